@@ -1,0 +1,205 @@
+"""The viewer's `camera_path.json`: its format, and the checks that a path must pass before a job starts.
+
+The format is what the RENDER tab of nerfstudio's viewer writes (`nerfstudio/viewer/render_panel.py`) and what
+`nerfstudio.cameras.camera_paths.get_path_from_json` reads. As there, a video has one frame for each entry of
+`camera_path` and lasts `seconds`; the `fps` key decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from jobs.errors import InvalidInput
+
+__all__ = ["CameraPath", "CameraType", "Frame", "read"]
+
+CameraType = Literal["perspective", "fisheye", "equirectangular"]
+
+_RIGID_TOLERANCE = 1e-3  # the viewer writes float64; files edited by hand are often rounded to four digits
+_EXPORT = "Export the path again with 'Generate Command' in the RENDER tab of the viewer"
+_REMEDY = f"{_EXPORT}, or mend that key by hand."
+
+_Vector = Annotated[list[float], Field(min_length=3, max_length=3)]
+_Byte = Annotated[float, Field(ge=0, le=255)]
+
+
+class _Part(BaseModel):
+    # What the viewer writes for itself (keyframes, smoothness_value …) is kept, so that it can load the path again.
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+
+class Frame(_Part):
+    """One frame of a path.
+
+    Args:
+        camera_to_world: a rigid 4x4 matrix, row by row, 16 numbers, in the model's frame; OpenGL camera axes
+            (+X right, +Y up, looking along -Z). Four rows of four are taken too.
+        fov: the vertical field of view, degrees.
+        aspect: width by height, as the viewer notes it; nothing depends on it.
+        render_time: the moment shown, 0 to 1, for methods with a time.
+    """
+
+    camera_to_world: list[float]
+    fov: float = Field(gt=0, lt=180)
+    aspect: float | None = Field(None, gt=0)
+    render_time: float | None = Field(None, ge=0, le=1)
+
+    @field_validator("camera_to_world", mode="before")
+    @classmethod
+    def _flatten(cls, value: Any) -> Any:
+        rows = value if isinstance(value, list) else [value]
+        if rows and all(isinstance(row, list) for row in rows):
+            value = [number for row in rows for number in row]
+        return value
+
+    @field_validator("camera_to_world")
+    @classmethod
+    def _rigid(cls, value: list[float]) -> list[float]:
+        if len(value) != 16:
+            shape = {9: "a 3x3 matrix, ", 12: "a 3x4 matrix, "}.get(len(value), "")
+            raise ValueError(f"is {shape}{len(value)} numbers, and must be a 4x4 matrix, 16 numbers row by row")
+        if math.dist(value[12:], (0, 0, 0, 1)) > _RIGID_TOLERANCE:
+            raise ValueError(f"has the last row {value[12:]}, and must have 0 0 0 1: is it written column by column?")
+        x, y, z = ([value[row + column] for row in (0, 4, 8)] for column in range(3))
+        lengths = [math.hypot(*axis) for axis in (x, y, z)]
+        if max(abs(length - 1) for length in lengths) > _RIGID_TOLERANCE:
+            raise ValueError(
+                f"is scaled by {', '.join(f'{s:.4g}' for s in lengths)}: its first three columns must be 1 long"
+            )
+        if max(abs(_dot(a, b)) for a, b in ((x, y), (y, z), (z, x))) > _RIGID_TOLERANCE:
+            raise ValueError("is skewed: its first three columns must be at right angles")
+        if _dot(_cross(x, y), z) < 0:
+            raise ValueError("mirrors the scene: the determinant of its rotation is -1, and must be 1")
+        return value
+
+
+class _Colour(_Part):
+    r: _Byte
+    g: _Byte
+    b: _Byte
+
+
+class Crop(_Part):
+    """The box outside of which nothing is shown: centre, edge lengths and roll, pitch, yaw (radians), model's frame."""
+
+    crop_center: _Vector
+    crop_scale: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+    crop_rot: _Vector = [0.0, 0.0, 0.0]
+    crop_bg_color: _Colour
+
+
+class CameraPath(_Part):
+    """A whole path: one `Frame` for each frame of the video, shown at an even pace over `seconds`.
+
+    Args:
+        render_width: px.
+        render_height: px.
+        seconds: how long the video lasts.
+        camera_type: the projection, for all frames.
+        fps: as the viewer notes it; the video's own is `frame_rate`.
+        camera_path: the frames.
+        crop: see `Crop`.
+    """
+
+    render_width: int = Field(ge=16, le=16384)
+    render_height: int = Field(ge=16, le=16384)
+    seconds: float = Field(gt=0, le=3600)
+    camera_type: Annotated[CameraType, BeforeValidator(lambda v: v.lower() if isinstance(v, str) else v)] = (
+        "perspective"
+    )
+    fps: float | None = Field(None, gt=0)
+    camera_path: list[Frame] = Field(min_length=2)
+    crop: Crop | None = None
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames a second of the video: frames by `seconds`, to seven digits, small enough for an MP4's clock."""
+        return (len(self.camera_path) / Fraction(self.seconds)).limit_denominator(10_000)
+
+    @property
+    def even_size(self) -> tuple[int, int]:
+        """Width and height in px of the video: rounded down to even, as H.264's yuv420p needs it."""
+        return self.render_width // 2 * 2, self.render_height // 2 * 2
+
+    def content(self) -> dict[str, Any]:
+        """The path as `camera_path.json` holds it and as `get_path_from_json` takes it."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def write(self, file: Path) -> None:
+        """Write the path as the viewer would."""
+        file.write_text(json.dumps(self.content(), allow_nan=False) + "\n")
+
+
+def read(file: Path) -> CameraPath:
+    """The camera path in `file`, every part of it checked.
+
+    Raises:
+        InvalidInput: the file is not there or not such a path; names the file, the key and the remedy.
+    """
+    if not file.is_file():
+        raise InvalidInput(f"The camera path {file} is not there. Name a file, or take one of: tour, orbit.")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        content = json.loads(text)
+        not_finite = list(_not_finite(content))
+    except OSError as error:
+        raise InvalidInput(f"The camera path {file} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        reason = "is empty" if not file.stat().st_size else f"is not JSON ({error})"
+        raise InvalidInput(f"The camera path {file} {reason}. {_EXPORT}.") from error
+    if not isinstance(content, dict):
+        raise InvalidInput(
+            f"The camera path {file} is a JSON {type(content).__name__}, and must be an object. {_EXPORT}."
+        )
+    for key, number in not_finite:
+        raise InvalidInput(f"The camera path {file}: {key} is {number}, and must be a finite number. {_REMEDY}")
+    try:
+        return CameraPath.model_validate(content)
+    except ValidationError as error:
+        raise InvalidInput(f"The camera path {file}: {_describe(error)} {_REMEDY}") from None
+
+
+def _describe(error: ValidationError) -> str:
+    """The first fault of a path for people, with the key that has it, and how many there are in all."""
+    first, *others = error.errors(include_url=False)
+    key = _key(first["loc"])
+    more = f" (and {len(others)} more like it)" if others else ""
+    if first["type"] == "missing":
+        return f"{key} is missing{more}."
+    if first["type"] == "value_error":
+        return f"{key} {first['ctx']['error']!s}{more}."
+    if first["loc"][-1] == "camera_path" and first["type"] == "too_short":
+        found = len(first["input"])
+        return f"{key} has {'no frame' if not found else 'only one frame'}, and a video needs at least two{more}."
+    shown = repr(first["input"])
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    return f"{key} is {shown}; {first['msg'][:1].lower()}{first['msg'][1:]}{more}."
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """`camera_path[3].fov` for ("camera_path", 3, "fov")."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+
+
+def _not_finite(value: Any, *location: int | str) -> Iterator[tuple[str, float]]:
+    """Every NaN and infinity in a JSON value with its key: Python's parser lets them pass."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield _key(location), value
+    elif isinstance(value, (dict, list)):
+        for part, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _not_finite(inner, *location, part)
+
+
+def _dot(a: list[float], b: list[float]) -> float:
+    return sum(i * j for i, j in zip(a, b))
+
+
+def _cross(a: list[float], b: list[float]) -> list[float]:
+    return [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
