@@ -1,0 +1,155 @@
+"""The built-in capture `facade`: photos of a street front, rendered by this project, with the true camera poses.
+
+`python -m jobs.facade --output DIR` writes `DIR/photos/*.jpg` and `DIR/truth.json`, which is itself a dataset that
+nerfstudio trains on. It is for demonstrations and tests: what is reconstructed can be checked against the truth.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+from pydantic import Field
+from pydantic_settings import CliApp
+
+from jobs import report
+from jobs.options import Options
+from jobs.raster import Camera, Scene
+from jobs.street import build
+
+_FOCAL_MM = 26.0  # on a frame of 36 x 24 mm: a phone's main camera
+
+_scene: Scene | None = None
+
+
+class Job(Options):
+    """The command line of this job."""
+
+    STAGE = "facade"
+
+    output: Path = Field(description="folder to write photos/ and truth.json into")
+    photos: int = Field(48, ge=1, le=500, description="number of photos")
+    width: int = Field(640, ge=16, le=4096, description="px")
+    height: int = Field(360, ge=16, le=4096, description="px")
+
+
+def cameras(photos: int, width: int, height: int) -> list[Camera]:
+    """Where a person stands who takes `photos` pictures: up to three walks past the houses, with shaky hands.
+
+    Small captures are one walk, so that neighbours overlap enough for structure from motion.
+    """
+    # metres: how far along the street, distance of the camera, its height; what share of x the target is at; its height
+    walks = [
+        (7.2, -8.2, 1.65, 0.55, 3.0),
+        (7.8, -11.6, 1.75, 0.50, 3.7),
+        (6.6, -6.9, 3.3, 0.62, 3.3),
+    ][: 1 if photos < 16 else 2 if photos < 30 else 3]
+    rng = np.random.default_rng(11)
+    result = []
+    for walk, share in zip(walks, np.array_split(np.arange(photos), len(walks)), strict=True):
+        reach, y, z, inward, target_z = walk
+        for x in np.linspace(-reach, reach, len(share)) if len(share) > 1 else [0.0]:
+            center = np.array([x, y, z]) + rng.normal(0, [0.12, 0.2, 0.06])
+            target = np.array([inward * x, 0, target_z]) + rng.normal(0, [0.35, 0, 0.15])
+            focal = _FOCAL_MM / 36 * width
+            result.append(Camera.look(center, target, focal, width, height, rng.normal(0, 0.02)))
+    return result
+
+
+def render_capture(
+    output: Path, photos: int = 48, width: int = 640, height: int = 360, processes: int | None = None
+) -> Path:
+    """Render the capture into `output`; the same arguments give the same files.
+
+    Args:
+        output: folder, made if missing: `photos/*.jpg` and `truth.json` are written into it.
+        photos: how many.
+        width, height: px.
+        processes: how many render; by default 2 where there are two cores and more than a few photos.
+
+    Returns:
+        The path of `truth.json`: nerfstudio's transforms.json, poses camera to world in OpenGL axes, metres, +Z up.
+    """
+    folder = output / "photos"
+    folder.mkdir(parents=True, exist_ok=True)
+    views = cameras(photos, width, height)
+    names = [f"facade_{i + 1:03d}.jpg" for i in range(photos)]
+    if processes is None:
+        processes = min(2, os.cpu_count() or 1) if photos * width * height > 2_000_000 else 1
+    meter = report.Meter("facade", photos)
+    scene = build(texels_per_metre=float(np.clip(110 * width / 640, 55, 220)))
+    jobs = [(view, folder / name) for view, name in zip(views, names, strict=True)]
+    for done, _ in enumerate(_photograph_all(scene, jobs, processes), 1):
+        meter.update(done)
+    truth = output / "truth.json"
+    truth.write_text(json.dumps(_transforms(views, names), indent=2) + "\n")
+    return truth
+
+
+def _photograph_all(scene: Scene, jobs: list[tuple[Camera, Path]], processes: int) -> Iterator[None]:
+    if processes == 1:
+        _start(scene)
+        yield from map(_photograph, jobs)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=_start, initargs=(scene,)) as pool:
+        yield from pool.map(_photograph, jobs)
+
+
+def _start(scene: Scene) -> None:
+    global _scene
+    _scene = scene
+
+
+def _photograph(job: tuple[Camera, Path]) -> None:
+    camera, file = job
+    assert _scene is not None
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "rebel-nerf"
+    exif[ExifTags.Base.Model] = "facade"
+    exif[ExifTags.Base.Orientation] = 1
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    details[ExifTags.Base.FocalLength] = _FOCAL_MM
+    details[ExifTags.Base.FocalLengthIn35mmFilm] = round(_FOCAL_MM)
+    Image.fromarray(_scene.photograph(camera)).save(file, quality=92, exif=exif)
+
+
+def _transforms(views: list[Camera], names: list[str]) -> dict[str, object]:
+    camera = views[0]
+    frames = []
+    for view, name in zip(views, names, strict=True):
+        pose = np.eye(4)
+        pose[:3, :3] = view.rotation * [1, -1, -1]  # OpenCV's axes to OpenGL's: y up, z backward
+        pose[:3, 3] = view.center
+        frames.append({"file_path": f"photos/{name}", "transform_matrix": pose.tolist()})
+    return {
+        "camera_model": "OPENCV",
+        "fl_x": camera.focal,
+        "fl_y": camera.focal,
+        "cx": camera.width / 2,
+        "cy": camera.height / 2,
+        "w": camera.width,
+        "h": camera.height,
+        "k1": 0.0,
+        "k2": 0.0,
+        "p1": 0.0,
+        "p2": 0.0,
+        "frames": frames,
+    }
+
+
+def main() -> None:
+    """The job."""
+    job = CliApp.run(Job, cli_args=sys.argv[1:])
+    render_capture(job.output, job.photos, job.width, job.height)
+
+
+if __name__ == "__main__":
+    report.run("facade", main)
