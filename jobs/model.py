@@ -1,0 +1,194 @@
+"""A trained model folder, wherever it lies: load it, or write a config with which nerfstudio's own tools take it.
+
+`python -m jobs.model MODEL DATASET CONFIG` writes CONFIG, a `config.yml` for this model and dataset where they lie
+now: `ns-viewer --load-config CONFIG`, and `ns-eval` and `ns-render` likewise. The `config.yml` in the folder
+itself is relative to the folder: with the dataset beside it as `../dataset`, `ns-viewer --load-config config.yml`
+works when started in the model folder.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic_settings import BaseSettings, CliPositionalArg
+
+from jobs import manifest
+from jobs.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from nerfstudio.engine.trainer import TrainerConfig
+    from nerfstudio.pipelines.base_pipeline import Pipeline
+
+CONFIG = "config.yml"
+TRANSFORMS = "dataparser_transforms.json"
+CHECKPOINTS = "nerfstudio_models"
+MANIFEST = "model.json"
+
+
+def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
+    """The nerfstudio pipeline of a model folder, in evaluation mode, from any place and with its dataset anywhere.
+
+    Camera poses given to it are in the model frame, which is the scene frame for datasets of `jobs.prepare`
+    (else `dataparser_transforms.json` leads there). No photo of the dataset is read.
+
+    Args:
+        model: a folder that `jobs.train` wrote.
+        dataset: the dataset folder it was trained on.
+        device: "cpu", "cuda" …; None: CUDA where there is one.
+
+    Raises:
+        InvalidInput: a file is missing or not the one that was written, or the dataset is another one.
+    """
+    content = read_manifest(model)
+    config = localised(model, dataset)  # reads config.yml as Python objects, hence after the checksums
+
+    import torch
+    from nerfstudio.configs.method_configs import all_methods
+
+    from jobs import hash_encoding
+
+    hash_encoding.install()
+    config.pipeline.datamanager._target = all_methods[config.method_name or ""].pipeline.datamanager._target
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with lpips_from_cache():
+        pipeline: Pipeline = config.pipeline.setup(device=device, test_mode="inference")
+    checkpoint = model / content["checkpoint"]["file"]
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    try:
+        pipeline.load_pipeline(state["pipeline"], state["step"])
+    except RuntimeError as error:
+        raise InvalidInput(
+            f"the model {model} does not fit the dataset {dataset}: give the dataset it was trained on.\n{error}"
+        ) from error
+    pipeline.eval()
+    return pipeline
+
+
+def read_manifest(model: Path) -> dict[str, Any]:
+    """The content of `model.json`, after a check that the files it lists are the ones that were written.
+
+    Raises:
+        InvalidInput: a file is missing, torn or changed.
+    """
+    file = model / MANIFEST
+    try:
+        content: dict[str, Any] = json.loads(file.read_text())
+        checksums: dict[str, str] = content["checksums"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidInput(f"{file} is not the manifest of a model that this project trained: {error}") from error
+    for name, expected in checksums.items():
+        if not (model / name).is_file():
+            raise InvalidInput(f"{model / name} is missing; fetch the model again or train it anew")
+        if manifest.checksum(model / name) != expected:
+            raise InvalidInput(f"{model / name} is not the file that was trained: its checksum differs; fetch it again")
+    return content
+
+
+def localised(model: Path, dataset: Path) -> TrainerConfig:
+    """nerfstudio's config of a model, its paths set to where the model and the dataset lie now.
+
+    Raises:
+        InvalidInput: the dataset has no `transforms.json`.
+    """
+    import yaml
+
+    if not transforms_file(dataset).is_file():
+        raise InvalidInput(f"{dataset} is not a dataset: it has no transforms.json")
+    config: TrainerConfig = yaml.load((model / CONFIG).read_text(), Loader=yaml.Loader)
+    set_paths(config, model.resolve() / CHECKPOINTS, dataset.resolve())
+    return config
+
+
+def transforms_file(dataset: Path) -> Path:
+    """The JSON file of a dataset, given as a folder or as that file."""
+    return dataset if dataset.suffix == ".json" else dataset / "transforms.json"
+
+
+class _AbsoluteWhenRead:
+    """In YAML: a path relative to the working folder of the process that reads it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.path.abspath, (self._path,)
+
+
+def save_config(config: TrainerConfig, folder: Path) -> None:
+    """Write `config.yml` to a model folder, with paths that are right when nerfstudio is started in that folder."""
+    import yaml
+
+    config = copy.deepcopy(config)
+    config.vis = "viewer"
+    set_paths(config, cast(Path, _AbsoluteWhenRead(CHECKPOINTS)), Path("..", "dataset"))
+    (folder / CONFIG).write_text(yaml.dump(config))
+
+
+def set_paths(config: TrainerConfig, checkpoints: Path, dataset: Path) -> None:
+    """Set every path that nerfstudio reads from a config when it loads a model.
+
+    `relative_model_dir` is joined to output_dir/experiment/method/timestamp, names that a registered model does not
+    keep; an absolute path there overrides them all.
+    """
+    config.relative_model_dir = checkpoints
+    config.data = dataset
+    config.pipeline.datamanager.data = dataset
+    config.pipeline.datamanager.dataparser.data = dataset  # type: ignore[attr-defined]  # every dataparser has it
+
+
+@contextmanager
+def lpips_from_cache() -> Iterator[str | None]:
+    """While inside, models are built without a download of the AlexNet weights that LPIPS needs.
+
+    Where they are in torch's cache nothing changes; else LPIPS gives NaN. Yields the reason why it is not
+    available, or None.
+    """
+    import torch
+    import torchmetrics.image.lpip as lpip
+    from torchvision.models import AlexNet_Weights
+
+    weights = Path(torch.hub.get_dir(), "checkpoints", Path(AlexNet_Weights.IMAGENET1K_V1.url).name)
+    if weights.is_file():
+        yield None
+        return
+
+    class NotAvailable(torch.nn.Module):
+        def __init__(self, **_: object) -> None:
+            super().__init__()
+
+        def forward(self, image: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+            return torch.tensor(float("nan"), device=image.device)
+
+    real = lpip.LearnedPerceptualImagePatchSimilarity
+    lpip.LearnedPerceptualImagePatchSimilarity = NotAvailable  # type: ignore[assignment,misc]
+    try:
+        yield f"the AlexNet weights are not at {weights}, and a job downloads nothing"
+    finally:
+        lpip.LearnedPerceptualImagePatchSimilarity = real  # type: ignore[misc]
+
+
+class _Arguments(BaseSettings, cli_kebab_case=True, cli_prog_name="python -m jobs.model"):
+    """Write a config with which ns-viewer, ns-eval and ns-render take a model where it and its dataset lie now."""
+
+    model: CliPositionalArg[Path]
+    dataset: CliPositionalArg[Path]
+    config: CliPositionalArg[Path]
+
+    def cli_cmd(self) -> None:
+        import yaml
+
+        read_manifest(self.model)
+        self.config.write_text(yaml.dump(localised(self.model, self.dataset)))
+        print(f"ns-viewer --load-config {self.config}")
+
+
+if __name__ == "__main__":
+    from pydantic_settings import CliApp
+
+    CliApp.run(_Arguments)
