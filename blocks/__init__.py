@@ -1,0 +1,13 @@
+"""Where captures and assets lie and jobs run, as Prefect blocks. All of Azure is here."""
+
+import importlib
+import pkgutil
+
+from blocks.local import LocalWorkspace
+from blocks.workspace import Asset, AssetKind, JobSpec, JobState, JobStatus, Workspace
+
+__all__ = ["Asset", "AssetKind", "JobSpec", "JobState", "JobStatus", "LocalWorkspace", "Workspace"]
+
+# A block can be loaded once its class is known: a new kind of workspace is one new file in this folder.
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"blocks.{_module.name}")

@@ -1,0 +1,356 @@
+"""This machine as a workspace: a folder and processes."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from blocks import supervisor
+from blocks.workspace import Asset, AssetKind, JobSpec, JobState, JobStatus, Workspace, content_fingerprint
+from jobs.errors import InvalidInput, NotFound
+from jobs.manifest import checksum
+
+__all__ = ["LocalWorkspace"]
+
+# Credentials of the scheduler are none of a job's business.
+_NOT_FOR_JOBS = re.compile(
+    r"^(PREFECT|AZURE|AWS|ARM|GOOGLE)_|KEY|SECRET|TOKEN|PASSW|CREDENTIAL|CONNECTION_STRING", re.IGNORECASE
+)
+
+
+class LocalWorkspace(Workspace):
+    """Captures, assets and jobs under one folder of this machine, readable without our code.
+
+    `captures/<scene>/` is where photos are dropped, `assets/<name>/<version>/` holds an asset's files beside
+    `asset.json` (kind, tags, checksums), `jobs/<name>/` a job's spec, status, log and outputs.
+    """
+
+    _block_type_name = "rebel-nerf local workspace"
+    _block_type_slug = "rebel-nerf-local-workspace"
+    _description = "A folder and processes of this machine: captures, datasets, models, videos, and the jobs between."
+
+    root: Path = Field(
+        default_factory=lambda: Path(os.environ.get("REBEL_NERF_HOME") or "~/.rebel-nerf"),
+        description="the folder of it all; $REBEL_NERF_HOME, else ~/.rebel-nerf",
+    )
+    python: str = Field(
+        default_factory=lambda: sys.executable,
+        description="the Python that runs jobs: one with `pip install 'rebel-nerf[local]'`",
+    )
+    jobs_at_once: int | None = Field(
+        None, ge=1, description="jobs that need the GPU at once; None: the number of CUDA GPUs, at least 1"
+    )
+
+    @property
+    def folder(self) -> Path:
+        """The root, absolute."""
+        return self.root.expanduser().absolute()
+
+    @property
+    def identity(self) -> str:
+        return str(self.folder)
+
+    def check(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / f".{uuid.uuid4().hex}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise InvalidInput(
+                f"root: the workspace's folder {self.folder} cannot be written ({error.strerror}). "
+                "Choose another root, or set REBEL_NERF_HOME."
+            ) from error
+        if shutil.which(self.python) is None:
+            raise InvalidInput(f"python: {self.python} is not a program. Name the interpreter that runs jobs.")
+
+    def has_gpu(self) -> bool:
+        return bool(self._gpus())
+
+    # captures
+
+    def take_in(self, scene: str, files: Mapping[str, Path], tags: Mapping[str, str]) -> Asset:
+        stamps = {path: _stamp(file) for path, file in files.items()}
+        checksums = {path: checksum(file) for path, file in files.items()}
+        content = content_fingerprint(checksums.values())
+        for known in self.assets(scene):
+            if known.tags.get("content") == content:
+                return known
+        part = self._part("assets", scene)
+        for path, file in files.items():
+            target = part / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy(file, target)
+            if _stamp(file) != stamps[path] or checksum(target) != checksums[path]:
+                shutil.rmtree(part)
+                raise InvalidInput(
+                    f"scene {scene}: {file} changed while it was read. Is an upload going on? Wait for its end."
+                )
+        taken = {**tags, "scene": scene, "content": content}
+        while True:
+            number = 1 + max((int(asset.version) for asset in self.assets(scene)), default=0)
+            if asset := self._publish(part, scene, str(number), "capture", taken, checksums):
+                return asset
+
+    def dropped(self, scene: str) -> Path | None:
+        folder = self.folder / "captures" / scene
+        return folder if folder.is_dir() and any(folder.iterdir()) else None
+
+    # assets
+
+    def assets(self, name: str) -> list[Asset]:
+        found = (self._read_asset(manifest) for manifest in (self.folder / "assets" / name).glob("[!.]*/asset.json"))
+        return sorted((a for a in found if a), key=lambda asset: asset.created)
+
+    def find_asset(self, name: str, version: str) -> Asset | None:
+        return self._read_asset(self.folder / "assets" / name / version / "asset.json")
+
+    def fetch(self, asset: Asset) -> Path:
+        folder = self.folder / "assets" / asset.name / asset.version
+        if not (folder / "asset.json").is_file():
+            raise NotFound(f"asset {asset} is not in {self.folder}/assets any more. Run the stage that makes it again.")
+        return folder
+
+    def _read_asset(self, manifest: Path) -> Asset | None:
+        try:
+            content = json.loads(manifest.read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        content.pop("checksums")
+        return Asset(**content, uri=str(manifest.parent))
+
+    def _part(self, *place: str) -> Path:
+        """A new folder beside where its content will be published by a rename; its name is never listed."""
+        part = self.folder.joinpath(*place, f".{uuid.uuid4().hex}.part")
+        part.mkdir(parents=True)
+        return part
+
+    def _publish(
+        self, part: Path, name: str, version: str, kind: AssetKind, tags: Mapping[str, str], checksums: dict[str, str]
+    ) -> Asset | None:
+        """Turn a folder beside it into the asset, in one step; None, and the folder kept, if the version exists."""
+        created = datetime.now(timezone.utc)
+        manifest = {"name": name, "version": version, "kind": kind, "tags": dict(tags), "created": created.isoformat()}
+        _write_whole(part / "asset.json", json.dumps({**manifest, "checksums": checksums}, indent=2))
+        final = part.with_name(version)
+        try:
+            part.rename(final)
+        except OSError:
+            if final.exists():
+                return None
+            raise
+        return Asset(name=name, version=version, kind=kind, tags=dict(tags), created=created, uri=str(final))
+
+    # jobs
+
+    def find_job(self, name: str) -> JobStatus | None:
+        folder = self._job(name)
+        if not (folder / "spec.json").exists():
+            return None
+        alive = not _unlocked(folder / "alive")  # asked first: a status read later can only be newer
+        status = self._read_status(folder)
+        state, reason = JobState(status.get("state", "Queued")), status.get("reason", "")
+        if not state.ended and not alive:
+            ended, reason = supervisor.ended_state(folder)
+            state = JobState(ended)
+        return JobStatus(name=name, state=state, reason=reason, url=folder.as_uri())
+
+    def submit(self, spec: JobSpec) -> JobStatus:
+        for asset in spec.inputs.values():
+            self.fetch(asset)
+        final = self._job(spec.name)
+        part = self._part("jobs")
+        for name, text in spec.files.items():
+            _write_whole(part / "files" / name, text)
+        for name in spec.outputs:
+            (part / "outputs" / name).mkdir(parents=True)
+        for name in spec.scratch:
+            self._scratch(spec, name).mkdir(parents=True, exist_ok=True)
+        code = find_spec("jobs")
+        assert code is not None
+        assert code.submodule_search_locations
+        # A copy: what a running job imports later does not change under it.
+        shutil.copytree(
+            code.submodule_search_locations[0], part / "code" / "jobs", ignore=shutil.ignore_patterns("__pycache__")
+        )
+
+        def place(group: str, name: str) -> str:
+            if group == "inputs":
+                return spec.inputs[name].uri
+            return str(self._scratch(spec, name) if group == "scratch" else final / group / name)
+
+        gpus = self._gpus() if spec.tier == "gpu" else []
+        run = {
+            "command": [self.python, "-m", f"jobs.{spec.stage}", *spec.resolve(place)],
+            "environment": {"PYTHONPATH": str(final / "code"), "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1"},
+            "slots": self._slots(spec.tier),
+            "gpus": gpus,
+            "time_limit": spec.time_limit,
+        }
+        _write_whole(part / "run.json", json.dumps(run, indent=2))
+        _write_whole(part / "spec.json", spec.model_dump_json(indent=2))
+        alive = supervisor.lock(part / "alive")
+        assert alive is not None
+        with alive:
+            try:
+                part.rename(final)
+            except OSError:
+                if not final.exists():
+                    raise
+                shutil.rmtree(part)
+            else:
+                # The lock goes over to the supervisor unbroken: the job is never seen without a holder.
+                subprocess.run(
+                    [sys.executable, "-I", supervisor.__file__, str(final), str(alive.fileno())],
+                    env={k: v for k, v in os.environ.items() if not _NOT_FOR_JOBS.search(k)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=[alive.fileno()],
+                    check=True,
+                )
+        status = self.find_job(spec.name)
+        assert status is not None
+        return status
+
+    def read_log(self, name: str, offset: int) -> tuple[str, int]:
+        try:
+            with (self._job(name) / "std_log.txt").open("rb") as log:
+                log.seek(offset)
+                content = log.read()
+        except FileNotFoundError:
+            return "", offset
+        whole = content[: content.rfind(b"\n") + 1]
+        return whole.decode(errors="replace"), offset + len(whole)
+
+    def cancel(self, name: str) -> None:
+        folder = self._job(name)
+        if not folder.exists():
+            return
+        while not _unlocked(folder / "alive"):
+            (folder / "cancel").touch()
+            group = self._read_status(folder).get("group")
+            if group and _unlocked(folder / "supervised"):
+                supervisor.end_group(group, lambda: _unlocked(folder / "alive"))
+            time.sleep(0.1)
+
+    def register(
+        self, spec: JobSpec, output: str, name: str, version: str, kind: AssetKind, tags: Mapping[str, str]
+    ) -> Asset:
+        if asset := self.find_asset(name, version):
+            return asset
+        source = self._job(spec.name) / "outputs" / output
+        if not source.is_dir():
+            raise NotFound(f"job {spec.name} has no output {output!r} any more in {source.parent}.")
+        part = self._part("assets", name)
+        checksums = {}
+        for file in _files(source):
+            target = part / file.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link_or_copy(file, target)
+            checksums[str(file.relative_to(source))] = checksum(target)
+        asset = self._publish(part, name, version, kind, tags, checksums)
+        if asset is None:
+            shutil.rmtree(part)
+            asset = self.find_asset(name, version)
+            assert asset is not None
+        shutil.rmtree(self._job(spec.name) / "outputs", ignore_errors=True)
+        shutil.rmtree(self.folder / "scratch" / spec.family, ignore_errors=True)
+        return asset
+
+    def poll_seconds(self, waited: float) -> float:
+        return min(2.0, 0.25 + waited / 60)
+
+    def _job(self, name: str) -> Path:
+        return self.folder / "jobs" / name
+
+    def _scratch(self, spec: JobSpec, name: str) -> Path:
+        return self.folder / "scratch" / spec.family / name
+
+    def _read_status(self, folder: Path) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads((folder / "status.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return content
+
+    def _gpus(self) -> list[str]:
+        """The indices of this machine's CUDA GPUs, as CUDA_VISIBLE_DEVICES takes them."""
+        if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+            return visible.split(",")
+        try:
+            listing = subprocess.run(
+                ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=30
+            )
+        except (FileNotFoundError, subprocess.TimeoutExpired):
+            return []
+        return listing.stdout.split() if listing.returncode == 0 else []
+
+    def _slots(self, tier: str) -> list[str]:
+        folder = self.folder / "slots"
+        folder.mkdir(exist_ok=True)
+        # Structure from motion uses several cores by itself.
+        at_once = {"gpu": self.jobs_at_once or max(1, len(self._gpus())), "cpu": max(1, (os.cpu_count() or 1) // 4)}
+        return [str(folder / f"{tier}-{index}") for index in range(at_once[tier])]
+
+
+def _unlocked(file: Path) -> bool:
+    """Whether no live process holds the lock of a file (or the file is not there)."""
+    try:
+        with file.open() as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask at once do not see each other
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    try:
+        stat = file.stat()
+    except FileNotFoundError as error:
+        raise InvalidInput(f"{file} vanished while it was read. Is an upload or a clean-up going on?") from error
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.rglob("*")) if file.is_file())
+
+
+def _write_whole(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copy2(source, target)
+    except OSError as error:
+        raise InvalidInput(
+            f"{source} could not be copied to {target.parent} ({error.strerror}). "
+            "If the disk is full, make room or choose another root (REBEL_NERF_HOME)."
+        ) from error
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        _copy(source, target)

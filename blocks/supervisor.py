@@ -1,0 +1,138 @@
+"""Runs one local job from its folder, detached from whoever started it: `python supervisor.py FOLDER FD`.
+
+Standard library only, run by file and not by module, so that it starts at once and stays small.
+
+The job's folder holds `run.json` (what to run), `std_log.txt`, `status.json` (written whole, by rename), `cancel` (made
+by the one who wants the job ended) and two lock files. `alive` is locked for as long as the supervisor or any process
+of the job lives: its descriptor is inherited. `supervised` is locked for as long as the supervisor lives. Locks, unlike
+process numbers, are never left behind or reused. Should the supervisor be killed, the job goes on, and the shell
+around it still leaves the exit code.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+GRACE_SECONDS = 15  # between SIGTERM and SIGKILL: time enough to finish writing a checkpoint
+_POLL_SECONDS = 0.2
+# A trapped signal, unlike an ignored one, is not inherited: the job gets SIGTERM, the shell survives to note its end.
+_NOTE_EXIT_CODE = 'trap : TERM; "$@"; echo $? >exit_code.part && mv exit_code.part exit_code'
+
+
+def write_status(folder: Path, **content: Any) -> None:
+    """Write `status.json` whole."""
+    part = folder / f"status.{os.getpid()}.part"
+    part.write_text(json.dumps(content))
+    part.replace(folder / "status.json")
+
+
+def lock(file: Path, *, wait: bool = False) -> IO[str] | None:
+    """Take the lock of a file, held until the result is closed; None if another process has it."""
+    stream = file.open("a")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        stream.close()
+        return None
+    return stream
+
+
+def end_group(group: int, gone: Callable[[], bool], *, grace: float = GRACE_SECONDS) -> None:
+    """End all processes of a group: SIGTERM, then, once `gone` or after `grace` seconds, SIGKILL for what is left."""
+    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(group, number)
+        except (ProcessLookupError, PermissionError):  # macOS: PermissionError for a group of zombies
+            return
+        deadline = time.monotonic() + patience
+        while not gone() and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _wait_for_slot(slots: list[str], folder: Path) -> tuple[int, IO[str]] | None:
+    while not (folder / "cancel").exists():
+        for index, slot in enumerate(slots):
+            if held := lock(Path(slot)):
+                return index, held
+        time.sleep(_POLL_SECONDS)
+    return None
+
+
+def _state_of(code: int) -> tuple[str, str]:
+    """The state and reason that a shell's exit code (128 + the signal's number for a killed command) stands for."""
+    if code == 0:
+        return "Completed", ""
+    if code == 75:
+        return "Interrupted", "the job stopped and can go on in another attempt"
+    if code - 128 in (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM):
+        return "Interrupted", f"killed from outside by signal {code - 128} (out of memory is one cause of signal 9)"
+    return "Failed", f"ended with exit code {code}"
+
+
+def ended_state(folder: Path) -> tuple[str, str]:
+    """The state and reason of a job of which no process lives and for which no supervisor noted the end."""
+    try:
+        state, reason = _state_of(int((folder / "exit_code").read_text()))
+    except (FileNotFoundError, ValueError):
+        state, reason = "Interrupted", "its processes are gone without a trace: was the machine restarted?"
+    if state != "Completed" and (folder / "cancel").exists():
+        return "Canceled", "cancelled"
+    return state, reason
+
+
+def supervise(folder: Path, alive: int) -> None:
+    """Run the job of `folder` to its end; `alive` is the descriptor that holds its lock."""
+    supervised = lock(folder / "supervised", wait=True)
+    run = json.loads((folder / "run.json").read_text())
+    write_status(folder, state="Queued")
+    slot = _wait_for_slot(run["slots"], folder)
+    if slot is None:
+        return write_status(folder, state="Canceled", reason="cancelled while it was queued")
+    index, held = slot
+    environment = {**os.environ, **run["environment"]}
+    if run["gpus"]:
+        environment["CUDA_VISIBLE_DEVICES"] = run["gpus"][index]
+    with (folder / "std_log.txt").open("ab") as log:
+        shell = subprocess.Popen(
+            ["/bin/sh", "-c", _NOTE_EXIT_CODE, "sh", *run["command"]],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(alive, held.fileno()),
+        )
+    started = time.time()
+    write_status(folder, state="Running", group=shell.pid, started=started)
+    limit = ""
+    while shell.poll() is None:
+        if time.time() - started > run["time_limit"]:
+            limit = f"over its time limit of {run['time_limit']} s"
+        if limit or (folder / "cancel").exists():
+            end_group(shell.pid, lambda: shell.poll() is not None)
+        time.sleep(_POLL_SECONDS)
+    end_group(shell.pid, lambda: True, grace=0)  # whatever the job left running behind it
+    state, reason = ended_state(folder)
+    if limit and state != "Completed":
+        state, reason = "Failed", limit
+    write_status(folder, state=state, reason=reason, group=shell.pid, started=started, ended=time.time())
+    held.close()
+    if supervised:
+        supervised.close()
+
+
+if __name__ == "__main__":
+    # Leave the session and the parent, so that neither Ctrl-C nor the end of the flow reaches the job.
+    os.setsid()
+    if os.fork() == 0:
+        supervise(Path(sys.argv[1]), int(sys.argv[2]))

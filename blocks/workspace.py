@@ -1,0 +1,211 @@
+"""A workspace: where captures and assets lie, and where jobs run."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Literal
+
+from prefect.blocks.core import Block
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Asset", "AssetKind", "JobSpec", "JobState", "JobStatus", "Workspace", "content_fingerprint"]
+
+AssetKind = Literal["capture", "dataset", "model", "video"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Asset(_Record):
+    """A registered, immutable, versioned folder. Small: this is what a task returns and Prefect stores.
+
+    Args:
+        name, version: its identity in the workspace.
+        kind: what the folder holds.
+        tags: provenance, by name (scene, fingerprint, versions of inputs, the job that made it …).
+        uri: where it lies, in the workspace's own way of saying; a folder for a local workspace.
+        created: when it was registered, with its time zone.
+    """
+
+    name: str
+    version: str
+    kind: AssetKind
+    tags: dict[str, str] = Field(default_factory=dict)
+    uri: str
+    created: datetime
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.version}"
+
+
+class JobSpec(_Record):
+    """All that a workspace needs to run one job.
+
+    Args:
+        family: `<scene>-<stage>-<asset version>`, shared by all attempts at the same result.
+        attempt: 1, 2, 3 …
+        scene, stage: what it is for.
+        arguments: of `python -m jobs.<stage>`, with placeholders `{inputs.x}`, `{outputs.x}`, `{scratch.x}` and
+            `{files.x}`, which become paths where it runs.
+        inputs: assets to read, by name.
+        outputs: names of the folders that it writes and that can be registered; each attempt has its own.
+        scratch: names of folders that all attempts share, for checkpoints; emptied once the result is registered.
+        files: small texts that travel with the job, by file name.
+        tier: whether it needs the GPU.
+        tags: provenance, kept with the job.
+        time_limit: seconds after which the job is ended, queueing not counted.
+    """
+
+    family: str
+    attempt: int = Field(ge=1)
+    scene: str
+    stage: str
+    arguments: tuple[str, ...]
+    inputs: dict[str, Asset] = Field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
+    files: dict[str, str] = Field(default_factory=dict)
+    tier: Literal["cpu", "gpu"] = "gpu"
+    tags: dict[str, str] = Field(default_factory=dict)
+    time_limit: int = Field(24 * 3600, ge=1)
+
+    @property
+    def name(self) -> str:
+        """`<scene>-<stage>-<asset version>-<attempt>`: deterministic, so that a job is never started twice."""
+        return f"{self.family}-{self.attempt}"
+
+    def resolve(self, place: Callable[[str, str], str]) -> list[str]:
+        """The arguments, each placeholder replaced by `place(group, name)`, the group one of inputs, outputs …"""
+        return [_PLACEHOLDER.sub(lambda found: place(found[1], found[2]), argument) for argument in self.arguments]
+
+
+_PLACEHOLDER = re.compile(r"\{(inputs|outputs|scratch|files)\.([\w.-]+)\}")
+
+
+class JobState(str, Enum):
+    """Where a job stands, in every kind of workspace."""
+
+    QUEUED = "Queued"
+    RUNNING = "Running"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    INTERRUPTED = "Interrupted"
+    """Ended from outside: preempted, killed, its machine lost."""
+    CANCELED = "Canceled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing runs any more."""
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+class JobStatus(_Record):
+    """What a workspace knows of a job: its state, the reason where it has one, and where to look at it."""
+
+    name: str
+    state: JobState
+    reason: str = ""
+    url: str = ""
+
+
+class Workspace(Block, ABC):
+    """Where captures and assets lie and jobs run. Subclasses: a folder and processes, an Azure ML workspace.
+
+    Every method may raise `WorkspaceUnavailable`, after which the same call can be tried again. Methods block;
+    the tasks call them in threads.
+    """
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """What tells this workspace from every other, for cache keys."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise `InvalidInput`, with the field's name and what to do, if the workspace cannot work as configured."""
+
+    @abstractmethod
+    def has_gpu(self) -> bool:
+        """Whether jobs of tier "gpu" get a CUDA GPU."""
+
+    # captures
+
+    @abstractmethod
+    def take_in(self, scene: str, files: Mapping[str, Path], tags: Mapping[str, str]) -> Asset:
+        """Register photos or a video (local files by relative path) as the scene's next capture version.
+
+        Content that a version already has, under whatever file names, is that version: nothing new is registered.
+
+        Raises:
+            InvalidInput: a file vanishes or changes while it is read.
+        """
+
+    @abstractmethod
+    def dropped(self, scene: str) -> Path | None:
+        """The folder where a person drops the scene's photos to be taken in, if it holds any."""
+
+    # assets
+
+    @abstractmethod
+    def assets(self, name: str) -> list[Asset]:
+        """All registered versions of an asset, oldest first."""
+
+    @abstractmethod
+    def find_asset(self, name: str, version: str) -> Asset | None:
+        """The registered asset, or None."""
+
+    @abstractmethod
+    def fetch(self, asset: Asset) -> Path:
+        """A local folder with the asset's files, to be read only.
+
+        Raises:
+            NotFound: the asset is not there any more.
+        """
+
+    # jobs
+
+    @abstractmethod
+    def find_job(self, name: str) -> JobStatus | None:
+        """Where the job of that name stands, or None if there never was one."""
+
+    @abstractmethod
+    def submit(self, spec: JobSpec) -> JobStatus:
+        """Start a job; if one of that name exists, that one is left alone and its status returned.
+
+        Raises:
+            NotFound: an input is not there any more.
+        """
+
+    @abstractmethod
+    def read_log(self, name: str, offset: int) -> tuple[str, int]:
+        """The job's log from byte `offset`, as whole lines, and the offset to go on from."""
+
+    @abstractmethod
+    def cancel(self, name: str) -> None:
+        """End the job with all its processes and wait until it has ended; nothing happens if it already has."""
+
+    @abstractmethod
+    def register(
+        self, spec: JobSpec, output: str, name: str, version: str, kind: AssetKind, tags: Mapping[str, str]
+    ) -> Asset:
+        """Make a completed job's output an asset: all of it or nothing. Registering again returns what is there.
+
+        Raises:
+            NotFound: the job or its output does not exist.
+        """
+
+    @abstractmethod
+    def poll_seconds(self, waited: float) -> float:
+        """How long to wait before a job is asked about again, after `waited` seconds of following it."""
+
+
+def content_fingerprint(checksums: Iterable[str]) -> str:
+    """SHA-256 in hex of a capture's content, from its files' checksums: whatever their names and order."""
+    return hashlib.sha256("\n".join(sorted(checksums)).encode()).hexdigest()

@@ -1,0 +1,70 @@
+"""A flow as a command: its parameters are the options, and what goes wrong is said in words."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from typing import Any, get_type_hints
+
+from prefect import Flow
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
+from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic_settings import CliApp
+
+from jobs.errors import RebelNerfError
+
+__all__ = ["run_as_command"]
+
+
+def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> Any:
+    """Run the flow here and now with options from a command line, and return its result.
+
+    With a server (PREFECT_API_URL) the run shows there; without one, Prefect starts one of its own meanwhile.
+    Exits with 2 for a wrong command line and with 1, and the error's own words, if the run fails.
+    """
+    command = _command(flow)
+    try:
+        given = CliApp.run(command, cli_args=arguments)
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+        print("\n".join(["", *faults]), file=sys.stderr)
+        sys.exit(2)
+    settings = {
+        # A first start makes the database, which takes longer than the default of 20 s on a small machine.
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
+    }
+    with temporary_settings(settings):
+        if not PREFECT_API_URL.value():
+            print("No Prefect server is set (PREFECT_API_URL): starting one for this run …", file=sys.stderr)
+        try:
+            return asyncio.run(flow(**{name: getattr(given, name) for name in type(given).model_fields}))
+        except RebelNerfError as error:
+            print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+def _command(flow: Flow[..., Any]) -> type[BaseModel]:
+    hints = get_type_hints(flow.fn, include_extras=True)
+    described = flow.parameters.properties
+    fields: dict[str, Any] = {
+        name: (
+            hints[name],
+            Field(
+                ... if parameter.default is inspect.Parameter.empty else parameter.default,
+                description=described[name].get("description", ""),
+            ),
+        )
+        for name, parameter in inspect.signature(flow.fn).parameters.items()
+    }
+    summary = (flow.description or "").partition("\n\n")[0]
+    command: type[BaseModel] = create_model(flow.name, __doc__=summary, **fields)
+    return command

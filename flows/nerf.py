@@ -1,0 +1,55 @@
+"""From a capture to a video: `python -m flows.nerf --scene facade --images photos/`, or the deployment `nerf/scene`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from prefect import flow
+
+import tasks
+from blocks import Asset
+from flows._command import run_as_command
+from jobs.options import CaptureVersion, PrepareOptions, Profile, RenderOptions, SceneName, TrainOptions
+
+
+@flow(name="nerf", flow_run_name="{scene}")
+async def nerf(
+    scene: SceneName,
+    version: CaptureVersion | None = None,
+    images: Path | None = None,
+    workspace: str = "local",
+    profile: Profile = "auto",
+    prepare: PrepareOptions = PrepareOptions(),
+    train: TrainOptions = TrainOptions(),
+    render: RenderOptions = RenderOptions(),
+) -> Asset:
+    """Turn a capture of a scene into a dataset, a model and a video; what already stands is not made again.
+
+    Args:
+        scene: the scene's name: lower-case letters, digits and hyphens.
+        version: the capture version to work on; the newest if not given.
+        images: a folder of photos, or a video, to take in first as a new capture version.
+        workspace: where it runs: "local", or a saved block as <block type>/<name>.
+        profile: full, fast, preview, or auto: full where there is a CUDA GPU, else preview.
+        prepare: options of the dataset.
+        train: options of the model.
+        render: options of the video, the camera path among them.
+
+    Raises:
+        RebelNerfError: what went wrong, and what to do about it.
+    """
+    path_kind, path = tasks.find_camera_path(scene, render.camera_path)
+    place = await tasks.open_workspace(workspace)
+    profile = await tasks.resolve_profile(place, profile)
+    capture = await tasks.capture(place, scene, version, images, prepare)
+    dataset = await tasks.prepare(place, capture, prepare.with_profile(profile))
+    model = await tasks.train(place, dataset, train.with_profile(profile))
+    shown = render.model_copy(update={"camera_path": path_kind}).with_profile(profile)
+    video = await tasks.render(place, dataset, model, path, shown)
+    await tasks.summarize(scene, capture, dataset, model, video)
+    return video
+
+
+if __name__ == "__main__":
+    run_as_command(nerf, sys.argv[1:])

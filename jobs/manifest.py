@@ -1,0 +1,72 @@
+"""The manifest that every asset carries: what made it, with which versions, on what machine, in what time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from jobs.options import Options
+
+_PACKAGES = ("nerfstudio", "pycolmap", "torch", "numpy", "av", "pillow", "pillow-heif", "tinycudann", "gsplat")
+
+
+class Timer:
+    """Collects the wall time of a stage's named steps, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time the body under `name`; repeated names add up."""
+        start = monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + monotonic() - start, 3)
+
+
+def checksum(file: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with file.open("rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write(file: Path, options: Options, timer: Timer, content: dict[str, Any]) -> None:
+    """Write a manifest as JSON: `content` with the options, times, versions and machine beside it."""
+    manifest = {
+        "stage": options.STAGE,
+        "stage_version": options.STAGE_VERSION,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "options": options.model_dump(mode="json"),
+        **content,
+        "seconds": timer.seconds,
+        "versions": _versions(),
+        "machine": {
+            "system": platform.platform(),
+            "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        },
+    }
+    file.write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n")
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,166 @@
+"""The options of each stage: the flow's parameters, a job's command line and a fingerprint, from one definition.
+
+A field that is None is decided by the flow's profile (see `PROFILES`), so that what a person sets always wins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+__all__ = [
+    "METHODS",
+    "PROFILES",
+    "CaptureVersion",
+    "Options",
+    "PrepareOptions",
+    "Profile",
+    "RenderOptions",
+    "SceneName",
+    "TrainOptions",
+]
+
+_SCENE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+def _check_scene_name(name: str) -> str:
+    if not _SCENE_NAME.fullmatch(name):
+        shown = f"{name[:70]!r}{'…' if len(name) > 70 else ''}"
+        raise ValueError(
+            f"scene {shown} is not a name: take lower-case letters, digits and hyphens, 1 to 63 of them, "
+            "not a hyphen first. For example: town-hall-2"
+        )
+    return name
+
+
+SceneName = Annotated[
+    str,
+    AfterValidator(_check_scene_name),
+    Field(json_schema_extra={"pattern": f"^{_SCENE_NAME.pattern}$"}),
+]
+"""A scene's name: lower-case letters, digits and hyphens, at most 63, as Azure ML and file systems take it."""
+
+CaptureVersion = Annotated[int, Field(ge=1)]
+"""Which capture of a scene: 1, 2, 3 …"""
+
+Profile = Literal["auto", "full", "fast", "preview"]
+"""`full` is nerfstudio's own nerfacto; `fast` the same quality in less GPU time; `preview` something within minutes
+on two CPU cores; `auto` takes `full` where the workspace has a CUDA GPU, else `preview`."""
+
+METHODS = (
+    "depth-nerfacto",
+    "dnerf",
+    "generfacto",
+    "instant-ngp",
+    "instant-ngp-bounded",
+    "mipnerf",
+    "nerfacto",
+    "nerfacto-big",
+    "nerfacto-huge",
+    "neus",
+    "neus-facto",
+    "phototourism",
+    "semantic-nerfw",
+    "splatfacto",
+    "splatfacto-big",
+    "tensorf",
+    "vanilla-nerf",
+)
+"""The methods that nerfstudio 1.1.5 itself brings, by the names that `ns-train` takes."""
+
+
+class Options(BaseModel):
+    """Options of one stage. Frozen, and strict about names: a misspelt option is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    STAGE: ClassVar[str] = ""
+    """The stage's name."""
+    STAGE_VERSION: ClassVar[int] = 1
+    """Raised when the stage's program changes what it makes of the same input, so that nothing stale is reused."""
+
+    def with_profile(self: OptionsT, profile: Profile) -> OptionsT:
+        """These options with every None that the profile decides filled in."""
+        defaults = PROFILES[profile].get(self.STAGE, {})
+        return self.model_copy(update={k: v for k, v in defaults.items() if getattr(self, k) is None})
+
+    def fingerprint(self, **inputs: str) -> str:
+        """SHA-256 in hex of all that decides the stage's output: options, `inputs` by name, the stage's version."""
+        decides = {
+            "stage": self.STAGE,
+            "stage_version": self.STAGE_VERSION,
+            "options": self.model_dump(mode="json"),
+            "inputs": inputs,
+        }
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+class PrepareOptions(Options):
+    """Photos or a video to a dataset: structure from motion and nerfstudio's `transforms.json`."""
+
+    STAGE: ClassVar[str] = "prepare"
+
+    downscale_factor: int = Field(1, ge=1, le=16, description="shrink the written images by this factor")
+    num_frames: int = Field(200, ge=8, le=5000, description="how many frames to take from a video")
+    matching: Literal["auto", "exhaustive", "sequential", "retrieval"] = Field(
+        "auto", description="which pairs of photos are matched; auto: by number and kind of capture"
+    )
+    mapper: Literal["auto", "incremental", "global"] = Field("auto", description="auto: by number of images")
+    feature_image_size: int = Field(1600, ge=320, le=8192, description="longest side in px at which features are found")
+    max_features: int = Field(4096, ge=512, le=32768, description="most features of a photo")
+    min_registered_share: float = Field(0.6, ge=0, le=1, description="refuse a dataset with a smaller share of photos")
+    min_registered_images: int = Field(8, ge=3, description="refuse a dataset with fewer photos")
+
+
+class TrainOptions(Options):
+    """A dataset to a model, by one of nerfstudio's methods."""
+
+    STAGE: ClassVar[str] = "train"
+
+    method: Literal[METHODS] = Field("nerfacto", description="nerfstudio's name of the method")  # type: ignore[valid-type]
+    max_num_iterations: int | None = Field(None, ge=1, description="training steps")
+    model_size: Literal["standard", "small"] | None = Field(
+        None, description="small: fewer and smaller hash levels and layers, for a CPU; only for nerfacto"
+    )
+    max_image_size: int | None = Field(
+        None, ge=64, description="longest side in px of the photos trained and evaluated on"
+    )
+    rays_per_batch: int | None = Field(None, ge=64, description="rays of a step; None: as the method has it")
+    steps_per_save: int = Field(2000, ge=1, description="steps between checkpoints")
+    seed: int = Field(42, ge=0)
+
+
+class RenderOptions(Options):
+    """A model and a camera path to a video."""
+
+    STAGE: ClassVar[str] = "render"
+
+    camera_path: str = Field(
+        "auto",
+        min_length=1,
+        description="tour, orbit, or a camera_path.json; auto: trajectories/<scene>.json where there is one, else tour",
+    )
+    width: int | None = Field(None, ge=16, le=16384, description="px, of a generated path")
+    height: int | None = Field(None, ge=16, le=16384, description="px, of a generated path")
+    seconds: float | None = Field(None, gt=0, le=3600, description="length of a generated path")
+    fps: int | None = Field(None, ge=1, le=240, description="frames a second of a generated path")
+
+
+PROFILES: dict[str, dict[str, dict[str, Any]]] = {
+    "full": {
+        "train": {"max_num_iterations": 30_000, "model_size": "standard", "max_image_size": 1600},
+        "render": {"width": 1920, "height": 1080, "seconds": 10.0, "fps": 30},
+    },
+    "preview": {
+        "train": {"max_num_iterations": 600, "model_size": "small", "max_image_size": 480, "rays_per_batch": 1024},
+        "render": {"width": 256, "height": 144, "seconds": 2.0, "fps": 24},
+    },
+}
+PROFILES["fast"] = PROFILES["full"]

@@ -1,0 +1,19 @@
+"""One Prefect task a stage, and the one way in which every task runs a job to its end."""
+
+from tasks.capture import capture
+from tasks.prepare import prepare
+from tasks.render import find_camera_path, render
+from tasks.summary import summarize
+from tasks.train import train
+from tasks.workspace import open_workspace, resolve_profile
+
+__all__ = [
+    "capture",
+    "find_camera_path",
+    "open_workspace",
+    "prepare",
+    "render",
+    "resolve_profile",
+    "summarize",
+    "train",
+]

@@ -1,0 +1,20 @@
+from blocks import Asset
+from jobs.options import TrainOptions
+from tasks.stage import Plan, stage_task
+
+
+@stage_task
+def train(dataset: Asset, options: TrainOptions) -> Plan:
+    """A dataset to a model."""
+    scene = dataset.tags["scene"]
+    return Plan(
+        scene=scene,
+        capture_version=dataset.tags["capture_version"],
+        options=options,
+        asset_name=f"{scene}-nerf",
+        kind="model",
+        output="model",
+        inputs={"dataset": dataset},
+        scratch=("checkpoints",),
+        time_limit=24 * 3600,
+    )

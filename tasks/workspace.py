@@ -1,0 +1,51 @@
+"""The workspace that a flow runs on, from what its parameter says."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from blocks import LocalWorkspace, Workspace
+from jobs.errors import InvalidInput
+from jobs.options import Profile
+
+__all__ = ["open_workspace", "resolve_profile"]
+
+LOCAL = "local"
+
+
+async def open_workspace(reference: str) -> Workspace:
+    """The workspace of a saved block, checked: `<block type>/<name>` as in the UI's address; "local": this machine.
+
+    Raises:
+        InvalidInput: there is no such block, or it is not a workspace, or cannot work as it is.
+    """
+    workspace = LocalWorkspace() if reference == LOCAL else await _load(reference)
+    await asyncio.to_thread(workspace.check)
+    return workspace
+
+
+async def _load(reference: str) -> Workspace:
+    kinds = {kind.get_block_type_slug(): kind for kind in _subclasses(Workspace)}
+    slug, _, name = reference.partition("/")
+    if slug not in kinds or not name:
+        choices = ", ".join(f"{kind}/NAME" for kind in sorted(kinds))
+        raise InvalidInput(f"workspace {reference!r}: give {LOCAL}, or a saved block as one of {choices}.")
+    try:
+        return cast(Workspace, await kinds[slug].aload(name))
+    except ValueError as error:
+        raise InvalidInput(
+            f"workspace {reference!r}: no block of that name could be loaded ({error}). "
+            "See the saved ones with: prefect block ls"
+        ) from error
+
+
+def _subclasses(kind: Any) -> list[Any]:
+    return [found for sub in kind.__subclasses__() for found in (sub, *_subclasses(sub))]
+
+
+async def resolve_profile(workspace: Workspace, profile: Profile) -> Profile:
+    """`auto` as `full` where jobs get a CUDA GPU, else as `preview`; others as they are."""
+    if profile != "auto":
+        return profile
+    return "full" if await asyncio.to_thread(workspace.has_gpu) else "preview"

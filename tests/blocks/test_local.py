@@ -1,0 +1,268 @@
+"""The processes here are real; what they do is a line of shell, through an interpreter that takes one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from blocks import JobSpec, JobState, LocalWorkspace
+from jobs.errors import InvalidInput, NotFound
+
+PHOTOS = "mkdir -p $1/photos && echo rendering && echo one >$1/photos/1.jpg && echo two >$1/truth.json"
+LONG = "sleep 1000 & sleep 1000"  # two processes and the shell around them
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> LocalWorkspace:
+    shell = tmp_path / "python"
+    shell.write_text('#!/bin/sh\nshift 2\nexec /bin/sh -c "$@"\n')
+    shell.chmod(0o755)
+    return LocalWorkspace(root=tmp_path / "home", python=str(shell))
+
+
+def spec(line: str, name: str = "street-shell-1-abcd", attempt: int = 1, **more: object) -> JobSpec:
+    given = {"family": name, "scene": "street", "stage": "shell", "outputs": ("capture",)}
+    arguments = (line, "sh", "{outputs.capture}")
+    return JobSpec.model_validate({**given, "arguments": arguments, "attempt": attempt, **more})
+
+
+def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def state(workspace: LocalWorkspace, job: JobSpec) -> JobState:
+    status = workspace.find_job(job.name)
+    assert status is not None
+    return status.state
+
+
+def status_file(workspace: LocalWorkspace, job: JobSpec) -> dict[str, int]:
+    content: dict[str, int] = json.loads((workspace.folder / "jobs" / job.name / "status.json").read_text())
+    return content
+
+
+def processes(workspace: LocalWorkspace, job: JobSpec) -> set[int]:
+    """The numbers of all processes that work in the job's folder."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if entry.resolve() == workspace.folder / "jobs" / job.name:
+                found.add(int(entry.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def supervisor_of(workspace: LocalWorkspace, job: JobSpec) -> int:
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_text()
+        except OSError:
+            continue
+        if "supervisor.py" in line and str(workspace.folder / "jobs" / job.name) in line:
+            return int(entry.parent.name)
+    raise AssertionError("no supervisor runs")
+
+
+def start(workspace: LocalWorkspace, job: JobSpec) -> None:
+    workspace.submit(job)
+    wait(lambda: state(workspace, job) is JobState.RUNNING and len(processes(workspace, job)) >= 3)
+
+
+def test_a_job_runs_to_its_end_and_its_output_becomes_an_asset(workspace: LocalWorkspace) -> None:
+    job = spec(PHOTOS)
+    assert workspace.find_job(job.name) is None
+    workspace.submit(job)
+    wait(lambda: state(workspace, job).ended)
+    text, offset = workspace.read_log(job.name, 0)
+    assert state(workspace, job) is JobState.COMPLETED, text
+    assert text == "rendering\n"
+    assert workspace.read_log(job.name, offset) == ("", offset)
+
+    asset = workspace.register(job, "capture", "street-photos", "1-abcd", "dataset", {"scene": "street"})
+    folder = workspace.fetch(asset)
+    assert (folder / "photos" / "1.jpg").read_text() == "one\n"
+    assert workspace.find_asset("street-photos", "1-abcd") == asset
+    assert workspace.register(job, "capture", "street-photos", "1-abcd", "dataset", {}) == asset
+    manifest = json.loads((folder / "asset.json").read_text())
+    assert set(manifest["checksums"]) == {"truth.json", "photos/1.jpg"}
+
+
+def test_submitting_again_is_the_same_job(workspace: LocalWorkspace) -> None:
+    job = spec(LONG)
+    start(workspace, job)
+    first = status_file(workspace, job)["group"]
+    assert workspace.submit(job).state is JobState.RUNNING
+    assert status_file(workspace, job)["group"] == first
+    assert [p.name for p in (workspace.folder / "jobs").iterdir()] == [job.name]
+    workspace.cancel(job.name)
+
+
+def test_cancel_ends_every_process_of_the_job(workspace: LocalWorkspace) -> None:
+    job = spec(LONG)
+    start(workspace, job)
+    workspace.cancel(job.name)
+    assert state(workspace, job) is JobState.CANCELED
+    wait(lambda: not processes(workspace, job), 5)
+    workspace.cancel(job.name)  # again: nothing happens
+
+
+def test_a_job_outlives_the_process_that_started_it_and_its_ctrl_c(workspace: LocalWorkspace) -> None:
+    job = spec(LONG)
+    program = (
+        "import sys, time; from blocks import JobSpec, LocalWorkspace\n"
+        "job, workspace = sys.argv[1:]\n"
+        "LocalWorkspace.model_validate_json(workspace).submit(JobSpec.model_validate_json(job)); time.sleep(600)"
+    )
+    starter = subprocess.Popen(
+        [sys.executable, "-c", program, job.model_dump_json(), workspace.model_dump_json()], start_new_session=True
+    )
+    wait(lambda: workspace.find_job(job.name) is not None and state(workspace, job) is JobState.RUNNING)
+    os.killpg(starter.pid, signal.SIGINT)
+    os.killpg(starter.pid, signal.SIGKILL)
+    starter.wait()
+    time.sleep(0.5)
+    assert state(workspace, job) is JobState.RUNNING
+    workspace.cancel(job.name)
+
+
+def test_a_killed_supervisor_loses_neither_the_job_nor_its_result(workspace: LocalWorkspace) -> None:
+    job = spec(f"{PHOTOS}; sleep 2 & sleep 3")
+    start(workspace, job)
+    os.kill(supervisor_of(workspace, job), signal.SIGKILL)
+    assert state(workspace, job) is JobState.RUNNING
+    wait(lambda: state(workspace, job).ended)
+    assert state(workspace, job) is JobState.COMPLETED
+    workspace.register(job, "capture", "street-photos", "1", "dataset", {})
+
+
+def test_a_job_whose_supervisor_was_killed_can_be_cancelled(workspace: LocalWorkspace) -> None:
+    job = spec(LONG)
+    start(workspace, job)
+    os.kill(supervisor_of(workspace, job), signal.SIGKILL)
+    workspace.cancel(job.name)
+    assert state(workspace, job) is JobState.CANCELED
+    assert not processes(workspace, job)
+
+
+def test_killed_from_outside_is_interrupted_and_a_wrong_call_failed(workspace: LocalWorkspace) -> None:
+    killed, wrong = spec(LONG, "street-shell-1-aa"), spec("exit 3", "street-shell-1-bb", tier="cpu")
+    start(workspace, killed)
+    os.killpg(status_file(workspace, killed)["group"], signal.SIGKILL)
+    workspace.submit(wrong)
+    wait(lambda: state(workspace, killed).ended and state(workspace, wrong).ended)
+    assert state(workspace, killed) is JobState.INTERRUPTED
+    assert state(workspace, wrong) is JobState.FAILED
+    assert "exit code 3" in workspace.find_job(wrong.name).reason  # type: ignore[union-attr]
+
+
+def test_a_job_of_which_nothing_is_left_is_interrupted(workspace: LocalWorkspace) -> None:
+    job = spec(LONG)
+    start(workspace, job)
+    os.kill(supervisor_of(workspace, job), signal.SIGKILL)
+    os.killpg(status_file(workspace, job)["group"], signal.SIGKILL)
+    wait(lambda: state(workspace, job).ended)
+    assert state(workspace, job) is JobState.INTERRUPTED
+
+
+def test_a_job_that_can_go_on_says_so_by_its_exit_code(workspace: LocalWorkspace) -> None:
+    job = spec("exit 75")
+    workspace.submit(job)
+    wait(lambda: state(workspace, job).ended)
+    assert state(workspace, job) is JobState.INTERRUPTED
+
+
+def test_attempts_share_the_scratch_folder_until_the_result_is_registered(workspace: LocalWorkspace) -> None:
+    folders = ("--", "{scratch.checkpoints}", "{outputs.model}")
+    first = spec("touch $1/step-1; exit 75", scratch=("checkpoints",), arguments=("touch $1/step-1; exit 75", *folders))
+    second = spec(
+        "", attempt=2, scratch=("checkpoints",), outputs=("model",), arguments=("cp $1/step-1 $2/model", *folders)
+    )
+    for job in (first, second):
+        workspace.submit(job)
+        wait(lambda job=job: state(workspace, job).ended)
+    assert state(workspace, second) is JobState.COMPLETED
+    asset = workspace.register(second, "model", "street-nerf", "1", "model", {})
+    assert (Path(asset.uri) / "model").exists()
+    assert not list((workspace.folder / "scratch").iterdir())
+
+
+def test_gpu_jobs_queue_for_the_gpu_and_a_queued_one_can_be_cancelled(workspace: LocalWorkspace) -> None:
+    first, second, third = (spec(LONG, f"street-shell-{n}-aa") for n in (1, 2, 3))
+    start(workspace, first)
+    workspace.submit(second)
+    time.sleep(1)
+    assert state(workspace, second) is JobState.QUEUED
+    workspace.cancel(second.name)
+    assert state(workspace, second) is JobState.CANCELED
+    workspace.submit(third)
+    workspace.cancel(first.name)
+    wait(lambda: state(workspace, third) is JobState.RUNNING)
+    workspace.cancel(third.name)
+
+
+def test_a_job_over_its_time_limit_is_ended(workspace: LocalWorkspace) -> None:
+    job = spec(LONG, time_limit=1)
+    workspace.submit(job)
+    wait(lambda: state(workspace, job).ended)
+    assert state(workspace, job) is JobState.FAILED
+    assert "time limit of 1 s" in workspace.find_job(job.name).reason  # type: ignore[union-attr]
+
+
+def test_no_secret_of_the_scheduler_reaches_a_job(workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AZURE_CLIENT_SECRET", "PREFECT_API_KEY", "MY_PASSWORD", "STORAGE_CONNECTION_STRING"):
+        monkeypatch.setenv(name, "hunter2")
+    job = spec(LONG)
+    start(workspace, job)
+    for process in processes(workspace, job):
+        assert b"hunter2" not in Path(f"/proc/{process}/environ").read_bytes()
+        assert b"hunter2" not in Path(f"/proc/{process}/cmdline").read_bytes()
+    workspace.cancel(job.name)
+
+
+def test_captures_get_versions_by_content(workspace: LocalWorkspace, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"one")
+    (tmp_path / "b.jpg").write_bytes(b"two")
+    files = {"a.jpg": tmp_path / "a.jpg", "walk/b.jpg": tmp_path / "b.jpg"}
+    first = workspace.take_in("street", files, {"source": "here"})
+    assert (first.version, first.kind) == ("1", "capture")
+    assert (workspace.fetch(first) / "walk" / "b.jpg").read_bytes() == b"two"
+    renamed = {"other.jpg": files["a.jpg"], "names.jpg": files["walk/b.jpg"]}
+    assert workspace.take_in("street", renamed, {}) == first
+    second = workspace.take_in("street", {"a.jpg": files["a.jpg"]}, {})
+    assert [asset.version for asset in workspace.assets("street")] == ["1", "2"]
+    assert workspace.assets("street")[-1] == second
+    assert not list((workspace.folder / "assets" / "street").glob(".*"))
+
+
+def test_what_is_gone_is_said(workspace: LocalWorkspace, tmp_path: Path) -> None:
+    job = spec(PHOTOS)
+    with pytest.raises(NotFound, match="no output"):
+        workspace.register(job, "capture", "street-photos", "1", "dataset", {})
+    (tmp_path / "a.jpg").write_bytes(b"one")
+    asset = workspace.take_in("street", {"a.jpg": tmp_path / "a.jpg"}, {})
+    (Path(asset.uri) / "asset.json").unlink()
+    with pytest.raises(NotFound, match="street:1"):
+        workspace.submit(spec(PHOTOS, inputs={"images": asset}))
+    assert workspace.find_asset("street", "1") is None
+    with pytest.raises(InvalidInput, match="vanished"):
+        workspace.take_in("street", {"b.jpg": tmp_path / "b.jpg"}, {})
+
+
+def test_a_workspace_that_cannot_work_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInput, match="root"):
+        LocalWorkspace(root=tmp_path / "file" / "home").check()
+    with pytest.raises(InvalidInput, match="python"):
+        LocalWorkspace(root=tmp_path / "home", python="/no/such/python").check()
