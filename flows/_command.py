@@ -7,11 +7,12 @@ import inspect
 import sys
 from typing import Any, get_type_hints
 
-from prefect import Flow
+from prefect import Flow, State
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    PREFECT_UI_URL,
     temporary_settings,
 )
 from pydantic import BaseModel, Field, ValidationError, create_model
@@ -22,8 +23,8 @@ from jobs.errors import RebelNerfError
 __all__ = ["run_as_command"]
 
 
-def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> Any:
-    """Run the flow here and now with options from a command line, and return its result.
+def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
+    """Run the flow here and now with options from a command line.
 
     With a server (PREFECT_API_URL) the run shows there; without one, Prefect starts one of its own meanwhile.
     Exits with 2 for a wrong command line and with 1, and the error's own words, if the run fails.
@@ -43,13 +44,19 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> Any:
     with temporary_settings(settings):
         if not PREFECT_API_URL.value():
             print("No Prefect server is set (PREFECT_API_URL): starting one for this run …", file=sys.stderr)
+        run = flow(**{name: getattr(given, name) for name in type(given).model_fields}, return_state=True)
         try:
-            return asyncio.run(flow(**{name: getattr(given, name) for name in type(given).model_fields}))
+            state: State[Any] = asyncio.run(run)
+            asyncio.run(state.aresult())
         except RebelNerfError as error:
             print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
             sys.exit(1)
         except KeyboardInterrupt:
             sys.exit(130)
+        page = f"{PREFECT_UI_URL.value() or 'http://127.0.0.1:4200'}/runs/flow-run/{state.state_details.flow_run_id}"
+        print(f"\nThis run in Prefect's UI: {page}")
+        if not PREFECT_API_URL.value():
+            print("(start the UI first: prefect server start)")
 
 
 def _command(flow: Flow[..., Any]) -> type[BaseModel]:

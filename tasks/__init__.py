@@ -1,5 +1,6 @@
 """One Prefect task a stage, and the one way in which every task runs a job to its end."""
 
+import tasks.plain_errors  # noqa: F401
 from tasks.capture import capture
 from tasks.prepare import prepare
 from tasks.render import find_camera_path, render

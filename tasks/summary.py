@@ -6,14 +6,18 @@ from prefect.artifacts import acreate_markdown_artifact
 from blocks import Asset
 
 # Tags that say where an asset comes from rather than how good it is.
-_PROVENANCE = {"scene", "stage", "capture_version", "fingerprint", "flow_run", "job", "images", "dataset", "model"}
+_PROVENANCE = {
+    *("scene", "stage", "capture_version", "content", "source", "fingerprint", "flow_run", "job"),
+    *("images", "dataset", "model"),
+}
 
 
 async def summarize(scene: str, *assets: Asset) -> None:
     """Show what a run led to: an artifact with each asset's place and figures, and the last one's place in the log."""
-    rows = ["| asset | figures | where |", "|---|---|---|"]
+    rows, lines = ["| asset | figures | where |", "|---|---|---|"], [f"{scene}:"]
     for asset in assets:
-        figures = ", ".join(f"{k} {v}" for k, v in asset.tags.items() if k not in _PROVENANCE and len(v) < 60)
+        figures = ", ".join(f"{k} {v}" for k, v in asset.tags.items() if k not in _PROVENANCE)
         rows.append(f"| {asset} | {figures} | `{asset.uri}` |")
+        lines += [f"  {asset}: {figures}" if figures else f"  {asset}", f"      {asset.uri}"]
     await acreate_markdown_artifact("\n".join(rows), key=f"{scene}-summary", description=f"What {scene} has led to")
-    get_run_logger().info("%s is in %s", assets[-1], assets[-1].uri)
+    get_run_logger().info("%s", "\n".join(lines))

@@ -1,0 +1,46 @@
+# Everything is set up in .venv, with nothing but python3 (3.10 to 3.13) and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-all lint server worker deploy clean
+
+# Ends in the path of a video. Photos of the built-in street front, then the flow on them.
+demo: build/facade/truth.json
+	$(BIN)/python -m flows.nerf --scene facade --images build/facade/photos --profile preview
+
+build/facade/truth.json: .venv/installed
+	$(BIN)/python -m jobs.facade --output build/facade
+
+test: .venv/installed lint
+	$(BIN)/python -m pytest -m "not slow" --durations=10
+
+test-all: .venv/installed lint
+	$(BIN)/python -m pytest --durations=20
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The flow as a service: `make server`, `make worker`, each in a terminal of its own; then `make deploy` once.
+server: .venv/installed
+	$(BIN)/prefect server start
+
+worker: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
+worker: .venv/installed
+	$(BIN)/prefect work-pool create rebel-nerf --type process --overwrite
+	$(BIN)/prefect worker start --pool rebel-nerf --limit 10
+
+deploy: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
+deploy: export REBEL_NERF_PROJECT ?= $(CURDIR)
+deploy: .venv/installed
+	$(BIN)/prefect work-pool create rebel-nerf --type process --overwrite
+	$(BIN)/prefect --no-prompt deploy --all
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check -e '.[local,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build

@@ -1,0 +1,157 @@
+"""The whole flow, for real: a Prefect server, structure from motion, nerfacto, a video. Small, but nothing is stood in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from prefect import State
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+from blocks import Asset, LocalWorkspace
+from flows.nerf import nerf
+from jobs.errors import InvalidInput, NotFound
+from jobs.options import PrepareOptions, RenderOptions, TrainOptions
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+TRAIN = TrainOptions(max_num_iterations=20)
+RENDER = RenderOptions(width=64, height=36, seconds=0.25)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REBEL_NERF_HOME", str(home))
+
+
+async def run(**given: Any) -> tuple[Asset, dict[str, str]]:
+    """The flow's video and the state in which each of its tasks ended, as the server has them."""
+    state: State[Asset] = await nerf(
+        **{"scene": "street", "profile": "preview", "train": TRAIN, "render": RENDER, **given}, return_state=True
+    )
+    async with get_client() as client:
+        runs = await client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+        )
+    return await state.aresult(), {run.name.rsplit("-", 1)[0]: run.state_name or "" for run in runs}
+
+
+def jobs(home: Path) -> set[str]:
+    return {job.name for job in (home / "jobs").glob("[!.]*")}
+
+
+async def test_from_photos_to_a_video_and_never_the_same_work_twice(street: Path, home: Path) -> None:
+    video, states = await run(images=street / "photos")
+    assert states == {"capture": "Completed", "prepare": "Completed", "train": "Completed", "render": "Completed"}
+    assert len(jobs(home)) == 3
+    with av.open(str(Path(video.uri) / "video.mp4")) as container:
+        frames = list(container.decode(video=0))
+    assert (len(frames), frames[0].width, frames[0].height) == (6, 64, 36)
+
+    again, states = await run(images=street / "photos")
+    assert again == video
+    assert states == {"capture": "Completed", "prepare": "Cached", "train": "Cached", "render": "Cached"}
+
+    other, states = await run(render=RENDER.model_copy(update={"camera_path": "orbit"}))
+    assert other != video
+    assert (states["prepare"], states["train"], states["render"]) == ("Cached", "Cached", "Completed")
+    assert len(jobs(home)) == 4
+
+    longer, states = await run(train=TrainOptions(max_num_iterations=21))
+    assert (states["prepare"], states["train"], states["render"]) == ("Cached", "Completed", "Completed")
+    assert longer.tags["model"] != video.tags["model"]
+    assert len(jobs(home)) == 6
+
+    shutil.rmtree(video.uri)  # what is gone is made again, however well it is cached
+    _, states = await run()
+    assert (states["prepare"], states["train"], states["render"]) == ("Cached", "Cached", "Completed")
+    assert (Path(video.uri) / "video.mp4").exists()
+
+
+async def test_a_gate_that_refuses_says_so_once(home: Path, tmp_path: Path, street: Path) -> None:
+    from PIL import Image
+
+    for number, photo in enumerate(sorted((street / "photos").iterdir())[:9]):
+        with Image.open(photo) as image:  # nine photos that have nothing in common
+            image.resize((16, 9)).resize((480, 270), Image.Resampling.NEAREST).rotate(40 * number).save(
+                tmp_path / f"{number}.jpg"
+            )
+    from jobs.errors import GateRefused
+
+    with pytest.raises(GateRefused, match="scene blur.*overlap"):
+        await run(scene="blur", images=tmp_path)
+    assert {job for job in jobs(home) if job.startswith("blur")} == {
+        next(job for job in jobs(home) if job.startswith("blur-prepare")),
+    }
+
+
+@pytest.mark.parametrize("scene", ["../x", "A b", "", "a" * 300, "-a"])
+async def test_scene_names_are_checked(scene: str, home: Path) -> None:
+    with pytest.raises(Exception, match="lower-case letters, digits and hyphens"):
+        await nerf(scene=scene)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"version": 0}, "version"),
+        ({"train": {"method": "nerfnot"}}, "method"),
+        ({"prepare": {"downscale_factor": 0}}, "downscale_factor"),
+        ({"train": {"max_iterations": 3}}, "max_iterations"),
+    ],
+)
+async def test_parameters_are_checked(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(Exception, match=says):
+        await nerf(scene="street", **given)
+
+
+async def test_what_is_not_there_is_refused_before_any_job(home: Path, tmp_path: Path, street: Path) -> None:
+    before = jobs(home)
+    with pytest.raises(NotFound, match="scene nowhere: no capture"):
+        await run(scene="nowhere")
+    with pytest.raises(NotFound, match="scene street: no capture version 99"):
+        await run(version=99)
+    with pytest.raises(InvalidInput, match=f"scene fresh: .*{tmp_path}"):
+        await run(scene="fresh", images=tmp_path)
+    (tmp_path / "one.jpg").write_bytes((street / "photos").iterdir().__next__().read_bytes())
+    with pytest.raises(InvalidInput, match="scene fresh"):
+        await run(scene="fresh", images=tmp_path)
+    with pytest.raises(InvalidInput, match="workspace 'azure'"):
+        await run(workspace="azure")
+    path = tmp_path / "path.json"
+    path.write_text(json.dumps({"render_width": 64, "render_height": 36, "seconds": 1, "camera_path": []}))
+    with pytest.raises(InvalidInput, match=r"scene street: .*path\.json.*camera_path"):
+        await run(render=RenderOptions(camera_path=str(path)))
+    assert jobs(home) == before
+
+
+async def test_a_block_names_the_workspace(tmp_path: Path) -> None:
+    await LocalWorkspace(root=tmp_path / "elsewhere").save("elsewhere")
+    with pytest.raises(NotFound, match="elsewhere"):
+        await run(scene="nowhere", workspace="rebel-nerf-local-workspace/elsewhere")
+
+
+def test_importing_the_flows_imports_nothing_heavy() -> None:
+    import subprocess
+    import sys
+
+    program = "import sys, flows.nerf; print([m for m in ('torch', 'nerfstudio', 'azure.ai.ml', 'numpy') if m in sys.modules])"
+    listed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert listed.stdout.strip() == "[]"
+
+
+def test_options_reach_a_job_as_they_are() -> None:
+    from pydantic_settings import CliApp
+
+    given = PrepareOptions(downscale_factor=3, matching="sequential", min_registered_share=0.25)
+    assert CliApp.run(PrepareOptions, cli_args=CliApp.serialize(given)) == given
