@@ -198,7 +198,7 @@ def _not_finite(value: Any, *location: int | str) -> Iterator[tuple[str, float]]
 
 
 def _dot(a: list[float], b: list[float]) -> float:
-    return sum(i * j for i, j in zip(a, b))
+    return sum(i * j for i, j in zip(a, b, strict=True))
 
 
 def _cross(a: list[float], b: list[float]) -> list[float]:

@@ -60,7 +60,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         def click(label: str) -> None:
             send("GuiUpdateMessage", id=handles[label]._impl.id, updates={"value": True})
 
-        for stop in range(3):
+        def add_keyframe(stop: int) -> None:
             turn = 0.2 * stop
             send(
                 "ViewerCameraMessage",
@@ -71,10 +71,13 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 look_at=[0.0, 0.0, 0.0],
                 up_direction=[0.0, 0.0, 1.0],
             )
-            within(10, lambda x=stop: any(c.camera.position[0] == x for c in server.get_clients().values()))
+            within(10, lambda: any(c.camera.position[0] == stop for c in server.get_clients().values()))
             click("Add Keyframe")
-            within(10, lambda node=f"/render_cameras/{stop}": node in server.scene._handle_from_node_name)
-            within(10, lambda end=2.0 * stop: handles["Duration (sec)"].value == end)
+            within(10, lambda: f"/render_cameras/{stop}" in server.scene._handle_from_node_name)
+            within(10, lambda: handles["Duration (sec)"].value == 2.0 * stop)
+
+        for stop in range(3):
+            add_keyframe(stop)
         click("Generate Command")
         within(20, lambda: any(file.read_text().endswith("}") for file in folder.glob("camera_paths/*.json")))
     server.stop()

@@ -1,0 +1,321 @@
+"""Camera paths made from the cameras of a capture: `tour` goes along them, `orbit` around what they look at.
+
+Both stay where the capture saw something. Poses are in the model's frame (+Z up, OpenGL camera axes), without roll.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.camera_path import CameraPath, Frame
+from jobs.errors import InvalidInput
+
+__all__ = ["KINDS", "Capture", "generate", "orbit", "read_capture", "tour"]
+
+Array = NDArray[np.float64]
+
+_LOOK_WEIGHT = 0.4  # of a difference in look against one in place, both as they shift the picture
+_TURN_COST = 0.06  # what a radian of turning costs a tour, in the distance that cameras are off it, by the depth
+_MOST_STOPS = 30  # of a tour
+_CLOSED_GAP = np.radians(75)  # cameras with a wider gap between them do not go all round
+_ARC_MARGIN = 0.05  # of an open arc, left out at each end, where few photos saw the scene
+_PLY_TYPES = {"float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8", "uchar": "u1", "uint8": "u1"}
+_ORBIT_BLUR = np.radians(15)
+
+
+@dataclass(frozen=True)
+class Capture:
+    """Where the photos of a dataset were taken, in the model's frame.
+
+    Args:
+        centres: (N, 3) camera centres.
+        looks: (N, 3) unit vectors of the optical axes.
+        depth: the typical distance from a camera to what it sees.
+        half_field: tangents of half the horizontal and half the vertical field of view of the photos.
+    """
+
+    centres: Array
+    looks: Array
+    depth: float
+    half_field: tuple[float, float]
+
+    @property
+    def focus(self) -> Array:
+        """(3,) the point that the cameras look at: nearest to all optical axes, in the sense of least squares.
+
+        Where the axes are parallel, it is at the typical depth before the middle camera.
+        """
+        across = np.eye(3) - self.looks[:, :, None] * self.looks[:, None, :]
+        ahead = np.median(self.centres + self.depth * self.looks, axis=0)
+        weight = 0.05 * np.eye(3)
+        right = np.einsum("nij,nj->i", across, self.centres) / len(across)
+        focus: Array = np.linalg.solve(across.mean(axis=0) + weight, right + weight @ ahead)
+        return focus
+
+
+def generate(kind: str, dataset: Path, model: Path, frames: int, seconds: float, size: tuple[int, int]) -> CameraPath:
+    """A camera path through what the dataset saw, in the model's frame.
+
+    Its field of view is the photos' own, as far as it fits the video's shape.
+
+    Args:
+        kind: one of `KINDS`.
+        dataset: folder with `transforms.json`, or such a file.
+        model: folder with `dataparser_transforms.json`.
+        frames: of the whole path, at least 2.
+        seconds: length.
+        size: width and height, px.
+
+    Raises:
+        InvalidInput: see `read_capture` and `orbit`.
+    """
+    capture = read_capture(dataset, model)
+    width, height = size
+    horizontal, vertical = capture.half_field
+    fov = float(np.degrees(2 * np.arctan(min(vertical, horizontal * height / width))))
+    poses = KINDS[kind](capture, frames)
+    return CameraPath(
+        render_width=width,
+        render_height=height,
+        fps=frames / seconds,
+        seconds=seconds,
+        camera_path=[Frame(camera_to_world=p.flatten().tolist(), fov=fov, aspect=width / height) for p in poses],
+    )
+
+
+def read_capture(dataset: Path, model: Path) -> Capture:
+    """The cameras of a dataset, in the frame of a model that was trained on it.
+
+    Raises:
+        InvalidInput: a file is missing or holds no camera.
+    """
+    file = dataset if dataset.suffix == ".json" else dataset / "transforms.json"
+    meta = _read_json(file)
+    frames = meta.get("frames", [])
+    if not frames:
+        raise InvalidInput(f"{file} has no frames: prepare the dataset again.")
+    rotation, scale, shift = _dataset_to_model(meta, _read_json(model / "dataparser_transforms.json"))
+    poses = np.array([frame["transform_matrix"] for frame in frames], dtype=np.float64)
+    centres = scale * (poses[:, :3, 3] @ rotation.T + shift)
+    looks = _unit(-poses[:, :3, 2] @ rotation.T)
+    half_fields = [_half_field(meta | frame) for frame in frames]
+    horizontal, vertical = np.median(half_fields, axis=0)
+    points = _read_points(file.parent / meta["ply_file_path"]) if "ply_file_path" in meta else np.empty((0, 3))
+    points = scale * (points @ rotation.T + shift)
+    depth = _typical_depth(centres, looks, points, max(horizontal, vertical))
+    return Capture(centres, looks, depth, (float(horizontal), float(vertical)))
+
+
+def tour(capture: Capture, frames: int) -> Array:
+    """(frames, 4, 4) poses along the capture: the simplest smooth line that passes near most of its cameras.
+
+    Cameras are gathered to as few stops as will do, the stops are put in the order of the shortest way through
+    them, whatever the order of the photos was, and the way is smoothed. The picture moves at an even pace.
+    """
+    places = np.hstack([capture.centres / capture.depth, _LOOK_WEIGHT * capture.looks])
+    way = _simplest_way(places[:: 1 + len(places) // 500])
+    centres, looks = way[:, :3] * capture.depth, _unit(way[:, 3:])
+    pace = np.hypot(*(np.linalg.norm(np.diff(a, axis=0), axis=1) for a in (way[:, :3], looks)))
+    at = np.concatenate([[0], np.cumsum(pace)])
+    wanted = np.linspace(0, at[-1], frames)
+    centres, looks = (np.stack([np.interp(wanted, at, c) for c in a.T], axis=1) for a in (centres, looks))
+    return _poses(centres, looks)
+
+
+def orbit(capture: Capture, frames: int) -> Array:
+    """(frames, 4, 4) poses around the focus, at the distance and height that the cameras have on that side.
+
+    Goes once all round where the cameras do; else swings to and fro over the arc that they cover. Both end where
+    they begin, so that the video can be looped.
+    """
+    focus = capture.focus
+    offsets = capture.centres - focus
+    angles = np.arctan2(offsets[:, 1], offsets[:, 0])
+    towards = float(np.median(np.einsum("ij,ij->i", _unit(-offsets), capture.looks)))
+    if abs(towards) < 0.5:
+        raise InvalidInput("The photos do not look at one place that an orbit could go around; take the tour instead.")
+    first, last = _arc(angles)
+    turn = np.arange(frames) / frames
+    closed = last - first >= 2 * np.pi
+    at = first + (last - first) * (turn if closed else 0.5 - 0.5 * np.cos(2 * np.pi * turn))
+    apart = np.angle(np.exp(1j * (at[:, None] - angles)))
+    near = np.exp(-0.5 * (apart / _ORBIT_BLUR) ** 2) + 1e-12
+    near /= near.sum(axis=1, keepdims=True)
+    radius = near @ np.linalg.norm(offsets[:, :2], axis=1)
+    height = near @ offsets[:, 2]
+    centres = focus + np.stack([radius * np.cos(at), radius * np.sin(at), height], axis=1)
+    return _poses(centres, np.sign(towards) * (focus - centres))
+
+
+def _arc(angles: Array) -> tuple[float, float]:
+    """The first and last of `angles` (radians) on the arc that they cover; 2 pi apart where they go all round."""
+    ordered = np.sort(angles)
+    gaps = np.diff(ordered, append=ordered[0] + 2 * np.pi)
+    widest = int(gaps.argmax())
+    first = float(ordered[(widest + 1) % len(ordered)])
+    if gaps[widest] < _CLOSED_GAP and len(ordered) > 2:
+        return first, first + 2 * np.pi
+    covered = 2 * np.pi - float(gaps[widest])
+    return first + _ARC_MARGIN * covered, first + (1 - _ARC_MARGIN) * covered
+
+
+def _simplest_way(places: Array) -> Array:
+    """(M, D) the smooth line that is the best bargain between passing near the places and going straight."""
+    best, lowest = places[:1], np.inf
+    for number in range(min(2, len(places)), min(_MOST_STOPS, len(places)) + 1):
+        stops = _in_order(_gather(places, number))
+        way = _fit(places, stops)
+        off = np.quantile(np.linalg.norm(places[:, None] - way, axis=2).min(axis=1), 0.9)
+        steps = _unit(np.diff(stops, axis=0))
+        turning = np.arccos(np.clip(np.einsum("ij,ij->i", steps[1:], steps[:-1]), -1, 1)).sum()
+        if off + _TURN_COST * turning < lowest:
+            best, lowest = way, off + _TURN_COST * turning
+    return best
+
+
+def _gather(places: Array, number: int) -> Array:
+    """(number, D) means of clusters of places: Lloyd's k-means from the places farthest from each other."""
+    means = places[[int(np.linalg.norm(places - places.mean(axis=0), axis=1).argmax())]]
+    while len(means) < number:
+        apart = np.linalg.norm(places[:, None] - means, axis=2).min(axis=1)
+        means = np.vstack([means, places[apart.argmax()]])
+    for _ in range(20):
+        nearest = np.linalg.norm(places[:, None] - means, axis=2).argmin(axis=1)
+        means = np.stack([places[nearest == k].mean(axis=0) if k in nearest else means[k] for k in range(number)])
+    return means
+
+
+def _in_order(stops: Array) -> Array:
+    """The stops in the order of a short open way through all: nearest neighbour from each, then 2-opt (Croes 1958)."""
+    apart = np.linalg.norm(stops[:, None] - stops, axis=2)
+    best, shortest = list(range(len(stops))), np.inf
+    for start in range(len(stops)):
+        order, left = [start], set(range(len(stops))) - {start}
+        while left:
+            order.append(min(left, key=lambda k: apart[order[-1], k]))
+            left.remove(order[-1])
+        while _untangle(order, apart):
+            pass
+        length = float(apart[order[:-1], order[1:]].sum())
+        if length < shortest - 1e-9:
+            best, shortest = order, length
+    return stops[best]
+
+
+def _untangle(order: list[int], apart: Array) -> bool:
+    """Turn round every stretch of `order` that makes the way shorter when turned; whether there was any."""
+    better = False
+    for i in range(len(order) - 1):
+        for j in range(i + 1, len(order)):
+            first, last, gain = order[i], order[j], 0.0
+            if i > 0:
+                gain += apart[order[i - 1], first] - apart[order[i - 1], last]
+            if j + 1 < len(order):
+                gain += apart[last, order[j + 1]] - apart[first, order[j + 1]]
+            if gain > 1e-9:
+                order[i : j + 1] = order[i : j + 1][::-1]
+                better = True
+    return better
+
+
+def _fit(places: Array, stops: Array, samples: int = 300) -> Array:
+    """(samples, D) a smooth line through the middle of the places along the way of the stops.
+
+    The places are projected to the way and locally fitted by lines over its length, with a bandwidth of half the
+    distance of two stops: a step of a principal curve (Hastie & Stuetzle 1989), taken twice.
+    """
+    share = np.linspace(0, len(stops) - 1, samples)
+    way = np.stack([np.interp(share, np.arange(len(stops)), axis) for axis in stops.T], axis=1)
+    width = samples / len(stops) / 2
+    for _ in range(2):
+        at = np.linalg.norm(places[:, None] - way, axis=2).argmin(axis=1)
+        along = np.linspace(at.min(), at.max(), samples)
+        near = np.exp(-0.5 * ((along[:, None] - at) / width) ** 2) + 1e-12
+        near /= near.sum(axis=1, keepdims=True)
+        middle = near @ at
+        offsets = at - middle[:, None]
+        slopes = (near * offsets) @ places / (near * offsets**2).sum(axis=1, keepdims=True).clip(1e-9)
+        way = near @ places + (along - middle)[:, None] * slopes
+    return way
+
+
+def _poses(centres: Array, looks: Array) -> Array:
+    """(F, 4, 4) rigid poses at `centres`, looking along `looks` (each (F, 3)), with no roll."""
+    looks = _unit(looks)
+    # A capture that looks straight down, as a drone's, has no roll about +Z; there +Y is up in the picture.
+    up = np.array([0.0, 0.0, 1.0] if np.abs(looks[:, 2]).max() < 0.98 else [0.0, 1.0, 0.0])
+    right = _unit(np.cross(looks, up))
+    poses = np.tile(np.eye(4), (len(looks), 1, 1))
+    poses[:, :3] = np.stack([right, np.cross(right, looks), -looks, centres], axis=2)
+    return poses
+
+
+def _dataset_to_model(meta: dict[str, Any], saved: dict[str, Any]) -> tuple[Array, float, Array]:
+    """Rotation (3, 3), scale and shift (3,) with which `scale * (rotation @ p + shift)` leads to the model's frame.
+
+    nerfstudio saves the way from the frame before `applied_transform` and `applied_scale`
+    (`nerfstudio_dataparser.py`); the poses in `transforms.json` are in the one after them.
+    """
+    applied, transform = np.eye(4), np.eye(4)
+    applied[:3] = meta.get("applied_transform", applied[:3])
+    transform[:3] = saved["transform"]
+    transform = transform @ np.linalg.inv(applied)
+    return transform[:3, :3], float(saved["scale"]) / float(meta.get("applied_scale", 1.0)), transform[:3, 3]
+
+
+def _half_field(camera: dict[str, Any]) -> tuple[float, float]:
+    """Tangents of half the horizontal and vertical field of view of a camera of `transforms.json`."""
+    if "fl_x" not in camera or camera.get("camera_model") == "EQUIRECTANGULAR":
+        return 1.0, 1.0
+    half = np.array([camera["w"] / 2 / camera["fl_x"], camera["h"] / 2 / camera.get("fl_y", camera["fl_x"])])
+    if "FISHEYE" in camera.get("camera_model", ""):
+        half = np.tan(np.minimum(half, np.radians(50)))  # its angle grows with the distance from the centre
+    return float(half[0]), float(half[1])
+
+
+def _typical_depth(centres: Array, looks: Array, points: Array, half_field: float) -> float:
+    """The median distance, along its axis, of the points before a camera; the capture's extent where there are none."""
+    extent = float(np.sqrt(((centres - centres.mean(axis=0)) ** 2).sum(axis=1).mean())) or 1.0
+    points = points[:: max(1, len(points) // 2000)]
+    offsets = points[None] - centres[:, None]
+    depths = np.einsum("npi,ni->np", offsets, looks)
+    seen = depths > np.linalg.norm(offsets, axis=2) / np.hypot(1, half_field)
+    return float(np.median(depths[seen])) if seen.sum() >= 10 else extent
+
+
+def _read_points(file: Path) -> Array:
+    """(N, 3) the vertices of a PLY file, text or little endian, as nerfstudio and COLMAP write it; none without one."""
+    if not file.is_file():
+        return np.empty((0, 3))
+    with file.open("rb") as stream:
+        header = []
+        while (words := stream.readline(200).decode("ascii", "replace").split()) not in ([], ["end_header"]):
+            header.append(words)
+        count = next(int(words[2]) for words in header if words[:2] == ["element", "vertex"])
+        if ["format", "ascii", "1.0"] in header:
+            return np.loadtxt(stream, max_rows=count, usecols=(0, 1, 2), ndmin=2)
+        layout = [(words[2], _PLY_TYPES[words[1]]) for words in header if words[:1] == ["property"]]
+        vertices = np.frombuffer(stream.read(count * np.dtype(layout).itemsize), dtype=layout)
+        return np.stack([vertices[axis].astype(np.float64) for axis in "xyz"], axis=1)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text()))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{file} cannot be read: is this a whole dataset or model? ({error})") from error
+
+
+def _unit(vectors: Array) -> Array:
+    units: Array = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
+    return units
+
+
+KINDS = {"tour": tour, "orbit": orbit}
+"""The generated paths by name."""
