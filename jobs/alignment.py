@@ -1,4 +1,4 @@
-"""Reconstructions of the same place differ by a similarity (scale, rotation, translation): find it, and what is left."""
+"""Reconstructions of one place differ by a similarity (scale, rotation, translation): find it, and what is left."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def rotation_angles(first: ArrayLike, second: ArrayLike) -> Floats:
     """(n,) angles in degrees between rotations `first` and `second`, (n, 3, 3) each."""
     # |A - B| = 2 sqrt(2) sin(angle / 2), precise for small angles, where the arc cosine of the trace is not.
     distance = np.linalg.norm(np.asarray(first, float) - np.asarray(second, float), axis=(-2, -1))
-    return np.degrees(2 * np.arcsin(np.clip(distance / np.sqrt(8), 0, 1)))
+    angles: Floats = np.degrees(2 * np.arcsin(np.clip(distance / np.sqrt(8), 0, 1)))
+    return angles
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,9 @@ def compare_poses(truth: Path, transforms: Path, photos: Mapping[str, str] | Non
         estimated = {known[name]: pose for name, pose in estimated.items() if name in known}
     names = tuple(sorted(true.keys() & estimated.keys()))
     if len(names) < 3:
-        raise InvalidInput(f"{transforms}: only {len(names)} of its {len(estimated)} photos are in {truth}; 3 are needed.")
+        raise InvalidInput(
+            f"{transforms}: only {len(names)} of its {len(estimated)} photos are in {truth}; 3 are needed."
+        )
     expected, found = (np.stack([poses[name] for name in names]) for poses in (true, estimated))
     similarity = umeyama(found[:, :3, 3], expected[:, :3, 3])
     aligned = similarity.poses(found)

@@ -22,7 +22,7 @@ from pydantic_settings import CliApp
 from jobs import report
 from jobs.options import Options
 from jobs.raster import Camera, Scene
-from jobs.street import build
+from jobs.street import light, surfaces
 
 _FOCAL_MM = 26.0  # on a frame of 36 x 24 mm: a phone's main camera
 
@@ -45,18 +45,19 @@ def cameras(photos: int, width: int, height: int) -> list[Camera]:
 
     Small captures are one walk, so that neighbours overlap enough for structure from motion.
     """
-    # metres: how far along the street, distance of the camera, its height; what share of x the target is at; its height
+    # Metres: x at the end of the walk (from -x), y and z; the target's x as a share of the camera's, and its z.
     walks = [
-        (7.2, -8.2, 1.65, 0.55, 3.0),
-        (7.8, -11.6, 1.75, 0.50, 3.7),
-        (6.6, -6.9, 3.3, 0.62, 3.3),
+        (7.2, -9.4, 1.65, 0.55, 3.1),
+        (-7.8, -11.6, 1.75, 0.50, 3.7),  # and back on the other side of the street
+        (6.8, -8.6, 3.4, 0.60, 3.4),
     ][: 1 if photos < 16 else 2 if photos < 30 else 3]
     rng = np.random.default_rng(11)
     result = []
     for walk, share in zip(walks, np.array_split(np.arange(photos), len(walks)), strict=True):
-        reach, y, z, inward, target_z = walk
-        for x in np.linspace(-reach, reach, len(share)) if len(share) > 1 else [0.0]:
-            center = np.array([x, y, z]) + rng.normal(0, [0.12, 0.2, 0.06])
+        end, y, z, inward, target_z = walk
+        for x in np.linspace(-end, end, len(share)) if len(share) > 1 else [0.0]:
+            weave = np.array([0, 0.6 * np.sin(1.1 * x), 0.25 * np.cos(0.8 * x)])  # nobody walks a straight line
+            center = np.array([x, y, z]) + weave + rng.normal(0, [0.12, 0.2, 0.06])
             target = np.array([inward * x, 0, target_z]) + rng.normal(0, [0.35, 0, 0.15])
             focal = _FOCAL_MM / 36 * width
             result.append(Camera.look(center, target, focal, width, height, rng.normal(0, 0.02)))
@@ -83,8 +84,9 @@ def render_capture(
     names = [f"facade_{i + 1:03d}.jpg" for i in range(photos)]
     if processes is None:
         processes = min(2, os.cpu_count() or 1) if photos * width * height > 2_000_000 else 1
-    meter = report.Meter("facade", photos)
-    scene = build(texels_per_metre=float(np.clip(110 * width / 640, 55, 220)))
+    report.emit(report.Progress("facade:street", 0, 1))
+    scene = light(surfaces(float(np.clip(110 * width / 640, 30, 220))))
+    meter = report.Meter("facade:photos", photos)
     jobs = [(view, folder / name) for view, name in zip(views, names, strict=True)]
     for done, _ in enumerate(_photograph_all(scene, jobs, processes), 1):
         meter.update(done)

@@ -1,7 +1,7 @@
 """A small renderer of textured parallelograms, in numpy: exact ray/plane intersections, a z-buffer, baked light.
 
-Surfaces are matt, so their light does not depend on the viewer: it is computed once (sun and sky, both with shadows) and
-multiplied into the textures. A photo is then a z-buffer and one filtered texture look-up a sample.
+Surfaces are matt, so their light does not depend on the viewer: it is computed once (sun and sky, both with shadows)
+and multiplied into the textures. A photo is then a z-buffer and one filtered texture look-up a sample.
 
 World frame: metres, +Z up, right-handed. Camera frame: x right, y down, z forward (OpenCV).
 """
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
+Floats = NDArray[np.floating[Any]]
 
 _LEVELS = 6  # of a mipmap
 _FAR = 500.0  # metres: how far off the "cameras" stand that look along the light
@@ -79,7 +80,9 @@ class Camera:
     def rays(self) -> Floats:
         """(3, 3): pixel indices (column, row, 1) to the ray through that pixel's middle, with depth 1."""
         f, w, h = self.focal, self.width, self.height
-        return self.rotation @ np.array([[1 / f, 0, (0.5 - w / 2) / f], [0, 1 / f, (0.5 - h / 2) / f], [0, 0, 1]])
+        pixels = np.array([[1 / f, 0, (0.5 - w / 2) / f], [0, 1 / f, (0.5 - h / 2) / f], [0, 0, 1]])
+        rays: Floats = self.rotation @ pixels
+        return rays
 
 
 class Geometry:
@@ -95,14 +98,11 @@ class Geometry:
         corners = [self.origin, self.origin + self.right, self.origin + self.down]
         self.corners = np.stack([*corners, corners[1] + self.down], axis=1)
 
-    def rasterize(self, camera: Camera, both_sides: bool = False) -> tuple[Floats, NDArray[np.int32], Floats]:
+    def rasterize(self, camera: Camera) -> tuple[Floats, NDArray[np.int32], Floats]:
         """What each pixel of `camera` sees.
 
         A ray c + t d meets the patch o + a r + b s where (a, b, 1) / t = [r s o-c]^-1 d. As d is linear in the pixel,
         so are a/t, b/t and 1/t: three planes over the image decide the hit and its depth, with no approximation.
-
-        Args:
-            both_sides: see every patch from behind as well.
 
         Returns:
             (h, w) 1 / depth in 1/metres, 0 where nothing is hit; (h, w) index of the patch, -1 where nothing is hit;
@@ -114,9 +114,7 @@ class Geometry:
         facing = np.einsum("ij,ij->i", self.normal, towards)
         x, y, z = camera.project(self.corners)
         z_max = z.max(axis=1)
-        seen = (np.abs(facing) > 1e-9) & (z_max > 0.05)
-        if not both_sides:
-            seen &= (facing > 0) | self.two_sided
+        seen = (np.abs(facing) > 1e-9) & (z_max > 0.05) & ((facing > 0) | self.two_sided)
         matrices = np.zeros((len(self.origin), 3, 3))
         basis = np.stack([self.right, self.down, -towards], axis=2)
         matrices[seen] = np.linalg.inv(basis[seen]) @ camera.rays()
@@ -124,12 +122,13 @@ class Geometry:
         size = np.array([camera.width, camera.height])
         low = np.where(clipped, 0, np.floor(np.stack([x.min(1), y.min(1)], 1) - 0.5)).clip(0, size).astype(int)
         high = np.where(clipped, size, np.ceil(np.stack([x.max(1), y.max(1)], 1) + 0.5)).clip(0, size).astype(int)
+        planes = matrices.astype(np.float32).transpose(0, 2, 1)[..., None, None]
         columns = np.arange(camera.width, dtype=np.float32)
         rows = np.arange(camera.height, dtype=np.float32)[:, None]
         for i in np.flatnonzero(seen & (high > low).all(axis=1)):
             window = slice(low[i, 1], high[i, 1]), slice(low[i, 0], high[i, 0])
-            m = matrices[i].astype(np.float32)
-            a, b, near = (m[k, 0] * columns[window[1]] + (m[k, 1] * rows[window[0]] + m[k, 2]) for k in range(3))
+            across, along, offset = planes[i]
+            a, b, near = across * columns[window[1]] + (along * rows[window[0]] + offset)
             hit = (near > nearness[window]) & (a >= 0) & (a <= near) & (b >= 0) & (b <= near)
             opaque = self.opaque[i]
             if opaque is not None:
@@ -167,7 +166,7 @@ class Scene:
     ) -> None:
         self.geometry = Geometry(patches)
         self.sky = np.asarray(sky, np.float32)
-        light = _irradiance(self.geometry, patches, suns, 0.02)
+        light = _irradiance(self.geometry, patches, suns, 0.03)
         ambient = _irradiance(self.geometry, patches, skies, 0.06, bounce=bounce)
         self._store([_develop(p.color, sun, soft) for p, sun, soft in zip(patches, light, ambient, strict=True)])
 
@@ -286,7 +285,7 @@ def _irradiance(
         reach = max(np.abs(x - 0.5).max(), np.abs(y - 0.5).max())
         size = int(2 * reach * _FAR / spacing * 0.8) + 2
         camera = Camera(camera.center, camera.rotation, (size / 2 - 1) / reach, size, size)
-        nearness, _, _ = geometry.rasterize(camera, both_sides=True)
+        nearness, _, _ = geometry.rasterize(camera)
         front = np.flatnonzero(lit > 0)
         x, y, z = camera.project(at[front])
         column, row = (np.clip(v, 0, size - 1).astype(np.int32) for v in (x, y))
@@ -294,7 +293,8 @@ def _irradiance(
         total[front] += np.where(clear, lit[front], 0)[:, None] * light.color.astype(np.float32)
         visible[front] += clear
     if bounce is not None:
-        total += ((1 - facing[:, 2:]) / 2) * (0.35 + 0.65 * visible / len(lights) * 2)[:, None] * bounce
+        open_share = 0.35 + 1.3 * visible / max(1, len(lights))  # corners are dark from below too
+        total += (1 - facing[:, 2:]) / 2 * open_share[:, None] * bounce
     ends = np.cumsum([s[0] * s[1] for s in shapes])[:-1]
     return [grid.reshape(shape) for grid, shape in zip(np.split(total, ends), shapes, strict=True)]
 
@@ -314,4 +314,4 @@ def _develop(color: Floats, sun: Floats, sky: Floats) -> NDArray[np.uint8]:
     height, width = color.shape[:2]
     radiance = np.clip(color, 0, 1).astype(np.float32) ** 2.2
     radiance *= _stretch(sun, height, width) + _stretch(sky, height, width)
-    return (255 * (1 - np.exp(-radiance)) ** (1 / 2.2) + 0.5).astype(np.uint8)
+    return np.asarray(255 * (1 - np.exp(-radiance)) ** (1 / 2.2) + 0.5, np.uint8)

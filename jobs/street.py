@@ -34,8 +34,8 @@ class _Opening:
     depth: float = 0.22
 
 
-def build(texels_per_metre: float = 110, seed: int = 7) -> Scene:
-    """The lit street; `texels_per_metre` sets how fine its textures are."""
+def surfaces(texels_per_metre: float, seed: int = 7) -> list[Patch]:
+    """Everything in the street; `texels_per_metre` sets how fine the textures are."""
     street = _Street(texels_per_metre, seed)
     street.ground()
     street.left_house()
@@ -44,18 +44,23 @@ def build(texels_per_metre: float = 110, seed: int = 7) -> Scene:
     street.tree(2.9, -3.5)
     street.lamp(-4.6, -3.0)
     street.bench(-7.2, -2.6)
+    return street.patches
+
+
+def light(patches: Sequence[Patch], seed: int = 7) -> Scene:
+    """The street on a bright day: a low sun from the left, and the sky."""
     rng = np.random.default_rng(seed)
     sun = np.array([-0.62, -0.70, 0.80])
-    suns = [_light(sun + rng.normal(0, 0.012, 3), np.array([2.1, 1.85, 1.45]) / 5) for _ in range(5)]
+    suns = [_light(sun + rng.normal(0, 0.012, 3), np.array([1.75, 1.52, 1.16]) / 4) for _ in range(4)]
     skies = []
-    count = 40
-    for k in range(count):  # a Fibonacci spiral over the upper hemisphere: equal solid angles
+    count = 20
+    for k in range(count):  # a Fibonacci spiral over the upper hemisphere, folded to the side that the houses face
         z, turn = (k + 0.5) / count, k * np.pi * (3 - 5**0.5)
         blue = np.array([0.60, 0.78, 1.0]) * z + np.array([0.95, 0.97, 1.0]) * (1 - z)
-        direction = np.array([np.cos(turn) * (1 - z * z) ** 0.5, np.sin(turn) * (1 - z * z) ** 0.5, z])
-        skies.append(_light(direction, blue * 1.5 / count))
-    bounce = np.array([0.34, 0.31, 0.27])
-    return Scene(street.patches, suns, skies, bounce, np.array([[0.84, 0.89, 0.94], [0.45, 0.64, 0.88]]))
+        direction = np.array([np.cos(turn) * (1 - z * z) ** 0.5, -abs(np.sin(turn)) * (1 - z * z) ** 0.5, z])
+        skies.append(_light(direction, blue * 2.0 / count))
+    bounce = np.array([0.55, 0.51, 0.45])
+    return Scene(patches, suns, skies, bounce, np.array([[0.84, 0.89, 0.94], [0.45, 0.64, 0.88]]))
 
 
 def _light(direction: Floats, color: Floats) -> Light:
@@ -95,7 +100,7 @@ class _Street:
         streaks = self.noise(width, height, 0.12, 2, stretch=9)
         specks = self.rng.normal(size=stains.shape) * 0.35
         shade = 1 + amount * (stains + 0.5 * streaks + specks)
-        return np.asarray(color) * shade[..., None]
+        return np.multiply(color, shade[..., None])
 
     def courses(
         self,
@@ -127,12 +132,29 @@ class _Street:
         stains = self.noise(width, height, 1.5, 4)
         return result * (1 + 0.10 * stains[..., None])
 
+    def cut(self, draw: Material, side: float = 2.0) -> Material:
+        """A material whose small pieces are cut at random from one sheet of `side` x `side` metres: drawn once."""
+        sheets: list[Floats] = []
+
+        def material(width: float, height: float) -> Floats:
+            if max(width, height) >= side:
+                return draw(width, height)
+            if not sheets:
+                sheets.append(draw(side, side))
+            rows, columns = self.size(width, height)
+            room = np.array(sheets[0].shape[:2]) - [rows, columns]
+            top, left = self.rng.integers(0, room + 1)
+            return sheets[0][top : top + rows, left : left + columns]
+
+        return material
+
     def brick(self, color: Color) -> Material:
-        return lambda w, h: self.courses(w, h, color, (0.24, 0.085), 0.011, (0.72, 0.69, 0.63))
+        joint = (0.68, 0.62, 0.56)
+        return self.cut(lambda w, h: self.courses(w, h, color, (0.24, 0.085), 0.011, joint, 0.13))
 
     def stone(self, color: Color, block: tuple[float, float] = (0.62, 0.31)) -> Material:
-        dark = (color[0] * 0.6, color[1] * 0.6, color[2] * 0.6)
-        return lambda w, h: self.courses(w, h, color, block, 0.014, dark, 0.09)
+        dark = (color[0] * 0.75, color[1] * 0.75, color[2] * 0.75)
+        return self.cut(lambda w, h: self.courses(w, h, color, block, 0.013, dark, 0.07))
 
     def plaster(self, color: Color) -> Material:
         def draw(width: float, height: float) -> Floats:
@@ -153,20 +175,20 @@ class _Street:
                     at = at + 0.06 * np.array([np.cos(angle), np.sin(angle)])
                 shade = self.rng.uniform(0.5, 0.8)
                 pen.line(path, fill=_rgb(np.multiply(color, shade)), width=max(1, round(self.fine * 0.008)))
-            return np.asarray(image, np.float32) / 255
+            return _image_array(image)
 
         return draw
 
     def plain(self, color: Color, amount: float = 0.08) -> Material:
-        return lambda w, h: self.grain(w, h, color, amount, 0.3)
+        return self.cut(lambda w, h: self.grain(w, h, color, amount, 0.3))
 
     def planks(self, color: Color) -> Material:
         def draw(width: float, height: float) -> Floats:
-            dark = (color[0] * 0.45, color[1] * 0.45, color[2] * 0.45)
+            dark = (color[0] * 0.6, color[1] * 0.6, color[2] * 0.6)
             boards = self.courses(height, width, color, (2.5, 0.13), 0.009, dark, 0.13)
             return boards.transpose(1, 0, 2)
 
-        return draw
+        return self.cut(draw)
 
     def shutter(self, color: Color) -> Material:
         """Louvred, with a frame; its paint peels."""
@@ -176,10 +198,13 @@ class _Street:
             rows, columns = result.shape[:2]
             y, x = np.mgrid[:rows, :columns] / self.fine
             louvre = 0.62 + 0.5 * ((y / 0.055) % 1)
-            frame = (np.minimum(x, width - x) < 0.05) | (np.minimum(y, height - y) < 0.06) | (abs(y - height / 2) < 0.04)
+            frame = (
+                (np.minimum(x, width - x) < 0.05) | (np.minimum(y, height - y) < 0.06) | (abs(y - height / 2) < 0.04)
+            )
             peeled = np.clip((self.noise(width, height, 0.15, 3) - 1.0) * 8, 0, 1)[..., None]
             result = result * np.where(frame, 1.0, louvre)[..., None]
-            return result * (1 - peeled) + np.array([0.62, 0.52, 0.42]) * peeled
+            painted: Floats = result * (1 - peeled) + np.array([0.62, 0.52, 0.42]) * peeled
+            return painted
 
         return draw
 
@@ -188,11 +213,11 @@ class _Street:
 
         def draw(width: float, height: float) -> Floats:
             rng, s = self.rng, self.fine
-            glass = np.array([0.20, 0.25, 0.30]) * rng.uniform(0.8, 1.3)
-            fade = np.linspace(1.5, 0.7, self.size(width, height)[0])[:, None, None]
+            glass = np.array([0.40, 0.46, 0.52]) * rng.uniform(0.85, 1.15)
+            fade = np.linspace(1.25, 0.85, self.size(width, height)[0])[:, None, None]
             image = _image(self.grain(width, height, tuple(glass), 0.15, 0.5) * fade)
             pen = ImageDraw.Draw(image)
-            cloth = rng.uniform(0.55, 0.95, 3) * rng.choice([0.6, 1.0])
+            cloth = (rng.uniform(0.6, 0.95) + rng.normal(0, 0.07, 3)) * rng.choice([0.75, 1.0])
             style = rng.integers(4)
             for side in (0, 1):  # curtains, drawn unevenly
                 reach = width * rng.uniform(0.12, 0.42)
@@ -208,25 +233,32 @@ class _Street:
                 drop = height * rng.uniform(0.15, 0.5)
                 color = rng.uniform(0.6, 0.9, 3)
                 for k in range(int(drop / 0.05)):
-                    pen.rectangle([0, k * 0.05 * s, width * s, (k + 0.7) * 0.05 * s], fill=_rgb(color * (0.8 + 0.2 * (k % 2))))
+                    pen.rectangle(
+                        [0, k * 0.05 * s, width * s, (k + 0.7) * 0.05 * s], fill=_rgb(color * (0.8 + 0.2 * (k % 2)))
+                    )
             for _ in range(rng.integers(2, 6)):  # things on the sill
                 x, tall, wide = rng.uniform(0.1, 0.9) * width, rng.uniform(0.08, 0.35), rng.uniform(0.04, 0.1)
                 box = [(x - wide) * s, (height - tall) * s, (x + wide) * s, height * s]
-                (pen.ellipse if rng.random() < 0.4 else pen.rectangle)(box, fill=_rgb(rng.uniform(0.1, 0.9, 3)))
+                (pen.ellipse if rng.random() < 0.4 else pen.rectangle)(box, fill=_rgb(rng.uniform(0.3, 0.8, 3)))
                 for _ in range(rng.integers(0, 14)):
                     a, b = rng.normal(0, 0.07, 2)
-                    leaf = [(x + a - 0.02) * s, (height - tall + b - 0.05) * s, (x + a + 0.02) * s, (height - tall + b) * s]
+                    leaf = [
+                        (x + a - 0.02) * s,
+                        (height - tall + b - 0.05) * s,
+                        (x + a + 0.02) * s,
+                        (height - tall + b) * s,
+                    ]
                     pen.ellipse(leaf, fill=_rgb(np.array([0.2, 0.45, 0.15]) * rng.uniform(0.6, 1.5)))
             bar, rim = 0.035, 0.07
-            paint = [_rgb(np.multiply(frame, shade)) for shade in (1.0, 0.75)]
-            for k in range(bars[0] + 1):
-                x, half = width * k / bars[0], rim if k in (0, bars[0]) else bar
-                pen.rectangle([(x - half) * s, 0, (x + half * 0.6) * s, height * s], fill=paint[0])
-                pen.rectangle([(x + half * 0.6) * s, 0, (x + half) * s, height * s], fill=paint[1])
-            for k in range(bars[1] + 1):
-                y, half = height * k / bars[1], rim if k in (0, bars[1]) else bar * 0.8
-                pen.rectangle([0, (y - half) * s, width * s, (y + half * 0.6) * s], fill=paint[0])
-                pen.rectangle([0, (y + half * 0.6) * s, width * s, (y + half) * s], fill=paint[1])
+            for axis, length in enumerate((width, height)):
+                for k in range(bars[axis] + 1):
+                    at, half = length * k / bars[axis], rim if k in (0, bars[axis]) else bar
+                    for low, high, shade in ((-half, 0.6 * half, 1.0), (0.6 * half, half, 0.75)):
+                        across = ((at + low) * s, (at + high) * s)
+                        box = (
+                            [across[0], 0, across[1], height * s] if axis == 0 else [0, across[0], width * s, across[1]]
+                        )
+                        pen.rectangle(box, fill=_rgb(np.multiply(frame, shade)))
             return _image_array(image) * self.grain(width, height, (1, 1, 1), 0.05, 0.2)
 
         return draw
@@ -236,18 +268,18 @@ class _Street:
 
         def draw(width: float, height: float) -> Floats:
             rng, s = self.rng, self.fine
-            image = _image(self.grain(width, height, (0.30, 0.22, 0.16), 0.2, 0.4))
+            image = _image(self.grain(width, height, (0.40, 0.31, 0.24), 0.15, 0.4))
             pen = ImageDraw.Draw(image)
             shelves = np.linspace(0.32, 1, max(3, round(height / 0.42))) * height
             for y in shelves:
                 x = 0.06
                 while x < width - 0.1:
                     wide, tall = rng.uniform(0.025, 0.09), rng.uniform(0.16, 0.32)
-                    color = rng.uniform(0.1, 0.95, 3)
+                    color = rng.uniform(0.2, 0.8, 3)
                     if rng.random() < 0.85:
                         pen.rectangle([x * s, (y - tall) * s, (x + wide) * s, y * s], fill=_rgb(color))
                         band = y - tall * rng.uniform(0.3, 0.9)
-                        pen.rectangle([x * s, band * s, (x + wide) * s, (band + 0.025) * s], fill=_rgb(1 - color))
+                        pen.rectangle([x * s, band * s, (x + wide) * s, (band + 0.025) * s], fill=_rgb(1.1 - color))
                     x += wide + 0.006
                 pen.rectangle([0, y * s, width * s, (y + 0.04) * s], fill=_rgb([0.45, 0.30, 0.18]))
             for x in (0, width / 2, width):
@@ -266,7 +298,7 @@ class _Street:
             image = _image(self.grain(width, height, color, 0.10, 0.3))
             pen = ImageDraw.Draw(image)
             light = height * 0.2
-            pen.rectangle([0.08 * s, 0.08 * s, (width - 0.08) * s, light * s], fill=_rgb([0.28, 0.32, 0.36]))
+            pen.rectangle([0.08 * s, 0.08 * s, (width - 0.08) * s, light * s], fill=_rgb([0.42, 0.47, 0.52]))
             for angle in np.linspace(0.15, 3.0, 7):
                 end = (width / 2 + np.cos(angle) * width, light - np.sin(angle) * width)
                 pen.line([width / 2 * s, light * s, end[0] * s, end[1] * s], fill=_rgb(color), width=round(0.025 * s))
@@ -276,10 +308,14 @@ class _Street:
                     box = [width * (0.1 + 0.43 * column), height * top, width * (0.47 + 0.43 * column), height * low]
                     for inset, shade in ((0, 0.55), (0.02, 1.25), (0.04, 0.85)):
                         edges = [box[0] + inset, box[1] + inset, box[2] - inset, box[3] - inset]
-                        pen.rectangle([e * s for e in edges], fill=_rgb(np.multiply(color, shade * rng.uniform(0.93, 1.07))))
+                        pen.rectangle(
+                            [e * s for e in edges], fill=_rgb(np.multiply(color, shade * rng.uniform(0.93, 1.07)))
+                        )
             brass = _rgb([0.85, 0.68, 0.30])
             pen.rectangle([width * 0.38 * s, height * 0.53 * s, width * 0.62 * s, height * 0.55 * s], fill=brass)
-            pen.ellipse([width * 0.86 * s, height * 0.60 * s, (width * 0.86 + 0.07) * s, (height * 0.60 + 0.07) * s], fill=brass)
+            pen.ellipse(
+                [width * 0.86 * s, height * 0.60 * s, (width * 0.86 + 0.07) * s, (height * 0.60 + 0.07) * s], fill=brass
+            )
             pen.text((width / 2 * s, height * 0.40 * s), number, fill=brass, anchor="mm", font=_font(0.22 * s))
             return _image_array(image) * self.grain(width, height, (1, 1, 1), 0.06, 0.2)
 
@@ -292,7 +328,8 @@ class _Street:
             pen = ImageDraw.Draw(image)
             edge = [0.05 * s, 0.05 * s, (width - 0.05) * s, (height - 0.05) * s]
             pen.rectangle(edge, outline=_rgb(ink), width=max(1, round(0.02 * s)))
-            pen.text((width / 2 * s, height / 2 * s), text, fill=_rgb(ink), anchor="mm", font=_font(height * 0.62 * s))
+            font = _font(s * min(height * 0.62, width * 1.25 / len(text)))
+            pen.text((width / 2 * s, height / 2 * s), text, fill=_rgb(ink), anchor="mm", font=font)
             return _image_array(image) * self.grain(width, height, (1, 1, 1), 0.05, 0.2)
 
         return draw
@@ -301,7 +338,7 @@ class _Street:
         def draw(width: float, height: float) -> Floats:
             result = self.grain(width, height, (1, 1, 1), 0.09, 0.4)
             band = ((np.arange(result.shape[1]) / self.fine / pitch) % 2).astype(int)
-            return result * np.array([first, second])[band][None]
+            return np.multiply(result, np.array([first, second])[band])
 
         return draw
 
@@ -326,12 +363,19 @@ class _Street:
 
     # Shapes
 
-    def face(self, origin: Floats, right: Floats, down: Floats, material: Material, **extra: object) -> Patch:
+    def face(
+        self,
+        origin: Floats,
+        right: Floats,
+        down: Floats,
+        material: Material,
+        opaque: NDArray[np.bool_] | None = None,
+        two_sided: bool = False,
+    ) -> Patch:
         """One patch with its own piece of a material."""
         color = material(float(np.linalg.norm(right)), float(np.linalg.norm(down)))
-        patch = Patch(np.asarray(origin, float), np.asarray(right, float), np.asarray(down, float), color, **extra)  # type: ignore[arg-type]
-        self.patches.append(patch)
-        return patch
+        self.patches.append(Patch(origin, right, down, color, opaque, two_sided))
+        return self.patches[-1]
 
     def box(self, low: Sequence[float], high: Sequence[float], material: Material, faces: str = "flrtb") -> None:
         """An axis-aligned box; `faces`: front, left, right, top, bottom."""
@@ -349,7 +393,7 @@ class _Street:
 
     def wall(
         self,
-        start: Sequence[float],
+        start: Floats | Sequence[float],
         along: Floats,
         width: float,
         height: float,
@@ -398,7 +442,7 @@ class _Street:
 
     def slab(
         self,
-        start: Sequence[float],
+        start: Floats | Sequence[float],
         along: Floats,
         left: float,
         low: float,
@@ -440,12 +484,19 @@ class _Street:
 
     def column(self, x: float, y: float, low: float, high: float, radius: float, material: Material) -> None:
         """A column with a base and a capital."""
-        for z, half, tall in ((low, 1.45, 0.16), (low + 0.16, 1.22, 0.09), (high - 0.2, 1.2, 0.08), (high - 0.12, 1.5, 0.12)):
+        for z, half, tall in (
+            (low, 1.45, 0.16),
+            (low + 0.16, 1.22, 0.09),
+            (high - 0.2, 1.2, 0.08),
+            (high - 0.12, 1.5, 0.12),
+        ):
             r = radius * half
             self.box((x - r, y - r, z), (x + r, y + r, z + tall), material)
         self.cylinder(np.array([x, y, low + 0.2]), (high - low - 0.35) * _Z, radius, material)
 
-    def cornice(self, x0: float, x1: float, y: float, z: float, out: float, material: Material, dentils: bool = True) -> None:
+    def cornice(
+        self, x0: float, x1: float, y: float, z: float, out: float, material: Material, dentils: bool = True
+    ) -> None:
         """Three stepped mouldings along the house front, and a row of dentils below."""
         for k, (low, tall) in enumerate(((0, 0.10), (0.10, 0.12), (0.22, 0.08))):
             self.box((x0, y - out * (k + 1) / 3, z + low), (x1, y, z + low + tall), material)
@@ -453,13 +504,15 @@ class _Street:
             for x in np.arange(x0 + 0.1, x1 - 0.15, 0.3):
                 self.box((x, y - out * 0.3, z - 0.12), (x + 0.14, y, z), material, "flrb")
 
-    def balcony(self, x0: float, x1: float, y: float, z: float, out: float, stone: Material, tall: float = 0.95) -> None:
+    def balcony(
+        self, x0: float, x1: float, y: float, z: float, out: float, stone: Material, tall: float = 0.95
+    ) -> None:
         """A slab on brackets, with an iron railing on three sides."""
         self.box((x0, y - out, z - 0.14), (x1, y, z), stone)
         for x in (x0 + 0.15, x1 - 0.33):
             self.box((x, y - out * 0.8, z - 0.32), (x + 0.18, y, z - 0.14), stone)
             self.box((x, y - out * 0.4, z - 0.55), (x + 0.18, y, z - 0.32), stone)
-        iron, inset = self.plain((0.16, 0.17, 0.18), 0.15), 0.06
+        iron, inset = self.plain((0.30, 0.33, 0.34), 0.15), 0.06
         front, width, deep = y - out + inset, x1 - x0 - 2 * inset, (out - inset) * _Y
         top = z + tall
         for origin, right in (
@@ -513,7 +566,7 @@ class _Street:
         origin = np.array([x0, y if up else y - out, z])
         patch = self.face(origin, (x1 - x0) * _X, (-out if up else out) * _Y, material)
         rows, columns = patch.color.shape[:2]
-        b, a = (np.mgrid[:rows, :columns].T / [columns, rows] if False else np.mgrid[:rows, :columns]).astype(float)
+        b, a = np.mgrid[:rows, :columns].astype(float)
         reach = (b + 0.5) / rows * out if up else (1 - (b + 0.5) / rows) * out
         x = (a + 0.5) / columns * (x1 - x0)
         patch.opaque = (x >= reach) & (x <= (x1 - x0) - reach)
@@ -543,9 +596,9 @@ class _Street:
                 size, turn = leaf * self.fine * rng.uniform(0.7, 1.3), rng.uniform(0, 2 * np.pi)
                 tip = np.array([np.cos(turn), np.sin(turn)]) * size
                 wing = np.array([-tip[1], tip[0]]) * 0.5
-                color = np.multiply(colors[rng.integers(len(colors))], rng.uniform(0.55, 1.35))
-                outline = [(x, y) - tip, (x, y) - 0.2 * tip + wing, (x, y) + tip, (x, y) - 0.2 * tip - wing]
-                pen.polygon([tuple(p) for p in outline], fill=(*_rgb(color), 255))
+                color = np.multiply(colors[rng.integers(len(colors))], rng.uniform(0.75, 1.2))
+                outline = np.array([x, y]) + np.stack([-tip, wing - 0.2 * tip, tip, -wing - 0.2 * tip])
+                pen.polygon(outline.ravel().tolist(), fill=(*_rgb(color), 255))
             pixels = np.asarray(image)
             opaque = pixels[..., 3] > 0
             filled = np.where(opaque[..., None], pixels[..., :3] / 255, np.asarray(colors[0]))
@@ -558,24 +611,23 @@ class _Street:
     # Things
 
     def ground(self) -> None:
-        asphalt = self.plain((0.40, 0.40, 0.42), 0.22)
-        cobble = (0.52, 0.50, 0.48)
-        far = 17.0
+        cobble = (0.60, 0.58, 0.56)
+        far = 16.0
 
         def road(width: float, height: float) -> Floats:
-            stones = self.courses(width, height, cobble, (0.17, 0.13), 0.016, (0.27, 0.26, 0.25), 0.17)
+            stones = self.courses(width, height, cobble, (0.17, 0.13), 0.016, (0.42, 0.41, 0.40), 0.11)
             return stones * (1 + 0.16 * self.noise(width, height, 2.5, 3))[..., None]
 
         slabs = self.stone((0.66, 0.63, 0.59), (0.75, 0.5))
         self.face(np.array([-far, 0.6, 0.0]), 2 * far * _X, -4.4 * _Y, slabs)
         self.face(np.array([-far, -3.8, 0.0]), 2 * far * _X, -0.22 * _Y, self.stone((0.70, 0.69, 0.67), (1.1, 0.3)))
         self.face(np.array([-far, -4.02, 0.0]), 2 * far * _X, -0.14 * _Z, self.stone((0.62, 0.61, 0.6), (1.1, 0.3)))
-        self.face(np.array([-far, -4.02, -0.14]), 2 * far * _X, -6.0 * _Y, road)
-        self.face(np.array([-far, -10.02, -0.14]), 2 * far * _X, -8.0 * _Y, asphalt)
+        self.face(np.array([-far, -4.02, -0.14]), 2 * far * _X, -5.0 * _Y, road)
 
     def roof(self, x0: float, x1: float, y: float, z: float, deep: float, rise: float, color: Color) -> None:
-        slates: Material = lambda w, h: self.courses(w, h, color, (0.26, 0.18), 0.012, (0.15, 0.15, 0.17), 0.2)
-        self.face(np.array([x0, y + deep, z + rise]), (x1 - x0) * _X, np.array([0, -deep, -rise]), slates)
+        width, slope = x1 - x0, np.array([0, -deep, -rise])
+        tiles = self.courses(width, float(np.hypot(deep, rise)), color, (0.26, 0.18), 0.012, (0.32, 0.32, 0.34), 0.12)
+        self.patches.append(Patch(np.array([x0, y + deep, z + rise]), width * _X, slope, tiles))
 
     def dormer(self, x: float, y: float, z: float, material: Material, frame: Color) -> None:
         """A small window with a lead roof that looks out of the roof slope."""
@@ -588,10 +640,12 @@ class _Street:
         self.box((x, y, z), (x + 0.9, y + 0.6, z + 1.9), self.brick((0.55, 0.33, 0.27)), "flrt")
         self.box((x - 0.08, y - 0.08, z + 1.7), (x + 0.98, y + 0.6, z + 1.85), self.plain((0.6, 0.58, 0.54)))
         for dx in (0.2, 0.55):
-            self.cylinder(np.array([x + dx + 0.08, y + 0.3, z + 1.85]), 0.45 * _Z, 0.11, self.plain((0.66, 0.38, 0.26)), 10)
+            self.cylinder(
+                np.array([x + dx + 0.08, y + 0.3, z + 1.85]), 0.45 * _Z, 0.11, self.plain((0.66, 0.38, 0.26)), 10
+            )
 
     def flower_box(self, x0: float, x1: float, y: float, z: float, blooms: Sequence[Color]) -> None:
-        self.box((x0, y - 0.28, z), (x1, y - 0.04, z + 0.2), self.planks((0.42, 0.28, 0.18)))
+        self.box((x0, y - 0.28, z), (x1, y - 0.04, z + 0.2), self.planks((0.56, 0.43, 0.33)))
         count = int((x1 - x0) / 0.13)
         at = np.stack(
             [
@@ -601,18 +655,20 @@ class _Street:
             ],
             axis=1,
         )
-        self.foliage(at, np.array([(x0 + x1) / 2, y, z - 0.2]), 0.3, 0.035, [(0.2, 0.42, 0.14), (0.3, 0.5, 0.2), *blooms])
+        self.foliage(
+            at, np.array([(x0 + x1) / 2, y, z - 0.2]), 0.3, 0.035, [(0.2, 0.42, 0.14), (0.3, 0.5, 0.2), *blooms]
+        )
 
     def left_house(self) -> None:
         x0, x1, y, top = -13.5, -4.7, 0.0, 7.0
-        brick, stone = self.brick((0.63, 0.34, 0.27)), self.stone((0.80, 0.75, 0.66))
-        green, white = (0.13, 0.30, 0.24), (0.90, 0.88, 0.83)
+        brick, stone = self.brick((0.70, 0.45, 0.37)), self.stone((0.80, 0.75, 0.66))
+        green, white = (0.25, 0.45, 0.38), (0.86, 0.84, 0.79)
         up = [
             _Opening(x - x0, 4.15, 1.05, 1.75, self.window(white, bars))
             for x, bars in ((-12.6, (2, 3)), (-10.6, (2, 4)), (-6.35, (2, 3)))
         ]
         down = [
-            _Opening(0.6, 0.0, 1.15, 2.55, self.door((0.42, 0.16, 0.13), "12"), 0.3),
+            _Opening(0.6, 0.0, 1.15, 2.55, self.door((0.56, 0.30, 0.26), "12"), 0.3),
             _Opening(3.05, 0.62, 2.1, 1.85, self.shop_window(green), 0.3),
             _Opening(5.5, 0.0, 0.95, 2.45, self.door(green, "14"), 0.35),
             _Opening(6.75, 0.62, 1.5, 1.85, self.shop_window(green), 0.3),
@@ -630,31 +686,36 @@ class _Street:
         slope = np.array([0, -1.05, -0.5])
         self.face(np.array([-10.55, y - 0.12, 2.68]), 2.35 * _X, slope, awning, two_sided=True)
         self.face(np.array([-10.55, y - 1.17, 2.18]), 2.35 * _X, -0.18 * _Z, awning, two_sided=True)
-        for x, color in ((-12.6, (0.25, 0.36, 0.30)), (-10.6, (0.25, 0.36, 0.30))):
+        for x, color in ((-12.6, (0.38, 0.52, 0.44)), (-10.6, (0.38, 0.52, 0.44))):
             self.shutters(x, x + 1.05, y, 4.15, 1.75, color)
         self.bay(-9.0, -6.75, y, 4.0, 6.45, 0.62, stone, stone, [(4.45, 1.55)], white)
         self.flower_box(-6.4, -5.25, y - 0.1, 3.95, [(0.85, 0.25, 0.35), (0.95, 0.75, 0.3)])
         self.cornice(x0, x1, y, top, 0.45, stone)
-        self.roof(x0, x1, y - 0.25, top + 0.3, 2.6, 2.3, (0.40, 0.36, 0.38))
+        self.roof(x0, x1, y - 0.25, top + 0.3, 2.6, 2.3, (0.52, 0.48, 0.50))
         self.dormer(-11.8, y + 0.25, top + 0.45, self.plain(white), (0.35, 0.4, 0.45))
         self.dormer(-8.3, y + 0.25, top + 0.45, self.plain(white), (0.5, 0.3, 0.28))
         self.chimney(-5.9, y + 1.4, top + 1.2)
         for k, x in enumerate((-9.9, -8.9)):  # boxes of books before the shop
-            self.box((x, y - 0.75, 0.45 + 0.1 * k), (x + 0.8, y - 0.3, 0.75 + 0.1 * k), self.planks((0.55, 0.38, 0.22)), "flr")
+            self.box(
+                (x, y - 0.75, 0.45 + 0.1 * k),
+                (x + 0.8, y - 0.3, 0.75 + 0.1 * k),
+                self.planks((0.55, 0.38, 0.22)),
+                "flr",
+            )
             self.face(np.array([x, y - 0.3, 0.7 + 0.1 * k]), 0.8 * _X, -0.45 * _Y, self.shop_window(green))
             self.box((x + 0.1, y - 0.7, 0), (x + 0.7, y - 0.35, 0.45 + 0.1 * k), self.planks((0.3, 0.22, 0.16)), "flr")
 
     def middle_house(self) -> None:
         x0, x1, y, top = -4.7, 4.3, -0.3, 7.6
-        plaster, stone = self.plaster((0.90, 0.74, 0.48)), self.stone((0.83, 0.80, 0.73))
+        plaster, stone = self.plaster((0.88, 0.76, 0.56)), self.stone((0.83, 0.80, 0.73))
         base = self.stone((0.74, 0.69, 0.60), (0.85, 0.42))
-        white, blue = (0.93, 0.92, 0.88), (0.25, 0.40, 0.52)
+        white, blue = (0.88, 0.87, 0.83), (0.40, 0.54, 0.64)
         up = [
             _Opening(-0.55 - x0, 0.75, 1.1, 2.35, self.window(white, (2, 4)), 0.3),  # the balcony's door
             _Opening(2.15 - x0, 1.0, 1.1, 1.85, self.window(white, (2, 3))),
         ]
         down = [
-            _Opening(-0.65 - x0, 0.36, 1.3, 2.55, self.door((0.16, 0.30, 0.42), "16"), 0.4),
+            _Opening(-0.65 - x0, 0.36, 1.3, 2.55, self.door((0.28, 0.44, 0.56), "16"), 0.4),
             _Opening(2.1 - x0, 0.95, 1.2, 1.75, self.window(white, (2, 2))),
         ]
         self.wall((x0, y, 3.4), _X, x1 - x0, top - 3.4, plaster, up, stone, 0.16)
@@ -670,7 +731,12 @@ class _Street:
             self.column(x, y - 0.85, 0.36, 3.42, 0.17, self.stone((0.86, 0.83, 0.77), (3, 0.5)))
             self.box((x - 0.2, y - 0.12, 0.36), (x + 0.2, y, 3.42), stone, "flr")
         self.box((-1.45, y - 1.15, 3.42), (1.45, y, 3.72), stone)
-        self.face(np.array([-1.3, y - 1.16, 3.68]), 2.6 * _X, -0.22 * _Z, self.sign("MDCCCXCVI", (0.83, 0.80, 0.73), (0.4, 0.36, 0.3)))
+        self.face(
+            np.array([-1.3, y - 1.16, 3.68]),
+            2.6 * _X,
+            -0.22 * _Z,
+            self.sign("MDCCCXCVI", (0.83, 0.80, 0.73), (0.4, 0.36, 0.3)),
+        )
         self.balcony(-1.5, 1.5, y, 4.02, 1.2, stone)
         # the two-storey bay on the left, the balcony and shutters on the right
         self.bay(-4.25, -1.75, y, 0.0, 6.9, 0.75, base, stone, [(0.95, 1.75), (4.35, 1.8)], white)
@@ -679,10 +745,10 @@ class _Street:
         self.flower_box(2.1, 3.3, y - 0.35, 4.2, [(0.90, 0.30, 0.45), (0.95, 0.95, 0.9), (0.8, 0.2, 0.2)])
         for x in (-1.25, 1.62, 3.75):  # pilasters
             self.box((x, y - 0.07, 4.2), (x + 0.26, y, top), stone, "flr")
-        plate = self.sign("CAFE LUMEN", (0.16, 0.16, 0.2), (0.95, 0.85, 0.6))
+        plate = self.sign("CAFE LUMEN", (0.34, 0.36, 0.42), (0.95, 0.85, 0.6))
         self.box((2.0, y - 0.08, 2.95), (3.5, y, 3.25), plate, "f")
         self.cornice(x0, x1, y, top, 0.55, stone)
-        self.roof(x0, x1, y - 0.25, top + 0.3, 2.4, 2.6, (0.33, 0.37, 0.44))
+        self.roof(x0, x1, y - 0.25, top + 0.3, 2.4, 2.6, (0.47, 0.51, 0.57))
         for x in (-3.9, -0.55, 2.6):
             self.dormer(x, y + 0.3, top + 0.5, self.plain((0.86, 0.84, 0.8)), (0.3, 0.33, 0.4))
         self.chimney(1.2, y + 1.5, top + 1.6)
@@ -694,8 +760,8 @@ class _Street:
 
     def right_house(self) -> None:
         x0, x1, y, top = 4.3, 13.5, 0.2, 6.6
-        plaster, stone = self.plaster((0.62, 0.72, 0.74)), self.stone((0.78, 0.77, 0.74))
-        rust, white = (0.55, 0.24, 0.17), (0.92, 0.91, 0.88)
+        plaster, stone = self.plaster((0.68, 0.75, 0.76)), self.stone((0.78, 0.77, 0.74))
+        rust, white = (0.66, 0.38, 0.30), (0.86, 0.85, 0.82)
         up = [
             _Opening(x - x0, 3.9, 1.0, 1.65, self.window(white, bars))
             for x, bars in ((4.95, (2, 3)), (6.6, (1, 2)), (11.6, (2, 2)))
@@ -715,17 +781,18 @@ class _Street:
         self.flower_box(6.55, 7.65, y - 0.1, 3.68, [(0.95, 0.80, 0.25), (0.7, 0.35, 0.75)])
         self.bay(8.2, 10.7, y, 3.6, 6.1, 0.6, self.planks((0.60, 0.56, 0.50)), stone, [(4.05, 1.5)], white)
         self.cornice(x0, x1, y, top, 0.4, stone, dentils=False)
-        self.roof(x0, x1, y - 0.2, top + 0.3, 2.8, 2.2, (0.52, 0.33, 0.27))
+        self.roof(x0, x1, y - 0.2, top + 0.3, 2.8, 2.2, (0.64, 0.47, 0.41))
         for x in (5.5, 8.8, 11.4):
             self.dormer(x, y + 0.35, top + 0.5, self.plain((0.70, 0.66, 0.6)), (0.85, 0.85, 0.8))
         self.chimney(7.3, y + 1.6, top + 1.2)
         poster = self.sign("JAZZ", (0.90, 0.78, 0.30), (0.65, 0.12, 0.15))
         self.box((7.82, y - 0.02, 1.3), (8.4, y, 2.1), poster, "f")
-        self.box((11.2, y - 0.02, 2.5), (12.9, y, 2.9), self.sign("ATELIER", (0.25, 0.22, 0.2), (0.9, 0.85, 0.75)), "f")
-        for k in range(5):  # crates beside the gate
-            low = np.array([6.55 + 0.5 * (k % 2), y - 0.75 + 0.08 * k, 0.36 * (k // 2)])
-            high = low + [0.46, 0.42, 0.34]
-            self.box(tuple(low), tuple(high), self.planks(tuple(self.rng.uniform(0.35, 0.7) * np.array([1, 0.8, 0.55]))), "flrt")
+        self.box(
+            (11.2, y - 0.02, 2.5), (12.9, y, 2.9), self.sign("ATELIER", (0.42, 0.38, 0.35), (0.9, 0.85, 0.75)), "f"
+        )
+        for k in range(2):  # crates beside the gate
+            x, front = 7.78 + 0.5 * k, y - 0.75 + 0.08 * k
+            self.box((x, front, 0), (x + 0.46, front + 0.42, 0.34), self.planks((0.62 - 0.1 * k, 0.5, 0.36)), "flrt")
 
     def blob(self, center: Floats, radius: float, count: int) -> Floats:
         """(count, 3) points in a ball, denser near its skin."""
@@ -734,29 +801,29 @@ class _Street:
         return center + out * radius * self.rng.uniform(0.55, 1, (count, 1))
 
     def tree(self, x: float, y: float) -> None:
-        bark = self.plain((0.36, 0.29, 0.23), 0.3)
+        bark = self.plain((0.50, 0.42, 0.35), 0.22)
         fork = np.array([x + 0.1, y, 2.5])
         self.cylinder(np.array([x, y, 0.0]), fork - [x, y, 0.0], 0.13, bark, 14)
         crown = np.array([x + 0.15, y, 4.15])
-        greens = [(0.30, 0.44, 0.14), (0.40, 0.52, 0.18), (0.24, 0.38, 0.15), (0.52, 0.58, 0.22)]
+        greens = [(0.40, 0.54, 0.22), (0.46, 0.58, 0.24), (0.34, 0.49, 0.22), (0.54, 0.62, 0.28)]
         for turn in np.linspace(0, 2 * np.pi, 6)[:-1]:
             out = np.array([np.cos(turn), np.sin(turn), 0]) * self.rng.uniform(0.6, 0.95)
             tip = crown + out + [0, 0, self.rng.uniform(-0.3, 0.6)]
-            self.cylinder(fork - [0, 0, 0.1], tip - fork, 0.05, bark, 7)
-            self.foliage(self.blob(tip, 0.75, 42), crown - [0, 0, 0.5], 0.42, 0.055, greens)
-        self.foliage(self.blob(crown + [0, 0, 0.8], 0.8, 40), crown - [0, 0, 0.5], 0.42, 0.055, greens)
+            self.cylinder(fork - 0.1 * _Z, tip - fork, 0.05, bark, 7)
+            self.foliage(self.blob(tip, 0.75, 42), crown - 0.5 * _Z, 0.42, 0.055, greens)
+        self.foliage(self.blob(crown + 0.8 * _Z, 0.8, 40), crown - 0.5 * _Z, 0.42, 0.055, greens)
         self.box((x - 0.6, y - 0.25, 0.0), (x + 0.6, y + 0.6, 0.03), self.plain((0.33, 0.25, 0.18), 0.3), "flrt")
 
     def lamp(self, x: float, y: float) -> None:
-        iron = self.plain((0.12, 0.17, 0.15), 0.2)
+        iron = self.plain((0.27, 0.36, 0.33), 0.15)
         self.box((x - 0.16, y - 0.16, 0), (x + 0.16, y + 0.16, 0.5), iron)
         self.cylinder(np.array([x, y, 0.5]), 2.9 * _Z, 0.055, iron, 10)
-        self.box((x - 0.16, y - 0.16, 3.45), (x + 0.16, y + 0.16, 3.85), self.window((0.12, 0.17, 0.15), (1, 1)), "flr")
+        self.box((x - 0.16, y - 0.16, 3.45), (x + 0.16, y + 0.16, 3.85), self.plain((0.93, 0.90, 0.78)), "flr")
         self.box((x - 0.22, y - 0.22, 3.85), (x + 0.22, y + 0.22, 3.95), iron)
         self.box((x - 0.1, y - 0.1, 3.95), (x + 0.1, y + 0.1, 4.08), iron)
 
     def bench(self, x: float, y: float) -> None:
-        wood, iron = self.planks((0.50, 0.33, 0.19)), self.plain((0.2, 0.22, 0.22), 0.2)
+        wood, iron = self.plain((0.62, 0.46, 0.32), 0.15), self.plain((0.35, 0.38, 0.38), 0.15)
         for k in range(4):
             self.box((x - 0.9, y - 0.3 + 0.13 * k, 0.44), (x + 0.9, y - 0.2 + 0.13 * k, 0.48), wood)
         for k in range(3):
@@ -787,4 +854,4 @@ def _image(color: Floats) -> Image.Image:
 
 
 def _image_array(image: Image.Image) -> Floats:
-    return np.asarray(image, np.float32) / 255
+    return np.asarray(image).astype(np.float32) / np.float32(255)

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.alignment import Similarity, compare_poses, rotation_angles, umeyama
+from jobs.errors import InvalidInput
+
+
+def _rotation(rng: np.random.Generator) -> np.ndarray:
+    q, r = np.linalg.qr(rng.normal(size=(3, 3)))
+    q = q * np.sign(np.diag(r))
+    return q if np.linalg.det(q) > 0 else -q
+
+
+def _about(axis: np.ndarray, degrees: float) -> np.ndarray:
+    """Rodrigues' formula."""
+    x, y, z = axis / np.linalg.norm(axis)
+    k, t = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]), np.radians(degrees)
+    return np.eye(3) + np.sin(t) * k + (1 - np.cos(t)) * k @ k
+
+
+def _similarity(rng: np.random.Generator) -> Similarity:
+    return Similarity(float(np.exp(rng.normal(0, 2))), _rotation(rng), rng.normal(0, 50, 3))
+
+
+def _write(file: Path, poses: dict[str, np.ndarray]) -> Path:
+    frames = [{"file_path": name, "transform_matrix": pose.tolist()} for name, pose in poses.items()]
+    file.write_text(json.dumps({"frames": frames}))
+    return file
+
+
+def _poses(rng: np.random.Generator, count: int) -> np.ndarray:
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    poses[:, :3, :3] = [_rotation(rng) for _ in range(count)]
+    poses[:, :3, 3] = rng.normal(0, [8, 2, 1], (count, 3))
+    return poses
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_random_similarity_is_found_again(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    expected, points = _similarity(rng), rng.normal(0, [5, 2, 0 if seed % 4 == 0 else 1], (rng.integers(4, 60), 3))
+    found = umeyama(points, expected.points(points))
+    assert found.scale == pytest.approx(expected.scale)
+    np.testing.assert_allclose(found.rotation, expected.rotation, atol=1e-9)
+    np.testing.assert_allclose(found.translation, expected.translation, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(found.inverse().points(found.points(points)), points, atol=1e-9)
+
+
+def test_noise_moves_the_similarity_no_more_than_it_must() -> None:
+    rng = np.random.default_rng(1)
+    expected, points = Similarity(3.0, _rotation(rng), np.array([1.0, -2, 5])), rng.normal(0, 5, (400, 3))
+    found = umeyama(points, expected.points(points) + rng.normal(0, 0.3, points.shape))
+    assert found.scale == pytest.approx(3, rel=0.005)
+    assert rotation_angles(found.rotation[None], expected.rotation[None])[0] < 0.2
+    best = np.square(found.points(points) - expected.points(points)).sum(axis=1).mean()
+    assert best < 0.3**2 * 7 / 400 * 3  # seven degrees of freedom share the noise of 400 points
+
+
+def test_a_mirror_image_is_not_matched_by_a_reflection() -> None:
+    points = np.random.default_rng(2).normal(size=(30, 3))
+    assert np.linalg.det(umeyama(points, points * [1, 1, -1]).rotation) == pytest.approx(1)
+
+
+def test_what_has_no_single_answer_is_refused() -> None:
+    line = np.linspace(0, 1, 10)[:, None] * [1.0, 2, 3]
+    for points in (line, np.zeros((5, 3)), np.eye(3)[:2]):
+        with pytest.raises(InvalidInput):
+            umeyama(points, points)
+    with pytest.raises(ValueError, match="arrays"):
+        umeyama(np.zeros((4, 3)), np.zeros((5, 3)))
+
+
+@pytest.mark.parametrize("degrees", [0.0, 1e-6, 0.01, 45, 179.9])
+def test_angles_between_rotations(degrees: float) -> None:
+    rng = np.random.default_rng(3)
+    first = _rotation(rng)
+    second = first @ _about(rng.normal(size=3), degrees)
+    assert rotation_angles(first[None], second[None])[0] == pytest.approx(degrees, rel=1e-6, abs=1e-12)
+
+
+def test_poses_in_another_frame_have_no_error(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    true, other = _poses(rng, 12), _similarity(rng)
+    truth = _write(tmp_path / "truth.json", {f"photos/p{i}.jpg": pose for i, pose in enumerate(true)})
+    estimate = other.poses(true[2:])  # two photos did not register, and one is not of this capture
+    renamed = {f"images/frame_{i:05d}.jpg": pose for i, pose in enumerate([*estimate, np.eye(4)])}
+    photos = {f"frame_{i:05d}.jpg": f"p{i + 2}.jpg" for i in range(len(estimate))} | {"frame_00010.jpg": "other.jpg"}
+    errors = compare_poses(truth, _write(tmp_path / "transforms.json", renamed), photos)
+    assert set(errors.names) == {f"p{i}.jpg" for i in range(2, 12)}
+    assert errors.positions.max() < 1e-9
+    assert errors.rotations.max() < 1e-6
+    assert errors.size == pytest.approx(np.linalg.norm(np.ptp(true[:, :3, 3], axis=0)))
+    assert errors.similarity.scale == pytest.approx(1 / other.scale)
+
+
+def test_errors_are_told_in_shares_of_the_scene_and_degrees(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    true = _poses(rng, 200)
+    moved = true.copy()
+    moved[:, :3, :3] = [r @ _about(rng.normal(size=3), 2.0) for r in true[:, :3, :3]]
+    size = np.linalg.norm(np.ptp(true[:, :3, 3], axis=0))
+    step = rng.normal(size=(200, 3))
+    moved[:, :3, 3] += 0.01 * size * step / np.linalg.norm(step, axis=1, keepdims=True)
+    files = [
+        _write(tmp_path / name, {f"{i}.jpg": pose for i, pose in enumerate(poses)})
+        for name, poses in (("truth.json", true), ("transforms.json", _similarity(rng).poses(moved)))
+    ]
+    errors = compare_poses(*files)
+    assert errors.positions.mean() == pytest.approx(0.01, rel=0.05)
+    assert errors.rotations.mean() == pytest.approx(2.0, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"frames": [{"file_path": "a.jpg", "transform_matrix": [[NaN]]}]}', '{"frames": []}']
+)
+def test_a_broken_file_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "transforms.json").write_text(content)
+    poses = {f"{i}.jpg": pose for i, pose in enumerate(_poses(np.random.default_rng(6), 4))}
+    truth = _write(tmp_path / "truth.json", poses)
+    with pytest.raises(InvalidInput, match=r"transforms\.json"):
+        compare_poses(truth, tmp_path / "transforms.json")
