@@ -1,0 +1,393 @@
+"""What a capture is made of: finding, checking and reading photos and videos.
+
+Importing this costs nothing; Pillow, pillow-heif and PyAV are loaded by the functions that need them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from PIL.Image import Image
+
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp", ".wmv"}
+)
+MAX_PIXELS = 1_000_000_000
+"""Larger pictures are taken for decompression bombs and refused unread."""
+
+_PHOTO_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "HEIF")  # by content: no decoder for anything else is let near
+_KINDS = "photos (jpg, jpeg, png, tif, tiff, webp, heic) or a video (mp4, mov, mkv, webm, avi …)"
+_SHARPNESS_WIDTH = 640  # px; smaller hides slight motion blur, larger counts sensor noise as sharpness
+
+
+@dataclass(frozen=True)
+class Capture:
+    """The media of a folder, or of one video file. Keys are paths relative to the folder, in natural order.
+
+    Args:
+        photos: the photos to use; empty where the videos are used.
+        videos: the videos to use; empty where the photos are used.
+        unreadable: each photo or video that cannot be read → why.
+        duplicates: each file that repeats another's content → that other file.
+        unused: videos beside enough photos, or a few photos beside a video: a dataset is made of one kind.
+        denied: unreadable files that even the file system does not hand out.
+    """
+
+    photos: dict[str, Path] = field(default_factory=dict)
+    videos: dict[str, Path] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    duplicates: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+    denied: set[str] = field(default_factory=set)
+    files: dict[str, Path] = field(default_factory=dict)
+    """All that belongs to the capture as it came: the above without `unused` and `denied`."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded photo.
+
+    Args:
+        image: upright, 8-bit RGB.
+        model: the camera's model as EXIF has it, or "".
+        focal: the focal length as a multiple of the picture's diagonal, from EXIF; None if unknown.
+        verbatim: the file itself is this picture: an upright 8-bit RGB JPEG, which needs no second encoding.
+    """
+
+    image: Image
+    model: str
+    focal: float | None
+    verbatim: bool
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame of a video: upright 8-bit RGB, its `time` in seconds from the start, and how sharp it is."""
+
+    image: Image
+    time: float
+    sharpness: float
+
+
+def scan(source: Path, minimum: int = 3) -> Capture:
+    """Look at a capture without decoding it: file headers, and the first frame of each video.
+
+    A folder is searched with all its subfolders; hidden files are passed over. Photos win over videos beside them
+    (phones save a short video with each photo), unless the readable photos are fewer than `minimum`.
+
+    Args:
+        source: a folder of photos or videos, or one video.
+        minimum: the fewest photos that can become a dataset.
+
+    Raises:
+        InvalidInput: nothing here can become a dataset; the text names folder or file and the remedy.
+    """
+    if not source.exists():
+        raise InvalidInput(f"{source} is not there. Give a folder of {_KINDS}.")
+    if source.is_file() and source.suffix.lower() not in VIDEO_SUFFIXES:
+        raise InvalidInput(f"{source} is one file and not a video. Give a folder of {_KINDS}.")
+    found, others = ({source.name: source}, []) if source.is_file() else _find(source)
+    if not found:
+        there = f"only {', '.join(others[:3])}{' …' if len(others) > 3 else ''}" if others else "nothing"
+        raise InvalidInput(f"{source} holds no photos and no video ({there}). Put in {_KINDS}.")
+
+    unreadable, denied = {}, set()
+    for name, file in found.items():
+        try:
+            if problem := _photo_problem(file) if _is_photo(name) else _video_problem(file):
+                unreadable[name] = problem
+        except PermissionError:
+            unreadable[name] = "no permission to read it"
+            denied.add(name)
+    duplicates = _duplicates({name: file for name, file in found.items() if name not in unreadable})
+    good = {name: file for name, file in found.items() if name not in unreadable and name not in duplicates}
+    photos = {name: file for name, file in good.items() if _is_photo(name)}
+    videos = {name: file for name, file in good.items() if not _is_photo(name)}
+    unused: list[str] = []
+    if videos and len(photos) >= minimum:
+        unused, videos = list(videos), {}
+    elif videos:
+        unused, photos = list(photos), {}
+    elif len(photos) < minimum:
+        _refuse_few(source, len(photos), minimum, found, unreadable, duplicates)
+    files = {name: file for name, file in found.items() if name not in denied and name not in unused}
+    return Capture(photos, videos, unreadable, duplicates, unused, denied, files)
+
+
+def _refuse_few(
+    source: Path,
+    readable: int,
+    minimum: int,
+    found: dict[str, Path],
+    unreadable: dict[str, str],
+    duplicates: dict[str, str],
+) -> None:
+    reasons = [f"{name}: {reason}" for name, reason in unreadable.items()]
+    reasons += [f"{name}: the same as {other}" for name, other in duplicates.items()]
+    listed = f" Left out: {'; '.join(reasons[:5])}{' …' if len(reasons) > 5 else ''}." if reasons else ""
+    if readable == 0 and len(found) == 1 and not _is_photo(next(iter(found))):
+        name, problem = next(iter(unreadable.items()))
+        raise InvalidInput(f"video {source if source.is_file() else source / name} cannot be used: {problem}.")
+    raise InvalidInput(
+        f"{source} holds {readable} readable photo{'' if readable == 1 else 's'}; at least {minimum} are needed, "
+        f"30 to 200 that overlap are good.{listed} Add photos, or repair what was left out."
+    )
+
+
+def _find(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Photos and videos below `folder` by relative name, in natural order, and the names of other files."""
+    names = []
+    for directory, subfolders, files in os.walk(folder):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".") and name != "__MACOSX"]
+        names += [(Path(directory) / name).relative_to(folder).as_posix() for name in files if not name.startswith(".")]
+    names.sort(key=_natural)
+    media = {name: folder / name for name in names if Path(name).suffix.lower() in PHOTO_SUFFIXES | VIDEO_SUFFIXES}
+    return media, [name for name in names if name not in media]
+
+
+def _natural(name: str) -> tuple[list[str | int], str]:
+    """Sorts IMG_9 before IMG_10."""
+    parts = re.split(r"(\d+)", name.casefold())
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+
+def _is_photo(name: str) -> bool:
+    return Path(name).suffix.lower() in PHOTO_SUFFIXES
+
+
+def _duplicates(files: dict[str, Path]) -> dict[str, str]:
+    """Files whose content an earlier one has → that earlier one. Only files of equal size are read."""
+    by_size = defaultdict(list)
+    for name, file in files.items():
+        by_size[file.stat().st_size].append(name)
+    first: dict[bytes, str] = {}
+    duplicates = {}
+    for name in chain.from_iterable(names for names in by_size.values() if len(names) > 1):
+        with files[name].open("rb") as stream:
+            digest = hashlib.sha256()
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        if first.setdefault(digest.digest(), name) != name:
+            duplicates[name] = first[digest.digest()]
+    return duplicates
+
+
+# photos
+
+
+@functools.cache
+def _pillow() -> Any:
+    """`PIL.Image`, with HEIC registered and its limits of size set to ours (Pillow refuses at twice its figure)."""
+    from PIL import Image
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+    return Image
+
+
+def _photo_problem(file: Path) -> str | None:
+    """Why the file cannot be a photo, from its header alone; None if nothing speaks against it."""
+    try:
+        with _pillow().open(file, formats=_PHOTO_FORMATS):
+            return None
+    except PermissionError:
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever a broken header makes them raise
+        return _reason(file, error)
+
+
+def _reason(file: Path, error: Exception) -> str:
+    from PIL import Image, UnidentifiedImageError
+
+    if not file.exists():
+        return "a link to nowhere"
+    if file.stat().st_size == 0:
+        return "empty file"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {MAX_PIXELS // 10**6} megapixels"
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture of a known format"
+    return f"damaged: {error}"
+
+
+def read_photo(file: Path) -> Photo:
+    """Decode a photo of any accepted kind to upright 8-bit RGB.
+
+    EXIF orientation is applied. 16-bit and floating-point samples are scaled to 8 bits, not clipped; grey, palette and
+    CMYK are converted; transparency is laid over white.
+
+    Raises:
+        InvalidInput: the file is not a picture, damaged or cut off; the text is the reason alone.
+    """
+    from PIL import ExifTags, ImageOps
+
+    try:
+        with _pillow().open(file, formats=_PHOTO_FORMATS) as image:
+            image.load()
+            exif = image.getexif()
+            orientation = exif.get(ExifTags.Base.Orientation, 1)
+            upright = orientation not in range(2, 9)
+            rgb = _to_rgb(image)
+            if not upright:
+                rgb.getexif()[ExifTags.Base.Orientation] = orientation
+                ImageOps.exif_transpose(rgb, in_place=True)
+            return Photo(
+                image=rgb,
+                model=str(exif.get(ExifTags.Base.Model, "")).strip("\0 "),
+                focal=_focal(exif.get_ifd(ExifTags.IFD.Exif)),
+                verbatim=image.format in ("JPEG", "MPO") and image.mode == "RGB" and upright,
+            )
+    except MemoryError:
+        raise
+    except Exception as error:  # as above: decoders raise anything
+        raise InvalidInput(_reason(file, error)) from error
+
+
+def _to_rgb(image: Image) -> Image:
+    """8-bit RGB of the same size."""
+    if image.mode == "F" or image.mode.startswith("I"):  # one channel of more than 8 bits
+        import numpy as np
+
+        samples = np.asarray(image, dtype=np.float64)
+        peak = float(samples.max(initial=0.0))
+        limit = 65535.0 if image.mode.startswith("I;16") else next((m for m in (1, 255, 65535) if peak <= m), peak)
+        image = _pillow().fromarray(np.clip(samples * (255 / limit) + 0.5, 0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        opaque = _pillow().new("RGBA", image.size, "white")
+        opaque.alpha_composite(image.convert("RGBA"))
+        image = opaque
+    return image.convert("RGB")
+
+
+def _focal(exif: dict[int, Any]) -> float | None:
+    """Focal length over the picture's diagonal, or None. EXIF 2.32 (CIPA DC-008), section 4.6.5."""
+    from PIL.ExifTags import Base
+
+    try:
+        if equivalent := float(exif.get(Base.FocalLengthIn35mmFilm, 0)):
+            return equivalent / math.hypot(36, 24)
+        unit = {2: 25.4, 3: 10.0}[exif[Base.FocalPlaneResolutionUnit]]  # mm in an inch, in a centimetre
+        width = exif[Base.ExifImageWidth] / float(exif[Base.FocalPlaneXResolution]) * unit
+        height = exif[Base.ExifImageHeight] / float(exif[Base.FocalPlaneYResolution]) * unit
+        return float(exif[Base.FocalLength]) / math.hypot(width, height) or None
+    except (KeyError, ValueError, TypeError, ZeroDivisionError):
+        return None
+
+
+# videos
+
+
+def _video_problem(file: Path) -> str | None:
+    """Why no frame can be had from the file; None if the first frame decodes."""
+    import av
+
+    if not file.exists():
+        return "a link to nowhere"
+    if file.stat().st_size == 0:
+        return "empty file"
+    try:
+        with av.open(str(file)) as container:
+            if not container.streams.video:
+                return "it has no picture, only sound"
+            for frame in _decode(container):
+                if frame.width * frame.height:
+                    return None
+            return "it has no frames"
+    except PermissionError:
+        raise
+    except (OSError, ValueError) as error:  # all of FFmpeg's errors are one of these
+        return f"not a video, or damaged: {error}"
+
+
+def _decode(container: Any) -> Iterator[VideoFrame]:
+    """The frames of the first video stream in order of presentation; damaged packets are passed over."""
+    import av
+
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    for packet in container.demux(stream):
+        try:
+            yield from packet.decode()
+        except av.InvalidDataError:
+            continue
+
+
+def frame_times(video: Path) -> list[float]:
+    """The time of each frame of a video in seconds from its first, from the packets alone: nothing is decoded."""
+    import av
+
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        stamps = [p.pts if p.pts is not None else p.dts for p in container.demux(stream) if p.size]
+        base = stream.time_base
+    known = sorted(stamp for stamp in stamps if stamp is not None)
+    if base is None or len(known) < len(stamps) or not known or known[0] == known[-1]:
+        return [i / 30 for i in range(len(stamps))]  # no clock: frames at an even pace
+    return [float((stamp - known[0]) * base) for stamp in known]
+
+
+def sharpest_frames(video: Path, times: list[float], count: int) -> Iterator[Frame]:
+    """The sharpest frame of each of `count` equal windows of time; one frame is held at a time.
+
+    Sharpness is the variance of the Laplacian of the luminance at 640 px width (Pech-Pacheco et al., ICPR 2000).
+
+    Args:
+        video: the file.
+        times: `frame_times` of it.
+        count: number of windows; where there are fewer frames than that, each frame comes.
+    """
+    import av
+
+    count = min(count, len(times))
+    span = times[-1] * len(times) / max(1, len(times) - 1) if times else 0.0
+
+    def window(i: int) -> int:
+        return i if count == len(times) else min(count - 1, int(times[min(i, len(times) - 1)] / span * count + 1e-9))
+
+    best: VideoFrame | None = None
+    best_sharpness, best_index, current = -1.0, 0, 0
+    with av.open(str(video)) as container:
+        for index, frame in enumerate(_decode(container)):
+            if window(index) != current and best is not None:
+                yield Frame(_upright(best), times[best_index], best_sharpness)
+                best, best_sharpness = None, -1.0
+            current = window(index)
+            # Where every frame is taken anyway there is nothing to choose.
+            sharpness = 0.0 if count == len(times) else _sharpness(frame)
+            if sharpness > best_sharpness:
+                best, best_sharpness, best_index = frame, sharpness, min(index, len(times) - 1)
+        if best is not None:
+            yield Frame(_upright(best), times[best_index], best_sharpness)
+
+
+def _sharpness(frame: VideoFrame) -> float:
+    import numpy as np
+
+    width = min(_SHARPNESS_WIDTH, frame.width)
+    grey = frame.to_ndarray(format="gray", width=width, height=max(3, frame.height * width // frame.width))
+    luminance = grey.astype(np.float32)
+    inner = luminance[1:-1, 1:-1]
+    laplacian = luminance[:-2, 1:-1] + luminance[2:, 1:-1] + luminance[1:-1, :-2] + luminance[1:-1, 2:] - 4 * inner
+    return float(laplacian.var())
+
+
+def _upright(frame: VideoFrame) -> Image:
+    """RGB picture of the frame, turned as the video's display matrix says."""
+    image: Image = frame.to_image()  # type: ignore[no-untyped-call]
+    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
