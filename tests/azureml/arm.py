@@ -1,0 +1,782 @@
+"""Azure Resource Manager's and run history's side of workspaces: assets, jobs, and clusters, in memory."""
+
+from __future__ import annotations
+
+import re
+import threading
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from tests.azureml.faults import Faults
+from tests.azureml.members import ENUMS, MEMBERS, VM_SIZES
+from tests.azureml.runner import ENDED, Cluster, Job, JobError
+from tests.azureml.service import Answer, Refusal, Request, Router
+from tests.azureml.storage import Storage
+
+Json = dict[str, Any]
+KINDS = "data|models|environments|codes"
+_SINGULAR = {"data": "Data", "models": "Model", "environments": "Environment", "codes": "Code"}
+_URI = {"data": "dataUri", "models": "modelUri", "codes": "codeUri"}
+_TYPE = "Microsoft.MachineLearningServices/workspaces"
+_PAGE = 50
+route = Router()
+
+
+class Workspace:
+    """The state of one workspace, and what its URIs mean."""
+
+    def __init__(self, base: str, name: str, location: str, workspace_id: str, storage: Storage) -> None:
+        self.base, self.name, self.location, self.storage = base, name, location, storage
+        self.id = workspace_id
+        self.lock = threading.RLock()
+        self.assets: dict[str, dict[str, dict[str, Json]]] = {kind: {} for kind in _SINGULAR}
+        self.jobs: dict[str, Job] = {}
+        self.computes: dict[str, Cluster] = {}
+        self.pending: dict[str, str] = {}
+
+    def asset(self, kind: str, name: str, version: str) -> Json:
+        """An asset's body, or a refusal."""
+        try:
+            return self.assets[kind][name][version]
+        except KeyError:
+            what = _SINGULAR[kind]
+            raise not_found(f"{what}NotFound", f"{what} version not found. {name}:{version}") from None
+
+    def asset_uri(self, arm_id: str) -> str:
+        """Where the content of an asset lies."""
+        kind, name, _, version = arm_id.split("/")[-4:]
+        uri: str = self.asset(kind, name, version)["properties"][_URI[kind]]
+        return uri
+
+    def long_form(self, uri: str) -> str:
+        """A URI as the service keeps it: of this workspace's datastore, whichever way it was said."""
+        if uri.startswith("https://"):
+            return uri
+        container, path = self.locate(uri)
+        datastore = next(name for name, its in self.storage.containers.items() if its == container)
+        where = self.base.split("/")
+        place = f"subscriptions/{where[2]}/resourcegroups/{where[4]}/workspaces/{self.name}"
+        return f"azureml://{place}/datastores/{datastore}/paths/{path}"
+
+    def locate(self, uri: str) -> tuple[str, str]:
+        """The container and the path in it that a URI means."""
+        if uri.startswith("/subscriptions/"):
+            try:
+                return self.locate(self.asset_uri(uri))
+            except Refusal as gone:
+                raise JobError("UserError", f"{gone} ({uri})") from gone
+        if uri.startswith(f"{self.storage.url}/"):
+            container, _, path = uri.removeprefix(f"{self.storage.url}/").partition("/")
+            return container, path
+        if found := re.fullmatch(r"azureml://(?:.*/)?jobs/([^/]+)/outputs/([^/]+)(?:/paths/(.*))?/?", uri):
+            job = self.jobs.get(found[1])
+            if job is None or found[2] not in {*job.request["outputs"], "default", "artifacts"}:
+                raise not_found("RunNotFound", f"Job {found[1]} or its output {found[2]} was not found.")
+            if found[2] in job.request["outputs"]:
+                container, path = self.locate(job.output_uri(found[2]))
+            else:
+                container, path = self.storage.containers["workspaceartifactstore"], job.artifacts
+            return container, f"{path.rstrip('/')}/{found[3] or ''}"
+        found = re.fullmatch(r"azureml://(?:.*/workspaces/([^/]+)/)?datastores/([^/]+)/(?:paths/)?(.*)", uri, re.I)
+        if not found or (found[1] or self.name) != self.name or found[2] not in self.storage.containers:
+            raise Refusal(400, "UserError", f"The uri {uri} is not of a datastore of workspace {self.name}.")
+        return self.storage.containers[found[2]], found[3]
+
+
+class Arm:
+    """Answers of management.azure.com and of <region>.api.azureml.ms. `start` runs a job that was accepted."""
+
+    def __init__(
+        self, base: str, workspaces: dict[str, Workspace], tenant: str, faults: Faults, start: Callable[[Job], None]
+    ) -> None:
+        self.base, self.workspaces, self.tenant = base, workspaces, tenant
+        self.faults, self.start = faults, start
+        self.node_address = ("127.0.0.1", 50000)
+        self._operations: dict[str, int] = {}
+
+    def answer(self, request: Request) -> Answer | None:
+        """The answer, or None for a path that is not known."""
+        if self.faults.take("forbidden", f"{request.method} {request.path}"):
+            raise Refusal(
+                403,
+                "AuthorizationFailed",
+                f"The client '0' with object id '0' does not have authorization to perform action '{_TYPE}/"
+                f"{request.path.split('/')[-2]}/{'read' if request.method == 'GET' else 'write'}' over scope "
+                f"'{request.path}' or the scope is invalid. If access was recently granted, please "
+                "refresh your credentials.",
+            )
+        found = re.fullmatch(rf"(?:/history/v1.0|/data/v1.0)?({self.base})/([^/]+)(/.*)?", request.path, re.I)
+        if found:
+            workspace = self.workspaces.get(found[2])
+            if workspace is None:
+                raise Refusal(404, "ResourceNotFound", f"The Resource '{_TYPE}/{found[2]}' under resource group "
+                              f"'{self.base.split('/')[4]}' was not found.")  # fmt: skip
+            request.headers["path"] = request.path
+            prefix = request.path.split("/subscriptions/")[0]
+            request.path = f"{prefix}{{ws}}{found[3] or ''}"
+            if handler := route.find(request):
+                with workspace.lock:
+                    return handler[0](self, request, workspace, *handler[1])
+        elif request.path.startswith(f"/subscriptions/{self.base.split('/')[2]}/providers/"):
+            if handler := route.find(request):
+                return handler[0](self, request, *handler[1])
+        elif sub := re.match(r"/subscriptions/([^/]+)(/resourceGroups/([^/]+))?", request.path, re.I):
+            if sub[1] != self.base.split("/")[2]:
+                raise Refusal(404, "SubscriptionNotFound", f"The subscription '{sub[1]}' could not be found.")
+            raise Refusal(404, "ResourceGroupNotFound", f"Resource group '{sub[3]}' could not be found.")
+        return None
+
+    # the workspace and its datastores
+
+    @route("GET", r"\{ws\}")
+    def _workspace(self, request: Request, ws: Workspace) -> Answer:
+        other = "/".join([*self.base.split("/")[:5], "providers"])
+        host = f"{ws.location}.api.azureml.ms"
+        properties = {
+            "friendlyName": ws.name,
+            "description": "",
+            "storageAccount": f"{other}/Microsoft.Storage/storageAccounts/{ws.storage.account}",
+            "keyVault": f"{other}/Microsoft.Keyvault/vaults/vault",
+            "applicationInsights": f"{other}/Microsoft.insights/components/insights",
+            "containerRegistry": f"{other}/Microsoft.ContainerRegistry/registries/registry",
+            "hbiWorkspace": False,
+            "tenantId": self.tenant,
+            "imageBuildCompute": None,
+            "provisioningState": "Succeeded",
+            "v1LegacyMode": False,
+            "workspaceId": ws.id,
+            "publicNetworkAccess": "Enabled",
+            "discoveryUrl": f"https://{host}/discovery",
+            "mlFlowTrackingUri": f"azureml://{host}/mlflow/v1.0{ws.base}",
+        }
+        return Answer(
+            {
+                "id": ws.base,
+                "name": ws.name,
+                "type": _TYPE,
+                "location": ws.location,
+                "tags": {},
+                "etag": None,
+                "properties": properties,
+                "identity": {"type": "SystemAssigned", "principalId": "0", "tenantId": self.tenant},
+                "kind": "Default",
+                "sku": {"name": "Basic", "tier": "Basic"},
+                "systemData": _system_data(),
+            }
+        )
+
+    def _datastore(self, ws: Workspace, name: str) -> Json:
+        if name not in ws.storage.containers:
+            raise not_found("DataStoreNotFound", f"Could not find datastore: {name}")
+        where = self.base.split("/")
+        properties = {
+            "description": None,
+            "tags": None,
+            "properties": None,
+            "isDefault": name == "workspaceblobstore",
+            "credentials": {"credentialsType": "AccountKey"},
+            "subscriptionId": where[2],
+            "resourceGroup": where[4],
+            "datastoreType": "AzureBlob",
+            "accountName": ws.storage.account,
+            "containerName": ws.storage.containers[name],
+            "endpoint": "core.windows.net",
+            "protocol": "https",
+            "serviceDataAccessAuthIdentity": "WorkspaceSystemAssignedIdentity",
+        }
+        return _resource(ws, "datastores", name, properties, _system_data(modified="Application"))
+
+    @route("GET", r"\{ws\}/datastores")
+    def _datastores(self, request: Request, ws: Workspace) -> Answer:
+        names = [name for name in ws.storage.containers
+                 if request.query.get("isDefault") != "true" or name == "workspaceblobstore"]  # fmt: skip
+        return Answer({"value": [self._datastore(ws, name) for name in names]})
+
+    @route("GET", r"\{ws\}/datastores/([^/]+)")
+    def _get_datastore(self, request: Request, ws: Workspace, name: str) -> Answer:
+        return Answer(self._datastore(ws, name))
+
+    @route("POST", r"\{ws\}/datastores/([^/]+)/listSecrets")
+    def _secrets(self, request: Request, ws: Workspace, name: str) -> Answer:
+        self._datastore(ws, name)
+        only(request.body or {}, "DatastoreSecretsRequest", request)
+        hours = (request.body or {}).get("expireAfterHours", 1)
+        fault = self.faults.take("expired_sas", name)
+        life = timedelta(seconds=fault["seconds"]) if fault else timedelta(hours=hours)
+        return Answer({"secretsType": "Sas", "sasToken": f"?{ws.storage.account_sas(life)}"})
+
+    # assets
+
+    @route("GET", rf"\{{ws\}}/({KINDS})")
+    def _list_containers(self, request: Request, ws: Workspace, kind: str) -> Answer:
+        return _page(request, [self._container(ws, kind, name) for name in ws.assets[kind]])
+
+    @route("GET", rf"\{{ws\}}/({KINDS})/([^/]+)")
+    def _get_container(self, request: Request, ws: Workspace, kind: str, name: str) -> Answer:
+        return Answer(self._container(ws, kind, name))
+
+    def _container(self, ws: Workspace, kind: str, name: str) -> Json:
+        versions = self._versions(ws, kind, name)
+        numbers = [int(version) for version in versions if version.isdecimal()]
+        properties = {
+            "description": None,
+            "tags": {},
+            "properties": {},
+            "isArchived": False,
+            "latestVersion": list(versions)[-1],
+            "nextVersion": str(max(numbers, default=0) + 1),
+            **({"dataType": versions[next(iter(versions))]["properties"]["dataType"]} if kind == "data" else {}),
+        }
+        return _resource(ws, kind, name, properties, _system_data())
+
+    def _versions(self, ws: Workspace, kind: str, name: str) -> dict[str, Json]:
+        if name not in ws.assets[kind]:
+            what = _SINGULAR[kind]
+            raise not_found(f"{what}NotFound", f"{what} container with name: {name} not found.")
+        return ws.assets[kind][name]
+
+    @route("GET", rf"\{{ws\}}/({KINDS})/([^/]+)/versions")
+    def _list_versions(self, request: Request, ws: Workspace, kind: str, name: str) -> Answer:
+        if kind == "codes":  # found by content, whatever their name
+            every = [asset for versions in ws.assets[kind].values() for asset in versions.values()]
+            wanted = request.query.get("hash")
+            return Answer({"value": [a for a in every if a["properties"]["properties"].get("hash_sha256") == wanted]})
+        assets = list(self._versions(ws, kind, name).values())
+        if "desc" in request.query.get("$orderBy", ""):
+            assets.reverse()
+        if request.query.get("listViewType", "ActiveOnly") == "ActiveOnly":
+            assets = [asset for asset in assets if not asset["properties"]["isArchived"]]
+        return _page(request, assets)
+
+    @route("GET", rf"\{{ws\}}/({KINDS})/([^/]+)/versions/([^/]+)")
+    def _get_version(self, request: Request, ws: Workspace, kind: str, name: str, version: str) -> Answer:
+        self._versions(ws, kind, name)
+        return Answer(ws.asset(kind, name, version))
+
+    @route("POST", r"\{ws\}/codes/([^/]+)/versions/([^/]+)/startPendingUpload")
+    def _pending_upload(self, request: Request, ws: Workspace, name: str, version: str) -> Answer:
+        container = ws.pending.setdefault(f"{name}:{version}", f"{ws.id}-{uuid.uuid4().hex[:26]}")
+        ws.storage.create(container)
+        uri = f"{ws.storage.url}/{container}"
+        account = f"{self.base.rpartition('/providers')[0]}/providers/Microsoft.Storage/storageAccounts/"
+        blob = {
+            "blobUri": uri,
+            "storageAccountArmId": account + ws.storage.account,
+            "credential": {"credentialType": "SAS", "sasUri": f"{uri}?{ws.storage.container_sas(container)}"},
+        }
+        return Answer(
+            {
+                "pendingUploadId": str(uuid.uuid4()),
+                "pendingUploadType": "TemporaryBlobReference",
+                "blobReferenceForConsumption": blob,
+            }
+        )
+
+    @route("PUT", rf"\{{ws\}}/({KINDS})/([^/]+)/versions/([^/]+)")
+    def _put_version(self, request: Request, ws: Workspace, kind: str, name: str, version: str) -> Answer:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,254}", name):
+            raise invalid(f"Name '{name}' must start with a letter or digit and hold letters, digits, '-', '_', '.'")
+        given = only(request.body, "Resource", request)["properties"]
+        what = f"{_SINGULAR[kind]}Version"
+        only(given, what, request)
+        check_tags(given)
+        key = _URI.get(kind)
+        if key and not given.get(key):
+            raise invalid(f"Required property '{key}' not found in JSON.")
+        uri = ws.long_form(given[key]) if key else None
+        if (kind == "data" and given["dataType"] == "uri_folder") or kind == "codes":
+            uri = f"{str(uri).rstrip('/')}/"
+        known = ws.assets[kind].get(name, {}).get(version)
+        properties = {
+            "description": None,
+            "tags": {},
+            "properties": {},
+            "isArchived": False,
+            "isAnonymous": False,
+            **({"autoDeleteSetting": None} if kind in ("data", "models") else {}),
+            **({"stage": None, "intellectualProperty": None} if kind != "codes" else {}),
+            **({"provisioningState": "Succeeded"} if kind != "data" else {}),
+            **({"flavors": {}, "jobName": None, "stage": "Development"} if kind == "models" else {}),
+            **({"environmentType": "UserCreated", "osType": "Linux"} if kind == "environments" else {}),
+            **{member: value for member, value in given.items() if value is not None},
+            **({key: uri} if key else {}),
+        }
+        if kind == "models" and (found := re.search(r"jobs/([^/]+)/outputs", given["modelUri"])):
+            properties["jobName"] = found[1]
+        if known:
+            if key and known["properties"][key] != uri:
+                raise Refusal(400, "UserError", "Asset paths cannot be updated.", inner=("Immutable",))
+            fixed = ("image", "build", "condaFile", "dataType", "modelType")
+            if any(known["properties"].get(member) != properties.get(member) for member in fixed):
+                raise Refusal(400, "UserError", f"{what} {name}:{version} is immutable.", inner=("Immutable",))
+            known["properties"].update(properties)
+            return Answer(known)
+        body = _resource(ws, f"{kind}/{name}/versions", version, properties, _system_data(modified="User"))
+        ws.assets[kind].setdefault(name, {})[version] = body
+        return Answer(body, 201, _location(request, ws))
+
+    # jobs
+
+    @route("PUT", r"\{ws\}/jobs/([^/]+)")
+    def _put_job(self, request: Request, ws: Workspace, name: str) -> Answer:
+        if not re.fullmatch(r"[A-Za-z0-9][\w-]{0,254}", name):
+            raise invalid(f"Job name '{name}' must start with a letter or digit and hold letters, digits, '-', '_'")
+        given = only(request.body, "Resource", request)["properties"]
+        only(given, "CommandJob", request)
+        for one in (given.get("inputs") or {}).values():
+            only(one, "LiteralJobInput" if one["jobInputType"] == "literal" else "UriFolderJobInput", request)
+        for one in (given.get("outputs") or {}).values():
+            only(one, "UriFolderJobOutput", request)
+        for one in (given.get("services") or {}).values():
+            only(one, "JobService", request)
+        only(given.get("limits") or {}, "CommandJobLimits", request)
+        only(given.get("resources") or {}, "JobResourceConfiguration", request)
+        check_tags(given)
+        if known := ws.jobs.get(name):
+            free = ("tags", "description", "displayName", "properties", "isArchived", "services", "experimentName")
+            for member in {*given, *known.request} - set(free):
+                if (given.get(member) or None) != (known.request.get(member) or None):
+                    raise Refusal(
+                        400,
+                        "UserError",
+                        "A job with this name already exists. If you are trying to submit a new job, use a different "
+                        f"name. If you are trying to update an existing job, the existing job's {member} cannot be "
+                        "changed. Only description, displayName, tags, properties, and isArchived can be updated.",
+                        inner=("UserError", "Immutable", "JobPropertyImmutable"),
+                    )
+            known.request |= {member: given[member] for member in free if given.get(member) is not None}
+            return Answer(self._job_body(ws, known))
+        compute = (given.get("computeId") or "").rpartition("/")[2]
+        if compute not in ws.computes:
+            raise Refusal(
+                400, "UserError", f"Unknown compute target '{compute}'.", inner=("BadArgument", "UnknownTargetType")
+            )
+        inputs = [one.get("uri") or "" for one in (given.get("inputs") or {}).values()]
+        for arm_id in [given["environmentId"], given.get("codeId") or "", *inputs]:
+            if arm_id.startswith("/subscriptions/"):
+                kind, asset, _, version = arm_id.split("/")[-4:]
+                ws.asset(kind, asset, version)
+            elif arm_id.startswith("azureml://"):
+                ws.locate(arm_id)
+        request_body = {"outputs": {}, "inputs": {}, "environmentVariables": {}, "experimentName": "Default", **given}
+        ws.jobs[name] = job = Job(name, request_body, ws, _now())
+        answer = Answer(self._job_body(ws, job), 201, _location(request, ws))
+        self.start(job)
+        return answer
+
+    def _job_body(self, ws: Workspace, job: Job) -> Json:
+        given = job.request
+        studio = f"https://ml.azure.com/runs/{job.name}?wsid={ws.base.replace('resourceGroups', 'resourcegroups')}"
+        tracking = f"azureml://{ws.location}.api.azureml.ms/mlflow/v1.0{ws.base}?"
+        services: Json = {name: {**_SERVICE, **one} for name, one in (given.get("services") or {}).items()}
+        for kind, endpoint in (("Tracking", tracking), ("Studio", studio)):
+            services[kind] = {**_SERVICE, "jobServiceType": kind, "endpoint": endpoint}
+        outputs = {name: {**_OUTPUT, **one} for name, one in given["outputs"].items()}
+        default = f"azureml://datastores/workspaceartifactstore/{job.artifacts}"
+        outputs["default"] = {**_OUTPUT, "uri": default, "jobOutputType": "uri_folder"}
+        cluster = given["computeId"].rpartition("/")[2]
+        resources = {"instanceCount": 1, "instanceType": None, "properties": None, "shmSize": "2g", "dockerArgs": None}
+        resources |= {
+            "maxInstanceCount": None,
+            "locations": None,
+            "dockerArgsList": None,
+            **(given.get("resources") or {}),
+        }
+        properties = {
+            "description": given.get("description"),
+            "tags": given.get("tags") or {},
+            "properties": {
+                **(given.get("properties") or {}),
+                "_azureml.ComputeTargetType": "amlctrain",
+                "_azureml.ClusterName": cluster,
+            },
+            "displayName": given.get("displayName") or job.name,
+            "status": job.status,
+            "experimentName": given["experimentName"],
+            "services": services,
+            "computeId": given["computeId"],
+            "isArchived": bool(given.get("isArchived")),
+            "identity": given.get("identity"),
+            "componentId": None,
+            "notificationSetting": given.get("notificationSetting"),
+            "jobType": "Command",
+            "codeId": given.get("codeId"),
+            "command": given["command"],
+            "environmentId": given["environmentId"],
+            "distribution": given.get("distribution"),
+            "limits": given.get("limits"),
+            "environmentVariables": given["environmentVariables"],
+            "parameters": {},
+            "parentJobName": None,
+            "secretsConfiguration": None,
+            "autologgerSettings": None,
+            "resources": resources,
+            "inputs": {name: {**_INPUT, **one} for name, one in given["inputs"].items()},
+            "outputs": outputs,
+            "queueSettings": given.get("queueSettings") or {"jobTier": "Null", "priority": None},
+        }
+        return _resource(ws, "jobs", job.name, properties, {**_system_data(), "createdAt": job.created})
+
+    def _job(self, ws: Workspace, name: str) -> Job:
+        if name not in ws.jobs:
+            raise not_found("RunNotFound", f"Run {name} was not found")
+        return ws.jobs[name]
+
+    @route("GET", r"\{ws\}/jobs/([^/]+)")
+    def _get_job(self, request: Request, ws: Workspace, name: str) -> Answer:
+        return Answer(self._job_body(ws, self._job(ws, name)))
+
+    @route("GET", r"\{ws\}/jobs")
+    def _list_jobs(self, request: Request, ws: Workspace) -> Answer:
+        tag, _, value = request.query.get("tag", "").partition("=")
+        jobs = [self._job_body(ws, job) for job in reversed(ws.jobs.values())]
+        chosen = [job for job in jobs if not tag or job["properties"]["tags"].get(tag) == (value or None)]
+        return _page(request, [job for job in chosen if not job["properties"]["isArchived"]])
+
+    @route("POST", r"\{ws\}/jobs/([^/]+)/cancel")
+    def _cancel(self, request: Request, ws: Workspace, name: str) -> Answer:
+        job = self._job(ws, name)
+        if job.status not in ENDED:
+            job.status = "CancelRequested"
+            job.cancelled.set()
+        return Answer(None, 202, {**self._later(ws, f"jc:{ws.id}:{name}"), "x-ms-async-operation-timeout": "PT1H"})
+
+    def _at(self, ws: Workspace) -> str:
+        provider = f"{self.base.split('/resourceGroups')[0]}/providers/Microsoft.MachineLearningServices"
+        return f"https://management.azure.com{provider}/locations/{ws.location}"
+
+    def _later(self, ws: Workspace, operation: str) -> dict[str, str]:
+        url = f"{self._at(ws)}/mfeOperationResults/{operation}?api-version=2023-04-01-preview"
+        return {"Location": url, "Retry-After": "1"}
+
+    @route("GET", r"/subscriptions/[^/]+/providers/[^/]+/locations/[^/]+/mfeOperationResults/jc:([^:]+):([^/]+)")
+    def _cancelled(self, request: Request, workspace_id: str, name: str) -> Answer:
+        ws = next(ws for ws in self.workspaces.values() if ws.id == workspace_id)
+        if ws.jobs[name].status in ENDED:
+            return Answer(None)
+        return Answer({}, 202, self._later(ws, f"jc:{ws.id}:{name}"))
+
+    # run history
+
+    @route("GET", r"/history/v1.0\{ws\}/runs/([^/]+)/details")
+    def _details(self, request: Request, ws: Workspace, name: str) -> Answer:
+        job = self._job(ws, name)
+        container = ws.storage.containers["workspaceartifactstore"]
+        logs = ws.storage.open(container).list_blob_names(name_starts_with=f"{job.artifacts}/user_logs/")
+        sas = ws.storage.container_sas(container)
+        error: Json | None = (
+            {
+                "error": {
+                    "code": job.error.code,
+                    "severity": None,
+                    "message": str(job.error),
+                    "details": [],
+                    "innerError": None,
+                },
+                "correlation": {"operation": "0", "request": "0"},
+                "environment": ws.location,
+                "location": ws.location,
+                "time": _now(),
+                "componentName": "globaljobdispatcher",
+            }
+            if job.error
+            else None
+        )
+        return Answer(
+            {
+                "runId": name,
+                "runUuid": str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
+                "target": job.request["computeId"].rpartition("/")[2],
+                "status": job.status,
+                "createdTimeUtc": job.created,
+                "startTimeUtc": _at(job.started),
+                "endTimeUtc": _at(job.ended),
+                "error": error,
+                "warnings": [{"source": "Execution", "message": job.warning}] if job.warning else None,
+                "tags": job.request.get("tags") or {},
+                "properties": job.request.get("properties") or {},
+                "parameters": {},
+                "services": {},
+                "inputDatasets": [],
+                "outputDatasets": [],
+                "logFiles": {
+                    log.removeprefix(f"{job.artifacts}/"): f"{ws.storage.url}/{container}/{log}?{sas}" for log in logs
+                },
+            }
+        )
+
+    @route("GET", r"/history/v1.0\{ws\}/runs/([^/]+)/serviceinstances/([^/]+)")
+    def _services(self, request: Request, ws: Workspace, name: str, node: str) -> Answer:
+        job = self._job(ws, name)
+        running = job.status == "Running"
+        if int(node) or not running:
+            return Answer({"instances": {}})
+        return Answer(
+            {
+                "instances": {
+                    key: {
+                        "type": one["jobServiceType"],
+                        "port": one.get("port") or self.node_address[1],
+                        "status": "Running",
+                        "error": None,
+                        "endpoint": None,
+                        "properties": {
+                            "ProxyEndpoint": f"wss://ssh-{name}.{ws.location}.nodes.azureml.ms",
+                            **one["properties"],
+                        },
+                    }
+                    for key, one in (job.request.get("services") or {}).items()
+                }
+            }
+        )
+
+    @route("POST", r"/history/v1.0\{ws\}/rundata")
+    def _run_data(self, request: Request, ws: Workspace) -> Answer:
+        job = self._job(ws, request.body["runId"])
+        assets = f"azureml://locations/{ws.location}/workspaces/{ws.id}/data/azureml_{job.name}_output_data_"
+        names = [*job.request["outputs"], "default"]
+        kinds = {name: _pascal(one.get("jobOutputType")) for name, one in job.request["outputs"].items()}
+        data = {
+            name: {
+                "outputLocation": {"uri": {"path": job.output_uri(name), "isFile": False}, "type": kinds[name]},
+                "mechanism": "Upload" if one.get("mode") == "Upload" else "Mount",
+                "environmentVariableName": f"AZURE_ML_OUTPUT_{name}",
+            }
+            for name, one in job.request["outputs"].items()
+        }
+        meta = {
+            "runId": job.name,
+            "parentRunId": None,
+            "status": job.status,
+            "currentAttemptId": max(job.attempts, 1),
+            "dataContainerId": f"dcid.{job.name}",
+            "error": None,
+            "warnings": None,
+            "target": job.request["computeId"].rpartition("/")[2],
+            "inputs": {},
+            "outputs": {
+                name: {"assetId": f"{assets}{name}/versions/1", "type": kinds.get(name, "UriFolder")} for name in names
+            },
+        }
+        run = {
+            "runMetadata": meta,
+            "runDefinition": {"outputData": data},
+            "jobSpecification": None,
+            "systemSettings": None,
+        }
+        return Answer(run)
+
+    @route("POST", r"/data/v1.0\{ws\}/dataversion/batchGetResolvedUris")
+    def _resolve(self, request: Request, ws: Workspace) -> Answer:
+        values = {}
+        for value in request.body["values"]:
+            found = re.fullmatch(r".*/data/azureml_(.+)_output_data_(.+)/versions/1", value)
+            assert found
+            job = self._job(ws, found[1])
+            uri, kind = f"azureml://datastores/workspaceartifactstore/paths/{job.artifacts}/", "UriFolder"
+            if output := job.request["outputs"].get(found[2]):
+                uri, kind = job.output_uri(found[2]), _pascal(output.get("jobOutputType"))
+            values[value] = {"uri": ws.long_form(uri), "type": kind, "legacyDatasetType": None}
+        return Answer({"values": values})
+
+    # clusters
+
+    @route("PUT", r"\{ws\}/computes/([^/]+)")
+    def _put_compute(self, request: Request, ws: Workspace, name: str) -> Answer:
+        body = only(request.body, "ComputeResource", request)
+        outer = only(body["properties"], "AmlCompute", request)
+        inner = only(outer["properties"], "AmlComputeProperties", request)
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{1,31}", name):
+            raise invalid(f"Compute name '{name}' must be 2 to 32 letters, digits, and '-', starting with a letter.")
+        if inner["vmSize"].lower() not in {size["name"].lower() for size in VM_SIZES}:
+            raise Refusal(400, "UserError", f"VM size {inner['vmSize']} is not supported in {ws.location}.")
+        known = ws.computes.get(name)
+        if known:
+            if known.body["properties"]["properties"]["vmSize"].lower() != inner["vmSize"].lower():
+                raise Refusal(
+                    400, "UserError", f"The vmSize of compute {name} cannot be changed.", inner=("Immutable",)
+                )
+            known.body = body
+        else:
+            ws.computes[name] = Cluster(body, _now())
+        key = str(uuid.uuid4())
+        self._operations[key] = 0
+        url = f"{self._at(ws)}/computeOperationsStatus/{key}?api-version=2023-08-01-preview"
+        state = "Updating" if known else "Creating"
+        headers = {"Azure-AsyncOperation": url, "Retry-After": "1"}
+        return Answer(self._compute_body(ws, name, state), 200 if known else 201, headers)
+
+    @route("GET", r"/subscriptions/[^/]+/providers/[^/]+/locations/[^/]+/computeOperationsStatus/([^/]+)")
+    def _operation(self, request: Request, key: str) -> Answer:
+        self._operations[key] += 1
+        done = self._operations[key] > 1
+        return Answer({"status": "Succeeded"} if done else {"status": "InProgress"}, headers={"Retry-After": "1"})
+
+    def _compute_body(self, ws: Workspace, name: str, state: str = "Succeeded") -> Json:
+        cluster = self._cluster(ws, name)
+        outer, inner = cluster.body["properties"], cluster.body["properties"]["properties"]
+        creating = state == "Creating"
+        counts = dict.fromkeys(("preparingNodeCount", "idleNodeCount", "unusableNodeCount", "leavingNodeCount",
+                                "preemptedNodeCount"), 0)  # fmt: skip
+        properties = {
+            "vmSize": inner["vmSize"].upper(),
+            "vmPriority": inner.get("vmPriority") or "Dedicated",
+            "scaleSettings": inner["scaleSettings"],
+            "subnet": None,
+            "currentNodeCount": None if creating else len(cluster.nodes),
+            "targetNodeCount": None if creating else min(len(cluster.nodes) + len(cluster.waiting), cluster.most_nodes),
+            "nodeStateCounts": None if creating else {**counts, "runningNodeCount": len(cluster.nodes)},
+            "allocationState": None if creating else "Steady",
+            "errors": cluster.errors,
+            "remoteLoginPortPublicAccess": inner.get("remoteLoginPortPublicAccess") or "NotSpecified",
+            "osType": "Linux",
+            "virtualMachineImage": None,
+            "isolatedNetwork": False,
+            "enableNodePublicIp": inner.get("enableNodePublicIp", True),
+            "enableBatchPrivateLink": False,
+        }
+        if user := inner.get("userAccountCredentials"):
+            properties["userAccountCredentials"] = {"adminUserName": user["adminUserName"]}
+        whole = {
+            "createdOn": cluster.created,
+            "modifiedOn": cluster.created,
+            "disableLocalAuth": outer.get("disableLocalAuth", False),
+            "description": outer.get("description"),
+            "resourceId": None,
+            "computeType": "AmlCompute",
+            "provisioningState": state,
+            "provisioningErrors": None,
+            "provisioningWarnings": None,
+            "isAttachedCompute": False,
+            "properties": properties,
+        }
+        body = _resource(ws, "computes", name, whole, {})
+        del body["systemData"]
+        return {**body, "location": ws.location, "tags": cluster.body.get("tags")}
+
+    def _cluster(self, ws: Workspace, name: str) -> Cluster:
+        if name not in ws.computes:
+            message = f"Could not find compute with name {name} in workspace {ws.name}."
+            raise Refusal(404, "ResourceNotFound", message, [("ComputeNotFound", message)])
+        return ws.computes[name]
+
+    @route("GET", r"\{ws\}/computes/([^/]+)")
+    def _get_compute(self, request: Request, ws: Workspace, name: str) -> Answer:
+        return Answer(self._compute_body(ws, name))
+
+    @route("GET", r"\{ws\}/computes")
+    def _list_computes(self, request: Request, ws: Workspace) -> Answer:
+        return Answer({"value": [self._compute_body(ws, name) for name in ws.computes]})
+
+    @route("POST", r"\{ws\}/computes/([^/]+)/listNodes")
+    def _nodes(self, request: Request, ws: Workspace, name: str) -> Answer:
+        cluster, (host, port) = self._cluster(ws, name), self.node_address
+        public = cluster.body["properties"]["properties"].get("remoteLoginPortPublicAccess") == "Enabled"
+        nodes = [
+            {
+                "nodeId": f"tvmps_{index:064x}_p",
+                "privateIpAddress": f"10.0.0.{index + 4}",
+                "publicIpAddress": host if public else None,
+                "port": port + index if public else None,
+                "nodeState": "running",
+                "runId": job,
+            }
+            for index, job in enumerate(cluster.nodes)
+        ]
+        return Answer({"nodes": nodes, "nextLink": None})
+
+    @route("GET", r"/subscriptions/[^/]+/providers/[^/]+/locations/[^/]+/vmSizes")
+    def _sizes(self, request: Request) -> Answer:
+        return Answer({"value": VM_SIZES})
+
+
+_INPUT = {"description": None, "pathOnCompute": None}
+_OUTPUT = {
+    "description": None,
+    "uri": None,
+    "assetName": None,
+    "assetVersion": None,
+    "mode": "ReadWriteMount",
+    "pathOnCompute": None,
+    "autoDeleteSetting": None,
+}
+_SERVICE = {"port": None, "endpoint": None, "status": None, "errorMessage": None, "properties": None, "nodes": None}
+
+
+def only(given: Json, kind: str, request: Request) -> Json:
+    """Raise for members that the service does not know, and for values that it does not; else what was given."""
+    for member in given:
+        if member not in MEMBERS[kind]:
+            at = request.raw.find(f'"{member}"'.encode())
+            raise invalid(
+                f"Could not find member '{member}' on object of type '{kind}'. Path '{member}', line 1, position {at}."
+            )
+        if member in ENUMS and given[member] is not None and given[member] not in ENUMS[member]:
+            raise invalid(f"Error converting value \"{given[member]}\" to type '{member}'. Path '{member}'.")
+    return given
+
+
+def check_tags(given: Json) -> None:
+    """Raise for more or longer tags than a run takes."""
+    tags = given.get("tags") or {}
+    if len(tags) > 50 or any(len(key) > 100 or len(value) > 1000 for key, value in tags.items()):
+        raise Refusal(400, "UserError", "At most 50 tags, keys of 100 and values of 1000 characters.")
+
+
+def invalid(message: str) -> Refusal:
+    """400 for a body that cannot be read."""
+    text = "Request is invalid and/or missing fields."
+    return Refusal(400, "UserError", text, [("RequestInvalid", message)], inner=("RequestInvalid",))
+
+
+def not_found(code: str, message: str) -> Refusal:
+    """404 for an asset, job or datastore."""
+    return Refusal(404, "UserError", "The specified resource was not found.", [(code, message)])
+
+
+def _resource(ws: Workspace, kind: str, name: str, properties: Json, system: Json) -> Json:
+    plain = re.sub(r"/[^/]+/versions", "/versions", kind)
+    return {
+        "id": f"{ws.base}/{kind}/{name}",
+        "name": name,
+        "type": f"{_TYPE}/{plain}",
+        "properties": properties,
+        "systemData": system,
+    }
+
+
+def _system_data(modified: str = "") -> Json:
+    data = {"createdAt": _now(), "createdBy": "emulator", "createdByType": "User"}
+    return (
+        {**data, "lastModifiedAt": _now(), "lastModifiedBy": "0", "lastModifiedByType": modified} if modified else data
+    )
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat()
+
+
+def _at(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc).isoformat()
+
+
+def _pascal(kind: str | None) -> str:
+    return "".join(part.capitalize() for part in (kind or "uri_folder").split("_"))
+
+
+def _location(request: Request, ws: Workspace) -> dict[str, str]:
+    path = request.path.replace("{ws}", ws.base)
+    return {"Location": f"https://management.azure.com{path}?api-version={request.query['api-version']}"}
+
+
+def _page(request: Request, values: list[Json]) -> Answer:
+    """A page of a list, with the link to the next."""
+    start, path = int(request.query.get("$skip") or 0), request.headers["path"]
+    size = int(request.query.get("$top") or _PAGE)
+    body: Json = {"value": values[start : start + size]}
+    if "$top" not in request.query and len(values) > start + size:
+        query = "&".join(f"{key}={value}" for key, value in {**request.query, "$skip": start + size}.items())
+        body["nextLink"] = f"https://management.azure.com{path}?{query}"
+    return Answer(body)

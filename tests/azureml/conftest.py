@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.azureml.plugin import azure_environment, azure_stack
+
+__all__ = ["azure_environment", "azure_stack"]

@@ -1,0 +1,28 @@
+"""Fixtures: `azure_stack`, up for the whole session, and `azure_environment`, with the client's environment set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.azureml.stack import AzureStack
+
+
+@pytest.fixture(scope="session")
+def azure_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureStack]:
+    """Azure on this machine."""
+    with AzureStack(tmp_path_factory.mktemp("azure")) as stack:
+        yield stack
+
+
+@pytest.fixture
+def azure_environment(azure_stack: AzureStack, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureStack]:
+    """The stack, with the environment of a client that has signed in; no faults are left over, no failures allowed."""
+    for name, value in azure_stack.environment.items():
+        monkeypatch.setenv(name, value)
+    azure_stack.faults.clear()
+    azure_stack.failures.clear()
+    yield azure_stack
+    azure_stack.faults.clear()
+    assert not azure_stack.failures

@@ -1,0 +1,200 @@
+"""Azure on this machine: sign-in, ARM, run history, a job runner, and blob storage, behind a proxy."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+
+from tests.azureml.arm import Arm, Workspace
+from tests.azureml.azurite import Azurite
+from tests.azureml.faults import Faults
+from tests.azureml.proxy import Proxy
+from tests.azureml.runner import ENDED, Cluster, Job, Runner
+from tests.azureml.service import Answer, Exchange, Request, Service
+from tests.azureml.signin import SignIn
+from tests.azureml.storage import Storage
+from tests.azureml.tls import write_certificates
+
+_CLUSTERS = {"cpu-cluster": ("Standard_DS3_v2", 2), "gpu-cluster": ("Standard_NC4as_T4_v3", 1)}
+
+
+class AzureStack:
+    """A subscription with a resource group, workspaces, and their clusters; `with` it, it is up.
+
+    `environment` is all that a client needs: proxy, certificate authority, and a service principal's secret.
+    `faults` makes things go wrong. `requests` counts requests by operation ("PUT {ws}/jobs/*"), `log` has them all,
+    `failures` what must not happen (an unrouted request, an error in the emulator), and `refused` the hosts that
+    the proxy refused. `pace` is how long a job stays in each state on its way, in seconds.
+
+    Args:
+        folder: for certificates, logs and the jobs' working folders; made if it is not there.
+        workspaces: their names; all share the storage account.
+        clusters: name to (VM size, most nodes), the same in each workspace, with their ssh ports open.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        workspaces: tuple[str, ...] = ("nerf-workspace",),
+        clusters: dict[str, tuple[str, int]] | None = None,
+        pace: float = 0.05,
+    ) -> None:
+        self.folder, self.pace = folder, pace
+        self.subscription, self.resource_group = str(uuid.uuid4()), "nerf-group"
+        self.workspace, self.location, self.account = workspaces[0], "westeurope", "nerfstorage"
+        self.clusters = tuple(clusters or _CLUSTERS)
+        self.faults = Faults()
+        certificates = folder / "certificates"
+        write_certificates(certificates)
+        self.client_certificate = certificates / "client.pem"
+        self._sign_in = SignIn(certificates)
+        self.tenant, self.client_id = self._sign_in.tenant, self._sign_in.client_id
+        self.client_secret = self._sign_in.client_secret
+        self._azurite = Azurite(self.account, certificates, folder / "azurite.log")
+        self.blobs = self._azurite.client
+        base = f"/subscriptions/{self.subscription}/resourceGroups/{self.resource_group}"
+        base += "/providers/Microsoft.MachineLearningServices/workspaces"
+        self._workspaces = {}
+        for name in workspaces:
+            identity = str(uuid.uuid4())
+            storage = Storage(self._azurite, identity)
+            self._workspaces[name] = ws = Workspace(f"{base}/{name}", name, self.location, identity, storage)
+            for cluster, (size, nodes) in (clusters or _CLUSTERS).items():
+                ws.computes[cluster] = _cluster(size, nodes, self.location)
+        self.arm = Arm(base, self._workspaces, self.tenant, self.faults, self._start)
+        self._service = Service(certificates, self.faults, self._answer)
+        self._proxy = Proxy(self._route, self.faults)
+        self._runners: list[Runner] = []
+        self.proxy_url = f"http://127.0.0.1:{self._proxy.server_port}"
+        authority = str(certificates / "ca.pem")
+        self.environment = {
+            "HTTPS_PROXY": self.proxy_url,
+            "NO_PROXY": "localhost,127.0.0.1",
+            "REQUESTS_CA_BUNDLE": authority,
+            "SSL_CERT_FILE": authority,
+            "AZURE_TENANT_ID": self.tenant,
+            "AZURE_CLIENT_ID": self.client_id,
+            "AZURE_CLIENT_SECRET": self.client_secret,
+        }
+
+    def __enter__(self) -> AzureStack:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every job and service."""
+        self.faults.clear()
+        for runner in self._runners:
+            runner.job.cancelled.set()
+        for runner in self._runners:
+            runner.join(10)
+        self._proxy.shutdown()
+        self._service.shutdown()
+        self._azurite.close()
+
+    # what the tests look at
+
+    @property
+    def log(self) -> list[Exchange]:
+        return self._service.log
+
+    @property
+    def requests(self) -> Counter[str]:
+        return Counter(exchange.operation for exchange in self.log)
+
+    @property
+    def failures(self) -> list[str]:
+        return self._service.failures
+
+    @property
+    def refused(self) -> list[str]:
+        return self._proxy.refused
+
+    @property
+    def jobs(self) -> dict[str, Job]:
+        """The jobs of the first workspace, by name."""
+        return self._workspaces[self.workspace].jobs
+
+    @property
+    def running(self) -> list[Job]:
+        """Jobs with a live process."""
+        return [job for job in self.jobs.values() if job.process and job.process.poll() is None]
+
+    def wait(self, job: str, *statuses: str, timeout: float = 60) -> Job:
+        """The job, once it has one of the statuses, or has ended if none are given."""
+        deadline = time.monotonic() + timeout
+        while job not in self.jobs or self.jobs[job].status not in (statuses or ENDED):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"job {job} is {self.jobs[job].status if job in self.jobs else 'unknown'}")
+            time.sleep(0.02)
+        return self.jobs[job]
+
+    def delete_blobs(self, uri: str) -> int:
+        """Have the blobs vanish that a datastore URI or asset id stands for; how many there were."""
+        ws = self._workspaces[self.workspace]
+        return ws.storage.delete(*ws.locate(uri))
+
+    def delete_asset(self, kind: str, name: str, version: str) -> None:
+        """Delete a version of "data", "models" or "environments", as a person in the studio can."""
+        versions = self._workspaces[self.workspace].assets[kind][name]
+        del versions[version]
+        if not versions:
+            del self._workspaces[self.workspace].assets[kind][name]
+
+    def ssh_at(self, host: str, port: int) -> None:
+        """Where the first node of a cluster lets people in."""
+        self.arm.node_address = (host, port)
+
+    def expire_tokens(self) -> None:
+        """Have sign-in give tokens that live for a second from now on."""
+        self._sign_in.lifetime = 1
+
+    # inside
+
+    def _route(self, host: str) -> int | None:
+        if host == f"{self.account}.blob.core.windows.net":
+            busy = self.faults.take("storage_busy", host, count=False)
+            return self._service.server_port if busy else self._azurite.port
+        if host in ("management.azure.com", "login.microsoftonline.com", f"{self.location}.api.azureml.ms"):
+            return int(self._service.server_port)
+        return None
+
+    def _answer(self, request: Request) -> Answer:
+        if request.host == "login.microsoftonline.com":
+            return self._sign_in.answer(request)
+        if request.host.endswith(".blob.core.windows.net"):
+            self.faults.take("storage_busy", request.host)
+            text = b'<?xml version="1.0"?><Error><Code>ServerBusy</Code><Message>The server is busy.</Message></Error>'
+            headers = {"x-ms-error-code": "ServerBusy", "Connection": "close"}
+            return Answer(text, 503, headers)
+        if request.path == "/discovery":  # open to all
+            hosts = ("api", "experimentation", "history", "hyperdrive", "modelmanagement", "pipelines")
+            return Answer(dict.fromkeys(hosts, f"https://{self.location}.api.azureml.ms"))
+        self._sign_in.check(request)
+        if request.host == "management.azure.com":
+            self._service.check_arm(request)
+        elif not request.path.startswith(("/history/", "/data/")):
+            raise self._service.unrouted(request)
+        answer = self.arm.answer(request)
+        if answer is None:
+            raise self._service.unrouted(request)
+        return answer
+
+    def _start(self, job: Job) -> None:
+        folder = self.folder / "jobs" / job.workspace.name / job.name
+        runner = Runner(job, job.workspace.storage, self.faults, folder, self.proxy_url, self.pace)
+        self._runners.append(runner)
+        runner.start()
+
+
+def _cluster(size: str, nodes: int, location: str) -> Cluster:
+    scale = {"minNodeCount": 0, "maxNodeCount": nodes, "nodeIdleTimeBeforeScaleDown": "PT30M"}
+    inner = {"vmSize": size, "vmPriority": "LowPriority", "scaleSettings": scale, "osType": "Linux"}
+    inner |= {"remoteLoginPortPublicAccess": "Enabled", "userAccountCredentials": {"adminUserName": "azureuser"}}
+    body = {"location": location, "properties": {"computeType": "AmlCompute", "properties": inner}}
+    return Cluster(body, time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()))
