@@ -53,7 +53,8 @@ class Video(NamedTuple):
     frames: int
     width: int
     height: int
-    seconds: float
+    duration: float
+    """s."""
     codec: str
     pix_fmt: str
     contrast: int
@@ -239,7 +240,7 @@ def _check(video: Video, path: CameraPath) -> None:
     """Raise GateRefused where a video is not what its path asked for, or shows nothing."""
     wanted = (len(path.camera_path), *path.even_size, "yuv420p")
     found = (video.frames, video.width, video.height, video.pix_fmt)
-    if found != wanted or abs(video.seconds - path.seconds) > 0.5 * path.seconds / len(path.camera_path):
+    if found != wanted or abs(video.duration - path.seconds) > 0.5 * path.seconds / len(path.camera_path):
         raise GateRefused(
             "The video that was written does not hold what was rendered: {} frames of {}x{} in {}".format(*found)
             + ", and not {} of {}x{} in {}. Render again.".format(*wanted)

@@ -116,10 +116,15 @@ def tour(capture: Capture, frames: int) -> Array:
     """(frames, 4, 4) poses along the capture: the simplest smooth line that passes near most of its cameras.
 
     Cameras are gathered to as few stops as will do, the stops are put in the order of the shortest way through
-    them, whatever the order of the photos was, and the way is smoothed. The picture moves at an even pace.
+    them, whatever the order of the photos was, and the way is smoothed. The picture moves at an even pace, and
+    the way is gone in the direction that the order of the photos has on the whole.
     """
     places = np.hstack([capture.centres / capture.depth, _LOOK_WEIGHT * capture.looks])
-    way = _simplest_way(places[:: 1 + len(places) // 500])
+    places = places[:: 1 + len(places) // 500]
+    way = _simplest_way(places)
+    nearest = np.linalg.norm(places[:, None] - way, axis=2).argmin(axis=1)
+    if np.polyfit(np.arange(len(places)), nearest, 1)[0] < 0:  # begin where the capture began
+        way = way[::-1]
     centres, looks = way[:, :3] * capture.depth, _unit(way[:, 3:])
     pace = np.hypot(*(np.linalg.norm(np.diff(a, axis=0), axis=1) for a in (way[:, :3], looks)))
     at = np.concatenate([[0], np.cumsum(pace)])

@@ -1,0 +1,277 @@
+"""Generated camera paths, on captures of every kind: smooth, upright, and never far from where a photo was taken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs import camera_path, trajectory
+from jobs.errors import InvalidInput
+from jobs.trajectory import Array, Capture
+
+RNG = np.random.default_rng(7)
+
+
+def capture(centres: Array, looks: Array, depth: float) -> Capture:
+    return Capture(centres, looks / np.linalg.norm(looks, axis=1, keepdims=True), depth, (0.7, 0.4))
+
+
+def facade() -> Capture:
+    from jobs.facade import cameras
+
+    views = cameras(48, 640, 360)
+    return capture(np.array([v.center for v in views]), np.array([v.rotation[:, 2] for v in views]), 8.5)
+
+
+def ring(levels: tuple[float, ...] = (1.5,), gap: float = 0.0) -> Capture:
+    angles = np.concatenate([np.linspace(gap / 2, 2 * np.pi - gap / 2, 40, endpoint=gap > 0) for _ in levels])
+    heights = np.repeat(levels, 40)
+    centres = np.stack([3 * np.cos(angles), 3 * np.sin(angles), heights], axis=1) + RNG.normal(
+        0, 0.05, (len(angles), 3)
+    )
+    return capture(centres, np.array([0, 0, 1.0]) - centres, 3)
+
+
+def house() -> Capture:
+    """A walk through a house, round five corners, looking ahead."""
+    corners = np.array([[0, 0], [8, 0], [8, 6], [2, 6], [2, 10], [9, 10]], dtype=float)
+    at = np.linspace(0, 5, 120)
+    centres = np.stack([*(np.interp(at, np.arange(6), c) for c in corners.T), np.full(120, 1.6)], axis=1)
+    ahead = np.gradient(centres, axis=0)
+    smooth = np.stack([np.convolve(np.pad(c, 6, mode="edge"), np.ones(13) / 13, "valid") for c in ahead.T], axis=1)
+    return capture(centres + RNG.normal(0, 0.05, centres.shape), smooth, 3)
+
+
+def room() -> Capture:
+    """From the middle of a room, outwards."""
+    angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    out = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
+    return capture(0.4 * out + [0, 0, 1.5], out, 3)
+
+
+def drone() -> Capture:
+    """Lanes to and fro, straight down."""
+    x, y = (a.ravel() for a in np.meshgrid(np.linspace(-10, 10, 8), np.linspace(-10, 10, 8)))
+    return capture(np.stack([x, y, 0 * x + 12], axis=1), np.tile([0.0, 0.0, -1.0], (64, 1)), 12)
+
+
+CAPTURES = {
+    "facade": facade(),
+    "ring": ring(),
+    "three rings": ring((0.3, 1.5, 3.0)),
+    "house": house(),
+    "room": room(),
+    "drone": drone(),
+    "tripod": capture(np.zeros((5, 3)), np.array([[np.sin(a), np.cos(a), 0] for a in np.linspace(-0.5, 0.5, 5)]), 4),
+    "two photos": capture(np.array([[0.0, 0, 0], [1, 0, 0]]), np.tile([0.0, 1.0, 0.0], (2, 1)), 3),
+}
+
+
+def shuffled(of: Capture) -> Capture:
+    order = RNG.permutation(len(of.centres))
+    return Capture(of.centres[order], of.looks[order], of.depth, of.half_field)
+
+
+def check_upright(poses: Array) -> None:
+    rotations = poses[:, :3, :3]
+    np.testing.assert_allclose(
+        rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (len(poses), 1, 1)), atol=1e-9
+    )
+    assert (np.linalg.det(rotations) > 0).all()
+    straight_down = np.abs(rotations[:, 2, 2]).max() > 0.98
+    if not straight_down:
+        assert np.abs(rotations[:, 2, 0]).max() < 1e-9, "rolls"
+        assert (rotations[:, 2, 1] > 0).all(), "is upside down"
+
+
+def picture_steps(poses: Array, depth: float) -> Array:
+    """How much the picture moves from frame to frame: by the camera's shift over the depth, and by its turn."""
+    shift = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1) / depth
+    turn = np.linalg.norm(np.diff(poses[:, :3, 2], axis=0), axis=1)
+    steps: Array = np.hypot(shift, turn)
+    return steps
+
+
+def from_nearest_photo(poses: Array, of: Capture) -> Array:
+    apart: Array = np.linalg.norm(poses[:, None, :3, 3] - of.centres, axis=2).min(axis=1)
+    return apart
+
+
+@pytest.mark.parametrize("name", CAPTURES)
+def test_a_tour_is_smooth_upright_and_near_the_photos(name: str) -> None:
+    of = shuffled(CAPTURES[name])
+    poses = trajectory.tour(of, 120)
+    assert poses.shape == (120, 4, 4)
+    check_upright(poses)
+    steps = picture_steps(poses, of.depth)
+    assert steps.max() < 1.1 * steps.mean() and steps.min() > 0.8 * steps.mean(), "the pace is not even"
+    directions = np.diff(poses[:, :3, 3], axis=0)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True).clip(1e-12)
+    if name != "tripod":
+        assert np.einsum("ij,ij->i", directions[1:], directions[:-1]).min() > np.cos(np.radians(20)), "has a corner"
+    assert from_nearest_photo(poses, of).max() < 0.5 * of.depth
+    nearest = np.linalg.norm(poses[:, None, :3, 3] - of.centres, axis=2).argsort(axis=1)[:, :6]
+    looks = of.looks[nearest].mean(axis=1)
+    assert np.einsum("ij,ij->i", -poses[:, :3, 2], looks).min() > 0.5 * np.linalg.norm(looks, axis=1).min()
+
+
+@pytest.mark.parametrize("name", ["facade", "ring", "house"])
+def test_a_tour_goes_past_the_whole_capture(name: str) -> None:
+    of = shuffled(CAPTURES[name])
+    poses = trajectory.tour(of, 200)
+    off = np.linalg.norm(of.centres[:, None] - poses[None, :, :3, 3], axis=2).min(axis=1)
+    assert np.quantile(off, 0.9) < 0.4 * of.depth
+
+
+def test_a_tour_of_the_facade_is_one_straight_walk() -> None:
+    poses = trajectory.tour(shuffled(CAPTURES["facade"]), 100)
+    steps = np.diff(poses[:, 0, 3])
+    assert (steps > 0).all() or (steps < 0).all(), "three walks past the houses became a zigzag"
+    assert np.ptp(poses[:, 0, 3]) > 9
+    assert np.ptp(poses[:, 1, 3]) < 2
+
+
+def test_a_tour_begins_where_the_capture_did() -> None:
+    of = CAPTURES["house"]
+    back = Capture(of.centres[::-1], of.looks[::-1], of.depth, of.half_field)
+    for this in (of, back):
+        poses = trajectory.tour(this, 50)
+        assert np.linalg.norm(poses[0, :3, 3] - this.centres[0]) < np.linalg.norm(poses[-1, :3, 3] - this.centres[0])
+
+
+def test_paths_are_the_same_each_time() -> None:
+    for make in (trajectory.tour, trajectory.orbit):
+        np.testing.assert_array_equal(make(CAPTURES["facade"], 20), make(CAPTURES["facade"], 20))
+
+
+@pytest.mark.parametrize("name", ["ring", "three rings"])
+def test_an_orbit_goes_all_round_where_the_photos_do(name: str) -> None:
+    of = CAPTURES[name]
+    poses = trajectory.orbit(of, 180)
+    check_upright(poses)
+    angles = np.unwrap(np.arctan2(poses[:, 1, 3], poses[:, 0, 3]))
+    assert abs(angles[-1] - angles[0]) == pytest.approx(2 * np.pi * 179 / 180, rel=0.03)
+    assert (np.diff(angles) > 0).all() or (np.diff(angles) < 0).all()
+    to_focus = of.focus - poses[:, :3, 3]
+    to_focus /= np.linalg.norm(to_focus, axis=1, keepdims=True)
+    np.testing.assert_allclose(-poses[:, :3, 2], to_focus, atol=1e-9)
+    assert np.abs(np.linalg.norm(poses[:, :2, 3], axis=1) - 3).max() < 0.2
+
+
+@pytest.mark.parametrize("gap", [90, 180, 300])
+def test_an_orbit_stays_in_the_arc_that_the_photos_cover(gap: int) -> None:
+    of = ring(gap=np.radians(gap))
+    poses = trajectory.orbit(of, 180)
+    centre = of.focus
+    angles = np.degrees(np.arctan2(poses[:, 1, 3] - centre[1], poses[:, 0, 3] - centre[0])) % 360
+    covered = np.degrees(np.arctan2(of.centres[:, 1] - centre[1], of.centres[:, 0] - centre[0])) % 360
+    assert angles.min() >= covered.min() and angles.max() <= covered.max()
+    assert np.ptp(angles) > 0.85 * np.ptp(covered)
+    assert from_nearest_photo(poses, of).max() < 0.6
+    steps = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0, append=poses[:1, :3, 3]), axis=1)
+    assert steps[-1] < 2 * np.median(steps), "the loop does not close"
+
+
+def test_an_orbit_of_the_facade_swings_before_it() -> None:
+    of = CAPTURES["facade"]
+    poses = trajectory.orbit(of, 100)
+    check_upright(poses)
+    assert poses[:, 1, 3].max() < -5, "went into the houses, or behind them"
+    assert of.centres[:, 0].min() < poses[:, 0, 3].min() and poses[:, 0, 3].max() < of.centres[:, 0].max()
+    assert from_nearest_photo(poses, of).max() < 0.3 * of.depth
+
+
+def test_an_orbit_of_a_room_looks_outwards() -> None:
+    poses = trajectory.orbit(CAPTURES["room"], 60)
+    outwards = poses[:, :2, 3] / np.linalg.norm(poses[:, :2, 3], axis=1, keepdims=True)
+    assert np.einsum("ij,ij->i", -poses[:, :2, 2], outwards).min() > 0.9
+
+
+def test_an_orbit_around_nothing_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="take the tour"):
+        trajectory.orbit(CAPTURES["house"], 60)
+
+
+def test_the_video_sees_no_more_than_the_photos(tmp_path: Path) -> None:
+    """In either shape, upright or lying; the photos are 26 mm on 36 x 20.25 mm."""
+    dataset, model = _dataset(tmp_path)
+    for size, vertical in (((256, 144), 20.25), ((256, 256), 20.25), ((320, 80), 9.0), ((144, 256), 20.25)):
+        path = trajectory.generate("tour", dataset, model, 12, 2.0, size)
+        assert path.camera_path[0].fov == pytest.approx(2 * np.degrees(np.arctan(vertical / 2 / 26)))
+        assert (path.render_width, path.render_height, float(path.frame_rate)) == (*size, 6.0)
+    path.write(tmp_path / "path.json")
+    assert camera_path.read(tmp_path / "path.json") == path
+
+
+@pytest.mark.parametrize("applied", [False, True])
+def test_the_path_is_in_the_models_frame(tmp_path: Path, applied: bool) -> None:
+    """Against nerfstudio's own dataparser, with and without a frame that the dataset was already brought to."""
+    torch = pytest.importorskip("torch")
+    from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+
+    dataset, model = _dataset(tmp_path)
+    if applied:
+        meta = json.loads((dataset / "transforms.json").read_text())
+        meta |= {"applied_transform": [[0, 1, 0, 0.5], [1, 0, 0, -2], [0, 0, -1, 0.25]], "applied_scale": 0.125}
+        (dataset / "transforms.json").write_text(json.dumps(meta))
+    (dataset / "photos").mkdir()
+    for number in range(20):
+        Image.new("RGB", (64, 36)).save(dataset / f"photos/{number:02}.jpg")
+    outputs = NerfstudioDataParserConfig(data=dataset, eval_mode="all", load_3D_points=False).setup()
+    outputs = outputs.get_dataparser_outputs("train")
+    outputs.save_dataparser_transform(model / "dataparser_transforms.json")
+    poses = outputs.cameras.camera_to_worlds.numpy()
+    capture = trajectory.read_capture(dataset, model)
+    np.testing.assert_allclose(capture.centres, poses[:, :, 3], atol=1e-5)
+    np.testing.assert_allclose(capture.looks, -poses[:, :, 2], atol=1e-5)
+    assert torch.isfinite(outputs.cameras.fx).all()
+
+
+@pytest.mark.parametrize("kind", ["ascii", "binary_little_endian"])
+def test_the_depth_is_that_of_the_points_seen(tmp_path: Path, kind: str) -> None:
+    """The wall of the facade is at y = 0; points behind the cameras do not count."""
+    dataset, model = _dataset(tmp_path)
+    wall = np.stack([RNG.uniform(-5, 5, 500), np.zeros(500), RNG.uniform(0, 6, 500)], axis=1)
+    behind = wall - np.array([0, 40, 0])
+    points = np.concatenate([wall, behind])
+    properties = "".join(f"property {name}\n" for name in ("float x", "float y", "float z", "uint8 red"))
+    header = f"ply\nformat {kind} 1.0\nelement vertex {len(points)}\n{properties}end_header\n"
+    if kind == "ascii":
+        body = "".join(f"{x:.6f} {y:.6f} {z:.6f} 7\n" for x, y, z in points).encode()
+    else:
+        layout = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1")]
+        body = np.array([(*p, 7) for p in points.tolist()], dtype=layout).tobytes()
+    (dataset / "sparse_pc.ply").write_bytes(header.encode() + body)
+    meta = json.loads((dataset / "transforms.json").read_text())
+    (dataset / "transforms.json").write_text(json.dumps(meta | {"ply_file_path": "sparse_pc.ply"}))
+    capture = trajectory.read_capture(dataset, model)
+    assert capture.depth == pytest.approx(np.median(-capture.centres[:, 1]), rel=0.1)
+
+
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
+    dataset, model = _dataset(tmp_path)
+    with pytest.raises(InvalidInput, match="dataparser_transforms.json"):
+        trajectory.read_capture(dataset, tmp_path)
+    (dataset / "transforms.json").write_text('{"frames": []}')
+    with pytest.raises(InvalidInput, match="no frames"):
+        trajectory.read_capture(dataset, model)
+    with pytest.raises(InvalidInput, match="transforms.json"):
+        trajectory.read_capture(tmp_path / "none", model)
+
+
+def _dataset(folder: Path) -> tuple[Path, Path]:
+    """A dataset with the facade's true poses, without photos, and a model folder with nothing done to the frame."""
+    from jobs.facade import _transforms, cameras
+
+    views = cameras(20, 640, 360)
+    for name in ("dataset", "model"):
+        (folder / name).mkdir()
+    content = _transforms(views, [f"{i:02}.jpg" for i in range(20)])
+    (folder / "dataset/transforms.json").write_text(json.dumps(content))
+    identity = {"transform": np.eye(4)[:3].tolist(), "scale": 1.0}
+    (folder / "model/dataparser_transforms.json").write_text(json.dumps(identity))
+    return folder / "dataset", folder / "model"
