@@ -1,0 +1,683 @@
+"""An Azure ML workspace as a workspace: its datastore, its registries of assets, and its clusters."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import re
+import shlex
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from prefect.blocks.core import Block
+from pydantic import Field, PrivateAttr, SecretStr, StringConstraints, model_validator
+
+from blocks.azure_errors import plain_errors
+from blocks.azure_sizes import has_cuda
+from blocks.azure_transfer import Blob, Container, Moved, md5s
+from blocks.workspace import Asset, AssetKind, JobSpec, JobState, JobStatus, Workspace, content_fingerprint
+from jobs.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+    from azure.core.credentials import TokenCredential
+
+__all__ = ["AzureCredential", "AzureMLWorkspace"]
+
+_LOGS = "workspaceartifactstore"  # the datastore where the service itself puts what jobs print
+_SCOPE = "https://management.azure.com/.default"
+
+# https://learn.microsoft.com/python/api/azure-ai-ml/azure.ai.ml.entities.job
+_STATES = {
+    "Running": JobState.RUNNING,
+    "Finalizing": JobState.RUNNING,
+    "CancelRequested": JobState.RUNNING,
+    "Completed": JobState.COMPLETED,
+    "Failed": JobState.FAILED,
+    "Canceled": JobState.CANCELED,
+    "NotResponding": JobState.INTERRUPTED,
+    "Paused": JobState.INTERRUPTED,
+}  # all others are on the way to Running
+_NODE_LOST = re.compile(r"preempt|evict|node .*(lost|unusable|unhealthy)|NodeFailure|heartbeat", re.IGNORECASE)
+
+_MOST_TAGS, _LONGEST_KEY, _LONGEST_VALUE = 50, 100, 1000
+_LONG_QUEUED_SECONDS = 300.0  # after which the cluster is asked why
+_KIND = "kind"  # the tag that tells an asset's kind
+
+Guid = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
+ClusterName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9-]{1,31}$")]
+FolderName = Annotated[str, StringConstraints(pattern=r"^[\w.-]+(/[\w.-]+)*$")]
+
+
+class _Shared:
+    """What copies of a block share and no copy outside this process gets: connections, and what is known of jobs."""
+
+    def __init__(self) -> None:
+        self.credential: TokenCredential | None = None
+        self.threads = threading.local()
+        self.moved: Moved = lambda done, total: None
+        self.containers: dict[str, tuple[str, Container]] = {}
+        self.asked: dict[str, float] = {}  # when the cluster of a queued job was asked about
+        self.queued: dict[str, str] = {}  # and why the job waits
+
+    def __deepcopy__(self, memo: Any) -> _Shared:
+        return self
+
+    def __reduce__(self) -> tuple[type[_Shared], tuple[()]]:
+        return _Shared, ()
+
+
+class AzureCredential(Block):
+    """How to sign in to Azure; several workspaces can share it.
+
+    Secrets leave it only for Azure's sign-in; neither jobs nor logs ever see them.
+    """
+
+    _block_type_name = "rebel-nerf Azure credential"
+    _block_type_slug = "rebel-nerf-azure-credential"
+    _description = "Signs in to Azure: by managed identity, the Azure CLI, or a service principal."
+
+    method: Literal["managed identity", "azure cli", "service principal"] = Field(
+        "azure cli",
+        description="managed identity: of the machine that runs flows; azure cli: who did `az login` there; "
+        "service principal: tenant, client, and a secret or certificate",
+    )
+    tenant_id: str | None = Field(None, description="of the service principal: the directory's ID or domain")
+    client_id: Guid | None = Field(
+        None, description="of the service principal, or of a user-assigned managed identity: the application's ID"
+    )
+    client_secret: SecretStr | None = Field(None, description="of the service principal: the secret's value")
+    certificate: SecretStr | None = Field(
+        None, description="of the service principal, instead of a secret: certificate and private key as PEM text"
+    )
+    certificate_password: SecretStr | None = Field(None, description="of the certificate's private key, if it has one")
+
+    _shared: _Shared = PrivateAttr(default_factory=lambda: _Shared())
+
+    @model_validator(mode="after")
+    def _complete(self) -> AzureCredential:
+        if self.method == "service principal":
+            missing = [name for name in ("tenant_id", "client_id") if not getattr(self, name)]
+            if not (self.client_secret or self.certificate):
+                missing.append("client_secret (or certificate)")
+            if missing:
+                raise ValueError(f"a service principal needs {', '.join(missing)}")
+        return self
+
+    def sign_in(self) -> TokenCredential:
+        """The SDKs' credential. Nothing is asked of Azure yet. Copies of this block share it, and so its tokens."""
+        if self._shared.credential is None:
+            self._shared.credential = self._make()
+        return self._shared.credential
+
+    def _make(self) -> TokenCredential:
+        from azure.identity import (
+            AzureCliCredential,
+            CertificateCredential,
+            ClientSecretCredential,
+            ManagedIdentityCredential,
+        )
+
+        _quiet("azure.identity")
+        if self.method == "managed identity":
+            return ManagedIdentityCredential(client_id=self.client_id)
+        if self.method == "azure cli":
+            return AzureCliCredential(tenant_id=self.tenant_id or "")
+        assert self.tenant_id and self.client_id
+        if self.client_secret:
+            return ClientSecretCredential(self.tenant_id, self.client_id, self.client_secret.get_secret_value())
+        assert self.certificate
+        password = self.certificate_password
+        try:
+            return CertificateCredential(
+                self.tenant_id,
+                self.client_id,
+                certificate_data=self.certificate.get_secret_value().encode(),
+                password=password.get_secret_value() if password else None,
+            )
+        except ValueError as error:
+            raise InvalidInput(
+                f"certificate: it is not PEM text with a certificate and its private key ({error}), "
+                "or certificate_password is wrong."
+            ) from None
+
+
+class AzureMLWorkspace(Workspace):
+    """Captures, assets and jobs in an Azure ML workspace.
+
+    In its default datastore, `captures/<scene>/` is where photos are uploaded, by this program or by hand, and
+    `rebel-nerf/` holds what jobs write. Captures, datasets and videos are data assets, models are custom models.
+    """
+
+    _block_type_name = "rebel-nerf Azure ML workspace"
+    _block_type_slug = "rebel-nerf-azure-ml"
+    _description = "An Azure ML workspace: captures in its datastore, jobs on its clusters, assets in its registries."
+
+    credential: AzureCredential = Field(default_factory=AzureCredential)
+    subscription_id: Guid
+    resource_group: str = Field(min_length=1, max_length=90)
+    workspace: str = Field(min_length=3, max_length=33, description="the Azure ML workspace's name")
+    cpu_cluster: ClusterName = Field("cpu-cluster", description="runs what needs no GPU; may be the GPU cluster")
+    gpu_cluster: ClusterName = Field("gpu-cluster", description="trains and renders")
+    environment: str = Field(
+        "rebel-nerf", pattern=r"^[\w.-]+(:[\w.-]+)?$", description="of jobs: its name, or name:version; latest if none"
+    )
+    datastore: str | None = Field(None, description="a blob datastore; None: the workspace's default")
+    captures: FolderName = Field("captures", description="folder of the datastore with a folder of photos per scene")
+    folder: FolderName = Field("rebel-nerf", description="folder of the datastore for what jobs write")
+    ssh_public_key: str | None = Field(
+        None, pattern="^(ssh-|ecdsa-)", description="lets its owner into running jobs, for the viewer of a training job"
+    )
+    cache: Path = Field(Path("~/.cache/rebel-nerf"), description="local folder for what is downloaded")
+
+    _shared: _Shared = PrivateAttr(default_factory=lambda: _Shared())
+
+    @property
+    def identity(self) -> str:
+        return f"azureml-{self.subscription_id}-{self.resource_group}-{self.workspace}".lower()
+
+    def on_transfer(self, moved: Moved) -> None:
+        """Have a function called as bytes go up or down, with how many are done and of how many."""
+        self._shared.moved = moved
+
+    def check(self) -> None:
+        self._check_sign_in()
+        with plain_errors(f"workspace {self.workspace}"):
+            self.client.workspaces.get(self.workspace)
+        for field in ("cpu_cluster", "gpu_cluster"):
+            self._check_cluster(field)
+        with _named(f"environment: there is no environment {self.environment!r} in {self.workspace}. {_SET_UP}"):
+            self._environment_id()
+        self._store()
+
+    def _check_sign_in(self) -> None:
+        with plain_errors("credential"):
+            self.credential.sign_in().get_token(_SCOPE)
+
+    def _check_cluster(self, field: str) -> None:
+        name = getattr(self, field)
+        with _named(f"{field}: there is no cluster {name!r} in {self.workspace}. {_SET_UP}"), plain_errors(field):
+            state = self.client.compute.get(name).provisioning_state
+        if state == "Failed":
+            raise InvalidInput(f"{field}: cluster {name} could not be made; the studio's Compute page says why.")
+
+    def has_gpu(self) -> bool:
+        with plain_errors(f"gpu_cluster {self.gpu_cluster}"):
+            return has_cuda(self.client.compute.get(self.gpu_cluster).size or "")
+
+    # captures
+
+    def take_in(self, scene: str, files: Mapping[str, Path], tags: Mapping[str, str]) -> Asset:
+        sums = md5s(files)
+        content = content_fingerprint(md5.hex() for md5 in sums.values())
+        if known := self._capture_with(scene, content):
+            return known
+        path = f"{self.captures}/{scene}/{_UPLOAD}{content[:16]}/"
+        name, container = self._store()
+        container.upload(files, sums, path, self._shared.moved)
+        taken = {**tags, "scene": scene, "content": content}
+        dropped = self._dropped_folder(scene)
+        if files and all(file.is_relative_to(dropped) for file in files.values()):
+            taken["dropped"] = next(iter(files.values())).relative_to(dropped).parts[0]
+        while True:
+            number = 1 + max((int(a.version) for a in self._versions("data", scene) if a.version.isdigit()), default=0)
+            asset = self._put_asset("data", scene, str(number), "capture", taken, _uri(name, path))
+            if asset.tags.get("content") == content:
+                shutil.rmtree(dropped, ignore_errors=True)
+                return asset
+
+    def dropped(self, scene: str) -> Path | None:
+        """The photos below `captures/<scene>/` that belong to no version yet, downloaded; None if there are none."""
+        _, container = self._store()
+        prefix = f"{self.captures}/{scene}/"
+        blobs = [blob for blob in container.blobs(prefix) if not blob.path.startswith(_UPLOAD)]
+        versions = self.assets(scene)
+        taken = [path for asset in versions if (path := self._path(asset.uri)).startswith(prefix)]
+        left = [blob for blob in blobs if not any((prefix + blob.path).startswith(path) for path in taken)]
+        if not left:
+            return None
+        content = _content(left)
+        if any(content in (asset.tags.get("content"), asset.tags.get("dropped")) for asset in versions):
+            return None
+        folder = self._dropped_folder(scene) / content
+        container.download(prefix, folder, self._shared.moved, only={blob.path for blob in left})
+        return folder
+
+    def _dropped_folder(self, scene: str) -> Path:
+        return self._cache() / "dropped" / scene
+
+    def _capture_with(self, scene: str, content: str) -> Asset | None:
+        return next((asset for asset in self._versions("data", scene) if asset.tags.get("content") == content), None)
+
+    # assets
+
+    def assets(self, name: str) -> list[Asset]:
+        found = [asset for registry in _registries(name) for asset in self._versions(registry, name)]
+        return sorted((self._completed(asset) for asset in found), key=lambda asset: asset.created)
+
+    def find_asset(self, name: str, version: str) -> Asset | None:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        for registry in _registries(name):
+            with plain_errors(f"asset {name}:{version}"):
+                try:
+                    return self._completed(_asset(getattr(self.client, registry).get(name, version)))
+                except ResourceNotFoundError:
+                    continue
+        return None
+
+    def fetch(self, asset: Asset) -> Path:
+        final = self._cache() / "assets" / asset.name / asset.version
+        if final.is_dir():
+            return final
+        container = self._container(asset.uri)
+        part = final.with_name(f".{asset.version}.part")
+        part.mkdir(parents=True, exist_ok=True)
+        with (final.parent / f".{asset.version}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not final.is_dir():
+                try:
+                    container.download(self._path(asset.uri), part, self._shared.moved)
+                except NotFound as error:
+                    raise NotFound(f"asset {asset}: {error} Run the stage that makes it again.") from None
+                part.rename(final)
+        return final
+
+    def _versions(self, registry: str, name: str) -> list[Asset]:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with plain_errors(f"versions of {name}"):
+            try:
+                return [_asset(entity) for entity in getattr(self.client, registry).list(name)]
+            except ResourceNotFoundError:
+                return []
+
+    def _completed(self, asset: Asset) -> Asset:
+        """A capture that a person registered by hand gets the tags that others have from the start."""
+        if asset.kind != "capture" or "content" in asset.tags:
+            return asset
+        blobs = self._container(asset.uri).blobs(self._path(asset.uri))
+        tags = {**asset.tags, "scene": asset.name, "content": _content(blobs)}
+        return asset.model_copy(update={"tags": tags})
+
+    def _put_asset(
+        self, registry: str, name: str, version: str, kind: AssetKind, tags: Mapping[str, str], uri: str
+    ) -> Asset:
+        """Register; if that version exists, it is left alone and returned."""
+        from azure.ai.ml.entities import Data, Model
+        from azure.core.exceptions import HttpResponseError
+
+        made: dict[str, Any] = {"name": name, "version": version, "path": uri, "tags": _fitted({**tags, _KIND: kind})}
+        entity = Model(**made, type="custom_model") if registry == "models" else Data(**made, type="uri_folder")
+        with plain_errors(f"registering {name}:{version}"):
+            try:
+                return _asset(getattr(self.client, registry).create_or_update(entity))
+            except HttpResponseError as error:
+                if not _exists(error):
+                    raise
+        asset = self.find_asset(name, version)
+        assert asset is not None
+        return asset
+
+    # jobs
+
+    def find_job(self, name: str) -> JobStatus | None:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with plain_errors(f"job {name}"):
+            try:
+                job = self.client.jobs.get(name)
+            except ResourceNotFoundError:
+                return None
+        return self._status(job)
+
+    def submit(self, spec: JobSpec) -> JobStatus:
+        from azure.core.exceptions import HttpResponseError, ResourceExistsError
+
+        if status := self.find_job(spec.name):
+            return status
+        for asset in spec.inputs.values():
+            container = self._container(asset.uri)
+            if self.find_asset(asset.name, asset.version) is None or not container.blobs(self._path(asset.uri), most=1):
+                raise NotFound(f"asset {asset} is not in {self.workspace} any more. Run the stage that makes it again.")
+        self._end_silent(spec)
+        with tempfile.TemporaryDirectory() as folder, plain_errors(f"submitting job {spec.name}"):
+            code = Path(folder) / "code"
+            _copy_code(spec, code)
+            try:
+                job = self.client.jobs.create_or_update(self._command(spec, code))
+            except ResourceExistsError:
+                # The SDK names code by its content and goes on with no upload that was cut: give it other content.
+                (code / ".again").write_text(str(time.time_ns()))
+                job = self.client.jobs.create_or_update(self._command(spec, code))
+            except HttpResponseError as error:
+                if not _exists(error):
+                    raise
+                job = self.client.jobs.get(spec.name)
+        return self._status(job)
+
+    def read_log(self, name: str, offset: int) -> tuple[str, int]:
+        log = f"ExperimentRun/dcid.{name}/user_logs/std_log.txt"
+        _, container = self._open(_LOGS)
+        try:
+            content = container.read(log, offset)
+            if not content and offset and container.blobs(log)[0].size < offset:  # the job began anew elsewhere
+                offset, content = 0, container.read(log)
+        except (NotFound, IndexError):
+            return "", offset
+        whole = content[: content.rfind(b"\n") + 1]
+        return whole.decode(errors="replace"), offset + len(whole)
+
+    def cancel(self, name: str) -> None:
+        from azure.core.exceptions import HttpResponseError
+
+        status = self.find_job(name)
+        if status is None or status.state.ended:
+            return
+        with plain_errors(f"cancelling job {name}"):
+            try:
+                self.client.jobs.begin_cancel(name).wait()
+            except HttpResponseError:
+                status = self.find_job(name)
+                if status is None or status.state.ended:  # it ended by itself meanwhile
+                    return
+                raise
+        while (status := self.find_job(name)) and not status.state.ended:
+            time.sleep(3)
+
+    def register(
+        self, spec: JobSpec, output: str, name: str, version: str, kind: AssetKind, tags: Mapping[str, str]
+    ) -> Asset:
+        if asset := self.find_asset(name, version):
+            return asset
+        datastore, container = self._store()
+        path = self._output(spec, output)
+        if not container.blobs(path, most=1):
+            raise NotFound(f"job {spec.name} has no output {output!r} any more in {datastore}/{path}.")
+        if kind == "model":  # by its job, to which the studio then links
+            registry, uri = "models", f"azureml://jobs/{spec.name}/outputs/{output}"
+        else:
+            registry, uri = "data", _uri(datastore, path)
+        asset = self._put_asset(registry, name, version, kind, tags, uri)
+        container.delete(self._scratch(spec, ""))
+        return asset
+
+    def poll_seconds(self, waited: float) -> float:
+        return 15.0 if waited < 60 else 30.0
+
+    def _command(self, spec: JobSpec, code: Path) -> Any:
+        """The job as the SDK takes it."""
+        from azure.ai.ml import Input, Output, command
+        from azure.ai.ml.entities import SshJobService
+
+        def place(group: str, name: str) -> str:
+            if group == "files":
+                return f"files/{name}"
+            return f"${{{{{'inputs' if group == 'inputs' else 'outputs'}.{name}}}}}"
+
+        datastore, _ = self._store()
+        arguments = " ".join(_quoted(argument) for argument in spec.resolve(place))
+        environment = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": ".", "DO_NOT_TRACK": "1"}
+        job = command(
+            name=spec.name,
+            display_name=spec.name,
+            experiment_name=spec.scene,
+            tags=_fitted({**spec.tags, "attempt": str(spec.attempt)}),
+            code=str(code),
+            command=f"python -m jobs.{spec.stage} {arguments}",
+            environment=self._environment_id(),
+            environment_variables=environment,
+            compute=self.gpu_cluster if spec.tier == "gpu" else self.cpu_cluster,
+            inputs={
+                name: Input(
+                    type="custom_model" if asset.kind == "model" else "uri_folder",
+                    path=f"azureml:{asset.name}:{asset.version}",
+                    mode="download",
+                )
+                for name, asset in spec.inputs.items()
+            },
+            outputs={
+                # Written on the node's own disk and uploaded whole: a video's header is written last.
+                **{
+                    name: Output(type="uri_folder", path=_uri(datastore, self._output(spec, name)), mode="upload")
+                    for name in spec.outputs
+                },
+                **{
+                    name: Output(type="uri_folder", path=_uri(datastore, self._scratch(spec, name)), mode="rw_mount")
+                    for name in spec.scratch
+                },
+            },
+            services={"ssh": SshJobService(ssh_public_keys=self.ssh_public_key)} if self.ssh_public_key else None,
+            shm_size="8g",
+        )
+        job.set_limits(timeout=spec.time_limit)
+        return job
+
+    def _output(self, spec: JobSpec, name: str) -> str:
+        return f"{self.folder}/jobs/{spec.name}/{name}/"
+
+    def _scratch(self, spec: JobSpec, name: str) -> str:
+        return f"{self.folder}/scratch/{spec.family}/{name}{'/' if name else ''}"
+
+    def _environment_id(self) -> str:
+        """The environment, by ARM id and not by name: the SDK would ask for the latest at each use."""
+        name, _, version = self.environment.partition(":")
+        with plain_errors(f"environment {self.environment}"):
+            environments = self.client.environments
+            found = environments.get(name, version) if version else environments.get(name, label="latest")
+        return str(found.id)
+
+    def _end_silent(self, spec: JobSpec) -> None:
+        """See that no earlier attempt, off the air but perhaps alive, writes to the same scratch folder."""
+        from azure.core.exceptions import AzureError
+
+        if spec.attempt == 1 or not spec.scratch:
+            return
+        before = f"{spec.family}-{spec.attempt - 1}"
+        with plain_errors(f"job {before}"):
+            try:
+                if self.client.jobs.get(before).status == "NotResponding":
+                    self.client.jobs.begin_cancel(before)
+            except AzureError:
+                return
+
+    def _status(self, job: Any) -> JobStatus:
+        state = _STATES.get(job.status, JobState.QUEUED)
+        studio = (job.services or {}).get("Studio")
+        reason = ""
+        if state in (JobState.FAILED, JobState.CANCELED, JobState.INTERRUPTED):
+            state, reason = self._end(job, state)
+        elif state is JobState.QUEUED:
+            reason = self._why_queued(job)
+        return JobStatus(name=job.name, state=state, reason=reason, url=studio.endpoint if studio else "")
+
+    def _end(self, job: Any, state: JobState) -> tuple[JobState, str]:
+        """What run history says about a job's end: the job's own body has no word about it."""
+        if job.status == "NotResponding":
+            return state, "its node does not respond any more"
+        with plain_errors(f"job {job.name}"):
+            details = self.client.jobs._runs_operations.get_run_details(job.name)
+        error = details.error.error if details.error else None
+        words = f"{error.code}: {error.message}" if error else ""
+        limit, began, ended = getattr(job.limits, "timeout", None), details.start_time_utc, details.end_time_utc
+        if limit and began and ended and (ended - began).total_seconds() >= limit:
+            return JobState.FAILED, f"over its time limit of {limit} s"
+        if state is JobState.CANCELED:
+            return state, "cancelled"
+        if _NODE_LOST.search(words):
+            return JobState.INTERRUPTED, words
+        return state, words or "it failed without a word; see its log"
+
+    def _why_queued(self, job: Any) -> str:
+        """Why a job waits for long: what its cluster says, asked every five minutes."""
+        now = time.monotonic()
+        if now - self._shared.asked.setdefault(job.name, now) > _LONG_QUEUED_SECONDS:
+            self._shared.asked[job.name] = now
+            cluster = job.compute.rpartition("/")[2]
+            with plain_errors(f"cluster {cluster}"):  # the SDK's own Compute leaves its errors out
+                found: Any = self.client.compute._operation.get(self.resource_group, self.workspace, cluster)
+            errors = found.properties.properties.errors
+            said = "; ".join(str(entry.error.message or entry.error.code) for entry in errors or [])
+            self._shared.queued[job.name] = f"cluster {cluster} gets no node: {said}" if said else ""
+        return self._shared.queued.get(job.name, "")
+
+    # the service
+
+    @property
+    def client(self) -> MLClient:
+        """The SDK's client, one a thread: whether threads may share one is not said."""
+        client: MLClient | None = getattr(self._shared.threads, "client", None)
+        if client is None:
+            from azure.ai.ml import MLClient
+
+            _quiet("azure.ai.ml")
+            client = self._shared.threads.client = MLClient(
+                self.credential.sign_in(),
+                self.subscription_id,
+                self.resource_group,
+                self.workspace,
+                enable_telemetry=False,
+                retry_total=4,  # 12 s in all: longer faults are the tasks' to wait out
+            )
+        return client
+
+    def _store(self) -> tuple[str, Container]:
+        """The datastore's name and container."""
+        return self._open(self.datastore or "")
+
+    def _container(self, uri: str) -> Container:
+        return self._open(self._datastore(uri))[1]
+
+    def _datastore(self, uri: str) -> str:
+        return self._place(uri)[0]
+
+    def _path(self, uri: str) -> str:
+        """The blobs' prefix, which ends with a slash."""
+        return self._place(uri)[1].rstrip("/") + "/"
+
+    def _place(self, uri: str) -> tuple[str, str]:
+        """The datastore and path of an asset's URI; a model that was registered from a job may be told by that job."""
+        if found := re.fullmatch(r"azureml://(?:.*/)?jobs/([^/]+)/outputs/([^/]+)(?:/paths)?/?", uri):
+            return self._store()[0], f"{self.folder}/jobs/{found[1]}/{found[2]}"
+        if found := re.fullmatch(r"azureml://(?:.*/)?datastores/([^/]+)/paths/(.+)", uri):
+            return found[1], found[2]
+        raise InvalidInput(f"{uri} is in no datastore of the workspace. Register a folder of a blob datastore.")
+
+    def _open(self, name: str) -> tuple[str, Container]:
+        """A datastore by name, "" for the default."""
+        if name in self._shared.containers:
+            return self._shared.containers[name]
+        datastores = self.client.datastores
+        with (
+            _named(f"datastore: there is no datastore {name!r} in {self.workspace}."),
+            plain_errors(f"datastore {name or '(default)'}"),
+        ):
+            found: Any = datastores.get(name) if name else datastores.get_default()
+            if getattr(found, "container_name", None) is None:
+                raise InvalidInput(f"datastore: {found.name} is no blob datastore. Choose one of type Azure Blob.")
+            by_identity = type(found.credentials).__name__ == "NoneCredentialConfiguration"
+
+        def signature() -> str:
+            with plain_errors(f"datastore {found.name}"):
+                fresh: Any = self.client.datastores.get(found.name, include_secrets=True)
+            return str(getattr(fresh.credentials, "sas_token", None) or fresh.credentials.account_key)
+
+        url = f"{found.protocol}://{found.account_name}.blob.{found.endpoint}"
+        container = Container(url, found.container_name, self.credential.sign_in() if by_identity else signature)
+        self._shared.containers[name] = self._shared.containers[found.name] = (found.name, container)
+        return found.name, container
+
+    def _cache(self) -> Path:
+        return self.cache.expanduser().absolute() / hashlib.sha256(self.identity.encode()).hexdigest()[:16]
+
+
+_UPLOAD = "upload-"
+_SET_UP = "Make it with: python -m deployments.azure.setup"
+
+
+@contextmanager
+def _named(message: str) -> Iterator[None]:
+    """What is not found inside is a field that names nothing."""
+    try:
+        yield
+    except NotFound:
+        raise InvalidInput(message) from None
+
+
+def _quiet(logger: str) -> None:
+    """Keep an SDK's log from people: it calls answers errors that were expected, and repeats what it raises."""
+    quiet = logging.getLogger(logger)
+    quiet.handlers, quiet.propagate = [logging.NullHandler()], False
+
+
+def _registries(name: str) -> tuple[str, ...]:
+    return ("models", "data") if name.endswith("-nerf") else ("data",)
+
+
+def _asset(entity: Any) -> Asset:
+    """An asset from the SDK's data or model; without a kind, it is a capture that a person registered."""
+    tags = dict(entity.tags or {})
+    kind = tags.pop(_KIND, "model" if type(entity).__name__ == "Model" else "capture")
+    created = entity.creation_context.created_at if entity.creation_context else None
+    if isinstance(created, str):
+        created = datetime.fromisoformat(created.replace("Z", "+00:00"))
+    return Asset(
+        name=entity.name,
+        version=entity.version,
+        kind=kind,
+        tags=tags,
+        uri=entity.path,
+        created=created or datetime.fromtimestamp(0, timezone.utc),
+    )
+
+
+def _uri(datastore: str, path: str) -> str:
+    return f"azureml://datastores/{datastore}/paths/{path}"
+
+
+def _content(blobs: list[Blob]) -> str:
+    return content_fingerprint(blob.md5.hex() if blob.md5 else f"{blob.size} {blob.etag}" for blob in blobs)
+
+
+def _fitted(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags as many and as long as Azure takes them."""
+    first = list(tags.items())[-_MOST_TAGS:]
+    return {key[:_LONGEST_KEY]: value[:_LONGEST_VALUE] for key, value in first}
+
+
+def _exists(error: Any) -> bool:
+    """Whether the service says that a job or version of that name is there, and cannot be changed."""
+    return bool(re.search(r"already exist|immutable|cannot be (changed|updated)", str(error), re.IGNORECASE))
+
+
+def _quoted(argument: str) -> str:
+    """For the shell; what Azure replaces (`${{inputs.x}}`) stays as it is, the rest of the argument is quoted."""
+    parts = re.split(r"(\$\{\{\w+\.\w+\}\})", argument)
+    return "".join(part if index % 2 else shlex.quote(part) if part else "" for index, part in enumerate(parts)) or "''"
+
+
+def _copy_code(spec: JobSpec, folder: Path) -> None:
+    """What a job needs to run: `jobs/`, its small files, and a nerfstudio checkout of the user's own."""
+    package = find_spec("jobs")
+    assert package is not None and package.submodule_search_locations
+    jobs = Path(package.submodule_search_locations[0])
+    clean = shutil.ignore_patterns("__pycache__", ".git", "*.pyc")
+    shutil.copytree(jobs, folder / "jobs", ignore=clean)
+    (folder / ".amlignore").write_text("__pycache__\n")  # what others ignore is shipped
+    for name, text in spec.files.items():
+        file = folder / "files" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    own = jobs.parent / "nerfstudio"
+    own = own / "nerfstudio" if (own / "nerfstudio" / "__init__.py").is_file() else own
+    if (own / "__init__.py").is_file():
+        shutil.copytree(own, folder / "nerfstudio", ignore=clean)

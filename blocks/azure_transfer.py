@@ -1,0 +1,479 @@
+"""Files to blobs and back: parallel, resumable, MD5-checked, in little memory.
+
+The SDK of Azure ML has transfers of its own; they load whole files into memory, one after another, and never end after
+some faults. Here, files and pieces of large files go side by side, what is there already is not sent again, whatever
+fails for a moment is tried again, and the signature that opens the container is renewed within its hour.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import formatdate
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qs, quote
+
+from blocks.azure_errors import StorageError, is_passing, is_refused, plain_errors
+from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+    from azure.storage.blob import BlobClient
+    from requests import Session
+
+__all__ = ["Blob", "Container", "Moved", "md5s"]
+
+PIECE = 4 << 20
+"""Bytes of one request, and the largest range of a blob of which the service tells the MD5:
+https://learn.microsoft.com/rest/api/storageservices/get-blob"""
+
+_THREADS = 16
+_RENEW_SECONDS = 600.0  # before the end of a signature
+_TRIES = 6
+_LARGE_AT_ONCE = threading.BoundedSemaphore(6)  # requests of more than a mebibyte, over all transfers
+_TIMEOUT = (20.0, 60.0)  # seconds to connect, and between bytes
+
+Moved = Callable[[int, int], None]
+"""Called as bytes move, with how many are done and of how many; what was there already counts as done."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A blob, by its name below the prefix that was listed; `md5` is None where storage was never told it."""
+
+    path: str
+    size: int
+    md5: bytes | None
+    etag: str
+
+
+def md5s(files: Mapping[str, Path]) -> dict[str, bytes]:
+    """The MD5 of each file, read side by side.
+
+    Raises:
+        InvalidInput: a file is gone.
+    """
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return dict(zip(files, pool.map(_md5, files.values()), strict=True))
+
+
+class Container:
+    """One blob container.
+
+    Args:
+        account_url: `https://<account>.blob.core.windows.net`.
+        name: the container's.
+        credential: a token credential; or a function that gives a new shared access signature, "?sv=…".
+    """
+
+    def __init__(self, account_url: str, name: str, credential: TokenCredential | Callable[[], str]) -> None:
+        from azure.core.credentials import AzureSasCredential
+        from azure.storage.blob import ContainerClient
+
+        self._new_signature = credential if callable(credential) else None
+        self._token = None if callable(credential) else credential
+        self._renewing = threading.Lock()
+        self._renewed = 0
+        self._ends = 0.0
+        self._url = f"{account_url.rstrip('/')}/{name}"
+        self._session = _session(account_url)
+        self._sas = AzureSasCredential("none yet")
+        self._client = ContainerClient(
+            account_url,
+            name,
+            credential=self._sas if self._new_signature else self._token,
+            retry_total=0,  # every call goes through _persist, which also knows signatures
+            connection_timeout=_TIMEOUT[0],
+            read_timeout=_TIMEOUT[1],
+        )
+
+    # one blob
+
+    def read(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes of a blob from `offset`; none where it ends before.
+
+        Raises:
+            NotFound: there is no such blob.
+        """
+        reach = f"bytes={offset}-" if length is None else f"bytes={offset}-{offset + length - 1}"
+        with plain_errors(f"reading {name}"):
+            try:
+                return self._persist(lambda: self._send("GET", name, headers={"x-ms-range": reach}))
+            except StorageError as error:
+                if error.status_code == 416:
+                    return b""
+                raise
+
+    # many
+
+    def blobs(self, prefix: str, most: int | None = None) -> list[Blob]:
+        """All blobs (or the first `most`) whose names begin with `prefix`, in the order of their names."""
+        with plain_errors(f"listing {prefix}"):
+            return self._persist(lambda: list(self._listing(prefix, most)))
+
+    def delete(self, prefix: str) -> None:
+        """Delete all blobs whose names begin with `prefix`."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        def remove(blob: Blob) -> None:
+            with suppress(ResourceNotFoundError):
+                self._persist(lambda: self._client.delete_blob(prefix + blob.path))
+
+        with plain_errors(f"deleting {prefix}"), ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(remove, self.blobs(prefix)))
+
+    def upload(self, files: Mapping[str, Path], sums: Mapping[str, bytes], prefix: str, moved: Moved) -> None:
+        """Files to blobs named `prefix` + path. Blobs of the same size and MD5, and blocks of large files, are kept.
+
+        Raises:
+            InvalidInput: a file vanishes or changes while it is read.
+        """
+        stamps = {path: _stamp(file) for path, file in files.items()}
+        there = {blob.path: blob for blob in self.blobs(prefix)}
+        todo = []
+        progress = _Progress(moved, sum(size for size, _ in stamps.values()))
+        for path in files:
+            blob, size = there.get(path), stamps[path][0]
+            if blob and blob.size == size and blob.md5 == sums[path]:
+                progress.add(size)
+            else:
+                todo.append(path)
+
+        def put(path: str) -> None:
+            with _room(stamps[path][0]):
+                content = files[path].read_bytes()
+                if hashlib.md5(content).digest() != sums[path]:
+                    raise _changed(files[path])
+                self._persist(lambda: self._put(prefix + path, content, sums[path]))
+            progress.add(len(content))
+
+        with plain_errors(f"uploading to {prefix}"), _pool() as submit:
+            small = [submit(put, path) for path in todo if stamps[path][0] <= PIECE]
+            large = {
+                path: self._stage_all(submit, prefix + path, files[path], stamps[path][0], progress)
+                for path in todo
+                if stamps[path][0] > PIECE
+            }
+            _finish(small)
+            for path, blocks in large.items():
+                staged = _finish(blocks)
+                if _stamp(files[path]) != stamps[path]:
+                    raise _changed(files[path])
+                self._persist(partial(self._commit, prefix + path, staged, sums[path]))
+
+    def download(self, prefix: str, folder: Path, moved: Moved, only: Set[str] | None = None) -> None:
+        """All blobs below `prefix`, or the ones named, to files below `folder`; what is there already is kept.
+
+        A file has its name only once it is whole and its MD5 is right.
+
+        Raises:
+            NotFound: there is nothing below `prefix`, or a blob vanished.
+        """
+        blobs = [blob for blob in self.blobs(prefix) if only is None or blob.path in only]
+        if not blobs:
+            raise NotFound(f"there is nothing at {prefix} any more.")
+        progress = _Progress(moved, sum(blob.size for blob in blobs))
+        todo = []
+        for blob in blobs:
+            target = _below(folder, blob.path)
+            if target.is_file() and target.stat().st_size == blob.size:
+                progress.add(blob.size)
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                todo.append((blob, target))
+
+        def get(blob: Blob, target: Path) -> None:
+            part = _part(target)
+            with _room(blob.size):
+                part.write_bytes(self._persist(lambda: self._checked(prefix + blob.path, blob, 0)))
+            part.replace(target)
+            progress.add(blob.size)
+
+        with plain_errors(f"downloading {prefix}"), _pool() as submit:
+            small = [submit(get, blob, target) for blob, target in todo if blob.size <= PIECE]
+            large = [
+                (blob, target, self._get_all(submit, prefix + blob.path, blob, target, progress))
+                for blob, target in todo
+                if blob.size > PIECE
+            ]
+            _finish(small)
+            for blob, target, pieces in large:
+                _finish(pieces)
+                part = _part(target)
+                _journal(part).unlink(missing_ok=True)
+                if blob.md5 and _md5(part) != blob.md5:
+                    part.unlink()
+                    raise WorkspaceUnavailable(f"{prefix}{blob.path} arrived damaged. Try again.")
+                part.replace(target)
+
+    # pieces of large files
+
+    def _stage_all(self, submit: _Submit, name: str, file: Path, size: int, progress: _Progress) -> list[Future[str]]:
+        """A block of each piece; its ID holds the MD5 of its content, so that a block of an earlier try can be kept."""
+        staged = self._persist(lambda: _staged(self._client.get_blob_client(name)))
+
+        def stage(index: int) -> str:
+            with _room(PIECE):
+                with file.open("rb") as stream:
+                    stream.seek(index * PIECE)
+                    content = stream.read(PIECE)
+                block = f"{index:08}{hashlib.md5(content).hexdigest()}"
+                if block not in staged:
+                    self._persist(lambda: self._stage(name, block, content))
+            progress.add(len(content))
+            return block
+
+        return [submit(stage, index) for index in range(-(-size // PIECE))]
+
+    def _get_all(self, submit: _Submit, name: str, blob: Blob, target: Path, progress: _Progress) -> list[Future[None]]:
+        """Each piece into its place in the unfinished file; a journal beside it tells an interrupted try's pieces."""
+        part, count = _part(target), -(-blob.size // PIECE)
+        done = _read_journal(part, blob)
+        with part.open("r+b" if done else "wb") as stream:
+            stream.truncate(blob.size)
+        lock = threading.Lock()
+
+        def get(index: int) -> None:
+            with _room(PIECE), part.open("r+b") as stream:
+                content = self._persist(lambda: self._checked(name, blob, index))
+                stream.seek(index * PIECE)
+                stream.write(content)
+            with lock, _journal(part).open("a") as journal:
+                journal.write(f"{blob.etag} {index}\n")
+            progress.add(len(content))
+
+        progress.add(sum(min(PIECE, blob.size - index * PIECE) for index in done))
+        return [submit(get, index) for index in range(count) if index not in done]
+
+    # single requests
+
+    def _listing(self, prefix: str, most: int | None) -> Iterator[Blob]:
+        pages = self._client.list_blobs(prefix, include=["metadata"], results_per_page=most)
+        for number, found in enumerate(pages):
+            if number == most:
+                return
+            if (found.metadata or {}).get("hdi_isfolder") == "true":  # how mounted folders leave traces
+                continue
+            md5 = found.content_settings.content_md5
+            yield Blob(found.name[len(prefix) :], found.size, bytes(md5) if md5 else None, found.etag)
+
+    def _put(self, name: str, content: bytes, md5: bytes) -> None:
+        self._send("PUT", name, content, headers={"x-ms-blob-type": "BlockBlob", "Content-MD5": _base64(md5)})
+
+    def _stage(self, name: str, block: str, content: bytes) -> None:
+        query = f"?comp=block&blockid={quote(_base64(block.encode()), safe='')}"
+        self._send("PUT", name, content, query, {"Content-MD5": _base64(hashlib.md5(content).digest())})
+
+    def _commit(self, name: str, blocks: Iterable[str], md5: bytes) -> None:
+        from azure.storage.blob import BlobBlock, ContentSettings
+
+        self._client.get_blob_client(name).commit_block_list(
+            [BlobBlock(block) for block in blocks], content_settings=ContentSettings(content_md5=bytearray(md5))
+        )
+
+    def _checked(self, name: str, blob: Blob, index: int) -> bytes:
+        """One piece of a blob, checked by the blob's MD5 where it is the whole blob, else by the range's."""
+        if not blob.size:
+            return b""
+        start, end = index * PIECE, min((index + 1) * PIECE, blob.size)
+        headers = {"x-ms-range": f"bytes={start}-{end - 1}", "If-Match": blob.etag}
+        whole = blob.size <= PIECE and blob.md5 is not None
+        if whole:
+            assert blob.md5 is not None
+            headers["expected"] = _base64(blob.md5)
+        else:
+            headers["x-ms-range-get-content-md5"] = "true"
+        content = self._send("GET", name, headers=headers)
+        if len(content) != end - start:
+            raise StorageError(502, "it arrived cut short")
+        return content
+
+    def _send(
+        self, method: str, name: str, body: bytes = b"", query: str = "", headers: Mapping[str, str] = {}
+    ) -> bytes:
+        """One request for a blob's content, and its answer's, checked by MD5 where the answer (or `expected`) has one.
+
+        The storage SDK spends 4 ms of CPU on each request, four times what this takes: with hundreds of photos it,
+        and not the network, would set the pace.
+        """
+        sent = {"x-ms-version": "2023-11-03", "x-ms-date": formatdate(usegmt=True), **headers}
+        expected = sent.pop("expected", None)
+        if self._token:
+            sent["Authorization"] = f"Bearer {self._token.get_token('https://storage.azure.com/.default').token}"
+        else:
+            query += f"{'&' if query else '?'}{self._sas.signature}"
+        url = f"{self._url}/{quote(name)}{query}"
+        with self._session.request(method, url, data=body, headers=sent, stream=True, timeout=_TIMEOUT) as answer:
+            content: bytes = answer.raw.read(decode_content=False)
+        if not answer.ok:
+            raise StorageError(answer.status_code, answer.headers.get("x-ms-error-code", ""))
+        if method == "GET":
+            expected = expected or (answer.headers.get("Content-MD5") if "x-ms-range-get-content-md5" in sent else None)
+            if expected and _base64(hashlib.md5(content).digest()) != expected:
+                raise StorageError(502, "it arrived damaged")
+        return content
+
+    def _persist(self, call: Callable[[], T]) -> T:
+        """The call's result, tried again after what passes: a busy server, a cut body, a signature that ran out."""
+        for attempt in range(1, _TRIES + 1):
+            renewed = self._sign()
+            try:
+                return call()
+            except Exception as error:
+                refused = is_refused(error) and self._new_signature is not None and attempt <= 2
+                if attempt == _TRIES or not (refused or is_passing(error)):
+                    raise
+                if refused:
+                    self._sign(instead_of=renewed)
+                else:
+                    time.sleep(random.uniform(0.5, 1.0) * 2 ** (attempt - 1))
+        raise AssertionError("unreachable")
+
+    def _sign(self, instead_of: int | None = None) -> int:
+        """See to a signature that is good for a while; `instead_of` is the number of one that was refused."""
+        if self._new_signature is None:
+            return 0
+        with self._renewing:
+            if time.time() > self._ends - _RENEW_SECONDS or instead_of == self._renewed:
+                signature = self._new_signature().lstrip("?")
+                self._sas.update(signature)
+                self._ends = _end(signature)
+                self._renewed += 1
+            return self._renewed
+
+
+class _Progress:
+    def __init__(self, moved: Moved, total: int) -> None:
+        self._moved, self._total, self._done = moved, total, 0
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        with self._lock:
+            self._done += count
+            self._moved(self._done, self._total)
+
+
+_Submit = Callable[..., "Future[Any]"]
+
+
+@contextmanager
+def _pool() -> Iterator[_Submit]:
+    """Threads for one transfer; what has not begun is dropped when something fails."""
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="transfer")
+    try:
+        yield pool.submit
+    except BaseException:
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _room(size: int) -> AbstractContextManager[Any]:
+    """Waits until there is memory for a request of that many bytes."""
+    return _LARGE_AT_ONCE if size > 1 << 20 else nullcontext()
+
+
+def _finish(futures: list[Future[T]]) -> list[T]:
+    done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+    for future in done:
+        if error := future.exception():
+            raise error
+    return [future.result() for future in futures]
+
+
+def _staged(client: BlobClient) -> set[str]:
+    from azure.core.exceptions import ResourceNotFoundError
+
+    try:
+        return {block.id for block in client.get_block_list("uncommitted")[1]}
+    except ResourceNotFoundError:
+        return set()
+
+
+def _session(url: str) -> Session:
+    """A session with the proxy and the certificates that the environment names, looked up once and not each time."""
+    from requests import Session
+    from requests.adapters import HTTPAdapter
+
+    session = Session()
+    settings = session.merge_environment_settings(url, {}, None, None, None)
+    session.proxies, session.verify, session.trust_env = settings["proxies"], settings["verify"], False
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=_THREADS))
+    return session
+
+
+def _base64(content: bytes) -> str:
+    return b64encode(content).decode()
+
+
+def _end(signature: str) -> float:
+    """When a shared access signature ends, as seconds since 1970; in an hour where it does not say."""
+    try:
+        ends = datetime.fromisoformat(parse_qs(signature)["se"][0].replace("Z", "+00:00"))
+    except (KeyError, ValueError):
+        return time.time() + 3600
+    return ends.replace(tzinfo=ends.tzinfo or timezone.utc).timestamp()
+
+
+def _below(folder: Path, path: str) -> Path:
+    """The file for a blob, which never lies outside the folder, whatever the blob's name."""
+    parts = PurePosixPath(path).parts
+    if not parts or ".." in parts or PurePosixPath(path).is_absolute():
+        raise InvalidInput(f"a blob is named {path!r}, which is no place below a folder. Rename or delete it.")
+    return folder.joinpath(*parts)
+
+
+def _part(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
+
+
+def _journal(part: Path) -> Path:
+    return part.with_suffix(".done")
+
+
+def _read_journal(part: Path, blob: Blob) -> set[int]:
+    """The pieces of this very blob that an interrupted download has left in place."""
+    if not part.exists() or part.stat().st_size != blob.size:
+        return set()
+    try:
+        lines = [line.rpartition(" ") for line in _journal(part).read_text().splitlines(keepends=True)]
+    except FileNotFoundError:
+        return set()
+    return {int(index) for etag, _, index in lines if etag == blob.etag and index.endswith("\n")}
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    try:
+        stat = file.stat()
+    except FileNotFoundError:
+        raise InvalidInput(f"{file} vanished while it was read. Is an upload or a clean-up going on?") from None
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _changed(file: Path) -> InvalidInput:
+    return InvalidInput(f"{file} changed while it was read. Is it still being written? Wait for its end.")
+
+
+def _md5(file: Path) -> bytes:
+    digest = hashlib.md5()
+    try:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except FileNotFoundError:
+        raise InvalidInput(f"{file} vanished while it was read. Is an upload or a clean-up going on?") from None
+    return digest.digest()
