@@ -30,7 +30,7 @@ VIDEO_SUFFIXES = frozenset(
 MAX_PIXELS = 1_000_000_000
 """Larger pictures are taken for decompression bombs and refused unread."""
 
-_PHOTO_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "HEIF")  # by content: no decoder for anything else is let near
+_PHOTO_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "HEIF")  # by content: no decoder for anything else is let near
 _KINDS = "photos (jpg, jpeg, png, tif, tiff, webp, heic) or a video (mp4, mov, mkv, webm, avi …)"
 _SHARPNESS_WIDTH = 640  # px; smaller hides slight motion blur, larger counts sensor noise as sharpness
 
@@ -45,7 +45,7 @@ class Capture:
         unreadable: each photo or video that cannot be read → why.
         duplicates: each file that repeats another's content → that other file.
         unused: videos beside enough photos, or a few photos beside a video: a dataset is made of one kind.
-        denied: unreadable files that even the file system does not hand out.
+        denied: unreadable files that not even the file system hands out.
     """
 
     photos: dict[str, Path] = field(default_factory=dict)
@@ -108,6 +108,10 @@ def scan(source: Path, minimum: int = 3) -> Capture:
 
     unreadable, denied = {}, set()
     for name, file in found.items():
+        if not file.exists():
+            unreadable[name] = "a link to nowhere"
+            denied.add(name)
+            continue
         try:
             if problem := _photo_problem(file) if _is_photo(name) else _video_problem(file):
                 unreadable[name] = problem
@@ -215,8 +219,6 @@ def _photo_problem(file: Path) -> str | None:
 def _reason(file: Path, error: Exception) -> str:
     from PIL import Image, UnidentifiedImageError
 
-    if not file.exists():
-        return "a link to nowhere"
     if file.stat().st_size == 0:
         return "empty file"
     if isinstance(error, Image.DecompressionBombError):
@@ -281,7 +283,7 @@ def _focal(exif: dict[int, Any]) -> float | None:
 
     try:
         if equivalent := float(exif.get(Base.FocalLengthIn35mmFilm, 0)):
-            return equivalent / math.hypot(36, 24)
+            return round(equivalent / math.hypot(36, 24), 4)
         unit = {2: 25.4, 3: 10.0}[exif[Base.FocalPlaneResolutionUnit]]  # mm in an inch, in a centimetre
         width = exif[Base.ExifImageWidth] / float(exif[Base.FocalPlaneXResolution]) * unit
         height = exif[Base.ExifImageHeight] / float(exif[Base.FocalPlaneYResolution]) * unit
@@ -297,8 +299,6 @@ def _video_problem(file: Path) -> str | None:
     """Why no frame can be had from the file; None if the first frame decodes."""
     import av
 
-    if not file.exists():
-        return "a link to nowhere"
     if file.stat().st_size == 0:
         return "empty file"
     try:

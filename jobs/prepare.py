@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ class _Picture:
     source: str
     size: tuple[int, int]
     feature_size: tuple[int, int]
-    camera: str
+    model: str
     focal: float | None
 
     @property
@@ -249,8 +250,7 @@ def _write_picture(
         folder = target.parent.with_name(f"images_{level}")
         folder.mkdir(exist_ok=True)
         small.save(folder / target.name, quality=_QUALITY)
-    camera = f"{image.width}x{image.height} {photo.model} {photo.focal and round(photo.focal, 3)}"
-    return _Picture(target.name, source, written.size, feature_size, camera, photo.focal)
+    return _Picture(target.name, source, written.size, feature_size, photo.model, photo.focal)
 
 
 def _shrunk(image: Image, factor: int) -> Image:
@@ -271,7 +271,13 @@ def _structure_from_motion(
 ) -> Result:
     from jobs import sfm
 
-    views = [sfm.View(p.features, *p.feature_size, camera=p.camera, focal=p.focal) for p in pictures]
+    # Photos share intrinsics by size, camera and zoom; one whose EXIF is lost is of the commonest of its size.
+    known = Counter((p.size, p.model, p.focal) for p in pictures if p.model or p.focal)
+    commonest = {size: (model, focal) for (size, model, focal), _ in reversed(known.most_common())}
+    views = []
+    for p in pictures:
+        model, focal = (p.model, p.focal) if p.model or p.focal else commonest.get(p.size, ("", None))
+        views.append(sfm.View(p.features, *p.feature_size, camera=f"{p.size} {model} {focal}", focal=focal))
     return sfm.reconstruct(grey, views, work, options, timer, sequence=sequence)
 
 
