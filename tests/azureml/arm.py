@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from tests.azureml import recordings
 from tests.azureml.faults import Faults
 from tests.azureml.members import ENUMS, MEMBERS, VM_SIZES
 from tests.azureml.runner import ENDED, Cluster, Job, JobError
@@ -20,7 +21,7 @@ KINDS = "data|models|environments|codes"
 _SINGULAR = {"data": "Data", "models": "Model", "environments": "Environment", "codes": "Code"}
 _URI = {"data": "dataUri", "models": "modelUri", "codes": "codeUri"}
 _TYPE = "Microsoft.MachineLearningServices/workspaces"
-_PAGE = 50
+_PAGE = 5  # short, so that every list is read page by page
 route = Router()
 
 
@@ -132,59 +133,30 @@ class Arm:
 
     @route("GET", r"\{ws\}")
     def _workspace(self, request: Request, ws: Workspace) -> Answer:
-        other = "/".join([*self.base.split("/")[:5], "providers"])
-        host = f"{ws.location}.api.azureml.ms"
-        properties = {
+        other, host = self.base.rpartition("/providers")[0] + "/providers", f"{ws.location}.api.azureml.ms"
+        properties = recordings.properties("GET {ws}") | {
             "friendlyName": ws.name,
-            "description": "",
             "storageAccount": f"{other}/Microsoft.Storage/storageAccounts/{ws.storage.account}",
-            "keyVault": f"{other}/Microsoft.Keyvault/vaults/vault",
-            "applicationInsights": f"{other}/Microsoft.insights/components/insights",
-            "containerRegistry": f"{other}/Microsoft.ContainerRegistry/registries/registry",
-            "hbiWorkspace": False,
             "tenantId": self.tenant,
-            "imageBuildCompute": None,
-            "provisioningState": "Succeeded",
-            "v1LegacyMode": False,
             "workspaceId": ws.id,
-            "publicNetworkAccess": "Enabled",
             "discoveryUrl": f"https://{host}/discovery",
             "mlFlowTrackingUri": f"azureml://{host}/mlflow/v1.0{ws.base}",
         }
-        return Answer(
-            {
-                "id": ws.base,
-                "name": ws.name,
-                "type": _TYPE,
-                "location": ws.location,
-                "tags": {},
-                "etag": None,
-                "properties": properties,
-                "identity": {"type": "SystemAssigned", "principalId": "0", "tenantId": self.tenant},
-                "kind": "Default",
-                "sku": {"name": "Basic", "tier": "Basic"},
-                "systemData": _system_data(),
-            }
-        )
+        body = {"id": ws.base, "name": ws.name, "type": _TYPE, "location": ws.location, "tags": {}, "etag": None}
+        identity = {"type": "SystemAssigned", "principalId": "0", "tenantId": self.tenant}
+        sku = {"kind": "Default", "sku": {"name": "Basic", "tier": "Basic"}}
+        return Answer({**body, **sku, "properties": properties, "identity": identity, "systemData": _system_data()})
 
     def _datastore(self, ws: Workspace, name: str) -> Json:
         if name not in ws.storage.containers:
             raise not_found("DataStoreNotFound", f"Could not find datastore: {name}")
         where = self.base.split("/")
-        properties = {
-            "description": None,
-            "tags": None,
-            "properties": None,
+        properties = recordings.properties("GET {ws}/datastores/*") | {
             "isDefault": name == "workspaceblobstore",
-            "credentials": {"credentialsType": "AccountKey"},
             "subscriptionId": where[2],
             "resourceGroup": where[4],
-            "datastoreType": "AzureBlob",
             "accountName": ws.storage.account,
             "containerName": ws.storage.containers[name],
-            "endpoint": "core.windows.net",
-            "protocol": "https",
-            "serviceDataAccessAuthIdentity": "WorkspaceSystemAssignedIdentity",
         }
         return _resource(ws, "datastores", name, properties, _system_data(modified="Application"))
 
@@ -205,7 +177,8 @@ class Arm:
         hours = (request.body or {}).get("expireAfterHours", 1)
         fault = self.faults.take("expired_sas", name)
         life = timedelta(seconds=fault["seconds"]) if fault else timedelta(hours=hours)
-        return Answer({"secretsType": "Sas", "sasToken": f"?{ws.storage.account_sas(life)}"})
+        permission = "rl" if self.faults.take("read_only_sas", name) else "rwdlcu"
+        return Answer({"secretsType": "Sas", "sasToken": f"?{ws.storage.account_sas(life, permission)}"})
 
     # assets
 
@@ -220,15 +193,10 @@ class Arm:
     def _container(self, ws: Workspace, kind: str, name: str) -> Json:
         versions = self._versions(ws, kind, name)
         numbers = [int(version) for version in versions if version.isdecimal()]
-        properties = {
-            "description": None,
-            "tags": {},
-            "properties": {},
-            "isArchived": False,
-            "latestVersion": list(versions)[-1],
-            "nextVersion": str(max(numbers, default=0) + 1),
-            **({"dataType": versions[next(iter(versions))]["properties"]["dataType"]} if kind == "data" else {}),
-        }
+        properties = {"description": None, "tags": {}, "properties": {}, "isArchived": False}
+        properties |= {"latestVersion": list(versions)[-1], "nextVersion": str(max(numbers, default=0) + 1)}
+        if kind == "data":
+            properties["dataType"] = next(iter(versions.values()))["properties"]["dataType"]
         return _resource(ws, kind, name, properties, _system_data())
 
     def _versions(self, ws: Workspace, kind: str, name: str) -> dict[str, Json]:
@@ -261,18 +229,10 @@ class Arm:
         ws.storage.create(container)
         uri = f"{ws.storage.url}/{container}"
         account = f"{self.base.rpartition('/providers')[0]}/providers/Microsoft.Storage/storageAccounts/"
-        blob = {
-            "blobUri": uri,
-            "storageAccountArmId": account + ws.storage.account,
-            "credential": {"credentialType": "SAS", "sasUri": f"{uri}?{ws.storage.container_sas(container)}"},
-        }
-        return Answer(
-            {
-                "pendingUploadId": str(uuid.uuid4()),
-                "pendingUploadType": "TemporaryBlobReference",
-                "blobReferenceForConsumption": blob,
-            }
-        )
+        sas = {"credentialType": "SAS", "sasUri": f"{uri}?{ws.storage.container_sas(container)}"}
+        blob = {"blobUri": uri, "storageAccountArmId": account + ws.storage.account, "credential": sas}
+        upload = {"pendingUploadId": str(uuid.uuid4()), "pendingUploadType": "TemporaryBlobReference"}
+        return Answer({**upload, "blobReferenceForConsumption": blob})
 
     @route("PUT", rf"\{{ws\}}/({KINDS})/([^/]+)/versions/([^/]+)")
     def _put_version(self, request: Request, ws: Workspace, kind: str, name: str, version: str) -> Answer:
@@ -289,20 +249,8 @@ class Arm:
         if (kind == "data" and given["dataType"] == "uri_folder") or kind == "codes":
             uri = f"{str(uri).rstrip('/')}/"
         known = ws.assets[kind].get(name, {}).get(version)
-        properties = {
-            "description": None,
-            "tags": {},
-            "properties": {},
-            "isArchived": False,
-            "isAnonymous": False,
-            **({"autoDeleteSetting": None} if kind in ("data", "models") else {}),
-            **({"stage": None, "intellectualProperty": None} if kind != "codes" else {}),
-            **({"provisioningState": "Succeeded"} if kind != "data" else {}),
-            **({"flavors": {}, "jobName": None, "stage": "Development"} if kind == "models" else {}),
-            **({"environmentType": "UserCreated", "osType": "Linux"} if kind == "environments" else {}),
-            **{member: value for member, value in given.items() if value is not None},
-            **({key: uri} if key else {}),
-        }
+        properties = {**_asset_properties(kind), **{name: value for name, value in given.items() if value is not None}}
+        properties |= {key: uri} if key else {}
         if kind == "models" and (found := re.search(r"jobs/([^/]+)/outputs", given["modelUri"])):
             properties["jobName"] = found[1]
         if known:
@@ -347,7 +295,7 @@ class Arm:
                         inner=("UserError", "Immutable", "JobPropertyImmutable"),
                     )
             known.request |= {member: given[member] for member in free if given.get(member) is not None}
-            return Answer(self._job_body(ws, known))
+            return self._job_body(ws, known)
         compute = (given.get("computeId") or "").rpartition("/")[2]
         if compute not in ws.computes:
             raise Refusal(
@@ -362,62 +310,43 @@ class Arm:
                 ws.locate(arm_id)
         request_body = {"outputs": {}, "inputs": {}, "environmentVariables": {}, "experimentName": "Default", **given}
         ws.jobs[name] = job = Job(name, request_body, ws, _now())
-        answer = Answer(self._job_body(ws, job), 201, _location(request, ws))
+        answer = self._job_body(ws, job, "PUT {ws}/jobs/*", 201)
+        answer.headers = _location(request, ws)
         self.start(job)
         return answer
 
-    def _job_body(self, ws: Workspace, job: Job) -> Json:
-        given = job.request
+    def _job_body(self, ws: Workspace, job: Job, operation: str = "GET {ws}/jobs/*", status: int = 200) -> Answer:
+        given, properties = job.request, recordings.properties(operation, status)
         studio = f"https://ml.azure.com/runs/{job.name}?wsid={ws.base.replace('resourceGroups', 'resourcegroups')}"
         tracking = f"azureml://{ws.location}.api.azureml.ms/mlflow/v1.0{ws.base}?"
-        services: Json = {name: {**_SERVICE, **one} for name, one in (given.get("services") or {}).items()}
+        [an_input], an_output = properties["inputs"].values(), properties["outputs"]["default"]
+        a_service = dict.fromkeys(properties["services"]["Studio"])
+        services: Json = {name: a_service | one for name, one in (given.get("services") or {}).items()}
         for kind, endpoint in (("Tracking", tracking), ("Studio", studio)):
-            services[kind] = {**_SERVICE, "jobServiceType": kind, "endpoint": endpoint}
-        outputs = {name: {**_OUTPUT, **one} for name, one in given["outputs"].items()}
+            services[kind] = {**a_service, "jobServiceType": kind, "endpoint": endpoint}
         default = f"azureml://datastores/workspaceartifactstore/{job.artifacts}"
-        outputs["default"] = {**_OUTPUT, "uri": default, "jobOutputType": "uri_folder"}
-        cluster = given["computeId"].rpartition("/")[2]
-        resources = {"instanceCount": 1, "instanceType": None, "properties": None, "shmSize": "2g", "dockerArgs": None}
-        resources |= {
-            "maxInstanceCount": None,
-            "locations": None,
-            "dockerArgsList": None,
-            **(given.get("resources") or {}),
+        literal = {"description": None, "value": None, "jobInputType": "literal"}
+        target = {
+            "_azureml.ComputeTargetType": "amlctrain",
+            "_azureml.ClusterName": given["computeId"].rpartition("/")[2],
         }
-        properties = {
-            "description": given.get("description"),
-            "tags": given.get("tags") or {},
-            "properties": {
-                **(given.get("properties") or {}),
-                "_azureml.ComputeTargetType": "amlctrain",
-                "_azureml.ClusterName": cluster,
-            },
+        properties |= {
+            **{name: value for name, value in given.items() if value is not None},
             "displayName": given.get("displayName") or job.name,
             "status": job.status,
-            "experimentName": given["experimentName"],
             "services": services,
-            "computeId": given["computeId"],
-            "isArchived": bool(given.get("isArchived")),
-            "identity": given.get("identity"),
-            "componentId": None,
-            "notificationSetting": given.get("notificationSetting"),
-            "jobType": "Command",
-            "codeId": given.get("codeId"),
-            "command": given["command"],
-            "environmentId": given["environmentId"],
-            "distribution": given.get("distribution"),
-            "limits": given.get("limits"),
-            "environmentVariables": given["environmentVariables"],
-            "parameters": {},
-            "parentJobName": None,
-            "secretsConfiguration": None,
-            "autologgerSettings": None,
-            "resources": resources,
-            "inputs": {name: {**_INPUT, **one} for name, one in given["inputs"].items()},
-            "outputs": outputs,
-            "queueSettings": given.get("queueSettings") or {"jobTier": "Null", "priority": None},
+            "properties": {**(given.get("properties") or {}), **target},
+            "resources": properties["resources"] | (given.get("resources") or {}),
+            "inputs": {
+                name: (literal if one["jobInputType"] == "literal" else an_input | {"uri": None}) | one
+                for name, one in given["inputs"].items()
+            },
+            "outputs": {
+                "default": {**an_output, "uri": default},
+                **{name: {**an_output, "uri": None, **one} for name, one in given["outputs"].items()},
+            },
         }
-        return _resource(ws, "jobs", job.name, properties, {**_system_data(), "createdAt": job.created})
+        return Answer(_resource(ws, "jobs", job.name, properties, {**_system_data(), "createdAt": job.created}), status)
 
     def _job(self, ws: Workspace, name: str) -> Job:
         if name not in ws.jobs:
@@ -426,12 +355,12 @@ class Arm:
 
     @route("GET", r"\{ws\}/jobs/([^/]+)")
     def _get_job(self, request: Request, ws: Workspace, name: str) -> Answer:
-        return Answer(self._job_body(ws, self._job(ws, name)))
+        return self._job_body(ws, self._job(ws, name))
 
     @route("GET", r"\{ws\}/jobs")
     def _list_jobs(self, request: Request, ws: Workspace) -> Answer:
         tag, _, value = request.query.get("tag", "").partition("=")
-        jobs = [self._job_body(ws, job) for job in reversed(ws.jobs.values())]
+        jobs = [self._job_body(ws, job).body for job in reversed(ws.jobs.values())]
         chosen = [job for job in jobs if not tag or job["properties"]["tags"].get(tag) == (value or None)]
         return _page(request, [job for job in chosen if not job["properties"]["isArchived"]])
 
@@ -466,71 +395,49 @@ class Arm:
         container = ws.storage.containers["workspaceartifactstore"]
         logs = ws.storage.open(container).list_blob_names(name_starts_with=f"{job.artifacts}/user_logs/")
         sas = ws.storage.container_sas(container)
-        error: Json | None = (
-            {
-                "error": {
-                    "code": job.error.code,
-                    "severity": None,
-                    "message": str(job.error),
-                    "details": [],
-                    "innerError": None,
-                },
-                "correlation": {"operation": "0", "request": "0"},
-                "environment": ws.location,
-                "location": ws.location,
-                "time": _now(),
-                "componentName": "globaljobdispatcher",
+        error: Json | None = None
+        if job.error:
+            root = {
+                "code": job.error.code,
+                "severity": None,
+                "message": str(job.error),
+                "details": [],
+                "innerError": None,
             }
-            if job.error
-            else None
-        )
-        return Answer(
-            {
-                "runId": name,
-                "runUuid": str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
-                "target": job.request["computeId"].rpartition("/")[2],
-                "status": job.status,
-                "createdTimeUtc": job.created,
-                "startTimeUtc": _at(job.started),
-                "endTimeUtc": _at(job.ended),
-                "error": error,
-                "warnings": [{"source": "Execution", "message": job.warning}] if job.warning else None,
-                "tags": job.request.get("tags") or {},
-                "properties": job.request.get("properties") or {},
-                "parameters": {},
-                "services": {},
-                "inputDatasets": [],
-                "outputDatasets": [],
-                "logFiles": {
-                    log.removeprefix(f"{job.artifacts}/"): f"{ws.storage.url}/{container}/{log}?{sas}" for log in logs
-                },
-            }
-        )
+            error = {"error": root, "correlation": {"operation": "0", "request": "0"}, "environment": ws.location}
+            error |= {"location": ws.location, "time": _now(), "componentName": "globaljobdispatcher"}
+        warnings = [{"source": "Execution", "message": job.warning}] if job.warning else None
+        times = {"createdTimeUtc": job.created, "startTimeUtc": _at(job.started), "endTimeUtc": _at(job.ended)}
+        details = {
+            "runId": name,
+            "runUuid": str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
+            "target": job.request["computeId"].rpartition("/")[2],
+            "status": job.status,
+            "tags": job.request.get("tags") or {},
+            "logFiles": {
+                log.removeprefix(f"{job.artifacts}/"): f"{ws.storage.url}/{container}/{log}?{sas}" for log in logs
+            },
+        }
+        return Answer({**details, **times, "error": error, "warnings": warnings})
 
     @route("GET", r"/history/v1.0\{ws\}/runs/([^/]+)/serviceinstances/([^/]+)")
     def _services(self, request: Request, ws: Workspace, name: str, node: str) -> Answer:
         job = self._job(ws, name)
         running = job.status == "Running"
-        if int(node) or not running:
-            return Answer({"instances": {}})
-        return Answer(
-            {
-                "instances": {
-                    key: {
-                        "type": one["jobServiceType"],
-                        "port": one.get("port") or self.node_address[1],
-                        "status": "Running",
-                        "error": None,
-                        "endpoint": None,
-                        "properties": {
-                            "ProxyEndpoint": f"wss://ssh-{name}.{ws.location}.nodes.azureml.ms",
-                            **one["properties"],
-                        },
-                    }
-                    for key, one in (job.request.get("services") or {}).items()
-                }
+        wanted = (job.request.get("services") or {}) if running and node == "0" else {}
+        proxy = f"wss://ssh-{name}.{ws.location}.nodes.azureml.ms"
+        instances = {
+            key: {
+                "type": one["jobServiceType"],
+                "port": one.get("port") or self.node_address[1],
+                "status": "Running",
+                "error": None,
+                "endpoint": None,
+                "properties": {**(one.get("properties") or {}), "ProxyEndpoint": proxy},
             }
-        )
+            for key, one in wanted.items()
+        }
+        return Answer({"instances": instances})
 
     @route("POST", r"/history/v1.0\{ws\}/rundata")
     def _run_data(self, request: Request, ws: Workspace) -> Answer:
@@ -617,39 +524,26 @@ class Arm:
     def _compute_body(self, ws: Workspace, name: str, state: str = "Succeeded") -> Json:
         cluster = self._cluster(ws, name)
         outer, inner = cluster.body["properties"], cluster.body["properties"]["properties"]
-        creating = state == "Creating"
-        counts = dict.fromkeys(("preparingNodeCount", "idleNodeCount", "unusableNodeCount", "leavingNodeCount",
-                                "preemptedNodeCount"), 0)  # fmt: skip
-        properties = {
+        known = recordings.properties("PUT {ws}/computes/*", 201)
+        properties = known["properties"] | {
+            **{name: value for name, value in inner.items() if name != "userAccountCredentials"},
             "vmSize": inner["vmSize"].upper(),
-            "vmPriority": inner.get("vmPriority") or "Dedicated",
-            "scaleSettings": inner["scaleSettings"],
-            "subnet": None,
-            "currentNodeCount": None if creating else len(cluster.nodes),
-            "targetNodeCount": None if creating else min(len(cluster.nodes) + len(cluster.waiting), cluster.most_nodes),
-            "nodeStateCounts": None if creating else {**counts, "runningNodeCount": len(cluster.nodes)},
-            "allocationState": None if creating else "Steady",
             "errors": cluster.errors,
-            "remoteLoginPortPublicAccess": inner.get("remoteLoginPortPublicAccess") or "NotSpecified",
-            "osType": "Linux",
-            "virtualMachineImage": None,
-            "isolatedNetwork": False,
-            "enableNodePublicIp": inner.get("enableNodePublicIp", True),
-            "enableBatchPrivateLink": False,
         }
+        if state != "Creating":
+            none = ("preparing", "idle", "unusable", "leaving", "preempted")
+            counts = {**{f"{kind}NodeCount": 0 for kind in none}, "runningNodeCount": len(cluster.nodes)}
+            target = min(len(cluster.nodes) + len(cluster.waiting), cluster.most_nodes)
+            properties |= {"currentNodeCount": len(cluster.nodes), "targetNodeCount": target}
+            properties |= {"nodeStateCounts": counts, "allocationState": "Steady"}
         if user := inner.get("userAccountCredentials"):
             properties["userAccountCredentials"] = {"adminUserName": user["adminUserName"]}
-        whole = {
+        whole = known | {
             "createdOn": cluster.created,
             "modifiedOn": cluster.created,
             "disableLocalAuth": outer.get("disableLocalAuth", False),
             "description": outer.get("description"),
-            "resourceId": None,
-            "computeType": "AmlCompute",
             "provisioningState": state,
-            "provisioningErrors": None,
-            "provisioningWarnings": None,
-            "isAttachedCompute": False,
             "properties": properties,
         }
         body = _resource(ws, "computes", name, whole, {})
@@ -692,17 +586,15 @@ class Arm:
         return Answer({"value": VM_SIZES})
 
 
-_INPUT = {"description": None, "pathOnCompute": None}
-_OUTPUT = {
-    "description": None,
-    "uri": None,
-    "assetName": None,
-    "assetVersion": None,
-    "mode": "ReadWriteMount",
-    "pathOnCompute": None,
-    "autoDeleteSetting": None,
-}
-_SERVICE = {"port": None, "endpoint": None, "status": None, "errorMessage": None, "properties": None, "nodes": None}
+def _asset_properties(kind: str) -> Json:
+    """What an asset's properties are where nothing is given."""
+    if kind == "environments":  # not recorded
+        common: Json = {"description": None, "tags": {}, "properties": {}, "isArchived": False, "isAnonymous": False}
+        return {**common, "environmentType": "UserCreated", "osType": "Linux", "provisioningState": "Succeeded"}
+    recorded = "GET {ws}/codes/*/versions/*" if kind == "codes" else f"PUT {{ws}}/{kind}/*/versions/*"
+    properties = recordings.properties(recorded, 200 if kind == "codes" else 201)
+    properties |= {"description": None, "tags": {}, "properties": {}}
+    return properties | ({"flavors": {}, "jobName": None} if kind == "models" else {})
 
 
 def only(given: Json, kind: str, request: Request) -> Json:

@@ -7,6 +7,7 @@
 | forbidden | an operation: 403, as if a role were missing | |
 | delay | an operation: answered late | seconds |
 | expired_sas | the datastore of a `listSecrets`: a SAS of a shorter life | seconds (0: expired when it comes) |
+| read_only_sas | the same: a SAS that lets nobody write | |
 | storage_busy | a blob host: 503 ServerBusy | |
 | refuse | a host: the proxy answers 502 | |
 | cut | a host: the connection is reset | after: bytes passed |

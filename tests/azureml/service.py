@@ -103,7 +103,9 @@ def operation(method: str, path: str) -> str:
     )
     path = re.sub(r"/subscriptions/[^/]+/providers/.*?/locations/[^/]+", "{loc}", path, flags=re.I)
     named = "data|models|codes|environments|jobs|computes|datastores|computeOperationsStatus|mfeOperationResults|runs"
-    return f"{method} " + re.sub(r"/versions/[^/]+", "/versions/*", re.sub(rf"/({named})/[^/]+", r"/\1/*", path))
+    return f"{method} " + re.sub(
+        r"/versions/[^/]+", "/versions/*", re.sub(rf"/({named})/(?!v1\.0)[^/]+", r"/\1/*", path)
+    )
 
 
 class Router:

@@ -31,6 +31,11 @@ class SignIn:
 
     def answer(self, request: Request) -> Answer:
         """Requests to login.microsoftonline.com."""
+        if request.path == "/common/discovery/instance":
+            hosts = ["login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net"]
+            cloud = {"preferred_network": hosts[0], "preferred_cache": hosts[1], "aliases": hosts}
+            discovery = f"https://{hosts[0]}/{self.tenant}/v2.0/.well-known/openid-configuration"
+            return Answer({"tenant_discovery_endpoint": discovery, "api-version": "1.1", "metadata": [cloud]})
         tenant, _, rest = request.path.strip("/").partition("/")
         if tenant != self.tenant:
             return _error(400, "invalid_tenant", 90002, f"Tenant '{tenant}' not found. Check to make sure you have the "

@@ -7,6 +7,7 @@ import uuid
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from tests.azureml.arm import Arm, Workspace
 from tests.azureml.azurite import Azurite
@@ -134,6 +135,10 @@ class AzureStack:
             time.sleep(0.02)
         return self.jobs[job]
 
+    def assets(self, kind: str) -> dict[str, dict[str, dict[str, Any]]]:
+        """The bodies of "data", "models", "environments", or "codes" by name and version."""
+        return self._workspaces[self.workspace].assets[kind]
+
     def delete_blobs(self, uri: str) -> int:
         """Have the blobs vanish that a datastore URI or asset id stands for; how many there were."""
         ws = self._workspaces[self.workspace]
@@ -141,10 +146,10 @@ class AzureStack:
 
     def delete_asset(self, kind: str, name: str, version: str) -> None:
         """Delete a version of "data", "models" or "environments", as a person in the studio can."""
-        versions = self._workspaces[self.workspace].assets[kind][name]
+        versions = self.assets(kind)[name]
         del versions[version]
         if not versions:
-            del self._workspaces[self.workspace].assets[kind][name]
+            del self.assets(kind)[name]
 
     def ssh_at(self, host: str, port: int) -> None:
         """Where the first node of a cluster lets people in."""

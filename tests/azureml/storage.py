@@ -43,13 +43,13 @@ class Storage:
         """A client with the account's key."""
         return self._azurite.client.get_container_client(container)
 
-    def account_sas(self, lifetime: timedelta) -> str:
+    def account_sas(self, lifetime: timedelta, permission: str = "rwdlcu") -> str:
         """What `listSecrets` gives: containers and objects of the account, but not the account itself."""
         return generate_account_sas(
             self.account,
             self._azurite.key,
             resource_types=ResourceTypes(container=True, object=True),
-            permission="rwdlcu",
+            permission=permission,
             expiry=datetime.now(timezone.utc) + lifetime,
             protocol="https",
         )
