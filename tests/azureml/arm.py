@@ -142,7 +142,7 @@ class Arm:
             "discoveryUrl": f"https://{host}/discovery",
             "mlFlowTrackingUri": f"azureml://{host}/mlflow/v1.0{ws.base}",
         }
-        body = {"id": ws.base, "name": ws.name, "type": _TYPE, "location": ws.location, "tags": {}, "etag": None}
+        body: Json = {"id": ws.base, "name": ws.name, "type": _TYPE, "location": ws.location, "tags": {}, "etag": None}
         identity = {"type": "SystemAssigned", "principalId": "0", "tenantId": self.tenant}
         sku = {"kind": "Default", "sku": {"name": "Basic", "tier": "Basic"}}
         return Answer({**body, **sku, "properties": properties, "identity": identity, "systemData": _system_data()})
@@ -193,7 +193,7 @@ class Arm:
     def _container(self, ws: Workspace, kind: str, name: str) -> Json:
         versions = self._versions(ws, kind, name)
         numbers = [int(version) for version in versions if version.isdecimal()]
-        properties = {"description": None, "tags": {}, "properties": {}, "isArchived": False}
+        properties: Json = {"description": None, "tags": {}, "properties": {}, "isArchived": False}
         properties |= {"latestVersion": list(versions)[-1], "nextVersion": str(max(numbers, default=0) + 1)}
         if kind == "data":
             properties["dataType"] = next(iter(versions.values()))["properties"]["dataType"]
@@ -397,7 +397,7 @@ class Arm:
         sas = ws.storage.container_sas(container)
         error: Json | None = None
         if job.error:
-            root = {
+            root: Json = {
                 "code": job.error.code,
                 "severity": None,
                 "message": str(job.error),

@@ -28,7 +28,8 @@ class AzureStack:
     `environment` is all that a client needs: proxy, certificate authority, and a service principal's secret.
     `faults` makes things go wrong. `requests` counts requests by operation ("PUT {ws}/jobs/*"), `log` has them all,
     `failures` what must not happen (an unrouted request, an error in the emulator), and `refused` the hosts that
-    the proxy refused. `pace` is how long a job stays in each state on its way, in seconds.
+    the proxy refused; `sign_in.lifetime` is how long tokens live, and `pace`
+    how long a job stays in each state on its way, in seconds.
 
     Args:
         folder: for certificates, logs and the jobs' working folders; made if it is not there.
@@ -51,9 +52,9 @@ class AzureStack:
         certificates = folder / "certificates"
         write_certificates(certificates)
         self.client_certificate = certificates / "client.pem"
-        self._sign_in = SignIn(certificates)
-        self.tenant, self.client_id = self._sign_in.tenant, self._sign_in.client_id
-        self.client_secret = self._sign_in.client_secret
+        self.sign_in = SignIn(certificates)
+        self.tenant, self.client_id = self.sign_in.tenant, self.sign_in.client_id
+        self.client_secret = self.sign_in.client_secret
         self._azurite = Azurite(self.account, certificates, folder / "azurite.log")
         self.blobs = self._azurite.client
         base = f"/subscriptions/{self.subscription}/resourceGroups/{self.resource_group}"
@@ -155,10 +156,6 @@ class AzureStack:
         """Where the first node of a cluster lets people in."""
         self.arm.node_address = (host, port)
 
-    def expire_tokens(self) -> None:
-        """Have sign-in give tokens that live for a second from now on."""
-        self._sign_in.lifetime = 1
-
     # inside
 
     def _route(self, host: str) -> int | None:
@@ -171,7 +168,7 @@ class AzureStack:
 
     def _answer(self, request: Request) -> Answer:
         if request.host == "login.microsoftonline.com":
-            return self._sign_in.answer(request)
+            return self.sign_in.answer(request)
         if request.host.endswith(".blob.core.windows.net"):
             self.faults.take("storage_busy", request.host)
             text = b'<?xml version="1.0"?><Error><Code>ServerBusy</Code><Message>The server is busy.</Message></Error>'
@@ -180,7 +177,7 @@ class AzureStack:
         if request.path == "/discovery":  # open to all
             hosts = ("api", "experimentation", "history", "hyperdrive", "modelmanagement", "pipelines")
             return Answer(dict.fromkeys(hosts, f"https://{self.location}.api.azureml.ms"))
-        self._sign_in.check(request)
+        self.sign_in.check(request)
         if request.host == "management.azure.com":
             self._service.check_arm(request)
         elif not request.path.startswith(("/history/", "/data/")):

@@ -16,6 +16,7 @@ from azure.ai.ml import AmlTokenConfiguration, Input, MLClient, Output, command
 from azure.ai.ml.entities import (
     AmlCompute,
     AmlComputeSshSettings,
+    BuildContext,
     Data,
     Environment,
     Model,
@@ -86,13 +87,13 @@ def run_details(client: MLClient, name: str) -> Any:
 
 
 def test_a_wrong_secret_tenant_or_client_is_named(stack: AzureStack) -> None:
-    right: tuple[Any, ...] = (stack.tenant, stack.client_id, stack.client_secret)
+    right = (stack.tenant, stack.client_id, stack.client_secret)
     for at, wrong, code in (
         (2, "wrong", "AADSTS7000215"),
         (1, stack.tenant, "AADSTS700016"),
         (0, "a.b", "AADSTS90002"),
     ):
-        credential = ClientSecretCredential(*right[:at], wrong, *right[at + 1 :])
+        credential = ClientSecretCredential(*[wrong if place == at else part for place, part in enumerate(right)])
         with pytest.raises((ClientAuthenticationError, ValueError), match=code if at else None):
             credential.get_token("https://management.azure.com/.default")
 
@@ -174,6 +175,16 @@ def test_lists_come_in_pages(client: MLClient) -> None:
     assert len(list(client.data.list("many"))) == 11
 
 
+def test_environments_are_images_or_build_contexts(client: MLClient, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM ubuntu")
+    for version, settings in (("1", {"image": "ubuntu"}), ("2", {"build": BuildContext(path=tmp_path)})):
+        made = client.environments.create_or_update(Environment(name="image", version=version, **settings))
+        assert client.environments.get("image", label="latest").version == version
+    assert made.build and "LocalUpload" in str(made.build.path)
+    with pytest.raises(HttpResponseError, match="immutable"):
+        client.environments.create_or_update(Environment(name="image", version="1", image="debian"))
+
+
 def test_tags_have_limits(client: MLClient) -> None:
     for tags in ({"k" * 101: "v"}, {"k": "v" * 1001}, {str(number): "v" for number in range(51)}):
         with pytest.raises(HttpResponseError, match="tags"):
@@ -237,6 +248,12 @@ def test_the_log_and_mounted_outputs_appear_while_it_runs(stack: AzureStack, cli
     assert stack.wait("live").status == "Failed"
     details = run_details(client, "live")
     assert details.error.error.code == "UserError" and "exited with status code 3" in details.error.error.message
+
+
+def test_jobs_are_listed_by_tag(stack: AzureStack, client: MLClient, submit: Submit) -> None:
+    for number in range(7):
+        submit(f"listed-{number}", "true", tags={"flow": "a" if number else "b"})
+    assert {job.name for job in client.jobs.list(tag="flow=a")} == {f"listed-{number}" for number in range(1, 7)}
 
 
 def test_a_name_is_one_job_forever(stack: AzureStack, submit: Submit) -> None:
@@ -418,11 +435,17 @@ def test_answers_have_the_recorded_keys(stack: AzureStack, client: MLClient, sub
     code = submit("keys", "trap '' TERM; sleep 600", outputs={}, command="bash run.sh", **given).code
     client._code.get(*code.split("/")[-3::2])
     client.jobs.get("keys")
-    stack.wait("keys", "Running")
+    _eventually(lambda: stack.jobs["keys"] in stack.running)
+    time.sleep(0.5)  # until it no longer listens to SIGTERM
     client.jobs.begin_cancel("keys").result()
     submit("keys-2", "true", **given)
     stack.wait("keys-2")
     client.jobs.download("keys-2", output_name="out", download_path=tmp_path)
+    [data] = [
+        exchange.response for exchange in stack.log if "rundata" in exchange.operation and "keys-2" in str(exchange)
+    ]
+    asset = data["runMetadata"]["outputs"]["out"]["assetId"]
+    client.jobs._dataset_dataplane_operations.get_batch_dataset_uris([asset])
     assert recordings.differences(stack.log) == []
 
 
@@ -471,7 +494,7 @@ client.data.create_or_update(Data(name="hang", path={str(tmp_path / "photos")!r}
     try:
         _eventually(lambda: stack.requests["POST {ws}/datastores/*/listSecrets"] > 0, 60)
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(15)
+            process.wait(6)
     finally:
         process.kill()
         process.communicate()
