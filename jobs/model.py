@@ -46,6 +46,8 @@ def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
         InvalidInput: a file is missing or not the one that was written, or the dataset is another one.
     """
     content = read_manifest(model)
+    if manifest.checksum(transforms_file(dataset)) != content["dataset"]["transforms_sha256"]:
+        raise InvalidInput(f"{dataset} is another dataset than the one that {model} was trained on")
     config = localised(model, dataset)  # reads config.yml as Python objects, hence after the checksums
 
     import torch
@@ -60,12 +62,7 @@ def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
         pipeline: Pipeline = config.pipeline.setup(device=device, test_mode="inference")
     checkpoint = model / content["checkpoint"]["file"]
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    try:
-        pipeline.load_pipeline(state["pipeline"], state["step"])
-    except RuntimeError as error:
-        raise InvalidInput(
-            f"the model {model} does not fit the dataset {dataset}: give the dataset it was trained on.\n{error}"
-        ) from error
+    pipeline.load_pipeline(state["pipeline"], state["step"])
     pipeline.eval()
     return pipeline
 
@@ -91,23 +88,24 @@ def read_manifest(model: Path) -> dict[str, Any]:
 
 
 def localised(model: Path, dataset: Path) -> TrainerConfig:
-    """nerfstudio's config of a model, its paths set to where the model and the dataset lie now.
+    """nerfstudio's config of a model, its paths set to where the model and the dataset lie now."""
+    import yaml  # type: ignore[import-untyped]
 
-    Raises:
-        InvalidInput: the dataset has no `transforms.json`.
-    """
-    import yaml
-
-    if not transforms_file(dataset).is_file():
-        raise InvalidInput(f"{dataset} is not a dataset: it has no transforms.json")
     config: TrainerConfig = yaml.load((model / CONFIG).read_text(), Loader=yaml.Loader)
     set_paths(config, model.resolve() / CHECKPOINTS, dataset.resolve())
     return config
 
 
 def transforms_file(dataset: Path) -> Path:
-    """The JSON file of a dataset, given as a folder or as that file."""
-    return dataset if dataset.suffix == ".json" else dataset / "transforms.json"
+    """The JSON file of a dataset, given as a folder or as that file.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    file = dataset if dataset.suffix == ".json" else dataset / "transforms.json"
+    if not file.is_file():
+        raise InvalidInput(f"{dataset} is not a dataset: it has no transforms.json")
+    return file
 
 
 class _AbsoluteWhenRead:
@@ -139,7 +137,7 @@ def set_paths(config: TrainerConfig, checkpoints: Path, dataset: Path) -> None:
     config.relative_model_dir = checkpoints
     config.data = dataset
     config.pipeline.datamanager.data = dataset
-    config.pipeline.datamanager.dataparser.data = dataset  # type: ignore[attr-defined]  # every dataparser has it
+    config.pipeline.datamanager.dataparser.data = dataset
 
 
 @contextmanager
@@ -151,7 +149,7 @@ def lpips_from_cache() -> Iterator[str | None]:
     """
     import torch
     import torchmetrics.image.lpip as lpip
-    from torchvision.models import AlexNet_Weights
+    from torchvision.models import AlexNet_Weights  # type: ignore[import-untyped]
 
     weights = Path(torch.hub.get_dir(), "checkpoints", Path(AlexNet_Weights.IMAGENET1K_V1.url).name)
     if weights.is_file():
@@ -166,11 +164,11 @@ def lpips_from_cache() -> Iterator[str | None]:
             return torch.tensor(float("nan"), device=image.device)
 
     real = lpip.LearnedPerceptualImagePatchSimilarity
-    lpip.LearnedPerceptualImagePatchSimilarity = NotAvailable  # type: ignore[assignment,misc]
+    lpip.LearnedPerceptualImagePatchSimilarity = NotAvailable
     try:
         yield f"the AlexNet weights are not at {weights}, and a job downloads nothing"
     finally:
-        lpip.LearnedPerceptualImagePatchSimilarity = real  # type: ignore[misc]
+        lpip.LearnedPerceptualImagePatchSimilarity = real
 
 
 class _Arguments(BaseSettings, cli_kebab_case=True, cli_prog_name="python -m jobs.model"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import io
 import json
 import math
 import os
@@ -15,10 +16,11 @@ import random
 import resource
 import signal
 import sys
-import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +35,8 @@ from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.utils.external import TCNN_EXISTS
-from pydantic_settings import BaseSettings, CliApp
+from pydantic import ValidationError
+from pydantic_settings import CliApp
 from torch import Tensor
 
 from jobs import hash_encoding, manifest, model, report
@@ -122,21 +125,21 @@ def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerCo
     config = copy.deepcopy(method_configs[method])
     config.max_num_iterations = options.max_num_iterations or config.max_num_iterations
     config.steps_per_save = options.steps_per_save
-    config.machine.device_type = device  # type: ignore[assignment]
+    config.machine.device_type = device
     config.machine.seed = options.seed
     config.logging.local_writer.enable = False
     config.viewer.quit_on_train_completion = True
-    config.vis = "none"  # type: ignore[assignment]  # neither viewer nor event files
+    config.vis = "none"  # neither viewer nor event files
 
     datamanager = config.pipeline.datamanager
-    parser = datamanager.dataparser  # type: ignore[attr-defined]
+    parser = datamanager.dataparser
     if not isinstance(parser, NerfstudioDataParserConfig):
-        parser = datamanager.dataparser = NerfstudioDataParserConfig()  # type: ignore[attr-defined]
+        parser = datamanager.dataparser = NerfstudioDataParserConfig()
     if dataset.in_scene_frame:
         parser.orientation_method, parser.center_method, parser.auto_scale_poses = "none", "none", False
     # nerfstudio rounds the share of training photos up: with fewer than 10 nothing would be held out
     parser.train_split_fraction = min(parser.train_split_fraction, 1 - 1.5 / dataset.images)
-    parser.downscale_factor, datamanager.camera_res_scale_factor = _scale(dataset, options.max_image_size)  # type: ignore[attr-defined]
+    parser.downscale_factor, datamanager.camera_res_scale_factor = _scale(dataset, options.max_image_size)
     if options.rays_per_batch is not None:
         if not hasattr(datamanager, "train_num_rays_per_batch"):
             raise InvalidInput(f"the method {method} trains on whole photos: leave out the rays per batch")
@@ -174,11 +177,12 @@ def _make_small(config: TrainerConfig) -> None:
         "use_appearance_embedding": False,
         "proposal_weights_anneal_max_num_iters": 100,
         "implementation": "torch",
+        "eval_num_rays_per_chunk": 2048,  # what is computed for them stays in the cache
     }
     network = config.pipeline.model
     for name, value in small.items():
         setattr(network, name, value)
-    network.camera_optimizer.mode = "off"  # type: ignore[attr-defined]
+    network.camera_optimizer.mode = "off"
     for group in config.optimizers.values():
         if group["scheduler"] is not None:
             group["scheduler"].max_steps = config.max_num_iterations
@@ -202,12 +206,10 @@ class Checkpoints:
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write a checkpoint, then remove all but the newest two."""
-        with tempfile.TemporaryDirectory() as scratch:
-            local = Path(scratch, "checkpoint")
-            torch.save(state, local)
-            about = {"sha256": manifest.checksum(local), "fingerprint": self._fingerprint, "step": step}
-            self._place(local.read_bytes(), self._file(step))
-        self._place(json.dumps(about).encode(), self._file(step).with_suffix(".json"))
+        content = _bytes(state)
+        about = {"sha256": sha256(content).hexdigest(), "fingerprint": self._fingerprint, "step": step}
+        _place(content, self._file(step))
+        _place(json.dumps(about).encode(), self._file(step).with_suffix(".json"))
         for old in self._steps()[KEPT_CHECKPOINTS:]:
             self._file(old).with_suffix(".json").unlink()
             self._file(old).unlink(missing_ok=True)
@@ -239,22 +241,35 @@ class Checkpoints:
                 continue
         return sorted(steps, reverse=True)
 
-    def _place(self, content: bytes, file: Path) -> None:
-        part = file.with_name(f".{file.name}.part")
+
+def _bytes(state: dict[str, Any]) -> memoryview:
+    """What `torch.save` would write. Written by Python, a full disk is told apart from other faults."""
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    return stream.getbuffer()
+
+
+def _place(content: bytes | memoryview, file: Path) -> None:
+    """Write a file so that it is there in full or not at all."""
+    part = file.with_name(f".{file.name}.part")
+    try:
         with part.open("wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
-class _Trainer(Trainer):
+class _Trainer(Trainer):  # type: ignore[misc]
     """nerfstudio's Trainer with progress, a gate for NaN, and checkpoints that can be taken up exactly."""
 
-    def __init__(self, config: TrainerConfig, checkpoints: Checkpoints, total: int) -> None:
+    def __init__(self, config: TrainerConfig, output: Path, checkpoints: Checkpoints) -> None:
         super().__init__(config)
+        self.base_dir = output
         self.checkpoints = checkpoints
-        self.total = total
+        self.total: int = config.max_num_iterations
         self.seconds = 0.0
         """Spent in training steps, over all attempts."""
         self.terminated = False
@@ -269,11 +284,12 @@ class _Trainer(Trainer):
             self.optimizers.load_schedulers(state["schedulers"])
             self.grad_scaler.load_state_dict(state["scalers"])
             self.seconds = state["seconds"]
+            self._sampler_age = state["sampler_age"]
             _set_random_state(state["random"])
             self._start_step = state["step"] + 1
             print(f"Going on from the checkpoint of step {state['step']}.")
         self.config.max_num_iterations = self.total - self._start_step  # nerfstudio counts from the start step
-        return self._start_step
+        return int(self._start_step)
 
     def train(self) -> None:
         """Train to the end.
@@ -316,9 +332,20 @@ class _Trainer(Trainer):
             "schedulers": {name: each.state_dict() for name, each in self.optimizers.schedulers.items()},
             "scalers": self.grad_scaler.state_dict(),
             "seconds": self.seconds,
+            "sampler_age": self._sampler_age,
             "random": _random_state(),
         }
         self.checkpoints.save(step, _plain(state))
+
+    @property
+    def _sampler_age(self) -> int:
+        """Steps since nerfacto's proposal networks were trained, which decides when they are next."""
+        return getattr(getattr(self.pipeline.model, "proposal_sampler", None), "_steps_since_update", 0)
+
+    @_sampler_age.setter
+    def _sampler_age(self, steps: int) -> None:
+        if hasattr(self.pipeline.model, "proposal_sampler"):
+            self.pipeline.model.proposal_sampler._steps_since_update = steps
 
     def _check(self, loss: Tensor, step: int) -> None:
         # half precision has single bad losses, whose steps the gradient scaler leaves out
@@ -345,10 +372,10 @@ def _pipeline_state(pipeline: Pipeline) -> dict[str, Tensor]:
 
 
 def _random_state() -> dict[str, Any]:
-    kind, keys, *rest = np.random.get_state()
+    state = np.random.get_state(legacy=False)
     return {
         "python": random.getstate(),
-        "numpy": (kind, keys.tolist(), *rest),  # type: ignore[union-attr]
+        "numpy": {**state, "state": {"key": state["state"]["key"].tolist(), "pos": state["state"]["pos"]}},
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all(),
     }
@@ -362,14 +389,15 @@ def _set_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-class _ByteImages(InputDataset):
+class _ByteImages(InputDataset):  # type: ignore[misc]
     """Photos as bytes: a quarter of the memory."""
 
     def __getitem__(self, image_idx: int) -> dict[str, Any]:
-        return self.get_data(image_idx, image_type="uint8")
+        data: dict[str, Any] = self.get_data(image_idx, image_type="uint8")
+        return data
 
 
-class _DataManager(VanillaDataManager[InputDataset]):
+class _DataManager(VanillaDataManager[InputDataset]):  # type: ignore[misc]
     """nerfstudio's data manager for rays, in this process, with the photos cached as bytes.
 
     nerfacto's own (parallel) one starts a process that imports everything again, whose random state no checkpoint
@@ -401,8 +429,8 @@ def _cache_images(config: TrainerConfig, dataset: Dataset, longest_side: int) ->
     room = 0.4 * _available_memory()  # the list of photos and the tensor made of it exist at the same time
     if size > room and not datamanager.images_on_gpu:
         at_a_time = max(1, int(dataset.images * room / size))
-        datamanager.train_num_images_to_sample_from = at_a_time  # type: ignore[attr-defined]
-        datamanager.train_num_times_to_repeat_images = max(100, at_a_time)  # type: ignore[attr-defined]
+        datamanager.train_num_images_to_sample_from = at_a_time
+        datamanager.train_num_times_to_repeat_images = max(100, at_a_time)
         print(f"{dataset.images} photos do not fit in memory: {at_a_time} of them are taken at a time.")
 
 
@@ -426,7 +454,10 @@ def evaluate(pipeline: Pipeline) -> dict[str, Any]:
         psnr, ssim, lpips (None where it is not available), images: their number, rays_per_second.
     """
     pipeline.eval()
-    photos = pipeline.datamanager.fixed_indices_eval_dataloader
+    datamanager = pipeline.datamanager
+    photos = getattr(datamanager, "fixed_indices_eval_dataloader", None)
+    if photos is None:  # loaded for inference
+        photos = FixedIndicesEvalDataloader(datamanager.eval_dataset, device=pipeline.device)
     meter = report.Meter("train:evaluate", len(photos))
     rows: list[dict[str, float]] = []
     rays, start = 0, time.monotonic()
@@ -476,7 +507,7 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path)
         fingerprint = options.model_copy(update={"steps_per_save": 1}).fingerprint(
             dataset=about.checksum, tcnn=str(TCNN_EXISTS)
         )
-        trainer = _Trainer(config, Checkpoints(checkpoints, fingerprint), config.max_num_iterations)
+        trainer = _Trainer(config, output, Checkpoints(checkpoints, fingerprint))
         with model.lpips_from_cache() as no_lpips:
             trainer.setup()
         if no_lpips:
@@ -525,7 +556,7 @@ def _write_model(output: Path, config: TrainerConfig, trainer: _Trainer, step: i
     checkpoint.parent.mkdir(exist_ok=True)
     for old in checkpoint.parent.iterdir():
         old.unlink()  # of an attempt that was ended right here
-    torch.save({"step": step, "pipeline": _pipeline_state(trainer.pipeline)}, checkpoint)
+    _place(_bytes({"step": step, "pipeline": _pipeline_state(trainer.pipeline)}), checkpoint)
     return [model.CONFIG, model.TRANSFORMS, f"{model.CHECKPOINTS}/{checkpoint.name}"]
 
 
@@ -550,7 +581,7 @@ def _ended_by_signal(trainer: _Trainer) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if trainer.terminated else before)
 
 
 @contextmanager
@@ -571,8 +602,8 @@ def _clear_end(options: TrainOptions) -> Iterator[None]:
         raise
 
 
-class _Job(TrainOptions, BaseSettings, cli_kebab_case=True, cli_prog_name="python -m jobs.train"):
-    """Train a model on a dataset."""
+class Job(TrainOptions):
+    """The command line of this job."""
 
     dataset: Path
     model: Path
@@ -583,10 +614,15 @@ def main() -> None:
     """Run the job that the command line tells."""
 
     def interrupted(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the end
         raise JobInterrupted("training was told to end; the next attempt goes on from the newest checkpoint")
 
     signal.signal(signal.SIGTERM, interrupted)
-    job = CliApp.run(_Job, cli_args=sys.argv[1:])
+    warnings.filterwarnings("ignore", module="nerfstudio")  # that PyTorch will change, hundreds of lines
+    try:
+        job = CliApp.run(Job, cli_args=sys.argv[1:])
+    except ValidationError as error:
+        raise InvalidInput(f"these options cannot work: {error}") from error
     options = TrainOptions(**job.model_dump(exclude={"dataset", "model", "checkpoints"}))
     with _clear_end(options):
         train(options, job.dataset, job.model, job.checkpoints)
