@@ -8,6 +8,7 @@ import logging
 import re
 import shlex
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -413,6 +414,40 @@ class AzureMLWorkspace(Workspace):
 
     def poll_seconds(self, waited: float) -> float:
         return 15.0 if waited < 60 else 30.0
+
+    def tunnel(self, name: str, port: int = 7007) -> list[str]:
+        """The ssh command that brings a running job's port (the viewer's) to the same port of this machine.
+
+        By the cluster's own ssh port where it is public, else by the job's ssh service, through Azure's proxy.
+
+        Raises:
+            NotFound: there is no such job.
+            InvalidInput: it does not run, or neither way is open; says how to open one.
+        """
+        status = self.find_job(name)
+        if status is None:
+            raise NotFound(f"job {name} is not in {self.workspace}.")
+        if status.state is not JobState.RUNNING:
+            raise InvalidInput(f"job {name} is {status.state.value.lower()}: it can be looked into while it runs.")
+        forward = ["ssh", "-N", "-L", f"{port}:localhost:{port}"]
+        with plain_errors(f"job {name}"):
+            cluster = (self.client.jobs.get(name).compute or "").rpartition("/")[2]
+            for node in self.client.compute.list_nodes(cluster):
+                if node.current_job_name == name and node.public_ip_address and node.port:
+                    settings = self.client.compute.get(cluster).ssh_settings
+                    user = getattr(settings, "admin_username", None) or "azureuser"
+                    return [*forward, f"{user}@{node.public_ip_address}", "-p", str(node.port)]
+            services = self.client.jobs.show_services(name) or {}
+        proxy = next(
+            (s.properties["ProxyEndpoint"] for s in services.values() if "ProxyEndpoint" in s.properties), None
+        )
+        if proxy is None:
+            raise InvalidInput(
+                f"job {name}: its cluster {cluster} has no public ssh port and the job no ssh service. "
+                "Set ssh_public_key in the workspace's block, and the next job has one."
+            )
+        through = shlex.join([sys.executable, "-m", "deployments.azure.ssh_proxy", proxy])
+        return [*forward, "-o", f"ProxyCommand={through}", f"azureuser@{proxy.rpartition('/')[2]}"]
 
     def _command(self, spec: JobSpec, code: Path) -> Any:
         """The job as the SDK takes it."""

@@ -124,6 +124,7 @@ def _code(error: Exception) -> str:
 
 
 def _first_sentences(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(lines[:3]) or type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("Code:", "Message:", "RequestId:", "Time:"))]
+    text = " ".join(told[:2]) or type(error).__name__
     return _SECRETS.sub(r"\1***", text)[:400]

@@ -1,0 +1,1 @@
+"""What an Azure subscription needs: the job environment, clusters, and the commands for people."""

@@ -1,0 +1,81 @@
+"""Captures up, results down: `python -m deployments.azure.transfer upload --scene facade --images photos/`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+from pydantic_settings import CliApp, CliSubCommand
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from blocks.azure import AzureMLWorkspace
+from deployments.azure.options import Place, run
+from jobs import media
+from jobs.errors import NotFound
+from jobs.options import PrepareOptions, SceneName
+
+
+class Upload(Place):
+    """Upload a folder of photos, or a video, as the scene's next capture version; what is there is not sent again."""
+
+    scene: SceneName
+    images: Path = Field(description="a folder of photos, or a video")
+
+    def cli_cmd(self) -> None:
+        """Scan as a flow would, then upload."""
+        minimum = PrepareOptions().min_registered_images
+        found = media.scan(self.images.expanduser(), minimum=minimum)
+        for file, reason in found.unreadable.items():
+            print(f"{file} is left out: {reason}")
+        workspace = self.open()
+        with _bar(workspace, "uploading"):
+            asset = workspace.take_in(self.scene, found.files, {"source": str(self.images)})
+        print(f"{asset}: {asset.uri}")
+
+
+class Download(Place):
+    """Download an asset, e.g. the newest video of a scene: `download --asset facade-video --to video/`."""
+
+    asset: str = Field(description="its name, or name:version; the newest if no version is given")
+    to: Path = Field(description="a folder, which must not exist yet")
+
+    def cli_cmd(self) -> None:
+        """Find and fetch."""
+        workspace = self.open()
+        name, _, version = self.asset.partition(":")
+        found = [asset for asset in workspace.assets(name) if version in ("", asset.version)]
+        if not found:
+            raise NotFound(f"there is no asset {self.asset} in {workspace.workspace}.")
+        with _bar(workspace, "downloading"):
+            folder = workspace.fetch(found[-1])
+        shutil.copytree(folder, self.to.expanduser())
+        print(f"{found[-1]} is in {self.to}")
+
+
+class Transfer(BaseModel):
+    """Captures up, results down."""
+
+    upload: CliSubCommand[Upload]
+    download: CliSubCommand[Download]
+
+
+def main(given: Transfer) -> None:
+    """Upload or download."""
+    CliApp.run_subcommand(given)
+
+
+@contextmanager
+def _bar(workspace: AzureMLWorkspace, what: str) -> Iterator[None]:
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task(what, total=None)
+        workspace.on_transfer(lambda done, total: progress.update(task, completed=done, total=total))
+        yield
+
+
+if __name__ == "__main__":
+    run(Transfer, main, sys.argv[1:])
