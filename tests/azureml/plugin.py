@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.azureml.stack import AzureStack
+if TYPE_CHECKING:
+    from tests.azureml.stack import AzureStack
 
 
 @pytest.fixture(scope="session")
 def azure_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureStack]:
     """Azure on this machine."""
+    from tests.azureml.stack import AzureStack  # the Azure SDKs are slow to import, and most tests don't need them
+
     with AzureStack(tmp_path_factory.mktemp("azure")) as stack:
         yield stack
 
 
 @pytest.fixture
 def azure_environment(azure_stack: AzureStack, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureStack]:
-    """The stack, with the environment of a client that has signed in; no faults are left over, no failures allowed."""
+    """The stack, with the environment of a client that can sign in; no faults are left over, no failures allowed."""
     for name, value in azure_stack.environment.items():
         monkeypatch.setenv(name, value)
     azure_stack.faults.clear()

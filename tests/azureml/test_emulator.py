@@ -423,7 +423,7 @@ def test_answers_have_the_recorded_keys(stack: AzureStack, client: MLClient, sub
     """Every operation that is recorded, as the SDK asks for it."""
     client.workspaces.get(stack.workspace)
     client.datastores.get_default()
-    blobs(client, stack)
+    blobs(client, stack).upload_blob("jobs/keys/out/a", b"a", overwrite=True)
     client.data.create_or_update(Data(name="keys", version="1", path=_OUT.format("keys"), type="uri_folder"))
     client.data.get("keys", version="1")
     client.models.create_or_update(Model(name="keys", version="1", path=_OUT.format("keys"), type="custom_model"))
