@@ -334,6 +334,7 @@ class Arm:
             **{name: value for name, value in given.items() if value is not None},
             "displayName": given.get("displayName") or job.name,
             "status": job.status,
+            "identity": given.get("identity"),
             "services": services,
             "properties": {**(given.get("properties") or {}), **target},
             "resources": properties["resources"] | (given.get("resources") or {}),
