@@ -45,6 +45,10 @@ from jobs.options import TrainOptions
 
 KEPT_CHECKPOINTS = 2
 
+_SAMPLER_STATE = (
+    "_step",
+    "_steps_since_update",
+)  # by which nerfacto's proposal networks are trained, or not, in a step
 _NERFACTOS = ("nerfacto", "nerfacto-big", "nerfacto-huge", "depth-nerfacto", "phototourism")
 _NEEDS_CUDA = ("instant-ngp", "instant-ngp-bounded", "splatfacto", "splatfacto-big", "generfacto")
 _NEEDS_MORE_THAN_PHOTOS = {
@@ -284,7 +288,8 @@ class _Trainer(Trainer):  # type: ignore[misc]
             self.optimizers.load_schedulers(state["schedulers"])
             self.grad_scaler.load_state_dict(state["scalers"])
             self.seconds = state["seconds"]
-            self._sampler_age = state["sampler_age"]
+            for name, value in state["sampler"].items():
+                setattr(self.pipeline.model.proposal_sampler, name, value)
             _set_random_state(state["random"])
             self._start_step = state["step"] + 1
             print(f"Going on from the checkpoint of step {state['step']}.")
@@ -325,6 +330,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
     def save_checkpoint(self, step: int) -> None:
         """Save all that it takes to go on after `step`, the last step that was done."""
+        sampler = getattr(self.pipeline.model, "proposal_sampler", None)
         state = {
             "step": step,
             "pipeline": _pipeline_state(self.pipeline),
@@ -332,20 +338,10 @@ class _Trainer(Trainer):  # type: ignore[misc]
             "schedulers": {name: each.state_dict() for name, each in self.optimizers.schedulers.items()},
             "scalers": self.grad_scaler.state_dict(),
             "seconds": self.seconds,
-            "sampler_age": self._sampler_age,
+            "sampler": {name: getattr(sampler, name) for name in _SAMPLER_STATE if hasattr(sampler, name)},
             "random": _random_state(),
         }
         self.checkpoints.save(step, _plain(state))
-
-    @property
-    def _sampler_age(self) -> int:
-        """Steps since nerfacto's proposal networks were trained, which decides when they are next."""
-        return getattr(getattr(self.pipeline.model, "proposal_sampler", None), "_steps_since_update", 0)
-
-    @_sampler_age.setter
-    def _sampler_age(self, steps: int) -> None:
-        if hasattr(self.pipeline.model, "proposal_sampler"):
-            self.pipeline.model.proposal_sampler._steps_since_update = steps
 
     def _check(self, loss: Tensor, step: int) -> None:
         # half precision has single bad losses, whose steps the gradient scaler leaves out

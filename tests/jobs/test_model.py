@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("nerfstudio")
+
+from jobs import model, train  # noqa: E402
+from jobs.errors import InvalidInput  # noqa: E402
+from jobs.options import TrainOptions  # noqa: E402
+
+torch.set_num_threads(1)  # as much is computed, and none of it in waiting for a thread that has no core
+
+
+@pytest.fixture(scope="module")
+def trained(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `model/`, trained on `dataset/` that lay elsewhere, and that dataset beside it as a copy."""
+    there, here = tmp_path_factory.mktemp("there"), tmp_path_factory.mktemp("here")
+    shutil.copytree(street, there / "street")
+    (there / "street/truth.json").rename(there / "street/transforms.json")
+    options = TrainOptions(max_num_iterations=30, model_size="small", max_image_size=96, rays_per_batch=512)
+    train.train(options, there / "street", there / "out", there / "checkpoints")
+    shutil.move(there / "street", here / "dataset")
+    shutil.move(there / "out", here / "model")
+    shutil.rmtree(there)
+    return here
+
+
+@pytest.fixture(scope="module")
+def weights_in_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A torch cache with a file for LPIPS's network, so that nerfstudio's own tools download nothing.
+
+    The weights are random: that something is computed from them is all that can be looked at.
+    """
+    from torchvision.models import AlexNet_Weights, alexnet
+
+    home = tmp_path_factory.mktemp("torch")
+    (home / "hub/checkpoints").mkdir(parents=True)
+    name = Path(AlexNet_Weights.IMAGENET1K_V1.url).name
+    torch.save(alexnet(weights=None).state_dict(), home / "hub/checkpoints" / name)
+    return home
+
+
+def results(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "model/model.json").read_text())["metrics"]
+    return content
+
+
+def test_nerfstudios_own_tools_take_a_model_that_was_moved(trained: Path, weights_in_cache: Path) -> None:
+    subprocess.run(
+        [Path(sys.executable).with_name("ns-eval"), "--load-config", "config.yml", "--output-path", "../eval.json"],
+        cwd=trained / "model",
+        env={**os.environ, "TORCH_HOME": str(weights_in_cache)},
+        check=True,
+        timeout=300,
+    )
+    found = json.loads((trained / "eval.json").read_text())["results"]
+    assert found["psnr"] == pytest.approx(results(trained)["psnr"], abs=0.01)
+    assert found["ssim"] == pytest.approx(results(trained)["ssim"], abs=0.001)
+
+
+def test_a_model_and_its_dataset_load_from_anywhere(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "model", tmp_path / "a model")
+    shutil.copytree(trained / "dataset", tmp_path / "elsewhere" / "photos")
+    pipeline = model.load(tmp_path / "a model", tmp_path / "elsewhere" / "photos", device="cpu")
+    assert not pipeline.training
+    found = train.evaluate(pipeline)
+    assert found["psnr"] == pytest.approx(results(trained)["psnr"], abs=1e-3)
+
+
+def test_lpips_is_computed_where_its_weights_are(
+    trained: Path, weights_in_cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert results(trained)["lpips"] is None and "AlexNet" in results(trained)["lpips_not_available"]
+    monkeypatch.setenv("TORCH_HOME", str(weights_in_cache))
+    options = TrainOptions(max_num_iterations=1, model_size="small", max_image_size=96, rays_per_batch=64)
+    train.train(options, trained / "dataset", tmp_path / "model", tmp_path / "checkpoints")
+    assert results(tmp_path)["lpips"] > 0 and results(tmp_path)["lpips_not_available"] is None
+    [checkpoint] = (tmp_path / "model" / model.CHECKPOINTS).iterdir()
+    assert not any("lpips" in name for name in torch.load(checkpoint, weights_only=True)["pipeline"])
+
+
+def test_the_config_written_for_a_place(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nerfstudio.utils.eval_utils import eval_setup
+
+    config = tmp_path / "config.yml"
+    arguments = [trained / "model", trained / "dataset", config]
+    subprocess.run([sys.executable, "-m", "jobs.model", *map(str, arguments)], check=True, timeout=120)
+    monkeypatch.chdir(tmp_path)
+    with model.lpips_from_cache():
+        _, pipeline, checkpoint, step = eval_setup(config, test_mode="inference")
+    assert step == 29 and checkpoint.is_relative_to(trained / "model")
+    assert len(pipeline.datamanager.train_dataset) == 13
+
+
+def test_a_changed_file_or_another_dataset_is_refused(trained: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "model"
+    shutil.copytree(trained / "model", changed)
+    [checkpoint] = (changed / model.CHECKPOINTS).iterdir()
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[:-1])
+    with pytest.raises(InvalidInput, match="checksum"):
+        model.load(changed, trained / "dataset")
+    checkpoint.unlink()
+    with pytest.raises(InvalidInput, match="missing"):
+        model.load(changed, trained / "dataset")
+    with pytest.raises(InvalidInput, match=r"no transforms\.json"):
+        model.load(trained / "model", tmp_path)
+    with pytest.raises(InvalidInput, match="manifest"):
+        model.load(trained / "dataset", trained / "dataset")
+    other = tmp_path / "other"
+    shutil.copytree(trained / "dataset", other)
+    (other / "transforms.json").write_text((other / "transforms.json").read_text() + "\n")
+    with pytest.raises(InvalidInput, match="another dataset"):
+        model.load(trained / "model", other)

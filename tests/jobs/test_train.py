@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("nerfstudio")
+
+from jobs import manifest, model, report, train  # noqa: E402
+from jobs.errors import GateRefused, InvalidInput, JobFailed  # noqa: E402
+from jobs.options import METHODS, TrainOptions  # noqa: E402
+
+OPTIONS = TrainOptions(
+    max_num_iterations=30, model_size="small", max_image_size=96, rays_per_batch=64, steps_per_save=6
+)
+
+
+torch.set_num_threads(1)  # as much is computed, and none of it in waiting for a thread that has no core
+
+
+@pytest.fixture
+def dataset(street: Path, tmp_path: Path) -> Path:
+    """The built-in street front as a dataset that a test may change."""
+    shutil.copytree(street, tmp_path / "dataset")
+    (tmp_path / "dataset/truth.json").rename(tmp_path / "dataset/transforms.json")
+    return tmp_path / "dataset"
+
+
+def change(dataset: Path, **values: Any) -> None:
+    file = dataset / "transforms.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Have the system refuse larger files: to a program, a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def parameters(folder: Path) -> dict[str, Any]:
+    [file] = (folder / model.CHECKPOINTS).iterdir()
+    state: dict[str, Any] = torch.load(file, weights_only=True)["pipeline"]
+    return state
+
+
+def test_an_interrupted_training_ends_as_if_it_had_not_been(dataset: Path, tmp_path: Path) -> None:
+    train.train(OPTIONS, dataset, tmp_path / "whole", tmp_path / "checkpoints of another")
+
+    checkpoints = tmp_path / "checkpoints"
+    places = ("--dataset", dataset, "--model", tmp_path / "model", "--checkpoints", checkpoints)
+    command = [sys.executable, "-m", "jobs.train", *map(str, places), *train.CliApp.serialize(OPTIONS)]
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert job.stdout is not None
+    told: list[report.Progress | report.Failure] = []
+    for line in job.stdout:
+        if (said := report.parse(line)) is not None:
+            told.append(said)
+        if any(checkpoints.glob("step-000000012.json")):
+            job.send_signal(signal.SIGTERM)
+    assert job.wait() == report.EXIT_INTERRUPTED
+    assert isinstance(told[-1], report.Failure) and told[-1].error == "JobInterrupted"
+    metrics = [line.metrics for line in told if isinstance(line, report.Progress) and line.metrics]
+    assert metrics and {"loss", "psnr", "rays/s", "lr"} == set(metrics[-1])
+    kept = sorted(checkpoints.glob("*.ckpt"))
+    assert len(kept) == train.KEPT_CHECKPOINTS and not (tmp_path / "model/model.json").exists()
+
+    kept[-1].write_bytes(kept[-1].read_bytes()[:1000])  # torn
+    (checkpoints / "step-000000099.ckpt").write_text("foreign")
+    (checkpoints / "step-notes.json").write_text("foreign")
+    shutil.copytree(tmp_path / "checkpoints of another", checkpoints / "step-folder.json")
+    train.train(OPTIONS, dataset, tmp_path / "model", checkpoints)
+    content = json.loads((tmp_path / "model/model.json").read_text())
+    assert content["steps"] == 30
+    assert content["steps_resumed"] == int(kept[0].stem.removeprefix("step-")) + 1
+
+    whole, resumed = parameters(tmp_path / "whole"), parameters(tmp_path / "model")
+    assert whole.keys() == resumed.keys()
+    for name in whole:  # the schedule, the optimizer and every random number went on
+        torch.testing.assert_close(resumed[name], whole[name], rtol=0, atol=0)
+
+
+def test_a_finished_training_is_not_trained_again_and_another_is_not_taken_up(dataset: Path, tmp_path: Path) -> None:
+    short = OPTIONS.model_copy(update={"max_num_iterations": 3})
+    train.train(short, dataset, tmp_path / "model", tmp_path / "checkpoints")
+    train.train(short, dataset, tmp_path / "model", tmp_path / "checkpoints")
+    assert json.loads((tmp_path / "model/model.json").read_text())["steps_resumed"] == 3
+    train.train(short.model_copy(update={"seed": 1}), dataset, tmp_path / "model", tmp_path / "checkpoints")
+    assert json.loads((tmp_path / "model/model.json").read_text())["steps_resumed"] == 0
+    assert [file.name for file in (tmp_path / "model/nerfstudio_models").iterdir()] == ["step-000000002.ckpt"]
+
+
+def test_divergence_is_refused(dataset: Path, tmp_path: Path) -> None:
+    change(dataset, fl_x=1e-40)  # a camera calibration that blew up: rays without a direction
+    with pytest.raises(GateRefused, match="not a number at step 29.*focal length"):
+        train.train(OPTIONS, dataset, tmp_path / "model", tmp_path / "checkpoints")
+    assert not (tmp_path / "model/model.json").exists()
+
+
+def test_memory_that_runs_out_ends_with_a_remedy(dataset: Path, tmp_path: Path) -> None:
+    greedy = OPTIONS.model_copy(update={"rays_per_batch": 10**13})
+    with pytest.raises(JobFailed, match="lower the rays per batch"), train._clear_end(greedy):
+        train.train(greedy, dataset, tmp_path / "model", tmp_path / "checkpoints")
+
+
+def test_a_full_disk_ends_with_a_remedy_and_leaves_the_older_checkpoint(tmp_path: Path) -> None:
+    checkpoints = train.Checkpoints(tmp_path, "fingerprint")
+    checkpoints.save(1, {"step": 1, "table": torch.zeros(10)})
+    with pytest.raises(JobFailed, match="disk is full"), train._clear_end(OPTIONS), files_of_at_most(10_000):
+        checkpoints.save(2, {"step": 2, "table": torch.rand(100_000)})
+    newest = checkpoints.newest()
+    assert newest is not None and newest["step"] == 1
+
+
+@pytest.mark.parametrize("size", [None, 96, 100, 101, 237, 240, 333, 479, 480, 5000])
+def test_photos_and_cameras_shrink_alike_and_never_grow(dataset: Path, size: int | None) -> None:
+    half = dataset / "images_2"
+    half.mkdir()
+    for photo in (dataset / "photos").iterdir():
+        Image.open(photo).resize((240, 135)).save(half / photo.name)
+    options = OPTIONS.model_copy(update={"max_image_size": size})
+    config = train.configure(options, train.read_dataset(dataset), "cpu")
+    model.set_paths(config, Path(), dataset)
+    config.pipeline.datamanager._target = train._DataManager
+    images = config.pipeline.datamanager.setup(device="cpu", test_mode="inference")
+    parser = config.pipeline.datamanager.dataparser.setup()
+    outputs = parser.get_dataparser_outputs("train")
+    data = train._ByteImages(outputs, scale_factor=config.pipeline.datamanager.camera_res_scale_factor)
+    height, width, _ = data[0]["image"].shape
+    assert (width, height) == (int(data.cameras.width[0]), int(data.cameras.height[0]))
+    assert width == min(size or 480, 480)
+    assert abs(height - width * 9 / 16) < 1
+    assert float(data.cameras.fx[0]) == pytest.approx(width * 462.222 / 640, rel=1e-3)
+    assert outputs.image_filenames[0].parent.name == ("images_2" if size and size <= 240 else "photos")
+    assert images.train_dataset is not None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_set_up_or_refused_in_words(method: str, dataset: Path) -> None:
+    options = TrainOptions(method=method, max_num_iterations=7)
+    for device in ("cpu", "cuda"):
+        try:
+            config = train.configure(options, train.read_dataset(dataset), device)
+        except InvalidInput as error:
+            refused = str(error)
+            assert method in refused
+        else:
+            assert config.max_num_iterations == 7
+            assert type(config.pipeline.datamanager.dataparser).__name__ == "NerfstudioDataParserConfig"
+
+
+def test_a_dataset_in_the_scene_frame_is_not_moved(dataset: Path) -> None:
+    parser = train.configure(OPTIONS, train.read_dataset(dataset), "cpu").pipeline.datamanager.dataparser
+    assert (parser.orientation_method, parser.auto_scale_poses) == ("up", True)
+    change(dataset, applied_scale=0.1, applied_transform=torch.eye(4)[:3].tolist())
+    parser = train.configure(OPTIONS, train.read_dataset(dataset), "cpu").pipeline.datamanager.dataparser
+    assert (parser.orientation_method, parser.center_method, parser.auto_scale_poses) == ("none", "none", False)
+
+
+def test_something_is_held_out_of_few_photos(dataset: Path) -> None:
+    frames = json.loads((dataset / "transforms.json").read_text())["frames"]
+    for number in (2, 3, 8, 9, 10, 14):
+        change(dataset, frames=frames[:number])
+        config = train.configure(OPTIONS, train.read_dataset(dataset), "cpu")
+        model.set_paths(config, Path(), dataset)
+        parser = config.pipeline.datamanager.dataparser.setup()
+        held_out = len(parser.get_dataparser_outputs("val").image_filenames)
+        assert held_out == 1 and len(parser.get_dataparser_outputs("train").image_filenames) == number - 1
+
+
+def frame(value: str) -> str:
+    return f'{{"file_path": "a", "transform_matrix": [[{value}]]}}'
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("not JSON", "not a nerfstudio dataset"),
+        ("{}", "not a nerfstudio dataset.*frames"),
+        ('{"w": 8, "h": 8, "frames": []}', "at least 2"),
+        ('{"w": 8, "h": 8, "frames": [{"file_path": "a"}]}', "transform_matrix"),
+        (f'{{"w": 8, "h": 8, "frames": [{frame("NaN")}, {frame("1")}]}}', "not finite"),
+        (f'{{"w": 8, "h": 8, "frames": [{frame("1")}, {frame("1")}]}}', "not there"),
+        (f'{{"frames": [{frame("1")}, {frame("1")}]}}', "not a nerfstudio dataset"),
+    ],
+)
+def test_what_is_no_dataset(content: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "transforms.json").write_text(content)
+    with pytest.raises(InvalidInput, match=words):
+        train.read_dataset(tmp_path)
+
+
+def test_an_unknown_method_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    places = ("--dataset", tmp_path, "--model", tmp_path, "--checkpoints", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train", "--method", "nerf-o-matic", *map(str, places)])
+    with pytest.raises(InvalidInput, match="nerfacto"):
+        train.main()
+
+
+def test_the_model_folder_tells_how_it_was_made(dataset: Path, tmp_path: Path) -> None:
+    train.train(OPTIONS.model_copy(update={"max_num_iterations": 2}), dataset, tmp_path / "m", tmp_path / "c")
+    assert sorted(file.name for file in (tmp_path / "m").iterdir()) == [
+        "config.yml",
+        "dataparser_transforms.json",
+        "model.json",
+        "nerfstudio_models",
+    ]
+    content = json.loads((tmp_path / "m/model.json").read_text())
+    assert content["steps_per_second"] > 0 and content["training_seconds"] > 0
+    assert content["peak_memory_bytes"]["cpu"] > 10**8 and content["versions"]["nerfstudio"] == "1.1.5"
+    assert content["metrics"]["psnr"] > 3 and 0 < content["metrics"]["ssim"] < 1 and content["metrics"]["images"] == 1
+    assert content["gpu"] is None if not torch.cuda.is_available() else content["gpu"]
+    checkpoint = content["checkpoint"]
+    assert manifest.checksum(tmp_path / "m" / checkpoint["file"]) == checkpoint["sha256"]
