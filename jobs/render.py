@@ -140,7 +140,6 @@ def rendered(pipeline: Pipeline, path: CameraPath) -> Iterator[Picture]:
     """The frames of a path, one after the other, with nerfstudio's cameras and crop.
 
     Raises:
-        GateRefused: a colour is not a number.
         JobFailed: see `render`.
     """
     from nerfstudio.cameras.camera_paths import get_path_from_json
@@ -160,8 +159,6 @@ def rendered(pipeline: Pipeline, path: CameraPath) -> Iterator[Picture]:
     with background, torch.inference_mode():
         for index in range(len(cameras)):
             rgb = _render_frame(pipeline, cameras[index : index + 1], crop and crop.obb)
-            if not bool(torch.isfinite(rgb).all()):
-                raise GateRefused(f"Frame {index} has colours that are not numbers: the training failed. Train again.")
             yield (rgb * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
@@ -278,9 +275,9 @@ class _Pictures:
         """Write `poster.jpg` and `preview.gif`, the latter with fewer frames where it would be too large."""
         assert self._poster is not None
         self._poster.save(folder / "poster.jpg", quality=90)
-        small = self._small
+        small = [picture.quantize(128, dither=Image.Dither.NONE) for picture in self._small]
         while True:
-            first, *others = (picture.quantize(128, dither=Image.Dither.NONE) for picture in small)
+            first, *others = small
             first.save(folder / "preview.gif", save_all=True, append_images=others, duration=5000 // len(small), loop=0)
             if len(small) < 4 or (folder / "preview.gif").stat().st_size <= _GIF_BYTES:
                 return
