@@ -56,7 +56,7 @@ _KIND = "kind"  # the tag that tells an asset's kind
 
 Guid = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
 ClusterName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9-]{1,31}$")]
-FolderName = Annotated[str, StringConstraints(pattern=r"^[\w.-]+(/[\w.-]+)*$")]
+FolderName = Annotated[str, StringConstraints(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")]
 
 
 class _Shared:
@@ -163,9 +163,9 @@ class AzureMLWorkspace(Workspace):
     _block_type_slug = "rebel-nerf-azure-ml"
     _description = "An Azure ML workspace: captures in its datastore, jobs on its clusters, assets in its registries."
 
-    credential: AzureCredential = Field(default_factory=AzureCredential)
-    subscription_id: Guid
-    resource_group: str = Field(min_length=1, max_length=90)
+    credential: AzureCredential = Field(default_factory=AzureCredential, description="a block of its own")
+    subscription_id: Guid = Field(description="the subscription's ID: az account show --query id")
+    resource_group: str = Field(min_length=1, max_length=90, description="the group that the workspace is in")
     workspace: str = Field(min_length=3, max_length=33, description="the Azure ML workspace's name")
     cpu_cluster: ClusterName = Field("cpu-cluster", description="runs what needs no GPU; may be the GPU cluster")
     gpu_cluster: ClusterName = Field("gpu-cluster", description="trains and renders")
@@ -257,7 +257,7 @@ class AzureMLWorkspace(Workspace):
         return self._cache() / "dropped" / scene
 
     def _capture_with(self, scene: str, content: str) -> Asset | None:
-        return next((asset for asset in self._versions("data", scene) if asset.tags.get("content") == content), None)
+        return next((asset for asset in self.assets(scene) if asset.tags.get("content") == content), None)
 
     # assets
 
@@ -432,11 +432,13 @@ class AzureMLWorkspace(Workspace):
         forward = ["ssh", "-N", "-L", f"{port}:localhost:{port}"]
         with plain_errors(f"job {name}"):
             cluster = (self.client.jobs.get(name).compute or "").rpartition("/")[2]
-            for node in self.client.compute.list_nodes(cluster):
-                if node.current_job_name == name and node.public_ip_address and node.port:
-                    settings = self.client.compute.get(cluster).ssh_settings
+            for node in map(vars, self.client.compute.list_nodes(cluster)):
+                # The SDK (1.35.2) leaves the attributes that it documents empty, and keeps the service's own names.
+                job, address = (node.get(key) or node.get(other) for key, other in _NODE_NAMES)
+                if job == name and address and node.get("port"):
+                    settings = getattr(self.client.compute.get(cluster), "ssh_settings", None)
                     user = getattr(settings, "admin_username", None) or "azureuser"
-                    return [*forward, f"{user}@{node.public_ip_address}", "-p", str(node.port)]
+                    return [*forward, f"{user}@{address}", "-p", str(node["port"])]
             services = self.client.jobs.show_services(name) or {}
         proxy = next(
             (s.properties["ProxyEndpoint"] for s in services.values() if "ProxyEndpoint" in s.properties), None
@@ -635,7 +637,8 @@ class AzureMLWorkspace(Workspace):
         return self.cache.expanduser().absolute() / hashlib.sha256(self.identity.encode()).hexdigest()[:16]
 
 
-_UPLOAD = "upload-"
+_UPLOAD = "upload-"  # begins the names of our own folders in a scene's, below `captures`
+_NODE_NAMES = (("run_id", "runId"), ("public_ip_address", "publicIpAddress"))
 _SET_UP = "Make it with: python -m deployments.azure.setup"
 
 

@@ -107,8 +107,13 @@ def _sign_in(full: str, text: str) -> str:
     for code, meaning in _SIGN_IN.items():
         if re.search(rf"{code}\b", full):
             return f"sign-in failed. {meaning}"
-    if "az login" in full:
-        return "method: the Azure CLI is not signed in on this machine. Sign in: az login"
+    if "authority configuration" in full:
+        return f"sign-in failed. {_SIGN_IN['AADSTS90002']}"
+    if "az login" in full or "Azure CLI not found" in full:
+        return (
+            "method: the Azure CLI is not signed in on this machine. Install it where it is missing "
+            "(https://learn.microsoft.com/cli/azure/install-azure-cli), then: az login"
+        )
     if "ManagedIdentity" in full:
         return f"method: this machine has no managed identity that works ({text})"
     return f"sign-in failed: {text}"

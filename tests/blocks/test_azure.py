@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import logging
+import pickle
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from azure.ai.ml import MLClient
-from azure.ai.ml.entities import Environment
-from azure.identity import ClientSecretCredential
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from blocks import JobSpec, JobState
 from blocks.azure import AzureCredential, AzureMLWorkspace
-from jobs.errors import InvalidInput, NotFound
-from tests.azureml.plugin import azure_environment, azure_stack
+from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
+from tests.azure_fixtures import stack, workspace
 from tests.azureml.stack import AzureStack
 
-__all__ = ["azure_environment", "azure_stack"]
-
-
-@pytest.fixture
-def stack(azure_environment: AzureStack) -> AzureStack:
-    client = MLClient(
-        ClientSecretCredential(
-            azure_environment.tenant, azure_environment.client_id, azure_environment.client_secret
-        ),
-        azure_environment.subscription, azure_environment.resource_group, azure_environment.workspace,
-    )  # fmt: skip
-    client.environments.create_or_update(Environment(name="rebel-nerf", version="1", image="ubuntu"))
-    return azure_environment
-
-
-@pytest.fixture
-def workspace(stack: AzureStack, tmp_path: Path) -> AzureMLWorkspace:
-    credential = AzureCredential(
-        method="service principal",
-        tenant_id=stack.tenant,
-        client_id=stack.client_id,
-        client_secret=SecretStr(stack.client_secret),
-    )
-    return AzureMLWorkspace(
-        credential=credential,
-        subscription_id=stack.subscription,
-        resource_group=stack.resource_group,
-        workspace=stack.workspace,
-        cache=tmp_path / "cache",
-    )
+__all__ = ["stack", "workspace"]
 
 
 def facade(name: str, attempt: int = 1, **more: object) -> JobSpec:
@@ -90,3 +64,387 @@ def test_a_job_runs_to_its_end_and_its_output_becomes_an_asset(workspace: AzureM
     assert len(list((folder / "photos").glob("*.jpg"))) == 8
     assert (folder / "truth.json").is_file()
     assert workspace.fetch(asset) == folder
+
+
+# fields
+
+
+@pytest.mark.parametrize("block", [AzureCredential, AzureMLWorkspace])
+def test_every_field_says_what_it_is(block: type[AzureCredential] | type[AzureMLWorkspace]) -> None:
+    assert all(field.description for field in block.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("subscription_id", "mine"),
+        ("resource_group", ""),
+        ("workspace", "x"),
+        ("gpu_cluster", "gpu cluster"),
+        ("environment", "a:b:c"),
+        ("captures", "../x"),
+        ("ssh_public_key", "-----BEGIN OPENSSH PRIVATE KEY-----"),
+    ],
+)
+def test_a_wrong_field_is_named_when_the_block_is_made(workspace: AzureMLWorkspace, field: str, value: str) -> None:
+    with pytest.raises(ValidationError, match=field):
+        AzureMLWorkspace.model_validate({**workspace.model_dump(), "credential": workspace.credential, field: value})
+
+
+def test_a_service_principal_needs_all_of_its_fields() -> None:
+    with pytest.raises(ValidationError, match=r"tenant_id, client_id, client_secret \(or certificate\)"):
+        AzureCredential(method="service principal")
+
+
+SECRET = "a secret, and a wrong one"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"client_secret": SecretStr(SECRET)}, "client_secret: Azure does not know this secret"),
+        ({"tenant_id": "a.b"}, "tenant_id: there is no such tenant"),
+        ({"client_id": "00000000-0000-0000-0000-000000000000"}, "client_id: there is no such application"),
+        ({"client_secret": None, "certificate": SecretStr("no PEM " + SECRET)}, "certificate: it is not PEM text"),
+        ({"method": "azure cli"}, "method: "),
+    ],
+)
+def test_a_credential_that_does_not_sign_in(
+    workspace: AzureMLWorkspace, change: dict[str, object], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    credential = AzureCredential.model_validate({**dict(workspace.credential), **change})
+    workspace = AzureMLWorkspace.model_validate({**dict(workspace), "credential": credential})
+    with caplog.at_level(logging.DEBUG), pytest.raises(InvalidInput, match=said) as error:
+        workspace.check()
+    assert SECRET not in f"{error.value} {caplog.text} {workspace!r} {workspace} {credential.model_dump_json()}"
+    assert "AADSTS" not in str(error.value)
+    assert error.value.__suppress_context__
+
+
+def test_a_certificate_signs_in(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+    credential = AzureCredential(
+        method="service principal",
+        tenant_id=stack.tenant,
+        client_id=stack.client_id,
+        certificate=SecretStr(stack.client_certificate.read_text()),
+    )
+    AzureMLWorkspace.model_validate({**dict(workspace), "credential": credential}).check()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("workspace", "other"),
+        ("resource_group", "other"),
+        ("subscription_id", "00000000-0000-0000-0000-000000000000"),
+        ("cpu_cluster", "nowhere"),
+        ("gpu_cluster", "nowhere"),
+        ("environment", "nothing"),
+        ("environment", "rebel-nerf:99"),
+        ("datastore", "nothing"),
+    ],
+)
+def test_a_field_that_names_nothing(workspace: AzureMLWorkspace, field: str, value: str) -> None:
+    wrong = AzureMLWorkspace.model_validate({**dict(workspace), field: value})
+    with pytest.raises(InvalidInput, match=f"{field}: there is no"):
+        wrong.check()
+
+
+def test_a_missing_role(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+    with stack.faults.add("forbidden"), pytest.raises(InvalidInput, match="lacks a role.*AzureML Data Scientist"):
+        workspace.check()
+    with (
+        stack.faults.add("forbidden", "PUT .*/jobs/"),
+        pytest.raises(InvalidInput, match="submitting job barred-1.*lacks a role"),
+    ):
+        workspace.submit(facade("barred"))
+
+
+def test_blocks_can_be_copied_and_sent_elsewhere(workspace: AzureMLWorkspace) -> None:
+    workspace.check()
+    assert copy.deepcopy(workspace).client is workspace.client
+    other = pickle.loads(pickle.dumps(workspace))
+    assert other.client is not workspace.client
+    other.check()
+
+
+def test_the_sdk_is_imported_when_it_is_used() -> None:
+    program = "import blocks, sys; assert not {'azure.ai', 'azure.identity', 'azure.storage'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# captures
+
+
+def photos(folder: Path, *contents: bytes) -> dict[str, Path]:
+    folder.mkdir(exist_ok=True)
+    files = {f"{index}.jpg": folder / f"{index}.jpg" for index in range(len(contents))}
+    for file, content in zip(files.values(), contents, strict=True):
+        file.write_bytes(content)
+    return files
+
+
+def test_captures_are_versions_of_their_content(workspace: AzureMLWorkspace, tmp_path: Path) -> None:
+    first = workspace.take_in("square", photos(tmp_path / "a", b"one", b"two"), {"source": "a"})
+    assert (first.version, first.kind) == ("1", "capture")
+    assert first.tags["scene"] == "square" and first.tags["source"] == "a"
+    assert workspace.take_in("square", photos(tmp_path / "b", b"two", b"one"), {}) == first
+    second = workspace.take_in("square", photos(tmp_path / "c", b"three"), {})
+    assert second.version == "2"
+    assert workspace.assets("square") == [first, second]
+    assert (workspace.fetch(first) / "1.jpg").read_bytes() == b"two"
+    assert workspace.dropped("square") is None
+
+
+def test_photos_uploaded_by_hand_are_taken_in(workspace: AzureMLWorkspace, tmp_path: Path) -> None:
+    taken = workspace.take_in("market", photos(tmp_path / "a", b"one"), {})
+    by_hand = photos(tmp_path / "b", b"two", b"three")
+    put(workspace, by_hand, "captures/market/2026-11/")
+    folder = workspace.dropped("market")
+    assert folder is not None
+    found = {str(file.relative_to(folder)): file for file in folder.rglob("*.jpg")}
+    assert set(found) == {"2026-11/0.jpg", "2026-11/1.jpg"}
+    del found["2026-11/0.jpg"]  # unreadable, say
+    second = workspace.take_in("market", found, {})
+    assert [asset.version for asset in workspace.assets("market")] == ["1", "2"]
+    assert workspace.dropped("market") is None, "the same photos do not make another version"
+    assert not folder.exists()
+    put(workspace, photos(tmp_path / "c", b"four"), "captures/market/new/")
+    assert workspace.dropped("market") is not None
+    assert taken != second
+
+
+def put(workspace: AzureMLWorkspace, files: dict[str, Path], prefix: str) -> None:
+    from blocks.azure_transfer import md5s
+
+    workspace._store()[1].upload(files, md5s(files), prefix, lambda done, total: None)
+
+
+def test_a_capture_registered_by_hand(workspace: AzureMLWorkspace, tmp_path: Path) -> None:
+    from azure.ai.ml.entities import Data
+
+    put(workspace, photos(tmp_path / "a", b"one", b"two"), "captures/old-town/1/")
+    path = "azureml://datastores/workspaceblobstore/paths/captures/old-town/1"
+    workspace.client.data.create_or_update(Data(name="old-town", version="1", path=path, type="uri_folder"))
+    [asset] = workspace.assets("old-town")
+    assert asset.kind == "capture" and asset.tags["scene"] == "old-town"
+    assert workspace.take_in("old-town", photos(tmp_path / "b", b"two", b"one"), {}).version == "1"
+    assert workspace.dropped("old-town") is None
+
+
+# jobs and assets
+
+
+def test_a_model_is_a_model_and_links_to_its_job(workspace: AzureMLWorkspace, tmp_path: Path) -> None:
+    job = facade("street-facade-1-beef", scratch=("checkpoints",))
+    put(workspace, photos(tmp_path / "a", b"one"), "rebel-nerf/scratch/street-facade-1-beef/checkpoints/")
+    workspace.submit(job)
+    assert wait(workspace, job) is JobState.COMPLETED
+    with pytest.raises(NotFound, match="no output 'video'"):
+        workspace.register(job, "video", "street-video", "1-beef", "video", {})
+    model = workspace.register(job, "capture", "street-nerf", "1-beef", "model", {"x" * 120: "y" * 1200})
+    assert model.kind == "model"
+    assert workspace.find_asset("street-nerf", "1-beef") == model
+    assert workspace.assets("street-nerf") == [model]
+    assert workspace.client.models.get("street-nerf", "1-beef").job_name == job.name
+    assert (workspace.fetch(model) / "truth.json").is_file()
+    assert workspace._store()[1].blobs("rebel-nerf/scratch/street-facade-1-beef/") == []
+    # and is an input of other jobs
+    seen = facade("street-facade-1-feed", inputs={"model": model}, tags={"scene": "street"})
+    workspace.submit(seen)
+    assert wait(workspace, seen) is JobState.COMPLETED
+
+
+def test_an_input_that_is_gone(workspace: AzureMLWorkspace, stack: AzureStack, tmp_path: Path) -> None:
+    asset = workspace.take_in("gone", photos(tmp_path / "a", b"one"), {})
+    stack.delete_blobs(asset.uri)
+    with pytest.raises(NotFound, match="asset gone:1 is not in"):
+        workspace.submit(facade("gone-facade-1", inputs={"images": asset}))
+    with pytest.raises(NotFound, match="asset gone:1"):
+        workspace.fetch(asset)
+    stack.delete_asset("data", "gone", "1")
+    assert workspace.find_asset("gone", "1") is None
+    with pytest.raises(NotFound, match="asset gone:1 is not in"):
+        workspace.submit(facade("gone-facade-1", inputs={"images": asset}))
+
+
+def test_what_a_failed_job_says(workspace: AzureMLWorkspace) -> None:
+    job = facade("street-nothing-1", stage="nothing")
+    workspace.submit(job)
+    assert wait(workspace, job) is JobState.FAILED
+    status = workspace.find_job(job.name)
+    assert status is not None and "exited with status code 1" in status.reason
+    assert "No module named jobs.nothing" in workspace.read_log(job.name, 0)[0]
+
+
+LONG = ("--photos", "500", "--width", "1280", "--height", "720", "--output", "{outputs.capture}")
+
+
+def start(workspace: AzureMLWorkspace, stack: AzureStack, job: JobSpec) -> None:
+    workspace.submit(job)
+    stack.wait(job.name, "Running")
+
+
+def test_cancel(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+    job = facade("street-facade-2", arguments=LONG)
+    start(workspace, stack, job)
+    workspace.cancel(job.name)
+    status = workspace.find_job(job.name)
+    assert status is not None and status.state is JobState.CANCELED
+    assert not stack.running
+    workspace.cancel(job.name)  # again: nothing happens
+    workspace.cancel("never-was")
+
+
+def test_a_time_limit(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+    job = facade("street-facade-3", arguments=LONG, time_limit=1)
+    start(workspace, stack, job)
+    assert wait(workspace, job) is JobState.FAILED
+    status = workspace.find_job(job.name)
+    assert status is not None and "time limit of 1 s" in status.reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("preemption_error", "preempted"), ("not_responding", "does not respond any more")]
+)
+def test_a_lost_node_is_an_interruption(workspace: AzureMLWorkspace, stack: AzureStack, kind: str, said: str) -> None:
+    job = facade(f"street-lost-{kind.replace('_', '-')}", arguments=LONG)
+    with stack.faults.add(kind, job.name, after=0.5):
+        start(workspace, stack, job)
+        assert wait(workspace, job) is JobState.INTERRUPTED
+    status = workspace.find_job(job.name)
+    assert status is not None and said in status.reason
+    workspace.cancel(job.name)
+
+
+def test_a_job_that_begins_anew_elsewhere(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+    job = facade("street-facade-4", arguments=("--photos", "40", *LONG[2:]))
+    offset = 0
+    with stack.faults.add("preempt", job.name, times=1, after=3):
+        start(workspace, stack, job)
+        while stack.jobs[job.name].attempts == 1:
+            _, offset = workspace.read_log(job.name, offset)
+            time.sleep(0.2)
+    first = offset
+    stack.wait(job.name, "Running")
+    workspace.cancel(job.name)
+    text, offset = workspace.read_log(job.name, 10**9 if first else 0)
+    assert offset == len(text.encode())
+
+
+def test_a_submission_that_is_lost_on_its_way(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+    workspace.check()
+    with (
+        stack.faults.add("unavailable", "PUT .*/jobs/", times=2),
+        stack.faults.add("throttle", "PUT .*/codes/", times=1),
+    ):
+        workspace.submit(facade("street-facade-5"))
+    assert list(stack.jobs).count("street-facade-5-1") == 1
+    other = AzureMLWorkspace.model_validate({**dict(workspace), "environment": "rebel-nerf:1"})
+    assert other.submit(facade("street-facade-5", time_limit=99)).name == "street-facade-5-1"
+
+
+def test_two_submit_at_once(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [facade("street-facade-6", time_limit=limit) for limit in (600, 601, 602)]
+        assert {status.name for status in pool.map(workspace.submit, jobs)} == {"street-facade-6-1"}
+    assert stack.wait("street-facade-6-1").attempts == 1
+
+
+def test_a_cluster_without_quota_is_named(
+    workspace: AzureMLWorkspace, stack: AzureStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blocks.azure._LONG_QUEUED_SECONDS", 0.0)
+    job = facade("street-poor")
+    with stack.faults.add("quota", job.name):
+        workspace.submit(job)
+        stack.wait(job.name, "Queued")
+        eventually(lambda: "cpu-cluster gets no node" in status_of(workspace, job))
+        assert "quota" in status_of(workspace, job)
+    workspace.cancel(job.name)
+
+
+def status_of(workspace: AzureMLWorkspace, job: JobSpec) -> str:
+    status = workspace.find_job(job.name)
+    assert status is not None
+    return status.reason
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("kind", ["unavailable", "throttle"])
+def test_a_service_that_does_not_answer(
+    workspace: AzureMLWorkspace, stack: AzureStack, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.check()
+    with stack.faults.add(kind, times=2):
+        assert workspace.find_job("nothing") is None
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with stack.faults.add(kind), pytest.raises(WorkspaceUnavailable, match="job nothing: Azure does not answer"):
+        workspace.find_job("nothing")
+
+
+def test_a_proxy_that_refuses_or_cuts(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+    workspace.check()
+    for kind in ("refuse", "cut"):
+        with stack.faults.add(kind, "management", times=1):
+            assert workspace.find_job("nothing") is None
+
+
+def test_no_more_requests_than_promised(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+    job = facade("street-polled", arguments=LONG)
+    start(workspace, stack, job)
+    workspace.read_log(job.name, 0)
+    before = sum(stack.requests.values())
+    for _ in range(4):
+        workspace.find_job(job.name)
+        workspace.read_log(job.name, 0)
+    assert sum(stack.requests.values()) - before == 4
+    assert [workspace.poll_seconds(waited) for waited in (0.0, 59.0, 61.0, 1e5)] == [15.0, 15.0, 30.0, 30.0]
+    workspace.cancel(job.name)
+
+
+def test_the_way_to_the_viewer(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+    job = facade("street-viewed", arguments=LONG, tier="gpu")
+    with pytest.raises(NotFound):
+        workspace.tunnel(job.name)
+    stack.ssh_at("20.1.2.3", 50000)
+    start(workspace, stack, job)
+    command = workspace.tunnel(job.name)
+    assert command == ["ssh", "-N", "-L", "7007:localhost:7007", "azureuser@20.1.2.3", "-p", "50000"]
+    workspace.cancel(job.name)
+    with pytest.raises(InvalidInput, match="is canceled"):
+        workspace.tunnel(job.name)
+
+
+def test_the_way_to_the_viewer_where_the_port_is_closed(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+    closed = stack._workspaces[stack.workspace].computes["gpu-cluster"].body["properties"]["properties"]
+    closed["remoteLoginPortPublicAccess"] = "Disabled"
+    try:
+        for key in (None, "ssh-ed25519 AAAA me"):
+            with_key = AzureMLWorkspace.model_validate({**dict(workspace), "ssh_public_key": key})
+            job = facade(f"street-closed-{bool(key)}".lower(), arguments=LONG, tier="gpu")
+            start(with_key, stack, job)
+            if key is None:
+                with pytest.raises(InvalidInput, match="Set ssh_public_key"):
+                    with_key.tunnel(job.name)
+            else:
+                command = with_key.tunnel(job.name)
+                assert "deployments.azure.ssh_proxy wss://ssh-street-closed-true-1." in " ".join(command)
+            with_key.cancel(job.name)
+    finally:
+        closed["remoteLoginPortPublicAccess"] = "Enabled"
+
+
+def test_no_secret_reaches_a_job(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+    workspace.submit(facade("street-secret"))
+    said = "".join(f"{exchange.operation}{exchange.request}" for exchange in stack.log if "/jobs" in exchange.operation)
+    assert stack.client_secret not in said
+    assert "sig=" not in said

@@ -1,0 +1,172 @@
+"""Files to blobs and back, over the emulator's proxy, on real blob storage, with what can go wrong on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from pathlib import Path
+
+import pytest
+from azure.storage.blob import BlobBlock, ContentSettings
+
+from blocks.azure import AzureMLWorkspace
+from blocks.azure_transfer import PIECE, Container, _below, md5s
+from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
+from tests.azure_fixtures import stack, workspace
+from tests.azureml.stack import AzureStack
+
+__all__ = ["stack", "workspace"]
+
+
+def nothing(done: int, total: int) -> None:
+    pass
+
+
+@pytest.fixture
+def container(workspace: AzureMLWorkspace) -> Container:
+    return workspace._store()[1]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """Small files, an empty one, and one of several pieces."""
+    sizes = {f"photos/{index:02} ä.jpg": 1000 * index for index in range(12)} | {"model.ckpt": 3 * PIECE + 5}
+    found = {}
+    for name, size in sizes.items():
+        found[name] = tmp_path / "source" / name
+        found[name].parent.mkdir(parents=True, exist_ok=True)
+        found[name].write_bytes(random.randbytes(size))
+    return found
+
+
+def same(files: dict[str, Path], folder: Path) -> bool:
+    there = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    return there == {name: file.read_bytes() for name, file in files.items()}
+
+
+def test_files_go_up_and_come_down(container: Container, files: dict[str, Path], tmp_path: Path) -> None:
+    moved = []
+    container.upload(files, md5s(files), "both/", lambda done, total: moved.append((done, total)))
+    size = sum(file.stat().st_size for file in files.values())
+    assert moved[-1] == (size, size) and moved == sorted(moved)
+    blobs = {blob.path: blob for blob in container.blobs("both/")}
+    assert set(blobs) == set(files)
+    for name, file in files.items():
+        assert blobs[name].md5 == hashlib.md5(file.read_bytes()).digest()
+    container.download("both/", tmp_path / "down", nothing)
+    assert same(files, tmp_path / "down")
+    assert [blob.path for blob in container.blobs("both/", most=1)] == ["model.ckpt"]
+    container.delete("both/")
+    assert container.blobs("both/") == []
+
+
+def test_what_is_there_is_not_sent_again(
+    stack: AzureStack, container: Container, files: dict[str, Path], tmp_path: Path
+) -> None:
+    sums = md5s(files)
+    container.upload(files, sums, "again/", nothing)
+    before = {blob.path: blob.etag for blob in container.blobs("again/")}
+    next(iter(files.values())).write_bytes(b"another")
+    container.upload(files, md5s(files), "again/", nothing)
+    after = {blob.path: blob.etag for blob in container.blobs("again/")}
+    assert [name for name in files if before[name] != after[name]] == [next(iter(files))]
+    container.download("again/", tmp_path / "down", nothing)
+    stamps = {file: file.stat().st_mtime_ns for file in tmp_path.glob("down/**/*")}
+    container.download("again/", tmp_path / "down", nothing)
+    assert stamps == {file: file.stat().st_mtime_ns for file in tmp_path.glob("down/**/*")}
+
+
+class Stop(Exception):
+    """Somebody pulls the plug."""
+
+
+def test_an_interrupted_transfer_goes_on_where_it_was(
+    container: Container, files: dict[str, Path], tmp_path: Path
+) -> None:
+    large = {"model.ckpt": files["model.ckpt"]}
+    seen: list[int] = []
+
+    def stop_half_way(done: int, total: int) -> None:
+        seen.append(done)
+        if done > total / 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        container.upload(large, md5s(large), "half/", stop_half_way)
+    assert container.blobs("half/") == []
+    staged = container._client.get_blob_client("half/model.ckpt").get_block_list("uncommitted")[1]
+    assert staged
+    container.upload(large, md5s(large), "half/", nothing)
+
+    with pytest.raises(Stop):
+        container.download("half/", tmp_path / "down", stop_half_way)
+    assert not (tmp_path / "down/model.ckpt").exists()
+    seen.clear()
+    container.download("half/", tmp_path / "down", lambda done, total: seen.append(done))
+    assert seen[0] > 2 * PIECE, "the pieces that were there count at once"
+    assert same(large, tmp_path / "down")
+    assert [file.name for file in (tmp_path / "down").iterdir()] == ["model.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("cut", {"after": 1_000_000}), ("truncate", {"after": 1_000_000}), ("storage_busy", {}), ("refuse", {})],
+)
+def test_transfers_survive(
+    stack: AzureStack,
+    container: Container,
+    files: dict[str, Path],
+    tmp_path: Path,
+    kind: str,
+    settings: dict[str, float],
+) -> None:
+    with stack.faults.add(kind, "blob", times=2, **settings) as fault:
+        container.upload(files, md5s(files), f"{kind}/", nothing)
+        assert kind != "storage_busy" or fault.hits == 2
+    container._session.close()  # new connections: those of the upload have passed bytes already
+    with stack.faults.add(kind, "blob", times=2, **settings):
+        container.download(f"{kind}/", tmp_path / "down", nothing)
+    assert same(files, tmp_path / "down")
+
+
+def test_a_signature_that_runs_out_is_renewed(
+    stack: AzureStack, workspace: AzureMLWorkspace, files: dict[str, Path], tmp_path: Path
+) -> None:
+    with stack.faults.add("expired_sas", times=1) as fault:
+        container = workspace._store()[1]
+        container.upload(files, md5s(files), "sas/", nothing)
+        assert fault.hits == 1
+    container.download("sas/", tmp_path / "down", nothing)
+    assert same(files, tmp_path / "down")
+
+
+def test_damaged_content_is_noticed(container: Container, files: dict[str, Path], tmp_path: Path) -> None:
+    container.blobs("damaged/")  # signs in
+    for name, size in (("small.jpg", 100), ("large.ckpt", PIECE + 1)):
+        wrong = ContentSettings(content_md5=bytearray(hashlib.md5(b"other").digest()))
+        blob = container._client.get_blob_client(f"damaged/{name}/{name}")
+        blob.stage_block("0" * 8, b"x" * size)
+        blob.commit_block_list([BlobBlock("0" * 8)], content_settings=wrong)
+    with pytest.raises(WorkspaceUnavailable, match="damaged"):
+        container.download("damaged/large.ckpt/", tmp_path / "down", nothing)
+    assert not list((tmp_path / "down").glob("*.ckpt"))
+
+
+def test_a_file_that_changes_is_refused(container: Container, files: dict[str, Path]) -> None:
+    sums = md5s(files)
+    name = "photos/05 ä.jpg"
+    files[name].write_bytes(b"changed")
+    with pytest.raises(InvalidInput, match=f"{files[name]} changed while"):
+        container.upload(files, sums, "changed/", nothing)
+    os.unlink(files[name])
+    with pytest.raises(InvalidInput, match="vanished"):
+        container.upload(files, sums, "changed/", nothing)
+
+
+def test_nothing_there_and_no_way_out_of_the_folder(container: Container, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="nothing at none/"):
+        container.download("none/", tmp_path, nothing)
+    for name in ("../../etc", "a/../../b", "/etc/passwd", "", ".."):
+        with pytest.raises(InvalidInput, match="no place below a folder"):
+            _below(tmp_path, name)
