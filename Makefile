@@ -12,9 +12,11 @@ build/facade/truth.json: .venv/installed
 	$(BIN)/python -m jobs.facade --output build/facade
 
 test: .venv/installed lint
+	$(BIN)/python -m tests.azureml.azurite
 	$(BIN)/python -m pytest -m "not slow" --durations=10
 
 test-all: .venv/installed lint
+	$(BIN)/python -m tests.azureml.azurite
 	$(BIN)/python -m pytest --durations=20
 
 lint: .venv/installed
