@@ -39,7 +39,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 from torch import Tensor
 
-from jobs import hash_encoding, manifest, model, report
+from jobs import cpu, manifest, model, report
 from jobs.errors import GateRefused, InvalidInput, JobFailed, JobInterrupted
 from jobs.options import TrainOptions
 
@@ -497,7 +497,7 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path)
     saved = copy.deepcopy(config)
     with timer.step("setup"):
         _seed(options.seed)
-        hash_encoding.install()
+        cpu.install(point_gradients=options.model_size != "small")
         model.set_paths(config, checkpoints, dataset.resolve())
         _cache_images(config, about, min(options.max_image_size or about.longest_side, about.longest_side))
         fingerprint = options.model_copy(update={"steps_per_save": 1}).fingerprint(

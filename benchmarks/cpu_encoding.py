@@ -1,0 +1,96 @@
+"""What `jobs.cpu` gains over nerfstudio's own PyTorch code: `python benchmarks/cpu_encoding.py DATASET`.
+
+The same small nerfacto, the same rays, old and new code in turn, in one process; the least of several CPU times, so
+that other programs on the machine count little. Prints a table, which is kept in cpu_encoding.md.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from nerfstudio.field_components.encodings import HashEncoding
+from nerfstudio.field_components.spatial_distortions import SceneContraction
+
+from jobs import cpu, model, train
+from jobs.options import TrainOptions
+
+ROUNDS = 7
+
+
+def stock() -> None:
+    """nerfstudio's own code."""
+    HashEncoding.pytorch_fwd = cpu._stock_encode
+    SceneContraction.forward = cpu._stock_contract
+
+
+def ours() -> None:
+    """This project's."""
+    cpu.install(point_gradients=False)
+
+
+def least(run: Callable[[], object]) -> list[float]:
+    """The least CPU time of `run` in seconds, with stock and with our code."""
+    best = [float("inf")] * 2
+    for _ in range(ROUNDS):
+        for index, install in enumerate((stock, ours)):
+            install()
+            start = time.process_time()
+            run()
+            best[index] = min(best[index], time.process_time() - start)
+    return best
+
+
+def main(dataset: Path) -> None:
+    """Measure and print."""
+    torch.set_num_threads(1)
+    rays = 1024
+    options = TrainOptions(max_num_iterations=100, model_size="small", max_image_size=320, rays_per_batch=rays)
+    about = train.read_dataset(dataset)
+    config = train.configure(options, about, "cpu")
+    model.set_paths(config, Path(), dataset.resolve())
+    config.pipeline.datamanager._target = train._DataManager
+    with tempfile.TemporaryDirectory() as folder, model.lpips_from_cache():
+        trainer = train._Trainer(config, Path(folder), train.Checkpoints(Path(folder), ""))
+        trainer.setup()
+    step = super(train._Trainer, trainer).train_iteration
+    network = trainer.pipeline.model
+    encoding = network.field.mlp_base.model[0]
+    points = torch.rand(rays * network.config.num_nerf_samples_per_ray, 3)
+
+    def encode() -> torch.Tensor:
+        with torch.no_grad():
+            return encoding.pytorch_fwd(points)
+
+    def encode_and_back() -> None:
+        encoding.pytorch_fwd(points).sum().backward()
+
+    def train_step() -> None:
+        network.proposal_sampler._steps_since_update = 99  # the proposal network is trained in every step
+        step(0)
+
+    rows = [
+        (f"encode {len(points)} points, {encoding.num_levels} levels, ms", 1e3, least(encode)),
+        ("… and back, ms", 1e3, least(encode_and_back)),
+        (f"training step of {rays} rays, ms", 1e3, least(train_step)),
+    ]
+    trainer.pipeline.eval()
+    camera = trainer.pipeline.datamanager.eval_dataset.cameras[:1]
+    camera.rescale_output_resolution(0.5)
+    seconds = least(lambda: network.get_outputs_for_camera(camera))
+    count = int(camera.width) * int(camera.height)
+    print(f"| on one thread, torch {torch.__version__} | nerfstudio | here | |\n|---|---|---|---|")
+    for name, scale, (old, new) in rows:
+        print(f"| {name} | {old * scale:.0f} | {new * scale:.0f} | {old / new:.1f} × |")
+    old, new = (count / each for each in seconds)
+    print(f"| rendering, rays/s | {old:,.0f} | {new:,.0f} | {new / old:.1f} × |")
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    main(Path(sys.argv[1]))
