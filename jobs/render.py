@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Picture = NDArray[np.uint8]
 """(height, width, 3), RGB."""
 
-CPU_CHUNK = 4096
+CPU_CHUNK = 2048
 """Rays at a time on a CPU: what is computed for them stays in its cache."""
 
 _CRF = "18"  # no loss to be seen
@@ -121,7 +121,18 @@ def render(options: RenderOptions, dataset: Path, model: Path, video: Path) -> N
             "device": str(pipeline.device),
         },
     )
-    print(f"{total} frames of {width}x{height} in {report.duration(seconds)}: {total / seconds:.2f} a second.")
+    report.emit(
+        report.Result(
+            "render",
+            {
+                "path": kind,
+                "frames": total,
+                "size": f"{width}x{height}",
+                "fps": round(float(path.frame_rate), 3),
+                "rendering_seconds": round(seconds),
+            },
+        )
+    )
 
 
 def choose_path(options: RenderOptions, dataset: Path, model: Path) -> tuple[CameraPath, str]:
