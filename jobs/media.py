@@ -287,7 +287,7 @@ def _focal(exif: dict[int, Any]) -> float | None:
         unit = {2: 25.4, 3: 10.0}[exif[Base.FocalPlaneResolutionUnit]]  # mm in an inch, in a centimetre
         width = exif[Base.ExifImageWidth] / float(exif[Base.FocalPlaneXResolution]) * unit
         height = exif[Base.ExifImageHeight] / float(exif[Base.FocalPlaneYResolution]) * unit
-        return float(exif[Base.FocalLength]) / math.hypot(width, height) or None
+        return round(float(exif[Base.FocalLength]) / math.hypot(width, height), 4) or None
     except (KeyError, ValueError, TypeError, ZeroDivisionError):
         return None
 

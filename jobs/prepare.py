@@ -95,12 +95,7 @@ def prepare(images: Path, dataset: Path, options: PrepareOptions) -> None:
         grey = work / "grey"
         grey.mkdir()
         with timer.step("reading"):
-            if capture.videos:
-                pictures, videos = _read_videos(capture, dataset, grey, options)
-                unreadable = capture.unreadable
-            else:
-                pictures, broken = _read_photos(capture, dataset, grey, options)
-                unreadable, videos = {**capture.unreadable, **broken}, []
+            pictures, unreadable, videos = _read(capture, dataset, grey, options)
         if len(pictures) < options.min_registered_images:
             what = f"frame{'s' * (len(pictures) != 1)} in the video" if videos else "photos that can be read"
             why = "; ".join(f"{name}: {reason}" for name, reason in list(unreadable.items())[:5])
@@ -129,10 +124,8 @@ def prepare(images: Path, dataset: Path, options: PrepareOptions) -> None:
             "images": [_fate(picture, result) for picture in pictures],
         }
         figures: dict[str, Any] = {}
-        accepted = len(placed) >= options.min_registered_images and len(placed) >= (
-            options.min_registered_share * len(pictures)
-        )
-        if accepted and result.model is not None:
+        needed = max(options.min_registered_images, options.min_registered_share * len(pictures))
+        if accepted := len(placed) >= needed:
             with timer.step("writing"):
                 transforms, figures = _write_model(result.model, {p.features: p for p in pictures}, dataset)
                 (dataset / "transforms.json").write_text(json.dumps(transforms, indent=2) + "\n")
@@ -152,6 +145,17 @@ def prepare(images: Path, dataset: Path, options: PrepareOptions) -> None:
 
 
 # reading
+
+
+def _read(
+    capture: media.Capture, dataset: Path, grey: Path, options: PrepareOptions
+) -> tuple[list[_Picture], dict[str, str], list[dict[str, Any]]]:
+    """Write the capture's pictures; with them come the files that cannot be read and why, and each video's facts."""
+    if capture.videos:
+        pictures, videos = _read_videos(capture, dataset, grey, options)
+        return pictures, capture.unreadable, videos
+    pictures, broken = _read_photos(capture, dataset, grey, options)
+    return pictures, {**capture.unreadable, **broken}, []
 
 
 def _read_photos(
@@ -197,10 +201,10 @@ def _read_videos(
         return _write_picture(photo, f"{name}#t={frame.time:.3f}", target, grey, options, None)
 
     pictures = list(_parallel(write, frames(), total))
+    taken = Counter(picture.source.partition("#t=")[0] for picture in pictures)
     facts = [
-        {"file": name, "frames": len(times[name]), "seconds": round(seconds[name], 3), "taken": taken}
+        {"file": name, "frames": len(times[name]), "seconds": round(seconds[name], 3), "taken": taken[name]}
         for name in capture.videos
-        if (taken := sum(picture.source.startswith(f"{name}#t=") for picture in pictures)) or True
     ]
     return pictures, facts
 

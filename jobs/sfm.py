@@ -6,6 +6,7 @@ Pan et al., "Global Structure-from-Motion Revisited", ECCV 2024.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -28,9 +29,11 @@ _SEED = 0
 _EXHAUSTIVE_IMAGES = 60  # up to here all pairs cost less than finding the right ones
 _INCREMENTAL_IMAGES = 400  # from here the incremental mapper's time grows beyond the global one's
 _NEIGHBOURS = 24  # pictures that retrieval names for each picture
+_REPEATABLE_IMAGES = 100  # up to here one thread maps as fast as many, and gives the same poses each time
 _LOOP_NEIGHBOURS = 6  # … beside the sequence's own pairs
 _OVERLAP = 10  # pictures on either side in a sequence, and then in steps of powers of two
 _ENOUGH = 0.9  # share of registered pictures below which a wider search begins
+_ROOM_BYTES = 16_000_000  # of free disk that COLMAP's steps do not start to use up
 _FEW_MATCHES = 15  # COLMAP's least number of inlier matches of a pair
 
 
@@ -111,7 +114,8 @@ def reconstruct(
         sequence: the pictures are frames of a video.
 
     Returns:
-        The result, in pixels of these pictures; the same input gives the same result on the same machine.
+        The result, in pixels of these pictures. Up to 100 pictures, the same input gives the same result on the same
+        machine; beyond, poses vary in the last digits.
     """
     pycolmap.logging.minloglevel = pycolmap.logging.WARNING.value
     pycolmap.set_random_seed(_SEED)
@@ -159,8 +163,17 @@ class _Search:
         options = pycolmap.FeatureExtractionOptions(num_threads=_threads())
         options.sift.max_num_features = self._options.max_features
         options.sift.first_octave = first_octave
-        with self._timer.step("features"), self._progress("features", len(self._views), _images_with_features):
-            pycolmap.extract_features(self._database, self._folder, self._names, extraction_options=options)
+        with (
+            self._timer.step("features"),
+            self._progress("features", len(self._views), _images_with_features) as cancellation,
+        ):
+            pycolmap.extract_features(
+                self._database,
+                self._folder,
+                self._names,
+                extraction_options=options,
+                cancellation_token=cancellation,
+            )
 
     def pairs(self, kind: Literal["exhaustive", "sequential", "retrieval"]) -> list[tuple[str, str]]:
         """The pairs of pictures, by name, that a kind of matching looks at."""
@@ -187,10 +200,12 @@ class _Search:
                 if len(keypoints):
                     order = np.argsort(-np.abs(keypoints[:, 2:]).sum(axis=1), kind="stable")
                     largest.append(database.read_descriptors(image.image_id).data[order[:400]])
+            if sum(map(len, largest)) < 64:
+                return set()
             descriptors = np.concatenate(largest).astype(np.float32)
             index = pycolmap.VisualIndex.create(descriptors.shape[1], 64)
             build = pycolmap.VisualIndex.BuildOptions(num_iterations=20, num_rounds=1, num_threads=_threads())
-            build.num_visual_words = int(np.clip(len(descriptors) // 40, 64, 4096))
+            build.num_visual_words = int(np.clip(len(descriptors) // 40, 1, 4096))
             index.build(build, pycolmap.FeatureDescriptorsFloat(pycolmap.FeatureExtractorType.SIFT, descriptors))
             index.write(self._work / "vocabulary.bin")
             options = pycolmap.VocabTreePairingOptions(
@@ -213,13 +228,16 @@ class _Search:
         known = self._read(lambda database: database.num_matched_image_pairs())
         with (
             self._timer.step("matching"),
-            self._progress("matching", len(pairs), lambda database: database.num_matched_image_pairs() - known),
+            self._progress(
+                "matching", len(pairs), lambda database: database.num_matched_image_pairs() - known
+            ) as cancellation,
         ):
             pycolmap.match_image_pairs(
                 self._database,
                 matching_options=matching,
                 pairing_options=pairing,
                 verification_options=verification,
+                cancellation_token=cancellation,
             )
 
     def map(self) -> Result:
@@ -239,24 +257,28 @@ class _Search:
 
     def _map_incrementally(self) -> list[pycolmap.Reconstruction]:
         options = pycolmap.IncrementalPipelineOptions(
-            random_seed=_SEED, num_threads=_threads(), extract_colors=False, min_model_size=3
+            random_seed=_SEED,
+            num_threads=1 if len(self._views) <= _REPEATABLE_IMAGES else _threads(),
+            extract_colors=False,
+            min_model_size=3,
         )
         meter = Meter("prepare:mapping", len(self._views))
         placed = 0
 
-        def another(number: int) -> None:
+        def place(pictures: int) -> None:
             nonlocal placed
-            placed += number
-            meter.update(min(placed, len(self._views)))
+            placed = pictures
+            meter.update(min(placed, len(self._views) - 1))
 
         models = pycolmap.incremental_mapping(
             self._database,
             self._folder,
             self._output(),
             options,
-            initial_image_pair_callback=lambda: another(2),
-            next_image_callback=lambda: another(1),
+            initial_image_pair_callback=lambda: place(2),  # also of every new model
+            next_image_callback=lambda: place(placed + 1),
         )
+        meter.update(len(self._views))
         return list(models.values())
 
     def _map_globally(self) -> list[pycolmap.Reconstruction]:
@@ -297,23 +319,31 @@ class _Search:
             return question(database)
 
     @contextmanager
-    def _progress(self, step: str, total: int, done: Callable[[Any], int]) -> Iterator[None]:
-        """Tell how far a step of COLMAP is by looking into its database from a thread.
+    def _progress(self, step: str, total: int, done: Callable[[Any], int]) -> Iterator[Any]:
+        """Tell how far a step of COLMAP is by looking into its database from a thread; yields what cancels the step.
 
         Through pycolmap alone: another SQLite library in the same process breaks the first one's file locks.
+
+        Raises:
+            OSError: the disk is nearly full. COLMAP would abort the process on a full one.
         """
         meter = Meter(f"prepare:{step}", total)
         ended = threading.Event()
+        cancellation = pycolmap.CancellationToken()
 
         def watch() -> None:
             with pycolmap.Database.open(self._database) as database:
                 while not ended.wait(1.0):
                     meter.update(min(done(database), total - 1))
+                    if shutil.disk_usage(self._work).free < _ROOM_BYTES:
+                        cancellation.cancel()
 
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()
         try:
-            yield
+            yield cancellation
+        except InterruptedError:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._work)) from None
         finally:
             ended.set()
             thread.join()

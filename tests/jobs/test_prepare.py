@@ -11,7 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from pydantic_settings import CliApp
 
 from jobs import media, prepare, report, sfm
@@ -218,7 +218,7 @@ def test_a_video_becomes_a_dataset(street: Path, tmp_path: Path) -> None:
             for _ in range(3):
                 container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    options = PrepareOptions(num_frames=14, matching="sequential", max_features=1500)
+    options = PrepareOptions(num_frames=14, matching="sequential", feature_image_size=320)
     prepare.prepare(tmp_path / "walk.mp4", tmp_path / "dataset", options)
     manifest = read(tmp_path / "dataset" / "dataset.json")
     assert (manifest["kind"], manifest["used"], manifest["registered"]) == ("video", 14, 14)
@@ -256,8 +256,8 @@ def test_pairs_are_chosen_by_sequence_and_likeness(street: Path, tmp_path: Path,
     photos = sorted((street / "photos").iterdir())
     order = [*photos, *reversed(photos)]
     for i, photo in enumerate(order):
-        Image.open(photo).convert("L").save(grey / f"{i:02d}.pgm")
-    views = [sfm.View(f"{i:02d}.pgm", 480, 270, "one") for i in range(len(order))]
+        Image.open(photo).convert("L").resize((320, 180)).save(grey / f"{i:02d}.pgm")
+    views = [sfm.View(f"{i:02d}.pgm", 320, 180, "one") for i in range(len(order))]
     search = sfm._Search(grey, views, tmp_path, PrepareOptions(), Timer())
     search.find_features(first_octave=0)
     pairs = {(int(a[:2]), int(b[:2])) for a, b in search.pairs(kind)}
@@ -266,6 +266,35 @@ def test_pairs_are_chosen_by_sequence_and_likeness(street: Path, tmp_path: Path,
     assert len(same & pairs) >= 10
     assert len(pairs) < 28 * 27 / 2
     assert all(a < b for a, b in pairs)
+
+
+def test_the_search_widens_where_too_few_pictures_register(
+    street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Told to look at the next picture alone, where every third one shows nothing.
+    for name, value in {"_EXHAUSTIVE_IMAGES": 5, "_OVERLAP": 1, "_LOOP_NEIGHBOURS": 0}.items():
+        monkeypatch.setattr(sfm, name, value)
+    pictures = [Image.open(photo).convert("L").resize((320, 180)) for photo in sorted(street.glob("photos/*"))]
+    for i in range(2, 20, 3):
+        pictures.insert(i, Image.new("L", (320, 180)))
+    for i, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{i:02d}.pgm")
+    views = [sfm.View(f"{i:02d}.pgm", 320, 180, "one") for i in range(len(pictures))]
+    options = PrepareOptions(max_features=1000)
+    result = sfm.reconstruct(tmp_path, views, tmp_path, options, Timer(), sequence=True)
+    assert result.matching == "sequential, then exhaustive"
+    assert result.registered == {f"{i:02d}.pgm" for i in range(20) if i % 3 != 2}
+
+
+def test_turned_photos_are_written_upright_and_no_longer_say_that_they_are_turned(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 8
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "a.jpg", exif=exif)
+    target = tmp_path / "images" / "frame_00001.jpg"
+    photo = media.read_photo(tmp_path / "a.jpg")
+    picture = prepare._write_picture(photo, "a.jpg", target, tmp_path, PrepareOptions(), None)
+    assert picture.size == Image.open(target).size == (48, 64)
+    assert ExifTags.Base.Orientation not in Image.open(target).getexif()
 
 
 # what is refused
@@ -297,7 +326,7 @@ def test_photos_that_do_not_belong_together_are_refused_with_advice(tmp_path: Pa
 
 def test_the_gate_counts_share_and_number(street: Path, capture: Path, tmp_path: Path) -> None:
     with pytest.raises(GateRefused, match=r"14 of 16 pictures .*\(88 %; needed: 95 %"):
-        prepare.prepare(capture, tmp_path, PrepareOptions(min_registered_share=0.95, max_features=1000))
+        prepare.prepare(capture, tmp_path, PrepareOptions(min_registered_share=0.95, feature_image_size=320))
     assert read(tmp_path / "dataset.json")["registered"] == 14
     assert not (tmp_path / "transforms.json").exists()
 
@@ -327,20 +356,29 @@ def test_the_photos_own_folder_is_never_written_over(street: Path) -> None:
     assert sorted(path.name for path in (street / "photos").iterdir()) == before
 
 
-def test_a_full_disk_ends_clearly(street: Path) -> None:
-    """On a real file system of 8 MB."""
-    script = f"""
-mount -t tmpfs -o size=8m tmpfs /mnt && {sys.executable} -m jobs.prepare --images {street}/photos --dataset /mnt/dataset
-"""
+@pytest.mark.parametrize("when", ["at the start", "on the way"])
+def test_a_full_disk_ends_clearly(street: Path, when: str) -> None:
+    """On real, small file systems."""
+    script = f"mount -t tmpfs -o size={8 if when == 'at the start' else 75}m tmpfs /mnt || exit 1\n"
+    if when == "on the way":
+        script += (
+            "(until ls /mnt/dataset/.work-*/database.db; do sleep 0.1; done; head -c 58m /dev/zero > /mnt/other) &\n"
+        )
+    script += f"{sys.executable} -m jobs.prepare --images {street}/photos --dataset /mnt/dataset"
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True)
-    if "unshare" in done.stderr or "mount:" in done.stderr:
-        pytest.skip("no small file system can be mounted here")
+    if not done.stdout:
+        pytest.skip(f"no file system can be mounted here: {done.stderr}")
     failure = report.parse(done.stdout.splitlines()[-1])
     assert isinstance(failure, report.Failure), done.stderr
-    assert "the disk of /mnt/dataset has 0.0 GB free and about 0.1 GB are needed" in failure.message
+    expected = {
+        "at the start": "the disk of /mnt/dataset has 0.0 GB free and about 0.1 GB are needed",
+        "on the way": "the disk is full: make room at /mnt/dataset",
+    }
+    assert expected[when] in failure.message
+    assert done.returncode == report.EXIT_REFUSED
 
 
-def test_a_disk_that_fills_on_the_way_ends_clearly(tmp_path: Path) -> None:
+def test_a_write_that_fails_for_room_names_the_folder(tmp_path: Path) -> None:
     with pytest.raises(JobFailed, match="the disk is full: make room at"), prepare._room_on_disk(tmp_path):
         Path("/dev/full").write_text("x" * 10_000)
 
