@@ -44,10 +44,9 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
     with temporary_settings(settings):
         if not PREFECT_API_URL.value():
             print("No Prefect server is set (PREFECT_API_URL): starting one for this run …", file=sys.stderr)
-        run = flow(**{name: getattr(given, name) for name in type(given).model_fields}, return_state=True)
+        parameters = {name: getattr(given, name) for name in type(given).model_fields}
         try:
-            state: State[Any] = asyncio.run(run)
-            asyncio.run(state.aresult())
+            state = asyncio.run(_run(flow, parameters))
         except RebelNerfError as error:
             print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
             sys.exit(1)
@@ -57,6 +56,14 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
         print(f"\nThis run in Prefect's UI: {page}")
         if not PREFECT_API_URL.value():
             print("(start the UI first: prefect server start)")
+
+
+async def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> State[Any]:
+    """Run the flow to its final state; raises what the flow raised."""
+    running: Any = flow(**parameters, return_state=True)
+    state: State[Any] = await running
+    await state.aresult()
+    return state
 
 
 def _command(flow: Flow[..., Any]) -> type[BaseModel]:

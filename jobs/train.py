@@ -541,7 +541,18 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path)
         },
     )
     lpips = "not available" if figures["lpips"] is None else f"{figures['lpips']:.3f}"
-    print(f"Held-out photos: PSNR {figures['psnr']:.2f} dB, SSIM {figures['ssim']:.3f}, LPIPS {lpips}.")
+    report.emit(
+        report.Result(
+            "train",
+            {
+                "psnr": round(figures["psnr"], 2),
+                "ssim": round(figures["ssim"], 3),
+                "lpips": lpips,
+                "steps": trainer.total,
+                "training_seconds": round(trainer.seconds),
+            },
+        )
+    )
 
 
 def _write_model(output: Path, config: TrainerConfig, trainer: _Trainer, step: int) -> list[str]:

@@ -145,7 +145,7 @@ def test_importing_the_flows_imports_nothing_heavy() -> None:
     import subprocess
     import sys
 
-    heavy = ('torch', 'nerfstudio', 'azure.ai.ml', 'numpy')
+    heavy = ("torch", "nerfstudio", "azure.ai.ml", "numpy")
     program = f"import sys, flows.nerf; print([m for m in {heavy} if m in sys.modules])"
     listed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert listed.stdout.strip() == "[]"
