@@ -1,0 +1,197 @@
+"""The commands for people, on the emulator; and the job environment."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from blocks.azure_sizes import GPU_SIZES, LEAST_CAPABILITY, find, has_cuda, refusal
+from deployments.azure import options, setup, transfer, viewer
+from tests.azureml.stack import AzureStack
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKERFILE = (ROOT / "deployments/azure/Dockerfile").read_text()
+
+
+@pytest.fixture(scope="module")
+def _stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureStack]:
+    with AzureStack(tmp_path_factory.mktemp("azure"), clusters={"other": ("Standard_NC6s_v3", 1)}) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(_stack: AzureStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AzureStack:
+    """Azure with one useless cluster, and the environment of a person who is about to run a command."""
+    place = {
+        "AZURE_SUBSCRIPTION_ID": _stack.subscription,
+        "AZURE_RESOURCE_GROUP": _stack.resource_group,
+        "AZURE_ML_WORKSPACE": _stack.workspace,
+        "HOME": str(tmp_path),
+    }
+    for name, value in {**_stack.environment, **place}.items():
+        monkeypatch.setenv(name, value)
+    return _stack
+
+
+Command = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def command(stack: AzureStack, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Exit status and all that a command of `deployments.azure` says."""
+    commands = {"setup": (setup.Setup, setup.main), "transfer": (transfer.Transfer, transfer.main)}
+    commands["viewer"] = (viewer.Viewer, viewer.main)
+
+    def call(name: str, *arguments: str, **environment: str) -> tuple[int, str]:
+        status = 0
+        with monkeypatch.context() as patch:
+            for variable, value in environment.items():
+                patch.setenv(variable, value)
+            try:
+                options.run(*commands[name], list(arguments))
+            except SystemExit as end:
+                status = int(end.code or 0)
+        said = "".join(capfd.readouterr())
+        assert stack.client_secret not in said
+        return status, said
+
+    return call
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_set_up_makes_what_is_missing_and_nothing_twice(stack: AzureStack, command: Command, tmp_path: Path) -> None:
+    key = tmp_path / "key.pub"
+    key.write_text("ssh-ed25519 AAAA me\n")
+    writes = ("PUT {ws}/computes/*", "PUT {ws}/environments/*/versions/*")
+
+    def made() -> list[int]:
+        return [stack.requests[write] for write in writes]
+
+    status, said = command("setup", "--dry-run", "--ssh-public-key", str(key))
+    assert status == 0, said
+    assert said.count("would be made") == 4 and "ssh port open" in said
+    assert made() == [0, 0]
+
+    for count in ("2 of 2", "none"):
+        status, said = command("setup", "--ssh-public-key", str(key), "--no-deploy")
+        assert status == 0, said
+        assert made() == [2, 1], count
+    assert said.count(": there") == 4
+    cluster = options.Place().open().client.compute.get("gpu-cluster")
+    assert (cluster.size, cluster.tier, cluster.min_instances, cluster.max_instances) == (
+        "STANDARD_NC4AS_T4_V3", "low_priority", 0, 1,
+    )  # fmt: skip
+    assert cluster.ssh_public_access_enabled and cluster.idle_time_before_scale_down == 300
+
+    # The saved block serves the other commands.
+    status, said = command("viewer", "--block", "azure", "--job", "x", AZURE_CLIENT_SECRET="")
+    assert status == 1 and "job x is not in" in said, said
+    assert not stack.failures
+
+
+def test_set_up_says_what_is_wrong(stack: AzureStack, command: Command) -> None:
+    def refused(*arguments: str, **environment: str) -> str:
+        status, said = command("setup", "--dry-run", *arguments, **environment)
+        assert status in (1, 2) and "Traceback" not in said, said
+        return said
+
+    assert "client_secret: Azure does not know this secret" in refused(AZURE_CLIENT_SECRET="wrong")
+    lines = refused("--workspace", "other")
+    assert f"az ml workspace create --name other --resource-group {stack.resource_group}" in lines
+    said = refused("--gpu-size", "Standard_NC6s_v3")
+    assert "compute capability 7.0; training needs 7.5" in said
+    assert "Standard_NC4as_T4_v3" in said and "NC6s_v3 (NVIDIA V100, 16 GB)," not in said
+    assert "no NVIDIA GPU" in refused("--gpu-size", "Standard_NV8as_v4")
+    assert "westeurope has no Standard_NC64as_T4_v3" in refused("--gpu-size", "Standard_NC64as_T4_v3")
+    assert "other is there with size" in refused("--gpu-cluster", "other")
+    assert "subscription_id" in refused("--subscription", "mine")
+    assert "ssh_public_key: " in refused("--ssh-public-key", "/nowhere")
+
+
+def test_a_command_is_a_program() -> None:
+    for name in ("setup", "transfer", "viewer"):
+        done = subprocess.run(
+            [sys.executable, "-m", f"deployments.azure.{name}", "--help"], cwd=ROOT, capture_output=True
+        )
+        assert done.returncode == 0 and b"--" in done.stdout
+
+
+def test_a_capture_goes_up_and_comes_down(command: Command, street: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        status, said = command("transfer", "upload", "--scene", "lane", "--images", str(street / "photos"))
+        assert status == 0, said
+        assert "lane:1: azureml://" in said
+    status, said = command("transfer", "download", "--asset", "lane", "--to", str(tmp_path / "down"))
+    assert status == 0, said
+    photos = {file.name: file.read_bytes() for file in (street / "photos").iterdir()}
+    assert {file.name: file.read_bytes() for file in (tmp_path / "down").rglob("*.jpg")} == photos
+    status, said = command("transfer", "download", "--asset", "no-video", "--to", str(tmp_path / "x"))
+    assert (status, "there is no asset no-video" in said) == (1, True)
+
+
+# sizes
+
+
+def test_the_table_of_sizes() -> None:
+    assert len({size.name.lower() for size in GPU_SIZES}) == len(GPU_SIZES)
+    t4 = find("standard_nc4as_t4_v3")
+    assert t4 and (t4.capability, t4.memory, t4.fits) == (LEAST_CAPABILITY, 16, True)
+    assert has_cuda("STANDARD_NC6S_V3") and not has_cuda("Standard_NV8as_v4") and not has_cuda("Standard_D4s_v3")
+    assert has_cuda("Standard_ND99_X1000_v9")
+    assert refusal("Standard_NC4as_T4_v3", []) is None
+    assert "none; take a workspace in another region" in str(refusal("Standard_D4s_v3", []))
+    assert "ARM" in str(refusal("Standard_ND128isr_NDR_GB200_v6", []))
+
+
+# the job environment
+
+
+def pins() -> dict[str, str]:
+    return {canonicalize_name(name): version for name, version in re.findall(r"^    ([\w-]+)==(\S+)", DOCKERFILE, re.M)}
+
+
+def closure(name: str, seen: set[str]) -> set[str]:
+    """A distribution with all that it requires, by their canonical names."""
+    if (canonical := canonicalize_name(name)) in seen:
+        return seen
+    seen.add(canonical)
+    try:
+        wanted = metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return seen
+    for requirement in map(Requirement, wanted):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": "image"}):
+            closure(requirement.name, seen)
+    return seen
+
+
+def test_the_image_has_all_that_jobs_import() -> None:
+    image = re.search(r"^FROM ghcr.io/nerfstudio-project/nerfstudio:(\S+)$", DOCKERFILE, re.M)
+    assert image and image[1] == metadata.version("nerfstudio")
+    there = closure("nerfstudio", set()).union(*(closure(name, set()) for name in pins()))
+    by_import = metadata.packages_distributions()
+    for file in sorted((ROOT / "jobs").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for root in {name.partition(".")[0] for name in names} - {"jobs", "tinycudann", *sys.stdlib_module_names}:
+                found = {canonicalize_name(name) for name in by_import[root]}
+                assert found & there, f"{file.name} imports {root}, which the Dockerfile does not install"
+
+
+def test_the_image_is_pinned_as_the_project_wants_it() -> None:
+    wanted = map(Requirement, metadata.requires("rebel-nerf") or [])
+    checked = {r.name for r in wanted if r.name in pins() and r.specifier.contains(pins()[r.name])}
+    assert checked == {"av", "pillow", "pillow-heif", "pycolmap", "pydantic", "pydantic-settings"}
+    for words in ("openssh-server", "AlexNet_Weights", "TORCH_HOME", "libgl1", "libegl1"):
+        assert words in DOCKERFILE
+    assert ":latest" not in DOCKERFILE

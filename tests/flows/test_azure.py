@@ -1,0 +1,128 @@
+"""The whole flow on Azure ML: the emulator's ARM, real blob storage, the real SDKs, real jobs on small photos."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from prefect import State
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+from blocks import Asset
+from blocks.azure import AzureMLWorkspace
+from flows.nerf import nerf
+from jobs.errors import InvalidInput
+from jobs.options import RenderOptions, TrainOptions
+from jobs.report import Progress, parse
+from tests.azure_fixtures import stack, workspace
+from tests.azureml.stack import AzureStack
+
+__all__ = ["stack", "workspace"]
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+SCENE = "row"
+RENDER = RenderOptions(width=64, height=36, seconds=0.25)
+
+
+@pytest.fixture
+async def saved(workspace: AzureMLWorkspace, monkeypatch: pytest.MonkeyPatch) -> AzureMLWorkspace:
+    """The workspace as a saved block; jobs are asked about more often than Azure would like."""
+    await workspace.credential.save("azure", overwrite=True)  # type: ignore[misc]
+    await workspace.save("azure", overwrite=True)  # type: ignore[misc]
+    monkeypatch.setattr(AzureMLWorkspace, "poll_seconds", lambda self, waited: 0.5)
+    return workspace
+
+
+async def run(**given: Any) -> tuple[Asset, dict[str, str]]:
+    """The flow's video and the state in which each of its tasks ended, as the server has them."""
+    common = {"scene": SCENE, "profile": "preview", "workspace": "rebel-nerf-azure-ml/azure", "render": RENDER}
+    state: State[Asset] = await nerf(
+        **{**common, "train": TrainOptions(max_num_iterations=20), **given}, return_state=True
+    )
+    async with get_client() as client:
+        runs = await client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+        )
+    return await state.aresult(), {run.name.rsplit("-", 1)[0]: run.state_name or "" for run in runs}
+
+
+def jobs(stack: AzureStack, stage: str = "") -> list[str]:
+    return [name for name in stack.jobs if name.startswith(f"{SCENE}-{stage}")]
+
+
+async def test_from_photos_to_a_video_and_never_the_same_work_twice(
+    stack: AzureStack, saved: AzureMLWorkspace, street: Path
+) -> None:
+    with stack.faults.add("throttle", "GET .*/jobs/", times=3), stack.faults.add("storage_busy", times=3):
+        video, states = await run(images=street / "photos")
+    assert states == {"capture": "Completed", "prepare": "Completed", "train": "Completed", "render": "Completed"}
+    assert [stack.jobs[name].status for name in jobs(stack)] == ["Completed"] * 3
+    assert len(saved.client.data.get(SCENE, "1").tags["content"]) == 64
+    [model] = saved.assets(f"{SCENE}-nerf")
+    assert model.kind == "model" and model.tags["scene"] == SCENE and model.tags["job"] in stack.jobs
+    assert saved.client.jobs.get(model.tags["job"]).experiment_name == SCENE
+    with av.open(str(saved.fetch(video) / "video.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 6
+
+    again, states = await run(images=street / "photos")
+    assert again == video
+    assert states == {"capture": "Completed", "prepare": "Cached", "train": "Cached", "render": "Cached"}
+    assert len(jobs(stack)) == 3
+
+    # A registration that was deleted comes back from the job that stands; files that are gone are made again, though
+    # the node of the next attempt goes away under it.
+    stack.delete_asset("data", video.name, video.version)
+    again, states = await run()
+    assert (again.version, again.uri, states["render"]) == (video.version, video.uri, "Completed")
+    assert len(jobs(stack)) == 3
+    stack.delete_asset("data", video.name, video.version)
+    stack.delete_blobs(video.uri)
+    with stack.faults.add("preemption_error", f"{SCENE}-render-.*-2$", times=1, after=1):
+        remade, states = await run()
+    assert (states["prepare"], states["train"], states["render"]) == ("Cached", "Cached", "Completed")
+    assert [stack.jobs[name].status for name in jobs(stack, "render")] == ["Completed", "Failed", "Completed"]
+    assert remade.version == video.version and remade.uri != video.uri
+
+
+async def test_what_is_wrong_with_the_workspace_is_said_before_a_job_starts(
+    stack: AzureStack, saved: AzureMLWorkspace, street: Path
+) -> None:
+    wrong = saved.model_copy(update={"gpu_cluster": "nowhere"})
+    await wrong.save("wrong", overwrite=True)  # type: ignore[misc]
+    before = len(stack.jobs)
+    with pytest.raises(InvalidInput, match="gpu_cluster: there is no cluster 'nowhere'"):
+        await run(images=street / "photos", workspace="rebel-nerf-azure-ml/wrong")
+    assert len(stack.jobs) == before
+
+
+@pytest.mark.slow
+async def test_training_goes_on_where_a_lost_node_left_it(
+    stack: AzureStack, saved: AzureMLWorkspace, street: Path
+) -> None:
+    options = TrainOptions(max_num_iterations=2000, steps_per_save=10)
+    train = asyncio.create_task(run(images=street / "photos", train=options))
+    while not (names := jobs(stack, "train")) or not checkpoints(saved, names[0]):
+        assert not train.done()
+        await asyncio.sleep(0.5)
+    with stack.faults.add("preempt", names[0], times=1) as fault:
+        while not fault.hits:
+            await asyncio.sleep(0.2)
+    stack.wait(names[0], "Running")
+    while '"train"' not in (text := saved.read_log(names[0], 0)[0]):
+        await asyncio.sleep(0.5)
+    first = next(report for line in text.splitlines() if isinstance(report := parse(line), Progress))
+    assert first.step >= 10
+    train.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await train
+    assert stack.wait(names[0]).status == "Canceled"
+
+
+def checkpoints(workspace: AzureMLWorkspace, job: str) -> bool:
+    family = job.rpartition("-")[0]
+    return bool(workspace._store()[1].blobs(f"rebel-nerf/scratch/{family}/checkpoints/", most=1))
