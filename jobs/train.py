@@ -32,6 +32,9 @@ from nerfstudio.data.datamanagers.parallel_datamanager import ParallelDataManage
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
+from nerfstudio.engine.callbacks import TrainingCallbackLocation
+from nerfstudio.engine.optimizers import AdamOptimizerConfig
+from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.utils.external import TCNN_EXISTS
@@ -45,10 +48,8 @@ from jobs.options import TrainOptions
 
 KEPT_CHECKPOINTS = 2
 
-_SAMPLER_STATE = (
-    "_step",
-    "_steps_since_update",
-)  # by which nerfacto's proposal networks are trained, or not, in a step
+# Of nerfacto's sampler; they decide whether the proposal networks are trained in a step.
+_SAMPLER_STATE = ("_step", "_steps_since_update")
 _NERFACTOS = ("nerfacto", "nerfacto-big", "nerfacto-huge", "depth-nerfacto", "phototourism")
 _NEEDS_CUDA = ("instant-ngp", "instant-ngp-bounded", "splatfacto", "splatfacto-big", "generfacto")
 _NEEDS_MORE_THAN_PHOTOS = {
@@ -168,13 +169,13 @@ def _make_small(config: TrainerConfig) -> None:
     small: dict[str, Any] = {
         "num_levels": 8,
         "features_per_level": 4,
-        "log2_hashmap_size": 15,
+        "log2_hashmap_size": 16,
         "max_res": 512,
         "hidden_dim": 32,
         "hidden_dim_color": 32,
         "num_proposal_iterations": 1,
-        "num_proposal_samples_per_ray": (48,),
-        "num_nerf_samples_per_ray": 24,
+        "num_proposal_samples_per_ray": (32,),
+        "num_nerf_samples_per_ray": 16,
         "proposal_net_args_list": [
             {"hidden_dim": 16, "log2_hashmap_size": 15, "num_levels": 5, "max_res": 128, "use_linear": False}
         ],
@@ -187,10 +188,11 @@ def _make_small(config: TrainerConfig) -> None:
     for name, value in small.items():
         setattr(network, name, value)
     network.camera_optimizer.mode = "off"
-    for group in config.optimizers.values():
-        if group["scheduler"] is not None:
-            group["scheduler"].max_steps = config.max_num_iterations
-            group["scheduler"].lr_final = 1e-3
+    for name in ("fields", "proposal_networks"):  # fast at first, and fine within the few steps there are
+        config.optimizers[name] = {
+            "optimizer": AdamOptimizerConfig(lr=2e-2, eps=1e-15),
+            "scheduler": ExponentialDecaySchedulerConfig(lr_final=1e-3, max_steps=config.max_num_iterations),
+        }
 
 
 class Checkpoints:
@@ -311,8 +313,11 @@ class _Trainer(Trainer):  # type: ignore[misc]
     def train_iteration(self, step: int) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """One step; see nerfstudio."""
         if self.terminated:
-            self.save_checkpoint(step - 1)
-            raise JobInterrupted(f"training was told to end after {step} of {self.total} steps; a checkpoint is saved")
+            if step > self._start_step:
+                self.save_checkpoint(step - 1)
+            raise JobInterrupted(
+                f"training was told to end after {step} of {self.total} steps; the next attempt goes on from there"
+            )
         start = time.monotonic()
         loss, losses, metrics = super().train_iteration(step)
         now = time.monotonic()
@@ -342,6 +347,13 @@ class _Trainer(Trainer):  # type: ignore[misc]
             "random": _random_state(),
         }
         self.checkpoints.save(step, _plain(state))
+
+    def _after_train(self) -> None:
+        # nerfstudio would also print a table with a folder that is not the model's, and wait for its viewer
+        self.training_state = "completed"
+        self.save_checkpoint(self.step)
+        for callback in self.callbacks:
+            callback.run_callback_at_location(step=self.step, location=TrainingCallbackLocation.AFTER_TRAIN)
 
     def _check(self, loss: Tensor, step: int) -> None:
         # half precision has single bad losses, whose steps the gradient scaler leaves out
@@ -498,7 +510,7 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path)
     with timer.step("setup"):
         _seed(options.seed)
         cpu.install(point_gradients=options.model_size != "small")
-        model.set_paths(config, checkpoints, dataset.resolve())
+        model.set_paths(config, checkpoints.resolve(), dataset.resolve())
         _cache_images(config, about, min(options.max_image_size or about.longest_side, about.longest_side))
         fingerprint = options.model_copy(update={"steps_per_save": 1}).fingerprint(
             dataset=about.checksum, tcnn=str(TCNN_EXISTS)
