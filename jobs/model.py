@@ -53,9 +53,10 @@ def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
     import torch
     from nerfstudio.configs.method_configs import all_methods
 
-    from jobs import cpu
+    from jobs import cpu, cuda
 
     cpu.install()
+    cuda.install()
     config.pipeline.datamanager._target = all_methods[config.method_name or ""].pipeline.datamanager._target
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with lpips_from_cache():

@@ -42,7 +42,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 from torch import Tensor
 
-from jobs import cpu, manifest, model, report
+from jobs import cpu, cuda, manifest, model, report
 from jobs.errors import GateRefused, InvalidInput, JobFailed, JobInterrupted
 from jobs.options import TrainOptions
 
@@ -510,6 +510,7 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path)
     with timer.step("setup"):
         _seed(options.seed)
         cpu.install(point_gradients=options.model_size != "small")
+        cuda.install()
         model.set_paths(config, checkpoints.resolve(), dataset.resolve())
         _cache_images(config, about, min(options.max_image_size or about.longest_side, about.longest_side))
         fingerprint = options.model_copy(update={"steps_per_save": 1}).fingerprint(
