@@ -31,7 +31,7 @@ def container(workspace: AzureMLWorkspace) -> Container:
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
     """Small files, an empty one, and one of several pieces."""
-    sizes = {f"photos/{index:02} ä.jpg": 1000 * index for index in range(12)} | {"model.ckpt": 3 * PIECE + 5}
+    sizes = {f"photos/{index:02} ä.jpg": 1000 * index for index in range(12)} | {"model.ckpt": 7 * PIECE + 5}
     found = {}
     for name, size in sizes.items():
         found[name] = tmp_path / "source" / name
@@ -143,7 +143,7 @@ def test_a_signature_that_runs_out_is_renewed(
 
 def test_damaged_content_is_noticed(container: Container, files: dict[str, Path], tmp_path: Path) -> None:
     container.blobs("damaged/")  # signs in
-    for name, size in (("small.jpg", 100), ("large.ckpt", PIECE + 1)):
+    for name, size in (("small.jpg", 100), ("large.ckpt", 2 * PIECE + 1)):
         wrong = ContentSettings(content_md5=bytearray(hashlib.md5(b"other").digest()))
         blob = container._client.get_blob_client(f"damaged/{name}/{name}")
         blob.stage_block("0" * 8, b"x" * size)
@@ -151,6 +151,17 @@ def test_damaged_content_is_noticed(container: Container, files: dict[str, Path]
     with pytest.raises(WorkspaceUnavailable, match="damaged"):
         container.download("damaged/large.ckpt/", tmp_path / "down", nothing)
     assert not list((tmp_path / "down").glob("*.ckpt"))
+
+
+def test_a_blob_without_an_md5_is_checked_by_ranges(container: Container, tmp_path: Path) -> None:
+    content = random.randbytes(PIECE + 1)
+    container.blobs("ranges/")
+    blob = container._client.get_blob_client("ranges/model.ckpt")
+    blob.stage_block("0" * 8, content)
+    blob.commit_block_list([BlobBlock("0" * 8)])
+    assert [(found.md5, found.pieces) for found in container.blobs("ranges/")] == [(None, 2)]
+    container.download("ranges/", tmp_path / "down", nothing)
+    assert (tmp_path / "down/model.ckpt").read_bytes() == content
 
 
 def test_a_file_that_changes_is_refused(container: Container, files: dict[str, Path]) -> None:
