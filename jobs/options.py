@@ -159,7 +159,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "render": {"width": 1920, "height": 1080, "seconds": 10.0, "fps": 30},
     },
     "preview": {
-        "train": {"max_num_iterations": 800, "model_size": "small", "max_image_size": 320, "rays_per_batch": 1024},
+        "train": {"max_num_iterations": 1000, "model_size": "small", "max_image_size": 320, "rays_per_batch": 1024},
         "render": {"width": 256, "height": 144, "seconds": 2.0, "fps": 24},
     },
 }
