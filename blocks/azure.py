@@ -155,8 +155,8 @@ class AzureCredential(Block):
 class AzureMLWorkspace(Workspace):
     """Captures, assets and jobs in an Azure ML workspace.
 
-    In its default datastore, `captures/<scene>/` is where photos are uploaded, by this program or by hand, and
-    `rebel-nerf/` holds what jobs write. Captures, datasets and videos are data assets, models are custom models.
+    In its default datastore, `captures/<scene>/` is where people upload photos by hand; `rebel-nerf/` holds what this
+    program uploads and what jobs write. Captures, datasets and videos are data assets, models are custom models.
     """
 
     _block_type_name = "rebel-nerf Azure ML workspace"
@@ -173,8 +173,10 @@ class AzureMLWorkspace(Workspace):
         "rebel-nerf", pattern=r"^[\w.-]+(:[\w.-]+)?$", description="of jobs: its name, or name:version; latest if none"
     )
     datastore: str | None = Field(None, description="a blob datastore; None: the workspace's default")
-    captures: FolderName = Field("captures", description="folder of the datastore with a folder of photos per scene")
-    folder: FolderName = Field("rebel-nerf", description="folder of the datastore for what jobs write")
+    captures: FolderName = Field(
+        "captures", description="folder of the datastore with a folder per scene for photos uploaded by hand"
+    )
+    folder: FolderName = Field("rebel-nerf", description="folder of the datastore for all else")
     ssh_public_key: str | None = Field(
         None, pattern="^(ssh-|ecdsa-)", description="lets its owner into running jobs, for the viewer of a training job"
     )
@@ -222,7 +224,8 @@ class AzureMLWorkspace(Workspace):
         content = content_fingerprint(md5.hex() for md5 in sums.values())
         if known := self._capture_with(scene, content):
             return known
-        path = f"{self.captures}/{scene}/{_UPLOAD}{content[:16]}/"
+        # Apart from where people upload: a folder that they registered must not grow.
+        path = f"{self.folder}/captures/{scene}/{content[:16]}/"
         name, container = self._store()
         container.upload(files, sums, path, self._shared.moved)
         taken = {**tags, "scene": scene, "content": content}
@@ -240,8 +243,7 @@ class AzureMLWorkspace(Workspace):
         """The photos below `captures/<scene>/` that belong to no version yet, downloaded; None if there are none."""
         _, container = self._store()
         prefix = f"{self.captures}/{scene}/"
-        blobs = [blob for blob in container.blobs(prefix) if not blob.path.startswith(_UPLOAD)]
-        versions = self.assets(scene)
+        blobs, versions = container.blobs(prefix), self.assets(scene)
         taken = [path for asset in versions if (path := self._path(asset.uri)).startswith(prefix)]
         left = [blob for blob in blobs if not any((prefix + blob.path).startswith(path) for path in taken)]
         if not left:
@@ -357,6 +359,8 @@ class AzureMLWorkspace(Workspace):
             try:
                 job = self.client.jobs.create_or_update(self._command(spec, code))
             except ResourceExistsError:
+                if status := self.find_job(spec.name):
+                    return status
                 # The SDK names code by its content and goes on with no upload that was cut: give it other content.
                 (code / ".again").write_text(str(time.time_ns()))
                 job = self.client.jobs.create_or_update(self._command(spec, code))
@@ -440,9 +444,8 @@ class AzureMLWorkspace(Workspace):
                     user = getattr(settings, "admin_username", None) or "azureuser"
                     return [*forward, f"{user}@{address}", "-p", str(node["port"])]
             services = self.client.jobs.show_services(name) or {}
-        proxy = next(
-            (s.properties["ProxyEndpoint"] for s in services.values() if "ProxyEndpoint" in s.properties), None
-        )
+        endpoints = [(service.properties or {}).get("ProxyEndpoint") for service in services.values()]
+        proxy = next(filter(None, endpoints), None)
         if proxy is None:
             raise InvalidInput(
                 f"job {name}: its cluster {cluster} has no public ssh port and the job no ssh service. "
@@ -550,7 +553,7 @@ class AzureMLWorkspace(Workspace):
             return JobState.FAILED, f"over its time limit of {limit} s"
         if state is JobState.CANCELED:
             return state, "cancelled"
-        if _NODE_LOST.search(words):
+        if error and error.code != "UserError" and _NODE_LOST.search(words):  # a UserError quotes the job's log
             return JobState.INTERRUPTED, words
         return state, words or "it failed without a word; see its log"
 
@@ -637,7 +640,6 @@ class AzureMLWorkspace(Workspace):
         return self.cache.expanduser().absolute() / hashlib.sha256(self.identity.encode()).hexdigest()[:16]
 
 
-_UPLOAD = "upload-"  # begins the names of our own folders in a scene's, below `captures`
 _NODE_NAMES = (("run_id", "runId"), ("public_ip_address", "publicIpAddress"))
 _SET_UP = "Make it with: python -m deployments.azure.setup"
 
@@ -688,8 +690,7 @@ def _content(blobs: list[Blob]) -> str:
 
 def _fitted(tags: Mapping[str, str]) -> dict[str, str]:
     """Tags as many and as long as Azure takes them."""
-    first = list(tags.items())[-_MOST_TAGS:]
-    return {key[:_LONGEST_KEY]: value[:_LONGEST_VALUE] for key, value in first}
+    return {key[:_LONGEST_KEY]: value[:_LONGEST_VALUE] for key, value in list(tags.items())[-_MOST_TAGS:]}
 
 
 def _exists(error: Any) -> bool:

@@ -112,10 +112,12 @@ async def test_training_goes_on_where_a_lost_node_left_it(
     with stack.faults.add("preempt", names[0], times=1) as fault:
         while not fault.hits:
             await asyncio.sleep(0.2)
-    stack.wait(names[0], "Running")
-    while '"train"' not in (text := saved.read_log(names[0], 0)[0]):
+    log = stack.folder / "jobs" / stack.workspace / names[0] / "2" / "std_log.txt"
+    while not log.exists() or '"total": 2000' not in (text := log.read_text()):
+        assert not train.done()
         await asyncio.sleep(0.5)
-    first = next(report for line in text.splitlines() if isinstance(report := parse(line), Progress))
+    reports = [report for line in text.splitlines() if isinstance(report := parse(line), Progress)]
+    first = next(report for report in reports if report.total == 2000)
     assert first.step >= 10
     train.cancel()
     with pytest.raises(asyncio.CancelledError):
