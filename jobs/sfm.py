@@ -118,6 +118,7 @@ def reconstruct(
         machine; beyond, poses vary in the last digits.
     """
     pycolmap.logging.minloglevel = pycolmap.logging.WARNING.value
+    pycolmap.logging.logtostderr = True  # the job's log is where it is looked for, not files under the system's /tmp
     pycolmap.set_random_seed(_SEED)
     search = _Search(folder, views, work, options, timer)
     kind = _matching(options, len(views), sequence)
