@@ -41,7 +41,7 @@ deploy: .venv/installed
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --disable-pip-version-check -e '.[local,dev]'
+	$(BIN)/pip install --disable-pip-version-check --no-compile -e '.[local,dev]'
 	touch $@
 
 clean:

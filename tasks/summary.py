@@ -13,11 +13,12 @@ _PROVENANCE = {
 
 
 async def summarize(scene: str, *assets: Asset) -> None:
-    """Show what a run led to: an artifact with each asset's place and figures, and the last one's place in the log."""
+    """Show what a run led to: an artifact, and lines in the log, with each asset's place and figures."""
     rows, lines = ["| asset | figures | where |", "|---|---|---|"], [f"{scene}:"]
     for asset in assets:
         figures = ", ".join(f"{k} {v}" for k, v in asset.tags.items() if k not in _PROVENANCE)
         rows.append(f"| {asset} | {figures} | `{asset.uri}` |")
         lines += [f"  {asset}: {figures}" if figures else f"  {asset}", f"      {asset.uri}"]
     await acreate_markdown_artifact("\n".join(rows), key=f"{scene}-summary", description=f"What {scene} has led to")
+    lines += [f"  the video: {asset.uri.rstrip('/')}/video.mp4" for asset in assets if asset.kind == "video"]
     get_run_logger().info("%s", "\n".join(lines))
