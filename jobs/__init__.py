@@ -2,6 +2,6 @@
 
 import os
 
-# Before torch is imported: threads that wait for each other sleep. GNU OpenMP lets them spin, which beside any other
-# program on the machine takes six times the CPU time for the same training step, and gains nothing measurable alone.
+# Before torch is imported: threads that wait for each other sleep. GNU OpenMP lets them spin, which beside other
+# programs on two cores took four to six times the CPU time for the same training step.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
