@@ -26,7 +26,7 @@ from blocks.azure_errors import plain_errors
 from blocks.azure_sizes import has_cuda
 from blocks.azure_transfer import Blob, Container, Moved, md5s
 from blocks.workspace import Asset, AssetKind, JobSpec, JobState, JobStatus, Workspace, content_fingerprint
-from jobs.errors import InvalidInput, NotFound
+from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -203,8 +203,15 @@ class AzureMLWorkspace(Workspace):
         self._store()
 
     def _check_sign_in(self) -> None:
-        with plain_errors("credential"):
-            self.credential.sign_in().get_token(_SCOPE)
+        for wait in (1.0, 4.0, 0.0):  # the SDK tries everything again but this
+            try:
+                with plain_errors("credential"):
+                    self.credential.sign_in().get_token(_SCOPE)
+                return
+            except WorkspaceUnavailable:
+                if not wait:
+                    raise
+                time.sleep(wait)
 
     def _check_cluster(self, field: str) -> None:
         name = getattr(self, field)

@@ -50,6 +50,10 @@ def is_passing(error: BaseException) -> bool:
 
     if isinstance(error, (azure.IncompleteReadError, azure.ServiceRequestError, azure.ServiceResponseError)):
         return True
+    if isinstance(error, azure.ClientAuthenticationError) and error.__cause__:  # sign-in that was not even reached
+        return is_passing(error.__cause__)
+    if isinstance(error, ssl.SSLError):  # cut in the middle of a handshake, unless it is about the certificate
+        return not isinstance(error, ssl.SSLCertVerificationError)
     if isinstance(error, (azure.HttpResponseError, StorageError)):
         code = error.status_code or 0
         return code in (408, 429) or code >= 500 or getattr(error, "code", "") == "Md5Mismatch"

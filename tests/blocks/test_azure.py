@@ -391,6 +391,20 @@ def test_a_service_that_does_not_answer(
         workspace.find_job("nothing")
 
 
+@pytest.mark.parametrize("kind", ["refuse", "cut"])
+def test_a_sign_in_that_is_not_reached_is_no_wrong_secret(
+    workspace: AzureMLWorkspace, stack: AzureStack, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with (
+        stack.faults.add(kind, "login"),
+        pytest.raises(WorkspaceUnavailable, match="credential: Azure does not answer"),
+    ):
+        workspace.check()
+    with stack.faults.add(kind, "login", times=1):
+        workspace.check()
+
+
 def test_a_proxy_that_refuses_or_cuts(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
     workspace.check()
     for kind in ("refuse", "cut"):
