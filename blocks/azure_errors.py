@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -102,7 +103,7 @@ def plain_errors(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         foreign = type(error).__module__.partition(".")[0] in ("azure", "msal", "requests", "urllib3")
-        if not (foreign or isinstance(error, (StorageError, ConnectionError, TimeoutError))):
+        if not (foreign or isinstance(error, (StorageError, ConnectionError, TimeoutError, ssl.SSLError))):
             raise
         raise translate(error, what) from None
 
