@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,24 +61,22 @@ def parameters(folder: Path) -> dict[str, Any]:
     return state
 
 
-def test_an_interrupted_training_ends_as_if_it_had_not_been(dataset: Path, tmp_path: Path) -> None:
+def test_an_interrupted_training_ends_as_if_it_had_not_been(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train.train(OPTIONS, dataset, tmp_path / "whole", tmp_path / "checkpoints of another")
 
     checkpoints = tmp_path / "checkpoints"
     places = ("--dataset", dataset, "--model", tmp_path / "model", "--checkpoints", checkpoints)
     command = [sys.executable, "-m", "jobs.train", *map(str, places), *train.CliApp.serialize(OPTIONS)]
     job = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert job.stdout is not None
-    told: list[report.Progress | report.Failure] = []
-    for line in job.stdout:
-        if (said := report.parse(line)) is not None:
-            told.append(said)
-        if any(checkpoints.glob("step-000000012.json")):
-            job.send_signal(signal.SIGTERM)
-    assert job.wait() == report.EXIT_INTERRUPTED
+    while job.poll() is None and not any(checkpoints.glob("step-000000012.json")):
+        time.sleep(0.005)
+    job.send_signal(signal.SIGTERM)
+    log, _ = job.communicate()
+    told = [said for line in log.splitlines() if (said := report.parse(line)) is not None]
+    assert job.returncode == report.EXIT_INTERRUPTED, log
     assert isinstance(told[-1], report.Failure) and told[-1].error == "JobInterrupted"
-    metrics = [line.metrics for line in told if isinstance(line, report.Progress) and line.metrics]
-    assert metrics and {"loss", "psnr", "rays/s", "lr"} == set(metrics[-1])
     kept = sorted(checkpoints.glob("*.ckpt"))
     assert len(kept) == train.KEPT_CHECKPOINTS and not (tmp_path / "model/model.json").exists()
 
@@ -85,7 +84,11 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(dataset: Path, tmp_p
     (checkpoints / "step-000000099.ckpt").write_text("foreign")
     (checkpoints / "step-notes.json").write_text("foreign")
     shutil.copytree(tmp_path / "checkpoints of another", checkpoints / "step-folder.json")
+    capsys.readouterr()
     train.train(OPTIONS, dataset, tmp_path / "model", checkpoints)
+    told = [said for line in capsys.readouterr().out.splitlines() if (said := report.parse(line)) is not None]
+    metrics = [line.metrics for line in told if isinstance(line, report.Progress) and line.metrics]
+    assert metrics and any({"loss", "psnr", "rays/s", "lr"} == set(found) for found in metrics)
     content = json.loads((tmp_path / "model/model.json").read_text())
     assert content["steps"] == 30
     assert content["steps_resumed"] == int(kept[0].stem.removeprefix("step-")) + 1
