@@ -11,7 +11,8 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -109,14 +110,14 @@ def transforms_file(dataset: Path) -> Path:
     return file
 
 
-class _AbsoluteWhenRead:
-    """In YAML: a path relative to the working folder of the process that reads it."""
+class _WhenRead:
+    """In YAML: the result of a call, made by the process that reads it."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, function: Callable[..., str], *arguments: str) -> None:
+        self._call = function, arguments
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return os.path.abspath, (self._path,)
+        return self._call
 
 
 def save_config(config: TrainerConfig, folder: Path) -> None:
@@ -125,7 +126,8 @@ def save_config(config: TrainerConfig, folder: Path) -> None:
 
     config = copy.deepcopy(config)
     config.vis = "viewer"
-    set_paths(config, cast(Path, _AbsoluteWhenRead(CHECKPOINTS)), Path("..", "dataset"))
+    set_paths(config, cast(Path, _WhenRead(os.path.abspath, CHECKPOINTS)), Path("..", "dataset"))
+    config.output_dir = _WhenRead(tempfile.gettempdir)
     (folder / CONFIG).write_text(yaml.dump(config))
 
 
@@ -133,8 +135,11 @@ def set_paths(config: TrainerConfig, checkpoints: Path, dataset: Path) -> None:
     """Set every path that nerfstudio reads from a config when it loads a model.
 
     `relative_model_dir` is joined to output_dir/experiment/method/timestamp, names that a registered model does not
-    keep; an absolute path there overrides them all.
+    keep; an absolute path there overrides them all. The viewer makes output_dir/experiment/method/timestamp, but not
+    its parents: "." for experiment and timestamp leaves one new folder, in the system's temporary one.
     """
+    config.output_dir = Path(tempfile.gettempdir())
+    config.experiment_name = config.timestamp = "."
     config.relative_model_dir = checkpoints
     config.data = dataset
     config.pipeline.datamanager.data = dataset

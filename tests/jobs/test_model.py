@@ -3,10 +3,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 
@@ -65,6 +69,31 @@ def test_nerfstudios_own_tools_take_a_model_that_was_moved(trained: Path, weight
     found = json.loads((trained / "eval.json").read_text())["results"]
     assert found["psnr"] == pytest.approx(results(trained)["psnr"], abs=0.01)
     assert found["ssim"] == pytest.approx(results(trained)["ssim"], abs=0.001)
+
+
+@pytest.mark.slow
+def test_nerfstudios_viewer_shows_a_model_that_was_moved(trained: Path, weights_in_cache: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    viewer = subprocess.Popen(
+        [Path(sys.executable).with_name("ns-viewer"), "--load-config=config.yml", f"--viewer.websocket-port={port}"],
+        cwd=trained / "model",
+        env={**os.environ, "TORCH_HOME": str(weights_in_cache)},
+    )
+    try:
+        deadline = time.monotonic() + 240
+        while True:
+            assert viewer.poll() is None and time.monotonic() < deadline
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as page:
+                    assert page.status == 200
+                break
+            except URLError:
+                time.sleep(1)
+    finally:
+        viewer.terminate()
+        viewer.wait(60)
 
 
 def test_a_model_and_its_dataset_load_from_anywhere(trained: Path, tmp_path: Path) -> None:
