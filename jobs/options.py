@@ -10,10 +10,11 @@ import json
 import re
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = [
     "METHODS",
+    "NERFACTOS",
     "PROFILES",
     "CaptureVersion",
     "Options",
@@ -25,6 +26,8 @@ __all__ = [
 ]
 
 _SCENE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+# A capture has the scene's own name: "wall-nerf" would be the model of "wall".
+_ENDINGS_OF_OTHER_ASSETS = ("-images-to-nerf-dataset", "-nerf", "-video")
 
 
 def _check_scene_name(name: str) -> str:
@@ -33,6 +36,11 @@ def _check_scene_name(name: str) -> str:
         raise ValueError(
             f"scene {shown} is not a name: take lower-case letters, digits and hyphens, 1 to 63 of them, "
             "not a hyphen first. For example: town-hall-2"
+        )
+    if name.endswith(_ENDINGS_OF_OTHER_ASSETS):
+        raise ValueError(
+            f"scene {name!r}: what is made of a scene ends in {', '.join(_ENDINGS_OF_OTHER_ASSETS)}; "
+            "take a name with another ending"
         )
     return name
 
@@ -71,6 +79,17 @@ METHODS = (
     "vanilla-nerf",
 )
 """The methods that nerfstudio 1.1.5 itself brings, by the names that `ns-train` takes."""
+
+NERFACTOS = ("nerfacto", "nerfacto-big", "nerfacto-huge", "depth-nerfacto", "phototourism")
+"""The methods that are nerfacto in another size or with another input."""
+
+_NEEDS_MORE_THAN_PHOTOS = {
+    "dnerf": "a time for each photo",
+    "generfacto": "a text, and makes up its own scene",
+    "neus": "a scene in SDFStudio's format",
+    "neus-facto": "a scene in SDFStudio's format",
+    "semantic-nerfw": "a semantic map of each photo",
+}
 
 
 class Options(BaseModel):
@@ -135,6 +154,24 @@ class TrainOptions(Options):
     rays_per_batch: int | None = Field(None, ge=64, description="rays of a step; None: as the method has it")
     steps_per_save: int = Field(2000, ge=1, description="steps between checkpoints")
     seed: int = Field(42, ge=0)
+
+    @field_validator("method")
+    @classmethod
+    def _check_method(cls, method: str) -> str:
+        if need := _NEEDS_MORE_THAN_PHOTOS.get(method):
+            raise ValueError(f"{method} needs {need}; a capture has photos only: take another method")
+        return method
+
+    @model_validator(mode="after")
+    def _check_model_size(self) -> TrainOptions:
+        if self.model_size == "small" and self.method not in NERFACTOS:
+            raise ValueError(f"model_size small is made for {', '.join(NERFACTOS)}; for {self.method} give standard")
+        return self
+
+    def with_profile(self, profile: Profile) -> TrainOptions:
+        """As for every stage; only a nerfacto is made smaller."""
+        options = super().with_profile(profile)
+        return options if self.method in NERFACTOS else options.model_copy(update={"model_size": "standard"})
 
 
 class RenderOptions(Options):

@@ -50,15 +50,7 @@ KEPT_CHECKPOINTS = 2
 
 # Of nerfacto's sampler; they decide whether the proposal networks are trained in a step.
 _SAMPLER_STATE = ("_step", "_steps_since_update")
-_NERFACTOS = ("nerfacto", "nerfacto-big", "nerfacto-huge", "depth-nerfacto", "phototourism")
 _NEEDS_CUDA = ("instant-ngp", "instant-ngp-bounded", "splatfacto", "splatfacto-big", "generfacto")
-_NEEDS_MORE_THAN_PHOTOS = {
-    "dnerf": "a time for each photo",
-    "generfacto": "a text, and makes up its own scene",
-    "neus": "a scene in SDFStudio's format",
-    "neus-facto": "a scene in SDFStudio's format",
-    "semantic-nerfw": "a semantic map of each photo",
-}
 
 
 class Dataset(NamedTuple):
@@ -118,14 +110,10 @@ def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerCo
         InvalidInput: the method cannot work on this dataset or machine, or lacks an option that was asked for.
     """
     method = options.method
-    if need := _NEEDS_MORE_THAN_PHOTOS.get(method):
-        raise InvalidInput(f"the method {method} needs {need}; a capture has photos only: take another method")
     if method == "depth-nerfacto" and not dataset.has_depth:
         raise InvalidInput(f"{dataset.path} has no depth maps, which the method {method} needs; take nerfacto")
     if method in _NEEDS_CUDA and device != "cuda":
         raise InvalidInput(f"the method {method} needs a CUDA GPU, and there is none here; take nerfacto")
-    if options.model_size == "small" and method not in _NERFACTOS:
-        raise InvalidInput(f"model size small is made for {', '.join(_NERFACTOS)}; for {method} give standard")
 
     config = copy.deepcopy(method_configs[method])
     config.max_num_iterations = options.max_num_iterations or config.max_num_iterations

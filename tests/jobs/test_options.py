@@ -61,6 +61,24 @@ def test_what_is_no_scene_name(name: str) -> None:
         TypeAdapter(SceneName).validate_python(name)
 
 
+@pytest.mark.parametrize("name", ["wall-nerf", "wall-video", "wall-images-to-nerf-dataset"])
+def test_a_scene_is_not_named_like_what_is_made_of_another(name: str) -> None:
+    with pytest.raises(ValidationError, match="another ending"):
+        TypeAdapter(SceneName).validate_python(name)
+
+
+def test_methods_that_a_capture_is_not_enough_for() -> None:
+    with pytest.raises(ValidationError, match="dnerf needs a time for each photo"):
+        TrainOptions(method="dnerf")
+
+
+def test_only_a_nerfacto_is_made_smaller() -> None:
+    with pytest.raises(ValidationError, match="splatfacto give standard"):
+        TrainOptions(method="splatfacto", model_size="small")
+    assert TrainOptions(method="nerfacto-big").with_profile("preview").model_size == "small"
+    assert TrainOptions(method="splatfacto").with_profile("preview").model_size == "standard"
+
+
 def test_the_methods_are_those_of_nerfstudio() -> None:
     program = "from nerfstudio.configs.method_configs import method_configs; print(*sorted(method_configs))"
     listed = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
