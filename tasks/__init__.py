@@ -2,6 +2,7 @@
 
 import tasks.plain_errors  # noqa: F401
 from tasks.capture import capture
+from tasks.find import find_dataset, find_model
 from tasks.prepare import prepare
 from tasks.render import find_camera_path, render
 from tasks.summary import summarize
@@ -11,6 +12,8 @@ from tasks.workspace import open_workspace, resolve_profile
 __all__ = [
     "capture",
     "find_camera_path",
+    "find_dataset",
+    "find_model",
     "open_workspace",
     "prepare",
     "render",

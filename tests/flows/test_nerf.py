@@ -15,6 +15,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from blocks import Asset, LocalWorkspace
 from flows.nerf import nerf
+from flows.render import render
 from jobs.errors import InvalidInput, NotFound
 from jobs.options import PrepareOptions, RenderOptions, TrainOptions
 
@@ -67,10 +68,20 @@ async def test_from_photos_to_a_video_and_never_the_same_work_twice(street: Path
     assert (states["prepare"], states["train"], states["render"]) == ("Cached", "Cached", "Completed")
     assert len(jobs(home)) == 4
 
+    # The flow that only renders comes to the same video, by whatever of its versions the model is named.
+    rendered = await render("street", model_version="1", profile="preview", render=RENDER)
+    assert rendered == video
+    wide = RENDER.model_copy(update={"width": 80})
+    rendered = await render("street", video.tags["model"].partition(":")[2], profile="preview", render=wide)
+    assert (rendered.tags["size"], rendered.tags["model"]) == ("80x36", video.tags["model"])
+    assert len(jobs(home)) == 5
+    with pytest.raises(NotFound, match="scene street: no version 2 of street-nerf .*; there is 1-"):
+        await render("street", model_version="2")
+
     longer, states = await run(train=TrainOptions(max_num_iterations=21))
     assert (states["prepare"], states["train"], states["render"]) == ("Cached", "Completed", "Completed")
     assert longer.tags["model"] != video.tags["model"]
-    assert len(jobs(home)) == 6
+    assert len(jobs(home)) == 7
 
     shutil.rmtree(video.uri)  # what is gone is made again, however well it is cached
     _, states = await run()

@@ -1,0 +1,49 @@
+"""Another video of a model that stands: `python -m flows.render --scene facade`, or the deployment `render/scene`."""
+
+from __future__ import annotations
+
+import sys
+
+from prefect import flow
+
+import tasks
+from blocks import Asset
+from flows._command import run_as_command
+from jobs.options import Profile, RenderOptions, SceneName
+
+
+@flow(name="render", flow_run_name="{scene}")
+async def render(
+    scene: SceneName,
+    model_version: str | None = None,
+    data_version: str | None = None,
+    workspace: str = "local",
+    profile: Profile = "auto",
+    render: RenderOptions = RenderOptions(),
+) -> Asset:
+    """Render a camera path with a registered model of a scene; nothing is prepared or trained.
+
+    Args:
+        scene: the scene's name.
+        model_version: of the model, in full, or a capture version for the newest model of it; the newest if not given.
+        data_version: of the dataset, likewise; the one that the model was trained on if not given.
+        workspace: where it runs: "local", or a saved block as <block type>/<name>.
+        profile: full, fast, preview, or auto: full where there is a CUDA GPU, else preview.
+        render: options of the video, the camera path among them.
+
+    Raises:
+        RebelNerfError: what went wrong, and what to do about it.
+    """
+    path_kind, path = tasks.find_camera_path(scene, render.camera_path)
+    place = await tasks.open_workspace(workspace)
+    profile = await tasks.resolve_profile(place, profile)
+    model = await tasks.find_model(place, scene, model_version)
+    dataset = await tasks.find_dataset(place, scene, data_version, model)
+    shown = render.model_copy(update={"camera_path": path_kind}).with_profile(profile)
+    video = await tasks.render(place, dataset, model, path, shown)
+    await tasks.summarize(scene, dataset, model, video)
+    return video
+
+
+if __name__ == "__main__":
+    run_as_command(render, sys.argv[1:])

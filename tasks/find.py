@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import asyncio
+
+from prefect import task
+
+from blocks import Asset, Workspace
+from jobs.errors import NotFound
+
+__all__ = ["find_dataset", "find_model"]
+
+
+@task(description="The model to work with: the given version, else the newest.")
+async def find_model(workspace: Workspace, scene: str, version: str | None) -> Asset:
+    """A scene's model; see `find_dataset` for the versions.
+
+    Raises:
+        NotFound: there is no such version, or no model of the scene at all.
+    """
+    return await asyncio.to_thread(_find, workspace, scene, f"{scene}-nerf", version)
+
+
+@task(description="The dataset to work with: the given version, else the one that the model was trained on.")
+async def find_dataset(workspace: Workspace, scene: str, version: str | None, model: Asset) -> Asset:
+    """A scene's dataset: `version` in full (`2-0a1b2c3d`), or a capture version (`2`) for the newest made of it.
+
+    Raises:
+        NotFound: there is no such version, or no dataset of the scene at all.
+    """
+    if version is None:
+        version = model.tags.get("dataset", "").partition(":")[2] or None
+    return await asyncio.to_thread(_find, workspace, scene, f"{scene}-images-to-nerf-dataset", version)
+
+
+def _find(workspace: Workspace, scene: str, name: str, version: str | None) -> Asset:
+    known = workspace.assets(name)
+    found = [asset for asset in known if version is None or version in (asset.version, asset.version.partition("-")[0])]
+    if not found:
+        listed = ", ".join(asset.version for asset in known) or "none yet"
+        raise NotFound(
+            f"scene {scene}: no version {version or ''} of {name} in {workspace.identity}; there is {listed}."
+        )
+    exact = [asset for asset in found if asset.version == version]
+    asset = (exact or found)[-1]
+    # One that a person registered by hand has no provenance: it is known by its name and version.
+    known_by = {"capture_version": asset.version.partition("-")[0], "fingerprint": str(asset)}
+    return asset.model_copy(update={"tags": {**known_by, **asset.tags, "scene": scene}})
