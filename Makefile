@@ -13,11 +13,11 @@ build/facade/truth.json: .venv/installed
 
 test: .venv/installed lint
 	$(BIN)/python -m tests.azureml.azurite
-	$(BIN)/python -m pytest -m "not slow" --durations=10
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=10
 
 test-all: .venv/installed lint
 	$(BIN)/python -m tests.azureml.azurite
-	$(BIN)/python -m pytest --durations=20
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -30,13 +30,12 @@ server: .venv/installed
 
 worker: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 worker: .venv/installed
-	$(BIN)/prefect work-pool create rebel-nerf --type process --overwrite
-	$(BIN)/prefect worker start --pool rebel-nerf --limit 10
+	$(BIN)/python -m deployments.worker
 
 deploy: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 deploy: export REBEL_NERF_PROJECT ?= $(CURDIR)
 deploy: .venv/installed
-	$(BIN)/prefect work-pool create rebel-nerf --type process --overwrite
+	$(BIN)/python -m deployments.worker --pool-only
 	$(BIN)/prefect --no-prompt deploy --all
 
 .venv/installed: pyproject.toml

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,6 +25,7 @@ from blocks.azure_errors import plain_errors
 from blocks.azure_sizes import has_cuda
 from blocks.azure_transfer import Blob, Container, Moved, md5s
 from blocks.workspace import Asset, AssetKind, JobSpec, JobState, JobStatus, Workspace, content_fingerprint
+from jobs import code
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 
 if TYPE_CHECKING:
@@ -361,16 +361,16 @@ class AzureMLWorkspace(Workspace):
                 raise NotFound(f"asset {asset} is not in {self.workspace} any more. Run the stage that makes it again.")
         self._end_silent(spec)
         with tempfile.TemporaryDirectory() as folder, plain_errors(f"submitting job {spec.name}"):
-            code = Path(folder) / "code"
-            _copy_code(spec, code)
+            programs = Path(folder) / "code"
+            _copy_code(spec, programs)
             try:
-                job = self.client.jobs.create_or_update(self._command(spec, code))
+                job = self.client.jobs.create_or_update(self._command(spec, programs))
             except ResourceExistsError:
                 if status := self.find_job(spec.name):
                     return status
                 # The SDK names code by its content and goes on with no upload that was cut: give it other content.
-                (code / ".again").write_text(str(time.time_ns()))
-                job = self.client.jobs.create_or_update(self._command(spec, code))
+                (programs / ".again").write_text(str(time.time_ns()))
+                job = self.client.jobs.create_or_update(self._command(spec, programs))
             except HttpResponseError as error:
                 if not _exists(error):
                     raise
@@ -426,6 +426,23 @@ class AzureMLWorkspace(Workspace):
     def poll_seconds(self, waited: float) -> float:
         return 15.0 if waited < 60 else 30.0
 
+    def follow(self, name: str, follower: str) -> None:
+        self._store()[1].write(f"{self.folder}/followers/{name}/{follower}", b"")
+
+    def unfollow(self, name: str, follower: str) -> None:
+        self._store()[1].delete(f"{self.folder}/followers/{name}/{follower}")
+
+    def followers(self, name: str | None = None) -> dict[str, dict[str, float]]:
+        prefix = f"{self.folder}/followers/"
+        found: dict[str, dict[str, float]] = {}
+        for path, age in self._store()[1].ages(f"{prefix}{name}/" if name else prefix).items():
+            job, _, follower = path[len(prefix) :].partition("/")
+            found.setdefault(job, {})[follower] = age
+        return found
+
+    def reach(self, name: str, port: int) -> str:
+        return f"{shlex.join(self.tunnel(name, port))}\nhttp://localhost:{port}"
+
     def tunnel(self, name: str, port: int = 7007) -> list[str]:
         """The ssh command that brings a running job's port (the viewer's) to the same port of this machine.
 
@@ -461,7 +478,7 @@ class AzureMLWorkspace(Workspace):
         through = shlex.join([sys.executable, "-m", "deployments.azure.ssh_proxy", proxy])
         return [*forward, "-o", f"ProxyCommand={through}", f"azureuser@{proxy.rpartition('/')[2]}"]
 
-    def _command(self, spec: JobSpec, code: Path) -> Any:
+    def _command(self, spec: JobSpec, programs: Path) -> Any:
         """The job as the SDK takes it."""
         from azure.ai.ml import Input, Output, command
         from azure.ai.ml.entities import SshJobService
@@ -479,7 +496,7 @@ class AzureMLWorkspace(Workspace):
             display_name=spec.name,
             experiment_name=spec.scene,
             tags=_fitted({**spec.tags, "attempt": str(spec.attempt)}),
-            code=str(code),
+            code=str(programs),
             command=f"python -m jobs.{spec.stage} {arguments}",
             environment=self._environment_id(),
             environment_variables=environment,
@@ -712,18 +729,10 @@ def _quoted(argument: str) -> str:
 
 
 def _copy_code(spec: JobSpec, folder: Path) -> None:
-    """What a job needs to run: `jobs/`, its small files, and a nerfstudio checkout of the user's own."""
-    package = find_spec("jobs")
-    assert package is not None and package.submodule_search_locations
-    jobs = Path(package.submodule_search_locations[0])
-    clean = shutil.ignore_patterns("__pycache__", ".git", "*.pyc")
-    shutil.copytree(jobs, folder / "jobs", ignore=clean)
+    """What a job needs to run: its programs, and its small files."""
+    code.copy_to(folder)
     (folder / ".amlignore").write_text("__pycache__\n")  # what others ignore is shipped
     for name, text in spec.files.items():
         file = folder / "files" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    own = jobs.parent / "nerfstudio"
-    own = own / "nerfstudio" if (own / "nerfstudio" / "__init__.py").is_file() else own
-    if (own / "__init__.py").is_file():
-        shutil.copytree(own, folder / "nerfstudio", ignore=clean)

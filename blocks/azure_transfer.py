@@ -18,7 +18,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from email.utils import formatdate
+from email.utils import formatdate, parsedate_to_datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -127,7 +127,26 @@ class Container:
                     return b""
                 raise
 
+    def write(self, name: str, content: bytes) -> None:
+        """Write a small blob, whether it is there or not."""
+        with plain_errors(f"writing {name}"):
+            self._persist(lambda: self._put(name, content, hashlib.md5(content).digest()))
+
     # many
+
+    def ages(self, prefix: str) -> dict[str, float]:
+        """By name, how many seconds ago each blob whose name begins with `prefix` was written, by the store's clock."""
+        now: list[datetime] = []
+
+        def note(answer: Any) -> None:
+            now.append(parsedate_to_datetime(answer.http_response.headers["Date"]))
+
+        def ask() -> dict[str, float]:
+            found = list(self._client.list_blobs(prefix, raw_response_hook=note))
+            return {blob.name: (now[-1] - blob.last_modified).total_seconds() for blob in found}
+
+        with plain_errors(f"listing {prefix}"):
+            return self._persist(ask)
 
     def blobs(self, prefix: str, most: int | None = None) -> list[Blob]:
         """All blobs (or the first `most`) whose names begin with `prefix`, in the order of their names."""

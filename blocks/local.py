@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -12,15 +11,17 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from blocks import supervisor
+from blocks.supervisor import unlocked
 from blocks.workspace import Asset, AssetKind, JobSpec, JobState, JobStatus, Workspace, content_fingerprint
+from jobs import code
 from jobs.errors import InvalidInput, NotFound
 from jobs.manifest import checksum
 
@@ -161,7 +162,7 @@ class LocalWorkspace(Workspace):
         folder = self._job(name)
         if not (folder / "spec.json").exists():
             return None
-        alive = not _unlocked(folder / "alive")  # asked first: a status read later can only be newer
+        alive = not unlocked(folder / "alive")  # asked first: a status read later can only be newer
         status = self._read_status(folder)
         state, reason = JobState(status.get("state", "Queued")), status.get("reason", "")
         if not state.ended and not alive:
@@ -180,13 +181,7 @@ class LocalWorkspace(Workspace):
             (part / "outputs" / name).mkdir(parents=True)
         for name in spec.scratch:
             self._scratch(spec, name).mkdir(parents=True, exist_ok=True)
-        code = find_spec("jobs")
-        assert code is not None
-        assert code.submodule_search_locations
-        # A copy: what a running job imports later does not change under it.
-        shutil.copytree(
-            code.submodule_search_locations[0], part / "code" / "jobs", ignore=shutil.ignore_patterns("__pycache__")
-        )
+        code.copy_to(part / "code")
 
         def place(group: str, name: str) -> str:
             if group == "inputs":
@@ -236,15 +231,37 @@ class LocalWorkspace(Workspace):
         whole = content[: content.rfind(b"\n") + 1]
         return whole.decode(errors="replace"), offset + len(whole)
 
+    def follow(self, name: str, follower: str) -> None:
+        mark = self.folder / "followers" / name / follower
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+
+    def unfollow(self, name: str, follower: str) -> None:
+        mark = self.folder / "followers" / name / follower
+        mark.unlink(missing_ok=True)
+        with suppress(OSError):  # another waits for it, or nobody ever did
+            mark.parent.rmdir()
+
+    def followers(self, name: str | None = None) -> dict[str, dict[str, float]]:
+        now = time.time()
+        found: dict[str, dict[str, float]] = {}
+        for mark in (self.folder / "followers").glob(f"{name or '*'}/*"):
+            with suppress(FileNotFoundError):
+                found.setdefault(mark.parent.name, {})[mark.name] = now - mark.stat().st_mtime
+        return found
+
+    def reach(self, name: str, port: int) -> str:
+        return f"http://localhost:{port}"
+
     def cancel(self, name: str) -> None:
         folder = self._job(name)
         if not folder.exists():
             return
-        while not _unlocked(folder / "alive"):
+        while not unlocked(folder / "alive"):
             (folder / "cancel").touch()
             group = self._read_status(folder).get("group")
-            if group and _unlocked(folder / "supervised"):
-                supervisor.end_group(group, lambda: _unlocked(folder / "alive"))
+            if group and unlocked(folder / "supervised"):
+                supervisor.end_group(group, lambda: unlocked(folder / "alive"))
             time.sleep(0.1)
 
     def register(
@@ -305,18 +322,6 @@ class LocalWorkspace(Workspace):
         # Structure from motion uses several cores by itself.
         at_once = {"gpu": self.jobs_at_once or max(1, len(self._gpus())), "cpu": max(1, (os.cpu_count() or 1) // 4)}
         return [str(folder / f"{tier}-{index}") for index in range(at_once[tier])]
-
-
-def _unlocked(file: Path) -> bool:
-    """Whether no live process holds the lock of a file (or the file is not there)."""
-    try:
-        with file.open() as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask at once do not see each other
-    except FileNotFoundError:
-        return True
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _stamp(file: Path) -> tuple[int, int]:

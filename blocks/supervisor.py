@@ -46,6 +46,18 @@ def lock(file: Path, *, wait: bool = False) -> IO[str] | None:
     return stream
 
 
+def unlocked(file: Path) -> bool:
+    """Whether no live process holds the lock of a file (or the file is not there)."""
+    try:
+        with file.open() as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask at once do not see each other
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
+
+
 def end_group(group: int, gone: Callable[[], bool], *, grace: float = GRACE_SECONDS) -> None:
     """End all processes of a group: SIGTERM, then, once `gone` or after `grace` seconds, SIGKILL for what is left."""
     for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):

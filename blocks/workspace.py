@@ -122,6 +122,10 @@ class Workspace(Block, ABC):
     the tasks call them in threads.
     """
 
+    gpu_jobs_at_once: int | None = Field(
+        None, ge=1, description="GPU jobs under way at once, over all runs of a Prefect server; None: no limit of ours"
+    )
+
     @property
     @abstractmethod
     def identity(self) -> str:
@@ -186,6 +190,29 @@ class Workspace(Block, ABC):
     @abstractmethod
     def read_log(self, name: str, offset: int) -> tuple[str, int]:
         """The job's log from byte `offset`, as whole lines, and the offset to go on from."""
+
+    # who waits for a job
+
+    @abstractmethod
+    def follow(self, name: str, follower: str) -> None:
+        """Note that `follower` (a flow run's ID) waits for a job: before it is submitted, and again at each poll."""
+
+    @abstractmethod
+    def unfollow(self, name: str, follower: str) -> None:
+        """Note that it does not wait any more; nothing happens if it never did."""
+
+    @abstractmethod
+    def followers(self, name: str | None = None) -> dict[str, dict[str, float]]:
+        """By job (of all, or the one named), who waits for it, and how many seconds ago each last said so."""
+
+    @abstractmethod
+    def reach(self, name: str, port: int) -> str:
+        """How a person gets at a port of a running job: a link, after the command that opens the way to it, if any.
+
+        Raises:
+            NotFound: there is no such job.
+            InvalidInput: it does not run, or there is no way; says how to open one.
+        """
 
     @abstractmethod
     def cancel(self, name: str) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 from prefect import flow
 
 import tasks
 from blocks import Asset
+from flows._cancellation import cancellable
 from flows._command import run_as_command
 from jobs.options import CaptureVersion, PrepareOptions, Profile, RenderOptions, SceneName, TrainOptions
 
 
 @flow(name="nerf", flow_run_name="{scene}")
+@cancellable
 async def nerf(
     scene: SceneName,
     version: CaptureVersion | None = None,
@@ -23,6 +26,7 @@ async def nerf(
     prepare: PrepareOptions = PrepareOptions(),
     train: TrainOptions = TrainOptions(),
     render: RenderOptions = RenderOptions(),
+    refresh: list[Literal["prepare", "train", "render"]] = [],  # noqa: B006 – Prefect takes no tuple
 ) -> Asset:
     """Turn a capture of a scene into a dataset, a model and a video; what already stands is not made again.
 
@@ -35,6 +39,7 @@ async def nerf(
         prepare: options of the dataset.
         train: options of the model.
         render: options of the video, the camera path among them.
+        refresh: stages to do anew though their result stands; what is made of them follows.
 
     Raises:
         RebelNerfError: what went wrong, and what to do about it.
@@ -43,10 +48,10 @@ async def nerf(
     place = await tasks.open_workspace(workspace)
     profile = await tasks.resolve_profile(place, profile)
     capture = await tasks.capture(place, scene, version, images, prepare)
-    dataset = await tasks.prepare(place, capture, prepare.with_profile(profile))
-    model = await tasks.train(place, dataset, train.with_profile(profile))
+    dataset = await tasks.prepare(place, capture, prepare.with_profile(profile), refresh="prepare" in refresh)
+    model = await tasks.train(place, dataset, train.with_profile(profile), refresh="train" in refresh)
     shown = render.model_copy(update={"camera_path": path_kind}).with_profile(profile)
-    video = await tasks.render(place, dataset, model, path, shown)
+    video = await tasks.render(place, dataset, model, path, shown, refresh="render" in refresh)
     await tasks.summarize(scene, capture, dataset, model, video)
     return video
 

@@ -8,11 +8,13 @@ from prefect import flow
 
 import tasks
 from blocks import Asset
+from flows._cancellation import cancellable
 from flows._command import run_as_command
 from jobs.options import Profile, RenderOptions, SceneName
 
 
 @flow(name="render", flow_run_name="{scene}")
+@cancellable
 async def render(
     scene: SceneName,
     model_version: str | None = None,

@@ -7,6 +7,7 @@ RebelNerfError
 ├── JobFailed              a job ended without its result
 │   └── JobInterrupted     … because something outside ended it: worth another attempt
 ├── JobCancelled           a job was cancelled
+├── RunCancelled           the flow run that waits was cancelled, and its job with it
 └── WorkspaceUnavailable   the workspace did not answer: worth another try
 """
 
@@ -20,6 +21,7 @@ __all__ = [
     "JobInterrupted",
     "NotFound",
     "RebelNerfError",
+    "RunCancelled",
     "WorkspaceUnavailable",
     "is_transient",
 ]
@@ -51,6 +53,10 @@ class JobInterrupted(JobFailed):
 
 class JobCancelled(RebelNerfError):
     """A job was cancelled; nobody waits for it any more."""
+
+
+class RunCancelled(RebelNerfError):
+    """The flow run that waits for a job was cancelled; so was the job, unless another run waits for it, too."""
 
 
 class WorkspaceUnavailable(RebelNerfError):

@@ -12,6 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from jobs import code
+
 __all__ = [
     "METHODS",
     "NERFACTOS",
@@ -101,6 +103,8 @@ class Options(BaseModel):
     """The stage's name."""
     STAGE_VERSION: ClassVar[int] = 1
     """Raised when the stage's program changes what it makes of the same input, so that nothing stale is reused."""
+    USES_NERFSTUDIO: ClassVar[bool] = False
+    """Whether a nerfstudio checkout of the user's own decides the result, too."""
 
     def with_profile(self: OptionsT, profile: Profile) -> OptionsT:
         """These options with every None that the profile decides filled in."""
@@ -115,6 +119,8 @@ class Options(BaseModel):
             "options": self.model_dump(mode="json"),
             "inputs": inputs,
         }
+        if self.USES_NERFSTUDIO and (own := code.own_nerfstudio_fingerprint()):
+            decides["nerfstudio"] = own
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
@@ -142,6 +148,7 @@ class TrainOptions(Options):
     """A dataset to a model, by one of nerfstudio's methods."""
 
     STAGE: ClassVar[str] = "train"
+    USES_NERFSTUDIO: ClassVar[bool] = True
 
     method: Literal[METHODS] = Field("nerfacto", description="nerfstudio's name of the method")  # type: ignore[valid-type]
     max_num_iterations: int | None = Field(None, ge=1, description="training steps")
@@ -178,6 +185,7 @@ class RenderOptions(Options):
     """A model and a camera path to a video."""
 
     STAGE: ClassVar[str] = "render"
+    USES_NERFSTUDIO: ClassVar[bool] = True
 
     camera_path: str = Field(
         "auto",

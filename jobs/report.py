@@ -1,7 +1,8 @@
 """What a job tells the one who follows it: one JSON object a line on standard output, and its exit status.
 
-A progress line is `{"stage", "step", "total", "metrics", "seconds_left"}`, a result line `{"stage", "result"}`, a
-failure line `{"stage", "error", "message"}`. Everything else on standard output is plain log.
+A progress line is `{"stage", "step", "total", "metrics", "seconds_left"}`, a page line `{"stage", "page", "port"}`, a
+result line `{"stage", "result"}`, a failure line `{"stage", "error", "message"}`. Everything else on standard output is
+plain log.
 """
 
 from __future__ import annotations
@@ -50,6 +51,16 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Page:
+    """A page that a job serves while it runs, at a port of the machine that it runs on."""
+
+    stage: str
+    page: str
+    """What it shows: "viewer"."""
+    port: int
+
+
+@dataclass(frozen=True)
 class Result:
     """The figures by which a stage's result is known at a glance; they become tags of the asset."""
 
@@ -83,7 +94,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def emit(line: Progress | Result | Failure) -> None:
+def emit(line: Progress | Page | Result | Failure) -> None:
     """Print one line for the follower; figures that JSON cannot hold (NaN, infinity) are left out."""
     content = asdict(line)
     if isinstance(line, Progress):
@@ -93,13 +104,16 @@ def emit(line: Progress | Result | Failure) -> None:
     print(json.dumps(content), flush=True)
 
 
-def parse(line: str) -> Progress | Result | Failure | None:
+_KINDS: dict[str, type[Progress | Page | Result | Failure]] = {"error": Failure, "result": Result, "page": Page}
+
+
+def parse(line: str) -> Progress | Page | Result | Failure | None:
     """The report in one line of a job's log, or None for plain text."""
     if not line.startswith('{"stage"'):
         return None
     try:
         content = json.loads(line)
-        kind = Failure if "error" in content else Result if "result" in content else Progress
+        kind = next((kind for name, kind in _KINDS.items() if name in content), Progress)
         return kind(**content)
     except (ValueError, TypeError):
         return None

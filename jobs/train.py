@@ -38,6 +38,7 @@ from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.utils.external import TCNN_EXISTS
+from nerfstudio.viewer.viewer import Viewer
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 from torch import Tensor
@@ -122,7 +123,9 @@ def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerCo
     config.machine.seed = options.seed
     config.logging.local_writer.enable = False
     config.viewer.quit_on_train_completion = True
-    config.vis = "none"  # neither viewer nor event files
+    config.vis = "none"  # no event files; the viewer is opened once there is something to see
+    config.viewer.websocket_host = "127.0.0.1"  # it has no password: nobody else on the network gets in
+    config.viewer.max_num_display_images = 50
 
     datamanager = config.pipeline.datamanager
     parser = datamanager.dataparser
@@ -286,6 +289,38 @@ class _Trainer(Trainer):  # type: ignore[misc]
         self.config.max_num_iterations = self.total - self._start_step  # nerfstudio counts from the start step
         return int(self._start_step)
 
+    def open_viewer(self) -> None:
+        """Serve nerfstudio's viewer while training; training goes on without where it cannot."""
+        try:
+            viewer = Viewer(
+                self.config.viewer,
+                log_filename=self.base_dir / "viewer.log",
+                datapath=self.config.pipeline.datamanager.data,
+                pipeline=self.pipeline,
+                trainer=self,
+                train_lock=self.train_lock,
+            )
+        except (OSError, RuntimeError) as error:
+            print(f"There is no viewer for this training: {error}")
+            return
+        # Who looks on must not hold a machine that is paid for.
+        viewer.pause_train.visible = False
+        self.viewer_state, self.config.vis = viewer, "viewer"
+        report.emit(report.Page("train", "viewer", viewer.viser_server.get_port()))
+
+    def close_viewer(self) -> None:
+        """End the viewer, whoever still looks."""
+        if self.viewer_state is not None:
+            self.viewer_state.viser_server.stop()
+
+    def _init_viewer_state(self) -> None:
+        if self.viewer_state is None:
+            return
+        shown = photos = self.pipeline.datamanager.train_dataset
+        if isinstance(photos, _ByteImages):  # the viewer takes them as floats
+            shown = InputDataset(self.pipeline.datamanager.train_dataparser_outputs, photos.scale_factor)
+        self.viewer_state.init_scene(shown, self.training_state)
+
     def train(self) -> None:
         """Train to the end.
 
@@ -296,7 +331,9 @@ class _Trainer(Trainer):  # type: ignore[misc]
         self._meter = report.Meter("train", self.total, done=self._start_step)
         self._told = (self._start_step, time.monotonic())
         if self._start_step < self.total:
+            self.open_viewer()
             super().train()
+            self.close_viewer()
 
     def train_iteration(self, step: int) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """One step; see nerfstudio."""

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from uuid import UUID
 
 from prefect import get_run_logger
-from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
+from prefect.artifacts import (
+    acreate_link_artifact,
+    acreate_markdown_artifact,
+    acreate_progress_artifact,
+    aupdate_progress_artifact,
+)
 
-from jobs.report import Progress
+from blocks import JobSpec, JobStatus, Workspace
+from jobs.errors import RebelNerfError
+from jobs.report import Page, Progress
 
-__all__ = ["ProgressReporter"]
+__all__ = ["ProgressReporter", "show_job", "show_page"]
 
 # Each update is a request to the server and each log line costs it 2.4 ms of CPU; people look every few seconds.
 _SECONDS_BETWEEN_UPDATES = 5.0
@@ -45,3 +53,29 @@ class ProgressReporter:
             self._artifact = created
         else:
             await aupdate_progress_artifact(self._artifact, progress=percent, description=description)
+
+
+async def show_job(spec: JobSpec, status: JobStatus) -> None:
+    """Show a link to the job's own page, where its workspace has one."""
+    if status.url.startswith("http"):
+        key = f"{spec.scene}-{spec.stage}-job"
+        await acreate_link_artifact(status.url, link_text=spec.name, key=key, description="The job's own page")
+
+
+async def show_page(workspace: Workspace, spec: JobSpec, page: Page) -> None:
+    """Show how to reach a page that a running job serves: an artifact, and lines in the run's log."""
+    try:
+        way = await asyncio.to_thread(workspace.reach, spec.name, page.port)
+    except RebelNerfError as error:  # to look on is no condition for going on
+        get_run_logger().info("the %s of job %s cannot be reached: %s", page.page, spec.name, error)
+        return
+    *commands, link = way.splitlines()
+    text = "".join(f"Run this and leave it running:\n\n```\n{command}\n```\n\n" for command in commands)
+    await acreate_markdown_artifact(
+        f"{text}While the job runs: [{link}]({link})",
+        key=f"{spec.scene}-{page.page}",
+        description=f"The {page.page} of {spec.name}",
+    )
+    get_run_logger().info(
+        "the %s of job %s, while it runs: %s", page.page, spec.name, " and then ".join([*commands, link])
+    )

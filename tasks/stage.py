@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import itertools
+import re
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, ParamSpec
+from uuid import uuid4
 
 from prefect import State, Task, get_run_logger, task
 from prefect.client.schemas.objects import TaskRun
-from prefect.context import FlowRunContext
 from prefect.tasks import exponential_backoff
 from pydantic_settings import CliApp
 
@@ -24,20 +28,32 @@ from jobs.errors import (
     JobInterrupted,
     NotFound,
     RebelNerfError,
+    RunCancelled,
     WorkspaceUnavailable,
     is_transient,
 )
 from jobs.options import Options
-from jobs.report import Failure, Progress, Result, parse
-from tasks.progress import ProgressReporter
+from jobs.report import Failure, Page, Progress, Result, parse
+from tasks.progress import ProgressReporter, show_job, show_page
+from tasks.turns import turn
+from tasks.wanted import current_run, raise_if_cancelled
 
-__all__ = ["Plan", "run_to_end", "stage_task"]
+__all__ = ["Plan", "end_without_cancelling", "run_to_end", "stage_task"]
 
 _LOG_LINES_IN_AN_ERROR = 15
 _PATIENCE_SECONDS = 30 * 60  # how long a workspace may not answer before following is given up
 _ATTEMPTS = 4
+_SILENT_POLLS = 4  # so many missed, and a follower counts as dead
+_LONGEST_SLEEP_SECONDS = 5.0
 
 P = ParamSpec("P")
+_jobs_go_on = False
+
+
+def end_without_cancelling() -> None:
+    """From now on, runs of this process that are cancelled leave their jobs running: others will go on with them."""
+    global _jobs_go_on
+    _jobs_go_on = True
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,7 @@ class Plan:
         arguments: further arguments of the job.
         tier: whether it needs the GPU.
         time_limit: seconds.
+        generation: how often the same was asked for anew, counted from 1.
     """
 
     scene: str
@@ -70,17 +87,29 @@ class Plan:
     arguments: tuple[str, ...] = ()
     tier: Literal["cpu", "gpu"] = "gpu"
     time_limit: int = 24 * 3600
+    generation: int = 1
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of the options, the inputs and the stage's own version."""
+        """Hash of the options, the inputs, the stage's own version and the generation."""
+        first = self._first_fingerprint
+        return first if self.generation == 1 else hashlib.sha256(f"{first} {self.generation}".encode()).hexdigest()
+
+    @functools.cached_property
+    def _first_fingerprint(self) -> str:
         inputs = {name: asset.tags.get("fingerprint") or asset.tags["content"] for name, asset in self.inputs.items()}
         return self.options.fingerprint(**inputs, **self.files)
 
     @property
     def version(self) -> str:
-        """The asset's version: `<capture version>-<8 hex of the fingerprint>`."""
-        return f"{self.capture_version}-{self.fingerprint[:8]}"
+        """The asset's version: `<capture version>-<8 hex>`, of the first generation's fingerprint, `-2` and so on."""
+        again = f"-{self.generation}" if self.generation > 1 else ""
+        return f"{self.capture_version}-{self._first_fingerprint[:8]}{again}"
+
+    def generations(self, assets: list[Asset]) -> set[int]:
+        """The generations of this result among the versions of its asset."""
+        found = (re.fullmatch(rf"{re.escape(self.version)}(?:-(\d+))?", asset.version) for asset in assets)
+        return {int(each[1] or 1) for each in found if each}
 
     def cache_key(self, workspace: Workspace) -> str:
         """What Prefect knows the result by."""
@@ -109,14 +138,13 @@ class Plan:
 
     def tags(self) -> dict[str, str]:
         """Where the result comes from."""
-        flow_run = FlowRunContext.get()
         return {
             "scene": self.scene,
             "stage": self.options.STAGE,
             "capture_version": self.capture_version,
             "fingerprint": self.fingerprint,
             **{name: str(asset) for name, asset in self.inputs.items()},
-            **({"flow_run": str(flow_run.flow_run.id)} if flow_run and flow_run.flow_run else {}),
+            **({"flow_run": str(run)} if (run := current_run()) else {}),
         }
 
 
@@ -124,7 +152,8 @@ def stage_task(plan: Callable[P, Plan]) -> Callable[..., Awaitable[Asset]]:
     """A stage from its plan: `await stage(workspace, …)` gives its registered asset, from the cache where it stands.
 
     A Prefect task of the plan's name does the work. Its result is found again by workspace, asset and fingerprint,
-    in any later flow run, as long as the asset itself is still there.
+    in any later flow run, as long as the asset itself is still there. With `refresh=True` it is made anew, as another
+    version beside the one that stands; later runs take the newest.
     """
     run: Task[[Workspace, Plan], Any] = task(
         name=plan.__name__,
@@ -137,10 +166,12 @@ def stage_task(plan: Callable[P, Plan]) -> Callable[..., Awaitable[Asset]]:
     )(run_to_end)
 
     @functools.wraps(plan)
-    async def stage(workspace: Workspace, *args: P.args, **kwargs: P.kwargs) -> Asset:
+    async def stage(workspace: Workspace, *args: Any, refresh: bool = False, **kwargs: Any) -> Asset:
         planned = plan(*args, **kwargs)
-        stands = await asyncio.to_thread(workspace.find_asset, planned.asset_name, planned.version)
-        asset: Asset = await run.with_options(refresh_cache=stands is None)(workspace, planned)
+        stand = planned.generations(await asyncio.to_thread(workspace.assets, planned.asset_name))
+        generation = max(stand, default=0 if refresh else 1) + refresh
+        planned = replace(planned, generation=generation)
+        asset: Asset = await run.with_options(refresh_cache=generation not in stand)(workspace, planned)
         return asset
 
     return stage
@@ -154,23 +185,27 @@ async def run_to_end(workspace: Workspace, plan: Plan) -> Asset:
         JobFailed: the job ended without a word; its last log lines are in the text.
         JobInterrupted: it was ended from outside; the next try goes on with the next attempt.
         JobCancelled: somebody cancelled it.
+        RunCancelled: somebody cancelled this flow run.
     """
     logger = get_run_logger()
     if asset := await asyncio.to_thread(workspace.find_asset, plan.asset_name, plan.version):
         logger.info("%s is there already: nothing to do", asset)
         return asset
-    tags = plan.tags()
+    tags, follower = plan.tags(), str(current_run() or uuid4())
     for attempt in itertools.count(1):
         spec = plan.spec(attempt, tags)
         status = await asyncio.to_thread(workspace.find_job, spec.name)
-        if status is None:
-            status = await asyncio.to_thread(workspace.submit, spec)
-            logger.info("job %s submitted: %s", spec.name, status.url)
-        elif not status.state.ended:
-            logger.info("job %s runs already, attached to it: %s", spec.name, status.url)
-        elif status.state is not JobState.COMPLETED:
-            continue
-        figures = await _follow(workspace, spec)
+        async with AsyncExitStack() as held:
+            if status is None:
+                await held.enter_async_context(turn(workspace, spec))
+                status = await _submit(workspace, spec, follower)
+                logger.info("job %s submitted: %s", spec.name, status.url)
+            elif not status.state.ended:
+                logger.info("job %s runs already, attached to it: %s", spec.name, status.url)
+            elif status.state is not JobState.COMPLETED:
+                continue
+            await show_job(spec, status)
+            figures = await _follow(workspace, spec, follower)
         try:
             asset = await asyncio.to_thread(
                 workspace.register, spec, plan.output, plan.asset_name, plan.version, plan.kind,
@@ -183,26 +218,65 @@ async def run_to_end(workspace: Workspace, plan: Plan) -> Asset:
     raise AssertionError("unreachable")
 
 
-async def _follow(workspace: Workspace, spec: JobSpec) -> dict[str, str]:
-    """Follow a job to its end, cancelling it should this run be cancelled; the figures it reported."""
+async def _follow(workspace: Workspace, spec: JobSpec, follower: str) -> dict[str, str]:
+    """Follow a job to its end; the figures it reported."""
+    async with _waited_for(workspace, spec, follower):
+        figures = await _follow_to_end(workspace, spec, follower)
+    await asyncio.to_thread(workspace.unfollow, spec.name, follower)
+    return figures
+
+
+@asynccontextmanager
+async def _waited_for(workspace: Workspace, spec: JobSpec, follower: str) -> AsyncIterator[None]:
+    """What is done inside is done for a job: should this run be cancelled meanwhile, so is the job.
+
+    After any other error the job goes on, and the next try or run goes on with it.
+    """
     try:
-        return await _follow_to_end(workspace, spec)
+        yield
+    except (RunCancelled, asyncio.CancelledError):
+        if _jobs_go_on:
+            raise
+        await asyncio.shield(asyncio.to_thread(_leave, workspace, spec, follower))
+        raise
     except Exception:
         raise
-    except BaseException:  # cancelled, Ctrl-C: nobody waits for the job any more
-        workspace.cancel(spec.name)
+    except BaseException:  # a signal: there may be no loop to wait in any more
+        _leave(workspace, spec, follower)
         raise
 
 
-async def _follow_to_end(workspace: Workspace, spec: JobSpec) -> dict[str, str]:
+async def _submit(workspace: Workspace, spec: JobSpec, follower: str) -> JobStatus:
+    """Submit a job. A run that is cancelled meanwhile cancels it, too: what was begun in a thread is waited for."""
+    with ThreadPoolExecutor(1) as thread:
+        async with _waited_for(workspace, spec, follower):
+            await asyncio.to_thread(workspace.follow, spec.name, follower)  # first: it never runs without an owner
+            submitting = thread.submit(workspace.submit, spec)
+            try:
+                return await asyncio.wrap_future(submitting)
+            except BaseException:
+                wait([submitting])
+                raise
+
+
+def _leave(workspace: Workspace, spec: JobSpec, follower: str) -> None:
+    """Wait for a job no longer, and cancel it if nobody else does."""
+    workspace.unfollow(spec.name, follower)
+    silent = _SILENT_POLLS * workspace.poll_seconds(float("inf"))
+    if not any(age < silent for age in workspace.followers(spec.name).get(spec.name, {}).values()):
+        workspace.cancel(spec.name)
+
+
+async def _follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> dict[str, str]:
     reporter = ProgressReporter(spec.scene, spec.stage)
     figures: dict[str, str] = {}
     failure: Failure | None = None
     last_lines: deque[str] = deque(maxlen=_LOG_LINES_IN_AN_ERROR)
     start = answered = time.monotonic()
-    offset = 0
+    offset, reason = 0, ""
     while True:
         try:
+            await asyncio.to_thread(workspace.follow, spec.name, follower)
             status = await asyncio.to_thread(workspace.find_job, spec.name)
             text, offset = await asyncio.to_thread(workspace.read_log, spec.name, offset)
             answered = time.monotonic()
@@ -210,12 +284,18 @@ async def _follow_to_end(workspace: Workspace, spec: JobSpec) -> dict[str, str]:
             if time.monotonic() - answered > _PATIENCE_SECONDS:
                 raise
             get_run_logger().warning("%s; the job goes on, asking again", error)
-            await asyncio.sleep(workspace.poll_seconds(time.monotonic() - start))
+            await _wait(workspace.poll_seconds(time.monotonic() - start), spec)
             continue
+        if status and status.reason != reason and not status.state.ended:  # no quota, no node …
+            reason = status.reason
+            get_run_logger().warning("job %s is %s: %s", spec.name, status.state.value.lower(), reason or "as it was")
         for line in text.splitlines():
             report = parse(line)
             if isinstance(report, Progress):
                 await reporter.update(report)
+            elif isinstance(report, Page):
+                if status and not status.state.ended:
+                    await show_page(workspace, spec, report)
             elif isinstance(report, Result):
                 figures |= {name: str(value) for name, value in report.result.items()}
             elif isinstance(report, Failure):
@@ -227,11 +307,19 @@ async def _follow_to_end(workspace: Workspace, spec: JobSpec) -> dict[str, str]:
         if status.state.ended and not text:  # the log is read to its end
             break
         if not status.state.ended:
-            await asyncio.sleep(workspace.poll_seconds(time.monotonic() - start))
+            await _wait(workspace.poll_seconds(time.monotonic() - start), spec)
     if status.state is JobState.COMPLETED:
         await reporter.done()
         return figures
     raise _error(spec, status, failure, list(last_lines))
+
+
+async def _wait(seconds: float, spec: JobSpec) -> None:
+    """Wait, and raise RunCancelled soon after this flow run is cancelled, worker or no worker."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        await raise_if_cancelled(spec)
+        await asyncio.sleep(min(left, _LONGEST_SLEEP_SECONDS))
 
 
 def _error(spec: JobSpec, status: JobStatus, failure: Failure | None, last_lines: list[str]) -> RebelNerfError:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+from prefect.client.orchestration import get_client
+
 from blocks import LocalWorkspace, Workspace
 from jobs.errors import InvalidInput
 from jobs.options import Profile
 
-__all__ = ["open_workspace", "resolve_profile"]
+__all__ = ["all_workspaces", "open_workspace", "resolve_profile"]
 
 LOCAL = "local"
 
@@ -42,6 +44,15 @@ async def _load(reference: str) -> Workspace:
 
 def _subclasses(kind: Any) -> list[Any]:
     return [found for sub in kind.__subclasses__() for found in (sub, *_subclasses(sub))]
+
+
+async def all_workspaces() -> list[str]:
+    """References of this machine's workspace and of every saved one."""
+    async with get_client() as client:
+        kinds = [kind.get_block_type_slug() for kind in _subclasses(Workspace)]
+        saved = await client.read_block_documents()
+    found = [(block.block_type.slug if block.block_type else "", block.name) for block in saved]
+    return [LOCAL, *(f"{slug}/{name}" for slug, name in found if slug in kinds)]
 
 
 async def resolve_profile(workspace: Workspace, profile: Profile) -> Profile:

@@ -22,7 +22,6 @@ from jobs.errors import InvalidInput, NotFound
 
 _ROOT = Path(__file__).resolve().parents[2]
 _DOCKERFILE = Path(__file__).with_name("Dockerfile")
-_POOL = "rebel-nerf"
 
 
 def _own_key() -> Path | None:
@@ -201,13 +200,12 @@ class _SetUp:
         if not os.environ.get("PREFECT_API_URL"):
             print("work pool, deployments: left out, for no server is set. Start one, set PREFECT_API_URL, run again.")
             return
-        prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
         environment = {"REBEL_NERF_PROJECT": str(_ROOT), **os.environ}
         for what, command in (
-            (f"work pool {_POOL}", ["work-pool", "create", _POOL, "--type", "process", "--overwrite"]),
-            ("deployments", ["deploy", "--all"]),
+            ("work pool", ["deployments.worker", "--pool-only"]),
+            ("deployments", ["prefect", "--no-prompt", "deploy", "--all"]),
         ):
-            self.step(what, False, partial(_call, [*prefect, *command], environment))
+            self.step(what, False, partial(_call, [sys.executable, "-m", *command], environment))
 
 
 def _read_key(file: Path) -> str:

@@ -53,7 +53,7 @@ def service(tmp_path: Path) -> Iterator[dict[str, str]]:
             except OSError:
                 assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
                 time.sleep(0.5)
-        prefect(environment, "work-pool", "create", "rebel-nerf", "--type", "process", "--overwrite")
+        subprocess.run([sys.executable, "-m", "deployments.worker", "--pool-only"], env=environment, check=True)
         prefect(environment, "--no-prompt", "deploy", "--all", cwd=ROOT)
         start("worker", "start", "--pool", "rebel-nerf", "--limit", "10")
         yield environment

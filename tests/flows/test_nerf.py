@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -41,9 +42,13 @@ async def run(**given: Any) -> tuple[Asset, dict[str, str]]:
         **{"scene": "street", "profile": "preview", "train": TRAIN, "render": RENDER, **given}, return_state=True
     )
     async with get_client() as client:
-        runs = await client.read_task_runs(
-            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
-        )
+        while True:
+            runs = await client.read_task_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+            )
+            if all(run.state and run.state.is_final() for run in runs):  # the server learns of them by and by
+                break
+            await asyncio.sleep(0.2)
     return await state.aresult(), {run.name.rsplit("-", 1)[0]: run.state_name or "" for run in runs}
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import av
 import pytest
 from prefect import State
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, FlowRunFilterId
 
 from blocks import Asset
 from blocks.azure import AzureMLWorkspace
@@ -45,9 +47,13 @@ async def run(**given: Any) -> tuple[Asset, dict[str, str]]:
         **{**common, "train": TrainOptions(max_num_iterations=20), **given}, return_state=True
     )
     async with get_client() as client:
-        runs = await client.read_task_runs(
-            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
-        )
+        while True:
+            runs = await client.read_task_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+            )
+            if all(run.state and run.state.is_final() for run in runs):  # the server learns of them by and by
+                break
+            await asyncio.sleep(0.2)
     return await state.aresult(), {run.name.rsplit("-", 1)[0]: run.state_name or "" for run in runs}
 
 
@@ -58,6 +64,7 @@ def jobs(stack: AzureStack, stage: str = "") -> list[str]:
 async def test_from_photos_to_a_video_and_never_the_same_work_twice(
     stack: AzureStack, saved: AzureMLWorkspace, street: Path
 ) -> None:
+    stack.ssh_at("20.1.2.3", 50000)
     with stack.faults.add("throttle", "GET .*/jobs/", times=3), stack.faults.add("storage_busy", times=3):
         video, states = await run(images=street / "photos")
     assert states == {"capture": "Completed", "prepare": "Completed", "train": "Completed", "render": "Completed"}
@@ -68,6 +75,15 @@ async def test_from_photos_to_a_video_and_never_the_same_work_twice(
     assert saved.client.jobs.get(model.tags["job"]).experiment_name == SCENE
     with av.open(str(saved.fetch(video) / "video.mp4")) as container:
         assert len(list(container.decode(video=0))) == 6
+
+    async with get_client() as client:
+        [way, page] = [
+            (await client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key]))))[0]
+            for key in (f"{SCENE}-viewer", f"{SCENE}-train-job")
+        ]
+    found = re.search(r"ssh -N -L (\d+):localhost:\1 azureuser@20.1.2.3 -p 50000", way.data)
+    assert found and f"(http://localhost:{found[1]})" in way.data
+    assert f"(https://ml.azure.com/runs/{model.tags['job']}?" in page.data
 
     again, states = await run(images=street / "photos")
     assert again == video
@@ -98,6 +114,27 @@ async def test_what_is_wrong_with_the_workspace_is_said_before_a_job_starts(
     with pytest.raises(InvalidInput, match="gpu_cluster: there is no cluster 'nowhere'"):
         await run(images=street / "photos", workspace="rebel-nerf-azure-ml/wrong")
     assert len(stack.jobs) == before
+
+
+async def test_why_a_job_waits_is_said_and_nobody_waiting_ends_it(
+    stack: AzureStack,
+    saved: AzureMLWorkspace,
+    street: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("blocks.azure._LONG_QUEUED_SECONDS", 0.0)
+    logging.getLogger("prefect.task_runs").addHandler(caplog.handler)
+    with stack.faults.add("quota", "wall-prepare-.*"):
+        waiting = asyncio.create_task(run(scene="wall", images=street / "photos"))
+        while "gets no node" not in caplog.text:
+            assert not waiting.done()
+            await asyncio.sleep(0.5)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    [job] = [name for name in stack.jobs if name.startswith("wall-")]
+    assert stack.wait(job).status == "Canceled"
 
 
 @pytest.mark.slow

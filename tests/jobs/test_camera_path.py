@@ -71,15 +71,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 look_at=[0.0, 0.0, 0.0],
                 up_direction=[0.0, 0.0, 1.0],
             )
-            within(10, lambda: any(c.camera.position[0] == stop for c in server.get_clients().values()))
+            within(60, lambda: any(c.camera.position[0] == stop for c in server.get_clients().values()))
             click("Add Keyframe")
-            within(10, lambda: f"/render_cameras/{stop}" in server.scene._handle_from_node_name)
-            within(10, lambda: handles["Duration (sec)"].value == 2.0 * stop)
+            within(60, lambda: f"/render_cameras/{stop}" in server.scene._handle_from_node_name)
+            within(60, lambda: handles["Duration (sec)"].value == 2.0 * stop)
 
         for stop in range(3):
             add_keyframe(stop)
         click("Generate Command")
-        within(20, lambda: any(file.read_text().endswith("}") for file in folder.glob("camera_paths/*.json")))
+        within(60, lambda: any(file.read_text().endswith("}") for file in folder.glob("camera_paths/*.json")))
     server.stop()
     (file,) = folder.glob("camera_paths/*.json")
     return file

@@ -174,7 +174,8 @@ def test_downscaling_shrinks_images_and_intrinsics_alike_and_repeats_exactly(
     capture: Path, dataset: tuple[Path, list[Any]], tmp_path: Path
 ) -> None:
     (tmp_path / "transforms.json").write_text("from an earlier run")
-    prepare.prepare(capture, tmp_path, PrepareOptions(downscale_factor=2, max_features=2000))
+    status, lines = run(capture, tmp_path, "--max-features", "2000", "--downscale-factor", "2")
+    assert status == 0, lines
     whole, half = read(dataset[0] / "transforms.json"), read(tmp_path / "transforms.json")
     assert (half["w"], half["h"]) == (240, 135)
     assert Image.open(tmp_path / half["frames"][0]["file_path"]).size == (240, 135)

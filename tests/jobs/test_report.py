@@ -6,18 +6,21 @@ import sys
 import pytest
 
 from jobs import errors, report
-from jobs.report import Failure, Meter, Progress, Result
+from jobs.report import Failure, Meter, Page, Progress, Result
 
 
 @pytest.mark.parametrize(
     "line",
     [
         Progress("train", 30, 100, {"psnr": 21.5}, 12.0),
+        Page("train", "viewer", 7007),
         Result("prepare", {"registered": 48, "matching": "exhaustive"}),
         Failure("prepare", "GateRefused", "scene too dark"),
     ],
 )
-def test_what_is_emitted_is_parsed(line: Progress | Result | Failure, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_emitted_is_parsed(
+    line: Progress | Page | Result | Failure, capsys: pytest.CaptureFixture[str]
+) -> None:
     report.emit(line)
     assert report.parse(capsys.readouterr().out) == line
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from pydantic import ValidationError
+from websockets.sync.client import connect
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("nerfstudio")
@@ -98,6 +100,22 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
     assert whole.keys() == resumed.keys()
     for name in whole:  # the schedule, the optimizer and every random number went on
         torch.testing.assert_close(resumed[name], whole[name], rtol=0, atol=0)
+
+
+def test_training_can_be_watched_and_ends_by_itself(dataset: Path, tmp_path: Path) -> None:
+    longer = OPTIONS.model_copy(update={"max_num_iterations": 200, "steps_per_save": 1000})
+    places = ("--dataset", dataset, "--model", tmp_path / "model", "--checkpoints", tmp_path / "checkpoints")
+    command = [sys.executable, "-m", "jobs.train", *map(str, places), *train.CliApp.serialize(longer)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as job:
+        assert job.stdout is not None
+        page = next(told for line in job.stdout if isinstance(told := report.parse(line), report.Page))
+        with urllib.request.urlopen(f"http://127.0.0.1:{page.port}/") as answer:
+            assert b"<html" in answer.read()
+        with connect(f"ws://127.0.0.1:{page.port}", max_size=None) as tab:  # as a browser that stays open
+            assert tab.recv(timeout=60)
+            log = job.stdout.read()
+            assert job.wait(60) == 0, log
+    assert json.loads((tmp_path / "model/model.json").read_text())["steps"] == 200
 
 
 def test_a_finished_training_is_not_trained_again_and_another_is_not_taken_up(dataset: Path, tmp_path: Path) -> None:

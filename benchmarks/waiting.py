@@ -1,0 +1,144 @@
+"""Many scenes that wait at once: `python -m benchmarks.waiting --scenes 200 --seconds 600`.
+
+A real server and worker; each scene's flow submits a job that sleeps, and waits for it. Measured are the worker's
+memory and processor time, the server's, the requests between them (counted by a port in between), and how long after
+its job's end each run noticed it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import re
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from urllib.parse import urlsplit, urlunsplit
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
+from prefect.states import Scheduled
+
+from tests.faults.chain import workspace
+from tests.faults.service import Service
+
+_REQUEST = re.compile(rb"^(?:GET|POST|PATCH|PUT|DELETE) \S+ HTTP/1\.1\r$", re.MULTILINE)
+
+
+async def main(scenes: int, seconds: float) -> None:
+    """Print a table."""
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        service = Service(home / "service")
+        try:
+            service.start_server()
+            requests = [0]
+            direct = service.url
+            service.url = service.environment["PREFECT_API_URL"] = await _counting(direct, requests)
+            async with PrefectClient(direct) as client:
+                await _measure(service, client, home, scenes, seconds, requests)
+        finally:
+            service.close()
+
+
+async def _measure(
+    service: Service, client: PrefectClient, home: Path, scenes: int, seconds: float, requests: list[int]
+) -> None:
+    await asyncio.to_thread(service.run, "deployments.worker", "--pool-only")
+    flow = await client.create_flow_from_name("one")
+    deployment = await client.create_deployment(
+        flow, "one", entrypoint="tests/faults/chain.py:one", work_pool_name="rebel-nerf"
+    )
+    service.start_worker()
+    place = workspace(home / "workspace")
+
+    async def start(number: int) -> None:
+        parameters = {"scene": f"s{number}", "root": str(home / "workspace"), "seconds": seconds}
+        await client.create_flow_run_from_deployment(deployment, parameters=parameters, state=Scheduled())
+
+    async def jobs(states: str) -> int:
+        folders = list((place.folder / "jobs").glob("s*"))
+        return sum(1 for folder in folders if (folder / states).exists())
+
+    await start(0)
+    while not await jobs("spec.json"):
+        await asyncio.sleep(0.5)
+    await asyncio.sleep(10)
+    alone = _memory(service.pid("worker"))
+    began = time.monotonic()
+    await asyncio.gather(*(start(number) for number in range(1, scenes)))
+    while await jobs("spec.json") < scenes:
+        await asyncio.sleep(0.5)
+    submitted = time.monotonic() - began
+    await asyncio.sleep(15)
+    before = (time.monotonic(), _processor(service.pid("worker")), _processor(service.pid("server")), requests[0])
+    await asyncio.sleep(max(30.0, seconds - (time.monotonic() - began) - 30))
+    together = _memory(service.pid("worker"))
+    after = (time.monotonic(), _processor(service.pid("worker")), _processor(service.pid("server")), requests[0])
+    passed, worker, server, asked = (late - early for early, late in zip(before, after, strict=True))
+    done = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.COMPLETED])))
+    while await client.count_flow_runs(flow_run_filter=done) < scenes:
+        await asyncio.sleep(2)
+    late = []
+    for number in range(scenes):
+        [asset] = place.assets(f"s{number}-first")
+        ended = (place.folder / "jobs" / asset.tags["job"] / "exit_code").stat().st_mtime
+        late.append(asset.created.timestamp() - ended)
+    print(f"{platform.machine()}, {os.cpu_count()} cores; {scenes} scenes that wait for jobs of {seconds:.0f} s.\n")
+    print("| | |\n|---|---|")
+    print(f"| all jobs submitted after | {submitted:.0f} s |")
+    print(f"| memory of the worker with one scene waiting | {alone:.0f} MB |")
+    print(f"| … with all | {together:.0f} MB: {(together - alone) / (scenes - 1):.1f} MB a scene |")
+    print(f"| worker, while all wait | {100 * worker / passed:.0f} % of a core |")
+    print(f"| server, while all wait | {100 * server / passed:.0f} % of a core |")
+    print(f"| requests to the server, while all wait | {asked / passed:.1f} a second |")
+    print(
+        f"| a job's end noticed, and its result registered, after | {median(late):.1f} s, at most {max(late):.1f} s |"
+    )
+
+
+def _memory(pid: int) -> float:
+    """MB that a process has for its own, and its share of what it has with others."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1]) / 1000  # type: ignore[index]
+
+
+def _processor(group: int) -> float:
+    """Seconds of processor time that the processes of a group have taken."""
+    total = 0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        fields = file.read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12]) if int(fields[2]) == group else 0
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+async def _counting(url: str, requests: list[int]) -> str:
+    """The URL of a port that passes all on to `url`, and counts the requests."""
+    there = urlsplit(url)
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: bool) -> None:
+        while block := await reader.read(1 << 16):
+            requests[0] += len(_REQUEST.findall(block)) if count else 0
+            writer.write(block)
+            await writer.drain()
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_connection(there.hostname, there.port)
+        await asyncio.gather(carry(reader, forth, True), carry(back, writer, False), return_exceptions=True)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    return urlunsplit(there._replace(netloc=f"127.0.0.1:{port}"))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    given = parser.parse_args()
+    asyncio.run(main(given.scenes, given.seconds))

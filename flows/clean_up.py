@@ -1,0 +1,34 @@
+"""End what nobody waits for: `python -m flows.clean_up`, or the scheduled deployment `clean-up/jobs`."""
+
+from __future__ import annotations
+
+import sys
+
+from prefect import flow, get_run_logger
+
+import tasks
+from flows._command import run_as_command
+from jobs.errors import RebelNerfError
+
+
+@flow(name="clean-up")
+async def clean_up(workspaces: list[str] | None = None, grace_minutes: float = 30.0) -> None:
+    """Cancel the jobs whose runs were cancelled or have been gone for long, as after a crash of everything else.
+
+    Args:
+        workspaces: "local", or saved blocks as <block type>/<name>; all if not given.
+        grace_minutes: how long a job may go on without a run that waits for it. A run that is started meanwhile takes
+            it over.
+    """
+    found = []
+    for reference in workspaces if workspaces is not None else await tasks.all_workspaces():
+        try:
+            place = await tasks.open_workspace(reference)
+            found += await tasks.clean_up_jobs(place, 60 * grace_minutes)
+        except RebelNerfError as error:  # the other workspaces are looked after all the same
+            get_run_logger().error("workspace %s: %s", reference, error)
+    await tasks.list_clean_up(found)
+
+
+if __name__ == "__main__":
+    run_as_command(clean_up, sys.argv[1:])

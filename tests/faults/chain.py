@@ -1,0 +1,97 @@
+"""A flow of two stages with real jobs that take as long as they are told: what is killed is found again quickly."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import ClassVar
+
+from prefect import flow
+
+from blocks import Asset, LocalWorkspace
+from flows._cancellation import cancellable
+from jobs.options import Options
+from tasks.stage import Plan, stage_task
+
+# As if `python -m jobs.<stage> --input … --output … --seconds …`, noting each start.
+JOB = """#!/bin/sh
+echo "$2" >>"$(dirname "$0")/started"
+while [ $# -gt 1 ]; do
+  case "$1" in --output) output="$2";; --seconds) seconds="$2";; esac
+  shift
+done
+sleep "$seconds"
+echo made >"$output/made"
+"""
+
+
+class FirstOptions(Options):
+    """Of the first stage."""
+
+    STAGE: ClassVar[str] = "first"
+    seconds: float
+
+
+class SecondOptions(FirstOptions):
+    """Of the second stage."""
+
+    STAGE: ClassVar[str] = "second"
+
+
+def workspace(root: Path) -> LocalWorkspace:
+    """A workspace whose jobs are JOB; `started` beside it has the stage of each job that began."""
+    root.mkdir(parents=True, exist_ok=True)
+    program = root / "python"
+    if not program.exists():
+        program.write_text(JOB)
+        program.chmod(0o755)
+    return LocalWorkspace(root=root, python=str(program), jobs_at_once=1000)
+
+
+def _plan(before: Asset, options: FirstOptions) -> Plan:
+    return Plan(
+        scene=before.tags["scene"],
+        capture_version="1",
+        options=options,
+        asset_name=f"{before.tags['scene']}-{options.STAGE}",
+        kind="dataset",
+        output="output",
+        inputs={"input": before},
+    )
+
+
+@stage_task
+def first(before: Asset, options: FirstOptions) -> Plan:
+    """The first stage."""
+    return _plan(before, options)
+
+
+@stage_task
+def second(before: Asset, options: SecondOptions) -> Plan:
+    """The second stage."""
+    return _plan(before, options)
+
+
+async def _capture(scene: str, root: Path) -> tuple[LocalWorkspace, Asset]:
+    place = workspace(root)
+    (root / scene).write_text(scene)
+    return place, await asyncio.to_thread(place.take_in, scene, {"photo": root / scene}, {})
+
+
+@flow(name="chain", flow_run_name="{scene}")
+@cancellable
+async def chain(scene: str, root: Path, seconds: float = 1.0) -> Asset:
+    """Two stages, each a job of some seconds."""
+    place, capture = await _capture(scene, root)
+    made = await first(place, capture, FirstOptions(seconds=seconds))
+    result: Asset = await second(place, made, SecondOptions(seconds=seconds))
+    return result
+
+
+@flow(name="one", flow_run_name="{scene}")
+@cancellable
+async def one(scene: str, root: Path, seconds: float = 1.0) -> Asset:
+    """One stage."""
+    place, capture = await _capture(scene, root)
+    result: Asset = await first(place, capture, FirstOptions(seconds=seconds))
+    return result

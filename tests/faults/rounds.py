@@ -1,0 +1,277 @@
+"""Kill something at a random moment, start the same again, and count: `python -m tests.faults.rounds --rounds 50`.
+
+A round runs a flow of two stages on small jobs. At a seeded moment one of these is killed: the worker (with all its
+runs), the flow (a run that a person started by hand), the job, its supervisor, the server; or the run is cancelled.
+What was killed is started again, then the flow. After each round the jobs started, the jobs that still run, the assets
+and what is left of unfinished ones are compared with what is right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Cancelling, Scheduled
+
+from blocks import LocalWorkspace, supervisor
+from tests.faults.chain import workspace
+from tests.faults.service import Service
+
+__all__ = ["KINDS", "Outcome", "World"]
+
+Kind = Literal["worker", "worker stopped", "flow", "job", "supervisor", "server", "cancel", "two at once"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_JOB_SECONDS = 1.0
+_CANCELLED_JOB_SECONDS = 20.0  # long enough to be noticed
+_PATIENCE_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a round led to, and what is wrong with that."""
+
+    kind: str
+    moment: float
+    """s after the start."""
+    jobs_started: dict[str, int]
+    seconds: float
+    faults: tuple[str, ...]
+
+
+class World:
+    """A server, a worker, and the rounds that they go through.
+
+    Args:
+        service: server and worker run.
+        client: of the server.
+        home: a folder for a workspace a round.
+    """
+
+    def __init__(self, service: Service, client: PrefectClient, home: Path) -> None:
+        self._service, self._client, self._home = service, client, home
+        self._deployment: UUID | None = None
+        self._seconds = _JOB_SECONDS
+
+    async def deploy(self) -> None:
+        """Make the flow of the rounds a deployment."""
+        await asyncio.to_thread(self._service.run, "deployments.worker", "--pool-only")
+        flow = await self._client.create_flow_from_name("chain")
+        self._deployment = await self._client.create_deployment(
+            flow, "chain", entrypoint="tests/faults/chain.py:chain", work_pool_name="rebel-nerf"
+        )
+
+    async def round(self, name: str, kind: Kind, moment: float) -> Outcome:
+        """Run the flow, let `kind` happen after `moment` seconds, run it again, and see what is right.
+
+        Args:
+            name: of the scene, another one each round.
+            kind: what happens.
+            moment: s after the start of the first run.
+        """
+        start = time.monotonic()
+        root = self._home / name
+        place = workspace(root)
+        self._seconds = _CANCELLED_JOB_SECONDS if kind == "cancel" else _JOB_SECONDS
+        by_hand = None
+        if kind == "flow":
+            by_hand = self._by_hand(name, root)
+            while by_hand.poll() is None and not _started(root):  # its start alone takes seconds
+                await asyncio.sleep(0.02)
+        else:
+            await self._run(name, root)
+        runs = [] if by_hand else [await self._run(name, root)] if kind == "two at once" else []
+        await asyncio.sleep(moment)
+        struck = await self._strike(kind, place, name, by_hand)
+        if kind == "cancel":
+            await self._until(lambda: _all_ended(place), "a cancelled run's job runs on")
+        runs.append(await self._run(name, root))
+        faults = []
+        try:
+            for run in await self._runs(name):
+                await self._ended(run.id)
+        except TimeoutError as error:
+            faults.append(str(error))
+        counts = Counter(_started(root))
+        again = struck if kind in ("job", "cancel") else ""
+        for stage in ("first", "second"):
+            right = {1, 2} if stage == again else {1}
+            if counts[stage] not in right:
+                faults.append(f"{counts[stage]} jobs of the stage {stage} were started")
+            if (assets := len(place.assets(f"{name}-{stage}"))) != 1:
+                faults.append(f"{assets} assets of the stage {stage}")
+        last = await self._client.read_flow_run(runs[-1].id)
+        if not (last.state and last.state.is_completed()):
+            faults.append(f"the last run ended {last.state!r}")
+        if not _all_ended(place):
+            faults.append("a job still runs")
+        if left := [str(part.relative_to(root)) for part in root.rglob("*.part")]:
+            faults.append(f"left behind: {left}")
+        return Outcome(kind, moment, dict(counts), time.monotonic() - start, tuple(faults))
+
+    async def _strike(
+        self, kind: Kind, place: LocalWorkspace, name: str, by_hand: subprocess.Popen[bytes] | None
+    ) -> str:
+        """Let it happen; the stage whose job was struck, if one was."""
+        if kind == "worker":
+            self._service.end("worker", signal.SIGKILL)
+            self._service.start_worker()
+        elif kind == "worker stopped":
+            self._service.end("worker", signal.SIGTERM)
+            self._service.start_worker()
+        elif kind == "server":
+            self._service.end("server", signal.SIGKILL)
+            self._service.start_server()
+        elif kind == "flow":
+            assert by_hand
+            by_hand.kill()
+            by_hand.wait()
+        elif kind == "cancel":
+            stage = _running_stage(place)
+            for run in await self._runs(name):
+                await self._client.set_flow_run_state(run.id, Cancelling())
+            return stage
+        elif kind in ("job", "supervisor") and (job := _running(place)):
+            folder = place.folder / "jobs" / job
+            if kind == "supervisor":
+                _kill_supervisor(folder)
+            elif group := _group(folder):
+                os.killpg(group, signal.SIGKILL)
+            return job.split("-")[1]
+        return ""
+
+    async def _run(self, name: str, root: Path) -> FlowRun:
+        assert self._deployment
+        parameters = {"scene": name, "root": str(root), "seconds": self._seconds}
+        return await self._client.create_flow_run_from_deployment(
+            self._deployment, parameters=parameters, state=Scheduled(), tags=[name]
+        )
+
+    def _by_hand(self, name: str, root: Path) -> subprocess.Popen[bytes]:
+        program = (
+            "import asyncio, pathlib; from tests.faults.chain import chain;"
+            f"asyncio.run(chain({name!r}, pathlib.Path({str(root)!r}), {_JOB_SECONDS}))"
+        )
+        return subprocess.Popen(
+            [sys.executable, "-c", program],
+            env=self._service.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    async def _runs(self, name: str) -> list[FlowRun]:
+        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+
+        return await self._client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[name])))
+
+    async def _ended(self, run: UUID) -> None:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            found = await self._client.read_flow_run(run)
+            if found.state and found.state.is_final():
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"run {found.name} is {found.state_name} for ever")
+            await asyncio.sleep(0.2)
+
+    async def _until(self, condition: object, words: str) -> None:
+        deadline = time.monotonic() + 30
+        while not condition():  # type: ignore[operator]
+            if time.monotonic() > deadline:
+                raise AssertionError(words)
+            await asyncio.sleep(0.2)
+
+
+def _started(root: Path) -> list[str]:
+    """The stage of each job that began."""
+    try:
+        return [line.removeprefix("jobs.") for line in (root / "started").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def _jobs(place: LocalWorkspace) -> list[str]:
+    return [folder.name for folder in (place.folder / "jobs").glob("[!.]*")]
+
+
+def _running(place: LocalWorkspace) -> str | None:
+    """A job that runs."""
+    running = (job for job in _jobs(place) if (status := place.find_job(job)) and not status.state.ended)
+    return next(running, None)
+
+
+def _running_stage(place: LocalWorkspace) -> str:
+    job = _running(place)
+    return job.split("-")[1] if job else ""
+
+
+def _all_ended(place: LocalWorkspace) -> bool:
+    return all(supervisor.unlocked(place.folder / "jobs" / job / "alive") for job in _jobs(place))
+
+
+def _group(folder: Path) -> int | None:
+    """The process group of a job, once it has one."""
+    try:
+        group: int | None = json.loads((folder / "status.json").read_text()).get("group")
+    except FileNotFoundError:
+        return None
+    return group
+
+
+def _kill_supervisor(folder: Path) -> None:
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_text()
+        except OSError:
+            continue
+        if "supervisor.py" in line and str(folder) in line:
+            os.kill(int(entry.parent.name), signal.SIGKILL)
+
+
+async def main(rounds: int, seed: int, only: Kind | None = None) -> int:
+    """Go through rounds and print them as a table; how many went wrong."""
+    wrong = 0
+    chance = random.Random(seed)
+    with tempfile.TemporaryDirectory() as name:
+        service = Service(Path(name) / "service")
+        try:
+            service.start_server()
+            async with PrefectClient(service.url) as client:
+                world = World(service, client, Path(name))
+                await world.deploy()
+                service.start_worker()
+                print("| round | killed | after | jobs started | took | wrong |\n|---|---|---|---|---|---|")
+                for number in range(rounds):
+                    kind = only or KINDS[number % len(KINDS)]
+                    outcome = await world.round(f"r{number}", kind, chance.uniform(0, 3.5))
+                    wrong += bool(outcome.faults)
+                    started = ", ".join(f"{stage} {count}" for stage, count in sorted(outcome.jobs_started.items()))
+                    words = "; ".join(outcome.faults) or "nothing"
+                    moment, took = f"{outcome.moment:.1f} s", f"{outcome.seconds:.0f} s"
+                    print(f"| {number} | {kind} | {moment} | {started} | {took} | {words} |", flush=True)
+        finally:
+            if wrong:
+                print(service.log("worker"))
+            service.close()
+    return wrong
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=KINDS, help="let this happen in each round")
+    given = parser.parse_args()
+    sys.exit(min(1, asyncio.run(main(given.rounds, given.seed, given.only))))

@@ -1,0 +1,104 @@
+"""Prefect as a person runs it: a server and a worker, each a process that can be killed and started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+__all__ = ["Service"]
+
+ROOT = Path(__file__).parents[2]
+
+
+class Service:
+    """A Prefect server of its own, and a worker of this project.
+
+    Args:
+        home: a folder for its database, results and logs.
+    """
+
+    def __init__(self, home: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        home.mkdir(parents=True, exist_ok=True)
+        self._home, self._port = home, port
+        self.url = f"http://127.0.0.1:{port}/api"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+            "PYTHONPATH": str(ROOT),  # the flows of tests are no part of what pip installs
+            "PREFECT_HOME": str(home / "prefect"),
+            "PREFECT_API_URL": self.url,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "DO_NOT_TRACK": "1",
+            "REBEL_NERF_HOME": str(home / "rebel-nerf"),
+            "REBEL_NERF_PROJECT": str(ROOT),
+        }
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start_server(self) -> None:
+        """Start the server, and wait until it answers."""
+        self._start("server", "prefect", "server", "start", "--port", str(self._port))
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.url}/health", timeout=2)
+                return
+            except OSError:
+                assert time.monotonic() < deadline, self.log("server")
+                time.sleep(0.2)
+
+    def start_worker(self) -> None:
+        """Start the worker."""
+        self._start("worker", "deployments.worker")
+
+    def deploy(self) -> None:
+        """The work pool and the deployments of `prefect.yaml`."""
+        self.run("deployments.worker", "--pool-only")
+        self.run("prefect", "--no-prompt", "deploy", "--all")
+
+    def run(self, module: str, *arguments: str) -> str:
+        """What a command prints."""
+        ended = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=900,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+    def end(self, name: str, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send the server or worker a signal, and wait for its end."""
+        process = self._processes.pop(name, None)
+        if process:
+            if number is signal.SIGKILL:  # Prefect's command starts the server as another process
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
+            process.wait(60)
+
+    def pid(self, name: str) -> int:
+        """The process number, and process group, of the server or worker."""
+        return self._processes[name].pid
+
+    def log(self, name: str) -> str:
+        """All that the server or worker printed."""
+        return (self._home / f"{name}.log").read_text()
+
+    def close(self) -> None:
+        """End it all."""
+        for name in reversed(list(self._processes)):
+            self.end(name)
+
+    def _start(self, name: str, module: str, *arguments: str) -> None:
+        with (self._home / f"{name}.log").open("a") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                env=self.environment, cwd=self._home, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs import code
+from jobs.options import PrepareOptions, TrainOptions
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose `jobs/` holds one program."""
+    (tmp_path / "project" / "jobs" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "project" / "jobs" / "train.py").touch()
+    monkeypatch.setattr(code, "_JOBS", tmp_path / "project" / "jobs")
+    return tmp_path / "project"
+
+
+@pytest.mark.parametrize("package", ["nerfstudio", "nerfstudio/nerfstudio"])
+def test_a_nerfstudio_of_the_users_own_travels_and_counts(project: Path, tmp_path: Path, package: str) -> None:
+    without = [TrainOptions().fingerprint(), PrepareOptions().fingerprint()]
+    (project / package / ".git").mkdir(parents=True)
+    (project / package / "__init__.py").write_text("mine = 1")
+    code.copy_to(tmp_path / "shipped")
+    assert sorted(str(file.relative_to(tmp_path / "shipped")) for file in (tmp_path / "shipped").rglob("*")) == [
+        "jobs",
+        "jobs/train.py",
+        "nerfstudio",
+        "nerfstudio/__init__.py",
+    ]
+    own = [TrainOptions().fingerprint(), PrepareOptions().fingerprint()]
+    assert own[0] != without[0] and own[1] == without[1]
+    (project / package / "__init__.py").write_text("mine = 2")
+    assert TrainOptions().fingerprint() != own[0]
+
+
+def test_without_one_only_the_jobs_travel(project: Path, tmp_path: Path) -> None:
+    code.copy_to(tmp_path / "shipped")
+    assert [file.name for file in (tmp_path / "shipped").iterdir()] == ["jobs"]
+    assert code.own_nerfstudio_fingerprint() == ""
+
+
+def test_what_pip_installed_is_not_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "site-packages" / "nerfstudio").mkdir(parents=True)
+    (tmp_path / "site-packages" / "nerfstudio" / "__init__.py").touch()
+    monkeypatch.setattr(code, "_JOBS", tmp_path / "site-packages" / "jobs")
+    assert code.own_nerfstudio() is None
