@@ -14,6 +14,7 @@ import platform
 import re
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit, urlunsplit
@@ -129,7 +130,8 @@ async def _counting(url: str, requests: list[int]) -> str:
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back, forth = await asyncio.open_connection(there.hostname, there.port)
-        await asyncio.gather(carry(reader, forth, True), carry(back, writer, False), return_exceptions=True)
+        with suppress(asyncio.CancelledError, ConnectionError):
+            await asyncio.gather(carry(reader, forth, True), carry(back, writer, False))
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
