@@ -64,22 +64,24 @@ def parameters(folder: Path) -> dict[str, Any]:
     return state
 
 
+@pytest.mark.parametrize("interruptions", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_interrupted_training_ends_as_if_it_had_not_been(
-    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], interruptions: int
 ) -> None:
     train.train(OPTIONS, dataset, tmp_path / "whole", tmp_path / "checkpoints of another")
 
     checkpoints = tmp_path / "checkpoints"
     places = ("--dataset", dataset, "--model", tmp_path / "model", "--checkpoints", checkpoints)
     command = [sys.executable, "-m", "jobs.train", *map(str, places), *train.CliApp.serialize(OPTIONS)]
-    job = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    while job.poll() is None and not any(checkpoints.glob("step-000000012.json")):
-        time.sleep(0.005)
-    job.send_signal(signal.SIGTERM)
-    log, _ = job.communicate()
-    told = [said for line in log.splitlines() if (said := report.parse(line)) is not None]
-    assert job.returncode == report.EXIT_INTERRUPTED, log
-    assert isinstance(told[-1], report.Failure) and told[-1].error == "JobInterrupted"
+    for number in range(interruptions):
+        job = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        while job.poll() is None and not any(checkpoints.glob(f"step-0000000{12 + 6 * number}.json")):
+            time.sleep(0.005)
+        job.send_signal(signal.SIGTERM)
+        log, _ = job.communicate()
+        told = [said for line in log.splitlines() if (said := report.parse(line)) is not None]
+        assert job.returncode == report.EXIT_INTERRUPTED, log
+        assert isinstance(told[-1], report.Failure) and told[-1].error == "JobInterrupted"
     kept = sorted(checkpoints.glob("*.ckpt"))
     assert len(kept) == train.KEPT_CHECKPOINTS and not (tmp_path / "model/model.json").exists()
 

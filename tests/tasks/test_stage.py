@@ -1,0 +1,156 @@
+"""The life of a stage, on a real Prefect server and jobs that are real processes, but short."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.states import Cancelled, Cancelling
+
+import tasks
+from blocks import Asset, JobState, LocalWorkspace
+from flows.clean_up import clean_up
+from jobs.errors import RunCancelled
+from tasks import wanted
+from tests.faults.chain import FirstOptions, SecondOptions, first, second, workspace
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> LocalWorkspace:
+    return workspace(tmp_path / "home")
+
+
+def capture(place: LocalWorkspace, scene: str = "street") -> Asset:
+    photo = place.folder / f"{scene}.jpg"
+    photo.write_text(scene)
+    return place.take_in(scene, {"photo.jpg": photo}, {})
+
+
+async def both(place: LocalWorkspace, scene: str = "street", refresh: str = "", seconds: float = 0.1) -> list[Asset]:
+    """A flow of both stages."""
+
+    @flow(name="both")
+    async def run() -> list[Asset]:
+        start = capture(place, scene)
+        one = await first(place, start, FirstOptions(seconds=seconds), refresh=refresh == "first")
+        return [one, await second(place, one, SecondOptions(seconds=seconds), refresh=refresh == "second")]
+
+    made: list[Asset] = await run()
+    return made
+
+
+def started(place: LocalWorkspace) -> int:
+    try:
+        return len((place.folder / "started").read_text().splitlines())
+    except FileNotFoundError:
+        return 0
+
+
+async def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.05)
+
+
+def states(place: LocalWorkspace) -> list[JobState]:
+    found = [place.find_job(folder.name) for folder in (place.folder / "jobs").glob("[!.]*")]
+    return [status.state for status in found if status]
+
+
+async def test_a_refreshed_stage_stands_beside_the_old_and_is_taken_from_then_on(place: LocalWorkspace) -> None:
+    before = await both(place)
+    assert await both(place) == before
+    assert started(place) == 2
+    anew = await both(place, refresh="first")
+    assert [asset.version for asset in anew] != [asset.version for asset in before]
+    assert anew[0].version == f"{before[0].version}-2"
+    assert anew[1].tags["input"] == str(anew[0])
+    assert (Path(before[0].uri) / "made").exists()
+    assert await both(place) == anew
+    assert started(place) == 4
+    third = await both(place, refresh="first")
+    assert third[0].version == f"{before[0].version}-3"
+
+
+async def test_who_comes_first_is_served_first_and_never_two_at_once(place: LocalWorkspace) -> None:
+    limited = LocalWorkspace(root=place.root, python=place.python, jobs_at_once=1000, gpu_jobs_at_once=1)
+    running = [asyncio.create_task(both(limited, f"scene-{number}", seconds=0.5)) for number in range(3)]
+    most = 0
+    while not all(task.done() for task in running):
+        most = max(most, sum(not state.ended for state in states(place)))
+        await asyncio.sleep(0.02)
+    await asyncio.gather(*running)
+    assert most == 1
+    assert started(place) == 6
+
+
+async def test_a_job_ends_with_the_last_run_that_waits_for_it(place: LocalWorkspace) -> None:
+    one, other = (asyncio.create_task(both(place, seconds=1000)) for _ in range(2))
+    await until(lambda: states(place) == [JobState.RUNNING] and [*map(len, place.followers().values())] == [2])
+    one.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await one
+    assert states(place) == [JobState.RUNNING]
+    other.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await other
+    assert states(place) == [JobState.CANCELED]
+    assert started(place) == 1
+
+
+async def test_a_run_without_a_worker_sees_that_it_was_cancelled(
+    place: LocalWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wanted, "_SECONDS_BETWEEN_QUESTIONS", 0.5)
+    waiting = asyncio.create_task(both(place, seconds=1000))
+    await until(lambda: states(place) == [JobState.RUNNING])
+    [[run]] = [list(ages) for ages in place.followers().values()]
+    async with get_client() as client:
+        await client.set_flow_run_state(run, Cancelling())  # type: ignore[arg-type]
+    with pytest.raises(RunCancelled, match="scene street, first: this run was cancelled"):
+        await waiting
+    assert states(place) == [JobState.CANCELED]
+    assert place.followers() == {}
+
+
+@pytest.mark.parametrize("how", ["silent", "cancelled", "alive", "ended"])
+async def test_the_clean_up_ends_what_nobody_waits_for(place: LocalWorkspace, how: str) -> None:
+    from prefect.client.schemas.objects import FlowRun
+
+    async with get_client() as client:
+        run: FlowRun = await client.create_flow_run(clean_up)
+    plan = tasks.stage.Plan(  # as `first` makes it
+        scene="street", capture_version="1", options=FirstOptions(seconds=0.1 if how == "ended" else 1000),
+        asset_name="street-first", kind="dataset", output="output", inputs={"input": capture(place)},
+    )  # fmt: skip
+    job = plan.spec(1, {})
+    follower = str(run.id if how != "alive" else uuid4())
+    place.follow(job.name, follower)
+    place.submit(job)
+    if how == "ended":
+        await until(lambda: states(place) == [JobState.COMPLETED])
+    if how in ("silent", "ended"):
+        an_hour_ago = time.time() - 3600
+        os.utime(place.folder / "followers" / job.name / follower, (an_hour_ago, an_hour_ago))
+    if how == "cancelled":
+        async with get_client() as client:
+            await client.set_flow_run_state(run.id, Cancelled(), force=True)
+    await place.save("small", overwrite=True)  # type: ignore[misc]
+    await clean_up(["rebel-nerf-local-workspace/small", "rebel-nerf-local-workspace/gone"])
+    if how == "alive":
+        assert states(place)[0] in (JobState.QUEUED, JobState.RUNNING)
+        assert list(place.followers()) == [job.name]
+        place.cancel(job.name)
+    else:
+        assert states(place) == [JobState.COMPLETED if how == "ended" else JobState.CANCELED]
+        assert place.followers() == {}
