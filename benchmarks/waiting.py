@@ -25,7 +25,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.states import Scheduled
 
 from tests.faults.chain import workspace
-from tests.faults.service import Service
+from tests.service import Service
 
 _REQUEST = re.compile(rb"^(?:GET|POST|PATCH|PUT|DELETE) \S+ HTTP/1\.1\r$", re.MULTILINE)
 

@@ -30,7 +30,7 @@ from prefect.states import Cancelling, Scheduled
 
 from blocks import LocalWorkspace, supervisor
 from tests.faults.chain import workspace
-from tests.faults.service import Service
+from tests.service import Service
 
 __all__ = ["KINDS", "Outcome", "World"]
 

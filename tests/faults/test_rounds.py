@@ -8,11 +8,11 @@ import pytest_asyncio
 from prefect.client.orchestration import PrefectClient
 
 from tests.faults.rounds import KINDS, World
-from tests.faults.service import Service
+from tests.service import Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ROUNDS_OF_EACH = {"few": 1, "many": 6}
+ROUNDS_OF_EACH = {"few": 1, "many": 7}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -1,86 +1,77 @@
-"""The deployment as the README has it: a server, a worker, `prefect deployment run nerf/scene`."""
+"""The deployments as the README has them: a server, a worker, `prefect deployment run nerf/scene`."""
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Cancelling
 
-from blocks import LocalWorkspace
+from blocks import JobState, LocalWorkspace
+from tests.service import Service
 
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
+pytestmark = pytest.mark.slow
+
+SMALL = ["-p", "profile=preview", "-p", 'render={"width": 64, "height": 36, "seconds": 0.25}']
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A server and a worker of their own; the environment in which commands reach them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "REBEL_NERF_HOME": str(tmp_path / "home"),
-        "REBEL_NERF_PROJECT": str(ROOT),
-    }
-    running = []
-
-    def start(*command: str) -> None:
-        log = (tmp_path / f"{command[0]}.log").open("w")
-        running.append(
-            subprocess.Popen([BIN / "prefect", *command], env=environment, cwd=tmp_path, stdout=log, stderr=log)
-        )
-
+def service(tmp_path: Path) -> Iterator[Service]:
+    service = Service(tmp_path)
     try:
-        start("server", "start", "--port", str(port))
-        deadline = time.monotonic() + 180
-        while True:
-            try:
-                urllib.request.urlopen(f"{environment['PREFECT_API_URL']}/health", timeout=2)
-                break
-            except OSError:
-                assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
-                time.sleep(0.5)
-        subprocess.run([sys.executable, "-m", "deployments.worker", "--pool-only"], env=environment, check=True)
-        prefect(environment, "--no-prompt", "deploy", "--all", cwd=ROOT)
-        start("worker", "start", "--pool", "rebel-nerf", "--limit", "10")
-        yield environment
+        service.start_server()
+        service.deploy()
+        service.start_worker()
+        yield service
     finally:
-        for process in reversed(running):
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
+        service.close()
 
 
-def prefect(environment: dict[str, str], *arguments: str, cwd: Path | None = None) -> str:
-    ended = subprocess.run(
-        [BIN / "prefect", *arguments], env=environment, cwd=cwd, capture_output=True, text=True, timeout=900
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
+@pytest.fixture
+async def client(service: Service) -> AsyncIterator[PrefectClient]:
+    async with PrefectClient(service.url) as client:
+        yield client
 
 
-@pytest.mark.slow
-def test_the_deployment_goes_from_photos_to_a_video(service: dict[str, str], street: Path, tmp_path: Path) -> None:
-    given = [
-        *("-p", "scene=street"),
-        *("-p", f"images={street / 'photos'}"),
-        *("-p", "profile=preview"),
-        *("-p", 'train={"max_num_iterations": 20}'),
-        *("-p", 'render={"width": 64, "height": 36, "seconds": 0.25}'),
-    ]
-    prefect(service, "deployment", "run", "nerf/scene", *given, "--watch", cwd=tmp_path)
-    videos = LocalWorkspace(root=tmp_path / "home").assets("street-video")
-    assert len(videos) == 1
-    assert (Path(videos[0].uri) / "video.mp4").stat().st_size > 0
+def test_from_photos_to_a_video_and_another(service: Service, street: Path, tmp_path: Path) -> None:
+    scene = ["-p", "scene=street", *SMALL]
+    photos = ["-p", f"images={street / 'photos'}", "-p", 'train={"max_num_iterations": 20}']
+    service.run("prefect", "deployment", "run", "nerf/scene", *scene, *photos, "--watch")
+    home = LocalWorkspace(root=tmp_path / "rebel-nerf")
+    [video] = home.assets("street-video")
+    assert (Path(video.uri) / "video.mp4").stat().st_size > 0
+    orbit = 'render={"width": 64, "height": 36, "seconds": 0.25, "camera_path": "orbit"}'
+    service.run("prefect", "deployment", "run", "render/scene", *scene, "-p", "model_version=1", "-p", orbit, "--watch")
+    assert [asset.tags["path"] for asset in home.assets("street-video")] == ["tour", "orbit"]
+
+
+async def test_a_run_that_is_cancelled_while_its_worker_is_dead(
+    service: Service, client: PrefectClient, street: Path, tmp_path: Path
+) -> None:
+    deployment = await client.read_deployment_by_name("nerf/scene")
+    parameters: dict[str, Any] = {"scene": "street", "images": str(street / "photos"), "profile": "preview"}
+    parameters["train"] = {"max_num_iterations": 100_000}
+    run: FlowRun = await client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+    home = LocalWorkspace(root=tmp_path / "rebel-nerf")
+
+    def training() -> list[JobState]:
+        found = [home.find_job(folder.name) for folder in (tmp_path / "rebel-nerf" / "jobs").glob("street-train-*")]
+        return [status.state for status in found if status]
+
+    deadline = time.monotonic() + 240
+    while training() != [JobState.RUNNING]:
+        assert time.monotonic() < deadline, service.log("worker")
+        time.sleep(0.5)
+    service.end("worker", signal.SIGKILL)
+    await client.set_flow_run_state(run.id, Cancelling())
+    service.start_worker()  # clean-up/jobs is started by the event; it only wants a worker
+    start = time.monotonic()
+    while training() != [JobState.CANCELED]:
+        assert time.monotonic() < start + 60, service.log("worker")
+        time.sleep(0.5)

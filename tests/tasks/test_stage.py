@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.states import Cancelled, Cancelling
 
 import tasks
@@ -80,6 +81,13 @@ async def test_a_refreshed_stage_stands_beside_the_old_and_is_taken_from_then_on
     assert started(place) == 4
     third = await both(place, refresh="first")
     assert third[0].version == f"{before[0].version}-3"
+
+
+async def test_what_another_machine_made_is_not_made_again(place: LocalWorkspace, tmp_path: Path) -> None:
+    before = await both(place)
+    with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: tmp_path / "results of another"}):
+        assert await both(place) == before
+    assert started(place) == 2
 
 
 async def test_who_comes_first_is_served_first_and_never_two_at_once(place: LocalWorkspace) -> None:

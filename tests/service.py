@@ -13,7 +13,7 @@ from pathlib import Path
 
 __all__ = ["Service"]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 class Service:
