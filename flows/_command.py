@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from typing import Any, get_type_hints
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, get_type_hints
 
 from prefect import Flow, State
 from prefect.settings import (
@@ -20,7 +22,9 @@ from pydantic_settings import CliApp
 
 from jobs.errors import RebelNerfError
 
-__all__ = ["run_as_command"]
+__all__ = ["parse_command", "run_as_command", "say_errors"]
+
+T = TypeVar("T", bound=BaseModel)
 
 
 def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
@@ -29,13 +33,7 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
     With a server (PREFECT_API_URL) the run shows there; without one, Prefect starts one of its own meanwhile.
     Exits with 2 for a wrong command line and with 1, and the error's own words, if the run fails.
     """
-    command = _command(flow)
-    try:
-        given = CliApp.run(command, cli_args=arguments)
-    except ValidationError as error:
-        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
-        print("\n".join(["", *faults]), file=sys.stderr)
-        sys.exit(2)
+    given = parse_command(_command(flow), arguments)
     settings = {
         # A first start makes the database, which takes longer than the default of 20 s on a small machine.
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
@@ -45,17 +43,34 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
         if not PREFECT_API_URL.value():
             print("No Prefect server is set (PREFECT_API_URL): starting one for this run …", file=sys.stderr)
         parameters = {name: getattr(given, name) for name in type(given).model_fields}
-        try:
+        with say_errors():
             state = asyncio.run(_run(flow, parameters))
-        except RebelNerfError as error:
-            print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
-            sys.exit(1)
-        except KeyboardInterrupt:
-            sys.exit(130)
         page = f"{PREFECT_UI_URL.value() or 'http://127.0.0.1:4200'}/runs/flow-run/{state.state_details.flow_run_id}"
         print(f"\nThis run in Prefect's UI: {page}")
         if not PREFECT_API_URL.value():
             print("(start the UI first: prefect server start)")
+
+
+def parse_command(command: type[T], arguments: list[str]) -> T:
+    """The options that a command line gives; exits with 2, and words, for a wrong one."""
+    try:
+        return CliApp.run(command, cli_args=arguments)
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+        print("\n".join(["", *faults]), file=sys.stderr)
+        sys.exit(2)
+
+
+@contextmanager
+def say_errors() -> Iterator[None]:
+    """End the process with 1, and the error's own words, where something goes wrong inside."""
+    try:
+        yield
+    except RebelNerfError as error:
+        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 async def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> State[Any]:

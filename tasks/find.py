@@ -7,7 +7,7 @@ from prefect import task
 from blocks import Asset, Workspace
 from jobs.errors import NotFound
 
-__all__ = ["find_dataset", "find_model"]
+__all__ = ["find_dataset", "find_model", "find_registered_dataset", "find_registered_model"]
 
 
 @task(description="The model to work with: the given version, else the newest.")
@@ -17,7 +17,7 @@ async def find_model(workspace: Workspace, scene: str, version: str | None) -> A
     Raises:
         NotFound: there is no such version, or no model of the scene at all.
     """
-    return await asyncio.to_thread(_find, workspace, scene, f"{scene}-nerf", version)
+    return await asyncio.to_thread(find_registered_model, workspace, scene, version)
 
 
 @task(description="The dataset to work with: the given version, else the one that the model was trained on.")
@@ -27,9 +27,19 @@ async def find_dataset(workspace: Workspace, scene: str, version: str | None, mo
     Raises:
         NotFound: there is no such version, or no dataset of the scene at all.
     """
+    return await asyncio.to_thread(find_registered_dataset, workspace, scene, version, model)
+
+
+def find_registered_model(workspace: Workspace, scene: str, version: str | None) -> Asset:
+    """What the task `find_model` does, without Prefect."""
+    return _find(workspace, scene, f"{scene}-nerf", version)
+
+
+def find_registered_dataset(workspace: Workspace, scene: str, version: str | None, model: Asset) -> Asset:
+    """What the task `find_dataset` does, without Prefect."""
     if version is None:
         version = model.tags.get("dataset", "").partition(":")[2] or None
-    return await asyncio.to_thread(_find, workspace, scene, f"{scene}-images-to-nerf-dataset", version)
+    return _find(workspace, scene, f"{scene}-images-to-nerf-dataset", version)
 
 
 def _find(workspace: Workspace, scene: str, name: str, version: str | None) -> Asset:

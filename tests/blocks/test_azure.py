@@ -457,6 +457,18 @@ def test_the_way_to_the_viewer_where_the_port_is_closed(workspace: AzureMLWorksp
         closed["remoteLoginPortPublicAccess"] = "Enabled"
 
 
+def test_who_waits_for_a_job(workspace: AzureMLWorkspace) -> None:
+    for job, run in (("street-1", "a"), ("street-1", "b"), ("street-11", "a")):
+        workspace.follow(job, run)
+    workspace.follow("street-1", "a")  # again, at each poll
+    found = workspace.followers()
+    assert {job: set(ages) for job, ages in found.items()} == {"street-1": {"a", "b"}, "street-11": {"a"}}
+    assert all(-2 < age < 60 for ages in found.values() for age in ages.values())
+    workspace.unfollow("street-1", "a")
+    workspace.unfollow("street-1", "never there")
+    assert {job: set(ages) for job, ages in workspace.followers("street-1").items()} == {"street-1": {"b"}}
+
+
 def test_no_secret_reaches_a_job(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
     workspace.submit(facade("street-secret"))
     said = "".join(f"{exchange.operation}{exchange.request}" for exchange in stack.log if "/jobs" in exchange.operation)
