@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit, urlunsplit
 
+import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
@@ -59,7 +60,15 @@ async def _measure(
 
     async def start(number: int) -> None:
         parameters = {"scene": f"s{number}", "root": str(home / "workspace"), "seconds": seconds}
-        await client.create_flow_run_from_deployment(deployment, parameters=parameters, state=Scheduled())
+        while True:
+            try:
+                # The key makes it one run, however often it is asked for.
+                await client.create_flow_run_from_deployment(
+                    deployment, parameters=parameters, state=Scheduled(), idempotency_key=f"{number}"
+                )
+                return
+            except httpx.HTTPError:  # SQLite turns some away
+                await asyncio.sleep(1)
 
     async def jobs(states: str) -> int:
         folders = list((place.folder / "jobs").glob("s*"))
@@ -71,7 +80,8 @@ async def _measure(
     await asyncio.sleep(10)
     alone = _memory(service.pid("worker"))
     began = time.monotonic()
-    await asyncio.gather(*(start(number) for number in range(1, scenes)))
+    for number in range(1, scenes):  # one by one: SQLite turns away what comes all at once
+        await start(number)
     while await jobs("spec.json") < scenes:
         await asyncio.sleep(0.5)
     submitted = time.monotonic() - began
