@@ -17,8 +17,8 @@ from jobs.options import Profile, RenderOptions, SceneName
 @cancellable
 async def render(
     scene: SceneName,
-    model_version: str | None = None,
-    data_version: str | None = None,
+    model_version: str | int | None = None,
+    data_version: str | int | None = None,
     workspace: str = "local",
     profile: Profile = "auto",
     render: RenderOptions = RenderOptions(),

@@ -11,7 +11,7 @@ __all__ = ["find_dataset", "find_model", "find_registered_dataset", "find_regist
 
 
 @task(description="The model to work with: the given version, else the newest.")
-async def find_model(workspace: Workspace, scene: str, version: str | None) -> Asset:
+async def find_model(workspace: Workspace, scene: str, version: str | int | None) -> Asset:
     """A scene's model; see `find_dataset` for the versions.
 
     Raises:
@@ -21,7 +21,7 @@ async def find_model(workspace: Workspace, scene: str, version: str | None) -> A
 
 
 @task(description="The dataset to work with: the given version, else the one that the model was trained on.")
-async def find_dataset(workspace: Workspace, scene: str, version: str | None, model: Asset) -> Asset:
+async def find_dataset(workspace: Workspace, scene: str, version: str | int | None, model: Asset) -> Asset:
     """A scene's dataset: `version` in full (`2-0a1b2c3d`), or a capture version (`2`) for the newest made of it.
 
     Raises:
@@ -30,26 +30,26 @@ async def find_dataset(workspace: Workspace, scene: str, version: str | None, mo
     return await asyncio.to_thread(find_registered_dataset, workspace, scene, version, model)
 
 
-def find_registered_model(workspace: Workspace, scene: str, version: str | None) -> Asset:
+def find_registered_model(workspace: Workspace, scene: str, version: str | int | None) -> Asset:
     """What the task `find_model` does, without Prefect."""
     return _find(workspace, scene, f"{scene}-nerf", version)
 
 
-def find_registered_dataset(workspace: Workspace, scene: str, version: str | None, model: Asset) -> Asset:
+def find_registered_dataset(workspace: Workspace, scene: str, version: str | int | None, model: Asset) -> Asset:
     """What the task `find_dataset` does, without Prefect."""
     if version is None:
         version = model.tags.get("dataset", "").partition(":")[2] or None
     return _find(workspace, scene, f"{scene}-images-to-nerf-dataset", version)
 
 
-def _find(workspace: Workspace, scene: str, name: str, version: str | None) -> Asset:
+def _find(workspace: Workspace, scene: str, name: str, version: str | int | None) -> Asset:
+    version = None if version is None else str(version)
     known = workspace.assets(name)
     found = [asset for asset in known if version is None or version in (asset.version, asset.version.partition("-")[0])]
     if not found:
         listed = ", ".join(asset.version for asset in known) or "none yet"
-        raise NotFound(
-            f"scene {scene}: no version {version or ''} of {name} in {workspace.identity}; there is {listed}."
-        )
+        which = f"version {version} of {name}" if version else name
+        raise NotFound(f"scene {scene}: no {which} in {workspace.identity}; there is {listed}.")
     exact = [asset for asset in found if asset.version == version]
     asset = (exact or found)[-1]
     # One that a person registered by hand has no provenance: it is known by its name and version.

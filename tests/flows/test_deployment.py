@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling
@@ -33,7 +34,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
         service.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="function")
 async def client(service: Service) -> AsyncIterator[PrefectClient]:
     async with PrefectClient(service.url) as client:
         yield client
