@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from prefect import get_run_logger, task
@@ -9,6 +8,7 @@ from blocks import Asset, Workspace
 from jobs import media
 from jobs.errors import InvalidInput, NotFound
 from jobs.options import PrepareOptions
+from tasks.patience import patiently
 
 
 @task(description="The capture version to work on: a new one where there are new photos, else the newest.")
@@ -21,7 +21,7 @@ async def capture(
         InvalidInput: `images` cannot become a dataset; names the scene, the file and the remedy.
         NotFound: there is no such version, or no capture of the scene at all.
     """
-    return await asyncio.to_thread(_capture, workspace, scene, version, images, options)
+    return await patiently(lambda: _capture(workspace, scene, version, images, options))
 
 
 def _capture(

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import asyncio
-
 from prefect import task
 
 from blocks import Asset, Workspace
 from jobs.errors import NotFound
+from tasks.patience import patiently
 
 __all__ = ["find_dataset", "find_model", "find_registered_dataset", "find_registered_model"]
 
@@ -17,7 +16,7 @@ async def find_model(workspace: Workspace, scene: str, version: str | int | None
     Raises:
         NotFound: there is no such version, or no model of the scene at all.
     """
-    return await asyncio.to_thread(find_registered_model, workspace, scene, version)
+    return await patiently(lambda: find_registered_model(workspace, scene, version))
 
 
 @task(description="The dataset to work with: the given version, else the one that the model was trained on.")
@@ -27,7 +26,7 @@ async def find_dataset(workspace: Workspace, scene: str, version: str | int | No
     Raises:
         NotFound: there is no such version, or no dataset of the scene at all.
     """
-    return await asyncio.to_thread(find_registered_dataset, workspace, scene, version, model)
+    return await patiently(lambda: find_registered_dataset(workspace, scene, version, model))
 
 
 def find_registered_model(workspace: Workspace, scene: str, version: str | int | None) -> Asset:

@@ -34,6 +34,7 @@ from jobs.errors import (
 )
 from jobs.options import Options
 from jobs.report import Failure, Page, Progress, Result, parse
+from tasks.patience import patiently
 from tasks.progress import ProgressReporter, show_job, show_page
 from tasks.turns import turn
 from tasks.wanted import current_run, raise_if_cancelled
@@ -168,7 +169,7 @@ def stage_task(plan: Callable[P, Plan]) -> Callable[..., Awaitable[Asset]]:
     @functools.wraps(plan)
     async def stage(workspace: Workspace, *args: Any, refresh: bool = False, **kwargs: Any) -> Asset:
         planned = plan(*args, **kwargs)
-        stand = planned.generations(await asyncio.to_thread(workspace.assets, planned.asset_name))
+        stand = planned.generations(await patiently(lambda: workspace.assets(planned.asset_name)))
         generation = max(stand, default=0 if refresh else 1) + refresh
         planned = replace(planned, generation=generation)
         asset: Asset = await run.with_options(refresh_cache=generation not in stand)(workspace, planned)
@@ -220,9 +221,15 @@ async def run_to_end(workspace: Workspace, plan: Plan) -> Asset:
 
 async def _follow(workspace: Workspace, spec: JobSpec, follower: str) -> dict[str, str]:
     """Follow a job to its end; the figures it reported."""
-    async with _waited_for(workspace, spec, follower):
-        figures = await _follow_to_end(workspace, spec, follower)
-    await asyncio.to_thread(workspace.unfollow, spec.name, follower)
+    try:
+        async with _waited_for(workspace, spec, follower):
+            figures = await _follow_to_end(workspace, spec, follower)
+    except (RunCancelled, WorkspaceUnavailable):  # the job was left already, or may go on
+        raise
+    except RebelNerfError:
+        await patiently(lambda: workspace.unfollow(spec.name, follower))
+        raise
+    await patiently(lambda: workspace.unfollow(spec.name, follower))
     return figures
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, cast
 
 from prefect.client.orchestration import get_client
@@ -10,6 +9,7 @@ from prefect.client.orchestration import get_client
 from blocks import LocalWorkspace, Workspace
 from jobs.errors import InvalidInput
 from jobs.options import Profile
+from tasks.patience import patiently
 
 __all__ = ["all_workspaces", "open_workspace", "resolve_profile"]
 
@@ -23,7 +23,7 @@ async def open_workspace(reference: str) -> Workspace:
         InvalidInput: there is no such block, or it is not a workspace, or cannot work as it is.
     """
     workspace = LocalWorkspace() if reference == LOCAL else await _load(reference)
-    await asyncio.to_thread(workspace.check)
+    await patiently(workspace.check)
     return workspace
 
 
@@ -59,4 +59,4 @@ async def resolve_profile(workspace: Workspace, profile: Profile) -> Profile:
     """`auto` as `full` where jobs get a CUDA GPU, else as `preview`; others as they are."""
     if profile != "auto":
         return profile
-    return "full" if await asyncio.to_thread(workspace.has_gpu) else "preview"
+    return "full" if await patiently(workspace.has_gpu) else "preview"

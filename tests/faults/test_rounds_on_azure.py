@@ -1,0 +1,86 @@
+"""On Azure ML, more can go wrong than what is killed: the network, a busy service, a node that is taken away."""
+
+from __future__ import annotations
+
+import random
+from contextlib import ExitStack
+from typing import Any, ClassVar
+
+import pytest
+from prefect import flow
+
+from blocks import Asset
+from blocks.azure import AzureMLWorkspace
+from jobs.options import Options
+from tasks.stage import Plan, stage_task
+from tests.azure_fixtures import stack, workspace
+from tests.azureml.stack import AzureStack
+
+__all__ = ["stack", "workspace"]
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+# What strikes, where, and how often at most. {job} is the scene's name.
+FAULTS: dict[str, tuple[str, str, int]] = {
+    "throttled": ("throttle", "jobs/", 4),
+    "unavailable": ("unavailable", "jobs/|models/|data/", 4),
+    "busy storage": ("storage_busy", "", 6),
+    "refused": ("refuse", "", 2),
+    "cut": ("cut", "", 3),
+    "preempted": ("preempt", "{job}", 1),
+    "failed for preemption": ("preemption_error", "{job}", 1),
+    "silent": ("not_responding", "{job}", 1),
+}
+MORE_ATTEMPTS = ("failed for preemption", "silent")  # by nature; a preempted job begins again by itself
+
+
+class FacadeOptions(Options):
+    """Of the built-in capture's program, which is quick: the job of both stages."""
+
+    STAGE: ClassVar[str] = "facade"
+    photos: int
+    width: int
+    height: int
+
+
+@stage_task
+def photograph(scene: str, options: FacadeOptions) -> Plan:
+    """A stage whose job takes some seconds."""
+    return Plan(scene, "1", options, f"{scene}-photos", "dataset", "output", {}, tier="cpu")
+
+
+@flow(name="photographs", flow_run_name="{scene}")
+async def photographs(scene: str, place: Any) -> list[Asset]:
+    """Two stages."""
+    return [await photograph(place, scene, FacadeOptions(photos=1, width=width, height=36)) for width in (64, 96)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "rounds"),
+    [
+        *((kind, 1) for kind in ("unavailable", "cut", "failed for preemption")),
+        *(pytest.param(kind, 3, marks=pytest.mark.slow) for kind in FAULTS),
+    ],
+)
+async def test_whatever_goes_wrong_nothing_is_lost_and_nothing_made_twice(
+    workspace: AzureMLWorkspace, stack: AzureStack, monkeypatch: pytest.MonkeyPatch, kind: str, rounds: int
+) -> None:
+    monkeypatch.setattr(AzureMLWorkspace, "poll_seconds", lambda self, waited: 0.5)
+    chance = random.Random(f"{kind} {rounds}")
+    fault, match, most = FAULTS[kind]
+    for number in range(rounds):
+        scene = f"round-{rounds}-{number}-{kind.replace(' ', '-')}"
+        after = chance.uniform(0, 2) if "{job}" in match else chance.randrange(20_000) if fault == "cut" else 0
+        with ExitStack() as struck:
+            one = struck.enter_context(
+                stack.faults.add(fault, match.format(job=scene), times=chance.randint(1, most), after=after)
+            )
+            made = await photographs(scene, workspace)
+        jobs = [name for name in stack.jobs if name.startswith(scene)]
+        ended = [stack.jobs[name].status for name in jobs]
+        again = one.hits if kind in MORE_ATTEMPTS else 0
+        assert ended.count("Completed") == 2 and len(jobs) == 2 + again, (after, jobs, ended, one.hits)
+        assert [asset.version for asset in workspace.assets(f"{scene}-photos")] == [asset.version for asset in made]
+        assert workspace.followers() == {}
+        assert await photographs(scene, workspace) == made
+        assert len([name for name in stack.jobs if name.startswith(scene)]) == len(jobs)
