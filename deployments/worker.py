@@ -77,8 +77,11 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         deployment = await self.client.read_deployment(flow_run.deployment_id)
         begun = asyncio.Event()
         flow = _load(deployment.entrypoint or "").with_options(on_running=[lambda *_: begun.set()])
+        # A run of a deployment gets a thread and a websocket of its own, to be suspended by, and the event loop waits
+        # for both: with a hundred runs the server did not take another, and all stood still.
+        alone = flow_run.model_copy(update={"deployment_id": None})
         running = asyncio.create_task(
-            run_flow_async(flow, flow_run=flow_run, parameters=flow_run.parameters, return_type="state")
+            run_flow_async(flow, flow_run=alone, parameters=flow_run.parameters, return_type="state")
         )
         self._running[running] = flow_run
         beginning = asyncio.create_task(begun.wait())
