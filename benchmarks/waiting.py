@@ -107,9 +107,7 @@ async def _measure(
     print(f"| worker, while all wait | {100 * worker / passed:.0f} % of a core |")
     print(f"| server, while all wait | {100 * server / passed:.0f} % of a core |")
     print(f"| requests to the server, while all wait | {asked / passed:.1f} a second |")
-    print(
-        f"| a job's end noticed, and its result registered, after | {median(late):.1f} s, at most {max(late):.1f} s |"
-    )
+    print(f"| from a job's end to its registered result | {median(late):.1f} s, at most {max(late):.1f} s |")
 
 
 def _memory(pid: int) -> float:
