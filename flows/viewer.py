@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import webbrowser
 
@@ -54,5 +55,6 @@ def view(given: Viewer) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending what was started
     with say_errors():
         view(parse_command(Viewer, sys.argv[1:]))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from blocks import Asset, JobState, Workspace
 from jobs import report
@@ -41,7 +43,9 @@ def served_page(workspace: Workspace, dataset: Asset, model: Asset, port: int) -
     """
     places = ("--model", str(workspace.fetch(model)), "--dataset", str(workspace.fetch(dataset)), "--port", str(port))
     program = [getattr(workspace, "python", sys.executable), "-m", "jobs.view", *places]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as serving:
+    with subprocess.Popen(
+        program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as serving:
         assert serving.stdout
         try:
             log = []
@@ -56,4 +60,5 @@ def served_page(workspace: Workspace, dataset: Asset, model: Asset, port: int) -
                 raise JobFailed(f"the viewer of {model} ended:\n{''.join(log[-15:])}")
             yield serving
         finally:
-            serving.terminate()
+            with suppress(ProcessLookupError):  # the processes that load photos, too
+                os.killpg(serving.pid, signal.SIGTERM)

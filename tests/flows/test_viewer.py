@@ -54,6 +54,8 @@ def test_a_registered_model_can_be_looked_at(home: Path, monkeypatch: pytest.Mon
             assert other.returncode == 1
         finally:
             viewer.terminate()
+    with pytest.raises(OSError):  # nothing of it is left
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/")
 
 
 def test_a_model_that_is_not_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
