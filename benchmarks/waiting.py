@@ -70,19 +70,18 @@ async def _measure(
             except httpx.HTTPError:  # SQLite turns some away
                 await asyncio.sleep(1)
 
-    async def jobs(states: str) -> int:
-        folders = list((place.folder / "jobs").glob("s*"))
-        return sum(1 for folder in folders if (folder / states).exists())
+    def submitted_jobs() -> int:
+        return len(list((place.folder / "jobs").glob("s*/spec.json")))
 
     await start(0)
-    while not await jobs("spec.json"):
+    while not submitted_jobs():
         await asyncio.sleep(0.5)
     await asyncio.sleep(10)
     alone = _memory(service.pid("worker"))
     began = time.monotonic()
     for number in range(1, scenes):  # one by one: SQLite turns away what comes all at once
         await start(number)
-    while await jobs("spec.json") < scenes:
+    while submitted_jobs() < scenes:
         await asyncio.sleep(0.5)
     submitted = time.monotonic() - began
     await asyncio.sleep(15)

@@ -44,14 +44,13 @@ async def nerf(
     Raises:
         RebelNerfError: what went wrong, and what to do about it.
     """
-    path_kind, path = tasks.find_camera_path(scene, render.camera_path)
+    shown, path = tasks.find_camera_path(scene, render)
     place = await tasks.open_workspace(workspace)
     profile = await tasks.resolve_profile(place, profile)
     capture = await tasks.capture(place, scene, version, images, prepare)
     dataset = await tasks.prepare(place, capture, prepare.with_profile(profile), refresh="prepare" in refresh)
     model = await tasks.train(place, dataset, train.with_profile(profile), refresh="train" in refresh)
-    shown = render.model_copy(update={"camera_path": path_kind}).with_profile(profile)
-    video = await tasks.render(place, dataset, model, path, shown, refresh="render" in refresh)
+    video = await tasks.render(place, dataset, model, path, shown.with_profile(profile), refresh="render" in refresh)
     await tasks.summarize(scene, capture, dataset, model, video)
     return video
 

@@ -36,13 +36,12 @@ async def render(
     Raises:
         RebelNerfError: what went wrong, and what to do about it.
     """
-    path_kind, path = tasks.find_camera_path(scene, render.camera_path)
+    shown, path = tasks.find_camera_path(scene, render)
     place = await tasks.open_workspace(workspace)
     profile = await tasks.resolve_profile(place, profile)
     model = await tasks.find_model(place, scene, model_version)
     dataset = await tasks.find_dataset(place, scene, data_version, model)
-    shown = render.model_copy(update={"camera_path": path_kind}).with_profile(profile)
-    video = await tasks.render(place, dataset, model, path, shown)
+    video = await tasks.render(place, dataset, model, path, shown.with_profile(profile))
     await tasks.summarize(scene, dataset, model, video)
     return video
 

@@ -98,6 +98,10 @@ def localised(model: Path, dataset: Path) -> TrainerConfig:
     return config
 
 
+VIEWER = {"websocket_host": "127.0.0.1", "max_num_display_images": 50}
+"""How nerfstudio's viewer is served: it has no password, so nobody else on the network gets in."""
+
+
 def transforms_file(dataset: Path) -> Path:
     """The JSON file of a dataset, given as a folder or as that file.
 

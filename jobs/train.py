@@ -51,7 +51,7 @@ KEPT_CHECKPOINTS = 2
 
 # Of nerfacto's sampler; they decide whether the proposal networks are trained in a step.
 _SAMPLER_STATE = ("_step", "_steps_since_update")
-_NEEDS_CUDA = ("instant-ngp", "instant-ngp-bounded", "splatfacto", "splatfacto-big", "generfacto")
+_NEEDS_CUDA = ("instant-ngp", "instant-ngp-bounded", "splatfacto", "splatfacto-big")
 
 
 class Dataset(NamedTuple):
@@ -124,8 +124,8 @@ def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerCo
     config.logging.local_writer.enable = False
     config.viewer.quit_on_train_completion = True
     config.vis = "none"  # no event files; the viewer is opened once there is something to see
-    config.viewer.websocket_host = "127.0.0.1"  # it has no password: nobody else on the network gets in
-    config.viewer.max_num_display_images = 50
+    for name, value in model.VIEWER.items():
+        setattr(config.viewer, name, value)
 
     datamanager = config.pipeline.datamanager
     parser = datamanager.dataparser

@@ -20,8 +20,6 @@ from pydantic_settings import CliApp
 from jobs import cpu, cuda, model, report
 from jobs.errors import InvalidInput
 
-_SHOWN_PHOTOS = 50
-
 
 class Job(BaseModel):
     """The command line of this job."""
@@ -55,9 +53,7 @@ def view(model_folder: Path, dataset: Path, port: int) -> None:
     with tempfile.TemporaryDirectory() as folder, model.lpips_from_cache():
         config = Path(folder) / model.CONFIG
         config.write_text(yaml.dump(model.localised(model_folder, dataset)))
-        shown = ViewerConfigWithoutNumRays(
-            websocket_host="127.0.0.1", websocket_port=port, max_num_display_images=_SHOWN_PHOTOS
-        )
+        shown = ViewerConfigWithoutNumRays(websocket_port=port, **model.VIEWER)
         RunViewer(load_config=config, viewer=shown).main()
 
 

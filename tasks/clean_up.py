@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from uuid import UUID
@@ -38,16 +39,20 @@ async def clean_up_jobs(workspace: Workspace, grace_seconds: float) -> list[Foll
     Until then a run that crashed can be started again, and goes on with its job. Runs of other Prefect servers count.
     """
     found = []
-    for job, ages in (await asyncio.to_thread(workspace.followers)).items():
+    followed = await asyncio.to_thread(workspace.followers)
+    cancelled = await cancelled_runs({run for ages in followed.values() for run in _ids(ages)})
+    for job, ages in followed.items():
         try:
-            found.append(await _look_after(workspace, job, ages, grace_seconds))
+            found.append(await _look_after(workspace, job, ages, {str(run) for run in cancelled}, grace_seconds))
         except RebelNerfError as error:
             get_run_logger().warning("job %s is left for the next time: %s", job, error)
     return found
 
 
-async def _look_after(workspace: Workspace, job: str, ages: dict[str, float], grace_seconds: float) -> Followed:
-    cancelled = {str(run) for run in await cancelled_runs(_ids(ages))}
+async def _look_after(
+    workspace: Workspace, job: str, ages: dict[str, float], of_cancelled: set[str], grace_seconds: float
+) -> Followed:
+    cancelled = of_cancelled & ages.keys()
     status = await asyncio.to_thread(workspace.find_job, job)
     done = "left alone"
     waiting = [run for run, age in ages.items() if run not in cancelled and age < grace_seconds]
@@ -61,10 +66,12 @@ async def _look_after(workspace: Workspace, job: str, ages: dict[str, float], gr
     if done != "left alone":
         for run in ages:
             await asyncio.to_thread(workspace.unfollow, job, run)
-    for gone in _ids({run: age for run, age in ages.items() if run in cancelled and age > _SILENT_SECONDS}):
+    for gone in (run for run in cancelled if ages[run] > _SILENT_SECONDS):
         # Its process is gone, and nobody else brings the run to its end.
         async with get_client() as client:
-            await client.set_flow_run_state(gone, Cancelled(message="ended by the clean-up: its process was gone"))
+            await client.set_flow_run_state(
+                UUID(gone), Cancelled(message="ended by the clean-up: its process was gone")
+            )
     return Followed(
         workspace=workspace.identity,
         job=job,
@@ -74,7 +81,7 @@ async def _look_after(workspace: Workspace, job: str, ages: dict[str, float], gr
     )
 
 
-def _ids(runs: dict[str, float]) -> set[UUID]:
+def _ids(runs: Iterable[str]) -> set[UUID]:
     found = set()
     for run in runs:
         with suppress(ValueError):

@@ -11,21 +11,21 @@ GENERATED_PATHS = ("tour", "orbit")
 TRAJECTORIES = Path(__file__).resolve().parent.parent / "trajectories"
 
 
-def find_camera_path(scene: str, name: str) -> tuple[str, CameraPath | None]:
-    """What `RenderOptions.camera_path` means for a scene: the kind of a generated path, or "file" and the path itself.
+def find_camera_path(scene: str, options: RenderOptions) -> tuple[RenderOptions, CameraPath | None]:
+    """The options with what their camera path means for a scene: the kind of a generated one, or "file" and the path.
 
     Raises:
         InvalidInput: there is no such path, or it is not valid; names the scene, file and key.
     """
-    own = TRAJECTORIES / f"{scene}.json"
+    name, own = options.camera_path, TRAJECTORIES / f"{scene}.json"
     if name == "auto" and not own.exists():
-        return GENERATED_PATHS[0], None
+        name = GENERATED_PATHS[0]
     if name in GENERATED_PATHS:
-        return name, None
+        return options.model_copy(update={"camera_path": name}), None
     places = [own] if name == "auto" else [Path(name).expanduser(), TRAJECTORIES / scene / f"{name}.json"]
     file = next((place for place in places if place.is_file()), places[0])
     try:
-        return "file", camera_path.read(file)
+        return options.model_copy(update={"camera_path": "file"}), camera_path.read(file)
     except InvalidInput as error:
         raise InvalidInput(f"scene {scene}: {error}") from None
 

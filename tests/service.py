@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
+
+from tests.processes import free_port
 
 __all__ = ["Service"]
 
@@ -24,9 +25,7 @@ class Service:
     """
 
     def __init__(self, home: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         home.mkdir(parents=True, exist_ok=True)
         self._home, self._port = home, port
         self.url = f"http://127.0.0.1:{port}/api"

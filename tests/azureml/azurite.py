@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 
 from azure.core.exceptions import AzureError
 from azure.storage.blob import BlobServiceClient
+
+from tests.processes import free_port
 
 _ROOT = Path(__file__).parents[2] / ".azurite"
 _MAIN = _ROOT / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
@@ -33,14 +34,6 @@ def install() -> str:
         command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(_ROOT), f"azurite@{_VERSION}"]
         subprocess.run(command, check=True, env={**os.environ, "PATH": path})
     return node
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 class Azurite:

@@ -15,6 +15,7 @@ import pytest
 
 from blocks import JobSpec, JobState, LocalWorkspace
 from jobs.errors import InvalidInput, NotFound
+from tests.processes import supervisor_of
 
 PHOTOS = "mkdir -p $1/photos && echo rendering && echo one >$1/photos/1.jpg && echo two >$1/truth.json"
 LONG = "sleep 1000 & sleep 1000"  # two processes and the shell around them
@@ -64,15 +65,10 @@ def processes(workspace: LocalWorkspace, job: JobSpec) -> set[int]:
     return found
 
 
-def supervisor_of(workspace: LocalWorkspace, job: JobSpec) -> int:
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = entry.read_text()
-        except OSError:
-            continue
-        if "supervisor.py" in line and str(workspace.folder / "jobs" / job.name) in line:
-            return int(entry.parent.name)
-    raise AssertionError("no supervisor runs")
+def kill_supervisor(workspace: LocalWorkspace, job: JobSpec) -> None:
+    supervisor = supervisor_of(workspace.folder / "jobs" / job.name)
+    assert supervisor, "no supervisor runs"
+    os.kill(supervisor, signal.SIGKILL)
 
 
 def start(workspace: LocalWorkspace, job: JobSpec) -> None:
@@ -140,7 +136,7 @@ def test_a_job_outlives_the_process_that_started_it_and_its_ctrl_c(workspace: Lo
 def test_a_killed_supervisor_loses_neither_the_job_nor_its_result(workspace: LocalWorkspace) -> None:
     job = spec(f"{PHOTOS}; sleep 2 & sleep 3")
     start(workspace, job)
-    os.kill(supervisor_of(workspace, job), signal.SIGKILL)
+    kill_supervisor(workspace, job)
     assert state(workspace, job) is JobState.RUNNING
     wait(lambda: state(workspace, job).ended)
     assert state(workspace, job) is JobState.COMPLETED
@@ -150,7 +146,7 @@ def test_a_killed_supervisor_loses_neither_the_job_nor_its_result(workspace: Loc
 def test_a_job_whose_supervisor_was_killed_can_be_cancelled(workspace: LocalWorkspace) -> None:
     job = spec(LONG)
     start(workspace, job)
-    os.kill(supervisor_of(workspace, job), signal.SIGKILL)
+    kill_supervisor(workspace, job)
     workspace.cancel(job.name)
     assert state(workspace, job) is JobState.CANCELED
     assert not processes(workspace, job)
@@ -170,7 +166,7 @@ def test_killed_from_outside_is_interrupted_and_a_wrong_call_failed(workspace: L
 def test_a_job_of_which_nothing_is_left_is_interrupted(workspace: LocalWorkspace) -> None:
     job = spec(LONG)
     start(workspace, job)
-    os.kill(supervisor_of(workspace, job), signal.SIGKILL)
+    kill_supervisor(workspace, job)
     os.killpg(status_file(workspace, job)["group"], signal.SIGKILL)
     wait(lambda: state(workspace, job).ended)
     assert state(workspace, job) is JobState.INTERRUPTED

@@ -48,6 +48,14 @@ def workspace(root: Path) -> LocalWorkspace:
     return LocalWorkspace(root=root, python=str(program), jobs_at_once=1000)
 
 
+def started(place: LocalWorkspace) -> list[str]:
+    """The stage of each job that began, in order."""
+    try:
+        return [line.removeprefix("jobs.") for line in (place.folder / "started").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
 def _plan(before: Asset, options: FirstOptions) -> Plan:
     return Plan(
         scene=before.tags["scene"],

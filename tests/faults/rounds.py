@@ -19,20 +19,24 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling, Scheduled
 
 from blocks import LocalWorkspace, supervisor
-from tests.faults.chain import workspace
+from tests.faults.chain import started, workspace
+from tests.processes import supervisor_of
 from tests.service import Service
 
-__all__ = ["KINDS", "Outcome", "World"]
+__all__ = ["KINDS", "Outcome", "World", "running_world"]
 
 Kind = Literal["worker", "worker stopped", "flow", "job", "supervisor", "server", "cancel", "two at once"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -63,13 +67,13 @@ class World:
     """
 
     def __init__(self, service: Service, client: PrefectClient, home: Path) -> None:
-        self._service, self._client, self._home = service, client, home
+        self.service, self._client, self._home = service, client, home
         self._deployment: UUID | None = None
         self._seconds = _JOB_SECONDS
 
     async def deploy(self) -> None:
         """Make the flow of the rounds a deployment."""
-        await asyncio.to_thread(self._service.run, "deployments.worker", "--pool-only")
+        await asyncio.to_thread(self.service.run, "deployments.worker", "--pool-only")
         flow = await self._client.create_flow_from_name("chain")
         self._deployment = await self._client.create_deployment(
             flow, "chain", entrypoint="tests/faults/chain.py:chain", work_pool_name="rebel-nerf"
@@ -90,7 +94,7 @@ class World:
         by_hand = None
         if kind == "flow":
             by_hand = self._by_hand(name, root)
-            while by_hand.poll() is None and not _started(root):  # its start alone takes seconds
+            while by_hand.poll() is None and not started(place):  # its start alone takes seconds
                 await asyncio.sleep(0.02)
         else:
             await self._run(name, root)
@@ -98,7 +102,10 @@ class World:
         await asyncio.sleep(moment)
         struck = await self._strike(kind, place, name, by_hand)
         if kind == "cancel":
-            await self._until(lambda: _all_ended(place), "a cancelled run's job runs on")
+            deadline = time.monotonic() + 30
+            while not _all_ended(place):
+                assert time.monotonic() < deadline, "a cancelled run's job runs on"
+                await asyncio.sleep(0.2)
         runs.append(await self._run(name, root))
         faults = []
         try:
@@ -106,7 +113,7 @@ class World:
                 await self._ended(run.id)
         except TimeoutError as error:
             faults.append(str(error))
-        counts = Counter(_started(root))
+        counts = Counter(started(place))
         again = struck if kind in ("job", "cancel") else ""
         for stage in ("first", "second"):
             right = {1, 2} if stage == again else {1}
@@ -128,30 +135,31 @@ class World:
     ) -> str:
         """Let it happen; the stage whose job was struck, if one was."""
         if kind == "worker":
-            self._service.end("worker", signal.SIGKILL)
-            self._service.start_worker()
+            self.service.end("worker", signal.SIGKILL)
+            self.service.start_worker()
         elif kind == "worker stopped":
-            self._service.end("worker", signal.SIGTERM)
-            self._service.start_worker()
+            self.service.end("worker", signal.SIGTERM)
+            self.service.start_worker()
         elif kind == "server":
-            self._service.end("server", signal.SIGKILL)
-            self._service.start_server()
+            self.service.end("server", signal.SIGKILL)
+            self.service.start_server()
         elif kind == "flow":
             assert by_hand
             by_hand.kill()
             by_hand.wait()
         elif kind == "cancel":
-            stage = _running_stage(place)
+            stage = _stage(_running(place))
             for run in await self._runs(name):
                 await self._client.set_flow_run_state(run.id, Cancelling())
             return stage
         elif kind in ("job", "supervisor") and (job := _running(place)):
             folder = place.folder / "jobs" / job
             if kind == "supervisor":
-                _kill_supervisor(folder)
+                if process := supervisor_of(folder):
+                    os.kill(process, signal.SIGKILL)
             elif group := _group(folder):
                 os.killpg(group, signal.SIGKILL)
-            return job.split("-")[1]
+            return _stage(job)
         return ""
 
     async def _run(self, name: str, root: Path) -> FlowRun:
@@ -168,12 +176,10 @@ class World:
         )
         return subprocess.Popen(
             [sys.executable, "-c", program],
-            env=self._service.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=self.service.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
     async def _runs(self, name: str) -> list[FlowRun]:
-        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
-
         return await self._client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[name])))
 
     async def _ended(self, run: UUID) -> None:
@@ -186,21 +192,6 @@ class World:
                 raise TimeoutError(f"run {found.name} is {found.state_name} for ever")
             await asyncio.sleep(0.2)
 
-    async def _until(self, condition: object, words: str) -> None:
-        deadline = time.monotonic() + 30
-        while not condition():  # type: ignore[operator]
-            if time.monotonic() > deadline:
-                raise AssertionError(words)
-            await asyncio.sleep(0.2)
-
-
-def _started(root: Path) -> list[str]:
-    """The stage of each job that began."""
-    try:
-        return [line.removeprefix("jobs.") for line in (root / "started").read_text().split()]
-    except FileNotFoundError:
-        return []
-
 
 def _jobs(place: LocalWorkspace) -> list[str]:
     return [folder.name for folder in (place.folder / "jobs").glob("[!.]*")]
@@ -212,8 +203,7 @@ def _running(place: LocalWorkspace) -> str | None:
     return next(running, None)
 
 
-def _running_stage(place: LocalWorkspace) -> str:
-    job = _running(place)
+def _stage(job: str | None) -> str:
     return job.split("-")[1] if job else ""
 
 
@@ -230,14 +220,19 @@ def _group(folder: Path) -> int | None:
     return group
 
 
-def _kill_supervisor(folder: Path) -> None:
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = entry.read_text()
-        except OSError:
-            continue
-        if "supervisor.py" in line and str(folder) in line:
-            os.kill(int(entry.parent.name), signal.SIGKILL)
+@asynccontextmanager
+async def running_world(home: Path) -> AsyncIterator[World]:
+    """A world whose server and worker run."""
+    service = Service(home / "service")
+    try:
+        service.start_server()
+        async with PrefectClient(service.url) as client:
+            world = World(service, client, home)
+            await world.deploy()
+            service.start_worker()
+            yield world
+    finally:
+        service.close()
 
 
 async def main(rounds: int, seed: int, only: Kind | None = None) -> int:
@@ -245,26 +240,18 @@ async def main(rounds: int, seed: int, only: Kind | None = None) -> int:
     wrong = 0
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
-        service = Service(Path(name) / "service")
-        try:
-            service.start_server()
-            async with PrefectClient(service.url) as client:
-                world = World(service, client, Path(name))
-                await world.deploy()
-                service.start_worker()
-                print("| round | killed | after | jobs started | took | wrong |\n|---|---|---|---|---|---|")
-                for number in range(rounds):
-                    kind = only or KINDS[number % len(KINDS)]
-                    outcome = await world.round(f"r{number}", kind, chance.uniform(0, 3.5))
-                    wrong += bool(outcome.faults)
-                    started = ", ".join(f"{stage} {count}" for stage, count in sorted(outcome.jobs_started.items()))
-                    words = "; ".join(outcome.faults) or "nothing"
-                    moment, took = f"{outcome.moment:.1f} s", f"{outcome.seconds:.0f} s"
-                    print(f"| {number} | {kind} | {moment} | {started} | {took} | {words} |", flush=True)
-        finally:
+        async with running_world(Path(name)) as world:
+            print("| round | killed | after | jobs started | took | wrong |\n|---|---|---|---|---|---|")
+            for number in range(rounds):
+                kind = only or KINDS[number % len(KINDS)]
+                outcome = await world.round(f"r{number}", kind, chance.uniform(0, 3.5))
+                wrong += bool(outcome.faults)
+                begun = ", ".join(f"{stage} {count}" for stage, count in sorted(outcome.jobs_started.items()))
+                words = "; ".join(outcome.faults) or "nothing"
+                moment, took = f"{outcome.moment:.1f} s", f"{outcome.seconds:.0f} s"
+                print(f"| {number} | {kind} | {moment} | {begun} | {took} | {words} |", flush=True)
             if wrong:
-                print(service.log("worker"))
-            service.close()
+                print(world.service.log("worker"))
     return wrong
 
 

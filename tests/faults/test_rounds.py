@@ -5,10 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from prefect.client.orchestration import PrefectClient
 
-from tests.faults.rounds import KINDS, World
-from tests.service import Service
+from tests.faults.rounds import KINDS, World, running_world
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -17,17 +15,8 @@ ROUNDS_OF_EACH = {"few": 1, "many": 7}
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    home = tmp_path_factory.mktemp("faults")
-    service = Service(home / "service")
-    try:
-        service.start_server()
-        async with PrefectClient(service.url) as client:
-            world = World(service, client, home)
-            await world.deploy()
-            service.start_worker()
-            yield world
-    finally:
-        service.close()
+    async with running_world(tmp_path_factory.mktemp("faults")) as world:
+        yield world
 
 
 @pytest.mark.parametrize("kind", KINDS)

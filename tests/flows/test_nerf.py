@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -11,14 +10,13 @@ from typing import Any
 import av
 import pytest
 from prefect import State
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from blocks import Asset, LocalWorkspace
 from flows.nerf import nerf
 from flows.render import render
 from jobs.errors import InvalidInput, NotFound
 from jobs.options import PrepareOptions, RenderOptions, TrainOptions
+from tests.runs import outcome
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -41,15 +39,7 @@ async def run(**given: Any) -> tuple[Asset, dict[str, str]]:
     state: State[Asset] = await nerf(
         **{"scene": "street", "profile": "preview", "train": TRAIN, "render": RENDER, **given}, return_state=True
     )
-    async with get_client() as client:
-        while True:
-            runs = await client.read_task_runs(
-                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
-            )
-            if all(run.state and run.state.is_final() for run in runs):  # the server learns of them by and by
-                break
-            await asyncio.sleep(0.2)
-    return await state.aresult(), {run.name.rsplit("-", 1)[0]: run.state_name or "" for run in runs}
+    return await outcome(state)
 
 
 def jobs(home: Path) -> set[str]:

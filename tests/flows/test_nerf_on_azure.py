@@ -12,7 +12,7 @@ import av
 import pytest
 from prefect import State
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from blocks import Asset
 from blocks.azure import AzureMLWorkspace
@@ -22,6 +22,7 @@ from jobs.options import RenderOptions, TrainOptions
 from jobs.report import Progress, parse
 from tests.azure_fixtures import stack, workspace
 from tests.azureml.stack import AzureStack
+from tests.runs import outcome
 
 __all__ = ["stack", "workspace"]
 
@@ -46,15 +47,7 @@ async def run(**given: Any) -> tuple[Asset, dict[str, str]]:
     state: State[Asset] = await nerf(
         **{**common, "train": TrainOptions(max_num_iterations=20), **given}, return_state=True
     )
-    async with get_client() as client:
-        while True:
-            runs = await client.read_task_runs(
-                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
-            )
-            if all(run.state and run.state.is_final() for run in runs):  # the server learns of them by and by
-                break
-            await asyncio.sleep(0.2)
-    return await state.aresult(), {run.name.rsplit("-", 1)[0]: run.state_name or "" for run in runs}
+    return await outcome(state)
 
 
 def jobs(stack: AzureStack, stage: str = "") -> list[str]:

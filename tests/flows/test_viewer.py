@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -11,7 +10,10 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from tests.faults.chain import workspace
+from tasks import running_page
+from tasks.stage import Plan
+from tests.faults.chain import FirstOptions, workspace
+from tests.processes import free_port
 
 
 @pytest.fixture
@@ -23,13 +25,6 @@ def home(tiny_dataset: Path, tiny_model: Path, tmp_path: Path) -> Path:
         about = {"name": name, "version": folder.name, "kind": "model", "tags": {}, "checksums": {}}
         (folder / "asset.json").write_text(json.dumps({**about, "created": "2026-01-01T00:00:00+00:00"}))
     return tmp_path
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
 
 
 def view(home: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> subprocess.Popen[str]:
@@ -65,10 +60,6 @@ def test_a_model_that_is_not_there(home: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_training_that_runs_is_found(tmp_path: Path) -> None:
-    from tasks import running_page
-    from tasks.stage import Plan
-    from tests.faults.chain import FirstOptions
-
     place = workspace(tmp_path / "home")
     assert running_page(place, "street") is None
     options = FirstOptions(seconds=1000)

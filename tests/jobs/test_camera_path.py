@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 
 from jobs import camera_path
 from jobs.errors import InvalidInput
+from tests.processes import free_port
 
 Content = dict[str, Any]
 
@@ -39,9 +39,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from websockets.sync.client import connect
 
     folder = tmp_path_factory.mktemp("export")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = viser.ViserServer(host="127.0.0.1", port=port)
     populate_render_tab(server, folder / "config.yml", folder)
     handles = {handle._impl.label: handle for handle in server.gui._gui_input_handle_from_id.values()}

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ pytest.importorskip("nerfstudio")
 from jobs import model, train  # noqa: E402
 from jobs.errors import InvalidInput  # noqa: E402
 from jobs.options import TrainOptions  # noqa: E402
+from tests.processes import free_port  # noqa: E402
 
 torch.set_num_threads(1)  # as much is computed, and none of it in waiting for a thread that has no core
 
@@ -73,9 +73,7 @@ def test_nerfstudios_own_tools_take_a_model_that_was_moved(trained: Path, weight
 
 @pytest.mark.slow
 def test_nerfstudios_viewer_shows_a_model_that_was_moved(trained: Path, weights_in_cache: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     viewer = subprocess.Popen(
         [Path(sys.executable).with_name("ns-viewer"), "--load-config=config.yml", f"--viewer.websocket-port={port}"],
         cwd=trained / "model",
