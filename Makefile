@@ -26,7 +26,7 @@ lint: .venv/installed
 
 # The flow as a service: `make server`, `make worker`, each in a terminal of its own; then `make deploy` once.
 server: .venv/installed
-	$(BIN)/prefect server start
+	$(BIN)/python -m deployments.server
 
 worker: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 worker: .venv/installed

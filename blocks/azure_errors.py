@@ -51,6 +51,8 @@ def is_passing(error: BaseException) -> bool:
 
     if isinstance(error, (azure.IncompleteReadError, azure.ServiceRequestError, azure.ServiceResponseError)):
         return True
+    if type(error).__name__ == "CredentialUnavailableError":  # this machine has no such way to sign in
+        return False
     if isinstance(error, azure.ClientAuthenticationError) and error.__cause__:  # sign-in that was not even reached
         return is_passing(error.__cause__)
     if isinstance(error, ssl.SSLError):  # cut in the middle of a handshake, unless it is about the certificate

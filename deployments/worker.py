@@ -4,7 +4,7 @@ A flow run here does nothing but wait for jobs, so hundreds of them fit in one e
 Prefect's process worker takes a hundred megabytes for each.
 
 Ended by a signal, the worker leaves the jobs running and puts its runs back into the queue: the next worker goes on
-with both. Killed, it is missed by the next worker of the same machine, which puts them back.
+with both. Killed, it is missed by another worker of the same machine, or the next, which puts them back.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import anyio.abc
 from prefect import Flow
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
@@ -31,9 +32,11 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import Abort, InfrastructureNotFound
 from prefect.flow_engine import run_flow_async
 from prefect.settings import PREFECT_HOME
-from prefect.states import Scheduled
+from prefect.states import Pending, Scheduled
+from prefect.utilities.engine import propose_state
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 from pydantic import BaseModel, Field
 from pydantic_settings import CliApp
@@ -42,6 +45,9 @@ from blocks import supervisor
 from tasks import end_without_cancelling
 
 _BEGINNING_AT_ONCE = 2
+_LOOKING_FOR_LOST_SECONDS = 30.0
+_PAGE = 200  # flow runs that a server gives at once
+_TAKEN_BY = "taken by worker "
 _PATIENCE_SECONDS = 20.0  # that ending may take
 _THREADS = 64  # what blocks (a poll, a transfer) runs in threads: many transfers must not keep polls waiting
 
@@ -58,11 +64,13 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        folder = PREFECT_HOME.value() / "rebel-nerf-workers"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._id = folder, uuid4().hex
-        # Locked as long as this process lives, whatever ends it.
-        self._lock = supervisor.lock(folder / self._id)
+        self._id = uuid4().hex
+        self._folder = PREFECT_HOME.value() / "rebel-nerf-workers"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # Locked as long as this process lives, whatever ends it; nobody sees it before it is.
+        new = self._folder / f".{self._id}"
+        self._lock = supervisor.lock(new)
+        new.rename(self._folder / self._id)
         self._beginning = asyncio.Semaphore(_BEGINNING_AT_ONCE)
         self._running: dict[asyncio.Task[Any], FlowRun] = {}
 
@@ -75,6 +83,8 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         """Run a flow run to its end; its outcome is its state, whatever it is."""
         assert flow_run.deployment_id is not None
         deployment = await self.client.read_deployment(flow_run.deployment_id)
+        # Once it is Running, its state does not say any more whose it is.
+        await self.client.update_flow_run(flow_run.id, infrastructure_pid=self._id)
         begun = asyncio.Event()
         flow = _load(deployment.entrypoint or "").with_options(on_running=[lambda *_: begun.set()])
         # A run of a deployment gets a thread and a websocket of its own, to be suspended by, and the event loop waits
@@ -84,21 +94,23 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
             run_flow_async(flow, flow_run=alone, parameters=flow_run.parameters, return_type="state")
         )
         self._running[running] = flow_run
+        running.add_done_callback(self._running.pop)
         beginning = asyncio.create_task(begun.wait())
         await asyncio.wait([running, beginning], return_when=asyncio.FIRST_COMPLETED)
         beginning.cancel()
         if task_status:
-            task_status.started(self._id)  # noted with the run, as the place where it is
+            task_status.started(self._id)
         try:
             await asyncio.wait([running])
         finally:
-            if not running.done():
-                running.cancel()
-                await asyncio.wait([running])
-            self._running.pop(running)
+            running.cancel()
         if not running.cancelled() and (error := running.exception()):
             self._logger.error("Flow run %s: %s", flow_run.name, error)
         return SceneWorkerResult(identifier=self._id, status_code=0)
+
+    async def kill_infrastructure(self, *args: Any, **kwargs: Any) -> None:
+        """A run that is cancelled before it began has nothing to be killed; it finds out by itself."""
+        raise InfrastructureNotFound
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
         # A server on SQLite turns away what many ask at once, and each waits longer before it asks again: 20 runs that
@@ -106,37 +118,90 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         async with self._beginning:
             await super()._submit_run(flow_run)
 
-    async def put_back_lost_runs(self) -> None:
-        """Put the runs of workers that were killed on this machine back into the queue."""
-        dead = [file.name for file in self._folder.iterdir() if file.name != self._id and supervisor.unlocked(file)]
-        chosen = FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING]))
-        )
-        pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._work_pool_name]))
-        while dead:
-            runs = await self.client.read_flow_runs(flow_run_filter=chosen, work_pool_filter=pool, limit=200)
-            lost = [run for run in runs if run.infrastructure_pid in dead]
-            for run in lost:
-                await self._put_back(run)
-            if not lost:
-                break
-        for name in dead:
-            (self._folder / name).unlink(missing_ok=True)
+    async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
+        # The state says whose the run is: whoever dies right after it is missed all the same.
+        try:
+            state = await propose_state(self.client, Pending(message=_TAKEN_BY + self._id), flow_run_id=flow_run.id)
+        except Abort as error:
+            self._logger.info("Flow run %s is not to be run: %s", flow_run.name, error)
+            return False
+        except Exception:  # as Prefect's own: an exception here would end the worker
+            self._logger.exception("Flow run %s could not be taken", flow_run.name)
+            return False
+        return state.is_pending()
 
-    async def put_back_all(self) -> None:
-        """End all runs here without ending their jobs, and put them back into the queue."""
-        end_without_cancelling()
+    async def _propose_submitting_state(self, flow_run: FlowRun) -> None:
+        """It starts in this process: there is nothing between being taken and running."""
+
+    async def put_back_lost_runs(self) -> None:
+        """Put runs back into the queue that nobody runs: of workers killed on this machine, or mislaid by this one."""
+        dead = {}
+        for file in self._folder.glob("[!.]*"):
+            if file.name != self._id and (lock := supervisor.lock(file)):  # else another puts its runs back
+                dead[file.name] = lock
+        before = self._mine()
+        async with get_client() as client:
+            for run in await self._taken(client, {self._id, *dead}):
+                if run.id not in before | self._mine():
+                    await self._put_back(client, run)
+        for name, lock in dead.items():
+            (self._folder / name).unlink(missing_ok=True)
+            lock.close()
+
+    async def put_back_lost_runs_for_ever(self) -> None:
+        """Look for lost runs now and then."""
+        while True:
+            try:
+                await self.put_back_lost_runs()
+            except Exception as error:  # a server that does not answer, most likely: there is a next time
+                self._logger.warning("Could not look for lost runs: %r", error)
+            await asyncio.sleep(_LOOKING_FOR_LOST_SECONDS)
+
+    async def end_runs(self) -> list[FlowRun]:
+        """End all runs here; those that were."""
         running = dict(self._running)
         for task in running:
             task.cancel()
         if running:
             await asyncio.wait(running)
-        for run in running.values():
-            await self._put_back(run)
+        return list(running.values())
 
-    async def _put_back(self, run: FlowRun) -> None:
+    async def put_back(self, ended: list[FlowRun]) -> None:
+        """Put all runs of this worker back into the queue: those that it ended, and those that it took."""
+        async with get_client() as client:
+            found = [await client.read_flow_run(run.id) for run in ended]
+            crashed = [run for run in found if run.state and run.state.is_crashed()]  # by being ended
+            for run in [*crashed, *await self._taken(client, {self._id})]:
+                await self._put_back(client, run)
+
+    def _mine(self) -> set[UUID]:
+        return {run.id for run in self._running.values()} | self._submitting_flow_run_ids
+
+    async def _taken(self, client: PrefectClient, by: set[str]) -> list[FlowRun]:
+        """The runs that these workers took and that have not ended."""
+        chosen = FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING]))
+        )
+        pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._work_pool_name]))
+        taken: list[FlowRun] = []
+        offset = 0
+        while runs := await client.read_flow_runs(
+            flow_run_filter=chosen, work_pool_filter=pool, limit=_PAGE, offset=offset
+        ):
+            taken += [run for run in runs if _worker_of(run) in by]
+            offset += len(runs)
+        return taken
+
+    async def _put_back(self, client: PrefectClient, run: FlowRun) -> None:
         self._logger.info("Flow run %s goes back into the queue", run.name)
-        await self.client.set_flow_run_state(run.id, Scheduled(message="its worker ended"), force=True)
+        await client.set_flow_run_state(run.id, Scheduled(message="its worker ended"), force=True)
+
+
+def _worker_of(run: FlowRun) -> str | None:
+    assert run.state
+    if run.state.is_pending():  # it may still have the number of a worker that had it before
+        return (run.state.message or "").removeprefix(_TAKEN_BY)
+    return run.infrastructure_pid
 
 
 def _load(entrypoint: str) -> Flow[..., Any]:
@@ -160,19 +225,24 @@ async def work(given: Worker, ended: asyncio.Event) -> None:
     """Work until `ended` is set."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     worker = SceneWorker(work_pool_name=given.pool, limit=given.limit, name=given.name)
-    async with worker:
-        await worker.sync_with_backend()
-        if given.pool_only:
-            return
-        await worker.put_back_lost_runs()
+    if given.pool_only:
+        async with worker:
+            await worker.sync_with_backend()
+        return
     working, ending = asyncio.create_task(worker.start()), asyncio.create_task(ended.wait())
-    await asyncio.wait([working, ending], return_when=asyncio.FIRST_COMPLETED)
-    if not working.done():
-        await worker.put_back_all()
-        working.cancel()
+    minding = asyncio.create_task(worker.put_back_lost_runs_for_ever())
+    await asyncio.wait([working, minding, ending], return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
-    with suppress(asyncio.CancelledError):
-        await working
+    minding.cancel()
+    end_without_cancelling()
+    runs = await worker.end_runs()
+    working.cancel()
+    await asyncio.wait([working, minding])
+    runs += await worker.end_runs()  # what began meanwhile
+    await worker.put_back(runs)
+    for task in (working, minding):
+        with suppress(asyncio.CancelledError):
+            task.result()
 
 
 def main(given: Worker) -> None:

@@ -42,9 +42,9 @@ class Service:
         }
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start_server(self) -> None:
-        """Start the server, and wait until it answers."""
-        self._start("server", "prefect", "server", "start", "--port", str(self._port))
+    def start_server(self, *command: str) -> None:
+        """Start the server, or another by its command, and wait until it answers."""
+        self._start("server", *(command or ("deployments.server",)), "--port", str(self._port))
         deadline = time.monotonic() + 180
         while True:
             try:

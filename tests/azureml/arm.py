@@ -158,6 +158,8 @@ class Arm:
             "accountName": ws.storage.account,
             "containerName": ws.storage.containers[name],
         }
+        if name in ws.storage.by_identity:
+            properties["credentials"] = {"credentialsType": "None"}
         return _resource(ws, "datastores", name, properties, _system_data(modified="Application"))
 
     @route("GET", r"\{ws\}/datastores")
@@ -173,6 +175,8 @@ class Arm:
     @route("POST", r"\{ws\}/datastores/([^/]+)/listSecrets")
     def _secrets(self, request: Request, ws: Workspace, name: str) -> Answer:
         self._datastore(ws, name)
+        if name in ws.storage.by_identity:
+            raise Refusal(400, "UserError", f"The datastore {name} has no secrets.")
         only(request.body or {}, "DatastoreSecretsRequest", request)
         hours = (request.body or {}).get("expireAfterHours", 1)
         fault = self.faults.take("expired_sas", name)

@@ -44,7 +44,7 @@ class Azurite:
         self.key = base64.b64encode(os.urandom(64)).decode()
         options = [f"--blobPort={self.port}", "--blobHost=127.0.0.1"]
         options += [f"--cert={certificates / 'cert.pem'}", f"--key={certificates / 'key.pem'}"]
-        options += ["--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"]
+        options += ["--oauth=basic", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"]
         with log.open("wb") as stream:
             self._process = subprocess.Popen(
                 [install(), str(_MAIN), *options],

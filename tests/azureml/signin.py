@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from tests.azureml.service import Answer, Refusal, Request
 
 _RESOURCES = ("https://management.azure.com", "https://management.core.windows.net", "https://ml.azure.com")
+_STORAGE = "https://storage.azure.com"
 _ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
@@ -71,13 +72,17 @@ class SignIn:
                           "sent in the request is the client secret value, not the client secret ID, for a secret "
                           f"added to app '{self.client_id}'.")  # fmt: skip
         resource = form["scope"].removesuffix("/.default").rstrip("/")
-        if resource not in _RESOURCES:
+        if resource not in (*_RESOURCES, _STORAGE):
             return _error(400, "invalid_resource", 500011, f"The resource principal named {resource} was not found.")
-        now = int(time.time())
-        claims = {"aud": resource, "tid": tenant, "appid": self.client_id, "iss": f"https://sts.windows.net/{tenant}/"}
-        token = jwt.encode({**claims, "iat": now, "nbf": now, "exp": now + self.lifetime}, self._key)
         return Answer({"token_type": "Bearer", "expires_in": self.lifetime, "ext_expires_in": self.lifetime,
-                       "access_token": token})  # fmt: skip
+                       "access_token": self.token(resource)})  # fmt: skip
+
+    def token(self, resource: str) -> str:
+        """A token for a resource, as sign-in and a machine's own identity endpoint give it."""
+        now = int(time.time())
+        claims = {"aud": resource, "tid": self.tenant, "appid": self.client_id}
+        ends = {"iat": now, "nbf": now, "exp": now + self.lifetime}
+        return jwt.encode({**claims, "iss": f"https://sts.windows.net/{self.tenant}/", **ends}, self._key)
 
     def check(self, request: Request) -> None:
         """Raise unless the request bears one of our tokens."""

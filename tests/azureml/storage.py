@@ -30,7 +30,9 @@ class Storage:
         self.containers = {
             "workspaceblobstore": f"azureml-blobstore-{workspace_id}",
             "workspaceartifactstore": "azureml",
+            "identityblobstore": f"azureml-identitystore-{workspace_id}",
         }
+        self.by_identity = {"identityblobstore"}
         for container in self.containers.values():
             self.create(container)
 

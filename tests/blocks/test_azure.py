@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import pickle
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -129,6 +133,59 @@ def test_a_certificate_signs_in(workspace: AzureMLWorkspace, stack: AzureStack) 
         certificate=SecretStr(stack.client_certificate.read_text()),
     )
     AzureMLWorkspace.model_validate({**dict(workspace), "credential": credential}).check()
+
+
+@pytest.fixture
+def identity_endpoint(stack: AzureStack, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What a machine with a managed identity has: an endpoint that gives tokens; the resources that were asked for."""
+    asked: list[str] = []
+
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            resource = parse_qs(urlsplit(self.path).query)["resource"][0]
+            asked.append(resource)
+            answer = {"access_token": stack.sign_in.token(resource), "resource": resource, "token_type": "Bearer"}
+            content = json.dumps({**answer, "expires_on": str(int(time.time()) + 3600)}).encode()
+            self.send_response(200 if self.headers["X-IDENTITY-HEADER"] == "known" else 401)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://127.0.0.1:{server.server_port}/token")
+        monkeypatch.setenv("IDENTITY_HEADER", "known")
+        yield asked
+        server.shutdown()
+
+
+def test_a_managed_identity_signs_in(workspace: AzureMLWorkspace, identity_endpoint: list[str]) -> None:
+    credential = AzureCredential(method="managed identity")
+    AzureMLWorkspace.model_validate({**dict(workspace), "credential": credential}).check()
+    assert identity_endpoint
+
+
+def test_no_managed_identity_here(workspace: AzureMLWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")  # where nothing answers
+    credential = AzureCredential(method="managed identity")
+    with pytest.raises(InvalidInput, match="method: "):
+        AzureMLWorkspace.model_validate({**dict(workspace), "credential": credential}).check()
+
+
+@pytest.mark.parametrize("method", ["service principal", "managed identity"])
+def test_a_datastore_without_keys_is_opened_with_the_credential(
+    workspace: AzureMLWorkspace, stack: AzureStack, identity_endpoint: list[str], tmp_path: Path, method: str
+) -> None:
+    credential = AzureCredential.model_validate({**dict(workspace.credential), "method": method})
+    changed = {"credential": credential, "datastore": "identityblobstore"}
+    workspace = AzureMLWorkspace.model_validate({**dict(workspace), **changed})
+    (tmp_path / "photo.jpg").write_bytes(b"a photo")
+    capture = workspace.take_in(f"by-{method.partition(' ')[0]}", {"photo.jpg": tmp_path / "photo.jpg"}, {})
+    assert (workspace.fetch(capture) / "photo.jpg").read_bytes() == b"a photo"
+    assert "datastores/identityblobstore" in capture.uri
+    assert any("storage" in resource for resource in identity_endpoint) == (method == "managed identity")
 
 
 @pytest.mark.parametrize(
