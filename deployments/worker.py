@@ -22,7 +22,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import anyio.abc
-from prefect import Flow
+from prefect import Flow, State
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -35,7 +35,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import Abort, InfrastructureNotFound
 from prefect.flow_engine import run_flow_async
 from prefect.settings import PREFECT_HOME
-from prefect.states import Pending, Scheduled
+from prefect.states import Cancelled, Pending, Scheduled
 from prefect.utilities.engine import propose_state
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 from pydantic import BaseModel, Field
@@ -104,8 +104,12 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
             await asyncio.wait([running])
         finally:
             running.cancel()
-        if not running.cancelled() and (error := running.exception()):
+        if running.cancelled():
+            pass
+        elif error := running.exception():
             self._logger.error("Flow run %s: %s", flow_run.name, error)
+        elif (state := running.result()) and state.is_cancelling():  # before it began: nobody else brings it to its end
+            await self._mark_flow_run_as_cancelled(flow_run)
         return SceneWorkerResult(identifier=self._id, status_code=0)
 
     async def kill_infrastructure(self, *args: Any, **kwargs: Any) -> None:
@@ -179,9 +183,8 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
 
     async def _taken(self, client: PrefectClient, by: set[str]) -> list[FlowRun]:
         """The runs that these workers took and that have not ended."""
-        chosen = FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING]))
-        )
+        types = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+        chosen = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=types)))
         pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._work_pool_name]))
         taken: list[FlowRun] = []
         offset = 0
@@ -193,8 +196,11 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         return taken
 
     async def _put_back(self, client: PrefectClient, run: FlowRun) -> None:
-        self._logger.info("Flow run %s goes back into the queue", run.name)
-        await client.set_flow_run_state(run.id, Scheduled(message="its worker ended"), force=True)
+        new: State[Any] = Scheduled(message="its worker ended")
+        if run.state and run.state.is_cancelling():
+            new = Cancelled(message="its worker ended")
+        self._logger.info("Flow run %s is %s: its worker ended", run.name, new.name)
+        await client.set_flow_run_state(run.id, new, force=True)
 
 
 def _worker_of(run: FlowRun) -> str | None:

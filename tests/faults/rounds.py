@@ -2,8 +2,9 @@
 
 A round runs a flow of two stages on small jobs. At a seeded moment one of these is killed: the worker (with all its
 runs, or just as it takes one), the flow (a run that a person started by hand), the job, its supervisor, the server; or
-the run is cancelled. What was killed is started again, then the flow. After each round the jobs started, the jobs that
-still run, the assets and what is left of unfinished ones are compared with what is right.
+the run is cancelled, at any time or as it is taken. What was killed is started again, then the flow. After each round
+the jobs started, the jobs that still run, the assets and what is left of unfinished ones are compared with what is
+right.
 """
 
 from __future__ import annotations
@@ -39,7 +40,16 @@ from tests.service import Service
 __all__ = ["KINDS", "Outcome", "World", "running_world"]
 
 Kind = Literal[
-    "worker", "worker taking", "worker stopped", "flow", "job", "supervisor", "server", "cancel", "two at once"
+    "worker",
+    "worker taking",
+    "worker stopped",
+    "flow",
+    "job",
+    "supervisor",
+    "server",
+    "cancel",
+    "cancel taking",
+    "two at once",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _JOB_SECONDS = 1.0
@@ -101,13 +111,13 @@ class World:
         else:
             await self._run(name, root)
         runs = [] if by_hand else [await self._run(name, root)] if kind == "two at once" else []
-        if kind == "worker taking":
+        if kind in ("worker taking", "cancel taking"):
             while not any(run.state and run.state.is_pending() for run in await self._runs(name)):
                 await asyncio.sleep(0.02)
         else:
             await asyncio.sleep(moment)
         struck = await self._strike(kind, place, name, by_hand)
-        if kind == "cancel":
+        if kind in ("cancel", "cancel taking"):
             deadline = time.monotonic() + 30
             while not _all_ended(place):
                 assert time.monotonic() < deadline, "a cancelled run's job runs on"
@@ -120,7 +130,7 @@ class World:
         except TimeoutError as error:
             faults.append(str(error))
         counts = Counter(started(place))
-        again = struck if kind in ("job", "cancel") else ""
+        again = struck if kind in ("job", "cancel", "cancel taking") else ""
         for stage in ("first", "second"):
             right = {1, 2} if stage == again else {1}
             if counts[stage] not in right:
@@ -153,7 +163,7 @@ class World:
             assert by_hand
             by_hand.kill()
             by_hand.wait()
-        elif kind == "cancel":
+        elif kind in ("cancel", "cancel taking"):
             stage = _stage(_running(place))
             for run in await self._runs(name):
                 await self._client.set_flow_run_state(run.id, Cancelling())
