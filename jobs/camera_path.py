@@ -18,7 +18,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from jobs.errors import InvalidInput
 
-__all__ = ["CameraPath", "CameraType", "Frame", "read"]
+__all__ = ["GENERATED", "CameraPath", "CameraType", "Frame", "read"]
+
+GENERATED = ("tour", "orbit", "sweep", "spiral")
+"""Paths that need no file, by name: see `jobs.trajectory`. The first is what a scene without a path gets."""
 
 CameraType = Literal["perspective", "fisheye", "equirectangular"]
 
@@ -144,7 +147,7 @@ def read(file: Path) -> CameraPath:
         InvalidInput: the file is not there or not such a path; names the file, the key and the remedy.
     """
     if not file.is_file():
-        raise InvalidInput(f"The camera path {file} is not there. Name a file, or take one of: tour, orbit.")
+        raise InvalidInput(f"The camera path {file} is not there. Name a file, or take one of: {', '.join(GENERATED)}.")
     try:
         text = file.read_text(encoding="utf-8-sig")
         content = json.loads(text)

@@ -190,7 +190,8 @@ class RenderOptions(Options):
     camera_path: str = Field(
         "auto",
         min_length=1,
-        description="tour, orbit, or a camera_path.json; auto: trajectories/<scene>.json where there is one, else tour",
+        description="tour, orbit, sweep, spiral, or a camera_path.json; "
+        "auto: trajectories/<scene>.json where there is one, else tour",
     )
     width: int | None = Field(None, ge=16, le=16384, description="px, of a generated path")
     height: int | None = Field(None, ge=16, le=16384, description="px, of a generated path")

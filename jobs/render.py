@@ -136,7 +136,7 @@ def render(options: RenderOptions, dataset: Path, model: Path, video: Path) -> N
 
 
 def choose_path(options: RenderOptions, dataset: Path, model: Path) -> tuple[CameraPath, str]:
-    """The camera path that the options ask for, and its kind: tour, orbit or file."""
+    """The camera path that the options ask for, and its kind: "file", or the generated one's."""
     options = options.with_profile("full")
     kind = "tour" if options.camera_path == "auto" else options.camera_path
     if kind not in trajectory.KINDS:

@@ -1,6 +1,7 @@
-"""Camera paths made from the cameras of a capture: `tour` goes along them, `orbit` around what they look at.
+"""Camera paths made from the cameras of a capture.
 
-Both stay where the capture saw something. Poses are in the model's frame (+Z up, OpenGL camera axes), without roll.
+`tour` goes along them, `orbit` around what they look at, `sweep` straight past it, `spiral` a little about one of them.
+All stay where the capture saw something. Poses are in the model's frame (+Z up, OpenGL camera axes), without roll.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.camera_path import CameraPath, Frame
+from jobs.camera_path import GENERATED, CameraPath, Frame
 from jobs.errors import InvalidInput
 
-__all__ = ["KINDS", "Capture", "generate", "orbit", "read_capture", "tour"]
+__all__ = ["KINDS", "Capture", "generate", "orbit", "read_capture", "spiral", "sweep", "tour"]
 
 Array = NDArray[np.float64]
 
@@ -27,6 +28,10 @@ _CLOSED_GAP = np.radians(75)  # cameras with a wider gap between them do not go 
 _ARC_MARGIN = 0.05  # of an open arc, left out at each end, where few photos saw the scene
 _PLY_TYPES = {"float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8", "uchar": "u1", "uint8": "u1"}
 _ORBIT_BLUR = np.radians(15)
+_ONE_FRONT = 0.8  # length of the mean look of photos of one front: they differ by 37 degrees from it on the whole
+_SWEEP_OFF = 0.5  # how far a sweep may be from the nearest camera, by the depth
+_SPIRAL = np.array([0.12, 0.06, 0.06])  # how far a spiral goes to the right, up and back, by the depth
+_SPIRAL_TURNS = 2
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def generate(kind: str, dataset: Path, model: Path, frames: int, seconds: float,
         size: width and height, px.
 
     Raises:
-        InvalidInput: see `read_capture` and `orbit`.
+        InvalidInput: see `read_capture`, `orbit` and `sweep`.
     """
     capture = read_capture(dataset, model)
     width, height = size
@@ -156,6 +161,47 @@ def orbit(capture: Capture, frames: int) -> Array:
     height = near @ offsets[:, 2]
     centres = focus + np.stack([radius * np.cos(at), radius * np.sin(at), height], axis=1)
     return _poses(centres, np.sign(towards) * (focus - centres))
+
+
+def sweep(capture: Capture, frames: int) -> Array:
+    """(frames, 4, 4) poses on a straight line past a front, at an even pace, all looking the same way.
+
+    Raises:
+        InvalidInput: the photos do not look at one front, or were not taken along a line before it.
+    """
+    mean = capture.looks.mean(axis=0)
+    look = _unit(mean)
+    middle = capture.centres.mean(axis=0)
+    sideways = capture.centres - middle
+    sideways = sideways - np.outer(sideways @ look, look)
+    across = np.linalg.svd(sideways, full_matrices=False)[2][0]
+    at = sideways @ across
+    if np.polyfit(np.arange(len(at)), at, 1)[0] < 0:  # begin where the capture began
+        at = -at
+    first, last = np.quantile(at, [_ARC_MARGIN, 1 - _ARC_MARGIN])
+    slope = at @ (capture.centres - middle) / max(float(at @ at), 1e-12)
+    centres = middle + np.linspace(first, last, frames)[:, None] * slope
+    off = np.linalg.norm(centres[:, None] - capture.centres, axis=2).min(axis=1).max()
+    if np.linalg.norm(mean) < _ONE_FRONT or last - first < 0.1 * capture.depth or off > _SWEEP_OFF * capture.depth:
+        raise InvalidInput("The photos were not taken along one front that a sweep could pass; take the tour instead.")
+    return _poses(centres, np.tile(look, (frames, 1)))
+
+
+def spiral(capture: Capture, frames: int) -> Array:
+    """(frames, 4, 4) poses in a small spiral about the middlemost camera, looking at what is in its middle.
+
+    It shows the depth of the scene from where it was seen best, and ends where it begins. After LLFF (Mildenhall et
+    al. 2019), whose spiral is about the mean of the cameras, where none need be.
+    """
+    places = np.hstack([capture.centres / capture.depth, capture.looks])
+    some = places[:: 1 + len(places) // 500]
+    middle = int(np.linalg.norm(places[:, None] - some, axis=2).sum(axis=1).argmin())
+    centre, look = capture.centres[middle], capture.looks[middle]
+    axes = _poses(centre[None], look[None])[0, :3, :3]
+    turn = 2 * np.pi * _SPIRAL_TURNS * np.arange(frames) / frames
+    offsets = np.stack([np.cos(turn), np.sin(turn), np.sin(turn / _SPIRAL_TURNS)], axis=1) * _SPIRAL * capture.depth
+    centres = centre + offsets @ axes.T
+    return _poses(centres, centre + capture.depth * look - centres)
 
 
 def _arc(angles: Array) -> tuple[float, float]:
@@ -322,5 +368,5 @@ def _unit(vectors: Array) -> Array:
     return units
 
 
-KINDS = {"tour": tour, "orbit": orbit}
+KINDS = dict(zip(GENERATED, (tour, orbit, sweep, spiral), strict=True))
 """The generated paths by name."""

@@ -7,7 +7,6 @@ from jobs.errors import InvalidInput
 from jobs.options import RenderOptions
 from tasks.stage import Plan, stage_task
 
-GENERATED_PATHS = ("tour", "orbit")
 TRAJECTORIES = Path(__file__).resolve().parent.parent / "trajectories"
 
 
@@ -19,8 +18,8 @@ def find_camera_path(scene: str, options: RenderOptions) -> tuple[RenderOptions,
     """
     name, own = options.camera_path, TRAJECTORIES / f"{scene}.json"
     if name == "auto" and not own.exists():
-        name = GENERATED_PATHS[0]
-    if name in GENERATED_PATHS:
+        name = camera_path.GENERATED[0]
+    if name in camera_path.GENERATED:
         return options.model_copy(update={"camera_path": name}), None
     places = [own] if name == "auto" else [Path(name).expanduser(), TRAJECTORIES / scene / f"{name}.json"]
     file = next((place for place in places if place.is_file()), places[0])

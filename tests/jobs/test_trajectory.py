@@ -144,7 +144,7 @@ def test_a_tour_begins_where_the_capture_did() -> None:
 
 
 def test_paths_are_the_same_each_time() -> None:
-    for make in (trajectory.tour, trajectory.orbit):
+    for make in trajectory.KINDS.values():
         np.testing.assert_array_equal(make(CAPTURES["facade"], 20), make(CAPTURES["facade"], 20))
 
 
@@ -194,6 +194,51 @@ def test_an_orbit_of_a_room_looks_outwards() -> None:
 def test_an_orbit_around_nothing_is_refused() -> None:
     with pytest.raises(InvalidInput, match="take the tour"):
         trajectory.orbit(CAPTURES["house"], 60)
+
+
+@pytest.mark.parametrize("name", ["facade", "drone", "two photos"])
+def test_a_sweep_goes_straight_past_a_front(name: str) -> None:
+    of = CAPTURES[name]
+    poses = trajectory.sweep(of, 90)
+    check_upright(poses)
+    steps = np.diff(poses[:, :3, 3], axis=0)
+    np.testing.assert_allclose(steps, np.tile(steps[0], (89, 1)), atol=1e-9)
+    np.testing.assert_allclose(poses[:, :3, :3], np.tile(poses[0, :3, :3], (90, 1, 1)), atol=1e-9)
+    assert from_nearest_photo(poses, of).max() < 0.5 * of.depth
+    along = steps[0] / np.linalg.norm(steps[0])
+    assert abs(along @ poses[0, :3, 2]) < 0.3, "does not pass, but comes near"
+    assert np.ptp(poses[:, :3, 3] @ along) > 0.8 * np.ptp(of.centres @ along)
+
+
+def test_a_sweep_begins_where_the_capture_did() -> None:
+    of = CAPTURES["two photos"]
+    for this in (of, Capture(of.centres[::-1], of.looks[::-1], of.depth, of.half_field)):
+        poses = trajectory.sweep(this, 9)
+        assert np.linalg.norm(poses[0, :3, 3] - this.centres[0]) < np.linalg.norm(poses[-1, :3, 3] - this.centres[0])
+
+
+@pytest.mark.parametrize("name", ["ring", "house", "room", "tripod"])
+def test_a_sweep_past_no_front_is_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match="take the tour"):
+        trajectory.sweep(CAPTURES[name], 60)
+
+
+@pytest.mark.parametrize("name", CAPTURES)
+def test_a_spiral_stays_about_one_photo_and_looks_at_what_it_saw(name: str) -> None:
+    of = shuffled(CAPTURES[name])
+    poses = trajectory.spiral(of, 90)
+    check_upright(poses)
+    centre = poses[:, :3, 3].mean(axis=0)
+    nearest = int(np.linalg.norm(of.centres - centre, axis=1).argmin())
+    assert np.linalg.norm(of.centres[nearest] - centre) < 1e-6
+    assert from_nearest_photo(poses, of).max() < 0.15 * of.depth
+    assert np.ptp(poses[:, :3, 3], axis=0).max() > 0.1 * of.depth
+    at = centre + of.depth * of.looks[np.linalg.norm(of.centres - centre, axis=1) < 1e-6]  # a tripod has several there
+    to_focus = at[:, None] - poses[:, :3, 3]
+    to_focus /= np.linalg.norm(to_focus, axis=2, keepdims=True)
+    assert np.einsum("nfj,fj->nf", to_focus, -poses[:, :3, 2]).min(axis=1).max() > 1 - 1e-9
+    steps = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0, append=poses[:1, :3, 3]), axis=1)
+    assert steps.max() < 3 * steps.mean(), "the loop does not close"
 
 
 def test_the_video_sees_no_more_than_the_photos(tmp_path: Path) -> None:
