@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import pickle
 import random
+import subprocess
+import sys
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
 import pytest
 from prefect import flow
+from prefect.settings import get_current_settings
 
 from blocks import Asset
 from blocks.azure import AzureMLWorkspace
@@ -84,3 +90,34 @@ async def test_whatever_goes_wrong_nothing_is_lost_and_nothing_made_twice(
         assert workspace.followers() == {}
         assert await photographs(scene, workspace) == made
         assert len([name for name in stack.jobs if name.startswith(scene)]) == len(jobs)
+
+
+BY_HAND = """
+import asyncio, pickle, sys
+from tests.faults.test_rounds_on_azure import photographs
+asyncio.run(photographs(sys.argv[1], pickle.load(sys.stdin.buffer)))
+"""
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(7, marks=pytest.mark.slow)])
+async def test_a_flow_that_is_killed_is_taken_up_where_it_was(
+    workspace: AzureMLWorkspace, stack: AzureStack, monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> None:
+    monkeypatch.setattr(AzureMLWorkspace, "poll_seconds", lambda self, waited: 0.5)
+    chance = random.Random(rounds)
+    environment = {**os.environ, **get_current_settings().to_environment_variables(exclude_unset=True)}
+    for number in range(rounds):
+        scene = f"killed-{rounds}-{number}"
+        with subprocess.Popen([sys.executable, "-c", BY_HAND, scene], env=environment, stdin=subprocess.PIPE) as killed:
+            assert killed.stdin
+            pickle.dump(workspace, killed.stdin)
+            killed.stdin.close()
+            while killed.poll() is None and not any(name.startswith(scene) for name in stack.jobs):
+                await asyncio.sleep(0.05)
+            assert killed.poll() is None, "it ended before it submitted anything"
+            await asyncio.sleep(chance.uniform(0, 8))
+            killed.kill()
+        made = await photographs(scene, workspace)
+        jobs = [name for name in stack.jobs if name.startswith(scene)]
+        assert [stack.jobs[name].status for name in jobs] == ["Completed", "Completed"], jobs
+        assert [asset.version for asset in workspace.assets(f"{scene}-photos")] == [asset.version for asset in made]
