@@ -48,7 +48,7 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
         page = f"{PREFECT_UI_URL.value() or 'http://127.0.0.1:4200'}/runs/flow-run/{state.state_details.flow_run_id}"
         print(f"\nThis run in Prefect's UI: {page}")
         if not PREFECT_API_URL.value():
-            print("(start the UI first: prefect server start)")
+            print("(start the UI first: make server)")
 
 
 def parse_command(command: type[T], arguments: list[str]) -> T:

@@ -177,8 +177,11 @@ def sweep(capture: Capture, frames: int) -> Array:
     across = np.linalg.svd(sideways, full_matrices=False)[2][0]
     at = sideways @ across
     if np.polyfit(np.arange(len(at)), at, 1)[0] < 0:  # begin where the capture began
-        at = -at
-    first, last = np.quantile(at, [_ARC_MARGIN, 1 - _ARC_MARGIN])
+        across, at = -across, -at
+    # At the ends the photos often look inwards: what is right before the last camera, no photo may have seen.
+    aims = at + capture.depth * (capture.looks @ across)
+    ends = np.quantile([at, aims], [_ARC_MARGIN, 1 - _ARC_MARGIN], axis=1)
+    first, last = ends[0].max(), ends[1].min()
     slope = at @ (capture.centres - middle) / max(float(at @ at), 1e-12)
     centres = middle + np.linspace(first, last, frames)[:, None] * slope
     off = np.linalg.norm(centres[:, None] - capture.centres, axis=2).min(axis=1).max()

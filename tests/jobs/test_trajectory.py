@@ -207,7 +207,10 @@ def test_a_sweep_goes_straight_past_a_front(name: str) -> None:
     assert from_nearest_photo(poses, of).max() < 0.5 * of.depth
     along = steps[0] / np.linalg.norm(steps[0])
     assert abs(along @ poses[0, :3, 2]) < 0.3, "does not pass, but comes near"
-    assert np.ptp(poses[:, :3, 3] @ along) > 0.8 * np.ptp(of.centres @ along)
+    seen = (of.centres + of.depth * of.looks) @ along
+    sees = poses[:, :3, 3] @ along
+    assert seen.min() - 1e-9 <= sees.min() and sees.max() <= seen.max() + 1e-9, "looks into nothing"
+    assert np.ptp(poses[:, :3, 3] @ along) > 0.7 * min(np.ptp(of.centres @ along), np.ptp(seen))
 
 
 def test_a_sweep_begins_where_the_capture_did() -> None:
