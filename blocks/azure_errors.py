@@ -46,12 +46,13 @@ class StorageError(Exception):
 def is_passing(error: BaseException) -> bool:
     """Whether the same request can succeed later: throttling, a busy server, a cut connection."""
     from azure.core import exceptions as azure
+    from azure.identity import CredentialUnavailableError
     from requests import RequestException
     from urllib3.exceptions import HTTPError
 
     if isinstance(error, (azure.IncompleteReadError, azure.ServiceRequestError, azure.ServiceResponseError)):
         return True
-    if type(error).__name__ == "CredentialUnavailableError":  # this machine has no such way to sign in
+    if isinstance(error, CredentialUnavailableError):  # this machine has no such way to sign in
         return False
     if isinstance(error, azure.ClientAuthenticationError) and error.__cause__:  # sign-in that was not even reached
         return is_passing(error.__cause__)
@@ -77,7 +78,7 @@ def translate(error: Exception, what: str) -> RebelNerfError:
     text = _first_sentences(error)
     if is_passing(error):
         return WorkspaceUnavailable(f"{what}: Azure does not answer ({text})")
-    if isinstance(error, azure.ClientAuthenticationError) or type(error).__name__ == "CredentialUnavailableError":
+    if isinstance(error, azure.ClientAuthenticationError):
         return InvalidInput(f"{what}: {_sign_in(str(error), text)}")
     if isinstance(error, (azure.HttpResponseError, StorageError)):
         code = _code(error)

@@ -8,6 +8,7 @@ writing; and it is the event loop that would let it. Here garbage is collected i
 from __future__ import annotations
 
 import gc
+import itertools
 import sys
 import threading
 import time
@@ -17,7 +18,7 @@ _OLDEST_EVERY = 30  # times: the oldest objects are many, and looking through th
 
 
 def _collect() -> None:
-    for number in range(sys.maxsize):
+    for number in itertools.count():
         time.sleep(_SECONDS)
         gc.collect(1 if number % _OLDEST_EVERY else 2)
 

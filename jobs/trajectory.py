@@ -128,7 +128,7 @@ def tour(capture: Capture, frames: int) -> Array:
     places = places[:: 1 + len(places) // 500]
     way = _simplest_way(places)
     nearest = np.linalg.norm(places[:, None] - way, axis=2).argmin(axis=1)
-    if np.polyfit(np.arange(len(places)), nearest, 1)[0] < 0:  # begin where the capture began
+    if _goes_back(nearest):
         way = way[::-1]
     centres, looks = way[:, :3] * capture.depth, _unit(way[:, 3:])
     pace = np.hypot(*(np.linalg.norm(np.diff(a, axis=0), axis=1) for a in (way[:, :3], looks)))
@@ -176,7 +176,7 @@ def sweep(capture: Capture, frames: int) -> Array:
     sideways = sideways - np.outer(sideways @ look, look)
     across = np.linalg.svd(sideways, full_matrices=False)[2][0]
     at = sideways @ across
-    if np.polyfit(np.arange(len(at)), at, 1)[0] < 0:  # begin where the capture began
+    if _goes_back(at):
         across, at = -across, -at
     # At the ends the photos often look inwards: what is right before the last camera, no photo may have seen.
     aims = at + capture.depth * (capture.looks @ across)
@@ -205,6 +205,11 @@ def spiral(capture: Capture, frames: int) -> Array:
     offsets = np.stack([np.cos(turn), np.sin(turn), np.sin(turn / _SPIRAL_TURNS)], axis=1) * _SPIRAL * capture.depth
     centres = centre + offsets @ axes.T
     return _poses(centres, centre + capture.depth * look - centres)
+
+
+def _goes_back(at: NDArray[Any]) -> bool:
+    """Whether places along a path, in the order of the photos, fall on the whole: it began where the capture ended."""
+    return bool(np.polyfit(np.arange(len(at)), at, 1)[0] < 0)
 
 
 def _arc(angles: Array) -> tuple[float, float]:
