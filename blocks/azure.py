@@ -302,6 +302,12 @@ class AzureMLWorkspace(Workspace):
                 part.rename(final)
         return final
 
+    def read(self, asset: Asset, file: str) -> bytes:
+        try:
+            return self._container(asset.uri).read(self._path(asset.uri) + file)
+        except NotFound:
+            raise NotFound(f"asset {asset} has no file {file}.") from None
+
     def _versions(self, registry: str, name: str) -> list[Asset]:
         from azure.core.exceptions import ResourceNotFoundError
 

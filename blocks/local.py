@@ -126,6 +126,12 @@ class LocalWorkspace(Workspace):
             raise NotFound(f"asset {asset} is not in {self.folder}/assets any more. Run the stage that makes it again.")
         return folder
 
+    def read(self, asset: Asset, file: str) -> bytes:
+        try:
+            return (self.fetch(asset) / file).read_bytes()
+        except FileNotFoundError:
+            raise NotFound(f"asset {asset} has no file {file}.") from None
+
     def _read_asset(self, manifest: Path) -> Asset | None:
         try:
             content = json.loads(manifest.read_text())

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["Asset", "AssetKind", "JobSpec", "JobState", "JobStatus", "Workspace", "content_fingerprint"]
 
-AssetKind = Literal["capture", "dataset", "model", "video"]
+AssetKind = Literal["capture", "dataset", "model", "shard", "video", "export", "page"]
 
 
 class _Record(BaseModel):
@@ -171,6 +171,14 @@ class Workspace(Block, ABC):
 
         Raises:
             NotFound: the asset is not there any more.
+        """
+
+    @abstractmethod
+    def read(self, asset: Asset, file: str) -> bytes:
+        """One small file of an asset by its path in it, without the rest: a manifest, a poster.
+
+        Raises:
+            NotFound: the asset, or the file in it, is not there.
         """
 
     # jobs

@@ -250,6 +250,9 @@ def test_captures_are_versions_of_their_content(workspace: AzureMLWorkspace, tmp
     assert second.version == "2"
     assert workspace.assets("square") == [first, second]
     assert (workspace.fetch(first) / "1.jpg").read_bytes() == b"two"
+    assert workspace.read(first, "1.jpg") == b"two"
+    with pytest.raises(NotFound, match="square:1 has no file 2.jpg"):
+        workspace.read(first, "2.jpg")
     assert workspace.dropped("square") is None
 
 

@@ -234,6 +234,9 @@ def test_captures_get_versions_by_content(workspace: LocalWorkspace, tmp_path: P
     first = workspace.take_in("street", files, {"source": "here"})
     assert (first.version, first.kind) == ("1", "capture")
     assert (workspace.fetch(first) / "walk" / "b.jpg").read_bytes() == b"two"
+    assert workspace.read(first, "walk/b.jpg") == b"two"
+    with pytest.raises(NotFound, match="street:1 has no file c.jpg"):
+        workspace.read(first, "c.jpg")
     renamed = {"other.jpg": files["a.jpg"], "names.jpg": files["walk/b.jpg"]}
     assert workspace.take_in("street", renamed, {}) == first
     second = workspace.take_in("street", {"a.jpg": files["a.jpg"]}, {})
