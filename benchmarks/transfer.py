@@ -1,8 +1,9 @@
 """Blobs up and down: this project's transfers beside the SDK's own, on Azurite: `python -m benchmarks.transfer`.
 
 Each transfer runs in a process of its own, so that its peak memory is its own. On this machine the blob service takes
-as much of the processor as its client does; a network has latency instead, which `--latency` puts before each answer
-(milliseconds; both sides of the comparison go through the same delay).
+as much of the processor as its client does, and where it is busy all the time, no client can be faster: the table says
+how many seconds it was. A network has latency instead, which `--latency` puts before each answer (milliseconds; both
+sides of the comparison go through the same delay).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def main() -> None:
                 with (source / f"{index:04}.bin").open("wb") as stream:
                     for _ in range(0, size, 1_000_000):
                         stream.write(os.urandom(min(size, 1_000_000)))
-            times: dict[tuple[str, str], list[tuple[float, float]]] = {}
+            times: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
             for _ in range(given.repeat):
                 for who in ("project", "sdk"):
                     service = Azurite("benchmark", folder / "certificates", folder / "azurite.log")
@@ -61,17 +62,24 @@ def main() -> None:
                         for what in ("upload", "download"):
                             shutil.rmtree(folder / "target", ignore_errors=True)
                             call = [sys.executable, "-m", "benchmarks.transfer", who, what, str(port), service.key]
+                            before = _busy(service.pid)
                             done = subprocess.run(
                                 [*call, str(source), str(folder / "target")], capture_output=True, text=True, check=True
                             )
                             seconds, memory = json.loads(done.stdout.splitlines()[-1])
-                            times.setdefault((who, what), []).append((seconds, memory))
+                            times.setdefault((who, what), []).append((seconds, memory, _busy(service.pid) - before))
                     finally:
                         service.close()
             for what in ("upload", "download"):
                 ours, theirs = min(times["project", what]), min(times["sdk", what])
-                told = (f"{seconds:.1f} s, {memory:.0f} MB" for seconds, memory in (ours, theirs))
+                told = (f"{each[0]:.1f} s (service {each[2]:.1f} s), {each[1]:.0f} MB" for each in (ours, theirs))
                 print(f"| {title} | {what} | {' | '.join(told)} | {theirs[0] / ours[0]:.1f} |", flush=True)
+
+
+def _busy(process: int) -> float:
+    """Seconds of processor time that a process has used, all its threads together (see proc(5))."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def transfer(who: str, what: str, port: int, key: str, source: Path, target: Path) -> None:

@@ -15,12 +15,14 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import formatdate, parsedate_to_datetime
 from functools import partial
+from mmap import mmap
 from pathlib import Path, PurePosixPath
+from queue import Queue
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, quote
 
@@ -30,24 +32,32 @@ from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
     from azure.storage.blob import BlobClient
-    from requests import Session
+    from urllib3 import BaseHTTPResponse, PoolManager
 
 __all__ = ["Blob", "Container", "Moved", "md5s"]
 
-PIECE = 4 << 20
-"""Bytes of one request, and the largest range of a blob of which the service tells the MD5:
-https://learn.microsoft.com/rest/api/storageservices/get-blob"""
+PIECE = 8 << 20
+"""Bytes of one request; most photos are less, and travel in one."""
 
+_CHECKED_PIECE = 4 << 20  # the largest range of a blob of which the service tells the MD5:
+# https://learn.microsoft.com/rest/api/storageservices/get-blob
+_BLOCK = 1 << 18  # bytes that are in memory of a request on the way down
 _THREADS = 16
 _RENEW_SECONDS = 600.0  # before the end of a signature
 _TRIES = 6
-_LARGE_AT_ONCE = threading.BoundedSemaphore(6)  # requests of more than a mebibyte, over all transfers
 _TIMEOUT = (20.0, 60.0)  # seconds to connect, and between bytes
 
 Moved = Callable[[int, int], None]
 """Called as bytes move, with how many are done and of how many; what was there already counts as done."""
 
+Buffer = bytes | memoryview
+
 T = TypeVar("T")
+
+_buffers: Queue[mmap] = Queue()
+"""What goes up, over all transfers: so much memory and no more, which the system gives once it is used."""
+for _ in range(8):
+    _buffers.put(mmap(-1, PIECE))
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class Blob:
     @property
     def piece(self) -> int:
         """Bytes of one request of a download: more where the whole blob's MD5 makes up for that of ranges."""
-        return 2 * PIECE if self.md5 else PIECE
+        return PIECE if self.md5 else _CHECKED_PIECE
 
     @property
     def pieces(self) -> int:
@@ -99,7 +109,7 @@ class Container:
         self._renewed = 0
         self._ends = 0.0
         self._url = f"{account_url.rstrip('/')}/{name}"
-        self._session = _session(account_url)
+        self._connections = _connections(account_url)
         self._sas = AzureSasCredential("none yet")
         self._client = ContainerClient(
             account_url,
@@ -182,12 +192,11 @@ class Container:
                 todo.append(path)
 
         def put(path: str) -> None:
-            with _room(stamps[path][0]):
-                content = files[path].read_bytes()
+            with _content(files[path], 0) as content:
                 if hashlib.md5(content).digest() != sums[path]:
                     raise _changed(files[path])
                 self._persist(lambda: self._put(prefix + path, content, sums[path]))
-            progress.add(len(content))
+                progress.add(len(content))
 
         with plain_errors(f"uploading to {prefix}"), _pool() as submit:
             small = [submit(put, path) for path in todo if stamps[path][0] <= PIECE]
@@ -224,29 +233,8 @@ class Container:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 todo.append((blob, target))
 
-        def get(blob: Blob, target: Path) -> None:
-            part = _part(target)
-            with _room(blob.size):
-                part.write_bytes(self._persist(lambda: self._checked(prefix + blob.path, blob, 0)))
-            part.replace(target)
-            progress.add(blob.size)
-
         with plain_errors(f"downloading {prefix}"), _pool() as submit:
-            small = [submit(get, blob, target) for blob, target in todo if blob.pieces <= 1]
-            large = [
-                (blob, target, self._get_all(submit, prefix + blob.path, blob, target, progress))
-                for blob, target in todo
-                if blob.pieces > 1
-            ]
-            _finish(small)
-            for blob, target, pieces in large:
-                _finish(pieces)
-                part = _part(target)
-                _journal(part).unlink(missing_ok=True)
-                if blob.md5 and _md5(part) != blob.md5:
-                    part.unlink()
-                    raise WorkspaceUnavailable(f"{prefix}{blob.path} arrived damaged. Try again.")
-                part.replace(target)
+            _finish([piece for blob, target in todo for piece in self._get_all(submit, prefix, blob, target, progress)])
 
     # pieces of large files
 
@@ -255,37 +243,51 @@ class Container:
         staged = self._persist(lambda: _staged(self._client.get_blob_client(name)))
 
         def stage(index: int) -> str:
-            with _room(PIECE):
-                with file.open("rb") as stream:
-                    stream.seek(index * PIECE)
-                    content = stream.read(PIECE)
-                block = f"{index:08}{hashlib.md5(content).hexdigest()}"
+            with _content(file, index * PIECE) as content:
+                md5 = hashlib.md5(content)
+                block = f"{index:08}{md5.hexdigest()}"
                 if block not in staged:
-                    self._persist(lambda: self._stage(name, block, content))
-            progress.add(len(content))
+                    self._persist(lambda: self._stage(name, block, content, md5.digest()))
+                progress.add(len(content))
             return block
 
         return [submit(stage, index) for index in range(-(-size // PIECE))]
 
-    def _get_all(self, submit: _Submit, name: str, blob: Blob, target: Path, progress: _Progress) -> list[Future[None]]:
-        """Each piece into its place in the unfinished file; a journal beside it tells an interrupted try's pieces."""
-        part = _part(target)
+    def _get_all(
+        self, submit: _Submit, prefix: str, blob: Blob, target: Path, progress: _Progress
+    ) -> list[Future[None]]:
+        """Each piece into its place in the unfinished file; a journal beside it tells an interrupted try's pieces.
+
+        The last piece to come checks the file and gives it its name.
+        """
+        name, part = prefix + blob.path, _part(target)
         done = _read_journal(part, blob)
+        left = set(range(blob.pieces)) - done
         with part.open("r+b" if done else "wb") as stream:
             stream.truncate(blob.size)
         lock = threading.Lock()
 
         def get(index: int) -> None:
-            with _room(PIECE), part.open("r+b") as stream:
-                content = self._persist(lambda: self._checked(name, blob, index))
-                stream.seek(index * blob.piece)
-                stream.write(content)
-            with lock, _journal(part).open("a") as journal:
-                journal.write(f"{blob.etag} {index}\n")
-            progress.add(len(content))
+            self._persist(lambda: self._receive(name, blob, index, part))
+            with lock:
+                left.remove(index)
+                last = not left
+                if not last:
+                    with _journal(part).open("a") as journal:
+                        journal.write(f"{blob.etag} {index}\n")
+            progress.add(min(blob.piece, blob.size - index * blob.piece))
+            if last:
+                finish()
+
+        def finish() -> None:
+            _journal(part).unlink(missing_ok=True)
+            if blob.pieces > 1 and blob.md5 and _md5(part) != blob.md5:
+                part.unlink()
+                raise WorkspaceUnavailable(f"{name} arrived damaged. Try again.")
+            part.replace(target)
 
         progress.add(sum(min(blob.piece, blob.size - index * blob.piece) for index in done))
-        return [submit(get, index) for index in range(blob.pieces) if index not in done]
+        return [submit(get, index) for index in sorted(left)] or [submit(finish)]
 
     # single requests
 
@@ -299,12 +301,12 @@ class Container:
             md5 = found.content_settings.content_md5
             yield Blob(found.name[len(prefix) :], found.size, bytes(md5) if md5 else None, found.etag)
 
-    def _put(self, name: str, content: bytes, md5: bytes) -> None:
+    def _put(self, name: str, content: Buffer, md5: bytes) -> None:
         self._send("PUT", name, content, headers={"x-ms-blob-type": "BlockBlob", "Content-MD5": _base64(md5)})
 
-    def _stage(self, name: str, block: str, content: bytes) -> None:
+    def _stage(self, name: str, block: str, content: Buffer, md5: bytes) -> None:
         query = f"?comp=block&blockid={quote(_base64(block.encode()), safe='')}"
-        self._send("PUT", name, content, query, {"Content-MD5": _base64(hashlib.md5(content).digest())})
+        self._send("PUT", name, content, query, {"Content-MD5": _base64(md5)})
 
     def _commit(self, name: str, blocks: Iterable[str], md5: bytes) -> None:
         from azure.storage.blob import BlobBlock, ContentSettings
@@ -313,24 +315,38 @@ class Container:
             [BlobBlock(block) for block in blocks], content_settings=ContentSettings(content_md5=bytearray(md5))
         )
 
-    def _checked(self, name: str, blob: Blob, index: int) -> bytes:
-        """One piece of a blob, checked by the blob's MD5 where it is the whole blob, else by the range's."""
-        if not blob.size:
-            return b""
+    def _receive(self, name: str, blob: Blob, index: int, part: Path) -> None:
+        """One piece of a blob into its place, checked by the MD5 of the whole blob if it is that, else of the range."""
         start, end = index * blob.piece, min((index + 1) * blob.piece, blob.size)
         headers = {"x-ms-range": f"bytes={start}-{end - 1}", "If-Match": blob.etag}
         if blob.md5 is None:
             headers["x-ms-range-get-content-md5"] = "true"
-        content = self._send("GET", name, headers=headers)
-        damaged = blob.pieces == 1 and blob.md5 not in (None, hashlib.md5(content).digest())
-        if len(content) != end - start or damaged:
+        digest = hashlib.md5()
+        with self._answer("GET", name, headers=headers) as answer, part.open("r+b") as stream:
+            stream.seek(start)
+            for block in iter(lambda: answer.read(_BLOCK, decode_content=False), b""):
+                if blob.md5 is None or blob.pieces == 1:
+                    digest.update(block)
+                stream.write(block)
+            whole = stream.tell() == end
+        told = (
+            answer.headers.get("Content-MD5") if blob.md5 is None else _base64(blob.md5) if blob.pieces == 1 else None
+        )
+        if not whole or told not in (None, _base64(digest.digest())):
             raise StorageError(502, "it arrived damaged")
-        return content
 
     def _send(
-        self, method: str, name: str, body: bytes = b"", query: str = "", headers: Mapping[str, str] = {}
+        self, method: str, name: str, body: Buffer = b"", query: str = "", headers: Mapping[str, str] = {}
     ) -> bytes:
-        """One request for a blob's content; a range's is checked where its MD5 was asked for.
+        """One request for a blob's content, and the whole answer."""
+        with self._answer(method, name, body, query, headers) as answer:
+            return answer.read(decode_content=False)
+
+    @contextmanager
+    def _answer(
+        self, method: str, name: str, body: Buffer = b"", query: str = "", headers: Mapping[str, str] = {}
+    ) -> Iterator[BaseHTTPResponse]:
+        """One request for a blob's content; its answer is read inside.
 
         The storage SDK spends 4 ms of CPU on each request, four times what this takes: with hundreds of photos it,
         and not the network, would set the pace.
@@ -341,14 +357,18 @@ class Container:
         else:
             query += f"{'&' if query else '?'}{self._sas.signature}"
         url = f"{self._url}/{quote(name)}{query}"
-        with self._session.request(method, url, data=body, headers=sent, stream=True, timeout=_TIMEOUT) as answer:
-            content: bytes = answer.raw.read(decode_content=False)
-        if not answer.ok:
-            raise StorageError(answer.status_code, answer.headers.get("x-ms-error-code", ""))
-        told = answer.headers.get("Content-MD5") if "x-ms-range-get-content-md5" in sent else None
-        if told and told != _base64(hashlib.md5(content).digest()):
-            raise StorageError(502, "it arrived damaged")
-        return content
+        content: Any = body  # any buffer is taken, unlike what the types say
+        answer = self._connections.request(method, url, body=content, headers=sent, preload_content=False)
+        try:
+            if answer.status >= 300:
+                raise StorageError(answer.status, answer.headers.get("x-ms-error-code", ""))
+            yield answer
+            answer.drain_conn()
+        except BaseException:
+            answer.close()  # what is left of it would be read as the next answer
+            raise
+        finally:
+            answer.release_conn()
 
     def _persist(self, call: Callable[[], T]) -> T:
         """The call's result, tried again after what passes: a busy server, a cut body, a signature that ran out."""
@@ -405,9 +425,19 @@ def _pool() -> Iterator[_Submit]:
     pool.shutdown()
 
 
-def _room(size: int) -> AbstractContextManager[Any]:
-    """Waits until there is memory for a request of that many bytes."""
-    return _LARGE_AT_ONCE if size > 1 << 20 else nullcontext()
+@contextmanager
+def _content(file: Path, start: int) -> Iterator[memoryview]:
+    """The bytes of one request from a place in a file, once there is memory for them."""
+    buffer = _buffers.get()
+    try:
+        with file.open("rb", buffering=0) as stream:
+            stream.seek(start)
+            whole = memoryview(buffer)
+            yield whole[: stream.readinto(whole)]
+    except FileNotFoundError:
+        raise _vanished(file) from None
+    finally:
+        _buffers.put(buffer)
 
 
 def _finish(futures: list[Future[T]]) -> list[T]:
@@ -427,17 +457,25 @@ def _staged(client: BlobClient) -> set[str]:
         return set()
 
 
-def _session(url: str) -> Session:
-    """A session with the proxy and the certificates that the environment names, looked up once and not each time."""
+def _connections(url: str) -> PoolManager:
+    """Connections by way of the proxy and with the certificates that the environment names, looked up only once."""
     from requests import Session
-    from requests.adapters import HTTPAdapter
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
+    from urllib3 import PoolManager, ProxyManager, Timeout, make_headers
+    from urllib3.util import parse_url
 
-    session = Session()
-    settings = session.merge_environment_settings(url, {}, None, None, None)
-    session.proxies, session.verify, session.trust_env = settings["proxies"], settings["verify"], False
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_maxsize=_THREADS))
-    return session
+    settings = Session().merge_environment_settings(url, {}, None, None, None)
+    options: dict[str, Any] = {
+        "ca_certs": DEFAULT_CA_BUNDLE_PATH if settings["verify"] is True else settings["verify"],
+        "maxsize": _THREADS,
+        "retries": False,
+        "timeout": Timeout(*_TIMEOUT),
+    }
+    proxy = select_proxy(url, settings["proxies"])
+    if not proxy:
+        return PoolManager(**options)
+    access = parse_url(proxy).auth
+    return ProxyManager(proxy, proxy_headers=make_headers(proxy_basic_auth=access) if access else None, **options)
 
 
 def _base64(content: bytes) -> str:
@@ -484,8 +522,12 @@ def _stamp(file: Path) -> tuple[int, int]:
     try:
         stat = file.stat()
     except FileNotFoundError:
-        raise InvalidInput(f"{file} vanished while it was read. Is an upload or a clean-up going on?") from None
+        raise _vanished(file) from None
     return stat.st_size, stat.st_mtime_ns
+
+
+def _vanished(file: Path) -> InvalidInput:
+    return InvalidInput(f"{file} vanished while it was read. Is an upload or a clean-up going on?")
 
 
 def _changed(file: Path) -> InvalidInput:
@@ -499,5 +541,5 @@ def _md5(file: Path) -> bytes:
             while block := stream.read(1 << 20):
                 digest.update(block)
     except FileNotFoundError:
-        raise InvalidInput(f"{file} vanished while it was read. Is an upload or a clean-up going on?") from None
+        raise _vanished(file) from None
     return digest.digest()

@@ -71,6 +71,11 @@ class Azurite:
                     raise RuntimeError(f"azurite did not start: {log.read_text()}") from None
                 time.sleep(0.05)
 
+    @property
+    def pid(self) -> int:
+        """The process that serves."""
+        return self._process.pid
+
     def close(self) -> None:
         """End the process; what was stored is gone."""
         self._process.kill()

@@ -124,7 +124,7 @@ def test_transfers_survive(
     with stack.faults.add(kind, "blob", times=2, **settings) as fault:
         container.upload(files, md5s(files), f"{kind}/", nothing)
         assert kind != "storage_busy" or fault.hits == 2
-    container._session.close()  # new connections: those of the upload have passed bytes already
+    container._connections.clear()  # new connections: those of the upload have passed bytes already
     with stack.faults.add(kind, "blob", times=2, **settings):
         container.download(f"{kind}/", tmp_path / "down", nothing)
     assert same(files, tmp_path / "down")
@@ -159,7 +159,7 @@ def test_a_blob_without_an_md5_is_checked_by_ranges(container: Container, tmp_pa
     blob = container._client.get_blob_client("ranges/model.ckpt")
     blob.stage_block("0" * 8, content)
     blob.commit_block_list([BlobBlock("0" * 8)])
-    assert [(found.md5, found.pieces) for found in container.blobs("ranges/")] == [(None, 2)]
+    assert [(found.md5, found.pieces) for found in container.blobs("ranges/")] == [(None, 3)]
     container.download("ranges/", tmp_path / "down", nothing)
     assert (tmp_path / "down/model.ckpt").read_bytes() == content
 
