@@ -563,29 +563,33 @@ class AzureMLWorkspace(Workspace):
     def _status(self, job: Any) -> JobStatus:
         state = _STATES.get(job.status, JobState.QUEUED)
         studio = (job.services or {}).get("Studio")
-        reason = ""
-        if state in (JobState.FAILED, JobState.CANCELED, JobState.INTERRUPTED):
-            state, reason = self._end(job, state)
+        reason, seconds = "", 0.0
+        if state.ended:
+            state, reason, seconds = self._end(job, state)
         elif state is JobState.QUEUED:
             reason = self._why_queued(job)
-        return JobStatus(name=job.name, state=state, reason=reason, url=studio.endpoint if studio else "")
+        url = studio.endpoint if studio else ""
+        return JobStatus(name=job.name, state=state, reason=reason, url=url, seconds=seconds)
 
-    def _end(self, job: Any, state: JobState) -> tuple[JobState, str]:
-        """What run history says about a job's end: the job's own body has no word about it."""
+    def _end(self, job: Any, state: JobState) -> tuple[JobState, str, float]:
+        """What run history says about a job's end, and how long it ran: the job's own body has no word about it."""
         if job.status == "NotResponding":
-            return state, "its node does not respond any more"
+            return state, "its node does not respond any more", 0.0
         with plain_errors(f"job {job.name}"):
             details = self.client.jobs._runs_operations.get_run_details(job.name)
         error = details.error.error if details.error else None
         words = f"{error.code}: {error.message}" if error else ""
         limit, began, ended = getattr(job.limits, "timeout", None), details.start_time_utc, details.end_time_utc
-        if limit and began and ended and (ended - began).total_seconds() >= limit:
-            return JobState.FAILED, f"over its time limit of {limit} s"
+        seconds = (ended - began).total_seconds() if began and ended else 0.0
+        if state is JobState.COMPLETED:
+            return state, "", seconds
+        if limit and seconds >= limit:
+            return JobState.FAILED, f"over its time limit of {limit} s", seconds
         if state is JobState.CANCELED:
-            return state, "cancelled"
+            return state, "cancelled", seconds
         if error and error.code != "UserError" and _NODE_LOST.search(words):  # a UserError quotes the job's log
-            return JobState.INTERRUPTED, words
-        return state, words or "it failed without a word; see its log"
+            return JobState.INTERRUPTED, words, seconds
+        return state, words or "it failed without a word; see its log", seconds
 
     def _why_queued(self, job: Any) -> str:
         """Why a job waits for long: what its cluster says, asked every five minutes."""

@@ -174,7 +174,8 @@ class LocalWorkspace(Workspace):
         if not state.ended and not alive:
             ended, reason = supervisor.ended_state(folder)
             state = JobState(ended)
-        return JobStatus(name=name, state=state, reason=reason, url=folder.as_uri())
+        seconds = status["ended"] - status["started"] if "ended" in status else 0.0
+        return JobStatus(name=name, state=state, reason=reason, url=folder.as_uri(), seconds=seconds)
 
     def submit(self, spec: JobSpec) -> JobStatus:
         for asset in spec.inputs.values():

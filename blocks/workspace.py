@@ -107,12 +107,14 @@ class JobState(str, Enum):
 
 
 class JobStatus(_Record):
-    """What a workspace knows of a job: its state, the reason where it has one, and where to look at it."""
+    """What a workspace knows of a job: its state, the reason where it has one, where to look at it, and once it has
+    ended, for how many seconds it ran, queueing not counted."""
 
     name: str
     state: JobState
     reason: str = ""
     url: str = ""
+    seconds: float = 0.0
 
 
 class Workspace(Block, ABC):
@@ -125,6 +127,17 @@ class Workspace(Block, ABC):
     gpu_jobs_at_once: int | None = Field(
         None, ge=1, description="GPU jobs under way at once, over all runs of a Prefect server; None: no limit of ours"
     )
+    cpu_price_per_hour: float | None = Field(
+        None, ge=0, description="of a CPU job's machine, to tell what came to cost"
+    )
+    gpu_price_per_hour: float | None = Field(None, ge=0, description="of a GPU job's machine")
+    currency: str = Field("", max_length=8, description="of the prices: EUR, $ …")
+
+    def cost(self, asset: Asset) -> float | None:
+        """What the jobs came to that made an asset, by their time and today's price; None where either is unknown."""
+        price = self.gpu_price_per_hour if asset.tags.get("tier") == "gpu" else self.cpu_price_per_hour
+        seconds = asset.tags.get("job_seconds")
+        return None if price is None or seconds is None else price * float(seconds) / 3600
 
     @property
     @abstractmethod

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from prefect import flow
+from pydantic import Field
 
 import tasks
 from blocks import Asset
@@ -27,6 +28,7 @@ async def nerf(
     train: TrainOptions = TrainOptions(),
     render: RenderOptions = RenderOptions(),
     refresh: list[Literal["prepare", "train", "render"]] = [],  # noqa: B006 – Prefect takes no tuple
+    max_psnr_fall: Annotated[float, Field(ge=0)] | None = None,
 ) -> Asset:
     """Turn a capture of a scene into a dataset, a model and a video; what already stands is not made again.
 
@@ -40,6 +42,8 @@ async def nerf(
         train: options of the model.
         render: options of the video, the camera path among them.
         refresh: stages to do anew though their result stands; what is made of them follows.
+        max_psnr_fall: refuse a model whose PSNR is more than so many dB below that of the version before it, trained
+            with the same options; none is refused if not given.
 
     Raises:
         RebelNerfError: what went wrong, and what to do about it.
@@ -49,8 +53,11 @@ async def nerf(
     profile = await tasks.resolve_profile(place, profile)
     capture = await tasks.capture(place, scene, version, images, prepare)
     dataset = await tasks.prepare(place, capture, prepare.with_profile(profile), refresh="prepare" in refresh)
-    model = await tasks.train(place, dataset, train.with_profile(profile), refresh="train" in refresh)
+    gate = None if max_psnr_fall is None else tasks.psnr_gate(max_psnr_fall)
+    model = await tasks.train(place, dataset, train.with_profile(profile), gate, refresh="train" in refresh)
+    versions = await tasks.show_quality(place, scene, model)
     video = await tasks.render(place, dataset, model, path, shown.with_profile(profile), refresh="render" in refresh)
+    await tasks.publish_page(place, dataset, model, video, versions)
     await tasks.summarize(scene, capture, dataset, model, video)
     return video
 

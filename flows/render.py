@@ -42,6 +42,8 @@ async def render(
     model = await tasks.find_model(place, scene, model_version)
     dataset = await tasks.find_dataset(place, scene, data_version, model)
     video = await tasks.render(place, dataset, model, path, shown.with_profile(profile))
+    versions = await tasks.show_quality(place, scene, model)
+    await tasks.publish_page(place, dataset, model, video, versions)
     await tasks.summarize(scene, dataset, model, video)
     return video
 

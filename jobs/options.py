@@ -20,6 +20,7 @@ __all__ = [
     "PROFILES",
     "CaptureVersion",
     "Options",
+    "PageOptions",
     "PrepareOptions",
     "Profile",
     "RenderOptions",
@@ -29,7 +30,7 @@ __all__ = [
 
 _SCENE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 # A capture has the scene's own name: "wall-nerf" would be the model of "wall".
-_ENDINGS_OF_OTHER_ASSETS = ("-images-to-nerf-dataset", "-nerf", "-video")
+_ENDINGS_OF_OTHER_ASSETS = ("-images-to-nerf-dataset", "-nerf", "-video", "-page")
 
 
 def _check_scene_name(name: str) -> str:
@@ -197,6 +198,12 @@ class RenderOptions(Options):
     height: int | None = Field(None, ge=16, le=16384, description="px, of a generated path")
     seconds: float | None = Field(None, gt=0, le=3600, description="length of a generated path")
     fps: int | None = Field(None, ge=1, le=240, description="frames a second of a generated path")
+
+
+class PageOptions(Options):
+    """A video and what it was made of to a page."""
+
+    STAGE: ClassVar[str] = "page"
 
 
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {

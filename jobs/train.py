@@ -48,6 +48,7 @@ from jobs.errors import GateRefused, InvalidInput, JobFailed, JobInterrupted
 from jobs.options import TrainOptions
 
 KEPT_CHECKPOINTS = 2
+_MOST_POINTS = 200  # of a training's curve
 
 # Of nerfacto's sampler; they decide whether the proposal networks are trained in a step.
 _SAMPLER_STATE = ("_step", "_steps_since_update")
@@ -269,6 +270,8 @@ class _Trainer(Trainer):  # type: ignore[misc]
         self.total: int = config.max_num_iterations
         self.seconds = 0.0
         """Spent in training steps, over all attempts."""
+        self.curve: dict[str, list[float | None]] = {"step": [], "loss": [], "psnr": []}
+        """Of the rays of single steps, evenly spaced, over all attempts."""
         self.terminated = False
         """SIGTERM came: end after this step."""
         self._bad_losses = 0
@@ -281,6 +284,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
             self.optimizers.load_schedulers(state["schedulers"])
             self.grad_scaler.load_state_dict(state["scalers"])
             self.seconds = state["seconds"]
+            self.curve = state.get("curve", self.curve)
             for name, value in state["sampler"].items():
                 setattr(self.pipeline.model.proposal_sampler, name, value)
             _set_random_state(state["random"])
@@ -350,6 +354,8 @@ class _Trainer(Trainer):  # type: ignore[misc]
         done = step + 1
         if done % 10 == 0 or done == self.total:  # not at each step: a GPU would have to be waited for
             self._check(loss, step)
+        if done % math.ceil(self.total / _MOST_POINTS) == 0 or done == self.total:
+            self._note(done, loss, metrics.get("psnr", math.nan))
         if now - self._told[1] > 2 or done == self.total:
             rays = self.pipeline.datamanager.get_train_rays_per_batch() * (done - self._told[0]) / (now - self._told[1])
             self._told = (done, now)
@@ -357,6 +363,12 @@ class _Trainer(Trainer):  # type: ignore[misc]
             figures = {"loss": loss, "psnr": metrics.get("psnr", math.nan), "rays/s": rays, "lr": lr}
             self._meter.update(done, {name: torch.as_tensor(value).item() for name, value in figures.items()})
         return loss, losses, metrics
+
+    def _note(self, done: int, loss: Tensor, psnr: Tensor | float) -> None:
+        """Another point of the curve; not every method tells its PSNR."""
+        point = (done, *(float(f"{torch.as_tensor(value).item():.5g}") for value in (loss, psnr)))
+        for values, value in zip(self.curve.values(), point, strict=True):
+            values.append(value if math.isfinite(value) else None)
 
     def save_checkpoint(self, step: int) -> None:
         """Save all that it takes to go on after `step`, the last step that was done."""
@@ -368,6 +380,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
             "schedulers": {name: each.state_dict() for name, each in self.optimizers.schedulers.items()},
             "scalers": self.grad_scaler.state_dict(),
             "seconds": self.seconds,
+            "curve": self.curve,
             "sampler": {name: getattr(sampler, name) for name in _SAMPLER_STATE if hasattr(sampler, name)},
             "random": _random_state(),
         }
@@ -484,7 +497,8 @@ def evaluate(pipeline: Pipeline) -> dict[str, Any]:
     """Mean PSNR (dB), SSIM and LPIPS over the held-out photos, at the resolution that was trained on.
 
     Returns:
-        psnr, ssim, lpips (None where it is not available), images: their number, rays_per_second.
+        psnr, ssim, lpips (None where it is not available), images: their number, image_size: the longest side in px at
+        which they were compared, rays_per_second.
     """
     pipeline.eval()
     datamanager = pipeline.datamanager
@@ -493,18 +507,20 @@ def evaluate(pipeline: Pipeline) -> dict[str, Any]:
         photos = FixedIndicesEvalDataloader(datamanager.eval_dataset, device=pipeline.device)
     meter = report.Meter("train:evaluate", len(photos))
     rows: list[dict[str, float]] = []
-    rays, start = 0, time.monotonic()
+    rays, side, start = 0, 0, time.monotonic()
     for camera, batch in photos:
         with torch.no_grad():
             outputs = pipeline.model.get_outputs_for_camera(camera)
             figures, _ = pipeline.model.get_image_metrics_and_images(outputs, batch)
         rows.append({name: float(figures[name]) for name in ("psnr", "ssim", "lpips")})
         rays += int(camera.width) * int(camera.height)
+        side = max(side, int(camera.width), int(camera.height))
         meter.update(len(rows), {"psnr": rows[-1]["psnr"]})
     mean = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
     return {
         **{name: value if math.isfinite(value) else None for name, value in mean.items()},
         "images": len(rows),
+        "image_size": side,
         "rays_per_second": round(rays / (time.monotonic() - start)),
     }
 
@@ -566,6 +582,7 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path)
             "checksums": {name: manifest.checksum(output / name) for name in files},
             "dataset": {"images": about.images, "transforms_sha256": about.checksum},
             "metrics": {**figures, "lpips_not_available": no_lpips},
+            "curve": trainer.curve,
             "steps": trainer.total,
             "steps_resumed": done_before,
             "training_seconds": round(trainer.seconds, 1),
@@ -583,9 +600,11 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path)
         report.Result(
             "train",
             {
+                "method": options.method,
                 "psnr": round(figures["psnr"], 2),
                 "ssim": round(figures["ssim"], 3),
                 "lpips": lpips,
+                "image_size": figures["image_size"],
                 "steps": trainer.total,
                 "training_seconds": round(trainer.seconds),
             },

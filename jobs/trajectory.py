@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from jobs.camera_path import GENERATED, CameraPath, Frame
 from jobs.errors import InvalidInput
 
-__all__ = ["KINDS", "Capture", "generate", "orbit", "read_capture", "spiral", "sweep", "tour"]
+__all__ = ["KINDS", "Capture", "generate", "orbit", "read_capture", "read_points", "spiral", "sweep", "tour"]
 
 Array = NDArray[np.float64]
 
@@ -100,8 +100,7 @@ def read_capture(dataset: Path, model: Path) -> Capture:
     Raises:
         InvalidInput: a file is missing or holds no camera.
     """
-    file = dataset if dataset.suffix == ".json" else dataset / "transforms.json"
-    meta = _read_json(file)
+    file, meta = _transforms(dataset)
     frames = meta.get("frames", [])
     if not frames:
         raise InvalidInput(f"{file} has no frames: prepare the dataset again.")
@@ -111,10 +110,21 @@ def read_capture(dataset: Path, model: Path) -> Capture:
     looks = _unit(-poses[:, :3, 2] @ rotation.T)
     half_fields = [_half_field(meta | frame) for frame in frames]
     horizontal, vertical = np.median(half_fields, axis=0)
-    points = _read_points(file.parent / meta["ply_file_path"]) if "ply_file_path" in meta else np.empty((0, 3))
-    points = scale * (points @ rotation.T + shift)
+    points, _ = read_points(dataset, model)
     depth = _typical_depth(centres, looks, points, max(horizontal, vertical))
     return Capture(centres, looks, depth, (float(horizontal), float(vertical)))
+
+
+def read_points(dataset: Path, model: Path) -> tuple[Array, Array]:
+    """(N, 3) the sparse points of a dataset in the frame of a model, and (N, 3) their colours, 0 to 255.
+
+    Raises:
+        InvalidInput: a file is missing or damaged.
+    """
+    file, meta = _transforms(dataset)
+    rotation, scale, shift = _dataset_to_model(meta, _read_json(model / "dataparser_transforms.json"))
+    points, colours = _read_ply(file.parent / meta.get("ply_file_path", "."))
+    return scale * (points @ rotation.T + shift), colours
 
 
 def tour(capture: Capture, frames: int) -> Array:
@@ -348,20 +358,32 @@ def _typical_depth(centres: Array, looks: Array, points: Array, half_field: floa
     return float(np.median(depths[seen])) if seen.sum() >= 10 else extent
 
 
-def _read_points(file: Path) -> Array:
-    """(N, 3) the vertices of a PLY file, text or little endian, as nerfstudio and COLMAP write it; none without one."""
+def _read_ply(file: Path) -> tuple[Array, Array]:
+    """(N, 3) the vertices of a PLY file, text or little endian, as nerfstudio and COLMAP write it, and (N, 3) their
+    colours, 0 to 255, grey where there are none; no points without a file."""
     if not file.is_file():
-        return np.empty((0, 3))
+        return np.empty((0, 3)), np.empty((0, 3))
     with file.open("rb") as stream:
         header = []
         while (words := stream.readline(200).decode("ascii", "replace").split()) not in ([], ["end_header"]):
             header.append(words)
         count = next(int(words[2]) for words in header if words[:2] == ["element", "vertex"])
+        layout = [(words[2], _PLY_TYPES[words[1]]) for words in header if words[:1] == ["property"] and len(words) == 3]
         if ["format", "ascii", "1.0"] in header:
-            return np.loadtxt(stream, max_rows=count, usecols=(0, 1, 2), ndmin=2)
-        layout = [(words[2], _PLY_TYPES[words[1]]) for words in header if words[:1] == ["property"]]
-        vertices = np.frombuffer(stream.read(count * np.dtype(layout).itemsize), dtype=layout)
-        return np.stack([vertices[axis].astype(np.float64) for axis in "xyz"], axis=1)
+            table = np.loadtxt(stream, max_rows=count, ndmin=2, usecols=range(len(layout)))
+            columns = {name: table[:, index] for index, (name, _) in enumerate(layout)}
+        else:
+            vertices = np.frombuffer(stream.read(count * np.dtype(layout).itemsize), dtype=layout)
+            columns = {name: vertices[name].astype(np.float64) for name, _ in layout}
+    grey = np.full(count, 128.0)
+    colours = [columns.get(name, grey) for name in ("red", "green", "blue")]
+    return np.stack([columns[axis] for axis in "xyz"], axis=1), np.stack(colours, axis=1)
+
+
+def _transforms(dataset: Path) -> tuple[Path, dict[str, Any]]:
+    """The JSON file of a dataset, given as a folder or as that file, and its content."""
+    file = dataset if dataset.suffix == ".json" else dataset / "transforms.json"
+    return file, _read_json(file)
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """One Prefect task a stage, and the one way in which every task runs a job to its end."""
 
 import tasks.plain_errors  # noqa: F401
+from tasks.camera_path import keep_camera_path, read_camera_path
 from tasks.capture import capture
 from tasks.clean_up import clean_up_jobs, list_clean_up
-from tasks.find import find_dataset, find_model, find_registered_dataset, find_registered_model
+from tasks.find import find_dataset, find_model, find_registered, find_registered_dataset, find_registered_model
+from tasks.page import publish_page
 from tasks.prepare import prepare
+from tasks.quality import psnr_gate, show_quality
 from tasks.render import find_camera_path, render
 from tasks.stage import end_without_cancelling
 from tasks.summary import summarize
@@ -20,15 +23,21 @@ __all__ = [
     "find_camera_path",
     "find_dataset",
     "find_model",
+    "find_registered",
     "find_registered_dataset",
     "find_registered_model",
+    "keep_camera_path",
     "list_clean_up",
     "open_workspace",
     "prepare",
+    "psnr_gate",
+    "publish_page",
+    "read_camera_path",
     "render",
     "resolve_profile",
     "running_page",
     "served_page",
+    "show_quality",
     "summarize",
     "train",
 ]

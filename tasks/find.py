@@ -6,7 +6,7 @@ from blocks import Asset, Workspace
 from jobs.errors import NotFound
 from tasks.patience import patiently
 
-__all__ = ["find_dataset", "find_model", "find_registered_dataset", "find_registered_model"]
+__all__ = ["find_dataset", "find_model", "find_registered", "find_registered_dataset", "find_registered_model"]
 
 
 @task(description="The model to work with: the given version, else the newest.")
@@ -31,17 +31,18 @@ async def find_dataset(workspace: Workspace, scene: str, version: str | int | No
 
 def find_registered_model(workspace: Workspace, scene: str, version: str | int | None) -> Asset:
     """What the task `find_model` does, without Prefect."""
-    return _find(workspace, scene, f"{scene}-nerf", version)
+    return find_registered(workspace, scene, f"{scene}-nerf", version)
 
 
 def find_registered_dataset(workspace: Workspace, scene: str, version: str | int | None, model: Asset) -> Asset:
     """What the task `find_dataset` does, without Prefect."""
     if version is None:
         version = model.tags.get("dataset", "").partition(":")[2] or None
-    return _find(workspace, scene, f"{scene}-images-to-nerf-dataset", version)
+    return find_registered(workspace, scene, f"{scene}-images-to-nerf-dataset", version)
 
 
-def _find(workspace: Workspace, scene: str, name: str, version: str | int | None) -> Asset:
+def find_registered(workspace: Workspace, scene: str, name: str, version: str | int | None) -> Asset:
+    """A version of one of a scene's assets, by the asset's name; see `find_dataset`."""
     version = None if version is None else str(version)
     known = workspace.assets(name)
     found = [asset for asset in known if version is None or version in (asset.version, asset.version.partition("-")[0])]

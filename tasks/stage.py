@@ -9,7 +9,7 @@ import itertools
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -39,7 +39,7 @@ from tasks.progress import ProgressReporter, show_job, show_page
 from tasks.turns import turn
 from tasks.wanted import current_run, raise_if_cancelled
 
-__all__ = ["Plan", "end_without_cancelling", "run_to_end", "stage_task"]
+__all__ = ["Gate", "Plan", "end_without_cancelling", "run_to_end", "stage_task"]
 
 _LOG_LINES_IN_AN_ERROR = 15
 _PATIENCE_SECONDS = 30 * 60  # how long a workspace may not answer before following is given up
@@ -48,6 +48,9 @@ _SILENT_POLLS = 4  # so many missed, and a follower counts as dead
 _LONGEST_SLEEP_SECONDS = 5.0
 
 P = ParamSpec("P")
+Gate = Callable[[Workspace, Mapping[str, str]], None]
+"""Looks at the tags that a finished job's result is to get, and raises GateRefused where it must not be registered."""
+
 _jobs_go_on = False
 
 
@@ -74,6 +77,8 @@ class Plan:
         tier: whether it needs the GPU.
         time_limit: seconds.
         generation: how often the same was asked for anew, counted from 1.
+        gate: what the result must pass before it is registered. The job of one that does not stays, to be registered
+            by a later run without the gate.
     """
 
     scene: str
@@ -89,6 +94,7 @@ class Plan:
     tier: Literal["cpu", "gpu"] = "gpu"
     time_limit: int = 24 * 3600
     generation: int = 1
+    gate: Gate | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -138,12 +144,14 @@ class Plan:
         )
 
     def tags(self) -> dict[str, str]:
-        """Where the result comes from."""
+        """Where the result comes from; what was made with the same options has the same `options`."""
         return {
             "scene": self.scene,
             "stage": self.options.STAGE,
             "capture_version": self.capture_version,
             "fingerprint": self.fingerprint,
+            "options": self.options.fingerprint()[:8],
+            "tier": self.tier,
             **{name: str(asset) for name, asset in self.inputs.items()},
             **({"flow_run": str(run)} if (run := current_run()) else {}),
         }
@@ -193,6 +201,7 @@ async def run_to_end(workspace: Workspace, plan: Plan) -> Asset:
         logger.info("%s is there already: nothing to do", asset)
         return asset
     tags, follower = plan.tags(), str(current_run() or uuid4())
+    seconds = 0.0
     for attempt in itertools.count(1):
         spec = plan.spec(attempt, tags)
         status = await asyncio.to_thread(workspace.find_job, spec.name)
@@ -204,14 +213,17 @@ async def run_to_end(workspace: Workspace, plan: Plan) -> Asset:
             elif not status.state.ended:
                 logger.info("job %s runs already, attached to it: %s", spec.name, status.url)
             elif status.state is not JobState.COMPLETED:
+                seconds += status.seconds
                 continue
             await show_job(spec, status)
-            figures = await _follow(workspace, spec, follower)
+            figures, ran = await _follow(workspace, spec, follower)
+        known = {**tags, "job": spec.name, **figures, "job_seconds": str(round(seconds + ran))}
+        if plan.gate:
+            await asyncio.to_thread(plan.gate, workspace, known)
         try:
             asset = await asyncio.to_thread(
-                workspace.register, spec, plan.output, plan.asset_name, plan.version, plan.kind,
-                {**tags, "job": spec.name, **figures},
-            )  # fmt: skip
+                workspace.register, spec, plan.output, plan.asset_name, plan.version, plan.kind, known
+            )
         except NotFound:  # completed long ago and its asset deleted since: to be made again
             continue
         logger.info("registered %s: %s", asset, asset.uri)
@@ -219,18 +231,18 @@ async def run_to_end(workspace: Workspace, plan: Plan) -> Asset:
     raise AssertionError("unreachable")
 
 
-async def _follow(workspace: Workspace, spec: JobSpec, follower: str) -> dict[str, str]:
-    """Follow a job to its end; the figures it reported."""
+async def _follow(workspace: Workspace, spec: JobSpec, follower: str) -> tuple[dict[str, str], float]:
+    """Follow a job to its end; the figures it reported, and how many seconds it ran."""
     try:
         async with _waited_for(workspace, spec, follower):
-            figures = await _follow_to_end(workspace, spec, follower)
+            told = await _follow_to_end(workspace, spec, follower)
     except (RunCancelled, WorkspaceUnavailable):  # the job was left already, or may go on
         raise
     except RebelNerfError:
         await patiently(lambda: workspace.unfollow(spec.name, follower))
         raise
     await patiently(lambda: workspace.unfollow(spec.name, follower))
-    return figures
+    return told
 
 
 @asynccontextmanager
@@ -274,7 +286,7 @@ def _leave(workspace: Workspace, spec: JobSpec, follower: str) -> None:
         workspace.cancel(spec.name)
 
 
-async def _follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> dict[str, str]:
+async def _follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> tuple[dict[str, str], float]:
     reporter = ProgressReporter(spec.scene, spec.stage)
     figures: dict[str, str] = {}
     failure: Failure | None = None
@@ -317,7 +329,7 @@ async def _follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> 
             await _wait(workspace.poll_seconds(time.monotonic() - start), spec)
     if status.state is JobState.COMPLETED:
         await reporter.done()
-        return figures
+        return figures, status.seconds
     raise _error(spec, status, failure, list(last_lines))
 
 

@@ -7,16 +7,21 @@ from blocks import Asset
 
 # Tags that say where an asset comes from rather than how good it is.
 _PROVENANCE = {
-    *("scene", "stage", "capture_version", "content", "source", "fingerprint", "flow_run", "job"),
-    *("images", "dataset", "model"),
+    *("scene", "stage", "capture_version", "content", "source", "fingerprint", "options", "tier", "flow_run", "job"),
+    *("images", "dataset", "model", "video"),
 }
+
+
+def figures_of(asset: Asset) -> dict[str, str]:
+    """The tags that say how good an asset is."""
+    return {name: value for name, value in asset.tags.items() if name not in _PROVENANCE}
 
 
 async def summarize(scene: str, *assets: Asset) -> None:
     """Show what a run led to: an artifact, and lines in the log, with each asset's place and figures."""
     rows, lines = ["| asset | figures | where |", "|---|---|---|"], [f"{scene}:"]
     for asset in assets:
-        figures = ", ".join(f"{k} {v}" for k, v in asset.tags.items() if k not in _PROVENANCE)
+        figures = ", ".join(f"{name} {value}" for name, value in figures_of(asset).items())
         rows.append(f"| {asset} | {figures} | `{asset.uri}` |")
         lines += [f"  {asset}: {figures}" if figures else f"  {asset}", f"      {asset.uri}"]
     await acreate_markdown_artifact("\n".join(rows), key=f"{scene}-summary", description=f"What {scene} has led to")

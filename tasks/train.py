@@ -1,10 +1,10 @@
 from blocks import Asset
 from jobs.options import TrainOptions
-from tasks.stage import Plan, stage_task
+from tasks.stage import Gate, Plan, stage_task
 
 
 @stage_task
-def train(dataset: Asset, options: TrainOptions) -> Plan:
+def train(dataset: Asset, options: TrainOptions, gate: Gate | None = None) -> Plan:
     """A dataset to a model."""
     scene = dataset.tags["scene"]
     return Plan(
@@ -17,4 +17,5 @@ def train(dataset: Asset, options: TrainOptions) -> Plan:
         inputs={"dataset": dataset},
         scratch=("checkpoints",),
         time_limit=24 * 3600,
+        gate=gate,
     )

@@ -11,7 +11,7 @@ from jobs.errors import InvalidInput
 from jobs.options import Profile
 from tasks.patience import patiently
 
-__all__ = ["all_workspaces", "open_workspace", "resolve_profile"]
+__all__ = ["LOCAL", "all_workspaces", "open_workspace", "reference_to", "resolve_profile"]
 
 LOCAL = "local"
 
@@ -25,6 +25,12 @@ async def open_workspace(reference: str) -> Workspace:
     workspace = LocalWorkspace() if reference == LOCAL else await _load(reference)
     await patiently(workspace.check)
     return workspace
+
+
+def reference_to(workspace: Workspace) -> str:
+    """What `open_workspace` takes for it."""
+    saved = workspace._block_document_name
+    return f"{workspace.get_block_type_slug()}/{saved}" if saved else LOCAL
 
 
 async def _load(reference: str) -> Workspace:

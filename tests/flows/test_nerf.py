@@ -21,6 +21,7 @@ from tests.runs import outcome
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 TRAIN = TrainOptions(max_num_iterations=20)
+STAGES = ("prepare", "train", "render", "page")
 RENDER = RenderOptions(width=64, height=36, seconds=0.25)
 
 
@@ -48,20 +49,20 @@ def jobs(home: Path) -> set[str]:
 
 async def test_from_photos_to_a_video_and_never_the_same_work_twice(street: Path, home: Path) -> None:
     video, states = await run(images=street / "photos")
-    assert states == {"capture": "Completed", "prepare": "Completed", "train": "Completed", "render": "Completed"}
-    assert len(jobs(home)) == 3
+    assert states == {"capture": "Completed", **dict.fromkeys(STAGES, "Completed")}
+    assert len(jobs(home)) == 4
     with av.open(str(Path(video.uri) / "video.mp4")) as container:
         frames = list(container.decode(video=0))
     assert (len(frames), frames[0].width, frames[0].height) == (6, 64, 36)
 
     again, states = await run(images=street / "photos")
     assert again == video
-    assert states == {"capture": "Completed", "prepare": "Cached", "train": "Cached", "render": "Cached"}
+    assert states == {"capture": "Completed", **dict.fromkeys(STAGES, "Cached")}
 
     other, states = await run(render=RENDER.model_copy(update={"camera_path": "orbit"}))
     assert other != video
     assert (states["prepare"], states["train"], states["render"]) == ("Cached", "Cached", "Completed")
-    assert len(jobs(home)) == 4
+    assert len(jobs(home)) == 6
 
     # The flow that only renders comes to the same video, by whatever of its versions the model is named.
     rendered = await render("street", model_version="1", profile="preview", render=RENDER)
@@ -69,19 +70,24 @@ async def test_from_photos_to_a_video_and_never_the_same_work_twice(street: Path
     wide = RENDER.model_copy(update={"width": 80})
     rendered = await render("street", video.tags["model"].partition(":")[2], profile="preview", render=wide)
     assert (rendered.tags["size"], rendered.tags["model"]) == ("80x36", video.tags["model"])
-    assert len(jobs(home)) == 5
+    assert len(jobs(home)) == 8
     with pytest.raises(NotFound, match="scene street: no version 2 of street-nerf .*; there is 1-"):
         await render("street", model_version="2")
 
     longer, states = await run(train=TrainOptions(max_num_iterations=21))
     assert (states["prepare"], states["train"], states["render"]) == ("Cached", "Completed", "Completed")
     assert longer.tags["model"] != video.tags["model"]
-    assert len(jobs(home)) == 7
+    assert len(jobs(home)) == 11
 
     shutil.rmtree(video.uri)  # what is gone is made again, however well it is cached
-    _, states = await run()
+    remade, states = await run()
     assert (states["prepare"], states["train"], states["render"]) == ("Cached", "Cached", "Completed")
     assert (Path(video.uri) / "video.mp4").exists()
+
+    shutil.rmtree(home / "assets/street-page")  # a page that cannot be made again is no reason to have no video
+    (home / "assets" / video.tags["dataset"].replace(":", "/") / "dataset.json").write_text("{")
+    again, states = await run()
+    assert (again, states["render"], states["page"]) == (remade, "Cached", "Failed")
 
 
 async def test_a_gate_that_refuses_says_so_once(home: Path, tmp_path: Path, street: Path) -> None:

@@ -7,13 +7,18 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from websockets.sync.client import connect
 
 from tasks import running_page
 from tasks.stage import Plan
+from tests.browser import Browser, browser
 from tests.faults.chain import FirstOptions, workspace
 from tests.processes import free_port
+
+__all__ = ["browser"]
 
 
 @pytest.fixture
@@ -57,6 +62,42 @@ def test_a_model_that_is_not_there(home: Path, monkeypatch: pytest.MonkeyPatch) 
     with view(home, monkeypatch, "--model-version", "7") as viewer:
         assert viewer.stdout and "no version 7 of street-nerf" in viewer.stdout.read()
     assert viewer.returncode == 1
+
+
+def test_a_model_whose_dataset_is_gone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = home / "assets/street-nerf/1-c0ffee00/asset.json"
+    dataset = {"dataset": "street-images-to-nerf-dataset:1-c0ffee00"}
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "tags": dataset}))
+    shutil.rmtree(home / "assets/street-images-to-nerf-dataset")
+    with view(home, monkeypatch) as viewer:
+        assert viewer.stdout and "no version 1-c0ffee00 of street-images-to-nerf-dataset" in viewer.stdout.read()
+    assert viewer.returncode == 1
+
+
+def test_a_browser_shows_a_registered_model(
+    home: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser, tmp_path: Path
+) -> None:
+    port = free_port()
+    with view(home, monkeypatch, "--port", str(port)) as viewer:
+        try:
+            assert viewer.stdout and any("Look at" in line for line in viewer.stdout)
+            browser.resize(1000, 700)
+            browser.get(f"http://localhost:{port}")
+            text = "return document.body.innerText"
+            browser.until(lambda: "Render" in browser.execute_script(text))
+            assert browser.find_elements("tag name", "canvas")
+            browser.until(lambda: _commonest(browser, tmp_path / "screen.png") < 0.5)  # else it is the empty ground
+            assert "Connected" in browser.execute_script(text) and "Resolution: 0" not in browser.execute_script(text)
+        finally:
+            viewer.terminate()
+
+
+def _commonest(browser: Browser, file: Path) -> float:
+    """The share of the commonest colour in the left half of the screen, where the scene is."""
+    browser.photograph(file)
+    with Image.open(file) as image:
+        pixels = np.asarray(image.convert("RGB"))[:, : image.width // 2].reshape(-1, 3)
+    return float(np.unique(pixels, axis=0, return_counts=True)[1].max()) / len(pixels)
 
 
 def test_a_training_that_runs_is_found(tmp_path: Path) -> None:

@@ -25,6 +25,9 @@ pytest.importorskip("nerfstudio")
 from jobs import manifest, model, report, train  # noqa: E402
 from jobs.errors import GateRefused, InvalidInput, JobFailed  # noqa: E402
 from jobs.options import METHODS, TrainOptions  # noqa: E402
+from tests.browser import Browser, browser  # noqa: E402
+
+__all__ = ["browser"]
 
 OPTIONS = TrainOptions(
     max_num_iterations=30, model_size="small", max_image_size=96, rays_per_batch=64, steps_per_save=6
@@ -96,6 +99,8 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
     assert metrics and any({"loss", "psnr", "rays/s", "lr"} == set(found) for found in metrics)
     content = json.loads((tmp_path / "model/model.json").read_text())
     assert content["steps"] == 30
+    assert content["curve"] == json.loads((tmp_path / "whole/model.json").read_text())["curve"]
+    assert content["curve"]["step"] == list(range(1, 31)) and content["metrics"]["image_size"] == 96
     assert content["steps_resumed"] == int(kept[0].stem.removeprefix("step-")) + 1
 
     whole, resumed = parameters(tmp_path / "whole"), parameters(tmp_path / "model")
@@ -118,6 +123,27 @@ def test_training_can_be_watched_and_ends_by_itself(dataset: Path, tmp_path: Pat
             log = job.stdout.read()
             assert job.wait(60) == 0, log
     assert json.loads((tmp_path / "model/model.json").read_text())["steps"] == 200
+
+
+@pytest.mark.slow
+def test_training_ends_by_itself_though_a_browser_looks_on(dataset: Path, tmp_path: Path, browser: Browser) -> None:
+    longer = OPTIONS.model_copy(update={"max_num_iterations": 1000, "steps_per_save": 1000})
+    places = ("--dataset", dataset, "--model", tmp_path / "model", "--checkpoints", tmp_path / "checkpoints")
+    command = [sys.executable, "-m", "jobs.train", *map(str, places), *train.CliApp.serialize(longer)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as job:
+        assert job.stdout is not None
+        page = next(told for line in job.stdout if isinstance(told := report.parse(line), report.Page))
+        browser.get(f"http://127.0.0.1:{page.port}/")
+        text = "return document.body.innerText"
+        browser.until(lambda: "Connected" in browser.execute_script(text))
+        steps = set()
+        while job.poll() is None and len(steps) < 3:  # the tab sees it move on
+            steps |= {line for line in browser.execute_script(text).splitlines() if line.startswith("Step: ")}
+        assert len(steps) == 3
+        log = job.stdout.read()
+        assert job.wait(60) == 0, log
+    content = json.loads((tmp_path / "model/model.json").read_text())
+    assert content["steps"] == 1000 and len(content["curve"]["step"]) == 200
 
 
 def test_a_finished_training_is_not_trained_again_and_another_is_not_taken_up(dataset: Path, tmp_path: Path) -> None:

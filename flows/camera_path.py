@@ -1,0 +1,48 @@
+"""Take in a camera path from the viewer: `python -m flows.camera_path --scene facade ~/Downloads/camera_path.json`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+from pydantic_settings import CliPositionalArg
+
+import tasks
+from flows._command import parse_command, say_errors
+from jobs.options import SceneName
+
+
+class TakePath(BaseModel):
+    """Check a camera path that was exported from the viewer, and keep it under trajectories/ for the scene's videos."""
+
+    file: CliPositionalArg[Path] = Field(description="the camera_path.json")
+    scene: SceneName = Field(description="the scene's name")
+    name: SceneName | None = Field(None, description="of this path beside others; the scene's own path if not given")
+    model_version: str | None = Field(
+        None, description="of the model that it was drawn in: in full, or a capture version; the newest if not given"
+    )
+    workspace: str = Field("local", description="local, or a saved block as <block type>/<name>")
+    replace: bool = Field(False, description="take the place of another path of that name")
+
+
+def take(given: TakePath) -> None:
+    """Check and keep it, and say how it is used.
+
+    Raises:
+        RebelNerfError: the path is not valid, there is no such model, or another path has the name.
+    """
+    path = tasks.read_camera_path(given.scene, given.file)
+    place = asyncio.run(tasks.open_workspace(given.workspace))
+    model = tasks.find_registered_model(place, given.scene, given.model_version)
+    dataset = tasks.find_registered_dataset(place, given.scene, None, model)
+    kept = tasks.keep_camera_path(path, given.scene, given.name, model, dataset, replace=given.replace)
+    print(f"{kept}: {len(path.camera_path)} frames, drawn in {model}.")
+    option = f" --render.camera-path {given.name}" if given.name else ""
+    print(f"Render it with: python -m flows.render --scene {given.scene}{option}")
+
+
+if __name__ == "__main__":
+    with say_errors():
+        take(parse_command(TakePath, sys.argv[1:]))

@@ -1,0 +1,41 @@
+"""Open a scene's page in the browser: `python -m flows.page --scene facade`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import webbrowser
+
+from pydantic import BaseModel, Field
+
+import tasks
+from flows._command import parse_command, say_errors
+from jobs.options import SceneName
+
+
+class Page(BaseModel):
+    """Fetch the page of a scene's video, say where it is, and open it."""
+
+    scene: SceneName = Field(description="the scene's name")
+    version: str | None = Field(None, description="of the page: in full, or a capture version; the newest if not given")
+    workspace: str = Field("local", description="local, or a saved block as <block type>/<name>")
+    browser: bool = Field(True, description="open the browser, too")
+
+
+def show(given: Page) -> None:
+    """Fetch and open it.
+
+    Raises:
+        RebelNerfError: there is no such page, or the workspace cannot be reached.
+    """
+    place = asyncio.run(tasks.open_workspace(given.workspace))
+    page = tasks.find_registered(place, given.scene, f"{given.scene}-page", given.version)
+    file = place.fetch(page) / "index.html"
+    print(f"{page}: {file}")
+    if given.browser:
+        webbrowser.open(file.as_uri())
+
+
+if __name__ == "__main__":
+    with say_errors():
+        show(parse_command(Page, sys.argv[1:]))

@@ -1,0 +1,266 @@
+"""A scene's page: `python -m jobs.page --dataset DIR --model DIR --video DIR --facts FILE --page DIR`.
+
+Writes `index.html`, one file that needs nothing else, no network and no script: the video, its figures, the plan, the
+training's curves, the versions of the model, the photos, and what made it all. Beside it lies `plan.svg`, and the video
+where it is too large to be within.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+from markupsafe import Markup
+from PIL import Image
+from pydantic_settings import CliApp
+
+from jobs import camera_path, chart, plan, quality, report
+from jobs.errors import InvalidInput
+from jobs.options import PageOptions
+from jobs.quality import Facts
+
+MOST_BYTES = 100_000_000
+"""Of a video that is put into the page: browsers open larger pages slowly, or not at all."""
+
+_THUMBNAIL, _MOST_THUMBNAILS = 208, 400
+_MANIFESTS = {"dataset": "dataset.json", "model": "model.json", "video": "video.json"}
+_LISTED_ELSEWHERE = ("images", "curve", "checksums")  # of the manifests: the page shows them, or they say nothing
+
+
+class Photo(NamedTuple):
+    """A photo of the dataset: its name as it came, a small picture as a `data:` address, and why it is of no use."""
+
+    name: str
+    thumbnail: str
+    lost: str
+
+
+class Job(PageOptions):
+    """The command line of this job."""
+
+    dataset: Path
+    model: Path
+    video: Path
+    facts: Path
+    page: Path
+
+
+def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path) -> None:
+    """Write the folder `page`.
+
+    Args:
+        dataset, model, video: folders of these assets; manifests that they lack are passed over.
+        facts: what the workspace knows of them.
+        page: a folder, made if missing.
+
+    Raises:
+        InvalidInput: a file is missing or damaged.
+    """
+    page.mkdir(parents=True, exist_ok=True)
+    about = {name: _manifest(folder / _MANIFESTS[name]) for name, folder in _folders(dataset, model, video).items()}
+    path = camera_path.read(video / "camera_path.json")
+    drawn = plan.draw(dataset, model, path)
+    (page / "plan.svg").write_text(drawn)
+    file = video / "video.mp4"
+    if not file.is_file():
+        raise InvalidInput(f"{video} holds no video.mp4: render it again.")
+    beside = file.stat().st_size > MOST_BYTES
+    if beside:
+        shutil.copyfile(file, page / file.name)
+    photos = list(_photos(dataset, about["dataset"]))
+    lost = sum(bool(photo.lost) for photo in photos)
+    shown = _chosen(photos)
+    versions = facts.versions
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(Path(__file__).with_name("page.html").read_text())
+    text = template.render(
+        scene=facts.scene,
+        summary=_summary(about, facts),
+        beside="file: https:" if beside else "",
+        download=file.name if beside else "",
+        video=file.name if beside else _data(file.read_bytes(), "video/mp4"),
+        poster=_data((video / "poster.jpg").read_bytes(), "image/jpeg") if (video / "poster.jpg").is_file() else "",
+        size=path.even_size,
+        warning=quality.warning(versions, versions[-1]) if versions else "",
+        figures=_figures(about, facts),
+        plan=Markup(drawn),
+        curves=[Markup(curve) for curve in _curves(about["model"].get("curve") or {})],
+        columns=quality.COLUMNS,
+        rows=[(version is versions[-1], quality.row(version, facts.currency)) for version in versions],
+        plot=Markup(quality.plot(versions)),
+        photos=shown,
+        photos_said=_said(len(photos), lost, len(shown)),
+        made=[
+            {"asset": each.asset, "figures": each.figures, "manifest": _shown(about[each.role])} for each in facts.made
+        ],
+    )
+    (page / "index.html").write_text(text)
+    report.emit(report.Result("page", {"bytes": (page / "index.html").stat().st_size, "photos": len(photos)}))
+
+
+def _folders(dataset: Path, model: Path, video: Path) -> dict[str, Path]:
+    return {"dataset": dataset, "model": model, "video": video}
+
+
+def _manifest(file: Path) -> dict[str, Any]:
+    """A manifest's content; empty for an asset that a person registered without one."""
+    if not file.is_file():
+        return {}
+    try:
+        return dict(json.loads(file.read_text()))
+    except ValueError as error:
+        raise InvalidInput(f"{file} is damaged: {error}") from error
+
+
+def _shown(about: dict[str, Any]) -> str:
+    return json.dumps({key: value for key, value in about.items() if key not in _LISTED_ELSEWHERE}, indent=2)
+
+
+def _data(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+# words and figures
+
+
+def _summary(about: dict[str, dict[str, Any]], facts: Facts) -> str:
+    video, made = about["video"], ", ".join(each.asset for each in facts.made if each.role == "video")
+    if not video:
+        return made
+    when = str(video.get("created", "")).partition("T")[0]
+    return (
+        f"{video.get('duration', 0):.1f} s, {video.get('width')}×{video.get('height')} px, "
+        f"camera path: {video.get('camera_path')}. {made}, made {when}."
+    )
+
+
+def _figures(about: dict[str, dict[str, Any]], facts: Facts) -> dict[str, str]:
+    """The figures by which a scene is known at a glance, by name; those that are not known are left out."""
+    dataset, model, video = about["dataset"], about["model"], about["video"]
+    metrics = model.get("metrics", {})
+    figures: dict[str, str | None] = {
+        "PSNR": _number(metrics.get("psnr"), "{:.2f} dB"),
+        "SSIM": _number(metrics.get("ssim"), "{:.3f}"),
+        "LPIPS": _number(metrics.get("lpips"), "{:.3f}"),
+        "photos placed": f"{dataset['registered']} of {dataset['used']}" if "used" in dataset else None,
+        "training steps": _number(model.get("steps"), "{:,}"),
+        "training": _time(model.get("training_seconds")),
+        "rendering": _time(video.get("seconds", {}).get("render")),
+        "all jobs": _time(_sum([each.seconds for each in facts.made])),
+        "cost": _money(facts),
+        "machine": model.get("gpu") or ("CPU" if model else None),
+    }
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def _number(value: float | None, form: str) -> str | None:
+    return None if value is None else form.format(value)
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else report.duration(seconds)
+
+
+def _sum(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None
+
+
+def _money(facts: Facts) -> str | None:
+    cost = _sum([each.cost for each in facts.made])
+    return None if cost is None else quality.money(cost, facts.currency)
+
+
+def _said(photos: int, lost: int, shown: int) -> str:
+    said = f"{photos} photos; " + (f"{lost} of no use, marked, with the reason." if lost else "all of use.")
+    return said + (f" {shown} of them are shown." if shown < photos else "")
+
+
+# pictures
+
+
+def _photos(dataset: Path, about: dict[str, Any]) -> list[Photo]:
+    """Every photo of the capture: those that became pictures of the dataset, then those that could not be read."""
+    images = about.get("images") or [
+        {"file": frame["file_path"], "registered": True} for frame in _manifest(dataset / "transforms.json")["frames"]
+    ]
+    unreadable = {**about.get("unreadable_files", {})}
+    unreadable |= {name: f"the same as {other}" for name, other in about.get("duplicate_files", {}).items()}
+    return [
+        *(
+            Photo(
+                image.get("source", image["file"]),
+                str(dataset / image["file"]),
+                "" if image["registered"] else f"not placed: {image.get('reason', 'no reason given')}",
+            )
+            for image in images
+        ),
+        *(Photo(name, "", reason) for name, reason in unreadable.items()),
+    ]
+
+
+def _chosen(photos: list[Photo]) -> list[Photo]:
+    """The photos to show, with small pictures: all that are of no use, and of the others evenly as many as fit."""
+    good = [index for index, photo in enumerate(photos) if not photo.lost]
+    room = max(1, _MOST_THUMBNAILS - (len(photos) - len(good)))
+    shown = set(good[:: math.ceil(len(good) / room) if good else 1])
+    chosen = [photo for index, photo in enumerate(photos) if photo.lost or index in shown]
+    meter = report.Meter("page:photos", len(chosen))
+    small = []
+    for photo in chosen:
+        small.append(photo._replace(thumbnail=_thumbnail(Path(photo.thumbnail)) if photo.thumbnail else ""))
+        meter.update(len(small))
+    return small
+
+
+def _thumbnail(file: Path) -> str:
+    """A small picture as a `data:` address; "" where the file is not there or not a picture."""
+    try:
+        with Image.open(file) as image:
+            image.draft("RGB", (_THUMBNAIL, _THUMBNAIL))  # a JPEG is decoded at about that size
+            small = image.convert("RGB")
+    except OSError:
+        return ""
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=70, optimize=True)
+    return _data(stream.getvalue(), "image/jpeg")
+
+
+def _curves(curve: dict[str, list[float | None]]) -> list[str]:
+    """The charts of PSNR and loss by step, each smoothed over a twentieth of the training."""
+    charts = []
+    for name, words in (("psnr", "PSNR, dB, of the rays of a step"), ("loss", "loss")):
+        points = [
+            (step, value)
+            for step, value in zip(curve.get("step", []), curve.get(name, []), strict=False)
+            if step is not None and value is not None
+        ]
+        charts.append(chart.chart([chart.Line(name, _smooth(points))], "step", words, logarithmic=name == "loss"))
+    return [each for each in charts if each]
+
+
+def _smooth(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    reach = len(points) // 40
+    means = []
+    for index, (step, _) in enumerate(points):
+        near = points[max(0, index - reach) : index + reach + 1]
+        means.append((step, sum(value for _, value in near) / len(near)))
+    return means
+
+
+def main() -> None:
+    """Run the job that the command line tells."""
+    job = CliApp.run(Job, cli_args=sys.argv[1:])
+    make(job.dataset, job.model, job.video, Facts.model_validate_json(job.facts.read_text()), job.page)
+
+
+if __name__ == "__main__":
+    report.run("page", main)

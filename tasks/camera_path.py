@@ -1,0 +1,60 @@
+"""Camera paths of a person's own, kept under trajectories/ with the model and frame that they belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blocks import Asset
+from jobs import camera_path
+from jobs.camera_path import GENERATED, CameraPath
+from jobs.errors import InvalidInput
+from tasks.render import TRAJECTORIES
+
+__all__ = ["frame_of", "keep_camera_path", "read_camera_path"]
+
+
+def read_camera_path(scene: str, file: Path) -> CameraPath:
+    """The camera path in a file, checked.
+
+    Raises:
+        InvalidInput: it is not there or not valid; names the scene, file and key.
+    """
+    try:
+        return camera_path.read(file.expanduser())
+    except InvalidInput as error:
+        raise InvalidInput(f"scene {scene}: {error}") from None
+
+
+def frame_of(dataset: Asset) -> str:
+    """The dataset that began the frame which a dataset's poses, and paths through its models, are in."""
+    return str(dataset)
+
+
+def keep_camera_path(
+    path: CameraPath, scene: str, name: str | None, model: Asset, dataset: Asset, *, replace: bool = False
+) -> Path:
+    """Write a path to `trajectories/<scene>/<name>.json`, without a name to `trajectories/<scene>.json`.
+
+    The file is the path as it came, with `"rebel_nerf": {"model": …, "frame": …}` beside it.
+
+    Args:
+        path: checked.
+        scene, name: what it is for.
+        model: that it was drawn in.
+        dataset: that the model was trained on.
+        replace: whether another path that is there may go.
+
+    Raises:
+        InvalidInput: another path is there, or the name is that of a generated path.
+    """
+    if name in GENERATED:
+        raise InvalidInput(f"scene {scene}: {name} is a path that is generated; give yours another name.")
+    file = TRAJECTORIES / scene / f"{name}.json" if name else TRAJECTORIES / f"{scene}.json"
+    kept = path.model_copy(update={"rebel_nerf": {"model": str(model), "frame": frame_of(dataset)}})
+    if file.exists() and not replace and camera_path.read(file) != kept:
+        raise InvalidInput(
+            f"scene {scene}: {file} holds another path; give --replace, or this one a --name of its own."
+        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    kept.write(file)
+    return file

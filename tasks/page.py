@@ -1,0 +1,79 @@
+"""The page of a scene's video: made as a stage, and told of in the flow run."""
+
+from __future__ import annotations
+
+import asyncio
+
+from prefect import get_run_logger
+from prefect.artifacts import acreate_markdown_artifact
+
+from blocks import Asset, Workspace
+from jobs.chart import as_data
+from jobs.errors import RunCancelled
+from jobs.options import PageOptions
+from jobs.quality import Facts, Made, Role, Version
+from tasks.patience import patiently
+from tasks.stage import Plan, stage_task
+from tasks.summary import figures_of
+from tasks.workspace import LOCAL, reference_to
+
+__all__ = ["page", "publish_page"]
+
+
+@stage_task
+def page(dataset: Asset, model: Asset, video: Asset, facts: Facts) -> Plan:
+    """A video and what it was made of to a page that can be looked at anywhere."""
+    scene = video.tags["scene"]
+    return Plan(
+        scene=scene,
+        capture_version=video.tags["capture_version"],
+        options=PageOptions(),
+        asset_name=f"{scene}-page",
+        kind="page",
+        output="page",
+        inputs={"dataset": dataset, "model": model, "video": video},
+        files={"facts.json": facts.model_dump_json()},
+        arguments=("--facts", "{files.facts.json}"),
+        tier="cpu",
+        time_limit=3600,
+    )
+
+
+async def publish_page(
+    workspace: Workspace, dataset: Asset, model: Asset, video: Asset, versions: list[Version]
+) -> None:
+    """Make the video's page, and show its plan and how to open it: an artifact. Without a page a run goes on.
+
+    Args:
+        workspace: where it all lies.
+        dataset, model, video: what the page is about.
+        versions: of the model, as `show_quality` gives them.
+
+    Raises:
+        RunCancelled: somebody cancelled this flow run.
+    """
+    scene = video.tags["scene"]
+    made = [_made(workspace, "dataset", dataset), _made(workspace, "model", model), _made(workspace, "video", video)]
+    facts = Facts(scene=scene, made=made, versions=versions, currency=workspace.currency)
+    try:
+        asset = await page(workspace, dataset, model, video, facts)
+        plan = (await patiently(lambda: workspace.read(asset, "plan.svg"))).decode()
+    except (RunCancelled, asyncio.CancelledError):
+        raise
+    except Exception as error:  # the video stands, and is what was asked for
+        get_run_logger().warning("scene %s: the video stands, but its page could not be made: %s", scene, error)
+        return
+    elsewhere = "" if (place := reference_to(workspace)) == LOCAL else f" --workspace {place}"
+    command = f"python -m flows.page --scene {scene} --version {asset.version}{elsewhere}"
+    file = f"{asset.uri.rstrip('/')}/index.html"
+    text = f"The page, one file: `{file}`. This opens it:\n\n```\n{command}\n```\n\n![From above]({as_data(plan)})"
+    await acreate_markdown_artifact(text, key=f"{scene}-page", description=f"The page of {video}, and its plan")
+    get_run_logger().info("the page of %s: %s, opened by: %s", video, file, command)
+
+
+def _made(workspace: Workspace, role: Role, asset: Asset) -> Made:
+    seconds = asset.tags.get("job_seconds")
+    return Made(
+        role=role, asset=str(asset), figures=figures_of(asset),
+        seconds=None if seconds is None else float(seconds), cost=workspace.cost(asset),
+    )  # fmt: skip

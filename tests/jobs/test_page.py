@@ -1,0 +1,140 @@
+"""The page of a scene, as files and in a real browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import datetime, timedelta, timezone
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("nerfstudio")
+
+from jobs import page, trajectory
+from jobs.errors import InvalidInput
+from jobs.quality import Facts, Made, Version
+from jobs.render import encode
+from tests.browser import Browser, browser
+
+__all__ = ["browser"]
+
+EVIL = "<img src=http://127.0.0.1/x onerror=document.title='taken'>"
+
+
+@pytest.fixture(scope="module")
+def video(tiny_dataset: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a video asset: two seconds of a bar that moves, with a path, a poster and a manifest."""
+    folder = tmp_path_factory.mktemp("video")
+    frames = [np.full((72, 128, 3), 40, np.uint8) for _ in range(24)]
+    for index, frame in enumerate(frames):
+        frame[:, 5 * index : 5 * index + 10] = (230, 180, 90)
+    encode(folder / "video.mp4", iter(frames), Fraction(12), (128, 72))
+    Image.fromarray(frames[12]).save(folder / "poster.jpg")
+    trajectory.generate("tour", tiny_dataset, tiny_model, 24, 2.0, (128, 72)).write(folder / "camera_path.json")
+    about = {"created": "2026-02-03T04:05:06+00:00", "duration": 2.0, "width": 128, "height": 72, "camera_path": "tour"}
+    (folder / "video.json").write_text(json.dumps({**about, "seconds": {"render": 61.0}}))
+    return folder
+
+
+@pytest.fixture
+def dataset(tiny_dataset: Path, tmp_path: Path) -> Path:
+    """The tiny dataset with a manifest; one photo is not placed, one cannot be read, and a name is a trap."""
+    folder = tmp_path / "dataset"
+    shutil.copytree(tiny_dataset, folder)
+    files = [frame["file_path"] for frame in json.loads((folder / "transforms.json").read_text())["frames"]]
+    images: list[dict[str, Any]] = [{"file": file, "source": file, "registered": True} for file in files]
+    images[3] |= {"registered": False, "reason": "too few features: 3 & <b>blurred</b>", "source": EVIL}
+    about = {"registered": 13, "used": 14, "images": images, "unreadable_files": {"broken.jpg": "empty file"}}
+    (folder / "dataset.json").write_text(json.dumps(about))
+    return folder
+
+
+def facts() -> Facts:
+    day = datetime(2026, 2, 1, tzinfo=timezone.utc)
+    given: list[dict[str, Any]] = [{"psnr": 24.0, "cost": 0.5}, {"psnr": 22.0}]
+    versions = [
+        Version(
+            version=f"{n}-{n}a", capture=n, created=day + n * timedelta(days=1), options="0a", image_size=96, **each
+        )
+        for n, each in enumerate(given, 1)
+    ]
+    made = [
+        Made(role="dataset", asset="street-images-to-nerf-dataset:2-2b", seconds=60, cost=0.1),
+        Made(role="model", asset="street-nerf:2-2a", figures={"psnr": "22.0", EVIL: EVIL}, seconds=600, cost=1.0),
+        Made(role="video", asset="street-video:2-2c", seconds=60, cost=0.1),
+    ]
+    return Facts(scene="street", made=made, versions=versions, currency="EUR")
+
+
+def test_a_page_in_a_browser(dataset: Path, tiny_model: Path, video: Path, tmp_path: Path, browser: Browser) -> None:
+    page.make(dataset, tiny_model, video, facts(), tmp_path / "page")
+    address = (tmp_path / "page/index.html").as_uri()
+    for width, height, dark in ((360, 740, True), (1280, 900, False)):
+        browser.resize(width, height)
+        browser.dark(dark)
+        browser.requested()
+        browser.get(address)
+        assert browser.requested() == [address]
+        assert browser.overflow() == 0
+        assert browser.execute_script("return getComputedStyle(document.body).color") == (
+            "rgb(169, 177, 189)" if dark else "rgb(61, 67, 77)"
+        )
+    assert browser.title == "street"
+    playing = "const v = document.querySelector('video'); v.play(); return v.readyState > 1 && v.currentTime"
+    assert browser.until(lambda: browser.execute_script(playing) or 0) > 0
+    assert browser.execute_script("return document.querySelector('video').duration") == pytest.approx(2.0, abs=0.01)
+    shown = (
+        "return [...document.images].filter(i => { i.scrollIntoView(); return i.complete && i.naturalWidth }).length"
+    )
+    assert browser.until(lambda: browser.execute_script(shown) == 14)
+    assert browser.complaints() == []
+
+    text = browser.execute_script("return document.body.innerText")
+    model = json.loads((tiny_model / "model.json").read_text())
+    for said in (
+        f"{model['metrics']['psnr']:.2f} dB", "13 of 14", "1.20 EUR", "12 min 0 s", "2.0 dB below that of 1-1a",
+        "15 photos; 2 of no use", "too few features: 3 & <b>blurred</b>", EVIL, "empty file", "2026-02-03", "0.50 EUR",
+    ):  # fmt: skip
+        assert said in text
+    assert browser.execute_script("return document.querySelectorAll('.lost').length") == 2
+    assert browser.execute_script("return document.querySelectorAll('svg').length") == 4  # plan, two curves, versions
+
+
+def test_a_video_that_is_too_large_lies_beside_the_page(
+    tiny_dataset: Path, tiny_model: Path, video: Path, tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "MOST_BYTES", 100)
+    page.make(tiny_dataset, tiny_model, video, Facts(scene="street"), tmp_path / "page")
+    assert (tmp_path / "page/video.mp4").read_bytes() == (video / "video.mp4").read_bytes()
+    browser.requested()
+    browser.get((tmp_path / "page/index.html").as_uri())
+    length = "return document.querySelector('video').duration"
+    assert browser.until(lambda: browser.execute_script(length)) == pytest.approx(2.0, abs=0.01)
+    assert {url.rpartition("/")[2] for url in browser.requested()} == {"index.html", "video.mp4"}
+    assert browser.complaints() == []
+    assert "14 photos; all of use." in browser.execute_script("return document.body.innerText")
+
+
+def test_many_photos_are_shown_by_some_of_them_and_all_that_are_of_no_use(
+    dataset: Path, tiny_model: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "_MOST_THUMBNAILS", 6)
+    page.make(dataset, tiny_model, video, facts(), tmp_path / "page")
+    text = (tmp_path / "page/index.html").read_text()
+    assert text.count("<li ") + text.count("<li>") == 6 and "6 of them are shown" in text
+    assert text.count('class="lost"') == 2
+
+
+def test_what_is_missing_or_damaged_is_said(tiny_dataset: Path, tiny_model: Path, video: Path, tmp_path: Path) -> None:
+    shutil.copytree(video, tmp_path / "video")
+    (tmp_path / "video/video.mp4").unlink()
+    with pytest.raises(InvalidInput, match=r"holds no video\.mp4"):
+        page.make(tiny_dataset, tiny_model, tmp_path / "video", Facts(scene="street"), tmp_path / "page")
+    (tmp_path / "video/video.json").write_text("{")
+    with pytest.raises(InvalidInput, match=r"video\.json is damaged"):
+        page.make(tiny_dataset, tiny_model, tmp_path / "video", Facts(scene="street"), tmp_path / "page")

@@ -1,0 +1,104 @@
+"""Models of a scene's versions, side by side, with training jobs that are real processes but know their figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import Artifact
+
+import tasks
+from blocks import Asset, LocalWorkspace
+from jobs.errors import GateRefused
+from jobs.options import TrainOptions
+from jobs.quality import Version
+from tests.faults.chain import started
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+# As if `python -m jobs.train --dataset … --model …`: the PSNR that it comes to stands in the dataset's only file.
+JOB = """#!/bin/sh
+echo "$2" >>"$(dirname "$0")/started"
+while [ $# -gt 1 ]; do
+  case "$1" in --dataset) dataset="$2";; --model) model="$2";; --max-num-iterations) steps="$2";; esac
+  shift
+done
+sleep 1
+echo made >"$model/made"
+echo '{"stage": "train", "result": {"psnr": '"$(cat "$dataset/photo.jpg")"', "image_size": 96, "steps": '"$steps"'}}'
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> LocalWorkspace:
+    program = tmp_path / "python"
+    program.write_text(JOB)
+    program.chmod(0o755)
+    return LocalWorkspace(
+        root=tmp_path, python=str(program), cpu_price_per_hour=1.0, gpu_price_per_hour=3600.0, currency="EUR"
+    )
+
+
+async def train(
+    place: LocalWorkspace, capture: int, psnr: float, most: float | None = None, steps: int = 5
+) -> list[Version]:
+    """A flow that trains on a capture and shows the versions."""
+
+    @flow(name="train")
+    async def run() -> list[Version]:
+        photo = place.folder / "photo.jpg"
+        photo.write_text(f"{psnr}")
+        taken = place.take_in("street", {"photo.jpg": photo}, {})
+        dataset = taken.model_copy(update={"tags": {**taken.tags, "capture_version": str(capture)}})
+        gate = None if most is None else tasks.psnr_gate(most)
+        model: Asset = await tasks.train(place, dataset, TrainOptions(max_num_iterations=steps), gate)
+        return await tasks.show_quality(place, "street", model)
+
+    versions: list[Version] = await run()
+    return versions
+
+
+async def shown() -> Artifact:
+    """What the UI shows of the newest run."""
+    async with get_client() as client:
+        chosen = ArtifactFilter(key=ArtifactFilterKey(any_=["street-quality"]))
+        found = await client.read_artifacts(artifact_filter=chosen)
+    return max(found, key=lambda artifact: artifact.created or 0)
+
+
+async def test_a_worse_model_is_marked_and_refused_on_request(place: LocalWorkspace) -> None:
+    [only] = await train(place, 1, 24.0, most=1.0)
+    assert (only.psnr, only.image_size, only.steps, only.seconds) == (24.0, 96, 5, None)
+    assert "dB below" not in str((await shown()).data)
+
+    with pytest.raises(GateRefused, match=r"scene street: .*22\.5 dB, is 1\.50 dB below that of version 1-.*; 1 dB"):
+        await train(place, 2, 22.5, most=1.0)
+    assert len(place.assets("street-nerf")) == 1
+    await train(place, 2, 22.5, most=1.0, steps=6)  # of other options: there is nothing to compare it with
+    assert len(started(place)) == 3
+
+    versions = await train(place, 2, 22.5)  # what was trained is taken, and nothing is trained again
+    assert len(started(place)) == 3
+    assert [(version.capture, version.psnr, version.steps) for version in versions] == [
+        *((1, 24.0, 5), (2, 22.5, 6), (2, 22.5, 5)),
+    ]
+    artifact = await shown()
+    assert "PSNR is 1.5 dB below that of 1-" in str(artifact.description)
+    assert "**PSNR is 1.5 dB below that of 1-" in str(artifact.data)
+    assert "data:image/svg+xml;base64," in str(artifact.data)
+    assert "dB below" not in str((await train(place, 3, 21.6)) and (await shown()).data)
+
+
+async def test_what_a_version_cost(place: LocalWorkspace) -> None:
+    await train(place, 1, 24.0)
+    [model] = place.assets("street-nerf")
+    seconds = float(model.tags["job_seconds"])
+    assert seconds >= 1 and model.tags["tier"] == "gpu"
+    assert place.cost(model) == pytest.approx(seconds)
+    free = place.model_copy(update={"gpu_price_per_hour": None})
+    assert free.cost(model) is None
+    by_hand = model.model_copy(update={"tags": {}})
+    assert place.cost(by_hand) is None
