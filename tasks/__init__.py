@@ -4,6 +4,7 @@ import tasks.plain_errors  # noqa: F401
 from tasks.capture import capture
 from tasks.clean_up import clean_up_jobs, list_clean_up
 from tasks.find import find_dataset, find_model, find_registered_dataset, find_registered_model
+from tasks.frames import check_camera_path, find_frames, tell_new_frame
 from tasks.prepare import prepare
 from tasks.render import find_camera_path, render
 from tasks.stage import end_without_cancelling
@@ -15,10 +16,12 @@ from tasks.workspace import all_workspaces, open_workspace, resolve_profile
 __all__ = [
     "all_workspaces",
     "capture",
+    "check_camera_path",
     "clean_up_jobs",
     "end_without_cancelling",
     "find_camera_path",
     "find_dataset",
+    "find_frames",
     "find_model",
     "find_registered_dataset",
     "find_registered_model",
@@ -30,5 +33,6 @@ __all__ = [
     "running_page",
     "served_page",
     "summarize",
+    "tell_new_frame",
     "train",
 ]

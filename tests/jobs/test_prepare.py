@@ -259,7 +259,7 @@ def test_pairs_are_chosen_by_sequence_and_likeness(street: Path, tmp_path: Path,
     for i, photo in enumerate(order):
         Image.open(photo).convert("L").resize((320, 180)).save(grey / f"{i:02d}.pgm")
     views = [sfm.View(f"{i:02d}.pgm", 320, 180, "one") for i in range(len(order))]
-    search = sfm._Search(grey, views, tmp_path, PrepareOptions(), Timer())
+    search = sfm.Search(grey, views, tmp_path, PrepareOptions(), Timer())
     search.find_features(first_octave=0)
     pairs = {(int(a[:2]), int(b[:2])) for a, b in search.pairs(kind)}
     assert {(i, i + 1) for i in range(27)} <= pairs
