@@ -41,6 +41,7 @@ async def render(
     profile = await tasks.resolve_profile(place, profile)
     model = await tasks.find_model(place, scene, model_version)
     dataset = await tasks.find_dataset(place, scene, data_version, model)
+    shown, path = await tasks.check_camera_path(place, scene, dataset, shown, path)
     video = await tasks.render(place, dataset, model, path, shown.with_profile(profile))
     versions = await tasks.show_quality(place, scene, model)
     await tasks.publish_page(place, dataset, model, video, versions)

@@ -98,6 +98,13 @@ class Crop(_Part):
     crop_bg_color: _Colour
 
 
+class Origin(_Part):
+    """Where a path was made: the model, and the dataset that began its frame, each as name:version."""
+
+    model: str | None = None
+    frame: str | None = None
+
+
 class CameraPath(_Part):
     """A whole path: one `Frame` for each frame of the video, shown at an even pace over `seconds`.
 
@@ -109,6 +116,7 @@ class CameraPath(_Part):
         fps: as the viewer notes it; the video's own is `frame_rate`.
         camera_path: the frames.
         crop: see `Crop`.
+        rebel_nerf: see `Origin`; not of the viewer.
     """
 
     render_width: int = Field(ge=16, le=16384)
@@ -120,6 +128,7 @@ class CameraPath(_Part):
     fps: float | None = Field(None, gt=0)
     camera_path: list[Frame] = Field(min_length=2)
     crop: Crop | None = None
+    rebel_nerf: Origin | None = None
 
     @property
     def frame_rate(self) -> Fraction:

@@ -2,6 +2,8 @@
 
 `python -m jobs.facade --output DIR` writes `DIR/photos/*.jpg` and `DIR/truth.json`, which is itself a dataset that
 nerfstudio trains on. It is for demonstrations and tests: what is reconstructed can be checked against the truth.
+`--visit 2` is the same street on another day, from other places and with another shop; `--visit 3` shows a stretch
+further along, a third of which visit 1 shows, too; `--visit elsewhere` is another street. All truths are in one frame.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from pydantic_settings import CliApp
 from jobs import report
 from jobs.options import Options
 from jobs.raster import Camera, Scene
-from jobs.street import light, surfaces
+from jobs.street import Visit, light, surfaces
 
 _FOCAL_MM = 26.0  # on a frame of 36 x 24 mm: a phone's main camera
 
@@ -38,9 +40,18 @@ class Job(Options):
     photos: int = Field(48, ge=1, le=500, description="number of photos")
     width: int = Field(640, ge=16, le=4096, description="px")
     height: int = Field(360, ge=16, le=4096, description="px")
+    visit: Visit = Field("1", description="another day in the same street (2, 3), or elsewhere")
 
 
-def cameras(photos: int, width: int, height: int) -> list[Camera]:
+_WALKS: dict[Visit, tuple[int, float, float]] = {  # the hands' seed; how far the walk is moved along x and y, metres
+    "1": (11, 0.0, 0.0),
+    "2": (12, 0.7, 0.9),
+    "3": (13, 12.0, 0.0),
+    "elsewhere": (14, 0.0, 0.0),
+}
+
+
+def cameras(photos: int, width: int, height: int, visit: Visit = "1") -> list[Camera]:
     """Where a person stands who takes `photos` pictures: up to three walks past the houses, with shaky hands.
 
     Small captures are one walk, so that neighbours overlap enough for structure from motion.
@@ -51,21 +62,27 @@ def cameras(photos: int, width: int, height: int) -> list[Camera]:
         (-7.8, -11.6, 1.75, 0.50, 3.7),  # and back on the other side of the street
         (6.8, -8.6, 3.4, 0.60, 3.4),
     ][: 1 if photos < 16 else 2 if photos < 30 else 3]
-    rng = np.random.default_rng(11)
+    seed, along, nearer = _WALKS[visit]
+    rng = np.random.default_rng(seed)
     result = []
     for walk, share in zip(walks, np.array_split(np.arange(photos), len(walks)), strict=True):
         end, y, z, inward, target_z = walk
         for x in np.linspace(-end, end, len(share)) if len(share) > 1 else [0.0]:
             weave = np.array([0, 0.6 * np.sin(1.1 * x), 0.25 * np.cos(0.8 * x)])  # nobody walks a straight line
-            center = np.array([x, y, z]) + weave + rng.normal(0, [0.12, 0.2, 0.06])
-            target = np.array([inward * x, 0, target_z]) + rng.normal(0, [0.35, 0, 0.15])
+            center = np.array([x + along, y + nearer, z]) + weave + rng.normal(0, [0.12, 0.2, 0.06])
+            target = np.array([inward * x + along, 0, target_z]) + rng.normal(0, [0.35, 0, 0.15])
             focal = _FOCAL_MM / 36 * width
             result.append(Camera.look(center, target, focal, width, height, rng.normal(0, 0.02)))
     return result
 
 
 def render_capture(
-    output: Path, photos: int = 48, width: int = 640, height: int = 360, processes: int | None = None
+    output: Path,
+    photos: int = 48,
+    width: int = 640,
+    height: int = 360,
+    processes: int | None = None,
+    visit: Visit = "1",
 ) -> Path:
     """Render the capture into `output`; the same arguments give the same files.
 
@@ -74,18 +91,21 @@ def render_capture(
         photos: how many.
         width, height: px.
         processes: how many render; by default 2 where there are two cores and more than a few photos.
+        visit: see `Visit`.
 
     Returns:
-        The path of `truth.json`: nerfstudio's transforms.json, poses camera to world in OpenGL axes, metres, +Z up.
+        The path of `truth.json`: nerfstudio's transforms.json, poses camera to world in OpenGL axes, metres, +Z up,
+        in the same frame for all visits.
     """
     folder = output / "photos"
     folder.mkdir(parents=True, exist_ok=True)
-    views = cameras(photos, width, height)
+    views = cameras(photos, width, height, visit)
     names = [f"facade_{i + 1:03d}.jpg" for i in range(photos)]
     if processes is None:
         processes = min(2, os.cpu_count() or 1) if photos * width * height > 2_000_000 else 1
     report.emit(report.Progress("facade:street", 0, 1))
-    scene = light(surfaces(float(np.clip(110 * width / 640, 30, 220))))
+    texels = float(np.clip(110 * width / 640, 30, 220))
+    scene = light(surfaces(texels, visit=visit), visit=visit)
     meter = report.Meter("facade:photos", photos)
     jobs = [(view, folder / name) for view, name in zip(views, names, strict=True)]
     for done, _ in enumerate(_photograph_all(scene, jobs, processes), 1):
@@ -150,7 +170,7 @@ def _transforms(views: list[Camera], names: list[str]) -> dict[str, object]:
 def main() -> None:
     """The job."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
-    render_capture(job.output, job.photos, job.width, job.height)
+    render_capture(job.output, job.photos, job.width, job.height, visit=job.visit)
 
 
 if __name__ == "__main__":

@@ -261,6 +261,16 @@ def read_photo(file: Path) -> Photo:
         raise InvalidInput(_reason(file, error)) from error
 
 
+def grey(image: Image, longest: int) -> Image:
+    """A photo as features are found in it: grey, its longer side at most `longest` px."""
+    from PIL.Image import Resampling
+
+    scale = min(1.0, longest / max(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    shades = image.convert("L")
+    return shades if size == image.size else shades.resize(size, Resampling.LANCZOS, reducing_gap=2.0)
+
+
 def _to_rgb(image: Image) -> Image:
     """8-bit RGB of the same size."""
     if image.mode == "F" or image.mode.startswith("I"):  # one channel of more than 8 bits

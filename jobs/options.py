@@ -104,6 +104,8 @@ class Options(BaseModel):
     """The stage's name."""
     STAGE_VERSION: ClassVar[int] = 1
     """Raised when the stage's program changes what it makes of the same input, so that nothing stale is reused."""
+    ADDED: ClassVar[tuple[str, ...]] = ()
+    """Options that came later. At their defaults they decide nothing, so that what was made before stays made."""
     USES_NERFSTUDIO: ClassVar[bool] = False
     """Whether a nerfstudio checkout of the user's own decides the result, too."""
 
@@ -114,10 +116,11 @@ class Options(BaseModel):
 
     def fingerprint(self, **inputs: str) -> str:
         """SHA-256 in hex of all that decides the stage's output: options, `inputs` by name, the stage's version."""
+        as_ever = {name for name in self.ADDED if getattr(self, name) == type(self).model_fields[name].default}
         decides = {
             "stage": self.STAGE,
             "stage_version": self.STAGE_VERSION,
-            "options": self.model_dump(mode="json"),
+            "options": self.model_dump(mode="json", exclude=as_ever),
             "inputs": inputs,
         }
         if self.USES_NERFSTUDIO and (own := code.own_nerfstudio_fingerprint()):
@@ -132,6 +135,7 @@ class PrepareOptions(Options):
     """Photos or a video to a dataset: structure from motion and nerfstudio's `transforms.json`."""
 
     STAGE: ClassVar[str] = "prepare"
+    ADDED: ClassVar[tuple[str, ...]] = ("frame",)
 
     downscale_factor: int = Field(1, ge=1, le=16, description="shrink the written images by this factor")
     num_frames: int = Field(200, ge=8, le=5000, description="how many frames to take from a video")
@@ -143,6 +147,11 @@ class PrepareOptions(Options):
     max_features: int = Field(4096, ge=512, le=32768, description="most features of a photo")
     min_registered_share: float = Field(0.6, ge=0, le=1, description="refuse a dataset with a smaller share of photos")
     min_registered_images: int = Field(8, ge=3, description="refuse a dataset with fewer photos")
+    frame: Literal["auto", "keep", "new"] = Field(
+        "auto",
+        description="auto: that of the scene's earlier datasets where the photos fit, else a new one; "
+        "keep: refuse photos that do not fit; new: a new one",
+    )
 
 
 class TrainOptions(Options):

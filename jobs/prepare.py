@@ -13,16 +13,18 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from pydantic_settings import CliApp
 
 from jobs import manifest, media, report
@@ -33,6 +35,7 @@ from jobs.options import PrepareOptions
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from jobs.frame import Fit
     from jobs.sfm import Result
 
 _AUTO_RESOLUTION = 1600  # px: nerfstudio takes images_2, images_4 … until the longer side is at most this
@@ -46,6 +49,7 @@ class Job(PrepareOptions):
 
     images: Path
     dataset: Path
+    reference: dict[str, Path] = Field({}, description="earlier datasets of the scene by name: NAME=FOLDER, repeatable")
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,12 @@ class _Picture:
         return f"{Path(self.file).stem}.pgm"
 
 
-def prepare(images: Path, dataset: Path, options: PrepareOptions) -> None:
-    """Make a dataset in the scene frame: mean camera at the origin, mean camera's up as +Z, cameras within ±1.
+def prepare(
+    images: Path, dataset: Path, options: PrepareOptions, references: Mapping[str, Path] = MappingProxyType({})
+) -> None:
+    """Make a dataset in the scene frame: that of the first of the references whose photos show the same things.
 
+    Where there is none, it begins one: mean camera at the origin, mean camera's up as +Z, cameras within ±1.
     The COLMAP model in `colmap/sparse/0` is moved into that frame too, so that `applied_transform` is the identity and
     `applied_scale` 1: poses, points and COLMAP's files all agree.
 
@@ -75,10 +82,12 @@ def prepare(images: Path, dataset: Path, options: PrepareOptions) -> None:
         images: a folder of photos or videos, or one video.
         dataset: folder to write; what an earlier run of this job left there is removed.
         options: all of them.
+        references: earlier datasets of the scene by name, each the beginning of a frame.
 
     Raises:
         InvalidInput: the photos or the video cannot be read.
-        GateRefused: too few of the photos could be placed; `dataset.json` says which and why.
+        GateRefused: too few of the photos could be placed, or they fit no reference and must; `dataset.json` says which
+            and why.
         JobFailed: the disk is full.
     """
     if dataset.resolve() == images.resolve() or dataset.resolve() in images.resolve().parents:
@@ -125,23 +134,35 @@ def prepare(images: Path, dataset: Path, options: PrepareOptions) -> None:
         }
         figures: dict[str, Any] = {}
         needed = max(options.min_registered_images, options.min_registered_share * len(pictures))
-        if accepted := len(placed) >= needed:
+        name, fit = "new", None
+        if enough := len(placed) >= needed:
+            if references and options.frame != "new":
+                with timer.step("frame"):
+                    name, fit = _fit_any(result, references, grey, options)
+            content["frame"] = {"reference": name, **({} if fit is None else fit.figures())}
+        if accepted := enough and (fit is not None or not references or options.frame != "keep"):
             with timer.step("writing"):
-                transforms, figures = _write_model(result.model, {p.features: p for p in pictures}, dataset)
+                transforms, figures = _write_model(result.model, {p.features: p for p in pictures}, dataset, fit)
                 (dataset / "transforms.json").write_text(json.dumps(transforms, indent=2) + "\n")
     manifest.write(dataset / "dataset.json", options, timer, {**content, **figures, **details})
-    if not accepted:
+    if not enough:
         raise GateRefused(_refusal(images, pictures, result, options))
-    report.emit(
-        report.Result(
-            "prepare",
-            {
-                "registered": f"{len(placed)}/{len(pictures)}",
-                "reprojection_error_px": figures["reprojection_error_px"],
-                "points": figures["points"],
-            },
+    if not accepted:
+        raise GateRefused(
+            f"{images}: the photos do not fit into the scene's frame, and had to (frame=keep): too little of what they "
+            f"show was found again in the photos of {', '.join(references)}. Take photos that show again what the "
+            "earlier ones show, with some from the same spots and in similar light; or let them begin a frame of their "
+            "own (frame=auto), in which earlier camera paths do not fit."
         )
-    )
+    told: dict[str, str | int | float] = {
+        "registered": f"{len(placed)}/{len(pictures)}",
+        "reprojection_error_px": figures["reprojection_error_px"],
+        "points": figures["points"],
+        "frame": name,
+    }
+    if fit is not None:
+        told |= {"frame_inliers": fit.inliers, "frame_residual": round(100 * fit.residual, 3)}
+    report.emit(report.Result("prepare", told))
 
 
 # reading
@@ -232,15 +253,9 @@ def _write_picture(
     photo: media.Photo, source: str, target: Path, grey: Path, options: PrepareOptions, verbatim: Path | None
 ) -> _Picture:
     """Write a picture for training, its pyramid, and a grey one for structure from motion."""
-    from PIL.Image import Resampling
-
     image = photo.image
-    scale = min(1.0, options.feature_image_size / max(image.size))
-    feature_size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    gray = image.convert("L")
-    if feature_size != image.size:
-        gray = gray.resize(feature_size, Resampling.LANCZOS, reducing_gap=2.0)
-    gray.save(grey / f"{target.stem}.pgm")
+    shades = media.grey(image, options.feature_image_size)
+    shades.save(grey / f"{target.stem}.pgm")
 
     written = _shrunk(image, options.downscale_factor)
     target.parent.mkdir(exist_ok=True)
@@ -254,7 +269,7 @@ def _write_picture(
         folder = target.parent.with_name(f"images_{level}")
         folder.mkdir(exist_ok=True)
         small.save(folder / target.name, quality=_QUALITY)
-    return _Picture(target.name, source, written.size, feature_size, photo.model, photo.focal)
+    return _Picture(target.name, source, written.size, shades.size, photo.model, photo.focal)
 
 
 def _shrunk(image: Image, factor: int) -> Image:
@@ -285,6 +300,24 @@ def _structure_from_motion(
     return sfm.reconstruct(grey, views, work, options, timer, sequence=sequence)
 
 
+def _fit_any(
+    result: Result, references: Mapping[str, Path], grey: Path, options: PrepareOptions
+) -> tuple[str, Fit | None]:
+    """The first reference that the reconstruction fits, and how; "new" if there is none."""
+    from jobs import frame
+
+    for number, (name, dataset) in enumerate(references.items(), 1):
+        try:
+            reference = frame.Reference(dataset, options.feature_image_size)
+        except (OSError, ValueError) as error:  # registered by a person, in another form
+            print(f"{name} has no photos and points to fit to: {error}")
+            continue
+        assert result.search
+        if found := frame.fit(result.search, result.model, reference, grey, f"reference{number}-"):
+            return name, found
+    return "new", None
+
+
 def _fate(picture: _Picture, result: Result) -> dict[str, Any]:
     fate: dict[str, Any] = {"file": f"images/{picture.file}", "source": picture.source}
     if picture.features in result.registered:
@@ -310,7 +343,7 @@ def _refusal(images: Path, pictures: list[_Picture], result: Result, options: Pr
 
 
 def _write_model(
-    model: Any, pictures: dict[str, _Picture], dataset: Path
+    model: Any, pictures: dict[str, _Picture], dataset: Path, fit: Fit | None
 ) -> tuple[dict[str, Any], dict[str, float | int | bool]]:
     """Write COLMAP's model and the point cloud in the scene frame, in px of the written pictures (`pictures` by grey
     picture's name); return the content of transforms.json and the figures."""
@@ -328,7 +361,7 @@ def _write_model(
             for point in image.points2D:
                 point.xy = point.xy * scales[image.camera_id]
     meter.update(1)
-    model.transform(_scene_from_model(model))
+    model.transform(fit.sim3d() if fit else _scene_from_model(model))
     model.update_point_3d_errors()
     model.extract_colors_for_all_images(dataset / "images")
     meter.update(2)
@@ -454,7 +487,7 @@ def main() -> None:
     """The job."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
     options = PrepareOptions(**{name: getattr(job, name) for name in PrepareOptions.model_fields})
-    prepare(job.images, job.dataset, options)
+    prepare(job.images, job.dataset, options, job.reference)
 
 
 if __name__ == "__main__":

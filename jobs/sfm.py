@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -20,6 +20,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pycolmap
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
@@ -30,11 +32,17 @@ _EXHAUSTIVE_IMAGES = 60  # up to here all pairs cost less than finding the right
 _INCREMENTAL_IMAGES = 400  # from here the incremental mapper's time grows beyond the global one's
 _NEIGHBOURS = 24  # pictures that retrieval names for each picture
 _REPEATABLE_IMAGES = 100  # up to here one thread maps as fast as many, and gives the same poses each time
+_ADDED_NEIGHBOURS = 8  # pictures of an earlier dataset for each picture
 _LOOP_NEIGHBOURS = 6  # … beside the sequence's own pairs
 _OVERLAP = 10  # pictures on either side in a sequence, and then in steps of powers of two
 _ENOUGH = 0.9  # share of registered pictures below which a wider search begins
 _ROOM_BYTES = 16_000_000  # of free disk that COLMAP's steps do not start to use up
 _FEW_MATCHES = 15  # COLMAP's least number of inlier matches of a pair
+
+
+Points = NDArray[np.int64]
+Tracks = dict[str, tuple[NDArray[np.float64], Points]]
+"""By picture's name, where points were seen in it, (n, 2) px, and the points' numbers, (n,)."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ class Result:
         features: number of features by picture's name.
         best_matches: most inlier matches with any one other picture, by picture's name.
         elsewhere: names of the pictures in the other, smaller models.
+        search: features and matches, to which pictures of an earlier dataset can be added.
     """
 
     model: pycolmap.Reconstruction | None = None
@@ -75,6 +84,7 @@ class Result:
     features: dict[str, int] = field(default_factory=dict)
     best_matches: Counter[str] = field(default_factory=Counter)
     elsewhere: set[str] = field(default_factory=set)
+    search: Search | None = None
 
     @property
     def registered(self) -> set[str]:
@@ -120,7 +130,7 @@ def reconstruct(
     pycolmap.logging.minloglevel = pycolmap.logging.WARNING.value
     pycolmap.logging.logtostderr = True  # the job's log is where it is looked for, not files under the system's /tmp
     pycolmap.set_random_seed(_SEED)
-    search = _Search(folder, views, work, options, timer)
+    search = Search(folder, views, work, options, timer)
     kind = _matching(options, len(views), sequence)
     small = max(max(view.width, view.height) for view in views) <= 480
     search.find_features(first_octave=-1 if small else 0)
@@ -146,7 +156,7 @@ def _matching(options: PrepareOptions, number: int, sequence: bool) -> Literal["
     return "sequential" if sequence else "retrieval"
 
 
-class _Search:
+class Search:
     """One database of features and matches, and the steps that fill and use it."""
 
     def __init__(self, folder: Path, views: list[View], work: Path, options: PrepareOptions, timer: Timer) -> None:
@@ -154,24 +164,33 @@ class _Search:
         self._names = [view.name for view in views]
         self._database = work / "database.db"
         self._matching: list[str] = []
+        self._first_octave = 0
 
     def find_features(self, first_octave: int) -> None:
         """Find SIFT features in every picture; -1 as `first_octave` doubles the pictures first, at 4 times the cost."""
         self._database.unlink(missing_ok=True)
         self._matching = []
+        self._first_octave = first_octave
+        self.add(self._folder, self._views)
+
+    def add(self, folder: Path, views: list[View]) -> None:
+        """Find features in further pictures, in the same way."""
         with pycolmap.Database.open(self._database) as database:
-            _write_views(database, self._views)
+            _write_views(database, views)
+            known = _images_with_features(database)
         options = pycolmap.FeatureExtractionOptions(num_threads=_threads())
         options.sift.max_num_features = self._options.max_features
-        options.sift.first_octave = first_octave
+        options.sift.first_octave = self._first_octave
         with (
             self._timer.step("features"),
-            self._progress("features", len(self._views), _images_with_features) as cancellation,
+            self._progress(
+                "features", len(views), lambda database: _images_with_features(database) - known
+            ) as cancellation,
         ):
             pycolmap.extract_features(
                 self._database,
-                self._folder,
-                self._names,
+                folder,
+                [view.name for view in views],
                 extraction_options=options,
                 cancellation_token=cancellation,
             )
@@ -189,10 +208,31 @@ class _Search:
             chosen |= self._look_alikes(_LOOP_NEIGHBOURS if kind == "sequential" else _NEIGHBOURS)
         return [(self._names[i], self._names[j]) for i, j in sorted(chosen)]
 
-    def _look_alikes(self, neighbours: int) -> set[tuple[int, int]]:
-        """Pairs that share visual words, by a vocabulary tree grown from the largest features of these very pictures.
+    def pairs_with(self, added: list[View]) -> list[tuple[str, str]]:
+        """The pairs, by name, of these pictures with added ones: all, or the likeliest where those are many."""
+        number, names = len(self._views), [view.name for view in added]
+        if number * len(added) <= _EXHAUSTIVE_IMAGES**2 / 2:
+            return [(own, other) for own in self._names for other in names]
+        chosen: dict[int, list[int]] = {}
+        for i, j in self._alike(number + len(added), of=range(1, number + 1)):  # the likeliest first
+            if j > number:
+                chosen.setdefault(i, []).append(j)
+        return [
+            (self._names[i - 1], names[j - 1 - number])
+            for i, others in chosen.items()
+            for j in others[:_ADDED_NEIGHBOURS]
+        ]
 
-        COLMAP's own vocabulary is a download; a small one of the capture itself tells its pictures apart as well.
+    def _look_alikes(self, neighbours: int) -> set[tuple[int, int]]:
+        """Pairs that share visual words, by position among the pictures."""
+        pairs = self._alike(neighbours + 1)  # the picture itself is among them
+        return {(min(i, j) - 1, max(i, j) - 1) for i, j in pairs if i != j}
+
+    def _alike(self, neighbours: int, of: Iterable[int] = ()) -> list[tuple[int, int]]:
+        """The pictures that share most visual words with each of all, or of those given, by number.
+
+        The vocabulary tree is grown from the largest features of these very pictures: COLMAP's own is a download, and
+        a small one of the capture itself tells its pictures apart as well.
         """
         with self._timer.step("matching"), pycolmap.Database.open(self._database) as database:
             largest = []
@@ -202,7 +242,7 @@ class _Search:
                     order = np.argsort(-np.abs(keypoints[:, 2:]).sum(axis=1), kind="stable")
                     largest.append(database.read_descriptors(image.image_id).data[order[:400]])
             if sum(map(len, largest)) < 64:
-                return set()
+                return []
             descriptors = np.concatenate(largest).astype(np.float32)
             index = pycolmap.VisualIndex.create(descriptors.shape[1], 64)
             build = pycolmap.VisualIndex.BuildOptions(num_iterations=20, num_rounds=1, num_threads=_threads())
@@ -211,12 +251,40 @@ class _Search:
             index.write(self._work / "vocabulary.bin")
             options = pycolmap.VocabTreePairingOptions(
                 vocab_tree_path=self._work / "vocabulary.bin",
-                num_images=neighbours + 1,  # the picture itself is among them
+                num_images=neighbours,
                 max_num_features=400,
                 num_threads=_threads(),
             )
-            pairs = pycolmap.VocabTreePairGenerator(options, database).all_pairs()
-        return {(min(i, j) - 1, max(i, j) - 1) for i, j in pairs if i != j}
+            pairs: list[tuple[int, int]] = pycolmap.VocabTreePairGenerator(options, database, list(of)).all_pairs()
+        return pairs
+
+    def shared(self, own: Tracks, added: Tracks) -> list[tuple[str, str, Points]]:
+        """Which points of two models are the same, by the features that match between their pictures.
+
+        Args:
+            own, added: what each of the pictures shows.
+
+        Returns:
+            For each pair of pictures that has any, their names, and the numbers of the points in both models, (m, 2).
+        """
+        result = []
+        with pycolmap.Database.open(self._database) as database:
+            known = {image.name: image.image_id for image in database.read_all_images()}
+            points = {
+                name: _points_of(database.read_keypoints(known[name]), *seen) for name, seen in {**own, **added}.items()
+            }
+            numbers = {known[name]: name for name in points}
+            for pair, _ in zip(*database.read_two_view_geometry_num_inliers(), strict=True):
+                i, j = pycolmap.pair_id_to_image_pair(pair)
+                names = numbers.get(i, ""), numbers.get(j, "")
+                if names[0] not in own or names[1] not in added:
+                    continue
+                matches = database.read_two_view_geometry(i, j).inlier_matches.astype(int)
+                both = np.stack([points[name][matches[:, k]] for k, name in enumerate(names)], axis=1)
+                both = both[(both >= 0).all(axis=1)]
+                if len(both):
+                    result.append((*names, both))
+        return result
 
     def match(self, pairs: list[tuple[str, str]], kind: str) -> None:
         """Match the features of the pairs and keep what one rigid motion explains."""
@@ -313,6 +381,7 @@ class _Search:
             features=features,
             best_matches=best,
             elsewhere={i.name for model in models[1:] for i in model.images.values() if i.has_pose},
+            search=self,
         )
 
     def _read(self, question: Callable[[Any], int]) -> int:
@@ -355,18 +424,30 @@ def _images_with_features(database: Any) -> int:
     return sum(database.exists_keypoints(image.image_id) for image in database.read_all_images())
 
 
+def _points_of(keypoints: NDArray[np.float32], seen: NDArray[np.float64], points: NDArray[np.int64]) -> Points:
+    """The number of the point that each keypoint (n, 2 and more) shows, -1 where none was seen within a pixel."""
+    if not len(seen) or not len(keypoints):
+        return np.full(len(keypoints), -1)
+    distances, nearest = cKDTree(seen).query(keypoints[:, :2])
+    found: Points = np.where(distances < 1, points[nearest], -1)
+    return found
+
+
 def _write_views(database: Any, views: list[View]) -> None:
-    """Cameras and images, numbered from 1 in the order given; each image is a rig's frame of its own."""
+    """Cameras and images, numbered on in the order given; each image is a rig's frame of its own."""
     sizes = Counter(view.camera for view in views)
     cameras: dict[str, Any] = {}
-    for number, view in enumerate(views, 1):
+    known = database.num_cameras()
+    for number, view in enumerate(views, database.num_images() + 1):
         if view.camera not in cameras:
             diagonal = float(np.hypot(view.width, view.height))
             # COLMAP guesses 1.2 times the longer side where EXIF says nothing.
             focal = view.focal * diagonal if view.focal else 1.2 * max(view.width, view.height)
             # Eight parameters of distortion and focal length bend to the noise of a few pictures.
             model = "OPENCV" if sizes[view.camera] >= 8 else "SIMPLE_RADIAL"
-            camera = pycolmap.Camera.create_from_model_name(len(cameras) + 1, model, focal, view.width, view.height)
+            camera = pycolmap.Camera.create_from_model_name(
+                known + len(cameras) + 1, model, focal, view.width, view.height
+            )
             camera.has_prior_focal_length = view.focal is not None
             database.write_camera(camera, use_camera_id=True)
             rig = pycolmap.Rig(rig_id=camera.camera_id)

@@ -2,12 +2,14 @@
 
 World frame: metres, +X along the street to the right, +Y into the houses, +Z up, the middle house's front at y = -0.3.
 Everything is drawn from one seed, and nothing twice: structure from motion must not take one window for another.
+The place is visited again: at visit 2 the bookshop has become a bakery, and before visit 3 the street was built on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,16 @@ Color = tuple[float, float, float]
 Material = Callable[[float, float], Floats]
 """Draws the albedo (h, w, 3), sRGB 0..1, of a surface of a width and height in metres."""
 
+Visit = Literal["1", "2", "3", "elsewhere"]
+"""When the photos were taken: on three days in the same street, or in another street."""
+
 _X, _Y, _Z = np.eye(3)
+_SUNS = {  # by visit: the direction to the sun, and its strength
+    "1": ((-0.62, -0.70, 0.80), 1.0),
+    "2": ((0.50, -0.75, 0.95), 0.8),
+    "3": ((-0.30, -0.80, 0.95), 0.9),
+    "elsewhere": ((-0.62, -0.70, 0.80), 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -34,24 +45,42 @@ class _Opening:
     depth: float = 0.22
 
 
-def surfaces(texels_per_metre: float, seed: int = 7) -> list[Patch]:
-    """Everything in the street; `texels_per_metre` sets how fine the textures are."""
+def surfaces(texels_per_metre: float, seed: int = 7, visit: Visit = "1") -> list[Patch]:
+    """Everything in the street at a visit; `texels_per_metre` sets how fine the textures are."""
     street = _Street(texels_per_metre, seed)
-    street.ground()
+    if visit == "elsewhere":
+        street.rng = np.random.default_rng([seed, 4])
+        street.ground(-16.0, 16.0)
+        for x0, x1 in ((-14.0, -7.6), (-7.6, -2.2), (-2.2, 4.9), (4.9, 9.4), (9.4, 14.0)):
+            street.row_house(x0, x1)
+        street.lamp(3.6, -3.1)
+        return street.patches
+    street.ground(-16.0, 16.0)
     street.left_house()
     street.middle_house()
     street.right_house()
     street.tree(2.9, -3.5)
     street.lamp(-4.6, -3.0)
     street.bench(-7.2, -2.6)
+    # What changes between visits comes last, from seeds of its own: all else stays as it was.
+    if visit == "2":
+        street.rng = np.random.default_rng([seed, 2])
+        street.bakery()
+    if visit == "3":
+        street.rng = np.random.default_rng([seed, 3])
+        street.ground(16.0, 32.0)
+        for x0, x1 in ((13.5, 19.2), (19.2, 24.0), (24.0, 30.0)):
+            street.row_house(x0, x1)
+        street.lamp(12.4, -3.1)
     return street.patches
 
 
-def light(patches: Sequence[Patch], seed: int = 7) -> Scene:
-    """The street on a bright day: a low sun from the left, and the sky."""
+def light(patches: Sequence[Patch], seed: int = 7, visit: Visit = "1") -> Scene:
+    """The street on a bright day: the sky, and the sun where it stands at that visit (first: low, from the left)."""
     rng = np.random.default_rng(seed)
-    sun = np.array([-0.62, -0.70, 0.80])
-    suns = [_light(sun + rng.normal(0, 0.012, 3), np.array([1.75, 1.52, 1.16]) / 4) for _ in range(4)]
+    sun, strength = np.array(_SUNS[visit][0]), _SUNS[visit][1]
+    color = np.array([1.75, 1.52, 1.16]) / 4 * strength
+    suns = [_light(sun + rng.normal(0, 0.012, 3), color) for _ in range(4)]
     skies = []
     count = 20
     for k in range(count):  # a Fibonacci spiral over the upper hemisphere, folded to the side that the houses face
@@ -610,19 +639,19 @@ class _Street:
 
     # Things
 
-    def ground(self) -> None:
+    def ground(self, x0: float, x1: float) -> None:
         cobble = (0.60, 0.58, 0.56)
-        far = 16.0
+        width = (x1 - x0) * _X
 
         def road(width: float, height: float) -> Floats:
             stones = self.courses(width, height, cobble, (0.17, 0.13), 0.016, (0.42, 0.41, 0.40), 0.11)
             return stones * (1 + 0.16 * self.noise(width, height, 2.5, 3))[..., None]
 
         slabs = self.stone((0.66, 0.63, 0.59), (0.75, 0.5))
-        self.face(np.array([-far, 0.6, 0.0]), 2 * far * _X, -4.4 * _Y, slabs)
-        self.face(np.array([-far, -3.8, 0.0]), 2 * far * _X, -0.22 * _Y, self.stone((0.70, 0.69, 0.67), (1.1, 0.3)))
-        self.face(np.array([-far, -4.02, 0.0]), 2 * far * _X, -0.14 * _Z, self.stone((0.62, 0.61, 0.6), (1.1, 0.3)))
-        self.face(np.array([-far, -4.02, -0.14]), 2 * far * _X, -5.0 * _Y, road)
+        self.face(np.array([x0, 0.6, 0.0]), width, -4.4 * _Y, slabs)
+        self.face(np.array([x0, -3.8, 0.0]), width, -0.22 * _Y, self.stone((0.70, 0.69, 0.67), (1.1, 0.3)))
+        self.face(np.array([x0, -4.02, 0.0]), width, -0.14 * _Z, self.stone((0.62, 0.61, 0.6), (1.1, 0.3)))
+        self.face(np.array([x0, -4.02, -0.14]), width, -5.0 * _Y, road)
 
     def roof(self, x0: float, x1: float, y: float, z: float, deep: float, rise: float, color: Color) -> None:
         width, slope = x1 - x0, np.array([0, -deep, -rise])
@@ -794,6 +823,59 @@ class _Street:
             x, front = 7.78 + 0.5 * k, y - 0.75 + 0.08 * k
             self.box((x, front, 0), (x + 0.46, front + 0.42, 0.34), self.planks((0.62 - 0.1 * k, 0.5, 0.36)), "flrt")
 
+    def bakery(self) -> None:
+        """What the bookshop has become: another sign, other windows, no awning, and no boxes of books before it."""
+        low, high = np.array([-10.7, -1.3, 0.0]), np.array([-5.0, 0.0, 3.2])
+        corners = (p.origin + a * p.right + b * p.down for p in self.patches for a in (0, 1) for b in (0, 1))
+        gone = np.array([((c > low) & (c < high)).all() for c in corners]).reshape(-1, 4).all(axis=1)
+        self.patches = [p for p, is_gone in zip(self.patches, gone, strict=True) if not is_gone]
+        cream, brown = (0.90, 0.85, 0.72), (0.42, 0.24, 0.15)
+        self.box((-10.5, -0.12, 2.66), (-5.2, 0.0, 3.2), self.sign("BAKERY  MILLER", cream, brown), "f")
+        self.box((-10.5, -0.12, 2.66), (-5.2, 0.0, 3.2), self.plain(brown), "lrtb")
+        for x0, x1 in ((-10.45, -8.35), (-6.75, -5.25)):
+            self.face(np.array([x0, 0.2, 2.47]), (x1 - x0) * _X, -1.85 * _Z, self.shop_window(brown))
+        self.box((-9.9, -1.2, 0.0), (-9.0, -1.1, 1.1), self.sign("BREAD", (0.25, 0.30, 0.28), cream), "f")
+        self.box((-9.9, -1.2, 0.0), (-9.0, -1.1, 1.1), self.planks((0.5, 0.4, 0.3)), "lrt")
+
+    def row_house(self, x0: float, x1: float) -> None:
+        """A plain house from `x0` to `x1`: its walls, windows and roof are drawn from the seed."""
+        rng = self.rng
+        y, top = rng.uniform(-0.4, 0.4), rng.uniform(6.0, 7.8)
+        walls = (self.brick, self.plaster, self.stone)
+        tone, frame = (_tone(rng.uniform(low, 0.85) * (1 + rng.normal(0, 0.07, 3))) for low in (0.62, 0.3))
+        material, stone = walls[rng.integers(3)](tone), self.stone(_tone(0.76 + rng.normal(0, 0.03, 3)))
+        axes = max(2, round((x1 - x0) / rng.uniform(1.6, 2.2)))
+        openings = []
+        for k in range(axes):
+            wide = rng.uniform(0.95, 1.25)
+            left = (x1 - x0) * (k + 0.5) / axes - wide / 2 + rng.normal(0, 0.05)
+            openings.append(_Opening(left, rng.uniform(3.9, 4.2), wide, rng.uniform(1.5, 1.8), self.window(frame)))
+            if k == axes // 2:
+                number = str(rng.integers(20, 99))
+                openings.append(
+                    _Opening(left, 0.0, wide, 2.4, self.door(_tone(rng.uniform(0.25, 0.6, 3)), number), 0.3)
+                )
+            else:
+                pane = self.window(frame, (2, 2)) if rng.random() < 0.5 else self.shop_window(frame)
+                openings.append(_Opening(left, rng.uniform(0.7, 1.0), wide, 1.55, pane))
+        self.wall((x0, y, 0), _X, x1 - x0, top, material, openings, stone, rng.uniform(0.1, 0.16))
+        self.box((x0, y, 0), (x1, 0.6, top), material, "lr")
+        self.box((x0, y - 0.1, 3.1), (x1, y, 3.3), stone)
+        if rng.random() < 0.6:
+            self.balcony(x0 + 0.6, x0 + 0.6 + (x1 - x0) / 2, y, 3.75, rng.uniform(0.5, 0.9), stone, 0.85)
+        self.cornice(x0, x1, y, top, rng.uniform(0.3, 0.5), stone, dentils=bool(rng.random() < 0.5))
+        self.roof(
+            x0,
+            x1,
+            y - 0.2,
+            top + 0.3,
+            2.6,
+            rng.uniform(1.8, 2.6),
+            _tone(rng.uniform(0.4, 0.6) + rng.normal(0, 0.04, 3)),
+        )
+        self.dormer(rng.uniform(x0 + 0.5, x1 - 1.6), y + 0.3, top + 0.45, self.plain(tone), frame)
+        self.chimney(rng.uniform(x0 + 0.2, x1 - 1.2), y + 1.5, top + 1.2)
+
     def blob(self, center: Floats, radius: float, count: int) -> Floats:
         """(count, 3) points in a ball, denser near its skin."""
         out = self.rng.normal(size=(count, 3))
@@ -842,6 +924,11 @@ def _edges(rng: np.random.Generator, length: float, pitch: float, uneven: float)
 
 def _font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(max(6, round(size)))
+
+
+def _tone(color: Floats) -> Color:
+    red, green, blue = color.tolist()
+    return red, green, blue
 
 
 def _rgb(color: Floats | Sequence[float]) -> tuple[int, int, int]:

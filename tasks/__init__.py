@@ -5,6 +5,7 @@ from tasks.camera_path import keep_camera_path, read_camera_path
 from tasks.capture import capture
 from tasks.clean_up import clean_up_jobs, list_clean_up
 from tasks.find import find_dataset, find_model, find_registered, find_registered_dataset, find_registered_model
+from tasks.frames import check_camera_path, find_frames, tell_new_frame
 from tasks.page import publish_page
 from tasks.prepare import prepare
 from tasks.quality import psnr_gate, show_quality
@@ -18,10 +19,12 @@ from tasks.workspace import all_workspaces, open_workspace, resolve_profile
 __all__ = [
     "all_workspaces",
     "capture",
+    "check_camera_path",
     "clean_up_jobs",
     "end_without_cancelling",
     "find_camera_path",
     "find_dataset",
+    "find_frames",
     "find_model",
     "find_registered",
     "find_registered_dataset",
@@ -39,5 +42,6 @@ __all__ = [
     "served_page",
     "show_quality",
     "summarize",
+    "tell_new_frame",
     "train",
 ]

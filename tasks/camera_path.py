@@ -6,11 +6,12 @@ from pathlib import Path
 
 from blocks import Asset
 from jobs import camera_path
-from jobs.camera_path import GENERATED, CameraPath
+from jobs.camera_path import GENERATED, CameraPath, Origin
 from jobs.errors import InvalidInput
+from tasks.frames import frame_of
 from tasks.render import TRAJECTORIES
 
-__all__ = ["frame_of", "keep_camera_path", "read_camera_path"]
+__all__ = ["keep_camera_path", "read_camera_path"]
 
 
 def read_camera_path(scene: str, file: Path) -> CameraPath:
@@ -23,11 +24,6 @@ def read_camera_path(scene: str, file: Path) -> CameraPath:
         return camera_path.read(file.expanduser())
     except InvalidInput as error:
         raise InvalidInput(f"scene {scene}: {error}") from None
-
-
-def frame_of(dataset: Asset) -> str:
-    """The dataset that began the frame which a dataset's poses, and paths through its models, are in."""
-    return str(dataset)
 
 
 def keep_camera_path(
@@ -50,7 +46,7 @@ def keep_camera_path(
     if name in GENERATED:
         raise InvalidInput(f"scene {scene}: {name} is a path that is generated; give yours another name.")
     file = TRAJECTORIES / scene / f"{name}.json" if name else TRAJECTORIES / f"{scene}.json"
-    kept = path.model_copy(update={"rebel_nerf": {"model": str(model), "frame": frame_of(dataset)}})
+    kept = path.model_copy(update={"rebel_nerf": Origin(model=str(model), frame=frame_of(dataset))})
     if file.exists() and not replace and camera_path.read(file) != kept:
         raise InvalidInput(
             f"scene {scene}: {file} holds another path; give --replace, or this one a --name of its own."

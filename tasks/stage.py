@@ -71,6 +71,8 @@ class Plan:
         asset_name, kind: of the result; its version follows from the fingerprint.
         output: the job's folder that becomes the asset, also the name of the job's option for it.
         inputs: assets by the name of the job's option.
+        references: further assets to read, which `arguments` name as `{inputs.NAME}`. They do not count in the
+            fingerprint: what was made once stays made, though today's references are others.
         files: small texts by file name; `arguments` refer to them as `{files.NAME}`.
         scratch: folders that all attempts share, by the name of the job's option.
         arguments: further arguments of the job.
@@ -88,6 +90,7 @@ class Plan:
     kind: AssetKind
     output: str
     inputs: dict[str, Asset]
+    references: dict[str, Asset] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     scratch: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
@@ -134,7 +137,7 @@ class Plan:
             scene=self.scene,
             stage=self.options.STAGE,
             arguments=(*where, *CliApp.serialize(self.options), *self.arguments),
-            inputs=self.inputs,
+            inputs={**self.inputs, **self.references},
             outputs=(self.output,),
             scratch=self.scratch,
             files=self.files,
@@ -152,7 +155,7 @@ class Plan:
             "fingerprint": self.fingerprint,
             "options": self.options.fingerprint()[:8],
             "tier": self.tier,
-            **{name: str(asset) for name, asset in self.inputs.items()},
+            **{name: str(asset) for name, asset in {**self.inputs, **self.references}.items()},
             **({"flow_run": str(run)} if (run := current_run()) else {}),
         }
 

@@ -43,6 +43,14 @@ async def run(**given: Any) -> tuple[Asset, dict[str, str]]:
     return await outcome(state)
 
 
+def write_path(file: Path, place: float, frame: str | None) -> None:
+    """A short camera path at `place` on the X axis, of the frame that a dataset began."""
+    poses = [[1, 0, 0, place + step, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1] for step in (0, 0.1)]
+    frames = [{"camera_to_world": pose, "fov": 50} for pose in poses]
+    content = {"render_width": 64, "render_height": 36, "seconds": 0.25, "camera_path": frames}
+    file.write_text(json.dumps({**content, "rebel_nerf": {"frame": frame}} if frame else content))
+
+
 def jobs(home: Path) -> set[str]:
     return {job.name for job in (home / "jobs").glob("[!.]*")}
 
@@ -78,6 +86,24 @@ async def test_from_photos_to_a_video_and_never_the_same_work_twice(street: Path
     assert (states["prepare"], states["train"], states["render"]) == ("Cached", "Completed", "Completed")
     assert longer.tags["model"] != video.tags["model"]
     assert len(jobs(home)) == 11
+
+    # Of a path in another frame, the generated one is rendered instead; one that lies nowhere near is refused.
+    dataset = longer.tags["dataset"]
+    file = home / "path.json"
+    for frame, place in (("street-images-to-nerf-dataset:0-0", 0.0), (dataset, 0.1), (None, 1000.0)):
+        write_path(file, place, frame)
+        shown = RENDER.model_copy(update={"camera_path": str(file)})
+        if frame is None:
+            with pytest.raises(InvalidInput, match="scene street: the camera path does not belong here"):
+                await run(render=shown)
+            with pytest.raises(InvalidInput, match="scene street: the camera path does not belong here"):
+                await render("street", profile="preview", render=shown)
+        else:
+            rendered = await render("street", model_version="1", profile="preview", render=shown)
+            other, _ = await run(train=TrainOptions(max_num_iterations=21), render=shown)
+            assert rendered == other
+            assert (other == longer) == (frame != dataset)
+    assert len(jobs(home)) == 8
 
     shutil.rmtree(video.uri)  # what is gone is made again, however well it is cached
     remade, states = await run()

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from jobs import facade, report
 from jobs.alignment import compare_poses
 from jobs.raster import Geometry
-from jobs.street import surfaces
+from jobs.street import Visit, light, surfaces
 
 _PHOTOS, _WIDTH, _HEIGHT = 12, 320, 180
 
@@ -91,6 +91,17 @@ def test_the_same_arguments_give_the_same_files(tmp_path: Path) -> None:
         facade.render_capture(tmp_path / name, photos=3, width=96, height=54, processes=processes)
     for file in (tmp_path / "one").rglob("*.*"):
         assert file.read_bytes() == (tmp_path / "two" / file.relative_to(tmp_path / "one")).read_bytes()
+
+
+@pytest.mark.parametrize("visit", ["2", "3", "elsewhere"])
+def test_another_visit_shows_something_else(capture: Path, tmp_path: Path, visit: Visit) -> None:
+    facade.render_capture(tmp_path, photos=1, width=96, height=54, visit=visit)
+    [frame] = _truth(tmp_path)["frames"]
+    own = facade.cameras(1, 96, 54)[0]
+    assert np.linalg.norm(np.array(frame["transform_matrix"])[:3, 3] - own.center) > 0.3
+    # What is seen from one and the same place differs, too.
+    views = [light(surfaces(30, visit=v), visit=v).photograph(own).astype(float) for v in ("1", visit)]
+    assert np.abs(views[0] - views[1]).mean() > 3
 
 
 def test_structure_from_motion_finds_every_pose(capture: Path, tmp_path: Path) -> None:

@@ -50,6 +50,12 @@ def test_a_fingerprint_changes_with_options_inputs_and_stage() -> None:
     assert all(a != b for a, b in pairwise(prints))
 
 
+def test_an_option_that_came_later_leaves_older_results_as_they_are() -> None:
+    before = "d1aac29b3a72d32325823f54f69c3283b237dbb133cba10f86cd0d318196b155"  # as it was without `frame`
+    assert PrepareOptions().fingerprint(images="a") == before
+    assert PrepareOptions(frame="keep").fingerprint(images="a") != before
+
+
 @pytest.mark.parametrize("name", ["facade", "a", "0-1", "x" * 63])
 def test_scene_names(name: str) -> None:
     assert TypeAdapter(SceneName).validate_python(name) == name

@@ -1,0 +1,109 @@
+"""The scene frame over visits: real structure from motion on photos of several days, checked against the truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs import alignment, prepare
+from jobs.alignment import compare_poses
+from jobs.errors import GateRefused
+from jobs.facade import render_capture
+from jobs.options import PrepareOptions
+from jobs.street import Visit
+
+OPTIONS = PrepareOptions(max_features=2000)
+
+
+def manifest(dataset: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((dataset / "dataset.json").read_text())
+    return content
+
+
+def photos_of(dataset: Path) -> dict[str, str]:
+    """The photo that each picture of a dataset was made of."""
+    return {Path(image["file"]).name: image["source"] for image in manifest(dataset)["images"]}
+
+
+def errors_in_the_first_frame(first: Path, street: Path, dataset: Path, truth: Path) -> np.ndarray:
+    """(n,) how far the cameras of `dataset` are from the truth, in terms of the scene's size.
+
+    What brings the FIRST dataset's cameras to the truth is applied to all others.
+    """
+    known = compare_poses(street / "truth.json", first / "transforms.json", photos_of(first))
+    true, found = alignment._poses(truth), alignment._poses(dataset / "transforms.json")
+    photos = photos_of(dataset)
+    placed = known.similarity.poses(np.stack(list(found.values())))[:, :3, 3]
+    expected = np.stack([true[photos[name]] for name in found])[:, :3, 3]
+    return np.linalg.norm(placed - expected, axis=1) / known.size
+
+
+def shots(folder: Path, visit: Visit, photos: int, width: int) -> Path:
+    render_capture(folder, photos=photos, width=width, height=width * 9 // 16, visit=visit)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset of visit 1, which begins the frame."""
+    folder = tmp_path_factory.mktemp("first") / "dataset"
+    prepare.prepare(street / "photos", folder, OPTIONS)
+    return folder
+
+
+def test_another_day_is_brought_into_the_first_days_frame(street: Path, first: Path, tmp_path: Path) -> None:
+    visit = shots(tmp_path, "2", photos=10, width=480)
+    dataset = tmp_path / "dataset"
+    prepare.prepare(visit / "photos", dataset, OPTIONS, {"gone": tmp_path, "facade:1-a": first})
+    fitted = manifest(dataset)["frame"]
+    assert fitted["reference"] == "facade:1-a"
+    assert fitted["inliers"] > 200 and fitted["photos_matched"] == 10 and fitted["residual"] < 0.005
+    errors = errors_in_the_first_frame(first, street, dataset, visit / "truth.json")
+    assert len(errors) == 10 and errors.max() < 0.01
+    # It stays there: COLMAP's files agree, and training is told to leave the poses alone.
+    transforms = json.loads((dataset / "transforms.json").read_text())
+    assert transforms["applied_scale"] == 1 and transforms["applied_transform"] == np.eye(4)[:3].tolist()
+    centers = np.array([frame["transform_matrix"] for frame in transforms["frames"]])[:, :3, 3]
+    assert abs(np.abs(centers).max() - 1) > 0.001  # not scaled anew
+
+
+@pytest.mark.slow
+def test_a_stretch_further_along_is_brought_into_the_frame(street: Path, first: Path, tmp_path: Path) -> None:
+    visit = shots(tmp_path, "3", photos=14, width=480)
+    prepare.prepare(visit / "photos", tmp_path / "dataset", OPTIONS, {"first": first})
+    assert manifest(tmp_path / "dataset")["frame"]["reference"] == "first"
+    errors = errors_in_the_first_frame(first, street, tmp_path / "dataset", visit / "truth.json")
+    assert len(errors) == 14 and errors.max() < 0.01
+
+
+@pytest.mark.slow
+def test_the_likeliest_pairs_are_enough(
+    street: Path, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobs import sfm
+
+    visit = shots(tmp_path, "2", photos=14, width=480)
+    monkeypatch.setattr(sfm, "_EXHAUSTIVE_IMAGES", 13)
+    monkeypatch.setattr(sfm, "_ADDED_NEIGHBOURS", 4)
+    prepare.prepare(visit / "photos", tmp_path / "dataset", OPTIONS, {"first": first})
+    assert manifest(tmp_path / "dataset")["frame"]["reference"] == "first"
+    errors = errors_in_the_first_frame(first, street, tmp_path / "dataset", visit / "truth.json")
+    assert errors.max() < 0.01
+
+
+@pytest.mark.slow
+def test_another_place_is_refused_where_the_frame_is_to_be_kept(first: Path, tmp_path: Path) -> None:
+    visit = shots(tmp_path, "elsewhere", photos=10, width=480)
+    keep = OPTIONS.model_copy(update={"frame": "keep"})
+    with pytest.raises(GateRefused, match=r"do not fit into the scene's frame.* the photos of first\. Take photos"):
+        prepare.prepare(visit / "photos", tmp_path / "dataset", keep, {"first": first})
+    assert manifest(tmp_path / "dataset")["frame"] == {"reference": "new"}
+    assert not (tmp_path / "dataset" / "transforms.json").exists()
+    prepare.prepare(visit / "photos", tmp_path / "dataset", OPTIONS, {"first": first})
+    assert manifest(tmp_path / "dataset")["frame"] == {"reference": "new"}
+    prepare.prepare(visit / "photos", tmp_path / "dataset", keep)  # nothing to keep: it begins the frame
+    assert (tmp_path / "dataset" / "transforms.json").exists()

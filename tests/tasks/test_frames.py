@@ -1,0 +1,136 @@
+"""The scene frame in a flow: real datasets of several captures, on a real Prefect server."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+import tasks
+from blocks import Asset, LocalWorkspace
+from jobs.camera_path import CameraPath, Origin
+from jobs.errors import InvalidInput
+from jobs.facade import render_capture
+from jobs.options import PrepareOptions, RenderOptions
+from tasks.frames import frame_of
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+OPTIONS = PrepareOptions(feature_image_size=320, max_features=1000)
+FILE = RenderOptions(camera_path="file")
+
+
+def asset(name: str, version: str, **tags: str) -> Asset:
+    kind = "dataset" if name.endswith("dataset") else "capture"
+    return Asset(name=name, version=version, kind=kind, tags=tags, uri="/", created=datetime.now(timezone.utc))  # type: ignore[arg-type]
+
+
+def test_references_are_the_oldest_and_the_newest_and_change_no_version() -> None:
+    capture = asset("street", "9", scene="street", content="c")
+    begun = [asset("street-images-to-nerf-dataset", f"{n}-a") for n in range(1, 6)]
+    plan = tasks.prepare.__wrapped__  # type: ignore[attr-defined]
+    alone, among = plan(capture, OPTIONS), plan(capture, OPTIONS, begun)
+    assert (alone.version, alone.fingerprint) == (among.version, among.fingerprint)
+    assert [reference.version for reference in among.references.values()] == ["1-a", "5-a", "4-a"]
+    assert among.tags()["reference_2"] == "street-images-to-nerf-dataset:5-a"
+    spec = among.spec(1, {})
+    assert all(name.isidentifier() for name in spec.inputs)
+    [given] = [value for name, value in zip(spec.arguments, spec.arguments[1:], strict=False) if name == "--reference"]
+    assert json.loads(given)["street-images-to-nerf-dataset:4-a"] == "{inputs.reference_3}"
+    assert "--reference" not in alone.spec(1, {}).arguments
+    assert [len(plan(capture, OPTIONS, begun[:n]).references) for n in range(4)] == [0, 1, 2, 3]
+
+
+async def prepared(place: LocalWorkspace, images: Path, options: PrepareOptions) -> Asset:
+    """What the flow does up to the dataset."""
+
+    @flow(name="prepared")
+    async def run() -> Asset:
+        capture = await tasks.capture(place, "street", None, images, options)
+        dataset = await tasks.prepare(place, capture, options, await tasks.find_frames(place, "street"))
+        await tasks.tell_new_frame("street", dataset)
+        return dataset
+
+    made: Asset = await run()
+    return made
+
+
+async def checked(place: LocalWorkspace, dataset: Asset, path: CameraPath | None) -> tuple[str, CameraPath | None]:
+    """What the flows render instead of, or by, a path."""
+
+    @flow(name="checked")
+    async def run() -> tuple[RenderOptions, CameraPath | None]:
+        return await tasks.check_camera_path(place, "street", dataset, FILE, path)
+
+    options, shown = await run()
+    return options.camera_path, shown
+
+
+def path_of(*places: tuple[float, float, float], frame: str | None = None) -> CameraPath:
+    frames = []
+    for place in places:
+        pose = np.eye(4)
+        pose[:3, 3] = place
+        frames.append({"camera_to_world": pose.ravel().tolist(), "fov": 50})
+    content = {"render_width": 64, "render_height": 36, "seconds": 1, "camera_path": frames}
+    return CameraPath.model_validate({**content, "rebel_nerf": Origin(frame=frame)} if frame else content)
+
+
+async def artifacts(key: str) -> list[str]:
+    async with get_client() as client:
+        found = await client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+    return [str(each.data) for each in found]
+
+
+async def test_captures_share_a_frame_or_it_is_said_loudly(
+    street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("prefect.flow_runs").addHandler(caplog.handler)
+    place = LocalWorkspace(root=tmp_path / "home")
+    render_capture(tmp_path / "elsewhere", photos=9, width=320, height=180, visit="elsewhere")
+
+    first = await prepared(place, street / "photos", OPTIONS)
+    assert frame_of(first) == str(first) and first.tags["frame"] == "new" and "reference_1" not in first.tags
+
+    # The same photos with other options fit exactly.
+    again = await prepared(place, street / "photos", OPTIONS.model_copy(update={"downscale_factor": 2}))
+    assert frame_of(again) == again.tags["frame"] == again.tags["reference_1"] == str(first) != str(again)
+    poses = [
+        np.array([frame["transform_matrix"] for frame in json.loads(place.read(each, "transforms.json"))["frames"]])
+        for each in (first, again)
+    ]
+    np.testing.assert_allclose(poses[0], poses[1], atol=1e-3)
+    assert await artifacts("street-new-frame") == []
+
+    other = await prepared(place, tmp_path / "elsewhere" / "photos", OPTIONS)
+    assert frame_of(other) == str(other) and other.tags["reference_1"] == str(first)
+    [said] = await artifacts("street-new-frame")
+    assert f"{other} begins a new frame" in said and f"scene street: {other} begins a new frame" in caplog.text
+    assert await tasks.find_frames(place, "street") == [first, other]
+
+    near = path_of((0, 0, 0), (0.5, 0, 3.0))
+    assert await checked(place, first, None) == ("file", None)
+    for dataset, path in ((first, near), (again, near), (again, path_of((0, 0, 0), (1, 0, 0), frame=str(again)))):
+        assert await checked(place, dataset, path) == ("file", path)
+    assert await artifacts("street-camera-path") == []
+    assert await checked(place, other, near) == ("tour", None)
+    [said] = await artifacts("street-camera-path")
+    assert f"belongs to the frame of {first}, and {other} is in that of {other}" in said
+    assert said.strip("*") in caplog.text
+    own = path_of((0, 0, 0), (0.5, 0, 0), frame=str(other))
+    assert await checked(place, other, own) == ("file", own)
+    assert await checked(place, first, own) == ("tour", None)
+
+    with pytest.raises(InvalidInput, match=r"scene street: .* nearest \(frame 2 of 2\), it is \d\d times as far"):
+        await checked(place, first, path_of((0, 90, 0), (0, 60, 0)))
+    with pytest.raises(InvalidInput, match=r"farthest \(frame 1 of 2\), it is \d+ times"):
+        await checked(place, first, path_of((0, 1e5, 0), (0, 0, 0)))
+    above = path_of((0, 0, 4), (8, 0, 4))
+    assert await checked(place, first, above) == ("file", above)
