@@ -35,11 +35,19 @@ _LISTED_ELSEWHERE = ("images", "curve", "checksums")  # of the manifests: the pa
 
 
 class Photo(NamedTuple):
-    """A photo of the dataset: its name as it came, a small picture as a `data:` address, and why it is of no use."""
+    """A photo of the capture.
+
+    Args:
+        name: as it came.
+        file: of the dataset; None where it could not be read.
+        lost: why it is of no use; "" where it is.
+        thumbnail: a small picture as a `data:` address, or "".
+    """
 
     name: str
-    thumbnail: str
-    lost: str
+    file: Path | None
+    lost: str = ""
+    thumbnail: str = ""
 
 
 class Job(PageOptions):
@@ -64,7 +72,8 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path) -> N
         InvalidInput: a file is missing or damaged.
     """
     page.mkdir(parents=True, exist_ok=True)
-    about = {name: _manifest(folder / _MANIFESTS[name]) for name, folder in _folders(dataset, model, video).items()}
+    folders = {"dataset": dataset, "model": model, "video": video}
+    about = {name: _manifest(folder / _MANIFESTS[name]) for name, folder in folders.items()}
     path = camera_path.read(video / "camera_path.json")
     drawn = plan.draw(dataset, model, path)
     (page / "plan.svg").write_text(drawn)
@@ -103,10 +112,6 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path) -> N
     )
     (page / "index.html").write_text(text)
     report.emit(report.Result("page", {"bytes": (page / "index.html").stat().st_size, "photos": len(photos)}))
-
-
-def _folders(dataset: Path, model: Path, video: Path) -> dict[str, Path]:
-    return {"dataset": dataset, "model": model, "video": video}
 
 
 def _manifest(file: Path) -> dict[str, Any]:
@@ -197,12 +202,12 @@ def _photos(dataset: Path, about: dict[str, Any]) -> list[Photo]:
         *(
             Photo(
                 image.get("source", image["file"]),
-                str(dataset / image["file"]),
+                dataset / image["file"],
                 "" if image["registered"] else f"not placed: {image.get('reason', 'no reason given')}",
             )
             for image in images
         ),
-        *(Photo(name, "", reason) for name, reason in unreadable.items()),
+        *(Photo(name, None, reason) for name, reason in unreadable.items()),
     ]
 
 
@@ -215,7 +220,7 @@ def _chosen(photos: list[Photo]) -> list[Photo]:
     meter = report.Meter("page:photos", len(chosen))
     small = []
     for photo in chosen:
-        small.append(photo._replace(thumbnail=_thumbnail(Path(photo.thumbnail)) if photo.thumbnail else ""))
+        small.append(photo._replace(thumbnail=_thumbnail(photo.file) if photo.file else ""))
         meter.update(len(small))
     return small
 

@@ -15,7 +15,10 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling
 
 from blocks import JobState, LocalWorkspace
+from tests.browser import Browser, browser
 from tests.service import Service
+
+__all__ = ["browser"]
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +43,9 @@ async def client(service: Service) -> AsyncIterator[PrefectClient]:
         yield client
 
 
-def test_from_photos_to_a_video_and_another(service: Service, street: Path, tmp_path: Path) -> None:
+async def test_from_photos_to_a_video_and_another(
+    service: Service, client: PrefectClient, street: Path, tmp_path: Path, browser: Browser
+) -> None:
     scene = ["-p", "scene=street", *SMALL]
     photos = ["-p", f"images={street / 'photos'}", "-p", 'train={"max_num_iterations": 20}']
     service.run("prefect", "deployment", "run", "nerf/scene", *scene, *photos, "--watch")
@@ -50,6 +55,22 @@ def test_from_photos_to_a_video_and_another(service: Service, street: Path, tmp_
     orbit = 'render={"width": 64, "height": 36, "seconds": 0.25, "camera_path": "orbit"}'
     service.run("prefect", "deployment", "run", "render/scene", *scene, "-p", "model_version=1", "-p", orbit, "--watch")
     assert [asset.tags["path"] for asset in home.assets("street-video")] == ["tour", "orbit"]
+
+    # What a person sees of the run in Prefect's UI.
+    pages = {artifact.key: artifact for artifact in await client.read_artifacts()}
+    ui = service.url.removesuffix("/api")
+    browser.resize(1400, 900)
+    browser.get(f"{ui}/runs/flow-run/{pages['street-page'].flow_run_id}")
+    text = "return document.body.innerText"
+    tabs = "//*[@role='tab'][contains(., 'Artifacts')]"
+    browser.until(lambda: browser.find_elements("xpath", tabs))[0].click()
+    browser.until(
+        lambda: all(f"street-{name}" in browser.execute_script(text) for name in ("page", "quality", "summary"))
+    )
+    browser.get(f"{ui}/artifacts/artifact/{pages['street-page'].id}")
+    widths = "return [...document.images].filter(i => i.src.startsWith('data:')).map(i => i.naturalWidth)"
+    assert browser.until(lambda: browser.execute_script(widths)) == [460]
+    assert "python -m flows.page --scene street" in browser.execute_script(text)
 
 
 async def test_a_run_that_is_cancelled_while_its_worker_is_dead(
