@@ -6,6 +6,7 @@ from tasks.clean_up import clean_up_jobs, list_clean_up
 from tasks.find import find_dataset, find_model, find_registered_dataset, find_registered_model
 from tasks.prepare import prepare
 from tasks.render import find_camera_path, render
+from tasks.reprocess import LookedAt, list_looked_at, start_new_captures
 from tasks.stage import end_without_cancelling
 from tasks.summary import summarize
 from tasks.train import train
@@ -13,6 +14,7 @@ from tasks.view import running_page, served_page
 from tasks.workspace import all_workspaces, open_workspace, resolve_profile
 
 __all__ = [
+    "LookedAt",
     "all_workspaces",
     "capture",
     "clean_up_jobs",
@@ -23,12 +25,14 @@ __all__ = [
     "find_registered_dataset",
     "find_registered_model",
     "list_clean_up",
+    "list_looked_at",
     "open_workspace",
     "prepare",
     "render",
     "resolve_profile",
     "running_page",
     "served_page",
+    "start_new_captures",
     "summarize",
     "train",
 ]
