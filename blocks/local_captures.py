@@ -29,10 +29,9 @@ def list_dropped(captures: Path, memory: Path, scene: str | None) -> list[Droppe
         memory: a file beside it that keeps checksums from one time to the next.
         scene: the one to look at; None for all.
     """
-    try:
-        names = sorted(os.listdir(captures)) if scene is None else [scene]
-    except FileNotFoundError:
+    if not captures.is_dir():
         return []
+    names = sorted(os.listdir(captures)) if scene is None else [scene]
     now = _clock(memory.parent)
     known = _read(memory)
     seen: _Memory = {}

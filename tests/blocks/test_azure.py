@@ -268,7 +268,7 @@ def test_photos_uploaded_by_hand_are_taken_in(workspace: AzureMLWorkspace, stack
     assert (asset.version, asset.tags["content"]) == ("2", dropped.content)
     assert workspace.take_in_dropped(dropped, {}) == asset == workspace.find_capture(dropped)
     put(workspace, photos(tmp_path / "c", b"four"), "captures/market/new/")
-    [grown] = workspace.dropped()
+    [grown] = workspace.dropped("market")
     assert workspace.find_capture(grown) is None
     with pytest.raises(InvalidInput, match="market.*changed since it was listed"):
         workspace.take_in_dropped(
@@ -279,19 +279,21 @@ def test_photos_uploaded_by_hand_are_taken_in(workspace: AzureMLWorkspace, stack
 
 
 def test_the_same_photos_under_other_names_are_the_same_version(workspace: AzureMLWorkspace, tmp_path: Path) -> None:
-    first = workspace.take_in("market", photos(tmp_path / "a", b"one", b"two"), {})
-    put(workspace, {"x.jpg": tmp_path / "a" / "1.jpg", "y.JPG": tmp_path / "a" / "0.jpg"}, "captures/market/")
-    [dropped] = workspace.dropped()
+    workspace = workspace.model_copy(update={"captures": "places"})
+    first = workspace.take_in("bazaar", photos(tmp_path / "a", b"one", b"two"), {})
+    put(workspace, {"x.jpg": tmp_path / "a" / "1.jpg", "y.JPG": tmp_path / "a" / "0.jpg"}, "places/bazaar/")
+    [dropped] = workspace.dropped("bazaar")
     assert workspace.find_capture(dropped) == first
 
 
 def test_what_lies_in_all_folders_and_how_long(workspace: AzureMLWorkspace, tmp_path: Path) -> None:
-    put(workspace, photos(tmp_path / "a", b"one"), "captures/a & b/ä +%/")
+    workspace = workspace.model_copy(update={"captures": "all"})
+    put(workspace, photos(tmp_path / "a", b"one"), "all/a & b/ä +%/")
     time.sleep(1.5)
-    put(workspace, photos(tmp_path / "b", b"one"), "captures/")
-    put(workspace, photos(tmp_path / "b", b"one"), "captures/town/")
+    put(workspace, photos(tmp_path / "b", b"one"), "all/")
+    put(workspace, photos(tmp_path / "b", b"one"), "all/town/")
     container = workspace._store()[1]
-    container._client.get_blob_client("captures/town/tour.mov").stage_block("YQ==", b"begun")
+    container._client.get_blob_client("all/town/tour.mov").stage_block("YQ==", b"begun")
     found = {each.scene: each for each in workspace.dropped()}
     assert found.keys() == {"a & b", "0.jpg", "town"}
     assert found["a & b"].files.keys() == {"ä +%/0.jpg"}
@@ -337,7 +339,7 @@ def test_a_capture_registered_by_hand(workspace: AzureMLWorkspace, tmp_path: Pat
     [dropped] = workspace.dropped("old-town")
     assert workspace.find_capture(dropped) == asset
     put(workspace, photos(tmp_path / "c", b"three"), "captures/old-town/2/")
-    [dropped] = workspace.dropped()
+    [dropped] = workspace.dropped("old-town")
     assert workspace.find_capture(dropped) is None
     later = workspace.take_in_dropped(dropped, {})
     assert {file.name for file in workspace.fetch(later).rglob("*.jpg")} == {"0.jpg"}, "what is registered is left out"
