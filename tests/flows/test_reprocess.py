@@ -162,7 +162,7 @@ async def test_what_vanishes_or_changes_meanwhile(home: LocalWorkspace, deployme
     photograph(captures / "gone")
     place = Watched()
     place._meanwhile = lambda: shutil.rmtree(captures / "gone")
-    [row] = await tasks.start_new_captures.fn(place, "local", 0)
+    [row] = await tasks.start_new_captures(place, "local", 0)
     assert row.done.startswith("left alone:") and "is not there" in row.done
     assert home.assets("gone") == [] == await runs_of(deployment, "gone")
 
@@ -177,7 +177,7 @@ async def test_a_server_without_the_deployment(home: LocalWorkspace, deployment:
     async with get_client() as client:
         await client.delete_deployment(deployment)
     with pytest.raises(NotFound, match="no deployment nerf/scene .* make deploy"):
-        await tasks.start_new_captures.fn(home, "local", 0)
+        await tasks.start_new_captures(home, "local", 0)
 
 
 async def test_on_azure(workspace: AzureMLWorkspace, deployment: UUID, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ async def test_on_azure(workspace: AzureMLWorkspace, deployment: UUID, tmp_path:
     container._client.get_blob_client("watched/growing/8.jpg").stage_block("YQ==", b"begun")
 
     async def look(settle_seconds: float = 0) -> dict[str, str]:
-        return {row.scene: row.done for row in await tasks.start_new_captures.fn(place, "azure", settle_seconds)}
+        return {row.scene: row.done for row in await tasks.start_new_captures(place, "azure", settle_seconds)}
 
     assert (await look(3600))["harbour"].startswith("waits until nothing has changed for 1 h")
     done = await look()
