@@ -25,6 +25,7 @@ from blocks.azure import AzureMLWorkspace
 from flows.nerf import nerf
 from flows.reprocess import reprocess
 from jobs.errors import NotFound
+from jobs.options import PrepareOptions
 from tests.azure_fixtures import stack, workspace
 
 __all__ = ["stack", "workspace"]
@@ -36,6 +37,21 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalWorkspace:
     monkeypatch.setenv("REBEL_NERF_HOME", str(tmp_path / "home"))
     return LocalWorkspace()
+
+
+async def test_an_old_version_stays_usable(home: LocalWorkspace) -> None:
+    folder = photograph(home.folder / "captures" / "yard")
+
+    async def capture(version: int | None = None) -> str:
+        asset: Asset = await tasks.capture(home, "yard", version, None, PrepareOptions())
+        return asset.version
+
+    assert await capture() == "1" == await capture()
+    photograph(folder, count=9)
+    assert await capture() == "2" == await capture()
+    assert await capture(1) == "1"
+    (folder / "8.jpg").unlink()
+    assert await capture() == "2", "photos that were taken in long ago bring no old version back"
 
 
 @pytest_asyncio.fixture(loop_scope="session")
