@@ -4,9 +4,18 @@ import importlib
 import pkgutil
 
 from blocks.local import LocalWorkspace
-from blocks.workspace import Asset, AssetKind, JobSpec, JobState, JobStatus, Workspace
+from blocks.workspace import Asset, AssetKind, DroppedCapture, JobSpec, JobState, JobStatus, Workspace
 
-__all__ = ["Asset", "AssetKind", "JobSpec", "JobState", "JobStatus", "LocalWorkspace", "Workspace"]
+__all__ = [
+    "Asset",
+    "AssetKind",
+    "DroppedCapture",
+    "JobSpec",
+    "JobState",
+    "JobStatus",
+    "LocalWorkspace",
+    "Workspace",
+]
 
 # A block can be loaded once its class is known: a new kind of workspace is one new file in this folder.
 for _module in pkgutil.iter_modules(__path__):

@@ -7,13 +7,14 @@ import hashlib
 import logging
 import re
 import shlex
-import shutil
 import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,8 +25,18 @@ from pydantic import Field, PrivateAttr, SecretStr, StringConstraints, model_val
 from blocks.azure_errors import plain_errors
 from blocks.azure_sizes import has_cuda
 from blocks.azure_transfer import Blob, Container, Moved, md5s
-from blocks.workspace import Asset, AssetKind, JobSpec, JobState, JobStatus, Workspace, content_fingerprint
-from jobs import code
+from blocks.workspace import (
+    Asset,
+    AssetKind,
+    DroppedCapture,
+    DroppedFile,
+    JobSpec,
+    JobState,
+    JobStatus,
+    Workspace,
+    content_fingerprint,
+)
+from jobs import code, media
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 
 if TYPE_CHECKING:
@@ -231,39 +242,61 @@ class AzureMLWorkspace(Workspace):
         content = content_fingerprint(md5.hex() for md5 in sums.values())
         if known := self._capture_with(scene, content):
             return known
-        # Apart from where people upload: a folder that they registered must not grow.
-        path = f"{self.folder}/captures/{scene}/{content[:16]}/"
+        path = self._taken(scene, content)
         name, container = self._store()
         container.upload(files, sums, path, self._shared.moved)
-        taken = {**tags, "scene": scene, "content": content}
-        dropped = self._dropped_folder(scene)
-        if files and all(file.is_relative_to(dropped) for file in files.values()):
-            taken["dropped"] = next(iter(files.values())).relative_to(dropped).parts[0]
+        return self._put_capture(scene, content, _uri(name, path), tags)
+
+    def dropped(self, scene: str | None = None) -> list[DroppedCapture]:
+        prefix, found = f"{self.captures}/", defaultdict[str, list[Blob]](list)
+        for blob in self._store()[1].blobs(prefix + (f"{scene}/" if scene else ""), uncommitted=True):
+            name, _, path = f"{scene or ''}/{blob.path}".removeprefix("/").partition("/")
+            if media.is_media(path or name):
+                found[name].append(replace(blob, path=path))
+        return [_dropped(name, blobs) for name, blobs in found.items()]
+
+    def find_capture(self, dropped: DroppedCapture) -> Asset | None:
+        versions = self.assets(dropped.scene)
+        left = self._left(dropped, versions)
+        contents = {dropped.content, left.content}
+        same = (asset for asset in versions if asset.tags.get("content") in contents)
+        # What lies in folders that are registered where they are is known, too.
+        return next(same, None if left.files or not versions else versions[-1])
+
+    def take_in_dropped(self, dropped: DroppedCapture, tags: Mapping[str, str]) -> Asset:
+        if known := self.find_capture(dropped):
+            return known
+        scene, left = dropped.scene, self._left(dropped, self.assets(dropped.scene))
+        name, container = self._store()
+        blobs = [blob for blob in container.blobs(self._drop(scene)) if blob.path in left.files]
+        if _dropped(scene, blobs).files != left.files:
+            raise InvalidInput(f"scene {scene}: {self._drop(scene)} has changed since it was listed. Wait for its end.")
+        path = self._taken(scene, left.content)
+        container.copy(self._drop(scene), blobs, path)
+        return self._put_capture(scene, left.content, _uri(name, path), tags)
+
+    def _left(self, dropped: DroppedCapture, versions: list[Asset]) -> DroppedCapture:
+        """What is in no folder that a person registered where it was uploaded."""
+        prefix = self._drop(dropped.scene)
+        taken = tuple(path for asset in versions if (path := self._path(asset.uri)).startswith(prefix))
+        files = {path: file for path, file in dropped.files.items() if not (prefix + path).startswith(taken)}
+        return replace(dropped, files=files)
+
+    def _drop(self, scene: str) -> str:
+        return f"{self.captures}/{scene}/"
+
+    def _taken(self, scene: str, content: str) -> str:
+        """Apart from where people upload: a folder that is registered must not grow."""
+        return f"{self.folder}/captures/{scene}/{content[:16]}/"
+
+    def _put_capture(self, scene: str, content: str, uri: str, tags: Mapping[str, str]) -> Asset:
         while True:
-            number = 1 + max((int(a.version) for a in self._versions("data", scene) if a.version.isdigit()), default=0)
-            asset = self._put_asset("data", scene, str(number), "capture", taken, _uri(name, path))
-            if asset.tags.get("content") == content:
-                shutil.rmtree(dropped, ignore_errors=True)
-                return asset
-
-    def dropped(self, scene: str) -> Path | None:
-        """The photos below `captures/<scene>/` that belong to no version yet, downloaded; None if there are none."""
-        _, container = self._store()
-        prefix = f"{self.captures}/{scene}/"
-        blobs, versions = container.blobs(prefix), self.assets(scene)
-        taken = [path for asset in versions if (path := self._path(asset.uri)).startswith(prefix)]
-        left = [blob for blob in blobs if not any((prefix + blob.path).startswith(path) for path in taken)]
-        if not left:
-            return None
-        content = _content(left)
-        if any(content in (asset.tags.get("content"), asset.tags.get("dropped")) for asset in versions):
-            return None
-        folder = self._dropped_folder(scene) / content
-        container.download(prefix, folder, self._shared.moved, only={blob.path for blob in left})
-        return folder
-
-    def _dropped_folder(self, scene: str) -> Path:
-        return self._cache() / "dropped" / scene
+            versions = self.assets(scene)
+            if known := next((asset for asset in versions if asset.tags.get("content") == content), None):
+                return known
+            number = 1 + max((int(asset.version) for asset in versions if asset.version.isdigit()), default=0)
+            taken = {**tags, "scene": scene, "content": content}
+            self._put_asset("data", scene, str(number), "capture", taken, uri)
 
     def _capture_with(self, scene: str, content: str) -> Asset | None:
         return next((asset for asset in self.assets(scene) if asset.tags.get("content") == content), None)
@@ -322,7 +355,8 @@ class AzureMLWorkspace(Workspace):
         if asset.kind != "capture" or "content" in asset.tags:
             return asset
         blobs = self._container(asset.uri).blobs(self._path(asset.uri))
-        tags = {**asset.tags, "scene": asset.name, "content": _content(blobs)}
+        content = content_fingerprint(_checksum(blob) for blob in blobs if media.is_media(blob.path))
+        tags = {**asset.tags, "scene": asset.name, "content": content}
         return asset.model_copy(update={"tags": tags})
 
     def _put_asset(
@@ -441,9 +475,9 @@ class AzureMLWorkspace(Workspace):
     def followers(self, name: str | None = None) -> dict[str, dict[str, float]]:
         prefix = f"{self.folder}/followers/"
         found: dict[str, dict[str, float]] = {}
-        for path, age in self._store()[1].ages(f"{prefix}{name}/" if name else prefix).items():
-            job, _, follower = path[len(prefix) :].partition("/")
-            found.setdefault(job, {})[follower] = age
+        for blob in self._store()[1].blobs(f"{prefix}{name}/" if name else prefix):
+            job, _, follower = f"{name or ''}/{blob.path}".removeprefix("/").partition("/")
+            found.setdefault(job, {})[follower] = blob.age
         return found
 
     def reach(self, name: str, port: int) -> str:
@@ -718,8 +752,17 @@ def _uri(datastore: str, path: str) -> str:
     return f"azureml://datastores/{datastore}/paths/{path}"
 
 
-def _content(blobs: list[Blob]) -> str:
-    return content_fingerprint(blob.md5.hex() if blob.md5 else f"{blob.size} {blob.etag}" for blob in blobs)
+def _checksum(blob: Blob) -> str:
+    return blob.md5.hex() if blob.md5 else f"{blob.size} {blob.etag}"
+
+
+def _dropped(scene: str, blobs: list[Blob]) -> DroppedCapture:
+    return DroppedCapture(
+        scene=scene,
+        files={blob.path: DroppedFile(blob.size, _checksum(blob)) for blob in blobs if blob.committed},
+        age=min((blob.age for blob in blobs), default=0.0),
+        uploading=tuple(blob.path for blob in blobs if not blob.committed),
+    )
 
 
 def _fitted(tags: Mapping[str, str]) -> dict[str, str]:

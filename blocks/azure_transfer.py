@@ -8,11 +8,12 @@ fails for a moment is tried again, and the signature that opens the container is
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import random
 import threading
 import time
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -24,12 +25,15 @@ from mmap import mmap
 from pathlib import Path, PurePosixPath
 from queue import Queue
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, quote, unquote, urlencode
+from xml.etree import ElementTree
 
 from blocks.azure_errors import StorageError, is_passing, is_refused, plain_errors
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
     from azure.core.credentials import TokenCredential
     from azure.storage.blob import BlobClient
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -42,6 +46,11 @@ PIECE = 8 << 20
 _CHECKED_PIECE = 4 << 20  # the largest range of a blob of which the service tells the MD5:
 # https://learn.microsoft.com/rest/api/storageservices/get-blob
 _BLOCK = 1 << 18  # bytes that are in memory of a request on the way down
+_COPIED_AT_ONCE = 256 << 20
+"""Bytes of the largest blob that is copied within one request:
+https://learn.microsoft.com/rest/api/storageservices/copy-blob-from-url"""
+
+_PAGE = 5000  # blobs of one page of a listing, as many as the service gives
 _THREADS = 16
 _RENEW_SECONDS = 600.0  # before the end of a signature
 _TRIES = 6
@@ -68,6 +77,10 @@ class Blob:
     size: int
     md5: bytes | None
     etag: str
+    age: float
+    """Seconds since it was last written, by the store's clock."""
+    committed: bool = True
+    """False for one of which only blocks have come yet: its upload is under way, or was given up."""
 
     @property
     def piece(self) -> int:
@@ -144,24 +157,13 @@ class Container:
 
     # many
 
-    def ages(self, prefix: str) -> dict[str, float]:
-        """By name, how many seconds ago each blob whose name begins with `prefix` was written, by the store's clock."""
-        now: list[datetime] = []
+    def blobs(self, prefix: str, most: int | None = None, uncommitted: bool = False) -> list[Blob]:
+        """All blobs (or the first `most`) whose names begin with `prefix`, in the order of their names.
 
-        def note(answer: Any) -> None:
-            now.append(parsedate_to_datetime(answer.http_response.headers["Date"]))
-
-        def ask() -> dict[str, float]:
-            found = list(self._client.list_blobs(prefix, raw_response_hook=note))
-            return {blob.name: (now[-1] - blob.last_modified).total_seconds() for blob in found}
-
+        With `uncommitted`, those too of which only blocks have come yet.
+        """
         with plain_errors(f"listing {prefix}"):
-            return self._persist(ask)
-
-    def blobs(self, prefix: str, most: int | None = None) -> list[Blob]:
-        """All blobs (or the first `most`) whose names begin with `prefix`, in the order of their names."""
-        with plain_errors(f"listing {prefix}"):
-            return self._persist(lambda: list(self._listing(prefix, most)))
+            return list(itertools.islice(self._listing(prefix, most, uncommitted), most))
 
     def delete(self, prefix: str) -> None:
         """Delete all blobs whose names begin with `prefix`."""
@@ -173,6 +175,24 @@ class Container:
 
         with plain_errors(f"deleting {prefix}"), ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(remove, self.blobs(prefix)))
+
+    def copy(self, source: str, blobs: Iterable[Blob], target: str) -> None:
+        """Copy blobs below `source` to the same paths below `target`, within the store; what is there is kept.
+
+        Raises:
+            InvalidInput: a blob has changed since it was listed.
+            NotFound: a blob is gone.
+        """
+        there = {blob.path: blob for blob in self.blobs(target)}
+
+        def copy(blob: Blob) -> None:
+            kept = there.get(blob.path)
+            if not (kept and blob.md5 and (kept.size, kept.md5) == (blob.size, blob.md5)):
+                with plain_errors(f"copying {source}{blob.path}"):
+                    self._persist(lambda: self._copy(source + blob.path, blob, target + blob.path))
+
+        with _pool() as submit:
+            _finish([submit(copy, blob) for blob in blobs])
 
     def upload(self, files: Mapping[str, Path], sums: Mapping[str, bytes], prefix: str, moved: Moved) -> None:
         """Files to blobs named `prefix` + path. Blobs of the same size and MD5, and blocks of large files, are kept.
@@ -291,15 +311,38 @@ class Container:
 
     # single requests
 
-    def _listing(self, prefix: str, most: int | None) -> Iterator[Blob]:
-        pages = self._client.list_blobs(prefix, include=["metadata"], results_per_page=most)
-        for number, found in enumerate(pages):
-            if number == most:
-                return
-            if (found.metadata or {}).get("hdi_isfolder") == "true":  # how mounted folders leave traces
-                continue
-            md5 = found.content_settings.content_md5
-            yield Blob(found.name[len(prefix) :], found.size, bytes(md5) if md5 else None, found.etag)
+    def _listing(self, prefix: str, most: int | None, uncommitted: bool) -> Iterator[Blob]:
+        """Page by page: https://learn.microsoft.com/rest/api/storageservices/list-blobs"""
+        marker: str | None = ""
+        while marker is not None:
+            asked = {"restype": "container", "comp": "list", "prefix": prefix, "marker": marker}
+            asked["include"] = "metadata,uncommittedblobs" if uncommitted else "metadata"
+            asked["maxresults"] = str(min(most or _PAGE, _PAGE))
+            query = "?" + urlencode({name: value for name, value in asked.items() if value})
+            headers, page = self._persist(partial(self._request, "GET", "", query=query))
+            now = parsedate_to_datetime(headers["Date"])
+            parsed = ElementTree.fromstring(page)
+            for found in parsed.iterfind("Blobs/Blob"):
+                if found.findtext("Metadata/hdi_isfolder") != "true":  # how mounted folders leave traces
+                    yield _blob(found, prefix, now)
+            marker = parsed.findtext("NextMarker") or None
+
+    def _copy(self, source: str, blob: Blob, target: str) -> None:
+        """At once where the service does that, else begun and waited for."""
+        url = f"{self._url}/{quote(source)}"
+        headers = {"x-ms-source-if-match": blob.etag}
+        if self._token is None:
+            url += f"?{self._sas.signature}"
+        elif blob.size <= _COPIED_AT_ONCE:
+            headers["x-ms-copy-source-authorization"] = self._bearer()
+        if blob.size <= _COPIED_AT_ONCE:
+            headers["x-ms-requires-sync"] = "true"
+        state = self._request("PUT", target, headers={**headers, "x-ms-copy-source": url})[0]["x-ms-copy-status"]
+        while state == "pending":
+            time.sleep(1)
+            state = self._request("HEAD", target)[0]["x-ms-copy-status"]
+        if state != "success":
+            raise StorageError(502, f"copying ended as {state}")
 
     def _put(self, name: str, content: Buffer, md5: bytes) -> None:
         self._send("PUT", name, content, headers={"x-ms-blob-type": "BlockBlob", "Content-MD5": _base64(md5)})
@@ -339,24 +382,31 @@ class Container:
         self, method: str, name: str, body: Buffer = b"", query: str = "", headers: Mapping[str, str] = {}
     ) -> bytes:
         """One request for a blob's content, and the whole answer."""
+        return self._request(method, name, body, query, headers)[1]
+
+    def _request(
+        self, method: str, name: str, body: Buffer = b"", query: str = "", headers: Mapping[str, str] = {}
+    ) -> tuple[Mapping[str, str], bytes]:
+        """The headers and the body of an answer."""
         with self._answer(method, name, body, query, headers) as answer:
-            return answer.read(decode_content=False)
+            return answer.headers, answer.read(decode_content=False)
 
     @contextmanager
     def _answer(
         self, method: str, name: str, body: Buffer = b"", query: str = "", headers: Mapping[str, str] = {}
     ) -> Iterator[BaseHTTPResponse]:
-        """One request for a blob's content; its answer is read inside.
+        """One request for a blob, or for the container where `name` is empty; its answer is read inside.
 
         The storage SDK spends 4 ms of CPU on each request, four times what this takes: with hundreds of photos it,
-        and not the network, would set the pace.
+        and not the network, would set the pace. Of a listing it makes objects at a sixth of this one's speed
+        (`benchmarks/listing.md`).
         """
         sent = {"x-ms-version": "2023-11-03", "x-ms-date": formatdate(usegmt=True), **headers}
         if self._token:
-            sent["Authorization"] = f"Bearer {self._token.get_token('https://storage.azure.com/.default').token}"
+            sent["Authorization"] = self._bearer()
         else:
             query += f"{'&' if query else '?'}{self._sas.signature}"
-        url = f"{self._url}/{quote(name)}{query}"
+        url = f"{self._url}{'/' if name else ''}{quote(name)}{query}"
         content: Any = body  # any buffer is taken, unlike what the types say
         answer = self._connections.request(method, url, body=content, headers=sent, preload_content=False)
         try:
@@ -369,6 +419,10 @@ class Container:
             raise
         finally:
             answer.release_conn()
+
+    def _bearer(self) -> str:
+        assert self._token
+        return f"Bearer {self._token.get_token('https://storage.azure.com/.default').token}"
 
     def _persist(self, call: Callable[[], T]) -> T:
         """The call's result, tried again after what passes: a busy server, a cut body, a signature that ran out."""
@@ -446,6 +500,23 @@ def _finish(futures: list[Future[T]]) -> list[T]:
         if error := future.exception():
             raise error
     return [future.result() for future in futures]
+
+
+def _blob(found: Element, prefix: str, now: datetime) -> Blob:
+    name = found.find("Name")
+    assert name is not None
+    path = name.text or ""
+    if name.get("Encoded") == "true":  # it has characters that XML does not take
+        path = unquote(path)
+    md5, modified = found.findtext("Properties/Content-MD5"), found.findtext("Properties/Last-Modified")
+    return Blob(
+        path[len(prefix) :],
+        int(found.findtext("Properties/Content-Length") or 0),
+        b64decode(md5) if md5 else None,
+        found.findtext("Properties/Etag") or "",
+        (now - parsedate_to_datetime(modified)).total_seconds() if modified else 0.0,
+        found.find("Properties/Content-Type") is not None,  # all committed ones have a type
+    )
 
 
 def _staged(client: BlobClient) -> set[str]:

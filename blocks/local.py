@@ -19,8 +19,18 @@ from typing import Any
 from pydantic import Field
 
 from blocks import supervisor
+from blocks.local_captures import list_dropped
 from blocks.supervisor import unlocked
-from blocks.workspace import Asset, AssetKind, JobSpec, JobState, JobStatus, Workspace, content_fingerprint
+from blocks.workspace import (
+    Asset,
+    AssetKind,
+    DroppedCapture,
+    JobSpec,
+    JobState,
+    JobStatus,
+    Workspace,
+    content_fingerprint,
+)
 from jobs import code
 from jobs.errors import InvalidInput, NotFound
 from jobs.manifest import checksum
@@ -88,9 +98,8 @@ class LocalWorkspace(Workspace):
         stamps = {path: _stamp(file) for path, file in files.items()}
         checksums = {path: checksum(file) for path, file in files.items()}
         content = content_fingerprint(checksums.values())
-        for known in self.assets(scene):
-            if known.tags.get("content") == content:
-                return known
+        if known := self._capture_with(scene, content):
+            return known
         part = self._part("assets", scene)
         for path, file in files.items():
             target = part / path
@@ -104,12 +113,24 @@ class LocalWorkspace(Workspace):
         taken = {**tags, "scene": scene, "content": content}
         while True:
             number = 1 + max((int(asset.version) for asset in self.assets(scene)), default=0)
+            if known := self._capture_with(scene, content):  # another took in the same meanwhile
+                shutil.rmtree(part)
+                return known
             if asset := self._publish(part, scene, str(number), "capture", taken, checksums):
                 return asset
 
-    def dropped(self, scene: str) -> Path | None:
-        folder = self.folder / "captures" / scene
-        return folder if folder.is_dir() and any(folder.iterdir()) else None
+    def dropped(self, scene: str | None = None) -> list[DroppedCapture]:
+        return list_dropped(self.folder / "captures", self.folder / "checksums.json", scene)
+
+    def find_capture(self, dropped: DroppedCapture) -> Asset | None:
+        return self._capture_with(dropped.scene, dropped.content)
+
+    def take_in_dropped(self, dropped: DroppedCapture, tags: Mapping[str, str]) -> Asset:
+        assert dropped.folder
+        return self.take_in(dropped.scene, {path: dropped.folder / path for path in dropped.files}, tags)
+
+    def _capture_with(self, scene: str, content: str) -> Asset | None:
+        return next((asset for asset in self.assets(scene) if asset.tags.get("content") == content), None)
 
     # assets
 

@@ -6,15 +6,27 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Asset", "AssetKind", "JobSpec", "JobState", "JobStatus", "Workspace", "content_fingerprint"]
+__all__ = [
+    "Asset",
+    "AssetKind",
+    "DroppedCapture",
+    "DroppedFile",
+    "JobSpec",
+    "JobState",
+    "JobStatus",
+    "Workspace",
+    "content_fingerprint",
+]
 
 AssetKind = Literal["capture", "dataset", "model", "shard", "video", "export", "page"]
 
@@ -43,6 +55,43 @@ class Asset(_Record):
 
     def __str__(self) -> str:
         return f"{self.name}:{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedFile:
+    """A photo or video where people drop them: its bytes, and a checksum that changes with its content."""
+
+    size: int
+    checksum: str
+
+
+@dataclass(frozen=True)
+class DroppedCapture:
+    """What people dropped for one scene, from a listing.
+
+    Args:
+        scene: the folder's name, whether it is a scene's name or not.
+        files: photos and videos by path below the folder; hidden and other files are passed over.
+        age: seconds since something was last changed there, by the store's own clock.
+        uploading: files of which only a part has come yet.
+        folder: where the files can be read on this machine; None where they cannot.
+    """
+
+    scene: str
+    files: dict[str, DroppedFile]
+    age: float
+    uploading: tuple[str, ...] = ()
+    folder: Path | None = None
+
+    @cached_property
+    def content(self) -> str:
+        """The fingerprint of all files: whatever their names."""
+        return content_fingerprint(file.checksum for file in self.files.values())
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return sum(file.size for file in self.files.values())
 
 
 class JobSpec(_Record):
@@ -165,8 +214,26 @@ class Workspace(Block, ABC):
         """
 
     @abstractmethod
-    def dropped(self, scene: str) -> Path | None:
-        """The folder where a person drops the scene's photos to be taken in, if it holds any."""
+    def dropped(self, scene: str | None = None) -> list[DroppedCapture]:
+        """What lies where people drop photos, of one scene or of all: from listings alone, nothing is downloaded.
+
+        Names that are no scene's are among them. What vanishes meanwhile is not.
+        """
+
+    @abstractmethod
+    def find_capture(self, dropped: DroppedCapture) -> Asset | None:
+        """The capture version that has just this content, under whatever file names; None if it is new."""
+
+    @abstractmethod
+    def take_in_dropped(self, dropped: DroppedCapture, tags: Mapping[str, str]) -> Asset:
+        """Register what was dropped, as it was listed, as the scene's next capture version; it stays where it lies.
+
+        The version keeps its content, whatever happens to the folder later. As with `take_in`, content that a version
+        already has is that version.
+
+        Raises:
+            InvalidInput: a file has changed or gone since it was listed.
+        """
 
     # assets
 

@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -101,7 +101,7 @@ def scan(source: Path, minimum: int = 3) -> Capture:
         raise InvalidInput(f"{source} is not there. Give a folder of {_KINDS}.")
     if source.is_file() and source.suffix.lower() not in VIDEO_SUFFIXES:
         raise InvalidInput(f"{source} is one file and not a video. Give a folder of {_KINDS}.")
-    found, others = ({source.name: source}, []) if source.is_file() else _find(source)
+    found, others = ({source.name: source}, []) if source.is_file() else find(source)
     if not found:
         there = f"only {', '.join(others[:3])}{' …' if len(others) > 3 else ''}" if others else "nothing"
         raise InvalidInput(f"{source} holds no photos and no video ({there}). Put in {_KINDS}.")
@@ -133,6 +133,33 @@ def scan(source: Path, minimum: int = 3) -> Capture:
     return Capture(photos, videos, unreadable, duplicates, unused, denied, files)
 
 
+def is_media(path: str) -> bool:
+    """Whether a capture takes a file of this relative path: a photo or video by its name, and not hidden."""
+    *folders, name = path.split("/")
+    hidden = any(part.startswith(".") for part in (*folders, name)) or "__MACOSX" in folders
+    return not hidden and Path(name).suffix.lower() in PHOTO_SUFFIXES | VIDEO_SUFFIXES
+
+
+def check_names(names: Collection[str], minimum: int = 3) -> None:
+    """What `scan` refuses, as far as names tell: for files that are out of reach.
+
+    Args:
+        names: of photos and videos, one for each content.
+        minimum: the fewest photos that can become a dataset.
+
+    Raises:
+        InvalidInput: these cannot become a dataset.
+    """
+    if not names:
+        raise InvalidInput(f"there are no photos and no video. Put in {_KINDS}.")
+    photos = sum(map(_is_photo, names))
+    if photos == len(names) and photos < minimum:
+        raise InvalidInput(
+            f"there {'is 1 photo' if photos == 1 else f'are {photos} photos'}; at least {minimum} are needed, "
+            "30 to 200 that overlap are good."
+        )
+
+
 def _refuse_few(
     source: Path,
     readable: int,
@@ -153,14 +180,14 @@ def _refuse_few(
     )
 
 
-def _find(folder: Path) -> tuple[dict[str, Path], list[str]]:
+def find(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """Photos and videos below `folder` by relative name, in natural order, and the names of other files."""
     names = []
     for directory, subfolders, files in os.walk(folder):
         subfolders[:] = [name for name in subfolders if not name.startswith(".") and name != "__MACOSX"]
         names += [(Path(directory) / name).relative_to(folder).as_posix() for name in files if not name.startswith(".")]
     names.sort(key=_natural)
-    media = {name: folder / name for name in names if Path(name).suffix.lower() in PHOTO_SUFFIXES | VIDEO_SUFFIXES}
+    media = {name: folder / name for name in names if is_media(name)}
     return media, [name for name in names if name not in media]
 
 

@@ -10,6 +10,7 @@ from tasks.page import publish_page
 from tasks.prepare import prepare
 from tasks.quality import psnr_gate, show_quality
 from tasks.render import find_camera_path, render
+from tasks.reprocess import LookedAt, list_looked_at, start_new_captures
 from tasks.stage import end_without_cancelling
 from tasks.summary import summarize
 from tasks.train import train
@@ -17,6 +18,7 @@ from tasks.view import running_page, served_page
 from tasks.workspace import all_workspaces, open_workspace, resolve_profile
 
 __all__ = [
+    "LookedAt",
     "all_workspaces",
     "capture",
     "check_camera_path",
@@ -31,6 +33,7 @@ __all__ = [
     "find_registered_model",
     "keep_camera_path",
     "list_clean_up",
+    "list_looked_at",
     "open_workspace",
     "prepare",
     "psnr_gate",
@@ -41,6 +44,7 @@ __all__ = [
     "running_page",
     "served_page",
     "show_quality",
+    "start_new_captures",
     "summarize",
     "tell_new_frame",
     "train",

@@ -4,11 +4,13 @@ from pathlib import Path
 
 from prefect import get_run_logger, task
 
-from blocks import Asset, Workspace
+from blocks import Asset, DroppedCapture, Workspace
 from jobs import media
 from jobs.errors import InvalidInput, NotFound
 from jobs.options import PrepareOptions
 from tasks.patience import patiently
+
+__all__ = ["capture", "take_in_dropped"]
 
 
 @task(description="The capture version to work on: a new one where there are new photos, else the newest.")
@@ -35,22 +37,50 @@ def _capture(
             if asset.version == str(version):
                 return asset
         raise NotFound(f"scene {scene}: no capture version {version}; there is {_listed(known)}.")
-    source = images or workspace.dropped(scene)
-    if source is None:
-        if not known:
-            raise NotFound(
-                f"scene {scene}: no capture in {workspace.identity}. Give a folder of photos or a video as images."
-            )
-        return known[-1]
+    if images:
+        found = _scan(scene, images.expanduser(), options)
+        return workspace.take_in(scene, found.files, {"source": str(images)})
+    for dropped in workspace.dropped(scene):
+        # A folder of dropped photos that was taken in long ago does not bring an old version back.
+        if (dropped.files or not known) and not workspace.find_capture(dropped):
+            return take_in_dropped(workspace, dropped, options, {})
+    if not known:
+        raise NotFound(
+            f"scene {scene}: no capture in {workspace.identity}. Give a folder of photos or a video as images."
+        )
+    return known[-1]
+
+
+def take_in_dropped(
+    workspace: Workspace, dropped: DroppedCapture, options: PrepareOptions, tags: dict[str, str]
+) -> Asset:
+    """Register what was dropped, looked at as far as it is in reach.
+
+    Where the files are on another machine, only names and sizes are looked at, and the job that prepares the dataset
+    looks into the files, on a node without a GPU: to fetch them all would take longer.
+
+    Raises:
+        InvalidInput: it cannot become a dataset, or has changed since it was listed.
+    """
+    scene, minimum = dropped.scene, options.min_registered_images
+    if dropped.folder:
+        _scan(scene, dropped.folder, options)
+        return workspace.take_in_dropped(dropped, {"source": str(dropped.folder), **tags})
     try:
-        found = media.scan(source.expanduser(), minimum=options.min_registered_images)
+        media.check_names([*{f.checksum: path for path, f in dropped.files.items() if f.size}.values()], minimum)
+    except InvalidInput as error:
+        raise InvalidInput(f"scene {scene}: {error}") from None
+    return workspace.take_in_dropped(dropped, {"source": "uploaded by hand", **tags})
+
+
+def _scan(scene: str, source: Path, options: PrepareOptions) -> media.Capture:
+    try:
+        found = media.scan(source, minimum=options.min_registered_images)
     except InvalidInput as error:
         raise InvalidInput(f"scene {scene}: {error}") from None
     for file, reason in found.unreadable.items():
         get_run_logger().warning("scene %s: %s is left out: %s", scene, file, reason)
-    taken = workspace.take_in(scene, found.files, {"source": str(source)})
-    # A folder of dropped photos that was taken in long ago does not bring an old version back.
-    return taken if images else workspace.assets(scene)[-1]
+    return found
 
 
 def _listed(known: list[Asset]) -> str:

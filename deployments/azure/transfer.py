@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from prefect.events.clients import get_events_client
+from prefect.events.schemas.events import Event, Resource
+from prefect.settings import PREFECT_API_URL
 from pydantic import BaseModel, Field
 from pydantic_settings import CliApp, CliSubCommand
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -20,7 +24,11 @@ from jobs.options import PrepareOptions, SceneName
 
 
 class Upload(Place):
-    """Upload a folder of photos, or a video, as the scene's next capture version; what is there is not sent again."""
+    """Upload a folder of photos, or a video, as the scene's next capture version; what is there is not sent again.
+
+    With a saved block and a server (PREFECT_API_URL), its flow is started as well, by the deployment
+    `reprocess/captures`.
+    """
 
     scene: SceneName
     images: Path = Field(description="a folder of photos, or a video")
@@ -35,6 +43,9 @@ class Upload(Place):
         with _bar(workspace, "uploading"):
             asset = workspace.take_in(self.scene, found.files, {"source": str(self.images)})
         print(f"{asset}: {asset.uri}")
+        if self.block and PREFECT_API_URL.value():
+            asyncio.run(_tell_uploaded(self.scene, f"{AzureMLWorkspace.get_block_type_slug()}/{self.block}"))
+            print("The server is told of it: reprocess/captures starts its flow.")
 
 
 class Download(Place):
@@ -66,6 +77,13 @@ class Transfer(BaseModel):
 def main(given: Transfer) -> None:
     """Upload or download."""
     CliApp.run_subcommand(given)
+
+
+async def _tell_uploaded(scene: str, workspace: str) -> None:
+    """Send the event on which the deployment `reprocess/captures` looks at the scene at once."""
+    resource = {"prefect.resource.id": f"rebel-nerf.capture.{scene}", "scene": scene, "workspace": workspace}
+    async with get_events_client() as client:
+        await client.emit(Event(event="rebel-nerf.capture.uploaded", resource=Resource(resource)))
 
 
 @contextmanager

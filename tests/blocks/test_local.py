@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from blocks import JobSpec, JobState, LocalWorkspace
 from jobs.errors import InvalidInput, NotFound
+from jobs.manifest import checksum
 from tests.processes import supervisor_of
 
 PHOTOS = "mkdir -p $1/photos && echo rendering && echo one >$1/photos/1.jpg && echo two >$1/truth.json"
@@ -243,6 +245,71 @@ def test_captures_get_versions_by_content(workspace: LocalWorkspace, tmp_path: P
     assert [asset.version for asset in workspace.assets("street")] == ["1", "2"]
     assert workspace.assets("street")[-1] == second
     assert not list((workspace.folder / "assets" / "street").glob(".*"))
+
+
+def drop(workspace: LocalWorkspace, path: str, content: bytes) -> Path:
+    file = workspace.folder / "captures" / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return file
+
+
+def test_what_was_dropped_is_listed(workspace: LocalWorkspace) -> None:
+    assert workspace.dropped() == [] == workspace.dropped("street")
+    old = drop(workspace, "street/walk/a.jpg", b"one")
+    os.utime(old, (0, 0))  # a copy keeps the time of the photo, and a camera's clock may be wrong
+    for name in ("street/notes.txt", "street/.b.jpg", ".hidden/a.jpg", "notes.txt"):
+        drop(workspace, name, b"two")
+    drop(workspace, "Old Town/a.jpg", b"three")
+    drop(workspace, "loose.jpg", b"four")
+    (workspace.folder / "captures" / "empty").mkdir()
+    drop(workspace, "street/b.jpg", b"").unlink()
+    (workspace.folder / "captures" / "street" / "b.jpg").symlink_to("nowhere")
+    found = {each.scene: each for each in workspace.dropped()}
+    assert {scene: set(each.files) for scene, each in found.items()} == {
+        "Old Town": {"a.jpg"}, "empty": set(), "loose.jpg": set(), "street": {"walk/a.jpg"},
+    }  # fmt: skip
+    assert 0 <= found["street"].age < 60 and found["street"].size == 3
+    assert [each.files for each in workspace.dropped("street")] == [found["street"].files]
+
+
+def test_what_was_dropped_is_read_once_and_again_when_it_changed(workspace: LocalWorkspace) -> None:
+    file = drop(workspace, "street/a.jpg", b"one")
+    drop(workspace, "square/a.jpg", b"one")
+    [first] = workspace.dropped("street")
+    memory = workspace.folder / "checksums.json"
+    other = checksum(drop(workspace, "other.jpg", b"remembered"))
+    memory.write_text(memory.read_text().replace(first.files["a.jpg"].checksum, other))
+    assert workspace.dropped("street")[0].files["a.jpg"].checksum == other, "it is not read again"
+    workspace.dropped("square")
+    assert workspace.dropped("street")[0].files["a.jpg"].checksum == other, "nor for another scene's sake"
+    times = file.stat()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert workspace.dropped("street")[0].files["a.jpg"].checksum == checksum(file), (
+        "of the same size and time, but new"
+    )
+    memory.write_text("not what was written")
+    assert workspace.dropped("street")[0].files["a.jpg"].checksum == checksum(file)
+
+
+def test_what_was_dropped_is_taken_in(workspace: LocalWorkspace) -> None:
+    drop(workspace, "street/a.jpg", b"one")
+    file = drop(workspace, "street/b.jpg", b"two")
+    [dropped] = workspace.dropped("street")
+    assert workspace.find_capture(dropped) is None
+    first = workspace.take_in_dropped(dropped, {"source": "dropped"})
+    assert first.tags["content"] == dropped.content
+    file.rename(file.with_name("c.jpg"))
+    [renamed] = workspace.dropped("street")
+    assert workspace.find_capture(renamed) == first == workspace.take_in_dropped(renamed, {})
+    with pytest.raises(InvalidInput, match="b.jpg vanished"):
+        workspace.take_in_dropped(dropped, {})
+    with ThreadPoolExecutor(8) as pool:
+        drop(workspace, "street/d.jpg", b"three")
+        [grown] = workspace.dropped("street")
+        taken = list(pool.map(lambda _: workspace.take_in_dropped(grown, {}), range(8)))
+    assert [asset.version for asset in taken] == ["2"] * 8, "however many take it in at once"
 
 
 def test_what_is_gone_is_said(workspace: LocalWorkspace, tmp_path: Path) -> None:

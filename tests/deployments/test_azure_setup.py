@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from prefect.client.orchestration import get_client
 
 from blocks.azure_sizes import GPU_SIZES, LEAST_CAPABILITY, find, has_cuda, refusal
 from deployments.azure import options, setup, transfer, viewer
@@ -68,7 +70,9 @@ def command(stack: AzureStack, capfd: pytest.CaptureFixture[str], monkeypatch: p
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_set_up_makes_what_is_missing_and_nothing_twice(stack: AzureStack, command: Command, tmp_path: Path) -> None:
+def test_set_up_makes_what_is_missing_and_nothing_twice(
+    stack: AzureStack, command: Command, street: Path, tmp_path: Path
+) -> None:
     key = tmp_path / "key.pub"
     key.write_text("ssh-ed25519 AAAA me\n")
     writes = ("PUT {ws}/computes/*", "PUT {ws}/environments/*/versions/*")
@@ -95,7 +99,24 @@ def test_set_up_makes_what_is_missing_and_nothing_twice(stack: AzureStack, comma
     # The saved block serves the other commands.
     status, said = command("viewer", "--block", "azure", "--job", "x", AZURE_CLIENT_SECRET="")
     assert status == 1 and "job x is not in" in said, said
+    photos = ("--scene", "square", "--images", str(street / "photos"))
+    status, said = command("transfer", "upload", "--block", "azure", *photos, AZURE_CLIENT_SECRET="")
+    assert status == 0 and "The server is told of it" in said, said
+    assert uploads_told_of() == [("square", "rebel-nerf-azure-ml/azure")]
     assert not stack.failures
+
+
+def uploads_told_of() -> list[tuple[str, str]]:
+    """Scene and workspace of each upload that the server has an event of, once it has any."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with get_client(sync_client=True) as client:
+            chosen = {"event": {"name": ["rebel-nerf.capture.uploaded"]}}
+            answer = client.request("POST", "/events/filter", json={"filter": chosen})
+        if told := [event["resource"] for event in answer.json()["events"]]:
+            return [(resource["scene"], resource["workspace"]) for resource in told]
+        time.sleep(0.2)
+    return []
 
 
 def test_set_up_says_what_is_wrong(stack: AzureStack, command: Command) -> None:

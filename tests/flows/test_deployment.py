@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from PIL import Image
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.states import Cancelling
 
 from blocks import JobState, LocalWorkspace
@@ -97,3 +100,30 @@ async def test_a_run_that_is_cancelled_while_its_worker_is_dead(
     while training() != [JobState.CANCELED]:
         assert time.monotonic() < start + 60, service.log("worker")
         time.sleep(0.5)
+
+
+async def test_an_upload_that_is_told_of_is_processed_at_once_and_others_by_the_clock(
+    service: Service, client: PrefectClient, tmp_path: Path
+) -> None:
+    deployment = await client.read_deployment_by_name("reprocess/captures")
+    [schedule] = deployment.schedules
+    assert schedule.active and schedule.schedule == CronSchedule(cron="*/15 * * * *", timezone="UTC")
+    folder = tmp_path / "rebel-nerf" / "captures" / "noise"
+    folder.mkdir(parents=True)
+    for index in range(8):
+        Image.effect_noise((64, 48), 100).save(folder / f"{index}.jpg")
+    resource = {"prefect.resource.id": "rebel-nerf.capture.noise", "scene": "noise", "workspace": "local"}
+    service.run("prefect", "event", "emit", "rebel-nerf.capture.uploaded", "--resource", json.dumps(resource))
+    scene = await client.read_deployment_by_name("nerf/scene")
+    deadline = time.monotonic() + 240
+    while True:
+        runs = [run for run in await client.read_flow_runs() if run.deployment_id == scene.id]
+        if runs and runs[0].state and runs[0].state.is_final():
+            break
+        assert time.monotonic() < deadline, service.log("worker")
+        time.sleep(0.5)
+    [run] = runs
+    assert (run.parameters["scene"], run.parameters["workspace"], run.parameters["version"]) == ("noise", "local", 1)
+    assert run.state and "noise" in (run.state.message or ""), "noise is no place: the dataset is refused"
+    parameters = next(run.parameters for run in await client.read_flow_runs() if run.deployment_id == deployment.id)
+    assert parameters["scenes"] == ["noise"] and parameters["settle_minutes"] == 0 and parameters["enabled"]

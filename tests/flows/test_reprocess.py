@@ -1,0 +1,235 @@
+"""What was dropped is found and started, through a real server; a run that was started stays in its queue."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+from PIL import Image
+from prefect import State
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Completed, Failed
+
+import tasks
+from blocks import Asset, DroppedCapture, LocalWorkspace
+from blocks.azure import AzureMLWorkspace
+from flows.nerf import nerf
+from flows.reprocess import reprocess
+from jobs.errors import NotFound
+from jobs.options import PrepareOptions
+from tests.azure_fixtures import stack, workspace
+
+__all__ = ["stack", "workspace"]
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalWorkspace:
+    monkeypatch.setenv("REBEL_NERF_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")  # of tasks that are called by themselves
+    return LocalWorkspace()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def deployment() -> UUID:
+    made = await nerf.ato_deployment("scene")
+    return await made.aapply()
+
+
+def photograph(folder: Path, count: int = 8) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(len(list(folder.iterdir())), count):
+        Image.frombytes("RGB", (8, 6), random.randbytes(144)).save(folder / f"{index}.jpg", quality=95)
+    return folder
+
+
+async def table(**given: Any) -> dict[str, str]:
+    """By scene (or workspace, where it has none), what was done, as the artifact has it."""
+    state: State[None] = await reprocess(**{"workspaces": ["local"], "settle_minutes": 0, **given}, return_state=True)
+    of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]))
+    async with get_client() as client:
+        [artifact] = await client.read_artifacts(artifact_filter=of_run)
+    return {row["scene"] or row["workspace"]: row["done"] for row in json.loads(str(artifact.data))}
+
+
+async def runs_of(deployment: UUID, scene: str, workspace: str = "local") -> list[FlowRun]:
+    async with get_client() as client:
+        found = await client.read_flow_runs(limit=200)
+    told = [run for run in found if run.deployment_id == deployment and run.parameters["scene"] == scene]
+    return [run for run in told if run.parameters["workspace"] == workspace]
+
+
+async def end(run: FlowRun, state: State[Any]) -> None:
+    async with get_client() as client:
+        await client.set_flow_run_state(run.id, state, force=True)
+
+
+async def test_new_photos_are_started_once(home: LocalWorkspace, deployment: UUID) -> None:
+    folder = photograph(home.folder / "captures" / "yard")
+    assert (await table(settle_minutes=5))["yard"].startswith("waits until nothing has changed for 5 min")
+    assert home.assets("yard") == []
+    assert (await table())["yard"].startswith("started: version 1")
+    [run] = await runs_of(deployment, "yard")
+    assert run.parameters == {"scene": "yard", "workspace": "local", "profile": "auto", "version": 1}
+    assert (await table())["yard"].startswith("is being processed")
+
+    photograph(folder, count=9)
+    assert (await table())["yard"].startswith(f"waits: its run {run.name}")
+    await end(run, Completed())
+    assert (await table())["yard"].startswith("started: version 2")
+    [second] = [each for each in await runs_of(deployment, "yard") if each.id != run.id]
+    await end(second, Failed())
+    assert "is Failed" in (await table())["yard"]
+    (folder / "0.jpg").rename(folder / "renamed.jpg")
+    assert (await table())["yard"].startswith("not started again"), "the same photos are not new under other names"
+
+    (folder / "8.jpg").unlink()
+    assert (await table())["yard"] == f"nothing new: run {run.name} ({run.id}) made its video"
+    assert len(await runs_of(deployment, "yard")) == 2 == len(home.assets("yard"))
+
+
+async def test_a_flow_that_died_between_registering_and_starting(home: LocalWorkspace, deployment: UUID) -> None:
+    photograph(home.folder / "captures" / "gate")
+    await table()
+    [run] = await runs_of(deployment, "gate")
+    async with get_client() as client:
+        await client.delete_flow_run(run.id)
+    assert (await table())["gate"].startswith("started: version 1")
+    assert len(await runs_of(deployment, "gate")) == 1 == len(home.assets("gate"))
+
+
+async def test_a_version_that_a_person_made_is_started_when_it_is_named(
+    home: LocalWorkspace, deployment: UUID, tmp_path: Path
+) -> None:
+    photos = photograph(tmp_path / "photos")
+    home.take_in("barn", {file.name: file for file in photos.iterdir()}, {})
+    shutil.copytree(photos, home.folder / "captures" / "barn")
+    assert (await table())["barn"] == "nothing new: it is version 1"
+    shutil.rmtree(home.folder / "captures")
+    assert await table() == {}
+    assert (await table(scenes=["barn"]))["barn"].startswith("started: version 1")
+    assert (await table(scenes=["barn"]))["barn"].startswith("is being processed")
+    assert await table(scenes=["nobody"]) == {"nobody": "left alone: there are no photos and no video"}
+    assert len(await runs_of(deployment, "barn")) == 1
+
+
+async def test_what_is_bad_stops_nothing_else(home: LocalWorkspace, deployment: UUID, tmp_path: Path) -> None:
+    captures = home.folder / "captures"
+    for scene in ("Old Town", "wall-nerf", "few", "broken", "good"):
+        photograph(captures / scene, count=3 if scene == "few" else 8)
+    for file in (captures / "broken").iterdir():
+        file.write_bytes(file.name.encode())
+    (captures / "empty").mkdir()
+    (tmp_path / "file").touch()
+    await LocalWorkspace(root=tmp_path / "file").save("down", overwrite=True)
+    done = await table(workspaces=["rebel-nerf-local-workspace/down", "no-such/block", "local"])
+    assert "root: the workspace's folder" in done.pop("rebel-nerf-local-workspace/down")
+    assert "give local, or a saved block" in done.pop("no-such/block")
+    assert done.pop("good").startswith("started: version 1")
+    for scene, why in {
+        "Old Town": "scene 'Old Town' is not a name",
+        "wall-nerf": "what is made of a scene ends in",
+        "few": "holds 3 readable photos; at least 8 are needed",
+        "broken": "holds 0 readable photos",
+        "empty": "there are no photos and no video",
+    }.items():
+        assert why in done.pop(scene)
+    assert not done
+    assert not any([await runs_of(deployment, scene) for scene in ("few", "broken", "empty")])
+
+
+class Watched(LocalWorkspace):
+    """Calls back between the listing and what is done about it."""
+
+    _block_type_slug = "watched"
+    _meanwhile: Callable[[], None] = lambda: None
+
+    def find_capture(self, dropped: DroppedCapture) -> Asset | None:
+        self._meanwhile()
+        return super().find_capture(dropped)
+
+
+async def test_what_vanishes_or_changes_meanwhile(home: LocalWorkspace, deployment: UUID) -> None:
+    captures = home.folder / "captures"
+    photograph(captures / "gone")
+    place = Watched()
+    place._meanwhile = lambda: shutil.rmtree(captures / "gone")
+    [row] = await tasks.start_new_captures(place, "local", 0)
+    assert row.done.startswith("left alone:") and "is not there" in row.done
+    assert home.assets("gone") == [] == await runs_of(deployment, "gone")
+
+
+async def test_an_old_version_stays_usable(home: LocalWorkspace) -> None:
+    folder = photograph(home.folder / "captures" / "yard")
+
+    async def capture(version: int | None = None) -> str:
+        asset: Asset = await tasks.capture(home, "yard", version, None, PrepareOptions())
+        return asset.version
+
+    assert await capture() == "1" == await capture()
+    photograph(folder, count=9)
+    assert await capture() == "2" == await capture()
+    assert await capture(1) == "1"
+    (folder / "8.jpg").unlink()
+    assert await capture() == "2", "photos that were taken in long ago bring no old version back"
+
+
+async def test_switched_off(home: LocalWorkspace, deployment: UUID) -> None:
+    photograph(home.folder / "captures" / "shed")
+    await reprocess(enabled=False)
+    assert home.assets("shed") == [] == await runs_of(deployment, "shed")
+
+
+async def test_a_server_without_the_deployment(home: LocalWorkspace, deployment: UUID) -> None:
+    async with get_client() as client:
+        await client.delete_deployment(deployment)
+    with pytest.raises(NotFound, match="no deployment nerf/scene .* make deploy"):
+        await tasks.start_new_captures(home, "local", 0)
+
+
+async def test_on_azure(workspace: AzureMLWorkspace, deployment: UUID, tmp_path: Path) -> None:
+    place = workspace.model_copy(update={"captures": "watched"})
+    container = place._store()[1]
+
+    def upload(scene: str, *names: str) -> None:
+        for name in names:
+            container.write(f"watched/{scene}/{name}", f"{scene} {name}".encode())
+
+    names = [f"{index}.jpg" for index in range(8)]
+    upload("harbour", *names)
+    upload("Bad", *names)
+    upload("small", *names[:7])
+    upload("video", "tour.mp4")
+    upload("growing", *names)
+    container._client.get_blob_client("watched/growing/8.jpg").stage_block("YQ==", b"begun")
+
+    async def look(settle_seconds: float = 0) -> dict[str, str]:
+        return {row.scene: row.done for row in await tasks.start_new_captures(place, "azure", settle_seconds)}
+
+    assert (await look(3600))["harbour"].startswith("waits until nothing has changed for 1 h")
+    done = await look()
+    assert done.pop("harbour").startswith("started: version 1")
+    assert done.pop("video").startswith("started: version 1")
+    assert "is not a name" in done.pop("Bad")
+    assert "there are 7 photos; at least 8 are needed" in done.pop("small")
+    assert done.pop("growing").startswith("waits: 8.jpg is being uploaded")
+    assert not done
+    [run] = await runs_of(deployment, "harbour", "azure")
+    assert run.parameters["version"] == 1
+    [asset] = place.assets("harbour")
+    assert {file.name for file in place.fetch(asset).rglob("*.jpg")} == set(names)
+
+    await end(run, Completed())
+    container.write("watched/harbour/new.jpg", b"one more")
+    assert (await look())["harbour"].startswith("started: version 2")
+    assert [each.version for each in place.assets("harbour")] == ["1", "2"]
