@@ -3,6 +3,7 @@
 import tasks.plain_errors  # noqa: F401
 from tasks.capture import capture
 from tasks.clean_up import clean_up_jobs, list_clean_up
+from tasks.export import export, find_forms
 from tasks.find import find_dataset, find_model, find_registered_dataset, find_registered_model
 from tasks.prepare import prepare
 from tasks.render import find_camera_path, render
@@ -17,8 +18,10 @@ __all__ = [
     "capture",
     "clean_up_jobs",
     "end_without_cancelling",
+    "export",
     "find_camera_path",
     "find_dataset",
+    "find_forms",
     "find_model",
     "find_registered_dataset",
     "find_registered_model",
