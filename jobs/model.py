@@ -46,9 +46,7 @@ def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
     Raises:
         InvalidInput: a file is missing or not the one that was written, or the dataset is another one.
     """
-    content = read_manifest(model)
-    if manifest.checksum(transforms_file(dataset)) != content["dataset"]["transforms_sha256"]:
-        raise InvalidInput(f"{dataset} is another dataset than the one that {model} was trained on")
+    content = read_manifest(model, dataset)
     config = localised(model, dataset)  # reads config.yml as Python objects, hence after the checksums
 
     import torch
@@ -69,11 +67,15 @@ def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
     return pipeline
 
 
-def read_manifest(model: Path) -> dict[str, Any]:
+def read_manifest(model: Path, dataset: Path | None = None) -> dict[str, Any]:
     """The content of `model.json`, after a check that the files it lists are the ones that were written.
 
+    Args:
+        model: a folder that `jobs.train` wrote.
+        dataset: if given, checked to be the one it was trained on.
+
     Raises:
-        InvalidInput: a file is missing, torn or changed.
+        InvalidInput: a file is missing, torn or changed, or the dataset is another one.
     """
     file = model / MANIFEST
     try:
@@ -86,6 +88,8 @@ def read_manifest(model: Path) -> dict[str, Any]:
             raise InvalidInput(f"{model / name} is missing; fetch the model again or train it anew")
         if manifest.checksum(model / name) != expected:
             raise InvalidInput(f"{model / name} is not the file that was trained: its checksum differs; fetch it again")
+    if dataset and manifest.checksum(transforms_file(dataset)) != content["dataset"]["transforms_sha256"]:
+        raise InvalidInput(f"{dataset} is another dataset than the one that {model} was trained on")
     return content
 
 

@@ -13,12 +13,15 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from jobs import code
+from jobs.errors import InvalidInput
 
 __all__ = [
     "METHODS",
     "NERFACTOS",
     "PROFILES",
+    "SPLATS",
     "CaptureVersion",
+    "ExportOptions",
     "Options",
     "PageOptions",
     "PrepareOptions",
@@ -30,7 +33,7 @@ __all__ = [
 
 _SCENE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 # A capture has the scene's own name: "wall-nerf" would be the model of "wall".
-_ENDINGS_OF_OTHER_ASSETS = ("-images-to-nerf-dataset", "-nerf", "-video", "-page")
+_ENDINGS_OF_OTHER_ASSETS = ("-images-to-nerf-dataset", "-nerf", "-video", "-export", "-page")
 
 
 def _check_scene_name(name: str) -> str:
@@ -85,6 +88,9 @@ METHODS = (
 
 NERFACTOS = ("nerfacto", "nerfacto-big", "nerfacto-huge", "depth-nerfacto", "phototourism")
 """The methods that are nerfacto in another size or with another input."""
+
+SPLATS = ("splatfacto", "splatfacto-big")
+"""The methods whose models are Gaussians, and not a NeRF."""
 
 _NEEDS_MORE_THAN_PHOTOS = {
     "dnerf": "a time for each photo",
@@ -215,14 +221,59 @@ class PageOptions(Options):
     STAGE: ClassVar[str] = "page"
 
 
+Form = Literal["pointcloud", "mesh", "splat"]
+
+
+class ExportOptions(Options):
+    """A model to files that other programs read, and a page that shows it."""
+
+    STAGE: ClassVar[str] = "export"
+    USES_NERFSTUDIO: ClassVar[bool] = True
+
+    forms: tuple[Form, ...] | None = Field(
+        None, min_length=1, description="pointcloud, mesh, splat; by default all that the model's method can give"
+    )
+    points: int | None = Field(None, ge=100, le=20_000_000, description="most points of a point cloud")
+    image_size: int | None = Field(
+        None, ge=16, le=4096, description="longest side in px of the views from which points and mesh are made"
+    )
+    resolution: int | None = Field(None, ge=8, le=1024, description="voxels along the longest side of a mesh")
+    reach: float = Field(
+        4.0,
+        gt=0,
+        description="what is farther from a camera is left out; in typical distances to what was photographed",
+    )
+
+    @field_validator("forms")
+    @classmethod
+    def _order(cls, forms: tuple[Form, ...] | None) -> tuple[Form, ...] | None:
+        return forms and tuple(sorted(set(forms)))  # the same, in whatever order they are asked for
+
+    def for_method(self, method: str) -> ExportOptions:
+        """These options with the forms that a model of the method can give.
+
+        Raises:
+            InvalidInput: it cannot give a form that was asked for.
+        """
+        can: tuple[Form, ...] = ("splat",) if method in SPLATS else ("mesh", "pointcloud")
+        if wrong := [form for form in self.forms or () if form not in can]:
+            raise InvalidInput(
+                f"a model of {method} gives {' and '.join(can)}, and no {wrong[0]}: leave it out of the forms, "
+                f"or train with {'nerfacto' if method in SPLATS else 'splatfacto'}"
+            )
+        return self.model_copy(update={"forms": self.forms or can})
+
+
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "full": {
         "train": {"max_num_iterations": 30_000, "model_size": "standard", "max_image_size": 1600},
         "render": {"width": 1920, "height": 1080, "seconds": 10.0, "fps": 30},
+        "export": {"points": 1_000_000, "image_size": 640, "resolution": 320},
     },
     "preview": {
         "train": {"max_num_iterations": 1000, "model_size": "small", "max_image_size": 320, "rays_per_batch": 1024},
         "render": {"width": 256, "height": 144, "seconds": 2.0, "fps": 24},
+        "export": {"points": 200_000, "image_size": 160, "resolution": 128},
     },
 }
 PROFILES["fast"] = PROFILES["full"]

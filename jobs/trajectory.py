@@ -17,7 +17,18 @@ from numpy.typing import NDArray
 from jobs.camera_path import GENERATED, CameraPath, Frame
 from jobs.errors import InvalidInput
 
-__all__ = ["KINDS", "Capture", "generate", "orbit", "read_capture", "read_points", "spiral", "sweep", "tour"]
+__all__ = [
+    "KINDS",
+    "Capture",
+    "generate",
+    "model_to_dataset",
+    "orbit",
+    "read_capture",
+    "read_points",
+    "spiral",
+    "sweep",
+    "tour",
+]
 
 Array = NDArray[np.float64]
 
@@ -336,6 +347,18 @@ def _dataset_to_model(meta: dict[str, Any], saved: dict[str, Any]) -> tuple[Arra
     transform[:3] = saved["transform"]
     transform = transform @ np.linalg.inv(applied)
     return transform[:3, :3], float(saved["scale"]) / float(meta.get("applied_scale", 1.0)), transform[:3, 3]
+
+
+def model_to_dataset(dataset: Path, model: Path) -> tuple[Array, float, Array]:
+    """Rotation (3, 3), scale and shift (3,) with which `scale * (rotation @ p + shift)` leads from a model's frame to
+    that of its dataset's `transforms.json`: the identity for datasets of `jobs.prepare`.
+
+    Raises:
+        InvalidInput: a file is missing or damaged.
+    """
+    file = dataset if dataset.suffix == ".json" else dataset / "transforms.json"
+    rotation, scale, shift = _dataset_to_model(_read_json(file), _read_json(model / "dataparser_transforms.json"))
+    return rotation.T, 1 / scale, -scale * (shift @ rotation)
 
 
 def _half_field(camera: dict[str, Any]) -> tuple[float, float]:

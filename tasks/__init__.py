@@ -4,6 +4,7 @@ import tasks.plain_errors  # noqa: F401
 from tasks.camera_path import keep_camera_path, read_camera_path
 from tasks.capture import capture
 from tasks.clean_up import clean_up_jobs, list_clean_up
+from tasks.export import export, find_forms
 from tasks.find import find_dataset, find_model, find_registered, find_registered_dataset, find_registered_model
 from tasks.frames import check_camera_path, find_frames, tell_new_frame
 from tasks.page import publish_page
@@ -24,8 +25,10 @@ __all__ = [
     "check_camera_path",
     "clean_up_jobs",
     "end_without_cancelling",
+    "export",
     "find_camera_path",
     "find_dataset",
+    "find_forms",
     "find_frames",
     "find_model",
     "find_registered",

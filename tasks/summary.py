@@ -25,5 +25,6 @@ async def summarize(scene: str, *assets: Asset) -> None:
         rows.append(f"| {asset} | {figures} | `{asset.uri}` |")
         lines += [f"  {asset}: {figures}" if figures else f"  {asset}", f"      {asset.uri}"]
     await acreate_markdown_artifact("\n".join(rows), key=f"{scene}-summary", description=f"What {scene} has led to")
-    lines += [f"  the video: {asset.uri.rstrip('/')}/video.mp4" for asset in assets if asset.kind == "video"]
+    shown = {"video": "the video: {}/video.mp4", "export": "in a browser: {}/index.html"}
+    lines += [f"  {shown[asset.kind].format(asset.uri.rstrip('/'))}" for asset in assets if asset.kind in shown]
     get_run_logger().info("%s", "\n".join(lines))

@@ -1,0 +1,48 @@
+"""A model that stands as point cloud, mesh or splats: `python -m flows.export --scene facade`, or `export/scene`."""
+
+from __future__ import annotations
+
+import sys
+
+from prefect import flow
+
+import tasks
+from blocks import Asset
+from flows._cancellation import cancellable
+from flows._command import run_as_command
+from jobs.options import ExportOptions, Profile, SceneName
+
+
+@flow(name="export", flow_run_name="{scene}")
+@cancellable
+async def export(
+    scene: SceneName,
+    model_version: str | int | None = None,
+    workspace: str = "local",
+    profile: Profile = "auto",
+    export: ExportOptions = ExportOptions(),
+) -> Asset:
+    """Export a registered model of a scene to files that other programs read; nothing is prepared or trained.
+
+    Args:
+        scene: the scene's name.
+        model_version: of the model, in full, or a capture version for the newest model of it; the newest if not given.
+        workspace: where it runs: "local", or a saved block as <block type>/<name>.
+        profile: full, fast, preview, or auto: full where there is a CUDA GPU, else preview.
+        export: what is written, and how finely.
+
+    Raises:
+        RebelNerfError: what went wrong, and what to do about it.
+    """
+    place = await tasks.open_workspace(workspace)
+    model = await tasks.find_model(place, scene, model_version)
+    options = await tasks.find_forms(place, model, export)
+    profile = await tasks.resolve_profile(place, profile)
+    dataset = await tasks.find_dataset(place, scene, None, model)
+    exported = await tasks.export(place, dataset, model, options.with_profile(profile))
+    await tasks.summarize(scene, dataset, model, exported)
+    return exported
+
+
+if __name__ == "__main__":
+    run_as_command(export, sys.argv[1:])

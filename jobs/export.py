@@ -1,0 +1,172 @@
+"""A model to files for other programs: `python -m jobs.export --dataset DIR --model DIR --export DIR [options]`.
+
+Of a NeRF `pointcloud.ply`, `mesh.ply` and `mesh.glb`, of Gaussians `splat.ply` and `splat.spz`; `index.html`, a page
+that shows it in a browser without a network; `export.json` (the manifest). PLY files are in the scene frame, which is
+that of the dataset's `transforms.json`, +Z up; GLB and SPZ, whose axes are prescribed, in the same turned to +Y up.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic_settings import CliApp
+
+from jobs import manifest, report, spz, trajectory
+from jobs.errors import GateRefused
+from jobs.gaussians import Y_UP, Array, Gaussians
+from jobs.options import ExportOptions
+
+_PAGE = Path(__file__).with_name("splats.html")
+_BALL = 0.35  # size of a point on the page, by its distance from its neighbours
+
+
+def export(options: ExportOptions, dataset: Path, model: Path, output: Path) -> None:
+    """Write the folder `output`.
+
+    Args:
+        options: what to write, and how finely.
+        dataset: what the model was trained on.
+        model: a folder that `jobs.train` wrote.
+        output: a folder, made if missing.
+
+    Raises:
+        InvalidInput: the dataset or model cannot be used, or the method has no such form.
+        GateRefused: there is nothing to be exported in the model.
+    """
+    from jobs.model import read_manifest
+
+    timer = manifest.Timer()
+    content = read_manifest(model, dataset)
+    options = options.with_profile("full").for_method(content["options"]["method"])
+    assert options.forms
+    output.mkdir(parents=True, exist_ok=True)
+    to_scene = trajectory.model_to_dataset(dataset, model)
+    if "splat" in options.forms:
+        with timer.step("splat"):
+            shown = Gaussians.of_checkpoint(model / content["checkpoint"]["file"]).moved(*_float(to_scene))
+            if not len(shown):
+                raise GateRefused(
+                    "The model has no Gaussian that can be seen: nothing is exported. Train it for longer."
+                )
+            shown.write_ply(output / "splat.ply")
+            (output / "splat.spz").write_bytes(spz.pack(shown.moved(Y_UP)))
+        figures = {"gaussians": len(shown)}
+    else:
+        shown, figures = _export_surface(options, dataset, model, output, timer)
+    with timer.step("page"):
+        (output / "index.html").write_text(page(shown, *_view(dataset, model)))
+    files = sorted(file for file in output.iterdir() if file.name != "export.json")
+    sizes = {file.name: file.stat().st_size for file in files}
+    manifest.write(
+        output / "export.json",
+        options,
+        timer,
+        {**figures, "bytes": sizes, "checksums": {file.name: manifest.checksum(file) for file in files}},
+    )
+    report.emit(
+        report.Result(
+            "export", {"forms": ", ".join(options.forms), **figures, "megabytes": round(sum(sizes.values()) / 1e6, 1)}
+        )
+    )
+
+
+def page(gaussians: Gaussians, eye: Array, target: Array) -> str:
+    """A page of HTML that shows Gaussians and needs nothing else: they are in it, as SPZ.
+
+    Args:
+        gaussians: in the scene frame, +Z up.
+        eye, target: (3,) from where the page shows what at first.
+    """
+    view = {"eye": (Y_UP @ eye).tolist(), "target": (Y_UP @ target).tolist()}
+    content = base64.b64encode(spz.pack(gaussians.plain().moved(Y_UP))).decode()
+    return _PAGE.read_text().replace("{{view}}", json.dumps(view)).replace("{{splats}}", content)
+
+
+def _view(dataset: Path, model: Path) -> tuple[Array, Array]:
+    """(3,) the middlemost camera of a dataset, and (3,) the point that it looks at, in the scene frame."""
+    capture = trajectory.read_capture(dataset, model)
+    middle = np.linalg.norm(capture.centres - np.median(capture.centres, axis=0), axis=1).argmin()
+    eye, look = capture.centres[middle], capture.looks[middle]
+    rotation, scale, shift = trajectory.model_to_dataset(dataset, model)
+    places = scale * (np.stack([eye, eye + capture.depth * look]) @ rotation.T + shift)
+    return places[0].astype(np.float32), places[1].astype(np.float32)
+
+
+def _export_surface(
+    options: ExportOptions, dataset: Path, model: Path, output: Path, timer: manifest.Timer
+) -> tuple[Gaussians, dict[str, int]]:
+    """Write a NeRF's point cloud and mesh; what the page shows of them, and their figures."""
+    import trimesh
+
+    from jobs import surface
+    from jobs.model import load
+
+    assert options.forms and options.points and options.image_size and options.resolution
+    rotation, scale, shift = _float(trajectory.model_to_dataset(dataset, model))
+    figures = {}
+    with timer.step("load"):
+        pipeline = load(model, dataset)
+    with timer.step("views"):
+        farthest = options.reach * trajectory.read_capture(dataset, model).depth
+        views = surface.look(pipeline, options.image_size, farthest)
+    with timer.step("pointcloud"):
+        found = surface.sample(views, options.points)
+    if not len(found.points):
+        raise GateRefused(
+            "The model shows nothing solid to the photos' cameras: nothing is exported. Look at its PSNR and its "
+            f"video; if they are good, try a reach of more than {options.reach:g}."
+        )
+    in_scene = found._replace(points=scale * (found.points @ rotation.T + shift), spacing=scale * found.spacing)
+    if "pointcloud" in options.forms:
+        cloud = trimesh.PointCloud(in_scene.points, colors=_bytes(found.colours))
+        cloud.export(output / "pointcloud.ply")
+        figures["points"] = len(found.points)
+    if "mesh" in options.forms:
+        with timer.step("mesh"):
+            low, high = np.quantile(found.points, [0.002, 0.998], axis=0).astype(np.float32)
+            mesh = surface.fuse(views, low, high, options.resolution)
+        if not len(mesh.faces):
+            raise GateRefused(
+                "The photos' cameras see no surface in the model that they agree on: there is no mesh. Train for "
+                "longer, or export the point cloud alone."
+            )
+        vertices = scale * (mesh.vertices @ rotation.T + shift)
+        for name, turn in (("mesh.ply", np.eye(3)), ("mesh.glb", Y_UP)):
+            colours = _bytes(mesh.colours)
+            trimesh.Trimesh(vertices @ turn.T, mesh.faces, vertex_colors=colours, process=False).export(output / name)
+        figures["faces"] = len(mesh.faces)
+    return Gaussians.of_points(in_scene.points, found.colours, _BALL * in_scene.spacing), figures
+
+
+def _float(similarity: tuple[Any, float, Any]) -> tuple[Array, float, Array]:
+    rotation, scale, shift = similarity
+    return rotation.astype(np.float32), scale, shift.astype(np.float32)
+
+
+def _bytes(colours: Array) -> NDArray[np.uint8]:
+    return (colours * 255).round().astype(np.uint8)
+
+
+class Job(ExportOptions):
+    """The command line of this job."""
+
+    dataset: Path
+    model: Path
+    export: Path
+
+
+def main() -> None:
+    """Run the job that the command line tells."""
+    job = CliApp.run(Job, cli_args=sys.argv[1:])
+    options = ExportOptions(**job.model_dump(exclude={"dataset", "model", "export"}))
+    export(options, job.dataset, job.model, job.export)
+
+
+if __name__ == "__main__":
+    report.run("export", main)
