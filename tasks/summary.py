@@ -8,7 +8,7 @@ from blocks import Asset
 # Tags that say where an asset comes from rather than how good it is.
 _PROVENANCE = {
     *("scene", "stage", "capture_version", "content", "source", "fingerprint", "flow_run", "job"),
-    *("images", "dataset", "model"),
+    *("images", "dataset", "model", "then", "now"),
 }
 
 
