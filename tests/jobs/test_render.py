@@ -132,6 +132,69 @@ def test_a_crop_shows_only_what_is_in_the_box(pipeline: Any, path: CameraPath) -
     assert not (Renderer(pipeline, path).frame(0)["rgb"] == [255, 0, 0]).all(axis=2).any(), "the colour stayed"
 
 
+def test_what_is_nearer_than_the_near_plane_is_not_shown(
+    tiny_model: Path, tiny_dataset: Path, path: CameraPath
+) -> None:
+    """Rays begin there, and no box of a crop brings them nearer."""
+    own = model.load(tiny_model, tiny_dataset, device="cpu")
+    crop = {"crop_center": [0, 0, 0], "crop_scale": [9] * 3, "crop_bg_color": {"r": 255, "g": 0, "b": 0}}
+    for shown in (path, CameraPath.model_validate(path.content() | {"crop": crop})):
+        begin: list[float] = []
+        hook = own.model.proposal_sampler.register_forward_pre_hook(
+            lambda _, given, begin=begin: begin.append(float(given[0].nears.min()))
+        )
+        Renderer(own, shown, RenderOptions(near_plane=0.5)).frame(0)
+        hook.remove()
+        assert begin and min(begin) == 0.5
+
+
+def test_depth_and_accumulation_are_videos_of_their_own(
+    tiny_model: Path, tiny_dataset: Path, path: CameraPath, tmp_path: Path, pipeline: Any
+) -> None:
+    """In nerfstudio's colours, with the same range of depths in all frames."""
+    from nerfstudio.cameras.camera_paths import get_path_from_json
+    from nerfstudio.utils.colormaps import apply_colormap, apply_depth_colormap
+
+    path.write(tmp_path / "path.json")
+    options = RenderOptions(camera_path=str(tmp_path / "path.json"), outputs=("depth", "accumulation"), png_frames=True)
+    render.render(options, tiny_dataset, tiny_model, tmp_path / "video", tmp_path / "checkpoints")
+    manifest = json.loads((tmp_path / "video" / "video.json").read_text())
+    near, far = manifest["depth_range"]
+    assert 0 < near < far
+    assert set(manifest["checksums"]) == {"video.mp4", "depth.mp4", "accumulation.mp4"}
+    cameras = get_path_from_json(path.content() | {"render_height": 26})
+    found = {name: decode(tmp_path / "video" / f"{name}.mp4") for name in ("video", "depth", "accumulation")}
+    renderer = Renderer(pipeline, path, options)
+    for index in range(4):
+        rendered = renderer.frame(index)
+        with torch.inference_mode():
+            shown = pipeline.model.get_outputs_for_camera(cameras[index : index + 1])
+        expected = {
+            "video": shown["rgb"],
+            "depth": apply_depth_colormap(shown["depth"], shown["accumulation"], near, far),
+            "accumulation": apply_colormap(shown["accumulation"]),
+        }
+        for name, picture in expected.items():
+            # The fog's depth is noise: H.264 keeps its light, but has colours for each four pixels only.
+            off = (found[name][index] - picture.numpy() * 255).reshape(13, 2, 24, 2, 3).mean(axis=(1, 3))
+            assert np.abs(off).mean() < 10, name
+            assert np.abs(rendered["rgb" if name == "video" else name] - picture.numpy() * 255).max() <= 1, name
+        with Image.open(tmp_path / "video" / "frames" / f"{index:05d}.png") as frame:
+            assert np.abs(np.asarray(frame) - shown["rgb"].numpy() * 255).max() <= 1
+    assert np.ptp(found["depth"][0]) > 30, "all of one colour"
+
+
+def test_what_a_model_does_not_give_is_said(pipeline: Any, path: CameraPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As splatfacto, which has a depth only if it was trained to."""
+    whole = pipeline.model.get_outputs
+    without = lambda rays: {name: value for name, value in whole(rays).items() if name != "depth"}  # noqa: E731
+    monkeypatch.setattr(pipeline.model, "get_outputs", without)
+    renderer = Renderer(pipeline, path, RenderOptions(outputs=("accumulation",)))
+    assert set(renderer.frame(0)) == {"rgb", "accumulation"}
+    with pytest.raises(InvalidInput, match="NerfactoModel gives no depth: leave it out"):
+        Renderer(pipeline, path, RenderOptions(outputs=("depth",)))
+
+
 def test_a_video_of_nothing_is_refused(tiny_model: Path, tiny_dataset: Path, path: CameraPath, tmp_path: Path) -> None:
     crop = {"crop_center": [90, 0, 0], "crop_scale": [1, 1, 1], "crop_bg_color": {"r": 9, "g": 9, "b": 9}}
     CameraPath.model_validate(path.content() | {"crop": crop}).write(tmp_path / "path.json")

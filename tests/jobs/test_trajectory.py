@@ -250,6 +250,59 @@ def test_a_spiral_stays_about_one_photo_and_looks_at_what_it_saw(name: str) -> N
     assert steps.max() < 3 * steps.mean(), "the loop does not close"
 
 
+@pytest.mark.parametrize("kind", trajectory.KINDS)
+@pytest.mark.parametrize("name", CAPTURES)
+def test_no_path_leaves_what_the_photos_saw(kind: str, name: str) -> None:
+    """However it is paced: never farther from the nearest photo than half the depth, and never looking elsewhere."""
+    of = shuffled(CAPTURES[name])
+    try:
+        plain = poses_of(kind, of, 60)
+    except InvalidInput:
+        return  # refused: see above
+    for poses in (plain, poses_of(kind, of, 60, ease=True), poses_of(kind, of, 60, ease=True, loop=True)):
+        check_upright(poses)
+        assert from_nearest_photo(poses, of).max() < 0.5 * of.depth
+        looks = np.einsum("fj,nj->fn", -poses[:, :3, 2], of.looks).max(axis=1)
+        assert looks.min() > 0.5, "looks where no photo did"
+
+
+@pytest.mark.parametrize("kind", ["tour", "sweep"])
+def test_ease_begins_and_ends_slowly_on_the_same_way(kind: str) -> None:
+    of = CAPTURES["facade"]
+    plain, eased = poses_of(kind, of, 101), poses_of(kind, of, 101, ease=True)
+    np.testing.assert_allclose(eased[[0, 50, 100]], plain[[0, 50, 100]], atol=1e-9)
+    steps, even = picture_steps(eased, of.depth), picture_steps(plain, of.depth)
+    assert max(steps[0], steps[-1]) < 0.1 * even.mean() and steps[48:52].min() > 1.3 * even.mean()
+
+
+@pytest.mark.parametrize("name", ["facade", "ring", "house"])
+@pytest.mark.parametrize("kind", trajectory.KINDS)
+def test_a_loop_ends_where_it_began(kind: str, name: str) -> None:
+    of = CAPTURES[name]
+    try:
+        poses = poses_of(kind, of, 90, loop=True)
+    except InvalidInput:
+        return
+    steps = picture_steps(np.concatenate([poses, poses[:1]]), of.depth)
+    assert steps[-1] < 2 * np.median(steps), "jumps from the last frame to the first"
+    if kind in ("tour", "sweep"):
+        once = poses_of(kind, of, 90)
+        np.testing.assert_allclose(poses[[0, 45]], once[[0, 89]], atol=1e-9)
+        np.testing.assert_allclose(poses[1:45], poses[:45:-1], atol=1e-9)
+
+
+def test_the_options_of_a_generated_path_are_in_it(tmp_path: Path) -> None:
+    dataset, model = _dataset(tmp_path)
+    crop = {"crop_center": [0, 0, 0], "crop_scale": [1, 2, 3], "crop_bg_color": {"r": 1, "g": 2, "b": 3}}
+    options = RenderOptions.model_validate(
+        {"camera_type": "equirectangular", "width": 64, "seconds": 1.5, "fps": 8, "crop": crop, "field_of_view": 33}
+    )
+    path = trajectory.generate("orbit", dataset, model, options.with_profile("preview"))
+    assert (path.render_width, path.render_height) == (64, 32), "360 degrees by 180"
+    assert path.camera_type == "equirectangular" and path.camera_path[0].fov == 33 and len(path.camera_path) == 12
+    assert path.crop is not None and path.crop.crop_scale == [1, 2, 3]
+
+
 def test_the_video_sees_no_more_than_the_photos(tmp_path: Path) -> None:
     """In either shape, upright or lying; the photos are 26 mm on 36 x 20.25 mm."""
     dataset, model = _dataset(tmp_path)
