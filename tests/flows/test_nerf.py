@@ -84,6 +84,31 @@ async def test_from_photos_to_a_video_and_never_the_same_work_twice(street: Path
     assert (Path(video.uri) / "video.mp4").exists()
 
 
+@pytest.mark.slow
+async def test_then_and_now_on_the_same_path_in_shards(street: Path, home: Path) -> None:
+    old, _ = await run(images=street / "photos")
+    before = len(jobs(home))
+    # A model that was trained longer stands for the place as it is now.
+    given = {"train": TrainOptions(max_num_iterations=25), "shards": 2, "then": 1, "layout": "wipe"}
+    both, states = await run(render=RENDER.model_copy(update={"outputs": ("depth",), "seconds": 1.0}), **given)
+    assert (states["shard"], states["render"], states["compare"]) == ("Completed", "Completed", "Completed")
+    assert len(jobs(home)) == before + 1 + 2 * (2 + 1) + 1
+    then, now = (LocalWorkspace().find_asset(*both.tags[name].split(":")) for name in ("then", "now"))
+    assert then and now and both.name == "street-then-and-now"
+    assert then.tags["model"] == old.tags["model"] != now.tags["model"]
+    paths = [(Path(video.uri) / "camera_path.json").read_text() for video in (then, now, both)]
+    assert len(set(paths)) == 1
+    assert (Path(now.uri) / "depth.mp4").exists() and not (Path(then.uri) / "depth.mp4").exists()
+    with av.open(str(Path(both.uri) / "video.mp4")) as container:
+        frames = list(container.decode(video=0))
+    assert (len(frames), frames[0].width, frames[0].height) == (24, 64, 36)
+    again, states = await run(render=RENDER.model_copy(update={"outputs": ("depth",), "seconds": 1.0}), **given)
+    assert again == both and set(states.values()) <= {"Cached", "Completed"}
+    assert len(jobs(home)) == before + 8
+    with pytest.raises(NotFound, match="scene street: no version 9 of street-nerf"):
+        await run(then=9)
+
+
 async def test_a_gate_that_refuses_says_so_once(home: Path, tmp_path: Path, street: Path) -> None:
     from PIL import Image
 
