@@ -27,7 +27,7 @@ class Chunk(BaseModel):
     """What `chunk.json` says.
 
     Args:
-        content: what its frames show, see `jobs.render.Renderer.content`: chunks that differ are of different videos.
+        content: what its frames show, as a checksum: chunks that differ are of different videos.
         first, last: its first frame, and the one after its last.
         seconds: that it took.
         device, rays_at_a_time: with which it was rendered.
