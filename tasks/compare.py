@@ -61,7 +61,14 @@ async def then_and_now(
 
     Returns:
         The older model's video, and the one of both.
+
+    Raises:
+        InvalidInput: the older model is the newer one.
     """
+    if video.tags["model"] == str(then[1]):
+        raise InvalidInput(
+            f"scene {video.tags['scene']}: then and now are the same model, {then[1]}. Name the older one in full."
+        )
     path = CameraPath.model_validate_json(await patiently(lambda: workspace.read(video, "camera_path.json")))
     only_colours = options.model_copy(update={"outputs": (), "png_frames": False})
     before = await render_in_shards(workspace, *then, path, only_colours, min(shards, len(path.camera_path)))

@@ -89,7 +89,8 @@ async def test_then_and_now_on_the_same_path_in_shards(street: Path, home: Path)
     old, _ = await run(images=street / "photos")
     before = len(jobs(home))
     # A model that was trained longer stands for the place as it is now.
-    given = {"train": TrainOptions(max_num_iterations=25), "shards": 2, "then": 1, "layout": "wipe"}
+    given: dict[str, Any] = {"train": TrainOptions(max_num_iterations=25), "shards": 2, "layout": "wipe"}
+    given["then"] = old.tags["model"].partition(":")[2]
     both, states = await run(render=RENDER.model_copy(update={"outputs": ("depth",), "seconds": 1.0}), **given)
     assert (states["shard"], states["render"], states["compare"]) == ("Completed", "Completed", "Completed")
     assert len(jobs(home)) == before + 1 + 2 * (2 + 1) + 1
@@ -107,6 +108,8 @@ async def test_then_and_now_on_the_same_path_in_shards(street: Path, home: Path)
     assert len(jobs(home)) == before + 8
     with pytest.raises(NotFound, match="scene street: no version 9 of street-nerf"):
         await run(then=9)
+    with pytest.raises(InvalidInput, match="then and now are the same model"):
+        await run(**given | {"then": now.tags["model"].partition(":")[2]})
 
 
 async def test_a_gate_that_refuses_says_so_once(home: Path, tmp_path: Path, street: Path) -> None:
