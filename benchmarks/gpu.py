@@ -82,7 +82,8 @@ def main(steps: int, frames: int) -> None:
             trained = folder / next(iter(_PROGRAMS)) / "model"
             frames_told, rendering = run(
                 before, "render", "--dataset", str(folder / "dataset"), "--model", str(trained),
-                "--video", str(places["video"]), "--seconds", str(frames / 30), "--fps", "30",
+                "--video", str(places["video"]), "--checkpoints", str(folder / title / "chunks"),
+                "--seconds", str(frames / 30), "--fps", "30",
             )  # fmt: skip
             videos.append(pictures(places["video"] / "video.mp4"))
             psnr, ssim = model["metrics"]["psnr"], model["metrics"]["ssim"]

@@ -13,7 +13,16 @@ import tasks
 from blocks import Asset
 from flows._cancellation import cancellable
 from flows._command import run_as_command
-from jobs.options import CaptureVersion, PrepareOptions, Profile, RenderOptions, SceneName, TrainOptions
+from jobs.options import (
+    CaptureVersion,
+    Layout,
+    PrepareOptions,
+    Profile,
+    RenderOptions,
+    SceneName,
+    Shards,
+    TrainOptions,
+)
 
 
 @flow(name="nerf", flow_run_name="{scene}")
@@ -27,6 +36,9 @@ async def nerf(
     prepare: PrepareOptions = PrepareOptions(),
     train: TrainOptions = TrainOptions(),
     render: RenderOptions = RenderOptions(),
+    shards: Shards = 1,
+    then: str | int | None = None,
+    layout: Layout = "side-by-side",
     refresh: list[Literal["prepare", "train", "render"]] = [],  # noqa: B006 – Prefect takes no tuple
     max_psnr_fall: Annotated[float, Field(ge=0)] | None = None,
 ) -> Asset:
@@ -41,6 +53,9 @@ async def nerf(
         prepare: options of the dataset.
         train: options of the model.
         render: options of the video, the camera path among them.
+        shards: in how many jobs at the same time the video is rendered; it is the same video.
+        then: an older version, of a capture or in full of a model, to be shown beside the new one on the same path.
+        layout: how then and now are shown: side-by-side, or wipe, a line that moves across.
         refresh: stages to do anew though their result stands; what is made of them follows.
         max_psnr_fall: refuse a model whose PSNR is more than so many dB below that of the version before it, trained
             with the same options; none is refused if not given.
@@ -48,21 +63,27 @@ async def nerf(
     Raises:
         RebelNerfError: what went wrong, and what to do about it.
     """
-    shown, path = tasks.find_camera_path(scene, render)
     place = await tasks.open_workspace(workspace)
     profile = await tasks.resolve_profile(place, profile)
+    shown, path = tasks.find_camera_path(scene, render, profile, shards)
+    old = await tasks.find_then(place, scene, then)
     capture = await tasks.capture(place, scene, version, images, prepare)
     frames = await tasks.find_frames(place, scene)
     dataset = await tasks.prepare(place, capture, prepare.with_profile(profile), frames, refresh="prepare" in refresh)
     await tasks.tell_new_frame(scene, dataset)
+    if old:
+        tasks.check_same_frame(scene, old[0], dataset)
     shown, path = await tasks.check_camera_path(place, scene, dataset, shown, path)
     gate = None if max_psnr_fall is None else tasks.psnr_gate(max_psnr_fall)
     model = await tasks.train(place, dataset, train.with_profile(profile), gate, refresh="train" in refresh)
     versions = await tasks.show_quality(place, scene, model)
-    video = await tasks.render(place, dataset, model, path, shown.with_profile(profile), refresh="render" in refresh)
+    video = await tasks.render_in_shards(place, dataset, model, path, shown, shards, refresh="render" in refresh)
+    videos = [video]
+    if old:
+        videos += await tasks.then_and_now(place, video, old, shown, layout, shards)
     await tasks.publish_page(place, dataset, model, video, versions)
-    await tasks.summarize(scene, capture, dataset, model, video)
-    return video
+    await tasks.summarize(scene, capture, dataset, model, *videos)
+    return videos[-1]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import tasks
 from blocks import Asset
 from flows._cancellation import cancellable
 from flows._command import run_as_command
-from jobs.options import Profile, RenderOptions, SceneName
+from jobs.options import Layout, Profile, RenderOptions, SceneName, Shards
 
 
 @flow(name="render", flow_run_name="{scene}")
@@ -22,6 +22,9 @@ async def render(
     workspace: str = "local",
     profile: Profile = "auto",
     render: RenderOptions = RenderOptions(),
+    shards: Shards = 1,
+    then: str | int | None = None,
+    layout: Layout = "side-by-side",
 ) -> Asset:
     """Render a camera path with a registered model of a scene; nothing is prepared or trained.
 
@@ -32,21 +35,29 @@ async def render(
         workspace: where it runs: "local", or a saved block as <block type>/<name>.
         profile: full, fast, preview, or auto: full where there is a CUDA GPU, else preview.
         render: options of the video, the camera path among them.
+        shards: in how many jobs at the same time the video is rendered; it is the same video.
+        then: an older version, of a capture or in full of a model, to be shown beside this one on the same path.
+        layout: how then and now are shown: side-by-side, or wipe, a line that moves across.
 
     Raises:
         RebelNerfError: what went wrong, and what to do about it.
     """
-    shown, path = tasks.find_camera_path(scene, render)
     place = await tasks.open_workspace(workspace)
     profile = await tasks.resolve_profile(place, profile)
+    shown, path = tasks.find_camera_path(scene, render, profile, shards)
     model = await tasks.find_model(place, scene, model_version)
     dataset = await tasks.find_dataset(place, scene, data_version, model)
+    old = await tasks.find_then(place, scene, then)
+    if old:
+        tasks.check_same_frame(scene, old[0], dataset)
     shown, path = await tasks.check_camera_path(place, scene, dataset, shown, path)
-    video = await tasks.render(place, dataset, model, path, shown.with_profile(profile))
+    videos = [await tasks.render_in_shards(place, dataset, model, path, shown, shards)]
+    if old:
+        videos += await tasks.then_and_now(place, videos[0], old, shown, layout, shards)
     versions = await tasks.show_quality(place, scene, model)
-    await tasks.publish_page(place, dataset, model, video, versions)
-    await tasks.summarize(scene, dataset, model, video)
-    return video
+    await tasks.publish_page(place, dataset, model, videos[0], versions)
+    await tasks.summarize(scene, dataset, model, *videos)
+    return videos[-1]
 
 
 if __name__ == "__main__":

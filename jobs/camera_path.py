@@ -14,16 +14,19 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from jobs.errors import InvalidInput
 
-__all__ = ["GENERATED", "CameraPath", "CameraType", "Frame", "read"]
+__all__ = ["GENERATED", "CameraPath", "CameraType", "Crop", "Frame", "beyond_h264", "read"]
 
 GENERATED = ("tour", "orbit", "sweep", "spiral")
 """Paths that need no file, by name: see `jobs.trajectory`. The first is what a scene without a path gets."""
 
 CameraType = Literal["perspective", "fisheye", "equirectangular"]
+
+# Of level 6.2, the highest (ITU-T H.264, table A-1): macroblocks of 16x16 px in a frame, and in a second.
+_MACROBLOCKS, _MACROBLOCKS_A_SECOND = 139_264, 16_711_680
 
 _RIGID_TOLERANCE = 1e-3  # the viewer writes float64; files edited by hand are often rounded to four digits
 _EXPORT = "Export the path again with 'Generate Command' in the RENDER tab of the viewer"
@@ -130,6 +133,12 @@ class CameraPath(_Part):
     crop: Crop | None = None
     rebel_nerf: Origin | None = None
 
+    @model_validator(mode="after")
+    def _playable(self) -> CameraPath:
+        if problem := beyond_h264(self.render_width, self.render_height, self.frame_rate):
+            raise ValueError(problem)
+        return self
+
     @property
     def frame_rate(self) -> Fraction:
         """Frames a second of the video: frames by `seconds`, to seven digits, small enough for an MP4's clock."""
@@ -147,6 +156,18 @@ class CameraPath(_Part):
     def write(self, file: Path) -> None:
         """Write the path as the viewer would."""
         file.write_text(json.dumps(self.content(), allow_nan=False) + "\n")
+
+
+def beyond_h264(width: int, height: int, rate: float | Fraction) -> str | None:
+    """Why no H.264 video can be of this size (px) and rate (frames a second), in words; None if one can."""
+    across, down = -(-width // 16), -(-height // 16)
+    longest = math.isqrt(8 * _MACROBLOCKS)
+    if max(across, down) > longest or across * down > _MACROBLOCKS:
+        return f"{width}x{height} is larger than an H.264 video can be: 8192x4352 is the most"
+    if across * down * rate > _MACROBLOCKS_A_SECOND:
+        most = _MACROBLOCKS_A_SECOND // (across * down)
+        return f"{width}x{height} at {float(rate):g} frames a second is beyond H.264's levels: {most} are the most"
+    return None
 
 
 def read(file: Path) -> CameraPath:
@@ -186,7 +207,7 @@ def _describe(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{key} is missing{more}."
     if first["type"] == "value_error":
-        return f"{key} {first['ctx']['error']!s}{more}."
+        return f"{key} {first['ctx']['error']!s}{more}.".lstrip()
     if first["loc"][-1] == "camera_path" and first["type"] == "too_short":
         found = len(first["input"])
         return f"{key} has {'no frame' if not found else 'only one frame'}, and a video needs at least two{more}."

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from jobs import code
+from jobs.camera_path import CameraType, Crop, beyond_h264
 from jobs.errors import InvalidInput
 
 __all__ = [
@@ -21,19 +22,26 @@ __all__ = [
     "PROFILES",
     "SPLATS",
     "CaptureVersion",
+    "CompareOptions",
     "ExportOptions",
+    "Layout",
     "Options",
     "PageOptions",
     "PrepareOptions",
     "Profile",
     "RenderOptions",
     "SceneName",
+    "ShardOptions",
+    "Shards",
     "TrainOptions",
 ]
 
 _SCENE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 # A capture has the scene's own name: "wall-nerf" would be the model of "wall".
-_ENDINGS_OF_OTHER_ASSETS = ("-images-to-nerf-dataset", "-nerf", "-video", "-export", "-page")
+_ENDINGS_OF_OTHER_ASSETS = (
+    *("-images-to-nerf-dataset", "-nerf", "-video", "-video-shard", "-then-and-now"),
+    *("-export", "-page"),
+)
 
 
 def _check_scene_name(name: str) -> str:
@@ -110,10 +118,11 @@ class Options(BaseModel):
     """The stage's name."""
     STAGE_VERSION: ClassVar[int] = 1
     """Raised when the stage's program changes what it makes of the same input, so that nothing stale is reused."""
-    ADDED: ClassVar[tuple[str, ...]] = ()
-    """Options that came later. At their defaults they decide nothing, so that what was made before stays made."""
     USES_NERFSTUDIO: ClassVar[bool] = False
     """Whether a nerfstudio checkout of the user's own decides the result, too."""
+    ADDED: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came after results were registered: with its default, such a field is left out of the fingerprint,
+    so that what was made before it is found again. The default must do what was done without the field."""
 
     def with_profile(self: OptionsT, profile: Profile) -> OptionsT:
         """These options with every None that the profile decides filled in."""
@@ -122,11 +131,11 @@ class Options(BaseModel):
 
     def fingerprint(self, **inputs: str) -> str:
         """SHA-256 in hex of all that decides the stage's output: options, `inputs` by name, the stage's version."""
-        as_ever = {name for name in self.ADDED if getattr(self, name) == type(self).model_fields[name].default}
+        as_before = {name for name in self.ADDED if getattr(self, name) == type(self).model_fields[name].get_default()}
         decides = {
             "stage": self.STAGE,
             "stage_version": self.STAGE_VERSION,
-            "options": self.model_dump(mode="json", exclude=as_ever),
+            "options": self.model_dump(mode="json", exclude=as_before),
             "inputs": inputs,
         }
         if self.USES_NERFSTUDIO and (own := code.own_nerfstudio_fingerprint()):
@@ -141,7 +150,7 @@ class PrepareOptions(Options):
     """Photos or a video to a dataset: structure from motion and nerfstudio's `transforms.json`."""
 
     STAGE: ClassVar[str] = "prepare"
-    ADDED: ClassVar[tuple[str, ...]] = ("frame",)
+    ADDED: ClassVar[frozenset[str]] = frozenset({"frame"})
 
     downscale_factor: int = Field(1, ge=1, le=16, description="shrink the written images by this factor")
     num_frames: int = Field(200, ge=8, le=5000, description="how many frames to take from a video")
@@ -197,11 +206,21 @@ class TrainOptions(Options):
         return options if self.method in NERFACTOS else options.model_copy(update={"model_size": "standard"})
 
 
+Shards = Annotated[int, Field(ge=1, le=1000)]
+"""In how many parts, each a job of its own, a path is rendered."""
+
+
 class RenderOptions(Options):
     """A model and a camera path to a video."""
 
     STAGE: ClassVar[str] = "render"
     USES_NERFSTUDIO: ClassVar[bool] = True
+    ADDED: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("easing", "loop", "field_of_view", "camera_type", "crop"),
+            *("near_plane", "outputs", "png_frames"),
+        }
+    )
 
     camera_path: str = Field(
         "auto",
@@ -213,6 +232,75 @@ class RenderOptions(Options):
     height: int | None = Field(None, ge=16, le=16384, description="px, of a generated path")
     seconds: float | None = Field(None, gt=0, le=3600, description="length of a generated path")
     fps: int | None = Field(None, ge=1, le=240, description="frames a second of a generated path")
+    easing: Literal["linear", "ease"] = Field(
+        "linear", description="pace of a generated path; ease: slow at its beginning and end"
+    )
+    loop: bool = Field(False, description="a generated path ends where it began: a tour goes there and back")
+    field_of_view: float | None = Field(
+        None, gt=0, lt=180, description="vertical, degrees, of a generated path; None: the photos' own"
+    )
+    camera_type: CameraType = Field("perspective", description="projection of a generated path")
+    crop: Crop | None = Field(None, description="box of a generated path, as in a camera_path.json")
+    near_plane: float | None = Field(
+        None, gt=0, description="nothing nearer to the camera is shown; in the units of the model"
+    )
+    outputs: tuple[Literal["depth", "accumulation"], ...] = Field(
+        (), description="further videos beside the colours: depth.mp4, accumulation.mp4"
+    )
+    png_frames: bool = Field(False, description="each frame as a PNG, too, in frames/")
+
+    @property
+    def frames(self) -> int:
+        """How many a generated path has; the profile must be filled in."""
+        assert self.seconds and self.fps
+        return round(self.seconds * self.fps)
+
+    @field_validator("outputs", mode="after")
+    @classmethod
+    def _order(cls, outputs: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(set(outputs)))  # the same, in whatever order they are asked for
+
+    def with_profile(self, profile: Profile) -> RenderOptions:
+        """As for every stage; an equirectangular picture is twice as wide as high, for it shows 360 by 180 degrees.
+
+        Raises:
+            InvalidInput: no video can be made with these figures.
+        """
+        options = super().with_profile(profile)
+        if self.camera_type == "equirectangular" and self.height is None:
+            options = options.model_copy(update={"height": (options.width or 0) // 2})
+        assert options.width and options.height and options.fps  # the profile has them all
+        if options.frames < 2:
+            raise InvalidInput(
+                f"{options.seconds:g} s at {options.fps} frames a second are {options.frames} frames, and a video "
+                "needs at least two: give more seconds or fps."
+            )
+        if problem := beyond_h264(options.width, options.height, options.fps):
+            raise InvalidInput(f"{problem}. Give a smaller width, height or fps.")
+        return options
+
+
+class ShardOptions(RenderOptions):
+    """A part of a camera path to chunks of a video, all else as of the whole."""
+
+    STAGE: ClassVar[str] = "shard"
+
+    first: int = Field(ge=0, description="its first frame")
+    last: int = Field(ge=1, description="the frame after its last")
+
+
+Layout = Literal["side-by-side", "wipe"]
+"""How two videos are shown as one: beside each other, or one behind the other with a line that moves across."""
+
+
+class CompareOptions(Options):
+    """Two videos of the same path to one that shows then and now."""
+
+    STAGE: ClassVar[str] = "compare"
+
+    layout: Layout = Field("side-by-side", description="side-by-side, or wipe: a line moves across and back")
+    then_label: str = Field("then", max_length=60, description="drawn small on the older one")
+    now_label: str = Field("now", max_length=60, description="drawn small on the newer one")
 
 
 class PageOptions(Options):

@@ -1,8 +1,10 @@
-"""A model and a camera path to a video: `python -m jobs.render --dataset DIR --model DIR --video DIR [options]`.
+"""A model and a camera path to a video: `python -m jobs.render --dataset DIR --model DIR --video DIR …`.
 
-Writes `video.mp4` (H.264, yuv420p, fast start), `poster.jpg`, `preview.gif`, `camera_path.json` (the path rendered)
-and `video.json` (the manifest). A frame is encoded while the next is rendered, and none is kept: memory does not
-grow with the length.
+Writes `video.mp4` (H.264, yuv420p, fast start), `depth.mp4` and `accumulation.mp4` and `frames/` where they are asked
+for, `poster.jpg`, `contact_sheet.jpg`, `preview.gif`, `camera_path.json` (the path rendered) and `video.json` (the
+manifest). Frames are rendered in chunks, which stand when the job is interrupted, and joined without encoding again;
+with `--shards`, the chunks are those of `jobs.shard`. A frame is encoded while the next is rendered, and none is kept:
+memory does not grow with the length.
 """
 
 from __future__ import annotations
@@ -10,97 +12,82 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
+import signal
 import sys
-from collections.abc import Iterable, Iterator
+import tempfile
+import time
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from fractions import Fraction
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import av
 import numpy as np
 import torch
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
-from numpy.typing import NDArray
 from PIL import Image
 from pydantic_settings import CliApp
 
-from jobs import camera_path, manifest, report, trajectory
+from jobs import camera_path, chunks, manifest, report, trajectory
 from jobs.camera_path import CameraPath
-from jobs.errors import GateRefused, JobFailed
+from jobs.chunks import Chunk, Chunks
+from jobs.errors import GateRefused, InvalidInput, JobFailed, JobInterrupted
 from jobs.options import RenderOptions
+from jobs.video import Picture, Pictures, Video, inspect, join, writer
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
-    from nerfstudio.data.scene_box import OrientedBox
     from nerfstudio.pipelines.base_pipeline import Pipeline
-
-Picture = NDArray[np.uint8]
-"""(height, width, 3), RGB."""
 
 CPU_CHUNK = 2048
 """Rays at a time on a CPU: what is computed for them stays in its cache."""
 
-_CRF = "18"  # no loss to be seen
 _FLAT = 8  # a picture whose grey values, 0 to 255, differ by less shows nothing
-_GIF_SIDE, _GIF_FRAMES, _GIF_BYTES = 320, 40, 2_000_000
+_FILES = {"rgb": "video.mp4", "depth": "depth.mp4", "accumulation": "accumulation.mp4"}
+_PROBES, _PROBE_SIDE = 16, 160  # frames along the path, and their width in px, that the range of depths is taken from
+_DEPTHS = (0.02, 0.98)  # quantiles; beyond are floaters and the sky
+
+T = TypeVar("T")
 
 
-class Video(NamedTuple):
-    """What a video file holds, found by decoding it."""
-
-    frames: int
-    width: int
-    height: int
-    duration: float
-    """s."""
-    codec: str
-    pix_fmt: str
-    contrast: int
-    """The widest range of grey values, 0 to 255, within any of its frames."""
-
-
-def render(options: RenderOptions, dataset: Path, model: Path, video: Path) -> None:
-    """Render a camera path, and write the folder `video`.
+def render(
+    options: RenderOptions, dataset: Path, model: Path, video: Path, checkpoints: Path, shards: Sequence[Path] = ()
+) -> None:
+    """Render a camera path, or what is missing of it, and write the folder `video`.
 
     Args:
         options: which path; its size and length, where it is generated.
         dataset: what the model was trained on.
         model: a folder that `jobs.train` wrote.
         video: a folder, made if missing.
+        checkpoints: a folder for chunks, kept between attempts.
+        shards: folders that `jobs.shard` wrote: the whole video in parts. Nothing is then rendered here.
 
     Raises:
-        InvalidInput: the camera path, dataset or model cannot be used.
+        InvalidInput: the camera path, dataset, model or shards cannot be used.
         GateRefused: the video shows nothing, or the file does not hold what was rendered.
         JobFailed: the GPU's memory is too small, even for a few rays at a time.
     """
-    from jobs.model import load
-
     timer = manifest.Timer()
     path, kind = choose_path(options, dataset, model)
-    width, height = path.even_size
-    if (width, height) != (path.render_width, path.render_height):
-        print(f"H.264 needs even sizes: {path.render_width}x{path.render_height} becomes {width}x{height}.", flush=True)
-    with timer.step("load"):
-        pipeline = load(model, dataset)
-    video.mkdir(parents=True, exist_ok=True)
-    partial = video / ".video.mp4.partial"
+    if shards:  # the path that was rendered: by another machine's arithmetic, a tie may end otherwise
+        path = camera_path.read(shards[0] / "camera_path.json")
+    else:
+        render_chunks("render", options, path, dataset, model, Chunks(checkpoints), (0, len(path.camera_path)), timer)
     total = len(path.camera_path)
-    pictures = _Pictures(total)
-    try:
-        with timer.step("render"):
-            encode(partial, pictures.of(_ahead(rendered(pipeline, path))), path.frame_rate, (width, height))
-        with timer.step("check"):
-            written = inspect(partial)
-            _check(written, path)
-        os.replace(partial, video / "video.mp4")
-    finally:
-        partial.unlink(missing_ok=True)
-    with timer.step("pictures"):
-        pictures.write(video)
+    with timer.step("join"):
+        parts = chunks.whole(map(Chunks, shards or [checkpoints]), _content(options, path), total)
+        pictures = Pictures(total)
+        video.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=video) as name:
+            written = _join(parts, path, options, Path(name), pictures)
+            pictures.write(Path(name))
+            for file in Path(name).iterdir():
+                os.replace(file, video / file.name)
     path.write(video / "camera_path.json")
-    seconds = timer.seconds["render"]
+    seconds = sum(chunk.seconds for chunk in parts.values())
+    names = [_FILES[output] for output in ("rgb", *options.outputs)]
     manifest.write(
         video / "video.json",
         options,
@@ -110,15 +97,16 @@ def render(options: RenderOptions, dataset: Path, model: Path, video: Path) -> N
             **written._asdict(),
             "fps": round(float(path.frame_rate), 6),
             "bytes": (video / "video.mp4").stat().st_size,
-            "checksums": {"video.mp4": manifest.checksum(video / "video.mp4")},
+            "checksums": {name: manifest.checksum(video / name) for name in names},
+            "chunks": len(parts),
+            "shards": max(1, len(shards)),
+            "rendering_seconds": round(seconds, 3),
             "frames_per_second": round(total / seconds, 3),
-            "rays_per_second": round(total * width * height / seconds),
-            "rays_at_a_time": pipeline.model.config.eval_num_rays_per_chunk,
-            "peak_memory_bytes": {
-                "cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
-                "cuda": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
-            },
-            "device": str(pipeline.device),
+            "rays_per_second": round(total * written.width * written.height / seconds),
+            "rays_at_a_time": min(chunk.rays_at_a_time for chunk in parts.values()),
+            "depth_range": next(iter(parts.values())).depth_range,
+            "peak_memory_bytes": peak_memory(),
+            "device": ", ".join(sorted({chunk.device for chunk in parts.values()})),
         },
     )
     report.emit(
@@ -127,7 +115,7 @@ def render(options: RenderOptions, dataset: Path, model: Path, video: Path) -> N
             {
                 "path": kind,
                 "frames": total,
-                "size": f"{width}x{height}",
+                "size": f"{written.width}x{written.height}",
                 "fps": round(float(path.frame_rate), 3),
                 "rendering_seconds": round(seconds),
             },
@@ -137,59 +125,211 @@ def render(options: RenderOptions, dataset: Path, model: Path, video: Path) -> N
 
 def choose_path(options: RenderOptions, dataset: Path, model: Path) -> tuple[CameraPath, str]:
     """The camera path that the options ask for, and its kind: "file", or the generated one's."""
-    options = options.with_profile("full")
     kind = "tour" if options.camera_path == "auto" else options.camera_path
     if kind not in trajectory.KINDS:
         return camera_path.read(Path(kind)), "file"
-    assert options.width and options.height and options.seconds and options.fps  # the profile has them all
-    frames = max(2, round(options.seconds * options.fps))
-    size = (options.width, options.height)
-    return trajectory.generate(kind, dataset, model, frames, options.seconds, size), kind
+    return trajectory.generate(kind, dataset, model, options.with_profile("full")), kind
 
 
-def rendered(pipeline: Pipeline, path: CameraPath) -> Iterator[Picture]:
-    """The frames of a path, one after the other, with nerfstudio's cameras and crop.
+def render_chunks(
+    stage: str,
+    options: RenderOptions,
+    path: CameraPath,
+    dataset: Path,
+    model: Path,
+    store: Chunks,
+    span: tuple[int, int],
+    timer: manifest.Timer,
+) -> None:
+    """Render the chunks of a path that `store` does not have yet.
+
+    Args:
+        stage: that tells its progress.
+        options, path, dataset, model: see `render`.
+        store: where chunks go; those that are there already are left alone.
+        span: the first frame, and the one after the last.
+        timer: gets the steps "load" and "render".
 
     Raises:
+        InvalidInput, JobFailed: see `render`.
+    """
+    from jobs.model import load
+
+    first, last = span
+    content = _content(options, path)
+    missing = store.missing(content, first, last)
+    todo = [index for start, end in missing for index in range(start, end)]
+    if len(todo) < last - first:
+        print(f"Going on: {last - first - len(todo)} of {last - first} frames are there already.", flush=True)
+    if not todo:
+        return
+    if path.even_size != (path.render_width, path.render_height):
+        width, height = path.even_size
+        print(f"H.264 needs even sizes: {path.render_width}x{path.render_height} becomes {width}x{height}.", flush=True)
+    with timer.step("load"):
+        renderer = Renderer(load(model, dataset), path, options)
+    meter = report.Meter(stage, last - first, done=last - first - len(todo))
+    with timer.step("render"), closing(_ahead(map(renderer.frame, todo))) as frames:
+        for start, end in missing:
+            began = time.monotonic()
+            with tempfile.TemporaryDirectory() as name:
+                _write_chunk(Path(name), path, options.png_frames, frames, range(start, end), meter)
+                chunk = Chunk(
+                    content=content,
+                    first=start,
+                    last=end,
+                    seconds=round(time.monotonic() - began, 3),
+                    device=renderer.device,
+                    rays_at_a_time=renderer.rays_at_a_time,
+                    depth_range=renderer.depth_range,
+                )
+                store.add(chunk, Path(name))
+
+
+def _content(options: RenderOptions, path: CameraPath) -> str:
+    """What a path's frames show, as one checksum: rounded, for another machine may differ in the last digits."""
+    poses = [[round(number, 5) for number in frame.camera_to_world] for frame in path.camera_path]
+    rest = path.model_dump_json(exclude={"camera_path": {"__all__": {"camera_to_world"}}})
+    return sha256(f"{poses} {rest} {options.near_plane} {options.outputs} {options.png_frames}".encode()).hexdigest()
+
+
+def _write_chunk(
+    folder: Path, path: CameraPath, png: bool, frames: Iterator[dict[str, Picture]], indices: range, meter: report.Meter
+) -> None:
+    """Write the next frames, of these indices, as the files of a chunk."""
+    with ExitStack() as open_files:
+        write: dict[str, Any] = {}
+        for index in indices:
+            pictures = next(frames)
+            for output, picture in pictures.items():
+                if output not in write:
+                    write[output] = open_files.enter_context(
+                        writer(folder / _FILES[output], path.frame_rate, path.even_size)
+                    )
+                write[output](picture)
+            if png:
+                (folder / "frames").mkdir(exist_ok=True)
+                Image.fromarray(pictures["rgb"]).save(folder / "frames" / f"{index:05d}.png")
+            meter.advance()
+
+
+class Renderer:
+    """A model that renders the frames of a path, with nerfstudio's cameras and crop.
+
+    Args:
+        pipeline: the model; its near plane and the rays at a time are set.
+        path: the frames.
+        options: what is shown of them.
+
+    Raises:
+        InvalidInput: the model does not have what is asked for.
         JobFailed: see `render`.
     """
-    from nerfstudio.cameras.camera_paths import get_path_from_json
-    from nerfstudio.model_components.renderers import background_color_override_context
-    from nerfstudio.scripts.render import get_crop_from_json
 
-    content = path.content()
-    content["render_width"], content["render_height"] = path.even_size
-    cameras = get_path_from_json(content).to(pipeline.device)
-    crop = get_crop_from_json(content)
-    background: AbstractContextManager[None] = nullcontext()
-    if crop is not None:
-        background = background_color_override_context(crop.background_color.to(pipeline.device))
-    config = pipeline.model.config
-    if torch.device(pipeline.device).type == "cpu":
-        config.eval_num_rays_per_chunk = min(config.eval_num_rays_per_chunk, CPU_CHUNK)
-    with background, torch.inference_mode():
-        for index in range(len(cameras)):
-            rgb = _render_frame(pipeline, cameras[index : index + 1], crop and crop.obb)
-            yield (rgb * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    def __init__(self, pipeline: Pipeline, path: CameraPath, options: RenderOptions = RenderOptions()) -> None:
+        from nerfstudio.cameras.camera_paths import get_path_from_json
+        from nerfstudio.scripts.render import get_crop_from_json
+
+        content = path.content()
+        content["render_width"], content["render_height"] = path.even_size
+        self._pipeline = pipeline
+        self._outputs = options.outputs
+        self._cameras = get_path_from_json(content).to(pipeline.device)
+        self._crop = get_crop_from_json(content)
+        self._config = pipeline.model.config
+        if torch.device(pipeline.device).type == "cpu":
+            self._config.eval_num_rays_per_chunk = min(self._config.eval_num_rays_per_chunk, CPU_CHUNK)
+        if options.near_plane is not None:
+            _set_near_plane(pipeline, options.near_plane)
+        self.depth_range = self._find_depth_range() if "depth" in options.outputs else None
+        """The depths that have the first and last colour, the same for all frames."""
+
+    @property
+    def device(self) -> str:
+        """That it renders on."""
+        return str(self._pipeline.device)
+
+    @property
+    def rays_at_a_time(self) -> int:
+        """As many as the memory holds."""
+        return int(self._config.eval_num_rays_per_chunk)
+
+    def frame(self, index: int) -> dict[str, Picture]:
+        """The pictures of one frame by output: "rgb", and what else the options ask for."""
+        shown = self._render(self._cameras[index : index + 1])
+        return {output: self._coloured(output, shown) for output in ("rgb", *self._outputs)}
+
+    def _coloured(self, output: str, shown: dict[str, torch.Tensor]) -> Picture:
+        from nerfstudio.utils import colormaps
+
+        values = shown[output]
+        if output == "depth":
+            near, far = self.depth_range or (None, None)
+            values = colormaps.apply_depth_colormap(values, shown.get("accumulation"), near, far)
+        elif output == "accumulation":
+            values = colormaps.apply_colormap(values)
+        picture: Picture = (values * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+        return picture
+
+    def _find_depth_range(self) -> tuple[float, float]:
+        """The nearest and farthest depth of small frames along the whole path, whatever part is rendered here.
+
+        So all shards have the same colours, and these do not flicker as with a range for each frame.
+        """
+        indices = np.linspace(0, len(self._cameras) - 1, _PROBES).round().astype(int)
+        depths = []
+        for index in indices.tolist():
+            camera = self._cameras[index : index + 1]
+            camera.rescale_output_resolution(min(1.0, _PROBE_SIDE / int(camera.width)))
+            shown = self._render(camera)
+            seen = shown["accumulation"] > 0.5 if "accumulation" in shown else slice(None)
+            depths.append(shown["depth"][seen].flatten())
+        found = torch.cat(depths)
+        if not len(found):
+            return 0.0, 1.0
+        near, far = (float(f"{found.quantile(share).item():.3g}") for share in _DEPTHS)
+        return near, far
+
+    def _render(self, camera: Cameras) -> dict[str, torch.Tensor]:
+        """The model's outputs, (height, width, channels) each; with fewer rays at a time where memory is too small."""
+        from nerfstudio.model_components.renderers import background_color_override_context
+
+        background: AbstractContextManager[None] = nullcontext()
+        if self._crop is not None:
+            background = background_color_override_context(self._crop.background_color.to(self._pipeline.device))
+        box = self._crop and self._crop.obb
+        with background, torch.inference_mode():
+            while True:
+                try:
+                    shown: dict[str, torch.Tensor] = self._pipeline.model.get_outputs_for_camera(camera, obb_box=box)
+                    break
+                except torch.OutOfMemoryError as error:
+                    rays = self.rays_at_a_time // 2
+                    if rays < 256:
+                        raise JobFailed(f"The GPU's memory is too small, even for {2 * rays} rays: {error}") from error
+                    print(f"The GPU is out of memory: going on with {rays} rays at a time.", flush=True)
+                    self._config.eval_num_rays_per_chunk = rays
+                torch.cuda.empty_cache()  # here, as the error's traceback still held what did not fit
+        if lacking := set(self._outputs) - shown.keys():
+            method = type(self._pipeline.model).__name__
+            raise InvalidInput(f"{method} gives no {' and no '.join(sorted(lacking))}: leave it out of the outputs.")
+        return shown
 
 
-def _render_frame(pipeline: Pipeline, camera: Cameras, box: OrientedBox | None) -> torch.Tensor:
-    """(height, width, 3) the colours of one frame, with fewer rays at a time where the GPU's memory is too small."""
-    config = pipeline.model.config
-    while True:
-        try:
-            rgb: torch.Tensor = pipeline.model.get_outputs_for_camera(camera, obb_box=box)["rgb"]
-            return rgb
-        except torch.OutOfMemoryError as error:
-            rays = config.eval_num_rays_per_chunk // 2
-            if rays < 256:
-                raise JobFailed(f"The GPU's memory is too small, even for {2 * rays} rays: {error}") from error
-            print(f"The GPU is out of memory: going on with {rays} rays at a time.", flush=True)
-            config.eval_num_rays_per_chunk = rays
-        torch.cuda.empty_cache()  # here, as the error's traceback still held what did not fit
+def _set_near_plane(pipeline: Pipeline, near: float) -> None:
+    """Have rays begin at this distance: nerfstudio's own near plane is for training only."""
+    if pipeline.model.collider is None:
+        raise InvalidInput(f"{type(pipeline.model).__name__} has no near plane: leave it out.")
+
+    def begin(_module: object, _given: object, rays: Any) -> Any:
+        rays.nears = rays.nears.clamp(min=near)
+        rays.fars = torch.maximum(rays.fars, rays.nears + 1e-6)
+        return rays
+
+    pipeline.model.collider.register_forward_hook(begin)
 
 
-def _ahead(frames: Iterator[Picture]) -> Iterator[Picture]:
+def _ahead(frames: Iterator[T]) -> Generator[T, None, None]:
     """The same frames, each computed in another thread while the one before is used."""
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, frames, None)
@@ -198,53 +338,24 @@ def _ahead(frames: Iterator[Picture]) -> Iterator[Picture]:
             yield frame
 
 
-def encode(file: Path, frames: Iterable[Picture], rate: Fraction, size: tuple[int, int]) -> None:
-    """Write frames as H.264, yuv420p, BT.709, in an MP4 that plays while it downloads.
-
-    Args:
-        file: to write, whatever its suffix.
-        frames: all of the same size.
-        rate: frames a second.
-        size: width and height, px, both even.
-    """
-    with av.open(str(file), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": _CRF, "preset": "medium"})
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
-        # Said in the file: without, players take BT.601 for small pictures and BT.709 for large ones.
-        stream.codec_context.colorspace, stream.codec_context.color_range = Colorspace.ITU709, ColorRange.MPEG
-        stream.codec_context.color_primaries, stream.codec_context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-        for index, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
-                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
-            )
-            frame.pts, frame.time_base = index, 1 / rate
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+def _join(
+    parts: dict[Path, Chunk], path: CameraPath, options: RenderOptions, folder: Path, pictures: Pictures
+) -> Video:
+    """Write a path's files from its chunks, each checked; what `video.mp4` holds."""
+    found = {}
+    for output in ("rgb", *options.outputs):
+        file = folder / _FILES[output]
+        join([part / file.name for part in parts], file, path.frame_rate)
+        found[output] = inspect(file, pictures.look) if output == "rgb" else inspect(file)
+        _check(found[output], path, may_be_flat=output != "rgb")
+    if options.png_frames:
+        (folder / "frames").mkdir()
+        for part in parts:
+            shutil.copytree(part / "frames", folder / "frames", dirs_exist_ok=True)
+    return found["rgb"]
 
 
-def inspect(file: Path) -> Video:
-    """Decode a video file from its beginning to its end.
-
-    Raises:
-        GateRefused: it is not a video.
-    """
-    try:
-        with av.open(str(file)) as container:
-            stream = container.streams.video[0]
-            frames, contrast = 0, 0
-            for frame in container.decode(stream):
-                frames += 1
-                grey = frame.to_ndarray(format="gray")
-                contrast = max(contrast, int(grey.max()) - int(grey.min()))
-            seconds = float((stream.duration or 0) * (stream.time_base or 0))
-            context = stream.codec_context
-            return Video(frames, stream.width, stream.height, seconds, context.name, str(context.pix_fmt), contrast)
-    except (av.error.InvalidDataError, IndexError) as error:
-        raise GateRefused(f"The video that was written cannot be decoded: {error}. Render again.") from error
-
-
-def _check(video: Video, path: CameraPath) -> None:
+def _check(video: Video, path: CameraPath, may_be_flat: bool = False) -> None:
     """Raise GateRefused where a video is not what its path asked for, or shows nothing."""
     wanted = (len(path.camera_path), *path.even_size, "yuv420p")
     found = (video.frames, video.width, video.height, video.pix_fmt)
@@ -253,57 +364,40 @@ def _check(video: Video, path: CameraPath) -> None:
             "The video that was written does not hold what was rendered: {} frames of {}x{} in {}".format(*found)
             + ", and not {} of {}x{} in {}. Render again.".format(*wanted)
         )
-    if video.contrast < _FLAT:
+    if video.contrast < _FLAT and not may_be_flat:
         raise GateRefused(
             "The video is empty: every frame is of a single colour. Look at the model's PSNR; if that is good, the "
             "path leads through nothing: its poses must be in the frame of this model. Try the camera path tour."
         )
 
 
-class _Pictures:
-    """The middle frame and a few small ones, kept while the frames pass by."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._small_at = set(np.linspace(0, total - 1, min(total, _GIF_FRAMES)).round().astype(int).tolist())
-        self._small: list[Image.Image] = []
-        self._poster: Image.Image | None = None
-
-    def of(self, frames: Iterable[Picture]) -> Iterator[Picture]:
-        """The frames as they are, telling how many have passed."""
-        meter = report.Meter("render", self._total)
-        for index, frame in enumerate(frames):
-            if index == self._total // 2:
-                self._poster = Image.fromarray(frame)
-            if index in self._small_at:
-                small = Image.fromarray(frame)
-                small.thumbnail((_GIF_SIDE, _GIF_SIDE), Image.Resampling.LANCZOS)
-                self._small.append(small)
-            yield frame
-            meter.update(index + 1)
-
-    def write(self, folder: Path) -> None:
-        """Write `poster.jpg` and `preview.gif`, the latter with fewer frames where it would be too large."""
-        assert self._poster is not None
-        self._poster.save(folder / "poster.jpg", quality=90)
-        small = [picture.quantize(128, dither=Image.Dither.NONE) for picture in self._small]
-        while True:
-            first, *others = small
-            first.save(folder / "preview.gif", save_all=True, append_images=others, duration=5000 // len(small), loop=0)
-            if len(small) < 4 or (folder / "preview.gif").stat().st_size <= _GIF_BYTES:
-                return
-            small = small[::2]
+def peak_memory() -> dict[str, int | None]:
+    """The most that this process has used, bytes."""
+    return {
+        "cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "cuda": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+    }
 
 
 @contextmanager
-def _clear_end(folder: Path) -> Iterator[None]:
-    """Say it in words where the disk is full."""
+def ended_clearly(folder: Path) -> Iterator[None]:
+    """While inside, SIGTERM is an error that says how it goes on, and so is a disk that is full."""
+
+    def interrupted(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the end
+        raise JobInterrupted("rendering was told to end; the next attempt goes on after the last whole chunk")
+
+    before = signal.signal(signal.SIGTERM, interrupted)
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise JobFailed(f"The disk is full: make room at {folder}, and render again. {error}") from error
+            places = f"{folder} and {tempfile.gettempdir()}"
+            raise JobFailed(f"The disk is full: make room at {places}, and render again. {error}") from error
         raise
+    finally:
+        if signal.getsignal(signal.SIGTERM) is interrupted:
+            signal.signal(signal.SIGTERM, before)
 
 
 class Job(RenderOptions):
@@ -312,14 +406,16 @@ class Job(RenderOptions):
     dataset: Path
     model: Path
     video: Path
+    checkpoints: Path
+    shards: tuple[Path, ...] = ()
 
 
 def main() -> None:
     """Run the job that the command line tells."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
-    options = RenderOptions(**job.model_dump(exclude={"dataset", "model", "video"}))
-    with _clear_end(job.video):
-        render(options, job.dataset, job.model, job.video)
+    options = RenderOptions(**job.model_dump(include=set(RenderOptions.model_fields)))
+    with ended_clearly(job.video):
+        render(options, job.dataset, job.model, job.video, job.checkpoints, job.shards)
 
 
 if __name__ == "__main__":

@@ -124,12 +124,14 @@ class Meter:
 
     def __init__(self, stage: str, total: int, *, done: int = 0, every: float = 2.0) -> None:
         self._stage, self._total, self._first, self._every = stage, total, done, every
+        self._done = done
         self._start = time.monotonic()
         self._last = -math.inf
         self.update(done)
 
     def update(self, step: int, metrics: dict[str, float] | None = None) -> None:
         """Say that `step` units are done; the last one is always emitted."""
+        self._done = step
         now = time.monotonic()
         if step < self._total and now - self._last < self._every:
             return
@@ -137,6 +139,10 @@ class Meter:
         done = step - self._first
         left = (now - self._start) / done * (self._total - step) if done > 0 else None
         emit(Progress(self._stage, step, self._total, metrics or {}, left))
+
+    def advance(self) -> None:
+        """Say that one more unit is done."""
+        self.update(self._done + 1)
 
 
 def run(stage: str, main: Callable[[], None]) -> None:

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from jobs.camera_path import GENERATED, CameraPath, Frame
 from jobs.errors import InvalidInput
+from jobs.options import RenderOptions
 
 __all__ = [
     "KINDS",
     "Capture",
     "generate",
     "model_to_dataset",
+    "moments",
     "orbit",
     "read_capture",
     "read_points",
@@ -43,6 +45,7 @@ _ONE_FRONT = 0.8  # length of the mean look of photos of one front: they differ 
 _SWEEP_OFF = 0.5  # how far a sweep may be from the nearest camera, by the depth
 _SPIRAL = np.array([0.12, 0.06, 0.06])  # how far a spiral goes to the right, up and back, by the depth
 _SPIRAL_TURNS = 2
+_CLOSED = ("orbit", "spiral")  # they end where they began
 
 
 @dataclass(frozen=True)
@@ -75,34 +78,52 @@ class Capture:
         return focus
 
 
-def generate(kind: str, dataset: Path, model: Path, frames: int, seconds: float, size: tuple[int, int]) -> CameraPath:
+def generate(kind: str, dataset: Path, model: Path, options: RenderOptions) -> CameraPath:
     """A camera path through what the dataset saw, in the model's frame.
 
-    Its field of view is the photos' own, as far as it fits the video's shape.
+    Its field of view is the photos' own, as far as it fits the video's shape, if the options name none.
 
     Args:
         kind: one of `KINDS`.
         dataset: folder with `transforms.json`, or such a file.
         model: folder with `dataparser_transforms.json`.
-        frames: of the whole path, at least 2.
-        seconds: length.
-        size: width and height, px.
+        options: with the profile filled in: size, length, pace, projection.
 
     Raises:
         InvalidInput: see `read_capture`, `orbit` and `sweep`.
     """
+    assert options.width and options.height and options.seconds
     capture = read_capture(dataset, model)
-    width, height = size
+    aspect = options.width / options.height
     horizontal, vertical = capture.half_field
-    fov = float(np.degrees(2 * np.arctan(min(vertical, horizontal * height / width))))
-    poses = KINDS[kind](capture, frames)
+    fov = options.field_of_view or float(np.degrees(2 * np.arctan(min(vertical, horizontal / aspect))))
+    poses = KINDS[kind](capture, moments(kind, options.frames, options.easing == "ease", options.loop))
     return CameraPath(
-        render_width=width,
-        render_height=height,
-        fps=frames / seconds,
-        seconds=seconds,
-        camera_path=[Frame(camera_to_world=p.flatten().tolist(), fov=fov, aspect=width / height) for p in poses],
+        render_width=options.width,
+        render_height=options.height,
+        fps=options.frames / options.seconds,
+        seconds=options.seconds,
+        camera_type=options.camera_type,
+        camera_path=[Frame(camera_to_world=p.flatten().tolist(), fov=fov, aspect=aspect) for p in poses],
+        crop=options.crop,
     )
+
+
+def moments(kind: str, frames: int, ease: bool = False, loop: bool = False) -> Array:
+    """(frames,) where on a path of `kind` each frame is: 0 is its beginning, 1 its end.
+
+    Args:
+        kind: one of `KINDS`.
+        frames: at least 2.
+        ease: begin and end slowly, by the smoothstep polynomial; else at an even pace.
+        loop: end where it began. Orbit and spiral do; others go there and, turning softly, back.
+    """
+    closed = kind in _CLOSED
+    # Where the first frame follows upon the last, it is not shown twice.
+    even = np.arange(frames) / (frames if closed or loop else frames - 1)
+    eased = even**2 * (3 - 2 * even) if ease else even
+    there: Array = 0.5 - 0.5 * np.cos(2 * np.pi * eased) if loop and not closed else eased
+    return there
 
 
 def read_capture(dataset: Path, model: Path) -> Capture:
@@ -138,8 +159,10 @@ def read_points(dataset: Path, model: Path) -> tuple[Array, Array]:
     return scale * (points @ rotation.T + shift), colours
 
 
-def tour(capture: Capture, frames: int) -> Array:
-    """(frames, 4, 4) poses along the capture: the simplest smooth line that passes near most of its cameras.
+def tour(capture: Capture, at: Array) -> Array:
+    """(F, 4, 4) poses at the moments `at` (F,), 0 to 1, of a way along the capture.
+
+    It is the simplest smooth line that passes near most of the cameras.
 
     Cameras are gathered to as few stops as will do, the stops are put in the order of the shortest way through
     them, whatever the order of the photos was, and the way is smoothed. The picture moves at an even pace, and
@@ -153,14 +176,16 @@ def tour(capture: Capture, frames: int) -> Array:
         way = way[::-1]
     centres, looks = way[:, :3] * capture.depth, _unit(way[:, 3:])
     pace = np.hypot(*(np.linalg.norm(np.diff(a, axis=0), axis=1) for a in (way[:, :3], looks)))
-    at = np.concatenate([[0], np.cumsum(pace)])
-    wanted = np.linspace(0, at[-1], frames)
-    centres, looks = (np.stack([np.interp(wanted, at, c) for c in a.T], axis=1) for a in (centres, looks))
+    gone = np.concatenate([[0], np.cumsum(pace)])
+    wanted = gone[-1] * at
+    centres, looks = (np.stack([np.interp(wanted, gone, c) for c in a.T], axis=1) for a in (centres, looks))
     return _poses(centres, looks)
 
 
-def orbit(capture: Capture, frames: int) -> Array:
-    """(frames, 4, 4) poses around the focus, at the distance and height that the cameras have on that side.
+def orbit(capture: Capture, at: Array) -> Array:
+    """(F, 4, 4) poses at the moments `at` (F,), 0 to 1, of a way around the focus.
+
+    It is at the distance and height that the cameras have on that side.
 
     Goes once all round where the cameras do; else swings to and fro over the arc that they cover. Both end where
     they begin, so that the video can be looped.
@@ -172,20 +197,19 @@ def orbit(capture: Capture, frames: int) -> Array:
     if abs(towards) < 0.5:
         raise InvalidInput("The photos do not look at one place that an orbit could go around; take the tour instead.")
     first, last = _arc(angles)
-    turn = np.arange(frames) / frames
     closed = last - first >= 2 * np.pi
-    at = first + (last - first) * (turn if closed else 0.5 - 0.5 * np.cos(2 * np.pi * turn))
-    apart = np.angle(np.exp(1j * (at[:, None] - angles)))
+    to = first + (last - first) * (at if closed else 0.5 - 0.5 * np.cos(2 * np.pi * at))
+    apart = np.angle(np.exp(1j * (to[:, None] - angles)))
     near = np.exp(-0.5 * (apart / _ORBIT_BLUR) ** 2) + 1e-12
     near /= near.sum(axis=1, keepdims=True)
     radius = near @ np.linalg.norm(offsets[:, :2], axis=1)
     height = near @ offsets[:, 2]
-    centres = focus + np.stack([radius * np.cos(at), radius * np.sin(at), height], axis=1)
+    centres = focus + np.stack([radius * np.cos(to), radius * np.sin(to), height], axis=1)
     return _poses(centres, np.sign(towards) * (focus - centres))
 
 
-def sweep(capture: Capture, frames: int) -> Array:
-    """(frames, 4, 4) poses on a straight line past a front, at an even pace, all looking the same way.
+def sweep(capture: Capture, at: Array) -> Array:
+    """(F, 4, 4) poses at the moments `at` (F,), 0 to 1, of a straight way past a front, all looking the same way.
 
     Raises:
         InvalidInput: the photos do not look at one front, or were not taken along a line before it.
@@ -196,23 +220,25 @@ def sweep(capture: Capture, frames: int) -> Array:
     sideways = capture.centres - middle
     sideways = sideways - np.outer(sideways @ look, look)
     across = np.linalg.svd(sideways, full_matrices=False)[2][0]
-    at = sideways @ across
-    if _goes_back(at):
-        across, at = -across, -at
+    along = sideways @ across
+    if _goes_back(along):
+        across, along = -across, -along
     # At the ends the photos often look inwards: what is right before the last camera, no photo may have seen.
-    aims = at + capture.depth * (capture.looks @ across)
-    ends = np.quantile([at, aims], [_ARC_MARGIN, 1 - _ARC_MARGIN], axis=1)
+    aims = along + capture.depth * (capture.looks @ across)
+    ends = np.quantile([along, aims], [_ARC_MARGIN, 1 - _ARC_MARGIN], axis=1)
     first, last = ends[0].max(), ends[1].min()
-    slope = at @ (capture.centres - middle) / max(float(at @ at), 1e-12)
-    centres = middle + np.linspace(first, last, frames)[:, None] * slope
+    slope = along @ (capture.centres - middle) / max(float(along @ along), 1e-12)
+    centres = middle + (first + (last - first) * at)[:, None] * slope
     off = np.linalg.norm(centres[:, None] - capture.centres, axis=2).min(axis=1).max()
     if np.linalg.norm(mean) < _ONE_FRONT or last - first < 0.1 * capture.depth or off > _SWEEP_OFF * capture.depth:
         raise InvalidInput("The photos were not taken along one front that a sweep could pass; take the tour instead.")
-    return _poses(centres, np.tile(look, (frames, 1)))
+    return _poses(centres, np.tile(look, (len(at), 1)))
 
 
-def spiral(capture: Capture, frames: int) -> Array:
-    """(frames, 4, 4) poses in a small spiral about the middlemost camera, looking at what is in its middle.
+def spiral(capture: Capture, at: Array) -> Array:
+    """(F, 4, 4) poses at the moments `at` (F,), 0 to 1, of a small spiral about the middlemost camera.
+
+    It looks at what is in the middle of that camera's photo.
 
     It shows the depth of the scene from where it was seen best, and ends where it begins. After LLFF (Mildenhall et
     al. 2019), whose spiral is about the mean of the cameras, where none need be.
@@ -222,7 +248,7 @@ def spiral(capture: Capture, frames: int) -> Array:
     middle = int(np.linalg.norm(places[:, None] - some, axis=2).sum(axis=1).argmin())
     centre, look = capture.centres[middle], capture.looks[middle]
     axes = _poses(centre[None], look[None])[0, :3, :3]
-    turn = 2 * np.pi * _SPIRAL_TURNS * np.arange(frames) / frames
+    turn = 2 * np.pi * _SPIRAL_TURNS * at
     offsets = np.stack([np.cos(turn), np.sin(turn), np.sin(turn / _SPIRAL_TURNS)], axis=1) * _SPIRAL * capture.depth
     centres = centre + offsets @ axes.T
     return _poses(centres, centre + capture.depth * look - centres)

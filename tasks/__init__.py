@@ -4,13 +4,14 @@ import tasks.plain_errors  # noqa: F401
 from tasks.camera_path import keep_camera_path, read_camera_path
 from tasks.capture import capture
 from tasks.clean_up import clean_up_jobs, list_clean_up
+from tasks.compare import check_same_frame, find_then, then_and_now
 from tasks.export import export, find_forms
 from tasks.find import find_dataset, find_model, find_registered, find_registered_dataset, find_registered_model
 from tasks.frames import check_camera_path, find_frames, tell_new_frame
 from tasks.page import publish_page
 from tasks.prepare import prepare
 from tasks.quality import psnr_gate, show_quality
-from tasks.render import find_camera_path, render
+from tasks.render import find_camera_path, render_in_shards
 from tasks.reprocess import LookedAt, list_looked_at, start_new_captures
 from tasks.stage import end_without_cancelling
 from tasks.summary import summarize
@@ -23,6 +24,7 @@ __all__ = [
     "all_workspaces",
     "capture",
     "check_camera_path",
+    "check_same_frame",
     "clean_up_jobs",
     "end_without_cancelling",
     "export",
@@ -34,6 +36,7 @@ __all__ = [
     "find_registered",
     "find_registered_dataset",
     "find_registered_model",
+    "find_then",
     "keep_camera_path",
     "list_clean_up",
     "list_looked_at",
@@ -42,7 +45,7 @@ __all__ = [
     "psnr_gate",
     "publish_page",
     "read_camera_path",
-    "render",
+    "render_in_shards",
     "resolve_profile",
     "running_page",
     "served_page",
@@ -50,5 +53,6 @@ __all__ = [
     "start_new_captures",
     "summarize",
     "tell_new_frame",
+    "then_and_now",
     "train",
 ]

@@ -1,21 +1,54 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
-from blocks import Asset
+from prefect import get_run_logger
+
+from blocks import Asset, Workspace
 from jobs import camera_path
 from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput
-from jobs.options import RenderOptions
-from tasks.stage import Plan, stage_task
+from jobs.options import Profile, RenderOptions, ShardOptions
+from tasks.stage import Plan, stage_task, standing
+
+__all__ = ["find_camera_path", "render", "render_in_shards", "shard"]
 
 TRAJECTORIES = Path(__file__).resolve().parent.parent / "trajectories"
 
+_PLAYED_EVERYWHERE = 4096 * 2304  # px, of level 5.2 of H.264
 
-def find_camera_path(scene: str, options: RenderOptions) -> tuple[RenderOptions, CameraPath | None]:
+
+def find_camera_path(
+    scene: str, options: RenderOptions, profile: Profile, shards: int
+) -> tuple[RenderOptions, CameraPath | None]:
     """The options with what their camera path means for a scene: the kind of a generated one, or "file" and the path.
 
+    What the profile decides is filled in.
+
     Raises:
-        InvalidInput: there is no such path, or it is not valid; names the scene, file and key.
+        InvalidInput: there is no such path, it is not valid, no video can be made of it, or it has fewer frames than
+            there are shards; names the scene, file and key.
     """
+    try:
+        options, path = _find(scene, options.with_profile(profile))
+    except InvalidInput as error:
+        raise InvalidInput(f"scene {scene}: {error}") from None
+    frames = len(path.camera_path) if path else options.frames
+    if shards > frames:
+        raise InvalidInput(f"scene {scene}: {frames} frames cannot be rendered in {shards} shards; give fewer shards.")
+    width, height = path.even_size if path else (options.width or 0, options.height or 0)
+    if width * height > _PLAYED_EVERYWHERE:
+        get_run_logger().warning(
+            "scene %s: a video of %dx%d is more than many players and phones can show; 4096x2304 is what most can",
+            *(scene, width, height),
+        )
+    return options, path
+
+
+def _find(scene: str, options: RenderOptions) -> tuple[RenderOptions, CameraPath | None]:
     name, own = options.camera_path, TRAJECTORIES / f"{scene}.json"
     if name == "auto" and not own.exists():
         name = camera_path.GENERATED[0]
@@ -23,21 +56,53 @@ def find_camera_path(scene: str, options: RenderOptions) -> tuple[RenderOptions,
         return options.model_copy(update={"camera_path": name}), None
     places = [own] if name == "auto" else [Path(name).expanduser(), TRAJECTORIES / scene / f"{name}.json"]
     file = next((place for place in places if place.is_file()), places[0])
-    try:
-        return options.model_copy(update={"camera_path": "file"}), camera_path.read(file)
-    except InvalidInput as error:
-        raise InvalidInput(f"scene {scene}: {error}") from None
+    return options.model_copy(update={"camera_path": "file"}), camera_path.read(file)
+
+
+async def render_in_shards(
+    workspace: Workspace,
+    dataset: Asset,
+    model: Asset,
+    path: CameraPath | None,
+    options: RenderOptions,
+    shards: int,
+    refresh: bool = False,
+) -> Asset:
+    """The video of `render`, its frames rendered by so many jobs at the same time, and joined by another.
+
+    Shards that are there already are taken as they are; one that fails does not end the others.
+
+    Raises:
+        RebelNerfError: see `run_to_end`; of the first shard that failed, after all have ended.
+    """
+    plan: Plan = render.__wrapped__(dataset, model, path, options)  # type: ignore[attr-defined]
+    if shards == 1 or (await standing(workspace, plan) and not refresh):
+        return await render(workspace, dataset, model, path, options, refresh=refresh)
+    frames = len(path.camera_path) if path else options.frames
+    bounds = [number * frames // shards for number in range(shards + 1)]
+    made: list[Asset | BaseException] = await asyncio.gather(
+        *(
+            shard(workspace, dataset, model, path, options, first, last, refresh=refresh)
+            for first, last in pairwise(bounds)
+        ),
+        return_exceptions=True,
+    )
+    parts = []
+    for each in made:
+        if isinstance(each, BaseException):
+            raise each
+        parts.append(each)
+    return await render(workspace, dataset, model, path, options, parts, refresh=refresh)
 
 
 @stage_task
-def render(dataset: Asset, model: Asset, path: CameraPath | None, options: RenderOptions) -> Plan:
+def render(
+    dataset: Asset, model: Asset, path: CameraPath | None, options: RenderOptions, shards: Sequence[Asset] = ()
+) -> Plan:
     """A model and a camera path to a video; `path` is None where the options name a generated one."""
     scene = model.tags["scene"]
-    files = {}
-    if path:
-        # The path's content decides, not the name of its file, nor the size of a generated one.
-        options = RenderOptions(camera_path="{files.camera_path.json}")
-        files = {"camera_path.json": path.model_dump_json(exclude_none=True)}
+    options, files = _decides(path, options)
+    parts = {f"shard{number}": each for number, each in enumerate(shards)}
     return Plan(
         scene=scene,
         capture_version=model.tags["capture_version"],
@@ -46,6 +111,38 @@ def render(dataset: Asset, model: Asset, path: CameraPath | None, options: Rende
         kind="video",
         output="video",
         inputs={"dataset": dataset, "model": model},
+        parts=parts,
         files=files,
+        scratch=("checkpoints",),
+        arguments=tuple(part for name in parts for part in ("--shards", f"{{inputs.{name}}}")),
+        tier="cpu" if parts else "gpu",
         time_limit=12 * 3600,
     )
+
+
+@stage_task
+def shard(dataset: Asset, model: Asset, path: CameraPath | None, options: RenderOptions, first: int, last: int) -> Plan:
+    """A part of a camera path, from frame `first` to before `last`, to a part of its video."""
+    scene = model.tags["scene"]
+    options, files = _decides(path, options)
+    return Plan(
+        scene=scene,
+        capture_version=model.tags["capture_version"],
+        options=ShardOptions(**options.model_dump(), first=first, last=last),
+        asset_name=f"{scene}-video-shard",
+        kind="shard",
+        output="shard",
+        inputs={"dataset": dataset, "model": model},
+        files=files,
+        scratch=("checkpoints",),
+        time_limit=12 * 3600,
+    )
+
+
+def _decides(path: CameraPath | None, options: RenderOptions) -> tuple[RenderOptions, dict[str, str]]:
+    """The options and files that decide a video: a path's content, not its file's name, nor a generated one's size."""
+    if path is None:
+        return options, {}
+    shown = {name: getattr(options, name) for name in ("near_plane", "outputs", "png_frames")}
+    files = {"camera_path.json": path.model_dump_json(exclude_none=True)}
+    return RenderOptions(camera_path="{files.camera_path.json}", **shown), files

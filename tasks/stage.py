@@ -39,7 +39,7 @@ from tasks.progress import ProgressReporter, show_job, show_page
 from tasks.turns import turn
 from tasks.wanted import current_run, raise_if_cancelled
 
-__all__ = ["Gate", "Plan", "end_without_cancelling", "run_to_end", "stage_task"]
+__all__ = ["Gate", "Plan", "end_without_cancelling", "run_to_end", "stage_task", "standing"]
 
 _LOG_LINES_IN_AN_ERROR = 15
 _PATIENCE_SECONDS = 30 * 60  # how long a workspace may not answer before following is given up
@@ -73,6 +73,7 @@ class Plan:
         inputs: assets by the name of the job's option.
         references: further assets to read, which `arguments` name as `{inputs.NAME}`. They do not count in the
             fingerprint: what was made once stays made, though today's references are others.
+        parts: further inputs, that do not decide the result: what was made of it already, by parts.
         files: small texts by file name; `arguments` refer to them as `{files.NAME}`.
         scratch: folders that all attempts share, by the name of the job's option.
         arguments: further arguments of the job.
@@ -91,6 +92,7 @@ class Plan:
     output: str
     inputs: dict[str, Asset]
     references: dict[str, Asset] = field(default_factory=dict)
+    parts: dict[str, Asset] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     scratch: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
@@ -137,7 +139,7 @@ class Plan:
             scene=self.scene,
             stage=self.options.STAGE,
             arguments=(*where, *CliApp.serialize(self.options), *self.arguments),
-            inputs={**self.inputs, **self.references},
+            inputs=self.inputs | self.references | self.parts,
             outputs=(self.output,),
             scratch=self.scratch,
             files=self.files,
@@ -180,13 +182,18 @@ def stage_task(plan: Callable[P, Plan]) -> Callable[..., Awaitable[Asset]]:
     @functools.wraps(plan)
     async def stage(workspace: Workspace, *args: Any, refresh: bool = False, **kwargs: Any) -> Asset:
         planned = plan(*args, **kwargs)
-        stand = planned.generations(await patiently(lambda: workspace.assets(planned.asset_name)))
+        stand = await standing(workspace, planned)
         generation = max(stand, default=0 if refresh else 1) + refresh
         planned = replace(planned, generation=generation)
         asset: Asset = await run.with_options(refresh_cache=generation not in stand)(workspace, planned)
         return asset
 
     return stage
+
+
+async def standing(workspace: Workspace, plan: Plan) -> set[int]:
+    """The generations of a plan's result that are registered."""
+    return plan.generations(await patiently(lambda: workspace.assets(plan.asset_name)))
 
 
 async def run_to_end(workspace: Workspace, plan: Plan) -> Asset:

@@ -8,7 +8,7 @@ from blocks import Asset
 # Tags that say where an asset comes from rather than how good it is.
 _PROVENANCE = {
     *("scene", "stage", "capture_version", "content", "source", "fingerprint", "options", "tier", "flow_run", "job"),
-    *("images", "dataset", "model", "video", "reference_1", "reference_2", "reference_3"),
+    *("images", "dataset", "model", "video", "then", "now", "reference_1", "reference_2", "reference_3"),
 }
 
 

@@ -101,7 +101,7 @@ async def test_from_photos_to_a_video_and_never_the_same_work_twice(street: Path
             await run(render=given)
         with pytest.raises(InvalidInput, match="scene street: the camera path does not belong here"):
             await render("street", profile="preview", render=given)
-    assert len(jobs(home)) == 7
+    assert len(jobs(home)) == 11
 
     shutil.rmtree(video.uri)  # what is gone is made again, however well it is cached
     remade, states = await run()
@@ -112,6 +112,34 @@ async def test_from_photos_to_a_video_and_never_the_same_work_twice(street: Path
     (home / "assets" / video.tags["dataset"].replace(":", "/") / "dataset.json").write_text("{")
     again, states = await run()
     assert (again, states["render"], states["page"]) == (remade, "Cached", "Failed")
+
+
+@pytest.mark.slow
+async def test_then_and_now_on_the_same_path_in_shards(street: Path, home: Path) -> None:
+    old, _ = await run(images=street / "photos")
+    before = len(jobs(home))
+    # A model that was trained longer stands for the place as it is now.
+    given: dict[str, Any] = {"train": TrainOptions(max_num_iterations=25), "shards": 2, "layout": "wipe"}
+    given["then"] = old.tags["model"].partition(":")[2]
+    both, states = await run(render=RENDER.model_copy(update={"outputs": ("depth",), "seconds": 1.0}), **given)
+    assert (states["shard"], states["render"], states["compare"]) == ("Completed", "Completed", "Completed")
+    assert len(jobs(home)) == before + 1 + 2 * (2 + 1) + 1
+    then, now = (LocalWorkspace().find_asset(*both.tags[name].split(":")) for name in ("then", "now"))
+    assert then and now and both.name == "street-then-and-now"
+    assert then.tags["model"] == old.tags["model"] != now.tags["model"]
+    paths = [(Path(video.uri) / "camera_path.json").read_text() for video in (then, now, both)]
+    assert len(set(paths)) == 1
+    assert (Path(now.uri) / "depth.mp4").exists() and not (Path(then.uri) / "depth.mp4").exists()
+    with av.open(str(Path(both.uri) / "video.mp4")) as container:
+        frames = list(container.decode(video=0))
+    assert (len(frames), frames[0].width, frames[0].height) == (24, 64, 36)
+    again, states = await run(render=RENDER.model_copy(update={"outputs": ("depth",), "seconds": 1.0}), **given)
+    assert again == both and set(states.values()) <= {"Cached", "Completed"}
+    assert len(jobs(home)) == before + 8
+    with pytest.raises(NotFound, match="scene street: no version 9 of street-nerf"):
+        await run(then=9)
+    with pytest.raises(InvalidInput, match="then and now are the same model"):
+        await run(**given | {"then": now.tags["model"].partition(":")[2]})
 
 
 async def test_a_gate_that_refuses_says_so_once(home: Path, tmp_path: Path, street: Path) -> None:

@@ -189,6 +189,11 @@ BAD: dict[str, tuple[Callable[[Content], Any], str]] = {
     "height 0": (_with(render_height=0), "render_height is 0"),
     "half a pixel": (_with(render_height=36.5), "render_height is 36.5"),
     "a million pixels wide": (_with(render_width=1_000_000), "render_width is 1000000"),
+    "more than H.264 holds": (_with(render_width=16384, render_height=16384), ": 16384x16384 is larger than an H.264"),
+    "faster than H.264": (
+        lambda c: c | {"render_width": 7680, "render_height": 4320, "camera_path": c["camera_path"] * 100},
+        ": 7680x4320 at 200 frames a second is beyond H.264's levels: 128 are the most",
+    ),
     "unknown camera": (_with(camera_type="pinhole"), "camera_type is 'pinhole'"),
     "crop without a size": (_with(crop={"crop_center": [0, 0, 0]}), "crop.crop_scale is missing"),
 }

@@ -8,6 +8,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from pydantic_settings import CliApp
 
+from jobs.errors import InvalidInput
 from jobs.options import (
     METHODS,
     PROFILES,
@@ -27,6 +28,14 @@ GIVEN = [
     RenderOptions(camera_path="a b/ü.json", width=64, seconds=0.5),
     ExportOptions(),
     ExportOptions(forms=("mesh", "pointcloud"), points=500, reach=1.5),
+    RenderOptions.model_validate(
+        {
+            "outputs": ["depth", "accumulation"],
+            "png_frames": True,
+            "near_plane": 0.1,
+            "crop": {"crop_center": [1, 2, 3], "crop_scale": [1, 1, 1], "crop_bg_color": {"r": 1, "g": 2, "b": 3}},
+        }
+    ),
 ]
 
 
@@ -68,6 +77,54 @@ def test_an_option_that_came_later_leaves_older_results_as_they_are() -> None:
     assert PrepareOptions(frame="keep").fingerprint(images="a") != before
 
 
+def test_what_was_made_before_a_field_was_added_is_found_again() -> None:
+    """The hash is one that was registered when RenderOptions had five fields."""
+    before = "bc8bb5e24080b2fa5a27ecea3f7f66c627aeffd9ca17433448912436270ce351"
+    assert RenderOptions(width=64).fingerprint(a="b") == before
+    set_otherwise = {
+        "easing": "ease",
+        "loop": True,
+        "field_of_view": 50.0,
+        "camera_type": "fisheye",
+        "near_plane": 0.1,
+        "outputs": ("depth",),
+        "png_frames": True,
+        "crop": {"crop_center": [0] * 3, "crop_scale": [1] * 3, "crop_bg_color": {"r": 0, "g": 0, "b": 0}},
+    }
+    assert set(set_otherwise) == RenderOptions.ADDED
+    prints = {RenderOptions.model_validate({"width": 64, k: v}).fingerprint(a="b") for k, v in set_otherwise.items()}
+    assert len(prints | {before}) == 1 + len(set_otherwise)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"seconds": 0.01}, "0.01 s at 24 frames a second are 0 frames.*at least two"),
+        ({"seconds": 1.0, "fps": 1}, "are 1 frames"),
+        ({"width": 16384, "height": 16384}, "16384x16384 is larger than an H.264 video can be"),
+        ({"width": 16384, "height": 16}, None),
+        ({"width": 7680, "height": 4320, "fps": 60}, None),
+        ({"width": 7680, "height": 4320, "fps": 240}, "7680x4320 at 240 frames a second.*: 128 are the most"),
+        ({"seconds": 400.0, "fps": 25}, None),
+    ],
+)
+def test_what_no_video_can_be_made_of(given: dict[str, float], says: str | None) -> None:
+    options = RenderOptions.model_validate(given)
+    if says:
+        with pytest.raises(InvalidInput, match=says):
+            options.with_profile("preview")
+    else:
+        assert options.with_profile("preview").frames >= 2
+
+
+@pytest.mark.parametrize(
+    "given", [{"fps": 0}, {"seconds": 0}, {"width": 8}, {"near_plane": 0}, {"outputs": ["normals"]}]
+)
+def test_figures_that_make_no_sense(given: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(given))):
+        RenderOptions.model_validate(given)
+
+
 @pytest.mark.parametrize("name", ["facade", "a", "0-1", "x" * 63])
 def test_scene_names(name: str) -> None:
     assert TypeAdapter(SceneName).validate_python(name) == name
@@ -79,10 +136,12 @@ def test_what_is_no_scene_name(name: str) -> None:
         TypeAdapter(SceneName).validate_python(name)
 
 
-@pytest.mark.parametrize("name", ["wall-nerf", "wall-video", "wall-export", "wall-images-to-nerf-dataset"])
-def test_a_scene_is_not_named_like_what_is_made_of_another(name: str) -> None:
+@pytest.mark.parametrize(
+    "ending", ["nerf", "video", "video-shard", "then-and-now", "export", "page", "images-to-nerf-dataset"]
+)
+def test_a_scene_is_not_named_like_what_is_made_of_another(ending: str) -> None:
     with pytest.raises(ValidationError, match="another ending"):
-        TypeAdapter(SceneName).validate_python(name)
+        TypeAdapter(SceneName).validate_python(f"wall-{ending}")
 
 
 def test_methods_that_a_capture_is_not_enough_for() -> None:

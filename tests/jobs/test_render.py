@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import resource
 import subprocess
 import sys
@@ -24,7 +23,9 @@ from jobs import camera_path, model, render, report, trajectory  # noqa: E402
 from jobs.camera_path import CameraPath  # noqa: E402
 from jobs.errors import GateRefused, InvalidInput, JobFailed  # noqa: E402
 from jobs.options import RenderOptions  # noqa: E402
-from jobs.render import Picture  # noqa: E402
+from jobs.render import Renderer  # noqa: E402
+from jobs.video import Picture, encode, inspect  # noqa: E402
+from tests.jobs.test_video import decode, waves  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def pipeline(tiny_model: Path, tiny_dataset: Path) -> Any:
 @pytest.fixture(scope="module")
 def path(tiny_model: Path, tiny_dataset: Path) -> CameraPath:
     """A tour of four frames, 48x27 px."""
-    return trajectory.generate("tour", tiny_dataset, tiny_model, 4, 1.0, (48, 27))
+    return trajectory.generate("tour", tiny_dataset, tiny_model, RenderOptions(width=48, height=27, seconds=1.0, fps=4))
 
 
 def command(*arguments: object) -> tuple[int, list[report.Progress], str]:
@@ -51,11 +52,6 @@ def command(*arguments: object) -> tuple[int, list[report.Progress], str]:
     return done.returncode, lines, done.stdout + done.stderr
 
 
-def decode(file: Path) -> list[Picture]:
-    with av.open(str(file)) as container:
-        return [frame.to_ndarray(format="rgb24").astype(np.uint8) for frame in container.decode(video=0)]
-
-
 def boxes(file: Path) -> list[str]:
     """The names of the outermost boxes of an MP4, in order."""
     content, at, names = file.read_bytes(), 0, []
@@ -69,10 +65,11 @@ def test_a_tour_becomes_a_video(tiny_model: Path, tiny_dataset: Path, tmp_path: 
     status, told, log = command(
         *("--dataset", tiny_dataset, "--model", tiny_model, "--video", tmp_path, "--camera-path", "tour"),
         *("--width", 64, "--height", 37, "--seconds", 1.5, "--fps", 8),
+        *("--checkpoints", tmp_path.with_name("checkpoints")),
     )
     assert status == 0, log
     assert {file.name for file in tmp_path.iterdir()} == {
-        *("video.mp4", "poster.jpg", "preview.gif", "camera_path.json", "video.json")
+        *("video.mp4", "poster.jpg", "contact_sheet.jpg", "preview.gif", "camera_path.json", "video.json")
     }
     frames = decode(tmp_path / "video.mp4")
     assert len(frames) == 12 and frames[0].shape == (36, 64, 3)
@@ -115,7 +112,9 @@ def test_frames_are_those_of_nerfstudio(pipeline: Any, path: CameraPath, camera_
     pipeline.model.config.eval_num_rays_per_chunk = 1 << 15
     theirs = [pipeline.model.get_outputs_for_camera(cameras[i : i + 1])["rgb"].numpy() * 255 for i in range(2)]
     pipeline.model.config.eval_num_rays_per_chunk = 1000
-    for expected, frame in zip(theirs, render.rendered(pipeline, path), strict=False):
+    renderer = Renderer(pipeline, path)
+    for index, expected in enumerate(theirs):
+        frame = renderer.frame(index)["rgb"]
         assert frame.shape == (26, 48, 3)
         assert np.abs(frame - expected).max() <= 1
 
@@ -127,10 +126,73 @@ def test_a_crop_shows_only_what_is_in_the_box(pipeline: Any, path: CameraPath) -
         "crop_scale": [1.0] * 3,
         "crop_bg_color": {"r": 255, "g": 0, "b": 0},
     }
-    frame = next(render.rendered(pipeline, CameraPath.model_validate(path.content() | {"crop": crop})))
+    frame = Renderer(pipeline, CameraPath.model_validate(path.content() | {"crop": crop})).frame(0)["rgb"]
     red = (frame == [255, 0, 0]).all(axis=2)
     assert red[0, 0] and red[-1, -1] and not red[red.shape[0] // 2, red.shape[1] // 2]
-    assert not (next(render.rendered(pipeline, path)) == [255, 0, 0]).all(axis=2).any(), "the colour stayed"
+    assert not (Renderer(pipeline, path).frame(0)["rgb"] == [255, 0, 0]).all(axis=2).any(), "the colour stayed"
+
+
+def test_what_is_nearer_than_the_near_plane_is_not_shown(
+    tiny_model: Path, tiny_dataset: Path, path: CameraPath
+) -> None:
+    """Rays begin there, and no box of a crop brings them nearer."""
+    own = model.load(tiny_model, tiny_dataset, device="cpu")
+    crop = {"crop_center": [0, 0, 0], "crop_scale": [9] * 3, "crop_bg_color": {"r": 255, "g": 0, "b": 0}}
+    for shown in (path, CameraPath.model_validate(path.content() | {"crop": crop})):
+        begin: list[float] = []
+        hook = own.model.proposal_sampler.register_forward_pre_hook(
+            lambda _, given, begin=begin: begin.append(float(given[0].nears.min()))
+        )
+        Renderer(own, shown, RenderOptions(near_plane=0.5)).frame(0)
+        hook.remove()
+        assert begin and min(begin) == 0.5
+
+
+def test_depth_and_accumulation_are_videos_of_their_own(
+    tiny_model: Path, tiny_dataset: Path, path: CameraPath, tmp_path: Path, pipeline: Any
+) -> None:
+    """In nerfstudio's colours, with the same range of depths in all frames."""
+    from nerfstudio.cameras.camera_paths import get_path_from_json
+    from nerfstudio.utils.colormaps import apply_colormap, apply_depth_colormap
+
+    path.write(tmp_path / "path.json")
+    options = RenderOptions(camera_path=str(tmp_path / "path.json"), outputs=("depth", "accumulation"), png_frames=True)
+    render.render(options, tiny_dataset, tiny_model, tmp_path / "video", tmp_path / "checkpoints")
+    manifest = json.loads((tmp_path / "video" / "video.json").read_text())
+    near, far = manifest["depth_range"]
+    assert 0 < near < far
+    assert set(manifest["checksums"]) == {"video.mp4", "depth.mp4", "accumulation.mp4"}
+    cameras = get_path_from_json(path.content() | {"render_height": 26})
+    found = {name: decode(tmp_path / "video" / f"{name}.mp4") for name in ("video", "depth", "accumulation")}
+    renderer = Renderer(pipeline, path, options)
+    for index in range(4):
+        rendered = renderer.frame(index)
+        with torch.inference_mode():
+            shown = pipeline.model.get_outputs_for_camera(cameras[index : index + 1])
+        expected = {
+            "video": shown["rgb"],
+            "depth": apply_depth_colormap(shown["depth"], shown["accumulation"], near, far),
+            "accumulation": apply_colormap(shown["accumulation"]),
+        }
+        for name, picture in expected.items():
+            # The fog's depth is noise: H.264 keeps its light, but has colours for each four pixels only.
+            off = (found[name][index] - picture.numpy() * 255).reshape(13, 2, 24, 2, 3).mean(axis=(1, 3))
+            assert np.abs(off).mean() < 10, name
+            assert np.abs(rendered["rgb" if name == "video" else name] - picture.numpy() * 255).max() <= 1, name
+        with Image.open(tmp_path / "video" / "frames" / f"{index:05d}.png") as frame:
+            assert np.abs(np.asarray(frame) - shown["rgb"].numpy() * 255).max() <= 1
+    assert np.ptp(found["depth"][0]) > 30, "all of one colour"
+
+
+def test_what_a_model_does_not_give_is_said(pipeline: Any, path: CameraPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As splatfacto, which has a depth only if it was trained to."""
+    whole = pipeline.model.get_outputs
+    without = lambda rays: {name: value for name, value in whole(rays).items() if name != "depth"}  # noqa: E731
+    monkeypatch.setattr(pipeline.model, "get_outputs", without)
+    renderer = Renderer(pipeline, path, RenderOptions(outputs=("accumulation",)))
+    assert set(renderer.frame(0)) == {"rgb", "accumulation"}
+    with pytest.raises(InvalidInput, match="NerfactoModel gives no depth: leave it out"):
+        Renderer(pipeline, path, RenderOptions(outputs=("depth",)))
 
 
 def test_a_video_of_nothing_is_refused(tiny_model: Path, tiny_dataset: Path, path: CameraPath, tmp_path: Path) -> None:
@@ -138,7 +200,7 @@ def test_a_video_of_nothing_is_refused(tiny_model: Path, tiny_dataset: Path, pat
     CameraPath.model_validate(path.content() | {"crop": crop}).write(tmp_path / "path.json")
     options = RenderOptions(camera_path=str(tmp_path / "path.json"))
     with pytest.raises(GateRefused, match="empty.*Try the camera path tour"):
-        render.render(options, tiny_dataset, tiny_model, tmp_path / "video")
+        render.render(options, tiny_dataset, tiny_model, tmp_path / "video", tmp_path / "checkpoints")
     assert not list((tmp_path / "video").iterdir())
 
 
@@ -149,16 +211,17 @@ def test_a_model_that_has_diverged_is_refused(
     broken = model.load(tiny_model, tiny_dataset, device="cpu")
     with torch.no_grad():
         next(broken.model.field.mlp_head.parameters()).fill_(float("nan"))
-    render.encode(tmp_path / "v.mp4", render.rendered(broken, path), path.frame_rate, path.even_size)
+    frames = (Renderer(broken, path).frame(index)["rgb"] for index in range(4))
+    encode(tmp_path / "v.mp4", frames, path.frame_rate, path.even_size)
     with pytest.raises(GateRefused, match="empty"):
-        render._check(render.inspect(tmp_path / "v.mp4"), path)
+        render._check(inspect(tmp_path / "v.mp4"), path)
 
 
 def test_goes_on_with_fewer_rays_when_memory_runs_out(
     pipeline: Any, path: CameraPath, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where the model refuses more than 300 rays, as a GPU that is too small does."""
-    expected = next(render.rendered(pipeline, path))
+    expected = Renderer(pipeline, path).frame(0)["rgb"]
 
     def too_many(_: object, arguments: tuple[Any, ...]) -> None:
         if len(arguments[0]) > limit:
@@ -168,12 +231,12 @@ def test_goes_on_with_fewer_rays_when_memory_runs_out(
     try:
         limit = 300
         pipeline.model.config.eval_num_rays_per_chunk = 1024
-        assert np.abs(next(render.rendered(pipeline, path)).astype(int) - expected).max() <= 1
+        assert np.abs(Renderer(pipeline, path).frame(0)["rgb"].astype(int) - expected).max() <= 1
         assert pipeline.model.config.eval_num_rays_per_chunk == 256
         assert "going on with 256 rays" in capsys.readouterr().out
         limit = 100
         with pytest.raises(JobFailed, match="too small, even for 256 rays"):
-            next(render.rendered(pipeline, path))
+            Renderer(pipeline, path).frame(0)
     finally:
         hook.remove()
         pipeline.model.config.eval_num_rays_per_chunk = 1 << 15
@@ -188,7 +251,7 @@ def test_a_bad_path_is_refused_before_anything_is_loaded(tmp_path: Path, name: s
     if content is not None:
         file.write_text(content)
     with pytest.raises(InvalidInput, match=str(file)):
-        render.render(RenderOptions(camera_path=str(file)), tmp_path / "d", tmp_path / "m", tmp_path / "v")
+        render.render(RenderOptions(camera_path=str(file)), *(tmp_path / name for name in "dmvc"))
     assert not (tmp_path / "v").exists()
 
 
@@ -198,6 +261,7 @@ def test_a_full_disk_ends_clearly(
     """The system refuses to let the file grow: to the job, that is a disk that is full."""
     path.write(tmp_path / "path.json")
     folders = ["--dataset", tiny_dataset, "--model", tiny_model, "--video", tmp_path / "video"]
+    folders += ["--checkpoints", tmp_path / "checkpoints"]
     arguments = ["render", *folders, "--camera-path", tmp_path / "path.json"]
     monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -207,40 +271,13 @@ def test_a_full_disk_ends_clearly(
             render.main()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert not list((tmp_path / "video").iterdir()), "half a video was left"
-
-
-@pytest.mark.parametrize(
-    ("frames", "seconds"), [(24, 1.0), (47, 1.96), (7, 1 / 3), (300, 10.01), (2, 60.0), (90, math.pi)]
-)
-def test_the_length_is_exact(tmp_path: Path, frames: int, seconds: float) -> None:
-    pose = {"camera_to_world": np.eye(4).flatten().tolist(), "fov": 50}
-    path = CameraPath(render_width=32, render_height=18, seconds=seconds, camera_path=[pose] * frames)
-    render.encode(tmp_path / "v.mp4", _waves(frames), path.frame_rate, (32, 18))
-    found = render.inspect(tmp_path / "v.mp4")
-    assert found.frames == frames
-    assert found.duration == pytest.approx(seconds, abs=1e-4)
-
-
-def test_colours_survive(tmp_path: Path) -> None:
-    """Players are told which matrix was used: without, reds and greens shift."""
-    colours = [(200, 40, 90), (30, 160, 60), (20, 60, 190), (250, 250, 250), (5, 5, 5)]
-    pictures = [np.full((32, 64, 3), colour, np.uint8) for colour in colours for _ in range(2)]
-    render.encode(tmp_path / "v.mp4", pictures, Fraction(5), (64, 32))
-    for wanted, found in zip(pictures, decode(tmp_path / "v.mp4"), strict=True):
-        assert np.abs(found.astype(int) - wanted).max() <= 4
-
-
-def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "v.mp4").write_bytes(b"not a video" * 100)
-    with pytest.raises(GateRefused, match="cannot be decoded"):
-        render.inspect(tmp_path / "v.mp4")
+    assert not list(tmp_path.rglob("*.mp4")), "half a video was left"
 
 
 def test_a_file_cut_short_is_refused(tmp_path: Path, path: CameraPath) -> None:
-    render.encode(tmp_path / "v.mp4", list(_waves(3, (26, 48))), path.frame_rate, path.even_size)
+    encode(tmp_path / "v.mp4", list(waves(3, (26, 48))), path.frame_rate, path.even_size)
     with pytest.raises(GateRefused, match="3 frames of 48x26.* not 4 of 48x26"):
-        render._check(render.inspect(tmp_path / "v.mp4"), path)
+        render._check(inspect(tmp_path / "v.mp4"), path)
 
 
 def test_frames_are_not_kept() -> None:
@@ -268,26 +305,5 @@ def test_an_error_while_rendering_reaches_the_job() -> None:
         list(render._ahead(source()))
 
 
-def test_a_preview_is_made_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of noise, which no GIF packs."""
-    monkeypatch.setattr(render, "_GIF_BYTES", 60_000)
-    noise = np.random.default_rng(0)
-    pictures = render._Pictures(60)
-    for _ in pictures.of(noise.integers(0, 255, (36, 64, 3), np.uint8) for _ in range(60)):
-        pass
-    pictures.write(tmp_path)
-    assert (tmp_path / "preview.gif").stat().st_size < 60_000
-    with Image.open(tmp_path / "preview.gif") as preview:
-        assert _frames_of(preview) > 5
-
-
 def _frames_of(picture: Image.Image) -> int:
     return sum(1 for _ in ImageSequence.Iterator(picture))
-
-
-def _waves(frames: int, shape: tuple[int, int] = (18, 32)) -> Iterator[Picture]:
-    """Frames with something that moves."""
-    across = np.arange(shape[1])
-    for index in range(frames):
-        line = 127 + 120 * np.sin(across / 4 + index / 3)
-        yield np.broadcast_to(line[None, :, None], (*shape, 3)).astype(np.uint8)

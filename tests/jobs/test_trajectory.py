@@ -11,6 +11,7 @@ from PIL import Image
 
 from jobs import camera_path, trajectory
 from jobs.errors import InvalidInput
+from jobs.options import RenderOptions
 from jobs.trajectory import Array, Capture
 
 RNG = np.random.default_rng(7)
@@ -76,6 +77,10 @@ def shuffled(of: Capture) -> Capture:
     return Capture(of.centres[order], of.looks[order], of.depth, of.half_field)
 
 
+def poses_of(kind: str, of: Capture, frames: int, ease: bool = False, loop: bool = False) -> Array:
+    return trajectory.KINDS[kind](of, trajectory.moments(kind, frames, ease, loop))
+
+
 def check_upright(poses: Array) -> None:
     rotations = poses[:, :3, :3]
     np.testing.assert_allclose(
@@ -104,7 +109,7 @@ def from_nearest_photo(poses: Array, of: Capture) -> Array:
 @pytest.mark.parametrize("name", CAPTURES)
 def test_a_tour_is_smooth_upright_and_near_the_photos(name: str) -> None:
     of = shuffled(CAPTURES[name])
-    poses = trajectory.tour(of, 120)
+    poses = poses_of("tour", of, 120)
     assert poses.shape == (120, 4, 4)
     check_upright(poses)
     steps = picture_steps(poses, of.depth)
@@ -122,13 +127,13 @@ def test_a_tour_is_smooth_upright_and_near_the_photos(name: str) -> None:
 @pytest.mark.parametrize("name", ["facade", "ring", "house"])
 def test_a_tour_goes_past_the_whole_capture(name: str) -> None:
     of = shuffled(CAPTURES[name])
-    poses = trajectory.tour(of, 200)
+    poses = poses_of("tour", of, 200)
     off = np.linalg.norm(of.centres[:, None] - poses[None, :, :3, 3], axis=2).min(axis=1)
     assert np.quantile(off, 0.9) < 0.4 * of.depth
 
 
 def test_a_tour_of_the_facade_is_one_straight_walk() -> None:
-    poses = trajectory.tour(shuffled(CAPTURES["facade"]), 100)
+    poses = poses_of("tour", shuffled(CAPTURES["facade"]), 100)
     steps = np.diff(poses[:, 0, 3])
     assert (steps > 0).all() or (steps < 0).all(), "three walks past the houses became a zigzag"
     assert np.ptp(poses[:, 0, 3]) > 9
@@ -139,19 +144,20 @@ def test_a_tour_begins_where_the_capture_did() -> None:
     of = CAPTURES["house"]
     back = Capture(of.centres[::-1], of.looks[::-1], of.depth, of.half_field)
     for this in (of, back):
-        poses = trajectory.tour(this, 50)
+        poses = poses_of("tour", this, 50)
         assert np.linalg.norm(poses[0, :3, 3] - this.centres[0]) < np.linalg.norm(poses[-1, :3, 3] - this.centres[0])
 
 
 def test_paths_are_the_same_each_time() -> None:
-    for make in trajectory.KINDS.values():
-        np.testing.assert_array_equal(make(CAPTURES["facade"], 20), make(CAPTURES["facade"], 20))
+    for kind in trajectory.KINDS:
+        once, again = (poses_of(kind, CAPTURES["facade"], 20) for _ in range(2))
+        np.testing.assert_array_equal(once, again)
 
 
 @pytest.mark.parametrize("name", ["ring", "three rings"])
 def test_an_orbit_goes_all_round_where_the_photos_do(name: str) -> None:
     of = CAPTURES[name]
-    poses = trajectory.orbit(of, 180)
+    poses = poses_of("orbit", of, 180)
     check_upright(poses)
     angles = np.unwrap(np.arctan2(poses[:, 1, 3], poses[:, 0, 3]))
     assert abs(angles[-1] - angles[0]) == pytest.approx(2 * np.pi * 179 / 180, rel=0.03)
@@ -165,7 +171,7 @@ def test_an_orbit_goes_all_round_where_the_photos_do(name: str) -> None:
 @pytest.mark.parametrize("gap", [90, 180, 300])
 def test_an_orbit_stays_in_the_arc_that_the_photos_cover(gap: int) -> None:
     of = ring(gap=np.radians(gap))
-    poses = trajectory.orbit(of, 180)
+    poses = poses_of("orbit", of, 180)
     centre = of.focus
     angles = np.degrees(np.arctan2(poses[:, 1, 3] - centre[1], poses[:, 0, 3] - centre[0])) % 360
     covered = np.degrees(np.arctan2(of.centres[:, 1] - centre[1], of.centres[:, 0] - centre[0])) % 360
@@ -178,7 +184,7 @@ def test_an_orbit_stays_in_the_arc_that_the_photos_cover(gap: int) -> None:
 
 def test_an_orbit_of_the_facade_swings_before_it() -> None:
     of = CAPTURES["facade"]
-    poses = trajectory.orbit(of, 100)
+    poses = poses_of("orbit", of, 100)
     check_upright(poses)
     assert poses[:, 1, 3].max() < -5, "went into the houses, or behind them"
     assert of.centres[:, 0].min() < poses[:, 0, 3].min() and poses[:, 0, 3].max() < of.centres[:, 0].max()
@@ -186,20 +192,20 @@ def test_an_orbit_of_the_facade_swings_before_it() -> None:
 
 
 def test_an_orbit_of_a_room_looks_outwards() -> None:
-    poses = trajectory.orbit(CAPTURES["room"], 60)
+    poses = poses_of("orbit", CAPTURES["room"], 60)
     outwards = poses[:, :2, 3] / np.linalg.norm(poses[:, :2, 3], axis=1, keepdims=True)
     assert np.einsum("ij,ij->i", -poses[:, :2, 2], outwards).min() > 0.9
 
 
 def test_an_orbit_around_nothing_is_refused() -> None:
     with pytest.raises(InvalidInput, match="take the tour"):
-        trajectory.orbit(CAPTURES["house"], 60)
+        poses_of("orbit", CAPTURES["house"], 60)
 
 
 @pytest.mark.parametrize("name", ["facade", "drone", "two photos"])
 def test_a_sweep_goes_straight_past_a_front(name: str) -> None:
     of = CAPTURES[name]
-    poses = trajectory.sweep(of, 90)
+    poses = poses_of("sweep", of, 90)
     check_upright(poses)
     steps = np.diff(poses[:, :3, 3], axis=0)
     np.testing.assert_allclose(steps, np.tile(steps[0], (89, 1)), atol=1e-9)
@@ -216,20 +222,20 @@ def test_a_sweep_goes_straight_past_a_front(name: str) -> None:
 def test_a_sweep_begins_where_the_capture_did() -> None:
     of = CAPTURES["two photos"]
     for this in (of, Capture(of.centres[::-1], of.looks[::-1], of.depth, of.half_field)):
-        poses = trajectory.sweep(this, 9)
+        poses = poses_of("sweep", this, 9)
         assert np.linalg.norm(poses[0, :3, 3] - this.centres[0]) < np.linalg.norm(poses[-1, :3, 3] - this.centres[0])
 
 
 @pytest.mark.parametrize("name", ["ring", "house", "room", "tripod"])
 def test_a_sweep_past_no_front_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match="take the tour"):
-        trajectory.sweep(CAPTURES[name], 60)
+        poses_of("sweep", CAPTURES[name], 60)
 
 
 @pytest.mark.parametrize("name", CAPTURES)
 def test_a_spiral_stays_about_one_photo_and_looks_at_what_it_saw(name: str) -> None:
     of = shuffled(CAPTURES[name])
-    poses = trajectory.spiral(of, 90)
+    poses = poses_of("spiral", of, 90)
     check_upright(poses)
     centre = poses[:, :3, 3].mean(axis=0)
     nearest = int(np.linalg.norm(of.centres - centre, axis=1).argmin())
@@ -244,11 +250,66 @@ def test_a_spiral_stays_about_one_photo_and_looks_at_what_it_saw(name: str) -> N
     assert steps.max() < 3 * steps.mean(), "the loop does not close"
 
 
+@pytest.mark.parametrize("kind", trajectory.KINDS)
+@pytest.mark.parametrize("name", CAPTURES)
+def test_no_path_leaves_what_the_photos_saw(kind: str, name: str) -> None:
+    """However it is paced: never farther from the nearest photo than half the depth, and never looking elsewhere."""
+    of = shuffled(CAPTURES[name])
+    try:
+        plain = poses_of(kind, of, 60)
+    except InvalidInput:
+        return  # refused: see above
+    for poses in (plain, poses_of(kind, of, 60, ease=True), poses_of(kind, of, 60, ease=True, loop=True)):
+        check_upright(poses)
+        assert from_nearest_photo(poses, of).max() < 0.5 * of.depth
+        looks = np.einsum("fj,nj->fn", -poses[:, :3, 2], of.looks).max(axis=1)
+        assert looks.min() > 0.5, "looks where no photo did"
+
+
+@pytest.mark.parametrize("kind", ["tour", "sweep"])
+def test_ease_begins_and_ends_slowly_on_the_same_way(kind: str) -> None:
+    of = CAPTURES["facade"]
+    plain, eased = poses_of(kind, of, 101), poses_of(kind, of, 101, ease=True)
+    np.testing.assert_allclose(eased[[0, 50, 100]], plain[[0, 50, 100]], atol=1e-9)
+    steps, even = picture_steps(eased, of.depth), picture_steps(plain, of.depth)
+    assert max(steps[0], steps[-1]) < 0.1 * even.mean() and steps[48:52].min() > 1.3 * even.mean()
+
+
+@pytest.mark.parametrize("name", ["facade", "ring", "house"])
+@pytest.mark.parametrize("kind", trajectory.KINDS)
+def test_a_loop_ends_where_it_began(kind: str, name: str) -> None:
+    of = CAPTURES[name]
+    try:
+        poses = poses_of(kind, of, 90, loop=True)
+    except InvalidInput:
+        return
+    steps = picture_steps(np.concatenate([poses, poses[:1]]), of.depth)
+    assert steps[-1] < 2 * np.median(steps), "jumps from the last frame to the first"
+    if kind in ("tour", "sweep"):
+        once = poses_of(kind, of, 90)
+        np.testing.assert_allclose(poses[[0, 45]], once[[0, 89]], atol=1e-9)
+        np.testing.assert_allclose(poses[1:45], poses[:45:-1], atol=1e-9)
+
+
+def test_the_options_of_a_generated_path_are_in_it(tmp_path: Path) -> None:
+    dataset, model = _dataset(tmp_path)
+    crop = {"crop_center": [0, 0, 0], "crop_scale": [1, 2, 3], "crop_bg_color": {"r": 1, "g": 2, "b": 3}}
+    options = RenderOptions.model_validate(
+        {"camera_type": "equirectangular", "width": 64, "seconds": 1.5, "fps": 8, "crop": crop, "field_of_view": 33}
+    )
+    path = trajectory.generate("orbit", dataset, model, options.with_profile("preview"))
+    assert (path.render_width, path.render_height) == (64, 32), "360 degrees by 180"
+    assert path.camera_type == "equirectangular" and path.camera_path[0].fov == 33 and len(path.camera_path) == 12
+    assert path.crop is not None and path.crop.crop_scale == [1, 2, 3]
+
+
 def test_the_video_sees_no_more_than_the_photos(tmp_path: Path) -> None:
     """In either shape, upright or lying; the photos are 26 mm on 36 x 20.25 mm."""
     dataset, model = _dataset(tmp_path)
     for size, vertical in (((256, 144), 20.25), ((256, 256), 20.25), ((320, 80), 9.0), ((144, 256), 20.25)):
-        path = trajectory.generate("tour", dataset, model, 12, 2.0, size)
+        width, height = size
+        options = RenderOptions(width=width, height=height, seconds=2.0, fps=6)
+        path = trajectory.generate("tour", dataset, model, options)
         assert path.camera_path[0].fov == pytest.approx(2 * np.degrees(np.arctan(vertical / 2 / 26)))
         assert (path.render_width, path.render_height, float(path.frame_rate)) == (*size, 6.0)
     path.write(tmp_path / "path.json")

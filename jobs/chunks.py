@@ -1,0 +1,110 @@
+"""A path's frames in chunks: pieces of its video, each a folder, that stand when rendering is interrupted.
+
+A chunk is `<first>-<last>/` with `video.mp4` and whatever else was asked for, and `chunk.json`, written last. One
+without it, or whose files differ from it, was torn and is passed over: the folder may be a slow network mount.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jobs import manifest
+from jobs.errors import InvalidInput
+
+__all__ = ["FRAMES", "Chunk", "Chunks", "whole"]
+
+FRAMES = 60
+"""Of a chunk: as many are rendered again, at most, after an interruption."""
+
+_ABOUT = "chunk.json"
+
+
+class Chunk(BaseModel):
+    """What `chunk.json` says.
+
+    Args:
+        content: what its frames show, as a checksum: chunks that differ are of different videos.
+        first, last: its first frame, and the one after its last.
+        seconds: that it took.
+        device, rays_at_a_time: with which it was rendered.
+        depth_range: the depths, model's units, that have the first and last colour of `depth.mp4`.
+        checksums: SHA-256 of its files by relative path.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    content: str
+    first: int
+    last: int
+    seconds: float
+    device: str
+    rays_at_a_time: int
+    depth_range: tuple[float, float] | None = None
+    checksums: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.first:06d}-{self.last:06d}"
+
+
+class Chunks:
+    """The chunks in a folder; it is made if missing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, chunk: Chunk, files: Path) -> None:
+        """Put in a chunk: all that is in the folder `files`."""
+        target = self.folder / chunk.name
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(files, target)
+        names = [file.relative_to(files).as_posix() for file in files.rglob("*") if file.is_file()]
+        checksums = {name: manifest.checksum(files / name) for name in sorted(names)}
+        (target / _ABOUT).write_text(chunk.model_copy(update={"checksums": checksums}).model_dump_json())
+
+    def find(self) -> dict[Path, Chunk]:
+        """The whole chunks by folder, in the order of their frames."""
+        found = ((about.parent, self._read(about)) for about in sorted(self.folder.glob(f"*/{_ABOUT}")))
+        return {folder: chunk for folder, chunk in found if chunk}
+
+    def missing(self, content: str, first: int, last: int) -> list[tuple[int, int]]:
+        """The first and last of the chunks that are not here yet, of the frames `first` to `last` of a video."""
+        here = {(chunk.first, chunk.last) for chunk in self.find().values() if chunk.content == content}
+        wanted = [(start, min(start + FRAMES, last)) for start in range(first, last, FRAMES)]
+        return [each for each in wanted if each not in here]
+
+    def _read(self, about: Path) -> Chunk | None:
+        try:
+            chunk = Chunk.model_validate_json(about.read_text())
+            if all(manifest.checksum(about.parent / name) == known for name, known in chunk.checksums.items()):
+                return chunk
+        except (OSError, ValidationError):
+            pass
+        print(f"The chunk {about.parent} is torn and passed over.", flush=True)
+        return None
+
+
+def whole(stores: Iterable[Chunks], content: str, total: int) -> dict[Path, Chunk]:
+    """All chunks of a video by folder, in the order of their frames.
+
+    Raises:
+        InvalidInput: frames are missing, or twice there.
+    """
+    found = {f: chunk for store in stores for f, chunk in store.find().items() if chunk.content == content}
+    found = dict(sorted(found.items(), key=lambda each: each[1].first))
+    end = 0
+    for chunk in found.values():
+        if chunk.first != end:
+            break
+        end = chunk.last
+    if end != total:
+        raise InvalidInput(
+            f"Of the {total} frames of this video, there is no chunk that begins with {end}: render again."
+        )
+    return found

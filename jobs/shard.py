@@ -1,0 +1,71 @@
+"""A part of a camera path to chunks of its video: `python -m jobs.shard --first 0 --last 100 --shard DIR …`.
+
+As many jobs as there are parts run at the same time; `jobs.render --shards` joins what they made. Each takes the
+whole path as `jobs.render` does, and so comes to the same frames. Writes the chunks,
+`camera_path.json` (the whole path) and `shard.json` (the manifest).
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from pydantic_settings import CliApp
+
+from jobs import manifest, report
+from jobs.chunks import Chunks
+from jobs.errors import InvalidInput
+from jobs.options import ShardOptions
+from jobs.render import choose_path, ended_clearly, peak_memory, render_chunks
+
+
+def shard(options: ShardOptions, dataset: Path, model: Path, output: Path, checkpoints: Path) -> None:
+    """Render a part of a camera path, or what is missing of it, and write the folder `output`.
+
+    Args:
+        options: which path, and which frames of it.
+        dataset: what the model was trained on.
+        model: a folder that `jobs.train` wrote.
+        output: a folder, made if missing.
+        checkpoints: a folder for chunks, kept between attempts.
+
+    Raises:
+        InvalidInput, JobFailed: see `jobs.render.render`.
+    """
+    timer = manifest.Timer()
+    path, kind = choose_path(options, dataset, model)
+    total = len(path.camera_path)
+    if not options.first < options.last <= total:
+        raise InvalidInput(f"A shard from frame {options.first} to {options.last} is no part of {total} frames.")
+    store = Chunks(checkpoints)
+    render_chunks("shard", options, path, dataset, model, store, (options.first, options.last), timer)
+    made = store.find()
+    for folder in made:
+        shutil.copytree(folder, output / folder.name, dirs_exist_ok=True)
+    path.write(output / "camera_path.json")
+    seconds = round(sum(chunk.seconds for chunk in made.values()), 3)
+    about = {"camera_path": kind, "rendering_seconds": seconds, "peak_memory_bytes": peak_memory()}
+    manifest.write(output / "shard.json", options, timer, about)
+    report.emit(report.Result("shard", {"frames": options.last - options.first, "rendering_seconds": round(seconds)}))
+
+
+class Job(ShardOptions):
+    """The command line of this job."""
+
+    dataset: Path
+    model: Path
+    shard: Path
+    checkpoints: Path
+
+
+def main() -> None:
+    """Run the job that the command line tells."""
+    job = CliApp.run(Job, cli_args=sys.argv[1:])
+    options = ShardOptions(**job.model_dump(include=set(ShardOptions.model_fields)))
+    with ended_clearly(job.shard):
+        shard(options, job.dataset, job.model, job.shard, job.checkpoints)
+
+
+if __name__ == "__main__":
+    report.run("shard", main)

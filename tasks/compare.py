@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from datetime import datetime
+
+from blocks import Asset, Workspace
+from jobs.camera_path import CameraPath
+from jobs.errors import InvalidInput
+from jobs.options import CompareOptions, Layout, RenderOptions
+from tasks.find import find_dataset, find_model
+from tasks.frames import frame_of
+from tasks.patience import patiently
+from tasks.render import render_in_shards
+from tasks.stage import Plan, stage_task
+
+__all__ = ["check_same_frame", "compare", "find_then", "then_and_now"]
+
+
+def check_same_frame(scene: str, then: Asset, now: Asset) -> None:
+    """Refuse two datasets whose poses are in different frames: the same path would lead elsewhere in each.
+
+    Raises:
+        InvalidInput: they are not in the same frame.
+    """
+    if frame_of(then) != frame_of(now):
+        raise InvalidInput(
+            f"scene {scene}: {then} and {now} are in different frames, so no camera path shows the same in both. "
+            "Prepare the newer one again with photos of places that have not changed, or compare versions that share "
+            "a frame."
+        )
+
+
+async def find_then(workspace: Workspace, scene: str, version: str | int | None) -> tuple[Asset, Asset] | None:
+    """The dataset and the model of an older version, in full of the model or of a capture; None where none is named.
+
+    Raises:
+        NotFound: there is no such model, or its dataset is gone.
+    """
+    if version is None:
+        return None
+    model = await find_model(workspace, scene, version)
+    return await find_dataset(workspace, scene, None, model), model
+
+
+async def then_and_now(
+    workspace: Workspace,
+    video: Asset,
+    then: tuple[Asset, Asset],
+    options: RenderOptions,
+    layout: Layout,
+    shards: int,
+) -> list[Asset]:
+    """What a video shows, with an older model, and both as one video.
+
+    Args:
+        workspace: where all of it lies.
+        video: of the newer model; the camera path is read from it, so that a generated one is the same.
+        then: the older model's dataset, and that model.
+        options: with which the video was rendered.
+        layout: how the two are shown.
+        shards: see `render_in_shards`.
+
+    Returns:
+        The older model's video, and the one of both.
+
+    Raises:
+        InvalidInput: the older model is the newer one.
+    """
+    if video.tags["model"] == str(then[1]):
+        raise InvalidInput(
+            f"scene {video.tags['scene']}: then and now are the same model, {then[1]}. Name the older one in full."
+        )
+    path = CameraPath.model_validate_json(await patiently(lambda: workspace.read(video, "camera_path.json")))
+    only_colours = options.model_copy(update={"outputs": (), "png_frames": False})
+    before = await render_in_shards(workspace, *then, path, only_colours, min(shards, len(path.camera_path)))
+    labels = [await patiently(lambda of=of: _label(workspace, of)) for of in (before, video)]  # type: ignore[misc]
+    both = await compare(
+        workspace, before, video, CompareOptions(layout=layout, then_label=labels[0], now_label=labels[1])
+    )
+    return [before, both]
+
+
+def _label(workspace: Workspace, video: Asset) -> str:
+    """A version and its day: of the capture, else of the video itself."""
+    scene, version = video.tags["scene"], video.tags["capture_version"]
+    capture = workspace.find_asset(scene, version)
+    day: datetime = (capture or video).created
+    return f"version {version}, {day:%Y-%m-%d}"
+
+
+@stage_task
+def compare(then: Asset, now: Asset, options: CompareOptions) -> Plan:
+    """Two videos of the same camera path to one that shows both."""
+    scene = now.tags["scene"]
+    return Plan(
+        scene=scene,
+        capture_version=now.tags["capture_version"],
+        options=options,
+        asset_name=f"{scene}-then-and-now",
+        kind="video",
+        output="video",
+        inputs={"then": then, "now": now},
+        tier="cpu",
+        time_limit=3 * 3600,
+    )

@@ -1,0 +1,157 @@
+"""Rendering in chunks and in shards: interrupted, torn or split, it comes to the same frames."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic_settings import CliApp
+
+pytest.importorskip("torch")
+pytest.importorskip("nerfstudio")
+
+from jobs import chunks, report
+from jobs.chunks import Chunks
+from jobs.errors import InvalidInput
+from jobs.options import RenderOptions, ShardOptions
+from jobs.render import render
+from jobs.shard import shard
+from jobs.video import inspect
+from tests.jobs.test_video import decode
+
+OPTIONS = RenderOptions(camera_path="tour", width=48, height=26, seconds=1.25, fps=8, png_frames=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunks, "FRAMES", 4)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(_short: None, tiny_model: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The video of OPTIONS in one piece: ten frames."""
+    folder = tmp_path_factory.mktemp("whole")
+    render(OPTIONS, tiny_dataset, tiny_model, folder / "video", folder / "checkpoints")
+    return folder / "video"
+
+
+def frames_of(video: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (video / "frames").iterdir()}
+
+
+def psnr(one: Path, other: Path) -> float:
+    pairs = zip(decode(one), decode(other), strict=True)
+    return float(10 * np.log10(255**2 / np.mean([(a.astype(float) - b) ** 2 for a, b in pairs])))
+
+
+def test_only_chunks_that_are_missing_or_torn_are_rendered_again(
+    whole: Path, tiny_model: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a kill in the middle of a write."""
+    store = tmp_path / "checkpoints"
+    render(OPTIONS, tiny_dataset, tiny_model, tmp_path / "first", store)
+    assert [folder.name for folder in Chunks(store).find()] == ["000000-000004", "000004-000008", "000008-000010"]
+    kept = store / "000000-000004"
+    about = (kept / "chunk.json").read_bytes()
+    torn = store / "000004-000008" / "video.mp4"
+    torn.write_bytes(torn.read_bytes()[:500])
+    (store / "000008-000010" / "chunk.json").unlink()
+    capsys.readouterr()
+    render(OPTIONS, tiny_dataset, tiny_model, tmp_path / "again", store)
+    log = capsys.readouterr().out
+    assert "000004-000008 is torn" in log and "4 of 10 frames are there already" in log
+    assert (kept / "chunk.json").read_bytes() == about, "a whole chunk was rendered again"
+    assert frames_of(tmp_path / "again") == frames_of(whole)
+    np.testing.assert_array_equal(decode(tmp_path / "again" / "video.mp4"), decode(whole / "video.mp4"))
+    manifest = json.loads((tmp_path / "again" / "video.json").read_text())
+    assert (manifest["chunks"], manifest["shards"], manifest["frames"]) == (3, 1, 10)
+
+
+def test_chunks_of_another_video_are_left_alone(
+    whole: Path, tiny_model: Path, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    other = OPTIONS.model_copy(update={"camera_path": "orbit"})
+    for number, options in enumerate((other, OPTIONS)):
+        render(options, tiny_dataset, tiny_model, tmp_path / str(number), tmp_path / "checkpoints")
+    assert frames_of(tmp_path / "1") == frames_of(whole) != frames_of(tmp_path / "0")
+
+
+def test_shards_are_the_same_video(whole: Path, tiny_model: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    """Frame for frame to the bit; the joined file only begins its groups of pictures elsewhere."""
+    bounds = [(0, 3), (3, 9), (9, 10)]
+    shards = [tmp_path / f"shard {first}" for first, _ in bounds]
+    for folder, (first, last) in zip(shards, bounds, strict=True):
+        options = ShardOptions(**OPTIONS.model_dump(), first=first, last=last)
+        shard(options, tiny_dataset, tiny_model, folder, tmp_path / f"checkpoints {first}")
+    checkpoint = tiny_model / "nerfstudio_models"
+    hidden = checkpoint.rename(checkpoint.with_name("hidden"))
+    try:  # joining needs no model
+        render(OPTIONS, tiny_dataset, tiny_model, tmp_path / "video", tmp_path / "checkpoints", shards[::-1])
+    finally:
+        hidden.rename(checkpoint)
+    assert frames_of(tmp_path / "video") == frames_of(whole)
+    assert inspect(tmp_path / "video" / "video.mp4")[:4] == inspect(whole / "video.mp4")[:4]
+    assert psnr(tmp_path / "video" / "video.mp4", whole / "video.mp4") > 45
+    assert (tmp_path / "video" / "camera_path.json").read_text() == (whole / "camera_path.json").read_text()
+    assert json.loads((tmp_path / "video" / "video.json").read_text())["shards"] == 3
+
+    with pytest.raises(InvalidInput, match="no chunk that begins with 3"):
+        render(OPTIONS, tiny_dataset, tiny_model, tmp_path / "less", tmp_path / "checkpoints", [shards[0], shards[2]])
+    options = ShardOptions(**OPTIONS.model_dump(), first=9, last=11)
+    with pytest.raises(InvalidInput, match="from frame 9 to 11 is no part of 10 frames"):
+        shard(options, tiny_dataset, tiny_model, tmp_path / "more", tmp_path / "checkpoints")
+
+
+def test_every_process_comes_to_the_same_generated_path(tiny_model: Path, tiny_dataset: Path) -> None:
+    """However many threads it computes with."""
+    program = (
+        "import sys; from pathlib import Path; from jobs import trajectory; from jobs.options import RenderOptions;"
+        "options = RenderOptions().with_profile('preview');"
+        "[print(trajectory.generate(kind, Path(sys.argv[1]), Path(sys.argv[2]), options)) for kind in trajectory.KINDS]"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", program, tiny_dataset, tiny_model],
+            capture_output=True, text=True, check=True, env={"OPENBLAS_NUM_THREADS": threads, "PYTHONPATH": "."},
+        ).stdout
+        for threads in ("1", "2")
+    }  # fmt: skip
+    assert len(printed) == 1
+
+
+def test_goes_on_where_it_was_told_to_end(
+    tiny_model: Path, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job of a workspace, ended by SIGTERM, and its next attempt."""
+    options = RenderOptions(camera_path="tour", width=48, height=26, seconds=10, fps=24)
+    folders = {"dataset": tiny_dataset, "model": tiny_model, "video": tmp_path / "v", "checkpoints": tmp_path / "c"}
+    arguments = [str(part) for name, folder in folders.items() for part in (f"--{name}", folder)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "jobs.render", *arguments, *CliApp.serialize(options)], stdout=subprocess.PIPE, text=True
+    ) as job:
+        while not list(tmp_path.glob("c/*/chunk.json")):
+            assert job.poll() is None
+            time.sleep(0.01)
+        job.send_signal(signal.SIGTERM)
+        assert job.stdout
+        told = [line for line in map(report.parse, job.stdout.read().splitlines()) if line]
+    assert job.returncode == report.EXIT_INTERRUPTED
+    assert isinstance(told[-1], report.Failure) and told[-1].error == "JobInterrupted"
+    assert "after the last whole chunk" in told[-1].message
+    assert not (tmp_path / "v").exists()
+    stood = {folder / "chunk.json": (folder / "chunk.json").read_bytes() for folder in Chunks(tmp_path / "c").find()}
+    assert 0 < len(stood) < 4
+
+    monkeypatch.setattr(chunks, "FRAMES", 60)  # as in the job
+    render(options, **folders)
+    assert inspect(tmp_path / "v" / "video.mp4").frames == 240
+    assert {about: about.read_bytes() for about in stood} == stood, "what stood was rendered again"
