@@ -65,8 +65,7 @@ async def test_from_photos_to_a_video_and_another(
     browser.resize(1400, 900)
     browser.get(f"{ui}/runs/flow-run/{pages['street-page'].flow_run_id}")
     text = "return document.body.innerText"
-    tabs = "//*[@role='tab'][contains(., 'Artifacts')]"
-    browser.until(lambda: browser.find_elements("xpath", tabs))[0].click()
+    browser.until(lambda: browser.find_elements("id", "artifacts"))[0].click()
     browser.until(
         lambda: all(f"street-{name}" in browser.execute_script(text) for name in ("page", "quality", "summary"))
     )

@@ -74,6 +74,7 @@ def test_a_model_whose_dataset_is_gone(home: Path, monkeypatch: pytest.MonkeyPat
     assert viewer.returncode == 1
 
 
+@pytest.mark.slow  # the picture is rendered again and again on two cores, and so is the browser's
 def test_a_browser_shows_a_registered_model(
     home: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser, tmp_path: Path
 ) -> None:
