@@ -10,15 +10,17 @@ from typing import Any
 
 import av
 import pytest
-from prefect import State
+from prefect import State, flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
+import tasks
 from blocks import Asset
 from blocks.azure import AzureMLWorkspace
 from flows.nerf import nerf
+from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput
-from jobs.options import RenderOptions, TrainOptions
+from jobs.options import PrepareOptions, RenderOptions, TrainOptions
 from jobs.report import Progress, parse
 from tests.azure_fixtures import stack, workspace
 from tests.azureml.stack import AzureStack
@@ -160,3 +162,24 @@ async def test_training_goes_on_where_a_lost_node_left_it(
 def checkpoints(workspace: AzureMLWorkspace, job: str) -> bool:
     family = job.rpartition("-")[0]
     return bool(workspace._store()[1].blobs(f"rebel-nerf/scratch/{family}/checkpoints/", most=1))
+
+
+@pytest.mark.slow
+async def test_a_later_dataset_is_brought_into_the_first_ones_frame(
+    stack: AzureStack, saved: AzureMLWorkspace, street: Path
+) -> None:
+    @flow(name="prepared")
+    async def prepared(factor: int) -> Asset:
+        options = PrepareOptions(feature_image_size=320, max_features=1000, downscale_factor=factor)
+        capture = await tasks.capture(saved, "lane", None, street / "photos", options)
+        dataset = await tasks.prepare(saved, capture, options, await tasks.find_frames(saved, "lane"))
+        await tasks.check_camera_path(saved, "lane", dataset, RenderOptions(camera_path="file"), path)
+        return dataset
+
+    pose = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+    frames = [{"camera_to_world": pose, "fov": 50}] * 2
+    content = {"render_width": 64, "render_height": 36, "seconds": 1, "camera_path": frames}
+    path = CameraPath.model_validate(content)
+    first, later = await prepared(1), await prepared(2)
+    assert first.tags["frame"] == "new" and "reference_1" not in first.tags
+    assert later.tags["frame"] == later.tags["reference_1"] == str(first)
