@@ -387,8 +387,7 @@ class Container:
         """The headers and the body of an answer; of the container itself where `name` is empty.
 
         The storage SDK spends 4 ms of CPU on each request, four times what this takes: with hundreds of photos it,
-        and not the network, would set the pace. Of a listing it makes objects at a sixth of this one's speed
-        (`benchmarks/listing.md`).
+        and not the network, would set the pace. A listing, too, costs it four times the CPU (`benchmarks/listing.md`).
         """
         sent = {"x-ms-version": "2023-11-03", "x-ms-date": formatdate(usegmt=True), **headers}
         if self._token:
