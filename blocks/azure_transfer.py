@@ -398,8 +398,7 @@ class Container:
         """One request for a blob, or for the container where `name` is empty; its answer is read inside.
 
         The storage SDK spends 4 ms of CPU on each request, four times what this takes: with hundreds of photos it,
-        and not the network, would set the pace. Of a listing it makes objects at a sixth of this one's speed
-        (`benchmarks/listing.md`).
+        and not the network, would set the pace. A listing, too, costs it four times the CPU (`benchmarks/listing.md`).
         """
         sent = {"x-ms-version": "2023-11-03", "x-ms-date": formatdate(usegmt=True), **headers}
         if self._token:

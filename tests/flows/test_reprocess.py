@@ -36,7 +36,6 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalWorkspace:
     monkeypatch.setenv("REBEL_NERF_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")  # of tasks that are called by themselves
     return LocalWorkspace()
 
 
