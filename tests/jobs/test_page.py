@@ -18,7 +18,7 @@ pytest.importorskip("nerfstudio")
 from jobs import page, trajectory
 from jobs.errors import InvalidInput
 from jobs.quality import Facts, Made, Version
-from jobs.render import encode
+from jobs.video import encode
 from tests.browser import Browser, browser
 
 __all__ = ["browser"]
