@@ -46,7 +46,7 @@ CPU_CHUNK = 2048
 _FLAT = 8  # a picture whose grey values, 0 to 255, differ by less shows nothing
 _FILES = {"rgb": "video.mp4", "depth": "depth.mp4", "accumulation": "accumulation.mp4"}
 _PROBES, _PROBE_SIDE = 16, 160  # frames along the path, and their width in px, that the range of depths is taken from
-_DEPTHS = (0.02, 0.98)  # quantiles; beyond are floaters and the sky
+_DEPTHS = (0.02, 0.9)  # quantiles; beyond are floaters, and the sky, which would leave the rest one colour
 
 T = TypeVar("T")
 
