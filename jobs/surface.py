@@ -147,13 +147,13 @@ def fuse(views: Views, low: Array, high: Array, resolution: int) -> Mesh:
         distances[flat], seen[flat] = mean, weight > 0
         meter.update(int(flat[-1]) + 1)
     field, known = distances.reshape(shape), seen.reshape(shape)
-    if min(shape) < 2 or not (field[known].min(initial=0) < 0 < field[known].max(initial=0)):
-        return Mesh(np.empty((0, 3), np.float32), np.empty((0, 3), np.int64), np.empty((0, 3), np.float32))
-    # skimage's mask is of voxels, and a face needs all eight corners of its cube to be known
-    whole = known.copy()
+    # A face needs all eight corners of its cube to be known; skimage looks up its mask at the last of them.
     for axis in range(3):
-        whole &= np.roll(whole, -1, axis=axis)
-    vertices, faces, _, _ = marching_cubes(field, 0.0, spacing=(voxel,) * 3, mask=whole, allow_degenerate=False)
+        known &= np.roll(known, 1, axis=axis)
+    try:
+        vertices, faces, _, _ = marching_cubes(field, 0.0, spacing=(voxel,) * 3, mask=known, allow_degenerate=False)
+    except (ValueError, RuntimeError):  # the distances are of one sign: there is no surface
+        return Mesh(np.empty((0, 3), np.float32), np.empty((0, 3), np.int64), np.empty((0, 3), np.float32))
     vertices, faces = _without_crumbs((vertices + low).astype(np.float32), faces.astype(np.int64))
     _, _, colours = _observe(views, vertices, _TRUNCATION * voxel)
     return Mesh(vertices, faces[:, ::-1], colours.clip(0, 1))

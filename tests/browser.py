@@ -1,0 +1,90 @@
+"""A real browser, as a person who looks at pages: `from tests.browser import browser`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+selenium = pytest.importorskip("selenium", reason="selenium is not installed: pip install -e '.[dev]'")
+
+from selenium.webdriver import Chrome, ChromeOptions  # noqa: E402
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+
+__all__ = ["Browser", "browser"]
+
+T = TypeVar("T")
+
+_FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
+    *("--autoplay-policy=no-user-gesture-required", "--mute-audio", "--hide-scrollbars"),
+    *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),  # WebGL without a GPU
+)
+
+
+class Browser(Chrome):
+    """Chromium without a window, on a fresh profile; it keeps what pages ask of the network and say to the console."""
+
+    def resize(self, width: int, height: int) -> None:
+        """Show pages as on a screen of that many px, however small (a window cannot be)."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    def dark(self, on: bool) -> None:
+        """Have pages told that the person likes dark (or light) ones."""
+        feature = {"name": "prefers-color-scheme", "value": "dark" if on else "light"}
+        self.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+    def requested(self) -> list[str]:
+        """The addresses that were asked for since the last look, without what lies in the page itself (`data:`), nor
+        what the browser's own pages ask for."""
+        events = [json.loads(entry["message"])["message"] for entry in self.get_log("performance")]
+        sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        urls = [each["request"]["url"] for each in sent if not each["documentURL"].startswith("chrome")]
+        return [url for url in urls if not url.startswith("data:")]
+
+    def complaints(self) -> list[str]:
+        """What the console says of errors and refused contents since the last look."""
+        return [entry["message"] for entry in self.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+    def overflow(self) -> int:
+        """By how many px the page is wider than the screen."""
+        width = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        return int(self.execute_script(width))
+
+    def until(self, look: Callable[[], T], seconds: float = 60) -> T:
+        """What `look` gives, once that is something."""
+        deadline = time.monotonic() + seconds
+        while not (found := look()):
+            assert time.monotonic() < deadline, f"waited {seconds} s in vain at {self.current_url}"
+            time.sleep(0.1)
+        return found
+
+    def photograph(self, file: Path, whole: bool = False) -> None:
+        """A PNG of what the screen shows, or of the whole page."""
+        if whole:
+            height = int(self.execute_script("return document.documentElement.scrollHeight"))
+            width = int(self.execute_script("return document.documentElement.clientWidth"))
+            self.resize(width, height)
+        assert self.save_screenshot(str(file))
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    """Chromium, where there is one (Debian: `apt-get install chromium chromium-driver`)."""
+    chromium, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("there is no chromium with its chromedriver on this machine")
+    options = ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*_FLAGS, f"--user-data-dir={tmp_path / 'chromium'}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    with Browser(options, Service(driver)) as browser:
+        yield browser

@@ -1,0 +1,210 @@
+"""Exports of a real nerfacto and a real splatfacto: what is in the files lies where the scene does."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("nerfstudio")
+
+import trimesh  # noqa: E402
+
+from jobs import export, manifest, model, report, spz, surface, trajectory  # noqa: E402
+from jobs.errors import GateRefused, InvalidInput  # noqa: E402
+from jobs.gaussians import Y_UP, Gaussians  # noqa: E402
+from jobs.options import ExportOptions  # noqa: E402
+from tests.splats import splatfacto, write_checkpoint  # noqa: E402
+
+SMALL = ExportOptions(points=3000, image_size=48, resolution=32)
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_model: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder that the job writes when it is run as a workspace does, and its log."""
+    folder = tmp_path_factory.mktemp("export")
+    places = ["--dataset", tiny_dataset, "--model", tiny_model, "--export", folder]
+    options = ["--points=3000", "--image-size=48", "--resolution=32"]
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.export", *map(str, places), *options],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout
+
+
+@pytest.fixture
+def splats(tiny_model: Path, tiny_dataset: Path, tmp_path: Path) -> Path:
+    """A model folder as training writes it, of a splatfacto that was never trained."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    content = json.loads((folder / model.MANIFEST).read_text())
+    checkpoint = write_checkpoint(splatfacto(300), folder / content["checkpoint"]["file"])
+    content["options"]["method"] = "splatfacto"
+    content["checksums"][content["checkpoint"]["file"]] = manifest.checksum(checkpoint)
+    (folder / model.MANIFEST).write_text(json.dumps(content))
+    return folder
+
+
+def test_the_folder_and_its_figures(exported: tuple[Path, str]) -> None:
+    folder, log = exported
+    content = json.loads((folder / "export.json").read_text())
+    assert {file.name for file in folder.iterdir()} == {
+        *("pointcloud.ply", "mesh.ply", "mesh.glb", "index.html", "export.json")
+    }
+    for name, size in content["bytes"].items():
+        assert (folder / name).stat().st_size == size
+        assert manifest.checksum(folder / name) == content["checksums"][name]
+    [result] = [each for each in map(report.parse, log.splitlines()) if isinstance(each, report.Result)]
+    assert result.result["points"] == content["points"] == len(trimesh.load(folder / "pointcloud.ply").vertices)
+    assert result.result["faces"] == content["faces"] == len(trimesh.load(folder / "mesh.ply").faces)
+    assert 1000 < content["points"] <= 3000 and content["faces"] > 100
+    told = [each for each in map(report.parse, log.splitlines()) if isinstance(each, report.Progress)]
+    assert {each.stage for each in told if each.step == each.total} == {"export:views", "export:mesh"}
+
+
+def test_points_and_mesh_lie_before_the_cameras_in_the_scene_frame(
+    exported: tuple[Path, str], tiny_dataset: Path
+) -> None:
+    """In metres, as the dataset is: before the cameras at y < -8, and about the houses, whose fronts are at y = 0."""
+    folder, _ = exported
+    cameras = np.array(
+        [f["transform_matrix"] for f in json.loads((tiny_dataset / "transforms.json").read_text())["frames"]]
+    )
+    for name in ("pointcloud.ply", "mesh.ply"):
+        places = np.asarray(trimesh.load(folder / name, process=False).vertices)
+        across, ahead, up = np.median(places, axis=0)
+        assert abs(across) < 4 and cameras[:, 1, 3].max() < ahead < 8 and -1 < up < 7, name
+    cloud = trimesh.load(folder / "pointcloud.ply")
+    colours = np.asarray(cloud.colors)[:, :3]
+    assert 40 < colours.mean() < 215 and colours.std() > 8, "of one colour"
+    mesh = np.asarray(trimesh.load(folder / "mesh.ply", process=False).vertices)
+    turned = np.asarray(trimesh.load(folder / "mesh.glb", process=False, force="mesh").vertices)
+    assert np.allclose(turned, mesh @ Y_UP.T, atol=1e-4), "glTF has +Y up"
+
+
+def _wall(distance: float, extent: float = 1.0) -> surface.Views:
+    """What 3 cameras see that look along +Y at a wall in the plane y = `distance`, red on its left and green right."""
+    poses = torch.tensor([[[1.0, 0, 0, x], [0, 0, -1, 0], [0, 1, 0, 0]] for x in (-0.3, 0.0, 0.3)])
+    height, width, focal = 60, 80, 80.0
+    column, row = torch.meshgrid(torch.arange(width) + 0.5, torch.arange(height) + 0.5, indexing="xy")
+    along = torch.stack([(column - width / 2) / focal, torch.ones_like(row), -(row - height / 2) / focal], dim=-1)
+    depth = distance * along.norm(dim=-1)
+    at = poses[:, None, None, :, 3] + distance * along
+    red = at[..., 0] < 0
+    colours = torch.stack([red, ~red, torch.zeros_like(red)], dim=-1).float()
+    depths = torch.where(at[..., 0].abs() < extent, depth, 0)
+    return surface.Views(poses, torch.full((3,), focal), colours, depths)
+
+
+def test_a_wall_becomes_points_on_it() -> None:
+    found = surface.sample(_wall(2.0), 2000)
+    assert 1900 < len(found.points) <= 2000
+    assert np.abs(found.points[:, 1] - 2).max() < 1e-5
+    assert np.abs(found.points[:, 0]).max() < 1 and np.ptp(found.points[:, 0]) > 1.8
+    assert np.array_equal(found.colours[:, 0] > 0.5, found.points[:, 0] < 0)
+
+
+def test_what_floats_alone_is_left_out() -> None:
+    views = _wall(2.0)
+    views.depths[1, 20, 40], views.depths[2, 40, 20] = 0.4, 0.7
+    found = surface.sample(views, 20_000)
+    assert np.abs(found.points[:, 1] - 2).max() < 1e-5 and len(found.points) > 0.95 * int((views.depths > 0).sum())
+
+
+def test_a_wall_becomes_a_mesh_of_it_alone() -> None:
+    """Without the shells that come about where the known borders on the unknown, and facing the cameras."""
+    low, high = np.array([-1.2, 1.5, -0.6], np.float32), np.array([1.2, 2.5, 0.6], np.float32)
+    found = surface.fuse(_wall(2.0), low, high, 60)
+    mesh = trimesh.Trimesh(found.vertices, found.faces, process=False)
+    assert np.abs(found.vertices[:, 1] - 2).max() < 0.02, "half a voxel"
+    assert mesh.area == pytest.approx(2 * 1.2, rel=0.1)
+    assert (mesh.face_normals[:, 1] < -0.9).mean() > 0.99
+    clear = np.abs(found.vertices[:, 0]) > 0.05
+    assert np.array_equal(found.colours[clear, 0] > 0.5, found.vertices[clear, 0] < 0)
+
+
+def test_a_piece_that_floats_is_left_out_of_the_mesh() -> None:
+    views = _wall(2.0)
+    views.depths[:, 28:30, 38:40] = 1.0
+    low, high = np.array([-1.2, 0.5, -0.6], np.float32), np.array([1.2, 2.5, 0.6], np.float32)
+    found = surface.fuse(views, low, high, 60)
+    assert found.vertices[:, 1].min() > 1.5
+
+
+def test_no_surface_is_an_empty_mesh() -> None:
+    low, high = np.array([-1, 0.2, -0.5], np.float32), np.array([1, 1, 0.5], np.float32)
+    assert len(surface.fuse(_wall(2.0), low, high, 20).faces) == 0
+
+
+def test_gaussians_as_ply_and_spz(splats: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    export.export(ExportOptions(), tiny_dataset, splats, tmp_path / "out")
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        *("splat.ply", "splat.spz", "index.html", "export.json")
+    }
+    rotation, scale, shift = trajectory.model_to_dataset(tiny_dataset, splats)
+    content = json.loads((splats / model.MANIFEST).read_text())
+    trained = Gaussians.of_checkpoint(splats / content["checkpoint"]["file"])
+    expected = scale * (trained.means @ rotation.T + shift)
+    found = np.asarray(trimesh.load(tmp_path / "out/splat.ply").vertices)
+    assert np.allclose(found, expected, atol=1e-4)
+    packed = spz.unpack((tmp_path / "out/splat.spz").read_bytes())
+    assert packed.sh.shape == (300, 16, 3)
+    assert np.allclose(packed.means, expected @ Y_UP.T, atol=1e-3)
+    assert json.loads((tmp_path / "out/export.json").read_text())["gaussians"] == 300
+
+
+def test_the_frames_lead_back_and_forth(tiny_model: Path, tiny_dataset: Path) -> None:
+    centres = trajectory.read_capture(tiny_dataset, tiny_model).centres
+    rotation, scale, shift = trajectory.model_to_dataset(tiny_dataset, tiny_model)
+    frames = json.loads((tiny_dataset / "transforms.json").read_text())["frames"]
+    own = np.array([frame["transform_matrix"] for frame in frames])[:, :3, 3]
+    assert np.allclose(scale * (centres @ rotation.T + shift), own, atol=1e-4)
+
+
+def test_what_a_method_cannot_give_is_refused(
+    splats: Path, tiny_model: Path, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput, match="model of splatfacto gives splat, and no mesh.*train with nerfacto"):
+        export.export(ExportOptions(forms=("mesh",)), tiny_dataset, splats, tmp_path / "out")
+    with pytest.raises(InvalidInput, match="nerfacto gives mesh and pointcloud, and no splat.*train with splatfacto"):
+        export.export(ExportOptions(forms=("splat",)), tiny_dataset, tiny_model, tmp_path / "out")
+    with pytest.raises(InvalidInput, match=re.escape("no transforms.json")):
+        export.export(SMALL, tmp_path / "gone", tiny_model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_of_nothing_is_refused(splats: Path, tiny_model: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    near = SMALL.model_copy(update={"reach": 0.001})
+    with pytest.raises(GateRefused, match="nothing solid.*try a reach of more than 0.001"):
+        export.export(near, tiny_dataset, tiny_model, tmp_path / "out")
+    content = json.loads((splats / model.MANIFEST).read_text())
+    clear = splatfacto(20)
+    with torch.no_grad():
+        clear.gauss_params["opacities"].fill_(-9)
+    checkpoint = write_checkpoint(clear, splats / content["checkpoint"]["file"])
+    content["checksums"][content["checkpoint"]["file"]] = manifest.checksum(checkpoint)
+    (splats / model.MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(GateRefused, match="no Gaussian that can be seen"):
+        export.export(ExportOptions(), tiny_dataset, splats, tmp_path / "out")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="splatfacto is trained on a CUDA GPU")
+def test_a_splatfacto_that_was_trained(tiny_dataset: Path, tmp_path: Path) -> None:
+    from jobs.options import TrainOptions
+    from jobs.train import train
+
+    options = TrainOptions(method="splatfacto", max_num_iterations=300, model_size="standard")
+    train(options, tiny_dataset, tmp_path / "model", tmp_path / "checkpoints")
+    export.export(ExportOptions(), tiny_dataset, tmp_path / "model", tmp_path / "out")
+    content: dict[str, Any] = json.loads((tmp_path / "out/export.json").read_text())
+    assert content["gaussians"] > 1000
+    assert content["bytes"]["splat.spz"] < 0.2 * content["bytes"]["splat.ply"]
