@@ -1,0 +1,86 @@
+"""The page of an export in a real browser: it shows the Gaussians that are in it, and asks for nothing else."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.webdriver import ActionChains
+
+from jobs.export import page
+from jobs.gaussians import Array, Gaussians
+from tests.browser import Browser, browser
+
+__all__ = ["browser"]
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def balls(tmp_path: Path) -> Path:
+    """A page with four balls of 0.2 as seen from 10 away: red on the left, green on the right, blue above; behind the
+    red one a white one that it hides; and, below, a green ellipsoid that is 6 times as wide as it is high."""
+    points = np.array([[-1, 0, 0], [1, 0, 0], [0, 0, 1], [-1.3, 3, 0], [0, 0, -1]], np.float32)
+    colours = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [0, 1, 0]], np.float32)
+    gaussians = Gaussians.of_points(points, colours, np.full(5, 0.1, np.float32))
+    # Its long axis is its own z; a quarter of a turn about y brings that to x.
+    gaussians.scales[4] += np.log([0.5, 0.5, 3])
+    gaussians.rotations[4] = np.array([1, 0, 1, 0]) / np.sqrt(2)
+    file = tmp_path / "index.html"
+    file.write_text(page(gaussians, np.array([0, -10, 0], np.float32), np.zeros(3, np.float32)))
+    return file
+
+
+def shown(browser: Browser) -> Array:
+    """(540, 960, 3) what is on the screen, 0 to 1, once something new was drawn."""
+    drawn = browser.execute_script("return Number(document.body.dataset.drawn || 0)")
+    browser.execute_script("dispatchEvent(new Event('resize'))")
+    browser.until(lambda: browser.execute_script("return Number(document.body.dataset.drawn || 0)") > drawn)
+    with Image.open(BytesIO(browser.get_screenshot_as_png())) as picture:
+        return np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
+
+
+def place(picture: Array, colour: tuple[int, int, int]) -> tuple[float, float, float, float]:
+    """The middle of what is nearly of that colour, in px to the right and down from the picture's, and its extent."""
+    rows, columns = np.nonzero(np.abs(picture[:480] - colour).max(axis=2) < 0.3)  # above the words
+    assert len(rows), f"there is nothing of {colour}"
+    return columns.mean() - 479.5, rows.mean() - 269.5, float(np.ptp(columns)), float(np.ptp(rows))
+
+
+def test_the_page_shows_what_is_in_it_and_turns(balls: Path, browser: Browser) -> None:
+    browser.resize(960, 540)
+    browser.get(balls.as_uri())
+    browser.until(lambda: browser.execute_script("return document.body.dataset.drawn"))
+    picture = shown(browser)
+    pixels = 0.9 * 960 / 10  # of a unit at the target's distance
+    assert place(picture, (1, 0, 0))[:2] == pytest.approx((-pixels, 0), abs=3)
+    assert place(picture, (0, 0, 1))[:2] == pytest.approx((0, -pixels), abs=3)
+    right, below = picture.copy(), picture.copy()
+    right[310:], below[:310] = 0, 0
+    assert place(right, (0, 1, 0))[:2] == pytest.approx((pixels, 0), abs=3)
+    x, y, wide, high = place(below, (0, 1, 0))
+    assert (x, y) == pytest.approx((0, pixels), abs=3) and wide / high == pytest.approx(6, rel=0.3)
+    assert np.abs(picture[:480, :440] - 1).max(axis=2).min() > 0.15, "what is behind is drawn before"
+
+    canvas = browser.find_element("css selector", "canvas")
+    quarter = round(np.pi / 2 / 0.005)  # to the right: what was on the left comes to the front
+    ActionChains(browser).move_to_element_with_offset(canvas, -quarter, 0).click_and_hold().move_by_offset(
+        quarter, 0
+    ).release().perform()
+    picture = shown(browser)
+    assert place(picture, (1, 0, 0))[0] == pytest.approx(0, abs=3)
+    assert abs(place(picture, (1, 1, 1))[0]) > 2 * pixels, "the white one is not beside it"
+
+    assert [url for url in browser.requested() if url != balls.as_uri()] == []
+    assert [words for words in browser.complaints() if "GPU stall" not in words] == []
+
+
+def test_a_browser_without_webgl_says_so(balls: Path, browser: Browser) -> None:
+    without = "HTMLCanvasElement.prototype.getContext = () => null"
+    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": without})
+    browser.get(balls.as_uri())
+    said = browser.find_element("id", "said")
+    browser.until(lambda: said.text.startswith("This cannot be shown: this browser has no WebGL2"))
