@@ -156,7 +156,7 @@ def fuse(views: Views, low: Array, high: Array, resolution: int) -> Mesh:
         return Mesh(np.empty((0, 3), np.float32), np.empty((0, 3), np.int64), np.empty((0, 3), np.float32))
     vertices, faces = _without_crumbs((vertices + low).astype(np.float32), faces.astype(np.int64))
     _, _, colours = _observe(views, vertices, _TRUNCATION * voxel)
-    return Mesh(vertices, faces[:, ::-1], colours.clip(0, 1))
+    return Mesh(vertices, faces, colours.clip(0, 1))
 
 
 def _observe(views: Views, places: Array, truncation: float) -> tuple[Array, Array, Array]:

@@ -21,17 +21,27 @@ import trimesh  # noqa: E402
 from jobs import export, manifest, model, report, spz, surface, trajectory  # noqa: E402
 from jobs.errors import GateRefused, InvalidInput  # noqa: E402
 from jobs.gaussians import Y_UP, Gaussians  # noqa: E402
-from jobs.options import ExportOptions  # noqa: E402
+from jobs.options import ExportOptions, TrainOptions  # noqa: E402
+from jobs.train import train  # noqa: E402
 from tests.splats import splatfacto, write_checkpoint  # noqa: E402
 
 SMALL = ExportOptions(points=3000, image_size=48, resolution=32)
 
 
 @pytest.fixture(scope="module")
-def exported(tiny_model: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def solid_model(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A nerfacto that was trained long enough to have surfaces, which takes ten seconds."""
+    folder = tmp_path_factory.mktemp("solid")
+    options = TrainOptions(max_num_iterations=200, model_size="small", max_image_size=160, rays_per_batch=512)
+    train(options, tiny_dataset, folder / "model", folder / "checkpoints")
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def exported(solid_model: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder that the job writes when it is run as a workspace does, and its log."""
     folder = tmp_path_factory.mktemp("export")
-    places = ["--dataset", tiny_dataset, "--model", tiny_model, "--export", folder]
+    places = ["--dataset", tiny_dataset, "--model", solid_model, "--export", folder]
     options = ["--points=3000", "--image-size=48", "--resolution=32"]
     done = subprocess.run(
         [sys.executable, "-m", "jobs.export", *map(str, places), *options],
@@ -183,9 +193,8 @@ def test_what_a_method_cannot_give_is_refused(
 
 
 def test_an_export_of_nothing_is_refused(splats: Path, tiny_model: Path, tiny_dataset: Path, tmp_path: Path) -> None:
-    near = SMALL.model_copy(update={"reach": 0.001})
-    with pytest.raises(GateRefused, match="nothing solid.*try a reach of more than 0.001"):
-        export.export(near, tiny_dataset, tiny_model, tmp_path / "out")
+    with pytest.raises(GateRefused, match="nothing solid.*try a reach of more than 4"):  # a fog
+        export.export(SMALL, tiny_dataset, tiny_model, tmp_path / "out")
     content = json.loads((splats / model.MANIFEST).read_text())
     clear = splatfacto(20)
     with torch.no_grad():
@@ -199,9 +208,6 @@ def test_an_export_of_nothing_is_refused(splats: Path, tiny_model: Path, tiny_da
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="splatfacto is trained on a CUDA GPU")
 def test_a_splatfacto_that_was_trained(tiny_dataset: Path, tmp_path: Path) -> None:
-    from jobs.options import TrainOptions
-    from jobs.train import train
-
     options = TrainOptions(method="splatfacto", max_num_iterations=300, model_size="standard")
     train(options, tiny_dataset, tmp_path / "model", tmp_path / "checkpoints")
     export.export(ExportOptions(), tiny_dataset, tmp_path / "model", tmp_path / "out")
