@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["splatfacto", "write_checkpoint"]
+from jobs import manifest
+
+__all__ = ["splatfacto", "write_checkpoint", "write_model"]
 
 
 def splatfacto(number: int, sh_degree: int = 3) -> Any:
@@ -35,3 +38,21 @@ def write_checkpoint(model: Any, file: Path) -> Path:
     state = {f"_model.{name}": value for name, value in model.state_dict().items()}
     torch.save({"step": 0, "pipeline": state}, file)
     return file
+
+
+def write_model(model: Any, folder: Path, dataset: Path) -> Path:
+    """A model folder as `jobs.train` writes it, as far as an export reads it, in a frame unlike the dataset's."""
+    file = folder / "nerfstudio_models" / "step-000000000.ckpt"
+    file.parent.mkdir(parents=True)
+    write_checkpoint(model, file)
+    frame = {"transform": [[0, -1, 0, 0.5], [1, 0, 0, 1.5], [0, 0, 1, -3]], "scale": 0.125}
+    (folder / "dataparser_transforms.json").write_text(json.dumps(frame))
+    names = ("dataparser_transforms.json", str(file.relative_to(folder)))
+    content = {
+        "options": {"method": "splatfacto"},
+        "checkpoint": {"file": names[1], "step": 0},
+        "checksums": {name: manifest.checksum(folder / name) for name in names},
+        "dataset": {"transforms_sha256": manifest.checksum(dataset / "transforms.json")},
+    }
+    (folder / "model.json").write_text(json.dumps(content))
+    return folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +22,7 @@ from jobs.errors import GateRefused, InvalidInput  # noqa: E402
 from jobs.gaussians import Y_UP, Gaussians  # noqa: E402
 from jobs.options import ExportOptions, TrainOptions  # noqa: E402
 from jobs.train import train  # noqa: E402
-from tests.splats import splatfacto, write_checkpoint  # noqa: E402
+from tests.splats import splatfacto, write_model  # noqa: E402
 
 SMALL = ExportOptions(points=3000, image_size=48, resolution=32)
 
@@ -32,7 +31,7 @@ SMALL = ExportOptions(points=3000, image_size=48, resolution=32)
 def solid_model(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A nerfacto that was trained long enough to have surfaces, which takes ten seconds."""
     folder = tmp_path_factory.mktemp("solid")
-    options = TrainOptions(max_num_iterations=200, model_size="small", max_image_size=160, rays_per_batch=512)
+    options = TrainOptions(max_num_iterations=150, model_size="small", max_image_size=96, rays_per_batch=512)
     train(options, tiny_dataset, folder / "model", folder / "checkpoints")
     return folder / "model"
 
@@ -52,16 +51,9 @@ def exported(solid_model: Path, tiny_dataset: Path, tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture
-def splats(tiny_model: Path, tiny_dataset: Path, tmp_path: Path) -> Path:
-    """A model folder as training writes it, of a splatfacto that was never trained."""
-    folder = tmp_path / "model"
-    shutil.copytree(tiny_model, folder)
-    content = json.loads((folder / model.MANIFEST).read_text())
-    checkpoint = write_checkpoint(splatfacto(300), folder / content["checkpoint"]["file"])
-    content["options"]["method"] = "splatfacto"
-    content["checksums"][content["checkpoint"]["file"]] = manifest.checksum(checkpoint)
-    (folder / model.MANIFEST).write_text(json.dumps(content))
-    return folder
+def splats(tiny_dataset: Path, tmp_path: Path) -> Path:
+    """A model folder of a splatfacto that was never trained."""
+    return write_model(splatfacto(300), tmp_path / "model", tiny_dataset)
 
 
 def test_the_folder_and_its_figures(exported: tuple[Path, str]) -> None:
@@ -172,38 +164,36 @@ def test_gaussians_as_ply_and_spz(splats: Path, tiny_dataset: Path, tmp_path: Pa
     assert json.loads((tmp_path / "out/export.json").read_text())["gaussians"] == 300
 
 
-def test_the_frames_lead_back_and_forth(tiny_model: Path, tiny_dataset: Path) -> None:
-    centres = trajectory.read_capture(tiny_dataset, tiny_model).centres
-    rotation, scale, shift = trajectory.model_to_dataset(tiny_dataset, tiny_model)
+def test_the_frames_lead_back_and_forth(solid_model: Path, tiny_dataset: Path) -> None:
+    centres = trajectory.read_capture(tiny_dataset, solid_model).centres
+    rotation, scale, shift = trajectory.model_to_dataset(tiny_dataset, solid_model)
     frames = json.loads((tiny_dataset / "transforms.json").read_text())["frames"]
     own = np.array([frame["transform_matrix"] for frame in frames])[:, :3, 3]
     assert np.allclose(scale * (centres @ rotation.T + shift), own, atol=1e-4)
 
 
 def test_what_a_method_cannot_give_is_refused(
-    splats: Path, tiny_model: Path, tiny_dataset: Path, tmp_path: Path
+    splats: Path, solid_model: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidInput, match="model of splatfacto gives splat, and no mesh.*train with nerfacto"):
         export.export(ExportOptions(forms=("mesh",)), tiny_dataset, splats, tmp_path / "out")
     with pytest.raises(InvalidInput, match="nerfacto gives mesh and pointcloud, and no splat.*train with splatfacto"):
-        export.export(ExportOptions(forms=("splat",)), tiny_dataset, tiny_model, tmp_path / "out")
+        export.export(ExportOptions(forms=("splat",)), tiny_dataset, solid_model, tmp_path / "out")
     with pytest.raises(InvalidInput, match=re.escape("no transforms.json")):
-        export.export(SMALL, tmp_path / "gone", tiny_model, tmp_path / "out")
+        export.export(SMALL, tmp_path / "gone", solid_model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_an_export_of_nothing_is_refused(splats: Path, tiny_model: Path, tiny_dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(GateRefused, match="nothing solid.*try a reach of more than 4"):  # a fog
-        export.export(SMALL, tiny_dataset, tiny_model, tmp_path / "out")
-    content = json.loads((splats / model.MANIFEST).read_text())
+def test_an_export_of_nothing_is_refused(solid_model: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    near = SMALL.model_copy(update={"reach": 0.001})
+    with pytest.raises(GateRefused, match="nothing solid.*try a reach of more than 0.001"):
+        export.export(near, tiny_dataset, solid_model, tmp_path / "out")
     clear = splatfacto(20)
     with torch.no_grad():
         clear.gauss_params["opacities"].fill_(-9)
-    checkpoint = write_checkpoint(clear, splats / content["checkpoint"]["file"])
-    content["checksums"][content["checkpoint"]["file"]] = manifest.checksum(checkpoint)
-    (splats / model.MANIFEST).write_text(json.dumps(content))
+    model = write_model(clear, tmp_path / "clear", tiny_dataset)
     with pytest.raises(GateRefused, match="no Gaussian that can be seen"):
-        export.export(ExportOptions(), tiny_dataset, splats, tmp_path / "out")
+        export.export(ExportOptions(), tiny_dataset, model, tmp_path / "out")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="splatfacto is trained on a CUDA GPU")

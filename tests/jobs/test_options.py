@@ -8,13 +8,25 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from pydantic_settings import CliApp
 
-from jobs.options import METHODS, PROFILES, Options, PrepareOptions, RenderOptions, SceneName, TrainOptions
+from jobs.options import (
+    METHODS,
+    PROFILES,
+    SPLATS,
+    ExportOptions,
+    Options,
+    PrepareOptions,
+    RenderOptions,
+    SceneName,
+    TrainOptions,
+)
 
 GIVEN = [
     PrepareOptions(),
     PrepareOptions(downscale_factor=3, matching="sequential", min_registered_share=0.25),
     TrainOptions(method="splatfacto", max_num_iterations=7, seed=0),
     RenderOptions(camera_path="a b/ü.json", width=64, seconds=0.5),
+    ExportOptions(),
+    ExportOptions(forms=("mesh", "pointcloud"), points=500, reach=1.5),
 ]
 
 
@@ -31,7 +43,7 @@ def test_what_a_person_sets_wins_over_the_profile() -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_profile_leaves_nothing_open_and_names_real_options(profile: str) -> None:
-    for kind in (TrainOptions, RenderOptions):
+    for kind in (TrainOptions, RenderOptions, ExportOptions):
         filled = kind().with_profile(profile)  # type: ignore[arg-type]
         assert set(PROFILES[profile].get(kind.STAGE, {})) <= set(kind.model_fields)
         assert kind.model_validate(filled.model_dump()) == filled
@@ -61,7 +73,7 @@ def test_what_is_no_scene_name(name: str) -> None:
         TypeAdapter(SceneName).validate_python(name)
 
 
-@pytest.mark.parametrize("name", ["wall-nerf", "wall-video", "wall-images-to-nerf-dataset"])
+@pytest.mark.parametrize("name", ["wall-nerf", "wall-video", "wall-export", "wall-images-to-nerf-dataset"])
 def test_a_scene_is_not_named_like_what_is_made_of_another(name: str) -> None:
     with pytest.raises(ValidationError, match="another ending"):
         TypeAdapter(SceneName).validate_python(name)
@@ -92,3 +104,12 @@ def test_options_import_nothing_heavy() -> None:
     )
     listed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert listed.stdout.strip() == "[]"
+
+
+def test_what_a_model_is_exported_to_follows_from_its_method() -> None:
+    assert ExportOptions().for_method("nerfacto").forms == ("mesh", "pointcloud")
+    assert {ExportOptions().for_method(method).forms for method in SPLATS} == {("splat",)}
+    both = ExportOptions(forms=("pointcloud", "mesh", "mesh")).for_method("instant-ngp")
+    assert both.fingerprint(model="a") == ExportOptions().for_method("instant-ngp").fingerprint(model="a")
+    with pytest.raises(ValidationError):
+        ExportOptions(forms=())
