@@ -17,6 +17,7 @@ pytest.importorskip("nerfstudio")
 
 from jobs import page, trajectory
 from jobs.errors import InvalidInput
+from jobs.options import RenderOptions
 from jobs.quality import Facts, Made, Version
 from jobs.video import encode
 from tests.browser import Browser, browser
@@ -35,7 +36,9 @@ def video(tiny_dataset: Path, tiny_model: Path, tmp_path_factory: pytest.TempPat
         frame[:, 5 * index : 5 * index + 10] = (230, 180, 90)
     encode(folder / "video.mp4", iter(frames), Fraction(12), (128, 72))
     Image.fromarray(frames[12]).save(folder / "poster.jpg")
-    trajectory.generate("tour", tiny_dataset, tiny_model, 24, 2.0, (128, 72)).write(folder / "camera_path.json")
+    trajectory.generate(
+        "tour", tiny_dataset, tiny_model, RenderOptions(width=128, height=72, seconds=2.0, fps=12)
+    ).write(folder / "camera_path.json")
     about = {"created": "2026-02-03T04:05:06+00:00", "duration": 2.0, "width": 128, "height": 72, "camera_path": "tour"}
     (folder / "video.json").write_text(json.dumps({**about, "seconds": {"render": 61.0}}))
     return folder

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from jobs import plan, trajectory
 from jobs.chart import COLOURS
+from jobs.options import RenderOptions
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -25,7 +26,7 @@ def places(svg: str, colour: str, width: str) -> NDArray[np.float64]:
 
 def test_cameras_are_to_scale(tiny_dataset: Path, tiny_model: Path) -> None:
     capture = trajectory.read_capture(tiny_dataset, tiny_model)
-    path = trajectory.generate("tour", tiny_dataset, tiny_model, 8, 1.0, (64, 36))
+    path = trajectory.generate("tour", tiny_dataset, tiny_model, RenderOptions(width=64, height=36, seconds=1.0, fps=8))
     svg = plan.draw(tiny_dataset, tiny_model, path)
     found = places(svg, COLOURS[0], "6")
     assert len(found) == len(capture.centres) == 14
