@@ -60,12 +60,12 @@ def test_a_path_is_kept_with_where_it_belongs(
     assert content["rebel_nerf"] == {"model": "street-nerf:1-dddddddd", "frame": dataset}
     assert content["keyframes"] == [{"time": 0}]  # the viewer can load it again
     assert "python -m flows.render --scene street\n" in capsys.readouterr().out
-    _, path = tasks.find_camera_path("street", RenderOptions())
+    _, path = tasks.find_camera_path("street", RenderOptions(), "preview", 1)
     assert path == camera_path.read(trajectories / "street.json")
 
     command(file, "--name", "walk", "--model-version", "1-cccccccc")
     assert "--scene street --render.camera-path walk\n" in capsys.readouterr().out
-    _, path = tasks.find_camera_path("street", RenderOptions(camera_path="walk"))
+    _, path = tasks.find_camera_path("street", RenderOptions(camera_path="walk"), "preview", 1)
     assert path and path.content()["rebel_nerf"]["model"] == "street-nerf:1-cccccccc"
 
 
