@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from weakref import WeakKeyDictionary
 
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.concurrency.asyncio import AcquireConcurrencySlotTimeoutError, concurrency
+from prefect.exceptions import ObjectAlreadyExists
 
 from blocks import JobSpec, Workspace
 from tasks.wanted import raise_if_cancelled
@@ -37,7 +38,8 @@ async def turn(workspace: Workspace, spec: JobSpec) -> AsyncIterator[None]:
         return
     name = f"rebel-nerf-gpu-{hashlib.sha256(workspace.identity.encode()).hexdigest()[:8]}"
     async with get_client() as client:
-        await client.upsert_global_concurrency_limit_by_name(name, limit)
+        with suppress(ObjectAlreadyExists):  # another run has made it just now
+            await client.upsert_global_concurrency_limit_by_name(name, limit)
     queue = _queues.setdefault(asyncio.get_running_loop(), {}).setdefault(name, asyncio.Lock())
     async with AsyncExitStack() as held:
         if queue.locked():
