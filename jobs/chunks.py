@@ -66,7 +66,9 @@ class Chunks:
         shutil.copytree(files, target)
         names = [file.relative_to(files).as_posix() for file in files.rglob("*") if file.is_file()]
         checksums = {name: manifest.checksum(files / name) for name in sorted(names)}
-        (target / _ABOUT).write_text(chunk.model_copy(update={"checksums": checksums}).model_dump_json())
+        part = target / f".{_ABOUT}.part"
+        part.write_text(chunk.model_copy(update={"checksums": checksums}).model_dump_json())
+        part.replace(target / _ABOUT)  # it is there in full or not at all
 
     def find(self) -> dict[Path, Chunk]:
         """The whole chunks by folder, in the order of their frames."""
