@@ -240,7 +240,7 @@ class AzureMLWorkspace(Workspace):
     def take_in(self, scene: str, files: Mapping[str, Path], tags: Mapping[str, str]) -> Asset:
         sums = md5s(files)
         content = content_fingerprint(md5.hex() for md5 in sums.values())
-        if known := self._capture_with(scene, content):
+        if known := self.capture_with(scene, content):
             return known
         path = self._taken(scene, content)
         name, container = self._store()
@@ -256,7 +256,9 @@ class AzureMLWorkspace(Workspace):
         return [_dropped(name, blobs) for name, blobs in found.items()]
 
     def find_capture(self, dropped: DroppedCapture) -> Asset | None:
-        versions = self.assets(dropped.scene)
+        return self._find_capture(dropped, self.assets(dropped.scene))
+
+    def _find_capture(self, dropped: DroppedCapture, versions: list[Asset]) -> Asset | None:
         left = self._left(dropped, versions)
         contents = {dropped.content, left.content}
         same = (asset for asset in versions if asset.tags.get("content") in contents)
@@ -264,9 +266,10 @@ class AzureMLWorkspace(Workspace):
         return next(same, None if left.files or not versions else versions[-1])
 
     def take_in_dropped(self, dropped: DroppedCapture, tags: Mapping[str, str]) -> Asset:
-        if known := self.find_capture(dropped):
+        scene, versions = dropped.scene, self.assets(dropped.scene)
+        if known := self._find_capture(dropped, versions):
             return known
-        scene, left = dropped.scene, self._left(dropped, self.assets(dropped.scene))
+        left = self._left(dropped, versions)
         name, container = self._store()
         blobs = [blob for blob in container.blobs(self._drop(scene)) if blob.path in left.files]
         if _dropped(scene, blobs).files != left.files:
@@ -297,9 +300,6 @@ class AzureMLWorkspace(Workspace):
             number = 1 + max((int(asset.version) for asset in versions if asset.version.isdigit()), default=0)
             taken = {**tags, "scene": scene, "content": content}
             self._put_asset("data", scene, str(number), "capture", taken, uri)
-
-    def _capture_with(self, scene: str, content: str) -> Asset | None:
-        return next((asset for asset in self.assets(scene) if asset.tags.get("content") == content), None)
 
     # assets
 

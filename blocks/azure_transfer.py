@@ -14,7 +14,7 @@ import random
 import threading
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -135,16 +135,15 @@ class Container:
 
     # one blob
 
-    def read(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+    def read(self, name: str, offset: int = 0) -> bytes:
         """Bytes of a blob from `offset`; none where it ends before.
 
         Raises:
             NotFound: there is no such blob.
         """
-        reach = f"bytes={offset}-" if length is None else f"bytes={offset}-{offset + length - 1}"
         with plain_errors(f"reading {name}"):
             try:
-                return self._persist(lambda: self._send("GET", name, headers={"x-ms-range": reach}))
+                return self._persist(lambda: self._send("GET", name, headers={"x-ms-range": f"bytes={offset}-"}))
             except StorageError as error:
                 if error.status_code == 416:
                     return b""
@@ -232,15 +231,15 @@ class Container:
                     raise _changed(files[path])
                 self._persist(partial(self._commit, prefix + path, staged, sums[path]))
 
-    def download(self, prefix: str, folder: Path, moved: Moved, only: Set[str] | None = None) -> None:
-        """All blobs below `prefix`, or the ones named, to files below `folder`; what is there already is kept.
+    def download(self, prefix: str, folder: Path, moved: Moved) -> None:
+        """All blobs below `prefix` to files below `folder`; what is there already is kept.
 
         A file has its name only once it is whole and its MD5 is right.
 
         Raises:
             NotFound: there is nothing below `prefix`, or a blob vanished.
         """
-        blobs = [blob for blob in self.blobs(prefix) if only is None or blob.path in only]
+        blobs = self.blobs(prefix)
         if not blobs:
             raise NotFound(f"there is nothing at {prefix} any more.")
         progress = _Progress(moved, sum(blob.size for blob in blobs))
@@ -364,18 +363,17 @@ class Container:
         headers = {"x-ms-range": f"bytes={start}-{end - 1}", "If-Match": blob.etag}
         if blob.md5 is None:
             headers["x-ms-range-get-content-md5"] = "true"
+        checked = blob.md5 is None or blob.pieces == 1  # else the whole file is, once it has come
         digest = hashlib.md5()
         with self._answer("GET", name, headers=headers) as answer, part.open("r+b") as stream:
             stream.seek(start)
             for block in iter(lambda: answer.read(_BLOCK, decode_content=False), b""):
-                if blob.md5 is None or blob.pieces == 1:
+                if checked:
                     digest.update(block)
                 stream.write(block)
             whole = stream.tell() == end
-        told = (
-            answer.headers.get("Content-MD5") if blob.md5 is None else _base64(blob.md5) if blob.pieces == 1 else None
-        )
-        if not whole or told not in (None, _base64(digest.digest())):
+        told = _base64(blob.md5) if blob.md5 else answer.headers.get("Content-MD5")
+        if not whole or (checked and told not in (None, _base64(digest.digest()))):
             raise StorageError(502, "it arrived damaged")
 
     def _send(

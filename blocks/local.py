@@ -98,7 +98,7 @@ class LocalWorkspace(Workspace):
         stamps = {path: _stamp(file) for path, file in files.items()}
         checksums = {path: checksum(file) for path, file in files.items()}
         content = content_fingerprint(checksums.values())
-        if known := self._capture_with(scene, content):
+        if known := self.capture_with(scene, content):
             return known
         part = self._part("assets", scene)
         for path, file in files.items():
@@ -113,7 +113,7 @@ class LocalWorkspace(Workspace):
         taken = {**tags, "scene": scene, "content": content}
         while True:
             number = 1 + max((int(asset.version) for asset in self.assets(scene)), default=0)
-            if known := self._capture_with(scene, content):  # another took in the same meanwhile
+            if known := self.capture_with(scene, content):  # another took in the same meanwhile
                 shutil.rmtree(part)
                 return known
             if asset := self._publish(part, scene, str(number), "capture", taken, checksums):
@@ -123,14 +123,11 @@ class LocalWorkspace(Workspace):
         return list_dropped(self.folder / "captures", self.folder / "checksums.json", scene)
 
     def find_capture(self, dropped: DroppedCapture) -> Asset | None:
-        return self._capture_with(dropped.scene, dropped.content)
+        return self.capture_with(dropped.scene, dropped.content)
 
     def take_in_dropped(self, dropped: DroppedCapture, tags: Mapping[str, str]) -> Asset:
         assert dropped.folder
         return self.take_in(dropped.scene, {path: dropped.folder / path for path in dropped.files}, tags)
-
-    def _capture_with(self, scene: str, content: str) -> Asset | None:
-        return next((asset for asset in self.assets(scene) if asset.tags.get("content") == content), None)
 
     # assets
 

@@ -220,6 +220,10 @@ class Workspace(Block, ABC):
         Names that are no scene's are among them. What vanishes meanwhile is not.
         """
 
+    def capture_with(self, scene: str, content: str) -> Asset | None:
+        """The capture version of that content fingerprint; None if there is none."""
+        return next((asset for asset in self.assets(scene) if asset.tags.get("content") == content), None)
+
     @abstractmethod
     def find_capture(self, dropped: DroppedCapture) -> Asset | None:
         """The capture version that has just this content, under whatever file names; None if it is new."""

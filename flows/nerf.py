@@ -71,16 +71,13 @@ async def nerf(
     frames = await tasks.find_frames(place, scene)
     dataset = await tasks.prepare(place, capture, prepare.with_profile(profile), frames, refresh="prepare" in refresh)
     await tasks.tell_new_frame(scene, dataset)
-    if old:
-        tasks.check_same_frame(scene, old[0], dataset)
+    tasks.check_same_frame(scene, old, dataset)
     shown, path = await tasks.check_camera_path(place, scene, dataset, shown, path)
     gate = None if max_psnr_fall is None else tasks.psnr_gate(max_psnr_fall)
     model = await tasks.train(place, dataset, train.with_profile(profile), gate, refresh="train" in refresh)
     versions = await tasks.show_quality(place, scene, model)
     video = await tasks.render_in_shards(place, dataset, model, path, shown, shards, refresh="render" in refresh)
-    videos = [video]
-    if old:
-        videos += await tasks.then_and_now(place, video, old, shown, layout, shards)
+    videos = [video, *await tasks.then_and_now(place, video, old, shown, layout, shards)]
     await tasks.publish_page(place, dataset, model, video, versions)
     await tasks.summarize(scene, capture, dataset, model, *videos)
     return videos[-1]

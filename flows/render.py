@@ -48,14 +48,12 @@ async def render(
     model = await tasks.find_model(place, scene, model_version)
     dataset = await tasks.find_dataset(place, scene, data_version, model)
     old = await tasks.find_then(place, scene, then)
-    if old:
-        tasks.check_same_frame(scene, old[0], dataset)
+    tasks.check_same_frame(scene, old, dataset)
     shown, path = await tasks.check_camera_path(place, scene, dataset, shown, path)
-    videos = [await tasks.render_in_shards(place, dataset, model, path, shown, shards)]
-    if old:
-        videos += await tasks.then_and_now(place, videos[0], old, shown, layout, shards)
+    video = await tasks.render_in_shards(place, dataset, model, path, shown, shards)
+    videos = [video, *await tasks.then_and_now(place, video, old, shown, layout, shards)]
     versions = await tasks.show_quality(place, scene, model)
-    await tasks.publish_page(place, dataset, model, videos[0], versions)
+    await tasks.publish_page(place, dataset, model, video, versions)
     await tasks.summarize(scene, dataset, model, *videos)
     return videos[-1]
 

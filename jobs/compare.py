@@ -130,8 +130,7 @@ class Job(CompareOptions):
 def main() -> None:
     """Run the job that the command line tells."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
-    options = CompareOptions(**job.model_dump(include=set(CompareOptions.model_fields)))
-    compare(options, job.then, job.now, job.video)
+    compare(CompareOptions.of(job), job.then, job.now, job.video)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import base64
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,12 @@ from jobs import manifest, report, spz, trajectory
 from jobs.errors import GateRefused
 from jobs.gaussians import Y_UP, Array, Gaussians
 from jobs.options import ExportOptions
+
+if TYPE_CHECKING:
+    from nerfstudio.pipelines.base_pipeline import Pipeline
+
+Similarity = tuple[NDArray[np.float64], float, NDArray[np.float64]]
+"""Rotation (3, 3), scale and shift (3,): see `trajectory.model_to_dataset`."""
 
 _PAGE = Path(__file__).with_name("splats.html")
 _BALL = 0.35  # size of a point on the page, by its distance from its neighbours
@@ -39,7 +45,7 @@ def export(options: ExportOptions, dataset: Path, model: Path, output: Path) -> 
         InvalidInput: the dataset or model cannot be used, or the method has no such form.
         GateRefused: there is nothing to be exported in the model.
     """
-    from jobs.model import read_manifest
+    from jobs.model import load, read_manifest
 
     timer = manifest.Timer()
     content = read_manifest(model, dataset)
@@ -47,6 +53,7 @@ def export(options: ExportOptions, dataset: Path, model: Path, output: Path) -> 
     assert options.forms
     output.mkdir(parents=True, exist_ok=True)
     to_scene = trajectory.model_to_dataset(dataset, model)
+    capture = trajectory.read_capture(dataset, model)
     if "splat" in options.forms:
         with timer.step("splat"):
             shown = Gaussians.of_checkpoint(model / content["checkpoint"]["file"]).moved(*_float(to_scene))
@@ -58,9 +65,11 @@ def export(options: ExportOptions, dataset: Path, model: Path, output: Path) -> 
             (output / "splat.spz").write_bytes(spz.pack(shown.moved(Y_UP)))
         figures = {"gaussians": len(shown)}
     else:
-        shown, figures = _export_surface(options, dataset, model, output, timer)
+        with timer.step("load"):
+            pipeline = load(model, dataset)
+        shown, figures = _export_surface(options, pipeline, capture, to_scene, output, timer)
     with timer.step("page"):
-        (output / "index.html").write_text(page(shown, *_view(dataset, model)))
+        (output / "index.html").write_text(page(shown, *_view(capture, to_scene)))
     files = sorted(file for file in output.iterdir() if file.name != "export.json")
     sizes = {file.name: file.stat().st_size for file in files}
     manifest.write(
@@ -88,33 +97,33 @@ def page(gaussians: Gaussians, eye: Array, target: Array) -> str:
     return _PAGE.read_text().replace("{{view}}", json.dumps(view)).replace("{{splats}}", content)
 
 
-def _view(dataset: Path, model: Path) -> tuple[Array, Array]:
-    """(3,) the middlemost camera of a dataset, and (3,) the point that it looks at, in the scene frame."""
-    capture = trajectory.read_capture(dataset, model)
+def _view(capture: trajectory.Capture, to_scene: Similarity) -> tuple[Array, Array]:
+    """(3,) the middlemost camera of a capture, and (3,) the point that it looks at, in the scene frame."""
     middle = np.linalg.norm(capture.centres - np.median(capture.centres, axis=0), axis=1).argmin()
     eye, look = capture.centres[middle], capture.looks[middle]
-    rotation, scale, shift = trajectory.model_to_dataset(dataset, model)
+    rotation, scale, shift = to_scene
     places = scale * (np.stack([eye, eye + capture.depth * look]) @ rotation.T + shift)
     return places[0].astype(np.float32), places[1].astype(np.float32)
 
 
 def _export_surface(
-    options: ExportOptions, dataset: Path, model: Path, output: Path, timer: manifest.Timer
+    options: ExportOptions,
+    pipeline: Pipeline,
+    capture: trajectory.Capture,
+    to_scene: Similarity,
+    output: Path,
+    timer: manifest.Timer,
 ) -> tuple[Gaussians, dict[str, int]]:
     """Write a NeRF's point cloud and mesh; what the page shows of them, and their figures."""
     import trimesh
 
     from jobs import surface
-    from jobs.model import load
 
     assert options.forms and options.points and options.image_size and options.resolution
-    rotation, scale, shift = _float(trajectory.model_to_dataset(dataset, model))
+    rotation, scale, shift = _float(to_scene)
     figures = {}
-    with timer.step("load"):
-        pipeline = load(model, dataset)
     with timer.step("views"):
-        farthest = options.reach * trajectory.read_capture(dataset, model).depth
-        views = surface.look(pipeline, options.image_size, farthest)
+        views = surface.look(pipeline, options.image_size, options.reach * capture.depth)
     with timer.step("pointcloud"):
         found = surface.sample(views, options.points)
     if not len(found.points):
@@ -144,7 +153,7 @@ def _export_surface(
     return Gaussians.of_points(in_scene.points, found.colours, _BALL * in_scene.spacing), figures
 
 
-def _float(similarity: tuple[Any, float, Any]) -> tuple[Array, float, Array]:
+def _float(similarity: Similarity) -> tuple[Array, float, Array]:
     rotation, scale, shift = similarity
     return rotation.astype(np.float32), scale, shift.astype(np.float32)
 
@@ -164,8 +173,7 @@ class Job(ExportOptions):
 def main() -> None:
     """Run the job that the command line tells."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
-    options = ExportOptions(**job.model_dump(exclude={"dataset", "model", "export"}))
-    export(options, job.dataset, job.model, job.export)
+    export(ExportOptions.of(job), job.dataset, job.model, job.export)
 
 
 if __name__ == "__main__":

@@ -124,6 +124,11 @@ class Options(BaseModel):
     """Fields that came after results were registered: with its default, such a field is left out of the fingerprint,
     so that what was made before it is found again. The default must do what was done without the field."""
 
+    @classmethod
+    def of(cls: type[OptionsT], job: BaseModel) -> OptionsT:
+        """The stage's options of a job's command line, which is these and the places where the job works."""
+        return cls(**{name: getattr(job, name) for name in cls.model_fields})
+
     def with_profile(self: OptionsT, profile: Profile) -> OptionsT:
         """These options with every None that the profile decides filled in."""
         defaults = PROFILES[profile].get(self.STAGE, {})

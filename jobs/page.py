@@ -158,7 +158,7 @@ def _figures(about: dict[str, dict[str, Any]], facts: Facts) -> dict[str, str]:
         "training steps": _number(model.get("steps"), "{:,}"),
         "training": _time(model.get("training_seconds")),
         "rendering": _time(video.get("seconds", {}).get("render")),
-        "all jobs": _time(_sum([each.seconds for each in facts.made])),
+        "all jobs": _time(quality.total([each.seconds for each in facts.made])),
         "cost": _money(facts),
         "machine": model.get("gpu") or ("CPU" if model else None),
     }
@@ -173,13 +173,8 @@ def _time(seconds: float | None) -> str | None:
     return None if seconds is None else report.duration(seconds)
 
 
-def _sum(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known and len(known) == len(values) else None
-
-
 def _money(facts: Facts) -> str | None:
-    cost = _sum([each.cost for each in facts.made])
+    cost = quality.total([each.cost for each in facts.made])
     return None if cost is None else quality.money(cost, facts.currency)
 
 

@@ -486,8 +486,7 @@ def _room_on_disk(dataset: Path) -> Iterator[None]:
 def main() -> None:
     """The job."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
-    options = PrepareOptions(**{name: getattr(job, name) for name in PrepareOptions.model_fields})
-    prepare(job.images, job.dataset, options, job.reference)
+    prepare(job.images, job.dataset, PrepareOptions.of(job), job.reference)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,20 @@ from pydantic import BaseModel, ConfigDict
 from jobs import report
 from jobs.chart import Line, chart
 
-__all__ = ["COLUMNS", "Facts", "Made", "Role", "Version", "fall", "money", "plot", "previous", "row", "warning"]
+__all__ = [
+    "COLUMNS",
+    "Facts",
+    "Made",
+    "Role",
+    "Version",
+    "fall",
+    "money",
+    "plot",
+    "previous",
+    "row",
+    "total",
+    "warning",
+]
 
 _NOTABLE_FALL = 1.0  # dB of PSNR against the last version, that are pointed out
 
@@ -135,6 +148,12 @@ def plot(versions: list[Version]) -> str:
         return ""
     labels = [version.version if len(versions) < 5 else str(version.capture) for version in versions]
     return chart([Line(names[kind], points, True) for kind, points in lines.items()], "version", "PSNR, dB", labels)
+
+
+def total(values: list[float | None]) -> float | None:
+    """The sum; None where one of them is not known, or there are none."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None
 
 
 def money(cost: float | None, currency: str) -> str:

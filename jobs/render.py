@@ -32,7 +32,7 @@ from pydantic_settings import CliApp
 from jobs import camera_path, chunks, manifest, report, trajectory
 from jobs.camera_path import CameraPath
 from jobs.chunks import Chunk, Chunks
-from jobs.errors import GateRefused, InvalidInput, JobFailed, JobInterrupted
+from jobs.errors import GateRefused, InvalidInput, JobFailed
 from jobs.options import RenderOptions
 from jobs.video import Picture, Pictures, Video, inspect, join, writer
 
@@ -382,11 +382,7 @@ def peak_memory() -> dict[str, int | None]:
 @contextmanager
 def ended_clearly(folder: Path) -> Iterator[None]:
     """While inside, SIGTERM is an error that says how it goes on, and so is a disk that is full."""
-
-    def interrupted(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the end
-        raise JobInterrupted("rendering was told to end; the next attempt goes on after the last whole chunk")
-
+    interrupted = report.interruption("rendering was told to end; the next attempt goes on after the last whole chunk")
     before = signal.signal(signal.SIGTERM, interrupted)
     try:
         yield
@@ -413,9 +409,8 @@ class Job(RenderOptions):
 def main() -> None:
     """Run the job that the command line tells."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
-    options = RenderOptions(**job.model_dump(include=set(RenderOptions.model_fields)))
     with ended_clearly(job.video):
-        render(options, job.dataset, job.model, job.video, job.checkpoints, job.shards)
+        render(RenderOptions.of(job), job.dataset, job.model, job.video, job.checkpoints, job.shards)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import NoReturn
 
 from jobs import errors
 
@@ -143,6 +145,16 @@ class Meter:
     def advance(self) -> None:
         """Say that one more unit is done."""
         self.update(self._done + 1)
+
+
+def interruption(words: str) -> Callable[..., NoReturn]:
+    """A handler of SIGTERM that ends a job as interrupted, with these words."""
+
+    def interrupted(*_: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the end
+        raise errors.JobInterrupted(words)
+
+    return interrupted
 
 
 def run(stage: str, main: Callable[[], None]) -> None:

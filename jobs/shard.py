@@ -62,9 +62,8 @@ class Job(ShardOptions):
 def main() -> None:
     """Run the job that the command line tells."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
-    options = ShardOptions(**job.model_dump(include=set(ShardOptions.model_fields)))
     with ended_clearly(job.shard):
-        shard(options, job.dataset, job.model, job.shard, job.checkpoints)
+        shard(ShardOptions.of(job), job.dataset, job.model, job.shard, job.checkpoints)
 
 
 if __name__ == "__main__":

@@ -676,18 +676,14 @@ class Job(TrainOptions):
 
 def main() -> None:
     """Run the job that the command line tells."""
-
-    def interrupted(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the end
-        raise JobInterrupted("training was told to end; the next attempt goes on from the newest checkpoint")
-
-    signal.signal(signal.SIGTERM, interrupted)
+    words = "training was told to end; the next attempt goes on from the newest checkpoint"
+    signal.signal(signal.SIGTERM, report.interruption(words))
     warnings.filterwarnings("ignore", module="nerfstudio")  # that PyTorch will change, hundreds of lines
     try:
         job = CliApp.run(Job, cli_args=sys.argv[1:])
     except ValidationError as error:
         raise InvalidInput(f"these options cannot work: {error}") from error
-    options = TrainOptions(**job.model_dump(exclude={"dataset", "model", "checkpoints"}))
+    options = TrainOptions.of(job)
     with _clear_end(options):
         train(options, job.dataset, job.model, job.checkpoints)
 

@@ -132,17 +132,17 @@ def read_capture(dataset: Path, model: Path) -> Capture:
     Raises:
         InvalidInput: a file is missing or holds no camera.
     """
-    file, meta = _transforms(dataset)
+    file, meta, way = _opened(dataset, model)
     frames = meta.get("frames", [])
     if not frames:
         raise InvalidInput(f"{file} has no frames: prepare the dataset again.")
-    rotation, scale, shift = _dataset_to_model(meta, _read_json(model / "dataparser_transforms.json"))
+    rotation, scale, shift = way
     poses = np.array([frame["transform_matrix"] for frame in frames], dtype=np.float64)
     centres = scale * (poses[:, :3, 3] @ rotation.T + shift)
     looks = _unit(-poses[:, :3, 2] @ rotation.T)
     half_fields = [_half_field(meta | frame) for frame in frames]
     horizontal, vertical = np.median(half_fields, axis=0)
-    points, _ = read_points(dataset, model)
+    points, _ = _points(file, meta, way)
     depth = _typical_depth(centres, looks, points, max(horizontal, vertical))
     return Capture(centres, looks, depth, (float(horizontal), float(vertical)))
 
@@ -153,10 +153,7 @@ def read_points(dataset: Path, model: Path) -> tuple[Array, Array]:
     Raises:
         InvalidInput: a file is missing or damaged.
     """
-    file, meta = _transforms(dataset)
-    rotation, scale, shift = _dataset_to_model(meta, _read_json(model / "dataparser_transforms.json"))
-    points, colours = _read_ply(file.parent / meta.get("ply_file_path", "."))
-    return scale * (points @ rotation.T + shift), colours
+    return _points(*_opened(dataset, model))
 
 
 def tour(capture: Capture, at: Array) -> Array:
@@ -382,8 +379,7 @@ def model_to_dataset(dataset: Path, model: Path) -> tuple[Array, float, Array]:
     Raises:
         InvalidInput: a file is missing or damaged.
     """
-    file = dataset if dataset.suffix == ".json" else dataset / "transforms.json"
-    rotation, scale, shift = _dataset_to_model(_read_json(file), _read_json(model / "dataparser_transforms.json"))
+    _, _, (rotation, scale, shift) = _opened(dataset, model)
     return rotation.T, 1 / scale, -scale * (shift @ rotation)
 
 
@@ -429,10 +425,18 @@ def _read_ply(file: Path) -> tuple[Array, Array]:
     return np.stack([columns[axis] for axis in "xyz"], axis=1), np.stack(colours, axis=1)
 
 
-def _transforms(dataset: Path) -> tuple[Path, dict[str, Any]]:
-    """The JSON file of a dataset, given as a folder or as that file, and its content."""
+def _opened(dataset: Path, model: Path) -> tuple[Path, dict[str, Any], tuple[Array, float, Array]]:
+    """The JSON file of a dataset, given as a folder or as that file, its content, and the way to a model's frame."""
     file = dataset if dataset.suffix == ".json" else dataset / "transforms.json"
-    return file, _read_json(file)
+    meta = _read_json(file)
+    return file, meta, _dataset_to_model(meta, _read_json(model / "dataparser_transforms.json"))
+
+
+def _points(file: Path, meta: dict[str, Any], way: tuple[Array, float, Array]) -> tuple[Array, Array]:
+    """What `read_points` gives, of an opened dataset."""
+    rotation, scale, shift = way
+    points, colours = _read_ply(file.parent / meta.get("ply_file_path", "."))
+    return scale * (points @ rotation.T + shift), colours
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from jobs import camera_path
 from jobs.camera_path import GENERATED, CameraPath, Origin
 from jobs.errors import InvalidInput
 from tasks.frames import frame_of
+from tasks.plain_errors import named
 from tasks.render import TRAJECTORIES
 
 __all__ = ["keep_camera_path", "read_camera_path"]
@@ -20,10 +21,8 @@ def read_camera_path(scene: str, file: Path) -> CameraPath:
     Raises:
         InvalidInput: it is not there or not valid; names the scene, file and key.
     """
-    try:
+    with named(scene):
         return camera_path.read(file.expanduser())
-    except InvalidInput as error:
-        raise InvalidInput(f"scene {scene}: {error}") from None
 
 
 def keep_camera_path(

@@ -9,6 +9,7 @@ from jobs import media
 from jobs.errors import InvalidInput, NotFound
 from jobs.options import PrepareOptions
 from tasks.patience import patiently
+from tasks.plain_errors import named
 
 __all__ = ["capture", "take_in_dropped"]
 
@@ -66,18 +67,14 @@ def take_in_dropped(
     if dropped.folder:
         _scan(scene, dropped.folder, options)
         return workspace.take_in_dropped(dropped, {"source": str(dropped.folder), **tags})
-    try:
+    with named(scene):
         media.check_names([*{f.checksum: path for path, f in dropped.files.items() if f.size}.values()], minimum)
-    except InvalidInput as error:
-        raise InvalidInput(f"scene {scene}: {error}") from None
     return workspace.take_in_dropped(dropped, {"source": "uploaded by hand", **tags})
 
 
 def _scan(scene: str, source: Path, options: PrepareOptions) -> media.Capture:
-    try:
+    with named(scene):
         found = media.scan(source, minimum=options.min_registered_images)
-    except InvalidInput as error:
-        raise InvalidInput(f"scene {scene}: {error}") from None
     for file, reason in found.unreadable.items():
         get_run_logger().warning("scene %s: %s is left out: %s", scene, file, reason)
     return found

@@ -15,15 +15,20 @@ from tasks.stage import Plan, stage_task
 __all__ = ["check_same_frame", "compare", "find_then", "then_and_now"]
 
 
-def check_same_frame(scene: str, then: Asset, now: Asset) -> None:
-    """Refuse two datasets whose poses are in different frames: the same path would lead elsewhere in each.
+def check_same_frame(scene: str, then: tuple[Asset, Asset] | None, now: Asset) -> None:
+    """Refuse a dataset whose poses are in another frame than those of then: the same path would lead elsewhere in each.
+
+    Args:
+        scene: its name.
+        then: see `find_then`.
+        now: the dataset of the newer version.
 
     Raises:
         InvalidInput: they are not in the same frame.
     """
-    if frame_of(then) != frame_of(now):
+    if then and frame_of(then[0]) != frame_of(now):
         raise InvalidInput(
-            f"scene {scene}: {then} and {now} are in different frames, so no camera path shows the same in both. "
+            f"scene {scene}: {then[0]} and {now} are in different frames, so no camera path shows the same in both. "
             "Prepare the newer one again with photos of places that have not changed, or compare versions that share "
             "a frame."
         )
@@ -44,7 +49,7 @@ async def find_then(workspace: Workspace, scene: str, version: str | int | None)
 async def then_and_now(
     workspace: Workspace,
     video: Asset,
-    then: tuple[Asset, Asset],
+    then: tuple[Asset, Asset] | None,
     options: RenderOptions,
     layout: Layout,
     shards: int,
@@ -54,17 +59,19 @@ async def then_and_now(
     Args:
         workspace: where all of it lies.
         video: of the newer model; the camera path is read from it, so that a generated one is the same.
-        then: the older model's dataset, and that model.
+        then: the older model's dataset, and that model; None where none was asked for.
         options: with which the video was rendered.
         layout: how the two are shown.
         shards: see `render_in_shards`.
 
     Returns:
-        The older model's video, and the one of both.
+        The older model's video, and the one of both; nothing where none was asked for.
 
     Raises:
         InvalidInput: the older model is the newer one.
     """
+    if then is None:
+        return []
     if video.tags["model"] == str(then[1]):
         raise InvalidInput(
             f"scene {video.tags['scene']}: then and now are the same model, {then[1]}. Name the older one in full."
@@ -72,10 +79,9 @@ async def then_and_now(
     path = CameraPath.model_validate_json(await patiently(lambda: workspace.read(video, "camera_path.json")))
     only_colours = options.model_copy(update={"outputs": (), "png_frames": False})
     before = await render_in_shards(workspace, *then, path, only_colours, min(shards, len(path.camera_path)))
-    labels = [await patiently(lambda of=of: _label(workspace, of)) for of in (before, video)]  # type: ignore[misc]
-    both = await compare(
-        workspace, before, video, CompareOptions(layout=layout, then_label=labels[0], now_label=labels[1])
-    )
+    labels = await patiently(lambda: [_label(workspace, each) for each in (before, video)])
+    shown = CompareOptions(layout=layout, then_label=labels[0], now_label=labels[1])
+    both = await compare(workspace, before, video, shown)
     return [before, both]
 
 

@@ -6,6 +6,7 @@ from blocks import Asset, Workspace
 from jobs.errors import InvalidInput
 from jobs.options import ExportOptions
 from tasks.patience import patiently
+from tasks.plain_errors import named
 from tasks.stage import Plan, stage_task
 
 
@@ -17,12 +18,11 @@ async def find_forms(workspace: Workspace, model: Asset, options: ExportOptions)
         NotFound: the model's files are gone.
     """
     content = await patiently(lambda: workspace.read(model, "model.json"))
-    try:
-        return options.for_method(json.loads(content)["options"]["method"])
-    except (ValueError, KeyError) as error:
-        raise InvalidInput(f"scene {model.tags['scene']}: the model.json of {model} has no method: {error!r}") from None
-    except InvalidInput as error:
-        raise InvalidInput(f"scene {model.tags['scene']}: {error}") from None
+    with named(model.tags["scene"]):
+        try:
+            return options.for_method(json.loads(content)["options"]["method"])
+        except (ValueError, KeyError) as error:
+            raise InvalidInput(f"the model.json of {model} has no method: {error!r}") from None
 
 
 @stage_task

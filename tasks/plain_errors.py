@@ -1,8 +1,21 @@
-"""Errors that are meant for people reach Prefect's log as sentences, without the stack of frames beneath them."""
+"""Errors that are meant for people: they name the scene, and reach Prefect's log as sentences without stack frames."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from jobs.errors import RebelNerfError
+from jobs.errors import InvalidInput, RebelNerfError
+
+__all__ = ["named"]
+
+
+@contextmanager
+def named(scene: str) -> Iterator[None]:
+    """Have InvalidInput that is raised inside say which scene it is about."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise InvalidInput(f"scene {scene}: {error}") from None
 
 
 def _without_frames(record: logging.LogRecord) -> bool:

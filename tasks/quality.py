@@ -11,7 +11,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from blocks import Asset, Workspace
 from jobs.chart import as_data
 from jobs.errors import GateRefused
-from jobs.quality import COLUMNS, Version, fall, plot, row, warning
+from jobs.quality import COLUMNS, Version, fall, plot, row, total, warning
 from tasks.patience import patiently
 from tasks.stage import Gate
 
@@ -82,8 +82,8 @@ def _version(workspace: Workspace, model: Asset, dataset: Asset | None) -> Versi
         lpips=_number(tags.get("lpips")),
         registered=made_of.get("registered"),
         steps=None if steps is None else int(steps),
-        seconds=_sum(seconds),
-        cost=_sum(costs),
+        seconds=total(seconds),
+        cost=total(costs),
     )
 
 
@@ -93,11 +93,6 @@ def _number(text: str | None) -> float | None:
         return None if text is None else float(text)
     except ValueError:
         return None
-
-
-def _sum(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
 
 
 def _cell(text: str, bold: bool) -> str:

@@ -12,6 +12,7 @@ from jobs import camera_path
 from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput
 from jobs.options import Profile, RenderOptions, ShardOptions
+from tasks.plain_errors import named
 from tasks.stage import Plan, stage_task, standing
 
 __all__ = ["find_camera_path", "render", "render_in_shards", "shard"]
@@ -32,10 +33,8 @@ def find_camera_path(
         InvalidInput: there is no such path, it is not valid, no video can be made of it, or it has fewer frames than
             there are shards; names the scene, file and key.
     """
-    try:
+    with named(scene):
         options, path = _find(scene, options.with_profile(profile))
-    except InvalidInput as error:
-        raise InvalidInput(f"scene {scene}: {error}") from None
     frames = len(path.camera_path) if path else options.frames
     if shards > frames:
         raise InvalidInput(f"scene {scene}: {frames} frames cannot be rendered in {shards} shards; give fewer shards.")

@@ -109,16 +109,24 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
         torch.testing.assert_close(resumed[name], whole[name], rtol=0, atol=0)
 
 
-def test_training_can_be_watched_and_ends_by_itself(dataset: Path, tmp_path: Path) -> None:
-    longer = OPTIONS.model_copy(update={"max_num_iterations": 200, "steps_per_save": 1000})
-    places = ("--dataset", dataset, "--model", tmp_path / "model", "--checkpoints", tmp_path / "checkpoints")
+@contextmanager
+def served(dataset: Path, folder: Path, steps: int) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A training of so many steps in a process of its own, and the port of its viewer."""
+    longer = OPTIONS.model_copy(update={"max_num_iterations": steps, "steps_per_save": 1000})
+    places = ("--dataset", dataset, "--model", folder / "model", "--checkpoints", folder / "checkpoints")
     command = [sys.executable, "-m", "jobs.train", *map(str, places), *train.CliApp.serialize(longer)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as job:
         assert job.stdout is not None
         page = next(told for line in job.stdout if isinstance(told := report.parse(line), report.Page))
-        with urllib.request.urlopen(f"http://127.0.0.1:{page.port}/") as answer:
+        yield job, page.port
+
+
+def test_training_can_be_watched_and_ends_by_itself(dataset: Path, tmp_path: Path) -> None:
+    with served(dataset, tmp_path, 200) as (job, port):
+        assert job.stdout is not None
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
             assert b"<html" in answer.read()
-        with connect(f"ws://127.0.0.1:{page.port}", max_size=None) as tab:  # as a browser that stays open
+        with connect(f"ws://127.0.0.1:{port}", max_size=None) as tab:  # as a browser that stays open
             assert tab.recv(timeout=60)
             log = job.stdout.read()
             assert job.wait(60) == 0, log
@@ -127,13 +135,9 @@ def test_training_can_be_watched_and_ends_by_itself(dataset: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_training_ends_by_itself_though_a_browser_looks_on(dataset: Path, tmp_path: Path, browser: Browser) -> None:
-    longer = OPTIONS.model_copy(update={"max_num_iterations": 500, "steps_per_save": 1000})
-    places = ("--dataset", dataset, "--model", tmp_path / "model", "--checkpoints", tmp_path / "checkpoints")
-    command = [sys.executable, "-m", "jobs.train", *map(str, places), *train.CliApp.serialize(longer)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as job:
+    with served(dataset, tmp_path, 500) as (job, port):
         assert job.stdout is not None
-        page = next(told for line in job.stdout if isinstance(told := report.parse(line), report.Page))
-        browser.get(f"http://127.0.0.1:{page.port}/")
+        browser.get(f"http://127.0.0.1:{port}/")
         text = "return document.body.innerText"
         browser.until(lambda: "Connected" in browser.execute_script(text))
         assert job.poll() is None, "it ended before anybody looked on"
