@@ -481,7 +481,7 @@ def _content(file: Path, start: int) -> Iterator[memoryview]:
     """The bytes of one request from a place in a file, once there is memory for them."""
     buffer = _buffers.get()
     try:
-        with file.open("rb", buffering=0) as stream:
+        with file.open("rb") as stream:  # buffered: it reads on where a slow disk gives less at once
             stream.seek(start)
             whole = memoryview(buffer)
             yield whole[: stream.readinto(whole)]
