@@ -109,10 +109,7 @@ def compare_poses(truth: Path, transforms: Path, photos: Mapping[str, str] | Non
     Raises:
         InvalidInput: a file is not in that format, or fewer than three poses can be compared.
     """
-    true, estimated = _poses(truth), _poses(transforms)
-    if photos is not None:
-        known = {Path(name).name: Path(photo).name for name, photo in photos.items()}
-        estimated = {known[name]: pose for name, pose in estimated.items() if name in known}
+    true, estimated = _poses(truth), _named(_poses(transforms), photos)
     names = tuple(sorted(true.keys() & estimated.keys()))
     if len(names) < 3:
         raise InvalidInput(
@@ -125,6 +122,32 @@ def compare_poses(truth: Path, transforms: Path, photos: Mapping[str, str] | Non
     distances = np.linalg.norm(aligned[:, :3, 3] - expected[:, :3, 3], axis=1)
     angles = rotation_angles(aligned[:, :3, :3], expected[:, :3, :3])
     return PoseErrors(names, distances / size, angles, size, similarity)
+
+
+def errors_in_frame_of(
+    known: PoseErrors, truth: Path, transforms: Path, photos: Mapping[str, str] | None = None
+) -> Floats:
+    """How far the camera centres of a dataset are from the truth in the frame of another dataset: nothing is fitted.
+
+    Args:
+        known: how that other dataset compares with the truth.
+        truth, transforms, photos: see `compare_poses`; all photos must be in the truth.
+
+    Returns:
+        (n,) distances, in terms of the size of the other dataset's scene.
+    """
+    true, found = _poses(truth), _named(_poses(transforms), photos)
+    placed = known.similarity.poses(np.stack(list(found.values())))[:, :3, 3]
+    distances: Floats = np.linalg.norm(placed - np.stack([true[name] for name in found])[:, :3, 3], axis=1)
+    return distances / known.size
+
+
+def _named(poses: dict[str, Floats], photos: Mapping[str, str] | None) -> dict[str, Floats]:
+    """Poses by the names of the photos that pictures were made of."""
+    if photos is None:
+        return poses
+    known = {Path(name).name: Path(photo).name for name, photo in photos.items()}
+    return {known[name]: pose for name, pose in poses.items() if name in known}
 
 
 def _poses(file: Path) -> dict[str, Floats]:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from azure.core.exceptions import AzureError
-from azure.storage.blob import BlobServiceClient
+from azure.storage.blob import BlobServiceClient, LinearRetry
 
 from tests.processes import free_port
 
@@ -53,12 +53,13 @@ class Azurite:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
             )
+        # The service closes connections that idle, now and then just as a request comes: that is tried again.
         self.client = BlobServiceClient(
             f"https://127.0.0.1:{self.port}/{account}",
             credential={"account_name": account, "account_key": self.key},
             connection_verify=str(certificates / "ca.pem"),
             use_env_settings=False,
-            retry_total=0,
+            retry_policy=LinearRetry(backoff=0.1, retry_total=5, random_jitter_range=0),
         )
         deadline = time.monotonic() + 60
         while True:

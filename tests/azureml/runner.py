@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from azure.core.exceptions import ResourceModifiedError
+
 from tests.azureml.faults import Faults
 from tests.azureml.storage import Storage
 
@@ -296,7 +298,9 @@ class Runner(threading.Thread):
         with log.open("rb") as stream:
             stream.seek(self._logged)
             while block := stream.read(1 << 20):
-                self._log_blob().append_block(block)
+                # A try that went through without an answer has moved the end: the next is then one too many.
+                with suppress(ResourceModifiedError):
+                    self._log_blob().append_block(block, appendpos_condition=self._logged)
                 self._logged += len(block)
 
     def _sync_mounts(self, outputs: Path, last: bool = False) -> None:

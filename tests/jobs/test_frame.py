@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs import alignment, prepare
-from jobs.alignment import compare_poses
+from jobs import prepare
+from jobs.alignment import compare_poses, errors_in_frame_of
 from jobs.errors import GateRefused
 from jobs.facade import render_capture
 from jobs.options import PrepareOptions
@@ -35,11 +35,7 @@ def errors_in_the_first_frame(first: Path, street: Path, dataset: Path, truth: P
     What brings the FIRST dataset's cameras to the truth is applied to all others.
     """
     known = compare_poses(street / "truth.json", first / "transforms.json", photos_of(first))
-    true, found = alignment._poses(truth), alignment._poses(dataset / "transforms.json")
-    photos = photos_of(dataset)
-    placed = known.similarity.poses(np.stack(list(found.values())))[:, :3, 3]
-    expected = np.stack([true[photos[name]] for name in found])[:, :3, 3]
-    return np.linalg.norm(placed - expected, axis=1) / known.size
+    return errors_in_frame_of(known, truth, dataset / "transforms.json", photos_of(dataset))
 
 
 def shots(folder: Path, visit: Visit, photos: int, width: int) -> Path:

@@ -1,0 +1,262 @@
+"""The built-in street visited again and again: does it stay in one frame? `python -m benchmarks.visits`.
+
+The whole flow runs on each visit as a person would run it: photos of the first day; of another day, from other places,
+in other light and with another shop; of a stretch further along, a third of which the first day shows; and of another
+street. The first visit's camera path is rendered for each. As the truth is known, so is where everything must be:
+
+- poses: how far the cameras of each dataset are from the truth, by what brings the FIRST dataset's to it;
+- pictures: how far the details of each video are from where the true street shows them along that path, and how far
+  they move from the first visit's video to a later one's, where nothing has changed.
+
+Prints a table, which is kept in visits.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import av
+import cv2
+import numpy as np
+
+from jobs import alignment, camera_path
+from jobs.alignment import Floats, compare_poses
+from jobs.camera_path import CameraPath
+from jobs.facade import render_capture
+from jobs.raster import Camera
+from jobs.street import Visit, light, surfaces
+from jobs.video import Picture
+
+SCENE = "street"
+_HALF = 16  # of a detail's side, px
+_REACH = 12  # how far a detail is looked for, px
+_FOUND = 0.6  # least correlation of a detail with what is found
+_SAME = 0.9  # least correlation of a detail of two visits that has not changed
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one visit came to.
+
+    Args:
+        visit: its name.
+        registered: "48/48".
+        reference: of which dataset it has the frame; "new" for one of its own.
+        residual: of the fit, in terms of the scene's size; None in a new frame.
+        poses: (n,) errors in terms of the scene's size; none in a new frame.
+        off: (m, 2) px from where the truth shows a detail to where the video has it, over all frames.
+        moved: (k, 2) px from where the first visit's video has a detail to where this one's has it.
+        path: which camera path was rendered.
+    """
+
+    visit: str
+    registered: str
+    reference: str
+    residual: float | None
+    poses: Floats
+    off: Floats
+    moved: Floats
+    path: str
+
+
+def process(home: Path, photos: Path, path: Path | None, options: list[str]) -> dict[str, Path]:
+    """Run `nerf/scene` on a visit's photos; the folders of what it made, by kind."""
+    arguments = ["--scene", SCENE, "--images", str(photos), "--profile", "preview", *options]
+    arguments += ["--render.camera-path", str(path) if path else "tour"]
+    run = subprocess.run(
+        [sys.executable, "-m", "flows.nerf", *arguments],
+        env={**os.environ, "REBEL_NERF_HOME": str(home)}, capture_output=True, text=True,
+    )  # fmt: skip
+    if run.returncode:
+        sys.exit(run.stdout + run.stderr)
+    names = {"dataset": f"{SCENE}-images-to-nerf-dataset", "model": f"{SCENE}-nerf", "video": f"{SCENE}-video"}
+    newest = {}
+    for kind, name in names.items():
+        newest[kind] = max((home / "assets" / name).glob("[!.]*"), key=lambda folder: folder.stat().st_mtime)
+    return newest
+
+
+def look(visit: Visit, truth: Path, made: dict[str, Path], first: Seen | None, known: First) -> Seen:
+    """Compare what a visit came to with the truth."""
+    about = json.loads((made["dataset"] / "dataset.json").read_text())
+    frame, images = about["frame"], about["images"]
+    video = json.loads((made["video"] / "video.json").read_text())
+    registered = f"{sum(image['registered'] for image in images)}/{len(images)}"
+    nothing = np.empty((0, 2))
+    if first is not None and frame["reference"] == "new":
+        path = video["camera_path"]
+        return Seen(visit, registered, "new", None, np.empty(0), nothing, nothing, path)
+    photos = photos_of(made["dataset"])
+    poses = alignment.errors_in_frame_of(known.poses, truth, made["dataset"] / "transforms.json", photos)
+    off, moved = known.displacements(visit, made["video"])
+    return Seen(visit, registered, frame["reference"], frame.get("residual"), poses, off, moved, video["camera_path"])
+
+
+def photos_of(dataset: Path) -> dict[str, str]:
+    """The photo that each picture of a dataset was made of."""
+    images = json.loads((dataset / "dataset.json").read_text())["images"]
+    return {Path(image["file"]).name: image["source"] for image in images}
+
+
+class First:
+    """The first visit's dataset and video, with which later ones are compared.
+
+    Args:
+        truth: of the first visit.
+        made: what the flow made of it.
+        texels: of the street's textures a metre.
+    """
+
+    def __init__(self, truth: Path, made: dict[str, Path], texels: float) -> None:
+        self.poses = compare_poses(truth, made["dataset"] / "transforms.json", photos_of(made["dataset"]))
+        self._texels = texels
+        self._path = camera_path.read(made["video"] / "camera_path.json")
+        self._true = self._photograph("1")
+        self._video = frames_of(made["video"] / "video.mp4")
+
+    def _photograph(self, visit: Visit) -> list[Picture]:
+        """The true street along the path, at a visit."""
+        scene = light(surfaces(self._texels, visit=visit), visit=visit)
+        return [scene.photograph(camera) for camera in cameras(self._path, self.poses.similarity)]
+
+    def displacements(self, visit: Visit, video: Path) -> tuple[Floats, Floats]:
+        """`off` and `moved` of `Seen`, for a visit's video along the same path."""
+        true = self._true if visit == "1" else self._photograph(visit)
+        off, moved = [], []
+        for known, there, own, shown in zip(self._true, self._video, true, frames_of(video / "video.mp4"), strict=True):
+            for at in details(known):
+                patch = _patch(own, at)
+                if _correlation(_patch(known, at), patch) < _SAME:  # it has changed
+                    continue
+                here, before = find(patch, shown, at), find(_patch(known, at), there, at)
+                if here is not None:
+                    off.append(here)
+                if here is not None and before is not None:
+                    moved.append(here - before)
+        return np.array(off).reshape(-1, 2), np.array(moved).reshape(-1, 2)
+
+
+def cameras(path: CameraPath, similarity: alignment.Similarity) -> list[Camera]:
+    """The true street's cameras of a path: `similarity` leads from the scene frame to metres."""
+    found = []
+    width, height = path.even_size
+    for frame in path.camera_path:
+        pose = similarity.poses(np.array(frame.camera_to_world).reshape(4, 4))
+        focal = height / 2 / math.tan(math.radians(frame.fov) / 2)
+        found.append(Camera(pose[:3, 3], pose[:3, :3] * [1, -1, -1], focal, width, height))
+    return found
+
+
+def frames_of(video: Path) -> list[Picture]:
+    """The frames of a video, (height, width, 3) each, 0 to 255."""
+    with av.open(str(video)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def details(picture: Picture) -> list[tuple[int, int]]:
+    """Column and row of what can be found again in a picture (Shi and Tomasi 1994, "Good features to track")."""
+    margin = _HALF + _REACH
+    inner = _grey(picture)[margin:-margin, margin:-margin]
+    found = cv2.goodFeaturesToTrack(inner, maxCorners=100, qualityLevel=0.05, minDistance=_HALF)
+    return [(int(x) + margin, int(y) + margin) for x, y in found.reshape(-1, 2)] if found is not None else []
+
+
+def find(patch: Picture, picture: Picture, at: tuple[int, int]) -> Floats | None:
+    """(2,) px, right and down, by which a patch is elsewhere in a picture; None if it is not there."""
+    column, row = at
+    span = _HALF + _REACH
+    window = _grey(picture)[row - span : row + span, column - span : column + span]
+    scores = cv2.matchTemplate(window, patch, cv2.TM_CCOEFF_NORMED)
+    y, x = np.unravel_index(scores.argmax(), scores.shape)
+    if scores[y, x] < _FOUND or not (0 < x < scores.shape[1] - 1 and 0 < y < scores.shape[0] - 1):
+        return None
+    return np.array([x + _peak(scores[y, x - 1 : x + 2]), y + _peak(scores[y - 1 : y + 2, x])]) - _REACH
+
+
+def _peak(three: Floats) -> float:
+    """Where the parabola through three values at -1, 0, 1 is highest."""
+    low, middle, high = map(float, three)
+    bend = low - 2 * middle + high
+    return 0.5 * (low - high) / bend if bend else 0.0
+
+
+def _patch(picture: Picture, at: tuple[int, int]) -> Picture:
+    column, row = at
+    return _grey(picture)[row - _HALF : row + _HALF, column - _HALF : column + _HALF]
+
+
+def _correlation(one: Picture, other: Picture) -> float:
+    return float(cv2.matchTemplate(one, other, cv2.TM_CCOEFF_NORMED)[0, 0])
+
+
+def _grey(picture: Picture) -> Picture:
+    """As blurred as a small model's pictures are."""
+    return cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (0, 0), 1.5)
+
+
+def visit_all(folder: Path, photos: int, width: int, video_width: int, options: list[str]) -> list[Seen]:
+    """Run the flow on every visit, and compare each with the truth."""
+    size = ["--render.width", str(video_width), "--render.height", str(video_width * 9 // 16)]
+    seen: list[Seen] = []
+    known, path = None, None
+    for visit in get_args(Visit):
+        truth = render_capture(folder / visit, photos=photos, width=width, height=width * 9 // 16, visit=visit)
+        made = process(folder / "home", folder / visit / "photos", path, [*options, *size])
+        if known is None:
+            known = First(truth, made, texels=110 * width / 640)
+            path = made["video"] / "camera_path.json"
+        seen.append(look(visit, truth, made, seen[0] if seen else None, known))
+    return seen
+
+
+def table(seen: list[Seen]) -> str:
+    """The rows, as Markdown."""
+    rows = [
+        "| visit | photos placed | frame | residual of the fit | camera positions, worst (mean) | path "
+        "| details off the truth, median (95 %) | moved from visit 1, median (95 %) | within 2 px |",
+        "|---" * 9 + "|",
+    ]
+    for each in seen:
+        residual = "" if each.residual is None else f"{100 * each.residual:.2f} %"
+        poses = f"{100 * each.poses.max():.2f} % ({100 * each.poses.mean():.2f} %)" if len(each.poses) else ""
+        within = f"{100 * share_within(each.moved, 2):.1f} % of {len(each.moved)}" if len(each.moved) else ""
+        rows.append(
+            f"| {each.visit} | {each.registered} | {each.reference} | {residual} | {poses} | {each.path} "
+            f"| {_spread(each.off)} | {_spread(each.moved)} | {within} |"
+        )
+    return "\n".join(rows)
+
+
+def share_within(displacements: Floats, most: float) -> float:
+    """Of displacements (n, 2), the share that is at most so many px long."""
+    return float((np.linalg.norm(displacements, axis=1) <= most).mean())
+
+
+def _spread(displacements: Floats) -> str:
+    if not len(displacements):
+        return ""
+    lengths = np.linalg.norm(displacements, axis=1)
+    return f"{np.median(lengths):.2f} px ({np.quantile(lengths, 0.95):.2f} px)"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=int, default=48, help="of each visit")
+    parser.add_argument("--width", type=int, default=640, help="of the photos, px")
+    parser.add_argument("--video-width", type=int, default=640, help="px")
+    parser.add_argument("--keep", type=Path, help="folder for all that is made; else it is deleted at the end")
+    parser.add_argument("options", nargs="*", help="further ones of flows.nerf, after --")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        made_in = given.keep or Path(temporary)
+        print(f"{given.photos} photos of {given.width} px a visit, videos of {given.video_width} px.\n")
+        print(table(visit_all(made_in, given.photos, given.width, given.video_width, given.options)))
