@@ -95,8 +95,17 @@ class LocalWorkspace(Workspace):
     # captures
 
     def take_in(self, scene: str, files: Mapping[str, Path], tags: Mapping[str, str]) -> Asset:
+        return self._take_in(scene, files, tags, None)
+
+    def _take_in(
+        self, scene: str, files: Mapping[str, Path], tags: Mapping[str, str], listed: Mapping[str, str] | None
+    ) -> Asset:
+        """Register files; `listed` are the checksums that they must still have."""
         stamps = {path: _stamp(file) for path, file in files.items()}
         checksums = {path: checksum(file) for path, file in files.items()}
+        if listed is not None and checksums != listed:
+            changed = next(path for path in files if checksums[path] != listed[path])
+            raise InvalidInput(f"scene {scene}: {changed} has changed since it was listed. Wait for the upload's end.")
         content = content_fingerprint(checksums.values())
         if known := self.capture_with(scene, content):
             return known
@@ -127,7 +136,8 @@ class LocalWorkspace(Workspace):
 
     def take_in_dropped(self, dropped: DroppedCapture, tags: Mapping[str, str]) -> Asset:
         assert dropped.folder
-        return self.take_in(dropped.scene, {path: dropped.folder / path for path in dropped.files}, tags)
+        files = {path: dropped.folder / path for path in dropped.files}
+        return self._take_in(dropped.scene, files, tags, {path: file.checksum for path, file in dropped.files.items()})
 
     # assets
 

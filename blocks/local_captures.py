@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -49,7 +50,7 @@ def list_dropped(captures: Path, memory: Path, scene: str | None) -> list[Droppe
 
 
 def _look_at(folder: Path, known: _Memory, seen: _Memory, now: float) -> DroppedCapture:
-    files, changed = {}, [folder.stat().st_ctime]
+    files, changed = {}, [folder.stat().st_ctime, *_changes(folder)]
     there, _ = media.find(folder)
     for path, file in there.items():
         key = f"{folder.name}/{path}"
@@ -59,13 +60,21 @@ def _look_at(folder: Path, known: _Memory, seen: _Memory, now: float) -> Dropped
             if entry is None or entry[:3] != before:
                 entry = (*before, checksum(file))
             after = _stamp(file)
-            changed += [after[2] / 1e9, file.parent.stat().st_ctime]
+            changed.append(after[2] / 1e9)  # of what a link leads to
         except OSError:  # it vanished, leads nowhere, or may not be read
             continue
         if before == after:
             seen[key] = entry
         files[path] = DroppedFile(after[0], entry[3])
     return DroppedCapture(folder.name, files, now - max(changed), folder=folder)
+
+
+def _changes(folder: Path) -> Iterator[float]:
+    """When everything below a folder last changed: what is no photo, or hidden, may be the part of one that comes."""
+    for place, _, names in os.walk(folder):
+        for path in (place, *(os.path.join(place, name) for name in names)):
+            with suppress(OSError):  # it vanished
+                yield os.lstat(path).st_ctime
 
 
 def _stamp(file: Path) -> tuple[int, int, int]:

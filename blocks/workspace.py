@@ -326,5 +326,5 @@ class Workspace(Block, ABC):
 
 
 def content_fingerprint(checksums: Iterable[str]) -> str:
-    """SHA-256 in hex of a capture's content, from its files' checksums: whatever their names and order."""
-    return hashlib.sha256("\n".join(sorted(checksums)).encode()).hexdigest()
+    """SHA-256 in hex of a capture's content, from its files' checksums: whatever their names, order and copies."""
+    return hashlib.sha256("\n".join(sorted(set(checksums))).encode()).hexdigest()

@@ -72,7 +72,8 @@ async def nerf(
     dataset = await tasks.prepare(place, capture, prepare.with_profile(profile), frames, refresh="prepare" in refresh)
     await tasks.tell_new_frame(scene, dataset)
     tasks.check_same_frame(scene, old, dataset)
-    shown, path = await tasks.check_camera_path(place, scene, dataset, shown, path)
+    named = render.camera_path != "auto"
+    shown, path = await tasks.check_camera_path(place, scene, dataset, shown, path, named)
     gate = None if max_psnr_fall is None else tasks.psnr_gate(max_psnr_fall)
     model = await tasks.train(place, dataset, train.with_profile(profile), gate, refresh="train" in refresh)
     versions = await tasks.show_quality(place, scene, model)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 from prefect import flow, get_run_logger
+from pydantic import Field
 
 import tasks
 from flows._command import run_as_command
@@ -17,7 +19,7 @@ async def reprocess(
     enabled: bool = True,
     workspaces: list[str] | None = None,
     scenes: list[str] | None = None,
-    settle_minutes: float = 15.0,
+    settle_minutes: Annotated[float, Field(ge=0)] = 15.0,
     profile: Profile = "auto",
 ) -> None:
     """Start `nerf/scene` for each scene whose photos are new and have settled; the table says what was done and why.

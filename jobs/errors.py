@@ -14,6 +14,7 @@ RebelNerfError
 from __future__ import annotations
 
 __all__ = [
+    "TRANSIENT",
     "GateRefused",
     "InvalidInput",
     "JobCancelled",
@@ -63,6 +64,10 @@ class WorkspaceUnavailable(RebelNerfError):
     """The workspace did not answer (network, throttling, a busy server); another try can succeed."""
 
 
+TRANSIENT = (JobInterrupted, WorkspaceUnavailable)
+"""After these, the same call can succeed later with nothing changed."""
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same call can succeed later with nothing changed."""
-    return isinstance(error, (JobInterrupted, WorkspaceUnavailable))
+    return isinstance(error, TRANSIENT)

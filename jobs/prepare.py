@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,7 +49,9 @@ class Job(PrepareOptions):
 
     images: Path
     dataset: Path
-    reference: dict[str, Path] = Field({}, description="earlier datasets of the scene by name: NAME=FOLDER, repeatable")
+    reference: dict[str, tuple[Path, ...]] = Field(
+        {}, description="earlier datasets of the scene by the frame that they are in, as JSON"
+    )
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,10 @@ class _Picture:
 
 
 def prepare(
-    images: Path, dataset: Path, options: PrepareOptions, references: Mapping[str, Path] = MappingProxyType({})
+    images: Path,
+    dataset: Path,
+    options: PrepareOptions,
+    references: Mapping[str, Sequence[Path]] = MappingProxyType({}),
 ) -> None:
     """Make a dataset in the scene frame: that of the first of the references whose photos show the same things.
 
@@ -82,7 +87,7 @@ def prepare(
         images: a folder of photos or videos, or one video.
         dataset: folder to write; what an earlier run of this job left there is removed.
         options: all of them.
-        references: earlier datasets of the scene by name, each the beginning of a frame.
+        references: earlier datasets of the scene, by the name of the frame that they are in.
 
     Raises:
         InvalidInput: the photos or the video cannot be read.
@@ -301,12 +306,13 @@ def _structure_from_motion(
 
 
 def _fit_any(
-    result: Result, references: Mapping[str, Path], grey: Path, options: PrepareOptions
+    result: Result, references: Mapping[str, Sequence[Path]], grey: Path, options: PrepareOptions
 ) -> tuple[str, Fit | None]:
-    """The first reference that the reconstruction fits, and how; "new" if there is none."""
+    """The frame of the first reference that the reconstruction fits, and how; "new" if there is none."""
     from jobs import frame
 
-    for number, (name, dataset) in enumerate(references.items(), 1):
+    datasets = [(name, dataset) for name, members in references.items() for dataset in members]
+    for number, (name, dataset) in enumerate(datasets, 1):
         try:
             reference = frame.Reference(dataset, options.feature_image_size)
         except (OSError, ValueError) as error:  # registered by a person, in another form

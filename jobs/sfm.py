@@ -210,18 +210,16 @@ class Search:
 
     def pairs_with(self, added: list[View]) -> list[tuple[str, str]]:
         """The pairs, by name, of these pictures with added ones: all, or the likeliest where those are many."""
-        number, names = len(self._views), [view.name for view in added]
-        if number * len(added) <= _EXHAUSTIVE_IMAGES**2 / 2:
+        names = [view.name for view in added]
+        if len(self._names) * len(names) <= _EXHAUSTIVE_IMAGES**2 / 2:
             return [(own, other) for own in self._names for other in names]
-        chosen: dict[int, list[int]] = {}
-        for i, j in self._alike(number + len(added), of=range(1, number + 1)):  # the likeliest first
-            if j > number:
-                chosen.setdefault(i, []).append(j)
-        return [
-            (self._names[i - 1], names[j - 1 - number])
-            for i, others in chosen.items()
-            for j in others[:_ADDED_NEIGHBOURS]
-        ]
+        with pycolmap.Database.open(self._database) as database:  # it may hold those of another dataset, too
+            pictures = {image.image_id: image.name for image in database.read_all_images()}
+        wanted, chosen = set(names), dict[int, list[str]]()
+        for i, j in self._alike(len(pictures), of=range(1, len(self._names) + 1)):  # the likeliest first
+            if pictures[j] in wanted:
+                chosen.setdefault(i, []).append(pictures[j])
+        return [(pictures[i], other) for i, others in chosen.items() for other in others[:_ADDED_NEIGHBOURS]]
 
     def _look_alikes(self, neighbours: int) -> set[tuple[int, int]]:
         """Pairs that share visual words, by position among the pictures."""

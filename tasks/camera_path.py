@@ -40,11 +40,18 @@ def keep_camera_path(
         replace: whether another path that is there may go.
 
     Raises:
-        InvalidInput: another path is there, or the name is that of a generated path.
+        InvalidInput: another path is there, the name is that of a generated path, or the file says that it belongs to
+            another frame than this dataset's.
     """
     if name in GENERATED:
         raise InvalidInput(f"scene {scene}: {name} is a path that is generated; give yours another name.")
     file = TRAJECTORIES / scene / f"{name}.json" if name else TRAJECTORIES / f"{scene}.json"
+    own = path.rebel_nerf
+    if own and own.frame not in (None, frame_of(dataset)):
+        raise InvalidInput(
+            f"scene {scene}: the path was drawn in {own.model or 'another model'}, in the frame of {own.frame}; "
+            f"{model} is in that of {frame_of(dataset)}. Name a model of that frame with --model-version."
+        )
     kept = path.model_copy(update={"rebel_nerf": Origin(model=str(model), frame=frame_of(dataset))})
     if file.exists() and not replace and camera_path.read(file) != kept:
         raise InvalidInput(

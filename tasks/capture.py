@@ -13,6 +13,8 @@ from tasks.plain_errors import named
 
 __all__ = ["capture", "take_in_dropped"]
 
+_SETTLED_SECONDS = 60.0
+
 
 @task(description="The capture version to work on: a new one where there are new photos, else the newest.")
 async def capture(
@@ -44,6 +46,16 @@ def _capture(
     for dropped in workspace.dropped(scene):
         # A folder of dropped photos that was taken in long ago does not bring an old version back.
         if (dropped.files or not known) and not workspace.find_capture(dropped):
+            if dropped.uploading:
+                raise InvalidInput(
+                    f"scene {scene}: {', '.join(dropped.uploading[:3])} is being uploaded. Wait for its end; "
+                    "if nothing is, delete it or upload it again."
+                )
+            if dropped.age < _SETTLED_SECONDS:
+                get_run_logger().warning(
+                    "scene %s: what was dropped has changed %.0f s ago: what comes later is another version",
+                    *(scene, dropped.age),
+                )
             return take_in_dropped(workspace, dropped, options, {})
     if not known:
         raise NotFound(

@@ -31,9 +31,12 @@ def frame_of(dataset: Asset) -> str:
     return str(dataset) if frame == "new" else frame
 
 
-async def find_frames(workspace: Workspace, scene: str) -> list[Asset]:
-    """The datasets of a scene that began a frame, oldest first."""
-    return [dataset for dataset in await _datasets(workspace, scene) if frame_of(dataset) == str(dataset)]
+async def find_frames(workspace: Workspace, scene: str) -> dict[str, list[Asset]]:
+    """The datasets of a scene by their frame, frames and datasets oldest first."""
+    frames: dict[str, list[Asset]] = {}
+    for dataset in await _datasets(workspace, scene):
+        frames.setdefault(frame_of(dataset), []).append(dataset)
+    return frames
 
 
 async def tell_new_frame(scene: str, dataset: Asset) -> None:
@@ -50,11 +53,15 @@ async def tell_new_frame(scene: str, dataset: Asset) -> None:
 
 
 async def check_camera_path(
-    workspace: Workspace, scene: str, dataset: Asset, options: RenderOptions, path: CameraPath | None
+    workspace: Workspace, scene: str, dataset: Asset, options: RenderOptions, path: CameraPath | None, named: bool
 ) -> tuple[RenderOptions, CameraPath | None]:
     """What can be shown of a dataset: the path, or a generated one instead if it belongs to another frame.
 
-    A path that does not say where it comes from belongs to the scene's first frame.
+    Args:
+        workspace, scene, dataset: where and of what.
+        options, path: as `find_camera_path` gives them.
+        named: whether a person named the path for this run. If it does not say where it comes from, it then belongs to
+            this very frame, as after an export from the viewer; the scene's own path, to the scene's first frame.
 
     Raises:
         InvalidInput: the path lies nowhere near the cameras.
@@ -64,12 +71,14 @@ async def check_camera_path(
     datasets = await _datasets(workspace, scene)
     frames = {str(known): frame_of(known) for known in datasets}
     own = path.rebel_nerf.frame if path.rebel_nerf else None
-    belongs = frames.get(own, own) if own else next(iter(frames.values()), frame_of(dataset))
+    unsaid = frame_of(dataset) if named else next(iter(frames.values()), frame_of(dataset))
+    belongs = frames.get(own, own) if own else unsaid
     if belongs != frame_of(dataset):
         text = (
             f"scene {scene}: the camera path belongs to the frame of {belongs}, and {dataset} is in that of "
             f"{frame_of(dataset)}: it would show something else. The path {camera_path.GENERATED[0]} is rendered "
-            "instead; make a path in the viewer of this version."
+            "instead. Make a path in the viewer of this version, and keep it: "
+            f"python -m flows.camera_path --scene {scene} camera_path.json"
         )
         await _warn(scene, "camera-path", text)
         return options.model_copy(update={"camera_path": camera_path.GENERATED[0]}), None

@@ -1,18 +1,29 @@
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TypeVar
 
 from blocks import Asset
 from jobs.options import PrepareOptions
 from tasks.stage import Plan, stage_task
 
+T = TypeVar("T")
+
+_NONE: Mapping[str, Sequence[Asset]] = MappingProxyType({})
+
 
 @stage_task
-def prepare(capture: Asset, options: PrepareOptions, frames: Sequence[Asset] = ()) -> Plan:
+def prepare(capture: Asset, options: PrepareOptions, frames: Mapping[str, Sequence[Asset]] = _NONE) -> Plan:
     """Photos or a video to a dataset: poses and `transforms.json`, in the frame of one of the datasets given."""
     scene = capture.tags["scene"]
-    # The scene's first frame before all others; of those, what was photographed last looks most like it.
-    references = {f"reference_{n}": asset for n, asset in enumerate([*frames[:1], *frames[1:][-2:][::-1]], 1)}
-    given = {str(asset): f"{{inputs.{name}}}" for name, asset in references.items()}
+    references: dict[str, Asset] = {}
+    given: dict[str, list[str]] = {}
+    # The scene's first frame before its newest. Of each, what began it, which is exact, before what looks most like it.
+    for frame in _ends(list(frames)) if options.frame != "new" else []:
+        for dataset in _ends(frames[frame]):
+            name = f"reference_{len(references) + 1}"
+            references[name] = dataset
+            given.setdefault(frame, []).append(f"{{inputs.{name}}}")
     return Plan(
         scene=scene,
         capture_version=capture.version,
@@ -26,3 +37,8 @@ def prepare(capture: Asset, options: PrepareOptions, frames: Sequence[Asset] = (
         tier="cpu",
         time_limit=12 * 3600,
     )
+
+
+def _ends(items: Sequence[T]) -> list[T]:
+    """The first and the last."""
+    return [*items[:1], *items[1:][-1:]]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import TypeAdapter, ValidationError
 
 from blocks import Asset, DroppedCapture, Workspace
-from jobs.errors import NotFound
+from jobs.errors import TRANSIENT, NotFound
 from jobs.options import PrepareOptions, Profile, SceneName
 from tasks.capture import take_in_dropped
 from tasks.patience import patiently
@@ -35,6 +36,7 @@ DEPLOYMENT = "nerf/scene"
 _TAKEN_IN_BY = {"taken_in_by": "reprocess"}
 _PAGE = 200  # flow runs that a server gives at once
 _AT_ONCE = 8  # scenes that a workspace is asked about
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,16 @@ async def start_new_captures(
 ) -> list[LookedAt]:
     """Look at what was dropped for each scene, register what is new and settled, and start a run of `nerf/scene`.
 
-    The same content of a scene is started once, as long as the server remembers its run, whatever became of it. What
-    fails for one scene is in its row of the table, and does not touch the others.
+    The same content of a scene is started once; again, three times at most, where its run crashed, or the workspace or
+    a machine failed it. What fails for one scene is in its row of the table, and does not touch the others.
 
     Args:
         workspace: where the captures lie.
         reference: what the runs' parameter `workspace` says.
         settle_seconds: how long nothing may have changed in a scene's folder.
         profile: of the runs.
-        scenes: only these; a version of theirs that is there already is started as well, if it never was.
+        scenes: only these; a version of theirs that is there already is started as well, if it never was. Where what
+            was dropped is known, that is the newest version.
 
     Raises:
         NotFound: the server has no deployment `nerf/scene`.
@@ -80,24 +83,27 @@ async def start_new_captures(
         listed, versions = await patiently(lambda: _named(workspace, scenes))
     contents = {each.scene: each.content for each in listed}
     contents |= {scene: asset.tags["content"] for scene, asset in versions.items()}
-    keys = {scene: _key(workspace, scene, content) for scene, content in contents.items()}
-    before = await _runs_of(list(keys.values()))
+    keys = {scene: _keys(workspace, scene, content) for scene, content in contents.items()}
+    before = await _runs_of([key for each in keys.values() for key in each])
     under_way = await _under_way(deployment, reference)
     at_once = asyncio.Semaphore(_AT_ONCE)
 
     async def done_about(dropped: DroppedCapture) -> str:
-        scene, key = dropped.scene, keys[dropped.scene]
-        asset = versions.get(scene)
+        scene, asset = dropped.scene, versions.get(dropped.scene)
         if told := _not_to_be_started(dropped, asset, settle_seconds):
             return told
-        if run := before.get(key):
-            return _told_of(run, scene)
+        earlier = [before[key] for key in keys[scene] if key in before]
+        if earlier and not (_failed_by_chance(earlier[-1]) and len(earlier) < _ATTEMPTS):
+            return _told_of(earlier[-1], scene, reference)
+        key = keys[scene][len(earlier)]
         if run := under_way.get(scene):
             return f"waits: its run {run.name} ({run.id}) is {run.state_name}; looked at again afterwards"
         asset = asset or await patiently(lambda: workspace.find_capture(dropped))
-        # One that this flow took in has no run only if the flow died in between.
-        if asset and scenes is None and asset.tags.get("taken_in_by") != "reprocess":
-            return f"nothing new: it is version {asset.version}"
+        if asset and scenes is None and not earlier:
+            # One that this flow took in has no run if the flow died in between, or the server has forgotten it.
+            dataset = await patiently(functools.partial(_dataset_of, workspace, asset))
+            if dataset or asset.tags.get("taken_in_by") != "reprocess":
+                return f"nothing new: it is version {asset.version}"
         if asset is None:
             asset = await patiently(lambda: take_in_dropped(workspace, dropped, PrepareOptions(), _TAKEN_IN_BY))
         run = await _start(asset, reference, profile, key)
@@ -119,43 +125,72 @@ async def start_new_captures(
 
 
 def _named(workspace: Workspace, scenes: list[str]) -> tuple[list[DroppedCapture], dict[str, Asset]]:
-    """What was dropped for the scenes, and the newest versions of those for which nothing was."""
+    """What was dropped for the scenes, and the newest versions of those for which nothing new was."""
     listed, versions = [], {}
     for scene in scenes:
-        dropped = next(iter(workspace.dropped(scene)), DroppedCapture(scene, {}, 0.0))
+        nothing = DroppedCapture(scene, {}, 0.0)
+        if _no_name(scene):  # it is not looked for: the folder of a name like ".." is another
+            listed.append(nothing)
+            continue
+        dropped = next(iter(workspace.dropped(scene)), nothing)
         listed.append(dropped)
-        if not dropped.files and (known := workspace.assets(scene)):
+        new = dropped.uploading or (dropped.files and not workspace.find_capture(dropped))
+        if not new and (known := workspace.assets(scene)):
             versions[scene] = known[-1]
     return listed, versions
 
 
-def _key(workspace: Workspace, scene: str, content: str) -> str:
-    """What a run is known by: Prefect makes no other of the same key."""
-    return f"rebel-nerf-{hashlib.sha256(chr(10).join((workspace.identity, scene, content)).encode()).hexdigest()}"
+def _keys(workspace: Workspace, scene: str, content: str) -> list[str]:
+    """What the runs for a content are known by, one after another: Prefect makes no other of the same key."""
+    known = hashlib.sha256("\n".join((workspace.identity, scene, content)).encode()).hexdigest()
+    return [f"rebel-nerf-{known}{f'-{attempt}' if attempt > 1 else ''}" for attempt in range(1, _ATTEMPTS + 1)]
+
+
+def _dataset_of(workspace: Workspace, capture: Asset) -> Asset | None:
+    """A dataset that was made of a capture version."""
+    datasets = workspace.assets(f"{capture.name}-images-to-nerf-dataset")
+    return next((each for each in datasets if each.tags.get("images") == str(capture)), None)
+
+
+def _no_name(scene: str) -> str | None:
+    """Why a name is no scene's; None if it is one."""
+    try:
+        TypeAdapter(SceneName).validate_python(scene)
+    except ValidationError as error:
+        return error.errors()[0]["msg"].removeprefix("Value error, ")
+    return None
 
 
 def _not_to_be_started(dropped: DroppedCapture, asset: Asset | None, settle_seconds: float) -> str | None:
-    try:
-        TypeAdapter(SceneName).validate_python(dropped.scene)
-    except ValidationError as error:
-        return f"left alone: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+    if why := _no_name(dropped.scene):
+        return f"left alone: {why}"
+    if asset:
+        return None
     if dropped.uploading:
         return f"waits: {', '.join(dropped.uploading[:3])} is being uploaded; if not, delete it or upload it again"
-    if not dropped.files and not asset:
+    if not dropped.files:
         return "left alone: there are no photos and no video"
-    if dropped.files and dropped.age < settle_seconds:
+    if dropped.age < settle_seconds:
         return f"waits until nothing has changed for {_duration(settle_seconds)}: it may still be growing"
     return None
 
 
-def _told_of(run: FlowRun, scene: str) -> str:
+def _failed_by_chance(run: FlowRun) -> bool:
+    """Whether a run ended by what has nothing to do with the photos, and another may go through."""
+    if run.state_type is not StateType.FAILED:
+        return run.state_type is StateType.CRASHED
+    return any(kind.__name__ in ((run.state and run.state.message) or "") for kind in TRANSIENT)
+
+
+def _told_of(run: FlowRun, scene: str, reference: str) -> str:
     if run.state_type not in TERMINAL_STATES:
         return f"is being processed: run {run.name} ({run.id}) is {run.state_name}"
     if run.state_type is StateType.COMPLETED:
         return f"nothing new: run {run.name} ({run.id}) made its video"
     return (
         f"not started again: run {run.name} ({run.id}) of the same photos is {run.state_name}. "
-        f"Change the photos, or run it by hand: prefect deployment run {DEPLOYMENT} -p scene={scene}"
+        "Change the photos, or run it by hand: "
+        f"prefect deployment run {DEPLOYMENT} -p scene={scene} -p workspace={reference}"
     )
 
 

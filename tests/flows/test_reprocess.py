@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,7 @@ from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
-from prefect.states import Completed, Failed
+from prefect.states import Completed, Crashed, Failed
 
 import tasks
 from blocks import Asset, DroppedCapture, LocalWorkspace
@@ -87,8 +88,8 @@ async def test_new_photos_are_started_once(home: LocalWorkspace, deployment: UUI
     await end(run, Completed())
     assert (await table())["yard"].startswith("started: version 2")
     [second] = [each for each in await runs_of(deployment, "yard") if each.id != run.id]
-    await end(second, Failed())
-    assert "is Failed" in (await table())["yard"]
+    await end(second, Failed(message="Flow run encountered an exception: GateRefused: too few photos"))
+    assert "is Failed" in (await table())["yard"] and "-p workspace=local" in (await table())["yard"]
     (folder / "0.jpg").rename(folder / "renamed.jpg")
     assert (await table())["yard"].startswith("not started again"), "the same photos are not new under other names"
 
@@ -116,10 +117,58 @@ async def test_a_version_that_a_person_made_is_started_when_it_is_named(
     assert (await table())["barn"] == "nothing new: it is version 1"
     shutil.rmtree(home.folder / "captures")
     assert await table() == {}
+    assert "is not a name" in (await table(scenes=[""]))["local"]
+    assert "is not a name" in (await table(scenes=["../captures"]))["../captures"]
     assert (await table(scenes=["barn"]))["barn"].startswith("started: version 1")
     assert (await table(scenes=["barn"]))["barn"].startswith("is being processed")
     assert await table(scenes=["nobody"]) == {"nobody": "left alone: there are no photos and no video"}
     assert len(await runs_of(deployment, "barn")) == 1
+
+
+async def test_an_upload_that_is_told_of_is_started_whatever_was_dropped_before(
+    home: LocalWorkspace, deployment: UUID, tmp_path: Path
+) -> None:
+    photograph(home.folder / "captures" / "mill")
+    await table()
+    [run] = await runs_of(deployment, "mill")
+    await end(run, Completed())
+    photos = photograph(tmp_path / "photos")
+    home.take_in("mill", {file.name: file for file in photos.iterdir()}, {})
+    assert (await table())["mill"].startswith("nothing new")
+    assert (await table(scenes=["mill"]))["mill"].startswith("started: version 2")
+    photograph(home.folder / "captures" / "mill", count=9)  # what was dropped later is newer still
+    [second] = [each for each in await runs_of(deployment, "mill") if each.id != run.id]
+    await end(second, Completed())
+    assert (await table(scenes=["mill"]))["mill"].startswith("started: version 3")
+
+
+async def test_what_failed_by_chance_is_started_again_and_nothing_for_ever(
+    home: LocalWorkspace, deployment: UUID
+) -> None:
+    photograph(home.folder / "captures" / "quay")
+    seen: set[UUID] = set()
+    for ended in (Crashed(), Failed(message="WorkspaceUnavailable: Azure does not answer"), Crashed()):
+        assert (await table())["quay"].startswith("started: version 1")
+        [run] = [each for each in await runs_of(deployment, "quay") if each.id not in seen]
+        assert (await table())["quay"].startswith("is being processed")
+        await end(run, ended)
+        seen.add(run.id)
+    assert "is Crashed" in (await table())["quay"]
+    assert len(home.assets("quay")) == 1
+
+
+async def test_a_server_that_has_forgotten_the_runs(home: LocalWorkspace, deployment: UUID) -> None:
+    photograph(home.folder / "captures" / "pier")
+    await table()
+    [run] = await runs_of(deployment, "pier")
+    folder = home.folder / "assets/pier-images-to-nerf-dataset/1-aaaaaaaa"
+    folder.mkdir(parents=True)
+    about = {"name": "pier-images-to-nerf-dataset", "version": "1-aaaaaaaa", "kind": "dataset", "checksums": {}}
+    created = datetime.now(timezone.utc).isoformat()
+    (folder / "asset.json").write_text(json.dumps({**about, "tags": {"images": "pier:1"}, "created": created}))
+    async with get_client() as client:
+        await client.delete_flow_run(run.id)
+    assert (await table())["pier"] == "nothing new: it is version 1"
 
 
 async def test_what_is_bad_stops_nothing_else(home: LocalWorkspace, deployment: UUID, tmp_path: Path) -> None:
@@ -158,7 +207,7 @@ class Watched(LocalWorkspace):
         return super().find_capture(dropped)
 
 
-async def test_what_vanishes_or_changes_meanwhile(home: LocalWorkspace, deployment: UUID) -> None:
+async def test_what_vanishes_or_changes_meanwhile(home: LocalWorkspace, deployment: UUID, tmp_path: Path) -> None:
     captures = home.folder / "captures"
     photograph(captures / "gone")
     place = Watched()
@@ -166,6 +215,13 @@ async def test_what_vanishes_or_changes_meanwhile(home: LocalWorkspace, deployme
     [row] = await tasks.start_new_captures(place, "local", 0)
     assert row.done.startswith("left alone:") and "is not there" in row.done
     assert home.assets("gone") == [] == await runs_of(deployment, "gone")
+
+    Image.frombytes("RGB", (8, 6), random.randbytes(144)).save(tmp_path / "other.jpg")
+    photograph(captures / "changed")
+    place._meanwhile = lambda: shutil.copyfile(tmp_path / "other.jpg", captures / "changed" / "3.jpg")
+    [row] = await tasks.start_new_captures(place, "local", 0)
+    assert row.done == "left alone: scene changed: 3.jpg has changed since it was listed. Wait for the upload's end."
+    assert home.assets("changed") == [] == await runs_of(deployment, "changed")
 
 
 async def test_an_old_version_stays_usable(home: LocalWorkspace) -> None:
@@ -181,6 +237,8 @@ async def test_an_old_version_stays_usable(home: LocalWorkspace) -> None:
     assert await capture(1) == "1"
     (folder / "8.jpg").unlink()
     assert await capture() == "2", "photos that were taken in long ago bring no old version back"
+    shutil.copyfile(folder / "0.jpg", folder / "0 (1).jpg")
+    assert await capture() == "2", "nor does a copy make a new one"
 
 
 async def test_switched_off(home: LocalWorkspace, deployment: UUID) -> None:

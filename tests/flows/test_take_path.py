@@ -46,6 +46,13 @@ def exported(file: Path, x: float = 0.0) -> Path:
     return file
 
 
+def drawn_in(file: Path, frame: str) -> Path:
+    """A path that says which frame it belongs to."""
+    content = json.loads(exported(file).read_text())
+    file.write_text(json.dumps({**content, "rebel_nerf": {"model": "street-nerf:9-a", "frame": frame}}))
+    return file
+
+
 def command(*arguments: object) -> None:
     take(parse_command(TakePath, ["--scene", "street", *map(str, arguments)]))
 
@@ -95,3 +102,12 @@ def test_what_cannot_work_is_refused(trajectories: Path, tmp_path: Path) -> None
     with pytest.raises(SystemExit):
         command(file, "--name", "../street")
     assert not trajectories.exists()
+
+
+def test_where_a_path_was_drawn_is_not_forgotten(trajectories: Path, tmp_path: Path) -> None:
+    command(drawn_in(tmp_path / "camera_path.json", "street-images-to-nerf-dataset:1-aaaaaaaa"))
+    assert (trajectories / "street.json").exists()
+    with pytest.raises(
+        InvalidInput, match=r"scene street: the path was drawn in street-nerf:9-a, in the frame of .*:2-b"
+    ):
+        command(drawn_in(tmp_path / "other.json", "street-images-to-nerf-dataset:2-bbbbbbbb"), "--replace")

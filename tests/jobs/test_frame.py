@@ -54,7 +54,7 @@ def first(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_another_day_is_brought_into_the_first_days_frame(street: Path, first: Path, tmp_path: Path) -> None:
     visit = shots(tmp_path, "2", photos=10, width=480)
     dataset = tmp_path / "dataset"
-    prepare.prepare(visit / "photos", dataset, OPTIONS, {"gone": tmp_path, "facade:1-a": first})
+    prepare.prepare(visit / "photos", dataset, OPTIONS, {"gone": [tmp_path], "facade:1-a": [tmp_path, first]})
     fitted = manifest(dataset)["frame"]
     assert fitted["reference"] == "facade:1-a"
     assert fitted["inliers"] > 200 and fitted["photos_matched"] == 10 and fitted["residual"] < 0.005
@@ -70,7 +70,7 @@ def test_another_day_is_brought_into_the_first_days_frame(street: Path, first: P
 @pytest.mark.slow
 def test_a_stretch_further_along_is_brought_into_the_frame(street: Path, first: Path, tmp_path: Path) -> None:
     visit = shots(tmp_path, "3", photos=14, width=480)
-    prepare.prepare(visit / "photos", tmp_path / "dataset", OPTIONS, {"first": first})
+    prepare.prepare(visit / "photos", tmp_path / "dataset", OPTIONS, {"first": [first]})
     assert manifest(tmp_path / "dataset")["frame"]["reference"] == "first"
     errors = errors_in_the_first_frame(first, street, tmp_path / "dataset", visit / "truth.json")
     assert len(errors) == 14 and errors.max() < 0.01
@@ -85,7 +85,9 @@ def test_the_likeliest_pairs_are_enough(
     visit = shots(tmp_path, "2", photos=14, width=480)
     monkeypatch.setattr(sfm, "_EXHAUSTIVE_IMAGES", 13)
     monkeypatch.setattr(sfm, "_ADDED_NEIGHBOURS", 4)
-    prepare.prepare(visit / "photos", tmp_path / "dataset", OPTIONS, {"first": first})
+    elsewhere = shots(tmp_path / "elsewhere", "elsewhere", photos=9, width=480)
+    prepare.prepare(elsewhere / "photos", tmp_path / "other", OPTIONS)
+    prepare.prepare(visit / "photos", tmp_path / "dataset", OPTIONS, {"other": [tmp_path / "other"], "first": [first]})
     assert manifest(tmp_path / "dataset")["frame"]["reference"] == "first"
     errors = errors_in_the_first_frame(first, street, tmp_path / "dataset", visit / "truth.json")
     assert errors.max() < 0.01
@@ -96,10 +98,10 @@ def test_another_place_is_refused_where_the_frame_is_to_be_kept(first: Path, tmp
     visit = shots(tmp_path, "elsewhere", photos=10, width=480)
     keep = OPTIONS.model_copy(update={"frame": "keep"})
     with pytest.raises(GateRefused, match=r"do not fit into the scene's frame.* the photos of first\. Take photos"):
-        prepare.prepare(visit / "photos", tmp_path / "dataset", keep, {"first": first})
+        prepare.prepare(visit / "photos", tmp_path / "dataset", keep, {"first": [first]})
     assert manifest(tmp_path / "dataset")["frame"] == {"reference": "new"}
     assert not (tmp_path / "dataset" / "transforms.json").exists()
-    prepare.prepare(visit / "photos", tmp_path / "dataset", OPTIONS, {"first": first})
+    prepare.prepare(visit / "photos", tmp_path / "dataset", OPTIONS, {"first": [first]})
     assert manifest(tmp_path / "dataset")["frame"] == {"reference": "new"}
     prepare.prepare(visit / "photos", tmp_path / "dataset", keep)  # nothing to keep: it begins the frame
     assert (tmp_path / "dataset" / "transforms.json").exists()

@@ -34,18 +34,28 @@ def asset(name: str, version: str, **tags: str) -> Asset:
 
 def test_references_are_the_oldest_and_the_newest_and_change_no_version() -> None:
     capture = asset("street", "9", scene="street", content="c")
-    begun = [asset("street-images-to-nerf-dataset", f"{n}-a") for n in range(1, 6)]
+    datasets = [asset("street-images-to-nerf-dataset", f"{n}-a") for n in range(1, 8)]
+    frames = {"first": datasets[:3], "second": datasets[3:4], "third": datasets[4:]}
     plan = tasks.prepare.__wrapped__  # type: ignore[attr-defined]
-    alone, among = plan(capture, OPTIONS), plan(capture, OPTIONS, begun)
+    alone, among = plan(capture, OPTIONS), plan(capture, OPTIONS, frames)
     assert (alone.version, alone.fingerprint) == (among.version, among.fingerprint)
-    assert [reference.version for reference in among.references.values()] == ["1-a", "5-a", "4-a"]
-    assert among.tags()["reference_2"] == "street-images-to-nerf-dataset:5-a"
+    assert [reference.version for reference in among.references.values()] == ["1-a", "3-a", "5-a", "7-a"]
+    assert among.tags()["reference_2"] == "street-images-to-nerf-dataset:3-a"
     spec = among.spec(1, {})
     assert all(name.isidentifier() for name in spec.inputs)
     [given] = [value for name, value in zip(spec.arguments, spec.arguments[1:], strict=False) if name == "--reference"]
-    assert json.loads(given)["street-images-to-nerf-dataset:4-a"] == "{inputs.reference_3}"
+    assert json.loads(given) == {
+        "first": ["{inputs.reference_1}", "{inputs.reference_2}"],
+        "third": ["{inputs.reference_3}", "{inputs.reference_4}"],
+    }
     assert "--reference" not in alone.spec(1, {}).arguments
-    assert [len(plan(capture, OPTIONS, begun[:n]).references) for n in range(4)] == [0, 1, 2, 3]
+    assert [len(plan(capture, OPTIONS, {"first": datasets[:n]} if n else {}).references) for n in range(4)] == [
+        0,
+        1,
+        2,
+        2,
+    ]
+    assert not plan(capture, OPTIONS.model_copy(update={"frame": "new"}), frames).references
 
 
 async def prepared(place: LocalWorkspace, images: Path, options: PrepareOptions) -> Asset:
@@ -62,12 +72,14 @@ async def prepared(place: LocalWorkspace, images: Path, options: PrepareOptions)
     return made
 
 
-async def checked(place: LocalWorkspace, dataset: Asset, path: CameraPath | None) -> tuple[str, CameraPath | None]:
+async def checked(
+    place: LocalWorkspace, dataset: Asset, path: CameraPath | None, named: bool = False
+) -> tuple[str, CameraPath | None]:
     """What the flows render instead of, or by, a path."""
 
     @flow(name="checked")
     async def run() -> tuple[RenderOptions, CameraPath | None]:
-        return await tasks.check_camera_path(place, "street", dataset, FILE, path)
+        return await tasks.check_camera_path(place, "street", dataset, FILE, path, named)
 
     options, shown = await run()
     return options.camera_path, shown
@@ -115,7 +127,7 @@ async def test_captures_share_a_frame_or_it_is_said_loudly(
     assert frame_of(other) == str(other) and other.tags["reference_1"] == str(first)
     [said] = await artifacts("street-new-frame", start)
     assert f"{other} begins a new frame" in said and f"scene street: {other} begins a new frame" in caplog.text
-    assert await tasks.find_frames(place, "street") == [first, other]
+    assert await tasks.find_frames(place, "street") == {str(first): [first, again], str(other): [other]}
 
     near = path_of((0, 0, 0), (0.5, 0, 3.0))
     assert await checked(place, first, None) == ("file", None)
@@ -126,6 +138,7 @@ async def test_captures_share_a_frame_or_it_is_said_loudly(
     [said] = await artifacts("street-camera-path", start)
     assert f"belongs to the frame of {first}, and {other} is in that of {other}" in said
     assert said.strip("*") in caplog.text
+    assert await checked(place, other, near, named=True) == ("file", near)  # just drawn in this frame, for all we know
     own = path_of((0, 0, 0), (0.5, 0, 0), frame=str(other))
     assert await checked(place, other, own) == ("file", own)
     assert await checked(place, first, own) == ("tour", None)
