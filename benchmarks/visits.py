@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 
 from jobs import alignment, camera_path
-from jobs.alignment import Floats, compare_poses
+from jobs.alignment import Floats, PoseErrors, compare_poses, compare_poses_in_frame_of
 from jobs.camera_path import CameraPath
 from jobs.facade import render_capture
 from jobs.raster import Camera
@@ -52,9 +52,10 @@ class Seen:
         registered: "48/48".
         reference: of which dataset it has the frame; "new" for one of its own.
         residual: of the fit, in terms of the scene's size; None in a new frame.
-        poses: (n,) errors in terms of the scene's size; none in a new frame.
-        off: (m, 2) px from where the truth shows a detail to where the video has it, over all frames.
-        moved: (k, 2) px from where the first visit's video has a detail to where this one's has it.
+        poses: of the cameras, in the first visit's frame; None in a new frame.
+        off: (m, 2) px from where the truth shows a detail to where the video has it, over all frames. NaN where it is
+            not found: the picture is too blurred there, or shows something else.
+        moved: (m, 2) px from where the first visit's video has the detail to where this one's has it; NaN likewise.
         path: which camera path was rendered.
     """
 
@@ -62,7 +63,7 @@ class Seen:
     registered: str
     reference: str
     residual: float | None
-    poses: Floats
+    poses: PoseErrors | None
     off: Floats
     moved: Floats
     path: str
@@ -94,9 +95,9 @@ def look(visit: Visit, truth: Path, made: dict[str, Path], first: Seen | None, k
     nothing = np.empty((0, 2))
     if first is not None and frame["reference"] == "new":
         path = video["camera_path"]
-        return Seen(visit, registered, "new", None, np.empty(0), nothing, nothing, path)
+        return Seen(visit, registered, "new", None, None, nothing, nothing, path)
     photos = photos_of(made["dataset"])
-    poses = alignment.errors_in_frame_of(known.poses, truth, made["dataset"] / "transforms.json", photos)
+    poses = compare_poses_in_frame_of(known.poses, truth, made["dataset"] / "transforms.json", photos)
     off, moved = known.displacements(visit, made["video"])
     return Seen(visit, registered, frame["reference"], frame.get("residual"), poses, off, moved, video["camera_path"])
 
@@ -137,11 +138,9 @@ class First:
                 patch = _patch(own, at)
                 if _correlation(_patch(known, at), patch) < _SAME:  # it has changed
                     continue
-                here, before = find(patch, shown, at), find(_patch(known, at), there, at)
-                if here is not None:
-                    off.append(here)
-                if here is not None and before is not None:
-                    moved.append(here - before)
+                here = find(patch, shown, at)
+                off.append(here)
+                moved.append(here - find(_patch(known, at), there, at))
         return np.array(off).reshape(-1, 2), np.array(moved).reshape(-1, 2)
 
 
@@ -170,15 +169,15 @@ def details(picture: Picture) -> list[tuple[int, int]]:
     return [(int(x) + margin, int(y) + margin) for x, y in found.reshape(-1, 2)] if found is not None else []
 
 
-def find(patch: Picture, picture: Picture, at: tuple[int, int]) -> Floats | None:
-    """(2,) px, right and down, by which a patch is elsewhere in a picture; None if it is not there."""
+def find(patch: Picture, picture: Picture, at: tuple[int, int]) -> Floats:
+    """(2,) px, right and down, by which a patch is elsewhere in a picture; NaN if it is not there."""
     column, row = at
     span = _HALF + _REACH
     window = _grey(picture)[row - span : row + span, column - span : column + span]
     scores = cv2.matchTemplate(window, patch, cv2.TM_CCOEFF_NORMED)
     y, x = np.unravel_index(scores.argmax(), scores.shape)
     if scores[y, x] < _FOUND or not (0 < x < scores.shape[1] - 1 and 0 < y < scores.shape[0] - 1):
-        return None
+        return np.full(2, np.nan)
     return np.array([x + _peak(scores[y, x - 1 : x + 2]), y + _peak(scores[y - 1 : y + 2, x])]) - _REACH
 
 
@@ -221,30 +220,36 @@ def visit_all(folder: Path, photos: int, width: int, video_width: int, options: 
 def table(seen: list[Seen]) -> str:
     """The rows, as Markdown."""
     rows = [
-        "| visit | photos placed | frame | residual of the fit | camera positions, worst (mean) | path "
-        "| details off the truth, median (95 %) | moved from visit 1, median (95 %) | within 2 px |",
-        "|---" * 9 + "|",
+        "| visit | photos placed | frame | residual of the fit | positions off, worst (mean) | turned, worst | path "
+        "| details off the truth, median (95 %) | moved from visit 1, median (95 %) | found, of all | within 2 px |",
+        "|---" * 11 + "|",
     ]
     for each in seen:
         residual = "" if each.residual is None else f"{100 * each.residual:.2f} %"
-        poses = f"{100 * each.poses.max():.2f} % ({100 * each.poses.mean():.2f} %)" if len(each.poses) else ""
-        within = f"{100 * share_within(each.moved, 2):.1f} % of {len(each.moved)}" if len(each.moved) else ""
+        positions = turned = found = within = ""
+        if each.poses:
+            positions = f"{100 * each.poses.positions.max():.2f} % ({100 * each.poses.positions.mean():.2f} %)"
+            turned = f"{each.poses.rotations.max():.2f}°"
+            found = f"{100 * np.isfinite(each.moved[:, 0]).mean():.0f} % of {len(each.moved)}"
+            within = f"{100 * share_within(each.moved, 2):.1f} %"
         rows.append(
-            f"| {each.visit} | {each.registered} | {each.reference} | {residual} | {poses} | {each.path} "
-            f"| {_spread(each.off)} | {_spread(each.moved)} | {within} |"
+            f"| {each.visit} | {each.registered} | {each.reference} | {residual} | {positions} | {turned} "
+            f"| {each.path} | {_spread(each.off)} | {_spread(each.moved)} | {found} | {within} |"
         )
     return "\n".join(rows)
 
 
 def share_within(displacements: Floats, most: float) -> float:
-    """Of displacements (n, 2), the share that is at most so many px long."""
-    return float((np.linalg.norm(displacements, axis=1) <= most).mean())
+    """Of the displacements (n, 2) of details that were found, the share that is at most so many px long."""
+    lengths = np.linalg.norm(displacements, axis=1)
+    return float((lengths[np.isfinite(lengths)] <= most).mean())
 
 
 def _spread(displacements: Floats) -> str:
     if not len(displacements):
         return ""
     lengths = np.linalg.norm(displacements, axis=1)
+    lengths = lengths[np.isfinite(lengths)]
     return f"{np.median(lengths):.2f} px ({np.quantile(lengths, 0.95):.2f} px)"
 
 

@@ -117,29 +117,29 @@ def compare_poses(truth: Path, transforms: Path, photos: Mapping[str, str] | Non
         )
     expected, found = (np.stack([poses[name] for name in names]) for poses in (true, estimated))
     similarity = umeyama(found[:, :3, 3], expected[:, :3, 3])
-    aligned = similarity.poses(found)
     size = float(np.linalg.norm(np.ptp(np.stack(list(true.values()))[:, :3, 3], axis=0)))
+    return _errors(names, expected, found, similarity, size)
+
+
+def compare_poses_in_frame_of(
+    known: PoseErrors, truth: Path, transforms: Path, photos: Mapping[str, str] | None = None
+) -> PoseErrors:
+    """Compare the poses of a dataset with true ones in the frame of another dataset: nothing is fitted.
+
+    Args:
+        known: how that other dataset compares with the truth; its similarity and size are taken.
+        truth, transforms, photos: see `compare_poses`; all photos must be in the truth.
+    """
+    true, estimated = _poses(truth), _named(_poses(transforms), photos)
+    expected, found = (np.stack([poses[name] for name in estimated]) for poses in (true, estimated))
+    return _errors(tuple(estimated), expected, found, known.similarity, known.size)
+
+
+def _errors(names: tuple[str, ...], expected: Floats, found: Floats, similarity: Similarity, size: float) -> PoseErrors:
+    aligned = similarity.poses(found)
     distances = np.linalg.norm(aligned[:, :3, 3] - expected[:, :3, 3], axis=1)
     angles = rotation_angles(aligned[:, :3, :3], expected[:, :3, :3])
     return PoseErrors(names, distances / size, angles, size, similarity)
-
-
-def errors_in_frame_of(
-    known: PoseErrors, truth: Path, transforms: Path, photos: Mapping[str, str] | None = None
-) -> Floats:
-    """How far the camera centres of a dataset are from the truth in the frame of another dataset: nothing is fitted.
-
-    Args:
-        known: how that other dataset compares with the truth.
-        truth, transforms, photos: see `compare_poses`; all photos must be in the truth.
-
-    Returns:
-        (n,) distances, in terms of the size of the other dataset's scene.
-    """
-    true, found = _poses(truth), _named(_poses(transforms), photos)
-    placed = known.similarity.poses(np.stack(list(found.values())))[:, :3, 3]
-    distances: Floats = np.linalg.norm(placed - np.stack([true[name] for name in found])[:, :3, 3], axis=1)
-    return distances / known.size
 
 
 def _named(poses: dict[str, Floats], photos: Mapping[str, str] | None) -> dict[str, Floats]:

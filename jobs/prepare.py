@@ -491,6 +491,9 @@ def _room_on_disk(dataset: Path) -> Iterator[None]:
 
 def main() -> None:
     """The job."""
+    # Which of OpenMP's threads takes what depends on the moment, and with it, once in fifty times, a match. COLMAP has
+    # threads of its own.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     job = CliApp.run(Job, cli_args=sys.argv[1:])
     prepare(job.images, job.dataset, PrepareOptions.of(job), job.reference)
 
