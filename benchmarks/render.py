@@ -87,18 +87,20 @@ def main(given: argparse.Namespace) -> None:
         frames = len(path.camera_path)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
         print(f"{device}, torch {torch.__version__}; {frames} frames of {path.render_width}x{path.render_height}.\n")
-        print("| rendered by | frames a second | whole | peak memory | PSNR against ns-render |")
+        against = "ns-render" if given.stock else "jobs.render"
+        print(f"| rendered by | frames a second | whole | peak memory | PSNR against {against} |")
         print("|---|---|---|---|---|")
 
-        run(("-m", "jobs.model", given.model, given.dataset, folder / "config.yml"))
-        seconds = run(
-            ("-c", _NS_RENDER, "camera-path", "--load-config", folder / "config.yml",
-             "--camera-path-filename", folder / "path.json", "--output-path", folder / "theirs.mp4",
-             "--output-format", "images", "--image-format", "png"),
-        )  # fmt: skip
-        theirs = sorted((folder / "theirs").glob("*.png"))
-        stock = pace(theirs)
-        print(f"| ns-render camera-path | {stock:.2f} | {seconds:.0f} s | | |", flush=True)
+        theirs: list[Path] = []
+        if given.stock:
+            run(("-m", "jobs.model", given.model, given.dataset, folder / "config.yml"))
+            seconds = run(
+                ("-c", _NS_RENDER, "camera-path", "--load-config", folder / "config.yml",
+                 "--camera-path-filename", folder / "path.json", "--output-path", folder / "theirs.mp4",
+                 "--output-format", "images", "--image-format", "png"),
+            )  # fmt: skip
+            theirs = sorted((folder / "theirs").glob("*.png"))
+            print(f"| ns-render camera-path | {pace(theirs):.2f} | {seconds:.0f} s | | |", flush=True)
 
         what = ("--camera-path", folder / "path.json", "--png-frames")
         seconds = run(
@@ -106,9 +108,10 @@ def main(given: argparse.Namespace) -> None:
         )
         ours = sorted((folder / "ours" / "frames").glob("*.png"))
         alone = pace(ours)
+        gain = f" ({alone / pace(theirs):.2f} ×)" if theirs else ""
+        told = f"{psnr(ours, theirs):.1f} dB" if theirs else ""
         print(
-            f"| jobs.render | {alone:.2f} ({alone / stock:.2f} ×) | {seconds:.0f} s | "
-            f"{memory(folder / 'ours' / 'video.json')} | {psnr(ours, theirs):.1f} dB |",
+            f"| jobs.render | {alone:.2f}{gain} | {seconds:.0f} s | {memory(folder / 'ours/video.json')} | {told} |",
             flush=True,
         )
         for shards in given.shards:
@@ -126,7 +129,7 @@ def main(given: argparse.Namespace) -> None:
             parts = [file for shard in series for file in shard]
             print(
                 f"| {shards} shards at once | {together:.2f} ({together / alone:.2f} × one) | {seconds:.0f} s | "
-                f"{memory(made[0] / 'shard.json')} each | {psnr(parts, theirs):.1f} dB |",
+                f"{memory(made[0] / 'shard.json')} each | {psnr(parts, theirs or ours):.1f} dB |",
                 flush=True,
             )
 
@@ -136,6 +139,7 @@ if __name__ == "__main__":
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--path", type=Path, help="a camera_path.json; else a tour")
+    parser.add_argument("--no-stock", dest="stock", action="store_false", help="leave ns-render out, which takes long")
     parser.add_argument("--frames", type=int, default=60, help="of the tour")
     parser.add_argument("--width", type=int, default=1920, help="of the tour, px")
     parser.add_argument("--height", type=int, default=1080, help="of the tour, px")
