@@ -161,10 +161,19 @@ def run(stage: str, main: Callable[[], None]) -> None:
     """Run a job's program and end the process: the one way in which a job's outcome reaches its follower."""
     try:
         main()
-    except errors.RebelNerfError as error:
-        emit(Failure(stage, type(error).__name__, str(error)))
-        sys.exit(EXIT_INTERRUPTED if errors.is_transient(error) else EXIT_REFUSED)
-    except Exception as error:
-        traceback.print_exc()
+    except Exception as raised:
+        error = _interruption_behind(raised) or raised
+        known = isinstance(error, errors.RebelNerfError)
+        if not known:
+            traceback.print_exc()
         emit(Failure(stage, type(error).__name__, str(error) or "no further words"))
-        sys.exit(1)
+        if not known:
+            sys.exit(1)
+        sys.exit(EXIT_INTERRUPTED if errors.is_transient(error) else EXIT_REFUSED)
+
+
+def _interruption_behind(error: BaseException | None) -> errors.JobInterrupted | None:
+    """The interruption that struck in the middle of a library, which made an error of its own of it."""
+    while error is not None and not isinstance(error, errors.JobInterrupted):
+        error = error.__cause__ or error.__context__
+    return error

@@ -64,11 +64,22 @@ def test_the_meter_says_the_first_and_the_last_and_the_time_left(capsys: pytest.
     ],
 )
 def test_a_job_ends_with_its_reason(raised: str, code: int, named: str) -> None:
-    program = f"from jobs import errors, report\ndef main(): raise {raised}\nreport.run('train', main)"
+    end_with(f"raise {raised}", code, named)
+
+
+@pytest.mark.parametrize("suppressed", ["", " from None"])
+def test_an_interruption_in_the_middle_of_a_library_is_one(suppressed: str) -> None:
+    library = f"try: raise errors.JobInterrupted('stopped')\n  except Exception: raise KeyError('compiler'){suppressed}"
+    assert end_with(library, report.EXIT_INTERRUPTED, "JobInterrupted").message == "stopped"
+
+
+def end_with(body: str, code: int, named: str) -> Failure:
+    program = f"from jobs import errors, report\ndef main():\n  {body}\nreport.run('train', main)"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     failure = report.parse(ended.stdout.strip())
     assert ended.returncode == code
     assert isinstance(failure, Failure) and failure.error == named
+    return failure
 
 
 @pytest.mark.parametrize(
