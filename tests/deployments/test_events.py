@@ -366,10 +366,11 @@ def service(tmp_path: Path) -> Iterator[Service]:
 def process(service: Service, stack: AzureStack, place: AzureMLWorkspace, log: Path) -> Iterator[Sender]:
     """The relay as a person starts it, once it answers."""
     port = free_port()
+    options = ["--block", "azure", "--port", str(port), "--key-block", "key"]
     environment = {**service.environment, **stack.environment}
     with log.open("w") as output:
         relay = subprocess.Popen(
-            [sys.executable, "-m", "deployments.azure.events", "--block", "azure", "--port", str(port), "--key-block", "key"],
+            [sys.executable, "-m", "deployments.azure.events", *options],
             env=environment, cwd=ROOT, stdout=output, stderr=output,
         )  # fmt: skip
     try:
@@ -382,6 +383,7 @@ def process(service: Service, stack: AzureStack, place: AzureMLWorkspace, log: P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # three starts of a server, and a deployment, on a machine that may be busy
 async def test_thousands_of_blobs_start_one_run(
     service: Service, stack: AzureStack, workspace: AzureMLWorkspace, tmp_path: Path
 ) -> None:
