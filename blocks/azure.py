@@ -255,6 +255,11 @@ class AzureMLWorkspace(Workspace):
                 found[name].append(replace(blob, path=path))
         return [_dropped(name, blobs) for name, blobs in found.items()]
 
+    def dropped_in(self) -> tuple[str, str, str]:
+        """Where people upload photos by hand: storage account, container, and the folder of the scenes' folders."""
+        container = self._store()[1]
+        return container.account, container.name, self.captures
+
     def find_capture(self, dropped: DroppedCapture) -> Asset | None:
         return self._find_capture(dropped, self.assets(dropped.scene))
 

@@ -104,7 +104,7 @@ def md5s(files: Mapping[str, Path]) -> dict[str, bytes]:
 
 
 class Container:
-    """One blob container.
+    """One blob container: `name` in the storage account `account`.
 
     Args:
         account_url: `https://<account>.blob.core.windows.net`.
@@ -122,6 +122,7 @@ class Container:
         self._renewed = 0
         self._ends = 0.0
         self._url = f"{account_url.rstrip('/')}/{name}"
+        self.name = name
         self._connections = _connections(account_url)
         self._sas = AzureSasCredential("none yet")
         self._client = ContainerClient(
@@ -132,6 +133,7 @@ class Container:
             connection_timeout=_TIMEOUT[0],
             read_timeout=_TIMEOUT[1],
         )
+        self.account = str(self._client.account_name)
 
     # one blob
 

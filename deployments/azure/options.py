@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
+from prefect.events.schemas.events import Event, Resource
 from prefect.settings import (
+    PREFECT_API_URL,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     temporary_settings,
@@ -19,7 +22,7 @@ from pydantic_settings import CliApp
 from blocks.azure import AzureCredential, AzureMLWorkspace
 from jobs.errors import InvalidInput, RebelNerfError
 
-__all__ = ["Place", "run"]
+__all__ = ["Place", "capture_event", "run"]
 
 
 def _from_environment(name: str) -> Any:
@@ -82,6 +85,18 @@ def credential() -> AzureCredential:
         raise InvalidInput(f"credential: {_sentences(error)}") from None
 
 
+def capture_event(what: str, scene: str, workspace: str) -> Event:
+    """Prefect's event `rebel-nerf.capture.<what>`, as the triggers of `reprocess/captures` expect it.
+
+    Args:
+        what: "changed" (there may be more to come) or "uploaded" (all is there).
+        scene: the scene's name.
+        workspace: what a flow's parameter `workspace` takes.
+    """
+    resource = {"prefect.resource.id": f"rebel-nerf.capture.{scene}", "scene": scene, "workspace": workspace}
+    return Event(event=f"rebel-nerf.capture.{what}", resource=Resource(resource))
+
+
 def run(command: type[BaseModel], main: Callable[[Any], None], arguments: list[str]) -> None:
     """Run a command with options from a command line; exits with 2 for a wrong one and 1 for what goes wrong."""
     try:
@@ -99,6 +114,9 @@ def run(command: type[BaseModel], main: Callable[[Any], None], arguments: list[s
             main(given)
     except RebelNerfError as error:
         print(f"\n{error}", file=sys.stderr)
+        sys.exit(1)
+    except httpx.TransportError as error:  # nothing here but Prefect's client is httpx
+        print(f"\nPrefect's server {PREFECT_API_URL.value()} does not answer: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prefect.events.clients import get_events_client
-from prefect.events.schemas.events import Event, Resource
 from prefect.settings import PREFECT_API_URL
 from pydantic import BaseModel, Field
 from pydantic_settings import CliApp, CliSubCommand
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from blocks.azure import AzureMLWorkspace
-from deployments.azure.options import Place, run
+from deployments.azure.options import Place, capture_event, run
 from jobs import media
 from jobs.errors import NotFound
 from jobs.options import PrepareOptions, SceneName
@@ -81,9 +80,8 @@ def main(given: Transfer) -> None:
 
 async def _tell_uploaded(scene: str, workspace: str) -> None:
     """Send the event on which the deployment `reprocess/captures` looks at the scene at once."""
-    resource = {"prefect.resource.id": f"rebel-nerf.capture.{scene}", "scene": scene, "workspace": workspace}
     async with get_events_client() as client:
-        await client.emit(Event(event="rebel-nerf.capture.uploaded", resource=Resource(resource)))
+        await client.emit(capture_event("uploaded", scene, workspace))
 
 
 @contextmanager

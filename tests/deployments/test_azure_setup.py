@@ -139,7 +139,7 @@ def test_set_up_says_what_is_wrong(stack: AzureStack, command: Command) -> None:
 
 
 def test_a_command_is_a_program() -> None:
-    for name in ("setup", "transfer", "viewer"):
+    for name in ("setup", "transfer", "viewer", "events"):
         done = subprocess.run(
             [sys.executable, "-m", f"deployments.azure.{name}", "--help"], cwd=ROOT, capture_output=True
         )

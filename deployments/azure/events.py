@@ -1,0 +1,235 @@
+"""Uploads start by themselves: `python -m deployments.azure.events --block azure --port 8081` hears of them from Azure.
+
+Azure Event Grid posts to it what happens to blobs, in its own schema or as CloudEvents. It tells Prefect which scenes
+have new photos: a trigger of the deployment `reprocess/captures` starts a run once a scene's upload has settled.
+
+The handshake: https://learn.microsoft.com/azure/event-grid/end-point-validation-event-grid-events-schema and
+https://learn.microsoft.com/azure/event-grid/end-point-validation-cloud-events-schema; the events of blobs:
+https://learn.microsoft.com/azure/event-grid/event-schema-blob-storage; what Event Grid makes of each answer:
+https://learn.microsoft.com/azure/event-grid/delivery-and-retry
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import re
+import sys
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+from prefect.blocks.system import Secret
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from pydantic import AliasChoices, BaseModel, Field, SecretStr, TypeAdapter, ValidationError
+
+from blocks.azure import AzureMLWorkspace
+from deployments.azure.options import Place, capture_event, run
+from jobs.errors import InvalidInput
+from jobs.media import is_media
+from jobs.options import SceneName
+
+__all__ = ["Events", "Relay", "main"]
+
+KEY = "REBEL_NERF_EVENTS_KEY"
+_SHORTEST_KEY = 16
+_MOST_BYTES = 2 << 20  # of a request: Event Grid's largest batch is about one MiB
+_TIMEOUT = 20.0  # seconds for Prefect's server to answer; Event Grid waits for 30
+_BLOB_EVENTS = ("Microsoft.Storage.BlobCreated", "Microsoft.Storage.BlobRenamed")
+_HANDSHAKE = "Microsoft.EventGrid.SubscriptionValidationEvent"
+
+
+class Events(Place):
+    """Listen to Azure Event Grid, and tell Prefect of each scene whose photos change.
+
+    The key that Event Grid must show comes from $REBEL_NERF_EVENTS_KEY, or from a block.
+    """
+
+    host: str = Field("127.0.0.1", description="the address to listen on; 0.0.0.0 in a container")
+    port: int = Field(8081, ge=1, le=65535, description="to listen on, for a reverse proxy with TLS in front of it")
+    key_block: str = Field("", description=f"name of a saved Secret block with the key, instead of ${KEY}")
+
+
+class _Told(BaseModel):
+    """One event, by the names of Event Grid's schema or of CloudEvents."""
+
+    kind: str = Field(validation_alias=AliasChoices("eventType", "type"))
+    source: str = Field("", validation_alias=AliasChoices("topic", "source"))
+    subject: str = ""
+    data: Any = None
+
+
+class Relay(ThreadingHTTPServer):
+    """What Event Grid posts to. Nothing is kept here: what could not be told on is refused, and delivered again.
+
+    Args:
+        address: host and port to listen on.
+        workspace: whose storage account, container and folder of captures count.
+        reference: what a flow's parameter `workspace` takes for it.
+        key: what a request must show, as `?code=…` or `Authorization: Bearer …`.
+        client: of the Prefect server.
+
+    Raises:
+        InvalidInput: the address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        workspace: AzureMLWorkspace,
+        reference: str,
+        key: SecretStr,
+        client: SyncPrefectClient,
+    ) -> None:
+        self.account, container, captures = workspace.dropped_in()
+        self.subject = f"/blobServices/default/containers/{container}/blobs/{captures}/"
+        self._reference, self._key, self._client = reference, key.get_secret_value().encode(), client
+        try:
+            super().__init__(address, _Handler)
+        except OSError as error:
+            raise InvalidInput(f"host, port: {address[0]}:{address[1]} cannot be listened on ({error}).") from None
+
+    def allows(self, shown: str) -> bool:
+        """Whether that is the key."""
+        return hmac.compare_digest(shown.encode(errors="replace"), self._key)
+
+    def scene(self, told: _Told) -> str | None:
+        """The scene that got a photo or video by this event; None where it is about anything else."""
+        if told.kind not in _BLOB_EVENTS or not told.subject.startswith(self.subject):
+            return None
+        if not told.source.lower().endswith(f"/storageaccounts/{self.account}".lower()):
+            return None
+        scene, _, path = told.subject.removeprefix(self.subject).partition("/")
+        try:
+            TypeAdapter(SceneName).validate_python(scene)
+        except ValidationError:
+            return None
+        return scene if is_media(path) else None
+
+    def tell(self, scenes: set[str]) -> None:
+        """One event of each scene, all in one request.
+
+        Raises:
+            httpx.HTTPError: the server did not take them.
+        """
+        events = [capture_event("changed", scene, self._reference) for scene in sorted(scenes)]
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # Event Grid tries again, and is not kept waiting
+            self._client.request("POST", "/events", json=[event.model_dump(mode="json") for event in events])
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Relay
+    timeout = 30.0
+
+    def do_OPTIONS(self) -> None:
+        """CloudEvents' handshake: whether this sender may post here."""
+        origin = self.headers.get("WebHook-Request-Origin", "")
+        if not self._is_allowed():
+            self._answer(HTTPStatus.UNAUTHORIZED)
+        elif not re.fullmatch(r"[\w.:*-]+", origin):
+            self._answer(HTTPStatus.BAD_REQUEST)
+        else:
+            allowed = {"WebHook-Allowed-Origin": origin, "WebHook-Allowed-Rate": "*", "Allow": "POST, OPTIONS"}
+            self._answer(HTTPStatus.OK, headers=allowed)
+
+    def do_POST(self) -> None:
+        """Events, or Event Grid's handshake."""
+        length = self.headers.get("Content-Length", "")
+        if not re.fullmatch(r"[0-9]{1,18}", length):
+            self._answer(HTTPStatus.LENGTH_REQUIRED)
+        elif int(length) > _MOST_BYTES:
+            self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        else:
+            body = self.rfile.read(int(length))  # also of whom it is refused: else the answer can get lost
+            if self._is_allowed():
+                self._take(body)
+            else:
+                self._answer(HTTPStatus.UNAUTHORIZED)
+
+    def _take(self, body: bytes) -> None:
+        try:
+            found = TypeAdapter(list[_Told] | _Told).validate_json(body)
+        except ValidationError:
+            self._answer(HTTPStatus.BAD_REQUEST)
+            return
+        events = found if isinstance(found, list) else [found]
+        for told in events:
+            if told.kind == _HANDSHAKE and isinstance(told.data, dict):
+                self._answer(HTTPStatus.OK, {"validationResponse": told.data.get("validationCode")})
+                return
+        scenes = {scene for told in events if (scene := self.server.scene(told))}
+        try:
+            if scenes:
+                self.server.tell(scenes)
+        except httpx.HTTPError as error:
+            print(
+                f"Prefect's server was not told of {', '.join(sorted(scenes))}: {error!r}", file=sys.stderr, flush=True
+            )
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE)
+            return
+        self._answer(HTTPStatus.OK)
+
+    def _is_allowed(self) -> bool:
+        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+        codes = parse_qs(urlsplit(self.path).query).get("code", [])
+        if scheme.lower() == "bearer":
+            codes.append(token)
+        return any(map(self.server.allows, codes))
+
+    def _answer(self, status: HTTPStatus, content: Any = None, headers: dict[str, str] | None = None) -> None:
+        body = b"" if content is None else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Type": "application/json"}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Nothing: a request's first line has the key in it."""
+
+
+def main(given: Events) -> None:
+    """Listen until a signal comes.
+
+    Raises:
+        InvalidInput: no block, no server, or no key is named.
+    """
+    if not given.block:
+        raise InvalidInput("block: give the name of a saved block of the workspace; a flow finds it by that.")
+    if not PREFECT_API_URL.value():
+        raise InvalidInput("PREFECT_API_URL is not set: it says which Prefect server is told of uploads.")
+    reference, key = f"{AzureMLWorkspace.get_block_type_slug()}/{given.block}", _key(given)
+    with (
+        get_client(httpx_settings={"timeout": _TIMEOUT}, sync_client=True) as client,
+        Relay((given.host, given.port), given.open(), reference, key, client) as relay,
+    ):
+        print(f"Listening on {given.host}:{given.port} for Event Grid's events of {relay.account}, {relay.subject}…")
+        sys.stdout.flush()
+        relay.serve_forever()
+
+
+def _key(given: Events) -> SecretStr:
+    source, key = f"${KEY}", SecretStr(os.environ.get(KEY, ""))
+    if given.key_block:
+        source = f"the Secret block {given.key_block}"
+        try:
+            secret = Secret.load(given.key_block)
+        except ValueError as error:
+            raise InvalidInput(f"key_block: {source} could not be loaded ({error}).") from None
+        assert isinstance(secret, Secret)
+        key = SecretStr(str(secret.get()))
+    if len(key.get_secret_value()) < _SHORTEST_KEY:
+        raise InvalidInput(
+            f"{source} holds no key of at least {_SHORTEST_KEY} characters, which Event Grid must show. "
+            "Make one: openssl rand -hex 32"
+        )
+    return key
+
+
+if __name__ == "__main__":
+    run(Events, main, sys.argv[1:])
