@@ -78,7 +78,7 @@ async def then_and_now(
         )
     path = CameraPath.model_validate_json(await patiently(lambda: workspace.read(video, "camera_path.json")))
     only_colours = options.model_copy(update={"outputs": (), "png_frames": False})
-    before = await render_in_shards(workspace, *then, path, only_colours, min(shards, len(path.camera_path)))
+    before = await render_in_shards(workspace, *then, path, only_colours, shards)
     labels = await patiently(lambda: [_label(workspace, each) for each in (before, video)])
     shown = CompareOptions(layout=layout, then_label=labels[0], now_label=labels[1])
     both = await compare(workspace, before, video, shown)
