@@ -175,6 +175,7 @@ def shard(dataset: Asset, model: Asset, path: CameraPath | None, options: Render
         asset_name=f"{scene}-video-shard",
         kind="shard",
         output="shard",
+        part=f"from-{first}",
         inputs={"dataset": dataset, "model": model},
         files=files,
         scratch=("checkpoints",),

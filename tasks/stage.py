@@ -70,6 +70,7 @@ class Plan:
         capture_version: the version that the user speaks of.
         options: resolved: nothing is left to the profile.
         asset_name, kind: of the result; its version follows from the fingerprint.
+        part: which part of something larger the result is, for people; "" where it is a whole.
         output: the job's folder that becomes the asset, also the name of the job's option for it.
         inputs: assets by the name of the job's option.
         references: further assets to read, which `arguments` name as `{inputs.NAME}`. They do not count in the
@@ -92,6 +93,7 @@ class Plan:
     kind: AssetKind
     output: str
     inputs: dict[str, Asset]
+    part: str = ""
     references: dict[str, Asset] = field(default_factory=dict)
     parts: dict[str, Asset] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
@@ -140,6 +142,7 @@ class Plan:
             attempt=attempt,
             scene=self.scene,
             stage=self.options.STAGE,
+            part=self.part,
             arguments=(*where, *CliApp.serialize(self.options), *self.arguments),
             inputs=self.inputs | self.references | self.parts,
             outputs=(self.output,),
@@ -152,6 +155,7 @@ class Plan:
 
     def tags(self) -> dict[str, str]:
         """Where the result comes from; what was made with the same options has the same `options`."""
+        parts = self.parts.values()
         return {
             "scene": self.scene,
             "stage": self.options.STAGE,
@@ -160,6 +164,7 @@ class Plan:
             "options": self.options.fingerprint()[:8],
             "tier": self.tier,
             **{name: str(asset) for name, asset in {**self.inputs, **self.references}.items()},
+            **({"parts_seconds": str(sum(int(part.tags.get("job_seconds", 0)) for part in parts))} if parts else {}),
             **({"flow_run": str(run)} if (run := current_run()) else {}),
         }
 
@@ -360,7 +365,7 @@ def _leave(workspace: Workspace, spec: JobSpec, follower: str) -> None:
 
 
 async def _follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> tuple[dict[str, str], float]:
-    reporter = ProgressReporter(spec.scene, spec.stage)
+    reporter = ProgressReporter(spec)
     figures: dict[str, str] = {}
     failure: Failure | None = None
     last_lines: deque[str] = deque(maxlen=_LOG_LINES_IN_AN_ERROR)

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 import tasks
 from blocks import Asset, LocalWorkspace
 from jobs.camera_path import CameraPath, Frame
 from jobs.errors import GateRefused, InvalidInput
 from jobs.options import RenderOptions
+from tasks.page import _made
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -94,6 +97,11 @@ async def test_a_shard_that_fails_runs_again_alone(place: LocalWorkspace) -> Non
     assert [given.index(each.uri) for each in sorted(made, key=first)] == sorted(given.index(a.uri) for a in made)
     assert all("--last" in (Path(each.uri) / "given").read_text() for each in made)
     assert {each.kind for each in made} == {"shard"} and len(made) == 3
+
+    async with get_client() as client:
+        keys = ArtifactFilterKey(any_=[f"wall-shard-from-{frame}-progress" for frame in (0, 16, 32)])
+        shown = await client.read_artifacts(artifact_filter=ArtifactFilter(key=keys))
+    assert len({each.key for each in shown}) == 3
 
     before = log(place)
     assert await render(place, 3) == video
@@ -191,6 +199,21 @@ async def test_a_path_from_a_file_is_split_by_its_own_frames(place: LocalWorkspa
         given = (Path(made.uri) / "given").read_text()
         assert "--near-plane 0.25" in given and "depth" in given and "camera_path.json" in given
         assert "--width" not in given
+
+
+def test_what_a_video_in_shards_took_is_told_with_its_shards(tmp_path: Path) -> None:
+    place = LocalWorkspace(root=tmp_path, cpu_price_per_hour=3600.0, gpu_price_per_hour=36_000.0)
+    dataset, model = inputs(place)
+    parts = [dataset.model_copy(update={"tags": {"job_seconds": seconds}}) for seconds in ("30", "40")]
+    plan = tasks.render.render.__wrapped__(dataset, model, None, OPTIONS, parts)  # type: ignore[attr-defined]
+    video = dataset.model_copy(update={"tags": {**plan.tags(), "job_seconds": "6", "frames": "48"}})
+    assert video.seconds == {"cpu": 6, "gpu": 70}
+    assert place.cost(video) == 706
+    made = _made(place, "video", video)
+    assert (made.seconds, made.cost, made.figures) == (76, 706, {"frames": "48"})
+    assert place.model_copy(update={"gpu_price_per_hour": None}).cost(video) is None
+    alone = tasks.render.render.__wrapped__(dataset, model, None, OPTIONS)  # type: ignore[attr-defined]
+    assert "parts_seconds" not in alone.tags()
 
 
 def test_what_cannot_be_rendered_is_refused_before_any_job(tmp_path: Path) -> None:
