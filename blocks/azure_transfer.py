@@ -284,6 +284,8 @@ class Container:
         name, part = prefix + blob.path, _part(target)
         done = _read_journal(part, blob)
         left = set(range(blob.pieces)) - done
+        if not done:  # a journal of another file would count for this one after the next interruption
+            _journal(part).unlink(missing_ok=True)
         with part.open("r+b" if done else "wb") as stream:
             stream.truncate(blob.size)
         lock = threading.Lock()

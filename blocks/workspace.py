@@ -56,6 +56,15 @@ class Asset(_Record):
     def __str__(self) -> str:
         return f"{self.name}:{self.version}"
 
+    @property
+    def seconds(self) -> dict[str, float] | None:
+        """How long the jobs ran that made it, by tier; those of its parts, on GPUs, too. None where it is not known."""
+        if "job_seconds" not in self.tags:
+            return None
+        spent = {"cpu": 0.0, "gpu": float(self.tags.get("parts_seconds", 0))}
+        spent["gpu" if self.tags.get("tier") == "gpu" else "cpu"] += float(self.tags["job_seconds"])
+        return spent
+
 
 @dataclass(frozen=True, slots=True)
 class DroppedFile:
@@ -101,6 +110,7 @@ class JobSpec(_Record):
         family: `<scene>-<stage>-<asset version>`, shared by all attempts at the same result.
         attempt: 1, 2, 3 …
         scene, stage: what it is for.
+        part: which part of the stage, in lower-case letters, digits and hyphens; "" where it is the whole.
         arguments: of `python -m jobs.<stage>`, with placeholders `{inputs.x}`, `{outputs.x}`, `{scratch.x}` and
             `{files.x}`, which become paths where it runs.
         inputs: assets to read, by name.
@@ -116,6 +126,7 @@ class JobSpec(_Record):
     attempt: int = Field(ge=1)
     scene: str
     stage: str
+    part: str = ""
     arguments: tuple[str, ...]
     inputs: dict[str, Asset] = Field(default_factory=dict)
     outputs: tuple[str, ...] = ()
@@ -184,9 +195,11 @@ class Workspace(Block, ABC):
 
     def cost(self, asset: Asset) -> float | None:
         """What the jobs came to that made an asset, by their time and today's price; None where either is unknown."""
-        price = self.gpu_price_per_hour if asset.tags.get("tier") == "gpu" else self.cpu_price_per_hour
-        seconds = asset.tags.get("job_seconds")
-        return None if price is None or seconds is None else price * float(seconds) / 3600
+        if asset.seconds is None:
+            return None
+        prices = {"cpu": self.cpu_price_per_hour, "gpu": self.gpu_price_per_hour}
+        costs = [(prices[tier], seconds / 3600) for tier, seconds in asset.seconds.items() if seconds]
+        return None if any(price is None for price, _ in costs) else sum((price or 0) * hours for price, hours in costs)
 
     @property
     @abstractmethod

@@ -54,7 +54,8 @@ async def nerf(
         train: options of the model.
         render: options of the video, the camera path among them.
         shards: in how many jobs at the same time the video is rendered; it is the same video.
-        then: an older version, of a capture or in full of a model, to be shown beside the new one on the same path.
+        then: an older version, of a capture or in full of a model, to be shown beside the new one on the same path;
+            left out, with a warning, where the new photos are in another frame.
         layout: how then and now are shown: side-by-side, or wipe, a line that moves across.
         refresh: stages to do anew though their result stands; what is made of them follows.
         max_psnr_fall: refuse a model whose PSNR is more than so many dB below that of the version before it, trained
@@ -71,11 +72,12 @@ async def nerf(
     frames = await tasks.find_frames(place, scene)
     dataset = await tasks.prepare(place, capture, prepare.with_profile(profile), frames, refresh="prepare" in refresh)
     await tasks.tell_new_frame(scene, dataset)
-    tasks.check_same_frame(scene, old, dataset)
+    old = await tasks.leave_out_then(scene, old, dataset)
     named = render.camera_path != "auto"
     shown, path = await tasks.check_camera_path(place, scene, dataset, shown, path, named)
     gate = None if max_psnr_fall is None else tasks.psnr_gate(max_psnr_fall)
     model = await tasks.train(place, dataset, train.with_profile(profile), gate, refresh="train" in refresh)
+    tasks.check_other_model(scene, old, model)
     versions = await tasks.show_quality(place, scene, model)
     video = await tasks.render_in_shards(place, dataset, model, path, shown, shards, refresh="render" in refresh)
     videos = [video, *await tasks.then_and_now(place, video, old, shown, layout, shards)]

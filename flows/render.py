@@ -48,6 +48,7 @@ async def render(
     model = await tasks.find_model(place, scene, model_version)
     dataset = await tasks.find_dataset(place, scene, data_version, model)
     old = await tasks.find_then(place, scene, then)
+    tasks.check_other_model(scene, old, model)
     tasks.check_same_frame(scene, old, dataset)
     named = render.camera_path != "auto"
     shown, path = await tasks.check_camera_path(place, scene, dataset, shown, path, named)

@@ -29,6 +29,7 @@ CameraType = Literal["perspective", "fisheye", "equirectangular"]
 _MACROBLOCKS, _MACROBLOCKS_A_SECOND = 139_264, 16_711_680
 
 _RIGID_TOLERANCE = 1e-3  # the viewer writes float64; files edited by hand are often rounded to four digits
+_LIKE = 1e-4
 _EXPORT = "Export the path again with 'Generate Command' in the RENDER tab of the viewer"
 _REMEDY = f"{_EXPORT}, or mend that key by hand."
 
@@ -148,6 +149,20 @@ class CameraPath(_Part):
     def even_size(self) -> tuple[int, int]:
         """Width and height in px of the video: rounded down to even, as H.264's yuv420p needs it."""
         return self.render_width // 2 * 2, self.render_height // 2 * 2
+
+    def is_like(self, other: CameraPath) -> bool:
+        """Whether another path shows the same but for the last digits, in which one machine's arithmetic differs from
+        another's: all numbers of a pose (model's units) and fields of view (degrees) within 0.0001."""
+        if len(self.camera_path) != len(other.camera_path) or self._but_frames() != other._but_frames():
+            return False
+        return all(
+            abs(a - b) <= _LIKE
+            for one, another in zip(self.camera_path, other.camera_path, strict=True)
+            for a, b in zip((*one.camera_to_world, one.fov), (*another.camera_to_world, another.fov), strict=True)
+        )
+
+    def _but_frames(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"camera_path"})
 
     def content(self) -> dict[str, Any]:
         """The path as `camera_path.json` holds it and as `get_path_from_json` takes it."""

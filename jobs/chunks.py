@@ -70,14 +70,14 @@ class Chunks:
         part.write_text(chunk.model_copy(update={"checksums": checksums}).model_dump_json())
         part.replace(target / _ABOUT)  # it is there in full or not at all
 
-    def find(self) -> dict[Path, Chunk]:
-        """The whole chunks by folder, in the order of their frames."""
+    def find(self, content: str | None = None) -> dict[Path, Chunk]:
+        """The whole chunks by folder, in the order of their frames; of all videos, or of one."""
         found = ((about.parent, self._read(about)) for about in sorted(self.folder.glob(f"*/{_ABOUT}")))
-        return {folder: chunk for folder, chunk in found if chunk}
+        return {folder: chunk for folder, chunk in found if chunk and content in (None, chunk.content)}
 
     def missing(self, content: str, first: int, last: int) -> list[tuple[int, int]]:
         """The first and last of the chunks that are not here yet, of the frames `first` to `last` of a video."""
-        here = {(chunk.first, chunk.last) for chunk in self.find().values() if chunk.content == content}
+        here = {(chunk.first, chunk.last) for chunk in self.find(content).values()}
         wanted = [(start, min(start + FRAMES, last)) for start in range(first, last, FRAMES)]
         return [each for each in wanted if each not in here]
 
@@ -92,16 +92,15 @@ class Chunks:
         return None
 
 
-def whole(stores: Iterable[Chunks], content: str, total: int) -> dict[Path, Chunk]:
-    """All chunks of a video by folder, in the order of their frames.
+def whole(found: Iterable[dict[Path, Chunk]], total: int) -> dict[Path, Chunk]:
+    """All chunks of a video of `total` frames by folder, in the order of their frames, from what stores have of it.
 
     Raises:
         InvalidInput: frames are missing, or twice there.
     """
-    found = {f: chunk for store in stores for f, chunk in store.find().items() if chunk.content == content}
-    found = dict(sorted(found.items(), key=lambda each: each[1].first))
+    chunks = sorted(((f, chunk) for each in found for f, chunk in each.items()), key=lambda each: each[1].first)
     end = 0
-    for chunk in found.values():
+    for _, chunk in chunks:
         if chunk.first != end:
             break
         end = chunk.last
@@ -109,4 +108,4 @@ def whole(stores: Iterable[Chunks], content: str, total: int) -> dict[Path, Chun
         raise InvalidInput(
             f"Of the {total} frames of this video, there is no chunk that begins with {end}: render again."
         )
-    return found
+    return dict(chunks)

@@ -157,7 +157,7 @@ def _figures(about: dict[str, dict[str, Any]], facts: Facts) -> dict[str, str]:
         "photos placed": f"{dataset['registered']} of {dataset['used']}" if "used" in dataset else None,
         "training steps": _number(model.get("steps"), "{:,}"),
         "training": _time(model.get("training_seconds")),
-        "rendering": _time(video.get("seconds", {}).get("render")),
+        "rendering": _time(video.get("rendering_seconds")),
         "all jobs": _time(quality.total([each.seconds for each in facts.made])),
         "cost": _money(facts),
         "machine": model.get("gpu") or ("CPU" if model else None),

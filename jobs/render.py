@@ -72,12 +72,15 @@ def render(
     timer = manifest.Timer()
     path, kind = choose_path(options, dataset, model)
     if shards:  # the path that was rendered: by another machine's arithmetic, a tie may end otherwise
-        path = camera_path.read(shards[0] / "camera_path.json")
+        path = _path_of(shards)
+        found = [Chunks(shard).find() for shard in shards]
     else:
-        render_chunks("render", options, path, dataset, model, Chunks(checkpoints), (0, len(path.camera_path)), timer)
+        store = Chunks(checkpoints)
+        render_chunks("render", options, path, dataset, model, store, (0, len(path.camera_path)), timer)
+        found = [store.find(content_of(options, path))]
     total = len(path.camera_path)
     with timer.step("join"):
-        parts = chunks.whole(map(Chunks, shards or [checkpoints]), _content(options, path), total)
+        parts = chunks.whole(found, total)
         pictures = Pictures(total)
         video.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=video) as name:
@@ -123,6 +126,15 @@ def render(
     )
 
 
+def _path_of(shards: Sequence[Path]) -> CameraPath:
+    """The path that all shards are parts of: in the last digits, each machine may have come to its own."""
+    path, *others = (camera_path.read(shard / "camera_path.json") for shard in shards)
+    for shard, other in zip(shards[1:], others, strict=True):
+        if not other.is_like(path):
+            raise InvalidInput(f"The shard {shard} is of another camera path than {shards[0]}: render it again.")
+    return path
+
+
 def choose_path(options: RenderOptions, dataset: Path, model: Path) -> tuple[CameraPath, str]:
     """The camera path that the options ask for, and its kind: "file", or the generated one's."""
     kind = "tour" if options.camera_path == "auto" else options.camera_path
@@ -156,7 +168,7 @@ def render_chunks(
     from jobs.model import load
 
     first, last = span
-    content = _content(options, path)
+    content = content_of(options, path)
     missing = store.missing(content, first, last)
     todo = [index for start, end in missing for index in range(start, end)]
     if len(todo) < last - first:
@@ -186,11 +198,11 @@ def render_chunks(
                 store.add(chunk, Path(name))
 
 
-def _content(options: RenderOptions, path: CameraPath) -> str:
-    """What a path's frames show, as one checksum: rounded, for another machine may differ in the last digits."""
-    poses = [[round(number, 5) for number in frame.camera_to_world] for frame in path.camera_path]
-    rest = path.model_dump_json(exclude={"camera_path": {"__all__": {"camera_to_world"}}})
-    return sha256(f"{poses} {rest} {options.near_plane} {options.outputs} {options.png_frames}".encode()).hexdigest()
+def content_of(options: RenderOptions, path: CameraPath) -> str:
+    """What a path's frames show, as one checksum: rounded, and no zero with a sign, for machines differ in the last digits."""
+    views = [[round(number, 5) + 0.0 for number in (*frame.camera_to_world, frame.fov)] for frame in path.camera_path]
+    rest = path.model_dump_json(exclude={"camera_path": {"__all__": {"camera_to_world", "fov"}}})
+    return sha256(f"{views} {rest} {options.near_plane} {options.outputs} {options.png_frames}".encode()).hexdigest()
 
 
 def _write_chunk(

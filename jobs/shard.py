@@ -17,7 +17,7 @@ from jobs import manifest, report
 from jobs.chunks import Chunks
 from jobs.errors import InvalidInput
 from jobs.options import ShardOptions
-from jobs.render import choose_path, ended_clearly, peak_memory, render_chunks
+from jobs.render import choose_path, content_of, ended_clearly, peak_memory, render_chunks
 
 
 def shard(options: ShardOptions, dataset: Path, model: Path, output: Path, checkpoints: Path) -> None:
@@ -40,7 +40,7 @@ def shard(options: ShardOptions, dataset: Path, model: Path, output: Path, check
         raise InvalidInput(f"A shard from frame {options.first} to {options.last} is no part of {total} frames.")
     store = Chunks(checkpoints)
     render_chunks("shard", options, path, dataset, model, store, (options.first, options.last), timer)
-    made = store.find()
+    made = store.find(content_of(options, path))
     for folder in made:
         shutil.copytree(folder, output / folder.name, dirs_exist_ok=True)
     path.write(output / "camera_path.json")

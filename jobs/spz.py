@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from jobs.errors import InvalidInput
 from jobs.gaussians import Array, Gaussians
 
-__all__ = ["pack", "unpack"]
+__all__ = ["pack"]
 
 _HEADER = struct.Struct("<IIIBBBB")  # magic, version, number, degree of harmonics, fractional bits, flags, reserved
 _MAGIC, _VERSION = 0x5053474E, 3
@@ -56,42 +56,6 @@ def pack(gaussians: Gaussians) -> bytes:
     return gzip.compress(b"".join(content), mtime=0)
 
 
-def unpack(content: bytes) -> Gaussians:
-    """What `pack` packed, as far as the quantised attributes tell.
-
-    Raises:
-        InvalidInput: it is not SPZ, or of another version.
-    """
-    try:
-        plain = gzip.decompress(content)
-        magic, version, number, degree, bits, _, _ = _HEADER.unpack_from(plain)
-    except (OSError, EOFError, struct.error) as error:
-        raise InvalidInput(f"this is no SPZ file: {error}") from error
-    if (magic, version) != (_MAGIC, _VERSION):
-        raise InvalidInput(f"this is no SPZ file of version {_VERSION}")
-    rest = (degree + 1) ** 2 - 1
-    sizes = np.array([9, 1, 3, 3, 4, 3 * rest]) * number
-    ends = _HEADER.size + np.cumsum(sizes)
-    if len(plain) != ends[-1]:
-        raise InvalidInput(f"this SPZ file is damaged: it has {len(plain)} bytes and not {ends[-1]}")
-    values = np.frombuffer(plain, dtype=np.uint8)
-    fixed, alphas, colours, scales, rotations, harmonics = (
-        values[end - size : end].reshape(number, -1) for size, end in zip(sizes, ends, strict=True)
-    )
-    whole = np.pad(fixed.reshape(number, 3, 3), ((0, 0), (0, 0), (1, 0)))  # its sign is in the highest byte
-    means = (whole.view("<i4")[..., 0] >> 8) / 2**bits
-    share = np.clip(alphas[:, 0] / 255, 1e-4, 1 - 1e-4)
-    dc = (colours / 255 - 0.5) / _COLOUR
-    sh = np.concatenate([dc[:, None], (harmonics.reshape(number, rest, 3) - 128.0) / 128], axis=1)
-    return Gaussians(
-        means.astype(np.float32),
-        (scales / 16 - 10).astype(np.float32),
-        _from_smallest_three(rotations.copy().view("<u4")[:, 0]),
-        np.log(share / (1 - share)).astype(np.float32),
-        sh.astype(np.float32),
-    )
-
-
 def _bytes(values: NDArray[Any]) -> bytes:
     whole: NDArray[np.uint8] = values.round().clip(0, 255).astype(np.uint8)
     return whole.tobytes()
@@ -107,16 +71,3 @@ def _smallest_three(rotations: Array) -> NDArray[np.uint32]:
         component = (xyzw[:, i] < 0).astype(np.uint32) << 9 | np.round(np.abs(xyzw[:, i]) * _PER_UNIT).astype(np.uint32)
         packed = np.where(largest == i, packed, packed << 10 | component)
     return packed
-
-
-def _from_smallest_three(packed: NDArray[np.uint32]) -> Array:
-    largest, xyzw = packed >> 30, np.zeros((len(packed), 4))
-    for i in reversed(range(4)):
-        here = largest != i
-        size = (packed & 511) / _PER_UNIT
-        xyzw[:, i] = np.where(here, np.where(packed >> 9 & 1, -size, size), 0)
-        packed = np.where(here, packed >> 10, packed)
-    left = np.sqrt(np.clip(1 - (xyzw**2).sum(axis=1), 0, 1))
-    np.put_along_axis(xyzw, largest[:, None].astype(np.int64), left[:, None], axis=1)
-    wxyz: Array = xyzw[:, [3, 0, 1, 2]].astype(np.float32)
-    return wxyz

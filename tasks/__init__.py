@@ -4,7 +4,7 @@ import tasks.plain_errors  # noqa: F401
 from tasks.camera_path import keep_camera_path, read_camera_path
 from tasks.capture import capture
 from tasks.clean_up import clean_up_jobs, list_clean_up
-from tasks.compare import check_same_frame, find_then, then_and_now
+from tasks.compare import check_other_model, check_same_frame, find_then, leave_out_then, then_and_now
 from tasks.export import export, find_forms
 from tasks.find import find_dataset, find_model, find_registered, find_registered_dataset, find_registered_model
 from tasks.frames import check_camera_path, find_frames, tell_new_frame
@@ -24,6 +24,7 @@ __all__ = [
     "all_workspaces",
     "capture",
     "check_camera_path",
+    "check_other_model",
     "check_same_frame",
     "clean_up_jobs",
     "end_without_cancelling",
@@ -38,6 +39,7 @@ __all__ = [
     "find_registered_model",
     "find_then",
     "keep_camera_path",
+    "leave_out_then",
     "list_clean_up",
     "list_looked_at",
     "open_workspace",

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from prefect import get_run_logger
+from prefect.artifacts import acreate_markdown_artifact
+
 from blocks import Asset, Workspace
 from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput
@@ -12,7 +15,7 @@ from tasks.patience import patiently
 from tasks.render import render_in_shards
 from tasks.stage import Plan, stage_task
 
-__all__ = ["check_same_frame", "compare", "find_then", "then_and_now"]
+__all__ = ["check_other_model", "check_same_frame", "compare", "find_then", "leave_out_then", "then_and_now"]
 
 
 def check_same_frame(scene: str, then: tuple[Asset, Asset] | None, now: Asset) -> None:
@@ -32,6 +35,32 @@ def check_same_frame(scene: str, then: tuple[Asset, Asset] | None, now: Asset) -
             "Prepare the newer one again with photos of places that have not changed, or compare versions that share "
             "a frame."
         )
+
+
+async def leave_out_then(scene: str, then: tuple[Asset, Asset] | None, now: Asset) -> tuple[Asset, Asset] | None:
+    """`then`; where `now` is in another frame, None, said loudly, in the log and as an artifact.
+
+    For a visit that has just been taken in: its own video is made whether or not it can be compared. See
+    `check_same_frame` for the arguments.
+    """
+    try:
+        check_same_frame(scene, then, now)
+    except InvalidInput as error:
+        text = f"{error} Then and now are left out; {now} gets its own video."
+        get_run_logger().warning("%s", text)
+        await acreate_markdown_artifact(f"**{text}**", key=f"{scene}-then", description=f"To be known about {scene}")
+        return None
+    return then
+
+
+def check_other_model(scene: str, then: tuple[Asset, Asset] | None, now: Asset) -> None:
+    """Refuse to compare a model with itself.
+
+    Raises:
+        InvalidInput: the older model is the newer one.
+    """
+    if then and str(then[1]) == str(now):
+        raise InvalidInput(f"scene {scene}: then and now are the same model, {now}. Name the older one in full.")
 
 
 async def find_then(workspace: Workspace, scene: str, version: str | int | None) -> tuple[Asset, Asset] | None:
@@ -66,19 +95,12 @@ async def then_and_now(
 
     Returns:
         The older model's video, and the one of both; nothing where none was asked for.
-
-    Raises:
-        InvalidInput: the older model is the newer one.
     """
     if then is None:
         return []
-    if video.tags["model"] == str(then[1]):
-        raise InvalidInput(
-            f"scene {video.tags['scene']}: then and now are the same model, {then[1]}. Name the older one in full."
-        )
     path = CameraPath.model_validate_json(await patiently(lambda: workspace.read(video, "camera_path.json")))
     only_colours = options.model_copy(update={"outputs": (), "png_frames": False})
-    before = await render_in_shards(workspace, *then, path, only_colours, min(shards, len(path.camera_path)))
+    before = await render_in_shards(workspace, *then, path, only_colours, shards)
     labels = await patiently(lambda: [_label(workspace, each) for each in (before, video)])
     shown = CompareOptions(layout=layout, then_label=labels[0], now_label=labels[1])
     both = await compare(workspace, before, video, shown)

@@ -72,8 +72,5 @@ async def publish_page(
 
 
 def _made(workspace: Workspace, role: Role, asset: Asset) -> Made:
-    seconds = asset.tags.get("job_seconds")
-    return Made(
-        role=role, asset=str(asset), figures=figures_of(asset),
-        seconds=None if seconds is None else float(seconds), cost=workspace.cost(asset),
-    )  # fmt: skip
+    seconds = None if asset.seconds is None else sum(asset.seconds.values())
+    return Made(role=role, asset=str(asset), figures=figures_of(asset), seconds=seconds, cost=workspace.cost(asset))

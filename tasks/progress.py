@@ -25,12 +25,12 @@ _SECONDS_BETWEEN_UPDATES = 5.0
 
 
 class ProgressReporter:
-    """Shows one stage's progress. The artifact's key is the scene and stage: the UI keeps its latest."""
+    """Shows one job's progress. The artifact's key is the scene, stage and part: the UI keeps its latest."""
 
-    def __init__(self, scene: str, stage: str) -> None:
-        self._key = f"{scene}-{stage}-progress"
+    def __init__(self, spec: JobSpec) -> None:
+        self._key = f"{_about(spec)}-progress"
         self._artifact: UUID | None = None
-        self._stage = stage
+        self._stage = spec.stage
         self._step = ""
         self._last = 0.0
 
@@ -58,7 +58,7 @@ class ProgressReporter:
 async def show_job(spec: JobSpec, status: JobStatus) -> None:
     """Show a link to the job's own page, where its workspace has one."""
     if status.url.startswith("http"):
-        key = f"{spec.scene}-{spec.stage}-job"
+        key = f"{_about(spec)}-job"
         await acreate_link_artifact(status.url, link_text=spec.name, key=key, description="The job's own page")
 
 
@@ -79,3 +79,7 @@ async def show_page(workspace: Workspace, spec: JobSpec, page: Page) -> None:
     get_run_logger().info(
         "the %s of job %s, while it runs: %s", page.page, spec.name, " and then ".join([*commands, link])
     )
+
+
+def _about(spec: JobSpec) -> str:
+    return "-".join(filter(None, (spec.scene, spec.stage, spec.part)))

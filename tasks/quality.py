@@ -57,7 +57,7 @@ def psnr_gate(most: float) -> Gate:
                 f"scene {scene}: the new model's PSNR, {tags['psnr']} dB, is {found[0]:.2f} dB below that of version "
                 f"{found[1].version}; {most:g} dB are allowed (max_psnr_fall), so it is not registered. Look for "
                 "blur, other light or moving things in the new photos; or run again without max_psnr_fall, and it is "
-                "taken as it is: nothing is trained again."
+                "taken as it is: nothing is trained again. To have it trained again, add a refresh of train."
             )
 
     return gate

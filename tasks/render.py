@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from prefect import get_run_logger
 
@@ -12,8 +14,9 @@ from jobs import camera_path
 from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput
 from jobs.options import Profile, RenderOptions, ShardOptions
+from tasks.patience import patiently
 from tasks.plain_errors import named
-from tasks.stage import Plan, stage_task, standing
+from tasks.stage import Plan, is_begun, settle, stage_task
 
 __all__ = ["find_camera_path", "render", "render_in_shards", "shard"]
 
@@ -35,7 +38,7 @@ def find_camera_path(
     """
     with named(scene):
         options, path = _find(scene, options.with_profile(profile))
-    frames = len(path.camera_path) if path else options.frames
+    frames = _frames(options, path)
     if shards > frames:
         raise InvalidInput(f"scene {scene}: {frames} frames cannot be rendered in {shards} shards; give fewer shards.")
     width, height = path.even_size if path else (options.width or 0, options.height or 0)
@@ -45,6 +48,10 @@ def find_camera_path(
             *(scene, width, height),
         )
     return options, path
+
+
+def _frames(options: RenderOptions, path: CameraPath | None) -> int:
+    return len(path.camera_path) if path else options.frames
 
 
 def _find(scene: str, options: RenderOptions) -> tuple[RenderOptions, CameraPath | None]:
@@ -69,21 +76,43 @@ async def render_in_shards(
 ) -> Asset:
     """The video of `render`, its frames rendered by so many jobs at the same time, and joined by another.
 
-    Shards that are there already are taken as they are; one that fails does not end the others.
+    Shards that are there already are taken as they are; one that fails does not end the others. They have the
+    generation of their video: a refresh that is repeated goes on with those that it made. Where one job renders the
+    whole video already, it is waited for. There is at least one frame in each shard: of a short path, there are fewer.
 
     Raises:
         RebelNerfError: see `run_to_end`; of the first shard that failed, after all have ended.
     """
-    plan: Plan = render.__wrapped__(dataset, model, path, options)  # type: ignore[attr-defined]
-    if shards == 1 or (await standing(workspace, plan) and not refresh):
-        return await render(workspace, dataset, model, path, options, refresh=refresh)
-    frames = len(path.camera_path) if path else options.frames
+    whole: Plan = render.__wrapped__(dataset, model, path, options)  # type: ignore[attr-defined]
+    whole, stands = await settle(workspace, whole, refresh)
+    generation, frames = whole.generation, _frames(options, path)
     bounds = [number * frames // shards for number in range(shards + 1)]
+    spans = [(first, last) for first, last in pairwise(bounds) if first < last]
+    if stands or len(spans) == 1 or await _is_rendered_whole(workspace, whole, (dataset, model, path, options), spans):
+        return await render(workspace, dataset, model, path, options, generation=generation)
+    parts = await _shards(workspace, dataset, model, path, options, spans, generation)
+    if path is None:  # each job has generated it: by another machine's arithmetic, a tie may end otherwise
+        first, *others = await patiently(lambda: [_path_of(workspace, part) for part in parts])
+        strange = [number for number, other in enumerate(others, 1) if not other.is_like(first)]
+        again = await _shards(workspace, dataset, model, first, options, [spans[n] for n in strange], generation)
+        for number, part in zip(strange, again, strict=True):
+            get_run_logger().warning("%s is of another path than %s: %s takes its place", parts[number], parts[0], part)
+            parts[number] = part
+    return await render(workspace, dataset, model, path, options, parts, generation=generation)
+
+
+async def _shards(
+    workspace: Workspace,
+    dataset: Asset,
+    model: Asset,
+    path: CameraPath | None,
+    options: RenderOptions,
+    spans: list[tuple[int, int]],
+    generation: int,
+) -> list[Asset]:
+    """A shard for each span, from its first frame to before its last; an error only after all have ended."""
     made: list[Asset | BaseException] = await asyncio.gather(
-        *(
-            shard(workspace, dataset, model, path, options, first, last, refresh=refresh)
-            for first, last in pairwise(bounds)
-        ),
+        *(shard(workspace, dataset, model, path, options, *span, generation=generation) for span in spans),
         return_exceptions=True,
     )
     parts = []
@@ -91,7 +120,22 @@ async def render_in_shards(
         if isinstance(each, BaseException):
             raise each
         parts.append(each)
-    return await render(workspace, dataset, model, path, options, parts, refresh=refresh)
+    return parts
+
+
+def _path_of(workspace: Workspace, part: Asset) -> CameraPath:
+    return CameraPath.model_validate_json(workspace.read(part, "camera_path.json"))
+
+
+async def _is_rendered_whole(
+    workspace: Workspace, whole: Plan, given: tuple[Any, ...], spans: list[tuple[int, int]]
+) -> bool:
+    """Whether a job renders, or has rendered, a video whose shards are not all there: none of them is paid for then."""
+    if not await is_begun(workspace, whole):
+        return False
+    plans: list[Plan] = [shard.__wrapped__(*given, *span) for span in spans]  # type: ignore[attr-defined]
+    registered = await patiently(lambda: {each.version for each in workspace.assets(plans[0].asset_name)})
+    return not registered.issuperset(replace(plan, generation=whole.generation).version for plan in plans)
 
 
 @stage_task
@@ -131,6 +175,7 @@ def shard(dataset: Asset, model: Asset, path: CameraPath | None, options: Render
         asset_name=f"{scene}-video-shard",
         kind="shard",
         output="shard",
+        part=f"from-{first}",
         inputs={"dataset": dataset, "model": model},
         files=files,
         scratch=("checkpoints",),

@@ -23,6 +23,7 @@ from pydantic_settings import CliApp
 
 from blocks import Asset, AssetKind, JobSpec, JobState, JobStatus, Workspace
 from jobs.errors import (
+    GateRefused,
     JobCancelled,
     JobFailed,
     JobInterrupted,
@@ -39,7 +40,7 @@ from tasks.progress import ProgressReporter, show_job, show_page
 from tasks.turns import turn
 from tasks.wanted import current_run, raise_if_cancelled
 
-__all__ = ["Gate", "Plan", "end_without_cancelling", "run_to_end", "stage_task", "standing"]
+__all__ = ["Gate", "Plan", "end_without_cancelling", "is_begun", "run_to_end", "settle", "stage_task"]
 
 _LOG_LINES_IN_AN_ERROR = 15
 _PATIENCE_SECONDS = 30 * 60  # how long a workspace may not answer before following is given up
@@ -69,6 +70,7 @@ class Plan:
         capture_version: the version that the user speaks of.
         options: resolved: nothing is left to the profile.
         asset_name, kind: of the result; its version follows from the fingerprint.
+        part: which part of something larger the result is, for people; "" where it is a whole.
         output: the job's folder that becomes the asset, also the name of the job's option for it.
         inputs: assets by the name of the job's option.
         references: further assets to read, which `arguments` name as `{inputs.NAME}`. They do not count in the
@@ -91,6 +93,7 @@ class Plan:
     kind: AssetKind
     output: str
     inputs: dict[str, Asset]
+    part: str = ""
     references: dict[str, Asset] = field(default_factory=dict)
     parts: dict[str, Asset] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
@@ -118,10 +121,11 @@ class Plan:
         again = f"-{self.generation}" if self.generation > 1 else ""
         return f"{self.capture_version}-{self._first_fingerprint[:8]}{again}"
 
-    def generations(self, assets: list[Asset]) -> set[int]:
+    def generations(self, assets: list[Asset]) -> dict[int, Asset]:
         """The generations of this result among the versions of its asset."""
-        found = (re.fullmatch(rf"{re.escape(self.version)}(?:-(\d+))?", asset.version) for asset in assets)
-        return {int(each[1] or 1) for each in found if each}
+        first = re.escape(replace(self, generation=1).version)
+        found = ((re.fullmatch(rf"{first}(?:-(\d+))?", asset.version), asset) for asset in assets)
+        return {int(match[1] or 1): asset for match, asset in found if match}
 
     def cache_key(self, workspace: Workspace) -> str:
         """What Prefect knows the result by."""
@@ -138,6 +142,7 @@ class Plan:
             attempt=attempt,
             scene=self.scene,
             stage=self.options.STAGE,
+            part=self.part,
             arguments=(*where, *CliApp.serialize(self.options), *self.arguments),
             inputs=self.inputs | self.references | self.parts,
             outputs=(self.output,),
@@ -150,6 +155,7 @@ class Plan:
 
     def tags(self) -> dict[str, str]:
         """Where the result comes from; what was made with the same options has the same `options`."""
+        parts = self.parts.values()
         return {
             "scene": self.scene,
             "stage": self.options.STAGE,
@@ -158,6 +164,7 @@ class Plan:
             "options": self.options.fingerprint()[:8],
             "tier": self.tier,
             **{name: str(asset) for name, asset in {**self.inputs, **self.references}.items()},
+            **({"parts_seconds": str(sum(int(part.tags.get("job_seconds", 0)) for part in parts))} if parts else {}),
             **({"flow_run": str(run)} if (run := current_run()) else {}),
         }
 
@@ -167,7 +174,7 @@ def stage_task(plan: Callable[P, Plan]) -> Callable[..., Awaitable[Asset]]:
 
     A Prefect task of the plan's name does the work. Its result is found again by workspace, asset and fingerprint,
     in any later flow run, as long as the asset itself is still there. With `refresh=True` it is made anew, as another
-    version beside the one that stands; later runs take the newest.
+    version beside the one that stands; later runs take the newest. With `generation`, it is that one.
     """
     run: Task[[Workspace, Plan], Any] = task(
         name=plan.__name__,
@@ -180,20 +187,81 @@ def stage_task(plan: Callable[P, Plan]) -> Callable[..., Awaitable[Asset]]:
     )(run_to_end)
 
     @functools.wraps(plan)
-    async def stage(workspace: Workspace, *args: Any, refresh: bool = False, **kwargs: Any) -> Asset:
-        planned = plan(*args, **kwargs)
-        stand = await standing(workspace, planned)
-        generation = max(stand, default=0 if refresh else 1) + refresh
-        planned = replace(planned, generation=generation)
-        asset: Asset = await run.with_options(refresh_cache=generation not in stand)(workspace, planned)
+    async def stage(
+        workspace: Workspace, *args: Any, refresh: bool = False, generation: int | None = None, **kwargs: Any
+    ) -> Asset:
+        planned, stands = await settle(workspace, plan(*args, **kwargs), refresh, generation)
+        asset: Asset = await run.with_options(refresh_cache=not stands)(workspace, planned)
         return asset
 
     return stage
 
 
-async def standing(workspace: Workspace, plan: Plan) -> set[int]:
-    """The generations of a plan's result that are registered."""
-    return plan.generations(await patiently(lambda: workspace.assets(plan.asset_name)))
+async def settle(
+    workspace: Workspace, plan: Plan, refresh: bool = False, generation: int | None = None
+) -> tuple[Plan, bool]:
+    """A plan in the generation that is wanted, and whether that is registered.
+
+    The newest stands for all. With `refresh` the one after it is wanted, unless this very flow run made the newest
+    before it was put back into the queue or repeated. What was begun already is gone on with; but of jobs whose result
+    the gate refused in an earlier run, nothing comes: `refresh` then begins the generation after them.
+    """
+    run = str(current_run())
+    return await patiently(lambda: _settle(workspace, plan, refresh, generation, run))
+
+
+def _settle(workspace: Workspace, plan: Plan, refresh: bool, generation: int | None, run: str) -> tuple[Plan, bool]:
+    made = plan.generations(workspace.assets(plan.asset_name))
+    if generation is not None:
+        return replace(plan, generation=generation), generation in made
+    newest = max(made, default=0)
+    if newest and (not refresh or made[newest].tags.get("flow_run") == run):
+        return replace(plan, generation=newest), True
+    plan, after = (replace(plan, generation=newest + more) for more in (1, 2))
+    while _newest_job(workspace, after):
+        plan, after = after, replace(after, generation=after.generation + 1)
+    return after if refresh and _was_refused(workspace, plan, run) else plan, False
+
+
+async def is_begun(workspace: Workspace, plan: Plan) -> bool:
+    """Whether there is a job of this plan that runs, will run, or has come to its result."""
+    job = await patiently(lambda: _newest_job(workspace, plan))
+    return job is not None and (not job.state.ended or job.state is JobState.COMPLETED)
+
+
+def _newest_job(workspace: Workspace, plan: Plan) -> JobStatus | None:
+    """The last attempt at a plan's result."""
+    newest = None
+    for attempt in itertools.count(1):
+        if (job := workspace.find_job(plan.spec(attempt, {}).name)) is None:
+            break
+        newest = job
+    return newest
+
+
+def _was_refused(workspace: Workspace, plan: Plan, run: str) -> bool:
+    """Whether the gate refuses what a job made that `run` does not wait for: another run was told so already."""
+    job = _newest_job(workspace, plan)
+    if plan.gate is None or job is None or job.state is not JobState.COMPLETED:
+        return False
+    if run in workspace.followers(job.name).get(job.name, {}):
+        return False
+    figures: dict[str, str] = {}
+    text, offset = workspace.read_log(job.name, 0)
+    while text:
+        figures |= _figures(text)
+        text, offset = workspace.read_log(job.name, offset)
+    try:
+        plan.gate(workspace, {**plan.tags(), **figures})
+    except GateRefused:
+        return True
+    return False
+
+
+def _figures(log: str) -> dict[str, str]:
+    """What the lines of a job's log say of its result."""
+    results = (report.result for report in map(parse, log.splitlines()) if isinstance(report, Result))
+    return {name: str(value) for result in results for name, value in result.items()}
 
 
 async def run_to_end(workspace: Workspace, plan: Plan) -> Asset:
@@ -297,7 +365,7 @@ def _leave(workspace: Workspace, spec: JobSpec, follower: str) -> None:
 
 
 async def _follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> tuple[dict[str, str], float]:
-    reporter = ProgressReporter(spec.scene, spec.stage)
+    reporter = ProgressReporter(spec)
     figures: dict[str, str] = {}
     failure: Failure | None = None
     last_lines: deque[str] = deque(maxlen=_LOG_LINES_IN_AN_ERROR)
@@ -326,7 +394,7 @@ async def _follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> 
                 if status and not status.state.ended:
                     await show_page(workspace, spec, report)
             elif isinstance(report, Result):
-                figures |= {name: str(value) for name, value in report.result.items()}
+                figures |= _figures(line)
             elif isinstance(report, Failure):
                 failure = report
             else:

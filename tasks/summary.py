@@ -8,13 +8,18 @@ from blocks import Asset
 # Tags that say where an asset comes from rather than how good it is.
 _PROVENANCE = {
     *("scene", "stage", "capture_version", "content", "source", "fingerprint", "options", "tier", "flow_run", "job"),
-    *("images", "dataset", "model", "video", "then", "now", "reference_1", "reference_2", "reference_3"),
+    *("images", "dataset", "model", "video", "then", "now", "frame", "taken_in_by", "job_seconds", "parts_seconds"),
 }
+_REFERENCE = "reference_"  # and a number
 
 
 def figures_of(asset: Asset) -> dict[str, str]:
     """The tags that say how good an asset is."""
-    return {name: value for name, value in asset.tags.items() if name not in _PROVENANCE}
+    return {name: value for name, value in asset.tags.items() if not _is_provenance(name)}
+
+
+def _is_provenance(name: str) -> bool:
+    return name in _PROVENANCE or name.startswith(_REFERENCE)
 
 
 async def summarize(scene: str, *assets: Asset) -> None:

@@ -1,14 +1,20 @@
-"""A splatfacto of nerfstudio, built on the CPU: training one needs a CUDA GPU."""
+"""A splatfacto of nerfstudio, built on the CPU: training one needs a CUDA GPU. And what is in an SPZ file."""
 
 from __future__ import annotations
 
+import gzip
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
-from jobs import manifest
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["splatfacto", "write_checkpoint", "write_model"]
+from jobs import manifest
+from jobs.gaussians import Array, Gaussians
+
+__all__ = ["splatfacto", "unpack", "write_checkpoint", "write_model"]
 
 
 def splatfacto(number: int, sh_degree: int = 3) -> Any:
@@ -56,3 +62,44 @@ def write_model(model: Any, folder: Path, dataset: Path) -> Path:
     }
     (folder / "model.json").write_text(json.dumps(content))
     return folder
+
+
+def unpack(content: bytes) -> Gaussians:
+    """What `jobs.spz.pack` packed, as far as the quantised attributes tell; read by the format's own description."""
+    plain = gzip.decompress(content)
+    magic, version, number, degree, bits = struct.unpack_from("<4sIIBB", plain)
+    assert (magic, version) == (b"NGSP", 3)
+    rest = (degree + 1) ** 2 - 1
+    sizes = np.array([9, 1, 3, 3, 4, 3 * rest]) * number
+    ends = 16 + np.cumsum(sizes)
+    assert len(plain) == ends[-1]
+    values = np.frombuffer(plain, dtype=np.uint8)
+    fixed, alphas, colours, scales, rotations, harmonics = (
+        values[end - size : end].reshape(number, -1) for size, end in zip(sizes, ends, strict=True)
+    )
+    whole = np.pad(fixed.reshape(number, 3, 3), ((0, 0), (0, 0), (1, 0)))  # its sign is in the highest byte
+    means = (whole.view("<i4")[..., 0] >> 8) / 2**bits
+    share = np.clip(alphas[:, 0] / 255, 1e-4, 1 - 1e-4)
+    dc = (colours / 255 - 0.5) / 0.15
+    sh = np.concatenate([dc[:, None], (harmonics.reshape(number, rest, 3) - 128.0) / 128], axis=1)
+    return Gaussians(
+        means.astype(np.float32),
+        (scales / 16 - 10).astype(np.float32),
+        _from_smallest_three(rotations.copy().view("<u4")[:, 0]),
+        np.log(share / (1 - share)).astype(np.float32),
+        sh.astype(np.float32),
+    )
+
+
+def _from_smallest_three(packed: NDArray[np.uint32]) -> Array:
+    """(N, 4) unit quaternions w, x, y, z."""
+    largest, xyzw = packed >> 30, np.zeros((len(packed), 4))
+    for i in reversed(range(4)):
+        here = largest != i
+        size = (packed & 511) / (511 * np.sqrt(2))
+        xyzw[:, i] = np.where(here, np.where(packed >> 9 & 1, -size, size), 0)
+        packed = np.where(here, packed >> 10, packed)
+    left = np.sqrt(np.clip(1 - (xyzw**2).sum(axis=1), 0, 1))
+    np.put_along_axis(xyzw, largest[:, None].astype(np.int64), left[:, None], axis=1)
+    wxyz: Array = xyzw[:, [3, 0, 1, 2]].astype(np.float32)
+    return wxyz

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,30 @@ def test_an_interrupted_transfer_goes_on_where_it_was(
     assert seen[0] > 2 * PIECE, "the pieces that were there count at once"
     assert same(large, tmp_path / "down")
     assert [file.name for file in (tmp_path / "down").iterdir()] == ["model.ckpt"]
+
+
+def test_pieces_count_only_in_the_file_that_they_came_into(
+    container: Container, files: dict[str, Path], tmp_path: Path
+) -> None:
+    large = {"model.ckpt": files["model.ckpt"]}
+    container.upload(large, md5s(large), "lost/", nothing)
+
+    def stop(after: float) -> Callable[[int, int], None]:
+        def moved(done: int, total: int) -> None:
+            if done >= after * total:
+                raise Stop
+
+        return moved
+
+    with pytest.raises(Stop):
+        container.download("lost/", tmp_path / "down", stop(0.5))
+    [part] = [file for file in (tmp_path / "down").iterdir() if file.stat().st_size == 7 * PIECE + 5]
+    part.unlink()
+    with pytest.raises(Stop):  # before anything has come
+        container.download("lost/", tmp_path / "down", stop(0))
+    assert part.exists()
+    container.download("lost/", tmp_path / "down", nothing)
+    assert same(large, tmp_path / "down")
 
 
 @pytest.mark.parametrize(

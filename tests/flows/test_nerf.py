@@ -78,6 +78,9 @@ async def test_from_photos_to_a_video_and_never_the_same_work_twice(street: Path
     wide = RENDER.model_copy(update={"width": 80})
     rendered = await render("street", video.tags["model"].partition(":")[2], profile="preview", render=wide)
     assert (rendered.tags["size"], rendered.tags["model"]) == ("80x36", video.tags["model"])
+    narrow = RENDER.model_copy(update={"width": 48})
+    with pytest.raises(InvalidInput, match="then and now are the same model"):
+        await render("street", model_version="1", profile="preview", render=narrow, then="1")
     assert len(jobs(home)) == 8
     with pytest.raises(NotFound, match="scene street: no version 2 of street-nerf .*; there is 1-"):
         await render("street", model_version="2")

@@ -21,7 +21,7 @@ from jobs import chunks, report
 from jobs.chunks import Chunks
 from jobs.errors import InvalidInput
 from jobs.options import RenderOptions, ShardOptions
-from jobs.render import render
+from jobs.render import choose_path, content_of, render
 from jobs.shard import shard
 from jobs.video import inspect
 from tests.jobs.test_video import decode
@@ -104,11 +104,44 @@ def test_shards_are_the_same_video(whole: Path, tiny_model: Path, tiny_dataset: 
     assert (tmp_path / "video" / "camera_path.json").read_text() == (whole / "camera_path.json").read_text()
     assert json.loads((tmp_path / "video" / "video.json").read_text())["shards"] == 3
 
+    # A machine that differs in the last digits has made the second; and one whose path leads elsewhere.
+    own = json.loads((shards[1] / "camera_path.json").read_text())
+    chunk = next(shards[1].glob("*/chunk.json"))
+    for off, fits in ((1e-9, True), (1e-2, False)):
+        pose = own["camera_path"][4]["camera_to_world"]
+        other = [{**frame, "fov": frame["fov"] + off} for frame in own["camera_path"]]
+        other[4]["camera_to_world"] = [*pose[:3], pose[3] + off, *pose[4:]]
+        (shards[1] / "camera_path.json").write_text(json.dumps({**own, "camera_path": other}))
+        chunk.write_text(json.dumps({**json.loads(chunk.read_text()), "content": "of the other machine"}))
+        given = (tmp_path / "joined", tmp_path / "checkpoints", shards)
+        if fits:
+            render(OPTIONS, tiny_dataset, tiny_model, *given)
+            assert frames_of(tmp_path / "joined") == frames_of(whole)
+            continue
+        with pytest.raises(InvalidInput, match=r"shard .*shard 3 is of another camera path than .*shard 0: render"):
+            render(OPTIONS, tiny_dataset, tiny_model, *given)
+
     with pytest.raises(InvalidInput, match="no chunk that begins with 3"):
         render(OPTIONS, tiny_dataset, tiny_model, tmp_path / "less", tmp_path / "checkpoints", [shards[0], shards[2]])
     options = ShardOptions(**OPTIONS.model_dump(), first=9, last=11)
     with pytest.raises(InvalidInput, match="from frame 9 to 11 is no part of 10 frames"):
         shard(options, tiny_dataset, tiny_model, tmp_path / "more", tmp_path / "checkpoints")
+
+
+def test_what_a_chunk_shows_is_the_same_to_the_last_digits(tiny_model: Path, tiny_dataset: Path) -> None:
+    path, _ = choose_path(OPTIONS, tiny_dataset, tiny_model)
+    nearly = [
+        frame.model_copy(
+            update={"fov": frame.fov + 1e-12, "camera_to_world": [n + 1e-12 for n in frame.camera_to_world]}
+        )
+        for frame in path.camera_path
+    ]
+    wider = [frame.model_copy(update={"fov": frame.fov + 1e-3}) for frame in path.camera_path]
+    same, other = (path.model_copy(update={"camera_path": frames}) for frames in (nearly, wider))
+    assert content_of(OPTIONS, same) == content_of(OPTIONS, path) != content_of(OPTIONS, other)
+    assert same.is_like(path) and not other.is_like(path)
+    assert not path.is_like(path.model_copy(update={"camera_path": path.camera_path[:-1]}))
+    assert not path.is_like(path.model_copy(update={"seconds": 2 * path.seconds}))
 
 
 def test_every_process_comes_to_the_same_generated_path(tiny_model: Path, tiny_dataset: Path) -> None:

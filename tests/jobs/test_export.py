@@ -17,12 +17,12 @@ pytest.importorskip("nerfstudio")
 
 import trimesh  # noqa: E402
 
-from jobs import export, manifest, model, report, spz, surface, trajectory  # noqa: E402
+from jobs import export, manifest, model, report, surface, trajectory  # noqa: E402
 from jobs.errors import GateRefused, InvalidInput  # noqa: E402
 from jobs.gaussians import Y_UP, Gaussians  # noqa: E402
 from jobs.options import ExportOptions, TrainOptions  # noqa: E402
 from jobs.train import train  # noqa: E402
-from tests.splats import splatfacto, write_model  # noqa: E402
+from tests.splats import splatfacto, unpack, write_model  # noqa: E402
 
 SMALL = ExportOptions(points=3000, image_size=48, resolution=32)
 
@@ -158,7 +158,7 @@ def test_gaussians_as_ply_and_spz(splats: Path, tiny_dataset: Path, tmp_path: Pa
     expected = scale * (trained.means @ rotation.T + shift)
     found = np.asarray(trimesh.load(tmp_path / "out/splat.ply").vertices)
     assert np.allclose(found, expected, atol=1e-4)
-    packed = spz.unpack((tmp_path / "out/splat.spz").read_bytes())
+    packed = unpack((tmp_path / "out/splat.spz").read_bytes())
     assert packed.sh.shape == (300, 16, 3)
     assert np.allclose(packed.means, expected @ Y_UP.T, atol=1e-3)
     assert json.loads((tmp_path / "out/export.json").read_text())["gaussians"] == 300

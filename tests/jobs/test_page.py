@@ -40,7 +40,7 @@ def video(tiny_dataset: Path, tiny_model: Path, tmp_path_factory: pytest.TempPat
         "tour", tiny_dataset, tiny_model, RenderOptions(width=128, height=72, seconds=2.0, fps=12)
     ).write(folder / "camera_path.json")
     about = {"created": "2026-02-03T04:05:06+00:00", "duration": 2.0, "width": 128, "height": 72, "camera_path": "tour"}
-    (folder / "video.json").write_text(json.dumps({**about, "seconds": {"render": 61.0}}))
+    (folder / "video.json").write_text(json.dumps({**about, "rendering_seconds": 185.0, "seconds": {"join": 1.0}}))
     return folder
 
 
@@ -101,6 +101,7 @@ def test_a_page_in_a_browser(dataset: Path, tiny_model: Path, video: Path, tmp_p
     model = json.loads((tiny_model / "model.json").read_text())
     for said in (
         f"{model['metrics']['psnr']:.2f} dB", "13 of 14", "1.20 EUR", "12 min 0 s", "2.0 dB below that of 1-1a",
+        "3 min 5 s",
         "15 photos; 2 of no use", "too few features: 3 & <b>blurred</b>", EVIL, "empty file", "2026-02-03", "0.50 EUR",
     ):  # fmt: skip
         assert said in text

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 import tasks
 from blocks import Asset, LocalWorkspace
 from jobs.camera_path import CameraPath, Frame
 from jobs.errors import GateRefused, InvalidInput
 from jobs.options import RenderOptions
+from tasks.page import _made
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 OPTIONS = RenderOptions(camera_path="orbit").with_profile("preview")  # 48 frames
 
-# As if `python -m jobs.<stage> …`: it notes each start, and what it was given is its result. The shard that begins
-# with frame 16 is killed the first time; with a file `refuses` beside it, it ends as a gate that refuses does.
+# As if `python -m jobs.<stage> …`: it notes each start, and what it was given is its result, beside a path. The shard
+# that begins with frame 16 is killed the first time; with a file `refuses` beside it, it ends as a gate that refuses
+# does, and with `differs`, it generates another path than the others. With `waits`, the whole waits for its removal.
 JOB = """#!/bin/sh
 here=$(dirname "$0")
 given="$*"
@@ -35,6 +40,12 @@ if [ "$first" = 16 ]; then
   fi
   if mkdir "$here/killed" 2>/dev/null; then kill -9 $$; fi
 fi
+while [ "$stage" = jobs.render -a -e "$here/waits" ]; do sleep 0.05; done
+fov=50
+case "$given" in *camera_path.json*) ;; *) [ "$first" = 16 -a -e "$here/differs" ] && fov=60;; esac
+frame='{"camera_to_world": [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1], "fov": '$fov'}'
+echo '{"render_width": 64, "render_height": 36, "seconds": 1, "camera_path": ['"$frame, $frame"']}' \\
+  >"$output/camera_path.json"
 echo "$given" >"$output/given"
 """
 
@@ -54,13 +65,23 @@ def asset(place: LocalWorkspace, scene: str) -> Asset:
     return taken.model_copy(update={"tags": taken.tags | {"capture_version": "1"}})
 
 
-async def render(place: LocalWorkspace, shards: int, **given: Any) -> Asset:
+def inputs(place: LocalWorkspace) -> tuple[Asset, Asset]:
+    """A dataset and a model."""
+    dataset, model = asset(place, "wall"), asset(place, "model")
+    return dataset, model.model_copy(update={"tags": model.tags | {"scene": "wall"}})
+
+
+async def render_here(
+    place: LocalWorkspace, shards: int, path: CameraPath | None = None, options: RenderOptions = OPTIONS, **more: Any
+) -> Asset:
+    """Within a flow run."""
+    return await tasks.render_in_shards(place, *inputs(place), path, options, shards=shards, **more)
+
+
+async def render(place: LocalWorkspace, shards: int, **more: Any) -> Asset:
     @flow(name="shards")
     async def run() -> Asset:
-        dataset, model = asset(place, "wall"), asset(place, "model")
-        model = model.model_copy(update={"tags": model.tags | {"scene": "wall"}})
-        given.setdefault("options", OPTIONS)
-        return await tasks.render_in_shards(place, dataset, model, given.pop("path", None), shards=shards, **given)
+        return await render_here(place, shards, **more)
 
     made: Asset = await run()
     return made
@@ -77,6 +98,11 @@ async def test_a_shard_that_fails_runs_again_alone(place: LocalWorkspace) -> Non
     assert all("--last" in (Path(each.uri) / "given").read_text() for each in made)
     assert {each.kind for each in made} == {"shard"} and len(made) == 3
 
+    async with get_client() as client:
+        keys = ArtifactFilterKey(any_=[f"wall-shard-from-{frame}-progress" for frame in (0, 16, 32)])
+        shown = await client.read_artifacts(artifact_filter=ArtifactFilter(key=keys))
+    assert len({each.key for each in shown}) == 3
+
     before = log(place)
     assert await render(place, 3) == video
     assert await render(place, 1) == video, "its version depends on the shards"
@@ -84,6 +110,72 @@ async def test_a_shard_that_fails_runs_again_alone(place: LocalWorkspace) -> Non
     assert log(place) == before
     whole = await render(place, 1, refresh=True)
     assert whole.version == f"{video.version}-2" and log(place) == [*before, "render"]
+
+
+async def test_a_refresh_makes_new_shards_but_none_twice(place: LocalWorkspace) -> None:
+    video = await render(place, 3)
+    before = log(place)
+    (place.folder / "refuses").touch()
+    with pytest.raises(GateRefused):
+        await render(place, 3, refresh=True)
+    (place.folder / "refuses").unlink()
+    anew = await render(place, 3, refresh=True)
+    assert anew.version == f"{video.version}-2"
+    assert sorted(log(place)[len(before) :]) == ["render", "shard 0", "shard 16", "shard 16", "shard 32"]
+    given = (Path(anew.uri) / "given").read_text()
+    assert sum(each.uri in given for each in place.assets("wall-video-shard") if each.version.endswith("-2")) == 3
+    assert await render(place, 3) == anew
+
+
+async def test_a_run_that_is_repeated_refreshes_once(place: LocalWorkspace) -> None:
+    video = await render(place, 3)
+
+    @flow(name="repeated")
+    async def twice() -> tuple[list[Asset], list[str]]:
+        made = [await render_here(place, 3, refresh=True)]
+        before = log(place)
+        return [*made, await render_here(place, 3, refresh=True)], before
+
+    (one, other), before = await twice()
+    assert one == other and one.version == f"{video.version}-2" and log(place) == before
+
+
+async def test_the_whole_is_waited_for_where_it_is_begun(place: LocalWorkspace) -> None:
+    (place.folder / "waits").touch()
+    whole = asyncio.create_task(render(place, 1))
+    while not (place.folder / "started").exists():
+        await asyncio.sleep(0.05)
+    parts = asyncio.create_task(render(place, 3))
+    [job] = place.followers()
+    while len(place.followers(job)[job]) < 2:
+        assert not parts.done()
+        await asyncio.sleep(0.05)
+    (place.folder / "waits").unlink()
+    assert await parts == await whole and log(place) == ["render"]
+
+
+async def test_a_whole_that_nobody_registered_is_taken(place: LocalWorkspace) -> None:
+    dataset, model = inputs(place)
+    plan = tasks.render.render.__wrapped__(dataset, model, None, OPTIONS)
+    place.submit(plan.spec(1, {}))
+    video = await render(place, 3)
+    assert video.tags["job"].endswith("-1") and log(place) == ["render"]
+
+
+async def test_a_shard_of_another_path_is_rendered_on_that_of_the_first(place: LocalWorkspace) -> None:
+    for name in ("killed", "differs"):
+        (place.folder / name).mkdir()
+    video = await render(place, 3)
+    assert sorted(log(place)) == ["render", "shard 0", "shard 16", "shard 16", "shard 32"]
+    joined = (Path(video.uri) / "given").read_text()
+    own, again = (each for each in place.assets("wall-video-shard") if first(each) == 16)
+    assert again.uri in joined and own.uri not in joined
+    assert "camera_path.json" in (Path(again.uri) / "given").read_text()
+
+
+async def test_a_path_that_is_shorter_than_asked_for_has_fewer_shards(place: LocalWorkspace) -> None:
+    await render(place, 5, options=OPTIONS.model_copy(update={"seconds": 0.1, "fps": 30}))
+    assert sorted(log(place)) == ["render", "shard 0", "shard 1", "shard 2"]
 
 
 async def test_what_other_shards_made_stands_when_one_refuses(place: LocalWorkspace) -> None:
@@ -107,6 +199,21 @@ async def test_a_path_from_a_file_is_split_by_its_own_frames(place: LocalWorkspa
         given = (Path(made.uri) / "given").read_text()
         assert "--near-plane 0.25" in given and "depth" in given and "camera_path.json" in given
         assert "--width" not in given
+
+
+def test_what_a_video_in_shards_took_is_told_with_its_shards(tmp_path: Path) -> None:
+    place = LocalWorkspace(root=tmp_path, cpu_price_per_hour=3600.0, gpu_price_per_hour=36_000.0)
+    dataset, model = inputs(place)
+    parts = [dataset.model_copy(update={"tags": {"job_seconds": seconds}}) for seconds in ("30", "40")]
+    plan = tasks.render.render.__wrapped__(dataset, model, None, OPTIONS, parts)  # type: ignore[attr-defined]
+    video = dataset.model_copy(update={"tags": {**plan.tags(), "job_seconds": "6", "frames": "48"}})
+    assert video.seconds == {"cpu": 6, "gpu": 70}
+    assert place.cost(video) == 706
+    made = _made(place, "video", video)
+    assert (made.seconds, made.cost, made.figures) == (76, 706, {"frames": "48"})
+    assert place.model_copy(update={"gpu_price_per_hour": None}).cost(video) is None
+    alone = tasks.render.render.__wrapped__(dataset, model, None, OPTIONS)  # type: ignore[attr-defined]
+    assert "parts_seconds" not in alone.tags()
 
 
 def test_what_cannot_be_rendered_is_refused_before_any_job(tmp_path: Path) -> None:

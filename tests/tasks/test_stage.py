@@ -76,6 +76,19 @@ async def test_a_refreshed_stage_stands_beside_the_old_and_is_taken_from_then_on
     assert third[0].version == f"{before[0].version}-3"
 
 
+async def test_a_run_that_is_repeated_refreshes_once(place: LocalWorkspace) -> None:
+    """As when its worker is stopped, or somebody retries it: it is the same flow run."""
+    [before, _] = await both(place)
+
+    @flow(name="repeated")
+    async def run() -> list[Asset]:
+        return [await first(place, capture(place), FirstOptions(seconds=0.1), refresh=True) for _ in range(2)]
+
+    assert [asset.version for asset in await run()] == [f"{before.version}-2"] * 2
+    assert started(place) == ["first", "second", "first"]
+    assert (await run())[0].version == f"{before.version}-3"
+
+
 async def test_what_another_machine_made_is_not_made_again(place: LocalWorkspace, tmp_path: Path) -> None:
     before = await both(place)
     with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: tmp_path / "results of another"}):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from blocks import Asset, LocalWorkspace
 from jobs.errors import GateRefused
 from jobs.options import TrainOptions
 from jobs.quality import Version
+from tasks.wanted import current_run
 from tests.faults.chain import started
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -42,19 +44,24 @@ def place(tmp_path: Path) -> LocalWorkspace:
     )
 
 
+def taken(place: LocalWorkspace, capture: int, psnr: float) -> Asset:
+    """A dataset whose models have that PSNR."""
+    photo = place.folder / "photo.jpg"
+    photo.write_text(f"{psnr}")
+    asset = place.take_in("street", {"photo.jpg": photo}, {})
+    return asset.model_copy(update={"tags": {**asset.tags, "capture_version": str(capture)}})
+
+
 async def train(
-    place: LocalWorkspace, capture: int, psnr: float, most: float | None = None, steps: int = 5
+    place: LocalWorkspace, capture: int, psnr: float, most: float | None = None, steps: int = 5, refresh: bool = False
 ) -> list[Version]:
     """A flow that trains on a capture and shows the versions."""
 
     @flow(name="train")
     async def run() -> list[Version]:
-        photo = place.folder / "photo.jpg"
-        photo.write_text(f"{psnr}")
-        taken = place.take_in("street", {"photo.jpg": photo}, {})
-        dataset = taken.model_copy(update={"tags": {**taken.tags, "capture_version": str(capture)}})
+        dataset = taken(place, capture, psnr)
         gate = None if most is None else tasks.psnr_gate(most)
-        model: Asset = await tasks.train(place, dataset, TrainOptions(max_num_iterations=steps), gate)
+        model: Asset = await tasks.train(place, dataset, TrainOptions(max_num_iterations=steps), gate, refresh=refresh)
         return await tasks.show_quality(place, "street", model)
 
     versions: list[Version] = await run()
@@ -90,6 +97,34 @@ async def test_a_worse_model_is_marked_and_refused_on_request(place: LocalWorksp
     assert "**PSNR is 1.5 dB below that of 1-" in str(artifact.data)
     assert "data:image/svg+xml;base64," in str(artifact.data)
     assert "dB below" not in str((await train(place, 3, 21.6)) and (await shown()).data)
+
+
+async def test_what_was_refused_is_trained_again_by_a_refresh_alone(place: LocalWorkspace) -> None:
+    await train(place, 1, 24.0)
+    for refresh, trained in ((False, 2), (False, 2), (True, 3), (False, 3)):
+        with pytest.raises(GateRefused, match="add a refresh of train"):
+            await train(place, 2, 22.5, most=1.0, refresh=refresh)
+        assert len(started(place)) == trained
+    versions = await train(place, 2, 22.5, refresh=True)  # the last that was refused, without a gate
+    assert len(started(place)) == 3
+    assert [version.version[-2:] == "-2" for version in versions] == [False, True]
+
+    # A run that dies between its job's end and the gate goes on with that job: it has not been told of it yet.
+    @flow(name="dies")
+    async def dies() -> None:
+        run = str(current_run())
+        dataset = taken(place, 3, 21.0)
+        plan = tasks.train.__wrapped__(dataset, TrainOptions(max_num_iterations=5), tasks.psnr_gate(1.0))  # type: ignore[attr-defined]
+        job = plan.spec(1, {})
+        place.follow(job.name, run)
+        place.submit(job)
+        while (status := place.find_job(job.name)) and not status.state.ended:
+            await asyncio.sleep(0.1)
+        await tasks.train(place, dataset, TrainOptions(max_num_iterations=5), tasks.psnr_gate(1.0), refresh=True)
+
+    with pytest.raises(GateRefused, match=r"21\.0 dB"):
+        await dies()
+    assert len(started(place)) == 4
 
 
 async def test_what_a_version_cost(place: LocalWorkspace) -> None:

@@ -1,0 +1,52 @@
+"""Whether two versions of a scene can be shown beside each other."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timezone
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+import tasks
+from blocks import Asset
+from jobs.errors import InvalidInput
+
+DATASET = "street-images-to-nerf-dataset"
+
+
+def dataset(version: str, frame: str) -> Asset:
+    now = datetime.now(timezone.utc)
+    return Asset(name=DATASET, version=version, kind="dataset", tags={"frame": frame}, uri="/", created=now)
+
+
+@pytest.mark.usefixtures("prefect_server")
+async def test_a_visit_in_another_frame_is_gone_on_with_alone(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("prefect.flow_runs").addHandler(caplog.handler)
+    then = dataset("1-a", "new"), dataset("1-b", "new")
+
+    @flow(name="compared")
+    async def compared(now: Asset) -> tuple[Asset, Asset] | None:
+        return await tasks.leave_out_then("street", then, now)
+
+    assert await compared(dataset("2-a", f"{DATASET}:1-a")) == then
+    assert "Then and now" not in caplog.text
+    assert await compared(dataset("3-a", "new")) is None
+    said = f"{DATASET}:3-a are in different frames"
+    assert said in caplog.text
+    async with get_client() as client:
+        chosen = ArtifactFilter(key=ArtifactFilterKey(any_=["street-then"]))
+        [artifact] = await client.read_artifacts(artifact_filter=chosen)
+    assert said in str(artifact.data) and f"{DATASET}:3-a gets its own video" in str(artifact.data)
+    with pytest.raises(InvalidInput, match="different frames"):
+        tasks.check_same_frame("street", then, dataset("3-a", "new"))
+
+
+def test_a_model_is_not_compared_with_itself() -> None:
+    then = dataset("1-a", "new"), dataset("1-b", "new")
+    tasks.check_other_model("street", None, then[1])
+    tasks.check_other_model("street", then, dataset("1-c", "new"))
+    with pytest.raises(InvalidInput, match="scene street: then and now are the same model, .*:1-b"):
+        tasks.check_other_model("street", then, dataset("1-b", "new"))
