@@ -29,7 +29,8 @@ _AT_ONCE = 100_000  # pairs of places that are compared: memory does not grow wi
 _MOST_FRAMES, _MOST_CAMERAS, _MOST_POINTS = 100, 100, 600  # that `lost` looks at, evenly taken
 _SAME_SIDE = float(np.cos(np.radians(75)))  # from where a point was photographed, and from where it is now seen
 _REACH = 6.0  # how far off a point is still something to look at, by the depth
-_ENOUGH = 0.05  # of the points that a photo has, on the whole
+_CLOSE_UP = 3.0  # how much nearer than the photos a frame may be, so that a point counts for more
+_ENOUGH = 0.2  # of the points that a photo has, on the whole
 _LEAST_POINTS = 20  # below, what the cameras look at stands for them
 
 
@@ -61,9 +62,9 @@ def distances(capture: Capture, centres: Array) -> Array:
 def lost(capture: Capture, path: CameraPath) -> dict[int, bool]:
     """Whether frames of a path look into nothing, by their index: of all, or of a hundred along it.
 
-    A frame does not where it is `covered`, or has in its picture what was photographed: a twentieth of the sparse
-    points that a photo has on the whole, seen from about the side from which a photo saw them (75 degrees), and not
-    from behind. Without points, places at the typical depth before the cameras stand for them.
+    A frame does not where it is `covered`, or has in its picture what was photographed: a fifth as many sparse points
+    as a photo has on the whole, seen from about the side from which a photo saw them (75 degrees), and not from
+    behind. Without points, places at the typical depth before the cameras stand for them.
 
     Args:
         capture: with its points.
@@ -81,17 +82,22 @@ def lost(capture: Capture, path: CameraPath) -> dict[int, bool]:
 
     reach = _REACH * capture.depth
     photographed = np.array([_in_view(camera, points, capture.half_field, reach) for camera in cameras])
-    enough = max(1.0, _ENOUGH * float(np.median(photographed.sum(axis=1))))
+    enough = _ENOUGH * float(np.median(photographed.sum(axis=1)))
+    field = capture.half_field[0] * capture.half_field[1]
     from_photos = unit(cameras[:, None, :3, 3] - points)  # (cameras, points, 3)
     home = covered(capture, poses[:, :3, 3], -poses[:, :3, 2])
     for index in np.flatnonzero(~home):
+        away = np.linalg.norm(points - poses[index, :3, 3], axis=1)
         if path.camera_type == "equirectangular":
-            seen = np.linalg.norm(points - poses[index, :3, 3], axis=1) < reach
+            seen = away < reach
         else:
             seen = _in_view(poses[index], points, (vertical[index] * aspect, vertical[index]), reach)
         side = np.einsum("nsi,si->ns", from_photos[:, seen], unit(poses[index, :3, 3] - points[seen]))
         known = ((side > _SAME_SIDE) & photographed[:, seen]).any(axis=0)
-        home[index] = known.sum() >= enough
+        # Close up, fewer points fill the picture.
+        fills = (capture.depth / away[seen][known]).clip(1, _CLOSE_UP) ** 2
+        part = min(1.0, vertical[index] ** 2 * aspect / field)  # a long lens shows less at once
+        home[index] = fills.sum() >= max(1.0, part * enough)
     return dict(zip(numbers.tolist(), (~home).tolist(), strict=True))
 
 

@@ -116,7 +116,9 @@ def generate(kind: str, dataset: Path, model: Path, options: RenderOptions) -> C
     Raises:
         InvalidInput: see `read_capture`, `orbit` and `sweep`.
     """
-    assert options.width and options.height and options.seconds
+    assert options.width and options.height and options.seconds and options.fps
+    # 29.97 frames a second are that, though no whole number of them may fill the time.
+    seconds = options.seconds if options.fps == int(options.fps) else options.frames / options.fps
     capture = read_capture(dataset, model)
     aspect = options.width / options.height
     horizontal, vertical = capture.half_field
@@ -130,9 +132,9 @@ def generate(kind: str, dataset: Path, model: Path, options: RenderOptions) -> C
     return CameraPath(
         render_width=options.width,
         render_height=options.height,
-        fps=options.frames / options.seconds,
-        seconds=options.seconds,
-        camera_type=options.camera_type,
+        fps=options.frames / seconds,
+        seconds=seconds,
+        camera_type=options.camera_type or "perspective",
         camera_path=[Frame(camera_to_world=p.flatten().tolist(), fov=fov, aspect=aspect) for p in poses],
         crop=options.crop,
     )
