@@ -250,10 +250,10 @@ class RenderOptions(Options):
         None, ge=16, le=16384, description="px; of a file: its own, or in its shape where a width is given"
     )
     seconds: float | None = Field(
-        None, gt=0, le=3600, description="length; of a file, whose frames are its own, this changes the pace"
+        None, gt=0, le=3600, description="length; the frames of a file are its own, and go as fast as this says"
     )
     fps: Rate | None = Field(
-        None, description="frames a second; of a file, whose frames are its own, this changes the pace"
+        None, description="frames a second; of a file, where no length is given: its frames are its own, and as many"
     )
     easing: Literal["linear", "ease"] = Field(
         "linear", description="pace of a generated path; ease: slow at its beginning and end"

@@ -45,7 +45,7 @@ _ORBIT_BLUR = np.radians(15)
 _ONE_FRONT = 0.8  # length of the mean look of photos of one front: they differ by 37 degrees from it on the whole
 _STRICTER = 0.9  # the bound where a way is laid out, for between its samples it may be a little farther off
 _AROUND = 720  # samples of an orbit
-_TURN_PACE = 2.0  # a tour goes slower where a radian of turning comes on less than half the depth of going
+_TURN_PACE = 1.5  # a tour goes slower where more radians than this come on a way as long as the depth
 _SPIRAL = np.array([0.12, 0.06, 0.06])  # how far a spiral goes to the right, up and back, by the depth
 _SPIRAL_TURNS = 2
 _CLOSED = ("orbit", "spiral")  # they end where they began
@@ -203,15 +203,15 @@ def tour(capture: Capture, at: Array) -> Array:
 
     Cameras are gathered to as few stops as will do, the stops are put in the order of the shortest way through
     them, whatever the order of the photos was, and the way is smoothed. The camera goes at a constant speed, by the
-    length of its way; where it turns by more than a radian on half the typical depth, as at the corners of a
-    corridor, it goes slower, so that the turn is at a constant speed instead. The way is gone in the direction that
-    the order of the photos has on the whole. Photos apart from most are left out, and where the way would leave what
+    length of its way; where it turns by more than 1.5 radians on a way as long as the typical depth, as at the corners
+    of a corridor, it goes slower, so that the turn is at a constant speed instead. The way is gone in the direction
+    that the order of the photos has on the whole. Photos apart from most are left out, and where the way would leave what
     the photos cover (`sight.covered`), it is cut to its longest part that does not.
 
     Raises:
         InvalidInput: there is no such way: the photos are too far from each other.
     """
-    capture = capture.largest_part()
+    capture = _together(capture)
     places = np.hstack([capture.centres / capture.depth, _LOOK_WEIGHT * capture.looks])
     places = places[:: 1 + len(places) // 500]
     way = _simplest_way(places, capture)
@@ -238,7 +238,7 @@ def orbit(capture: Capture, at: Array) -> Array:
     Raises:
         InvalidInput: the photos do not look at one place, or cover nothing of a way around it.
     """
-    capture = capture.largest_part()
+    capture = _together(capture)
     focus = capture.focus
     offsets = capture.centres - focus
     angles = np.arctan2(offsets[:, 1], offsets[:, 0])
@@ -289,7 +289,7 @@ def sweep(capture: Capture, at: Array) -> Array:
     Raises:
         InvalidInput: the photos do not look at one front, or were not taken along a line before it.
     """
-    capture = capture.largest_part()
+    capture = _together(capture)
     mean = capture.looks.mean(axis=0)
     look = unit(mean)
     middle = capture.centres.mean(axis=0)
@@ -330,6 +330,14 @@ def spiral(capture: Capture, at: Array) -> Array:
     offsets = np.stack([np.cos(turn), np.sin(turn), np.sin(turn / _SPIRAL_TURNS)], axis=1) * _SPIRAL * capture.depth
     centres = centre + offsets @ axes.T
     return upright(centres, centre + capture.depth * look - centres)
+
+
+def _together(capture: Capture) -> Capture:
+    """The largest part of a capture, of two photos at least."""
+    part = capture.largest_part()
+    if len(part.centres) < 2:
+        raise InvalidInput("The photos are too far from each other for a way along them; take the spiral instead.")
+    return part
 
 
 def _goes_back(at: NDArray[Any]) -> bool:
@@ -379,7 +387,7 @@ def _simplest_way(places: Array, capture: Capture) -> Array:
         if off + _TURN_COST * turning < lowest:
             best, lowest = way, off + _TURN_COST * turning
     if not len(best):
-        raise InvalidInput("The photos are too far from each other for a tour along them; take the spiral instead.")
+        raise InvalidInput("The photos are too far from each other for a way along them; take the spiral instead.")
     return best
 
 

@@ -71,14 +71,8 @@ def _adjusted(path: CameraPath, file: Path, given: RenderOptions) -> CameraPath:
             f"easing and loop are for generated paths; {file} has a pace and an end of its own. Leave them out, "
             f"or take a generated path: {', '.join(camera_path.GENERATED)}."
         )
-    frames, seconds = len(path.camera_path), given.seconds
-    if given.fps:
-        seconds = seconds or frames / given.fps
-        if abs(seconds * given.fps - frames) > 0.5:
-            raise InvalidInput(
-                f"{file} has {frames} frames, and {seconds:g} s at {given.fps:g} frames a second are another number: "
-                "give seconds or fps, not both."
-            )
+    frames = len(path.camera_path)
+    seconds = given.seconds or (frames / given.fps if given.fps else None)
     projection, width, height = given.camera_type or path.camera_type, given.width, given.height
     shape = path.render_width / path.render_height
     if projection == "equirectangular" != path.camera_type:
@@ -87,7 +81,7 @@ def _adjusted(path: CameraPath, file: Path, given: RenderOptions) -> CameraPath:
         "render_width": width or (height and round(height * shape)),
         "render_height": height or (width and round(width / shape)),
         "seconds": seconds,
-        "fps": given.fps,
+        "fps": frames / seconds if seconds and seconds != path.seconds else None,
         "camera_type": given.camera_type,
         "crop": given.crop and given.crop.model_dump(mode="json", exclude_none=True),
     }
@@ -96,8 +90,9 @@ def _adjusted(path: CameraPath, file: Path, given: RenderOptions) -> CameraPath:
     if not new and not views:
         return path
     content = path.content() | new
-    aspect = {"aspect": content["render_width"] / content["render_height"]} if width or height else {}
-    content["camera_path"] = [frame | views | aspect for frame in content["camera_path"]]
+    if (content["render_width"], content["render_height"]) != (path.render_width, path.render_height):
+        views["aspect"] = content["render_width"] / content["render_height"]
+    content["camera_path"] = [frame | views for frame in content["camera_path"]]
     try:
         return CameraPath.model_validate(content)
     except ValidationError as error:
