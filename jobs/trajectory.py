@@ -205,8 +205,8 @@ def tour(capture: Capture, at: Array) -> Array:
     them, whatever the order of the photos was, and the way is smoothed. The camera goes at a constant speed, by the
     length of its way; where it turns by more than 1.5 radians on a way as long as the typical depth, as at the corners
     of a corridor, it goes slower, so that the turn is at a constant speed instead. The way is gone in the direction
-    that the order of the photos has on the whole. Photos apart from most are left out, and where the way would leave what
-    the photos cover (`sight.covered`), it is cut to its longest part that does not.
+    that the order of the photos has on the whole. Photos apart from most are left out, and where the way would leave
+    what the photos cover (`sight.covered`), it is cut to its longest part that does not.
 
     Raises:
         InvalidInput: there is no such way: the photos are too far from each other.

@@ -347,9 +347,9 @@ def test_photos_too_far_from_each_other_have_no_tour_but_a_spiral() -> None:
 @pytest.mark.parametrize("kind", trajectory.KINDS)
 def test_memory_does_not_grow_with_frames_times_photos(kind: str) -> None:
     x = np.linspace(-3, 3, 2000)
-    y = 8 - np.sqrt(64 - x**2)  # a little round, so that they all look at one place
+    y = 8 - np.sqrt(64 - x**2)  # a little round, so that they look at one place, and as one front, too
     centres = np.stack([x, y, 0 * x], axis=1)
-    of = capture(centres, np.array([0.0, 8, 0]) - centres, 8)
+    of = capture(centres, np.array([0.0, 16, 0]) - centres, 8)
     tracemalloc.start()
     poses = poses_of(kind, of, 10_000)
     assert sight.covered(of, poses[:, :3, 3], -poses[:, :3, 2]).all()
