@@ -24,6 +24,7 @@ class TakePath(BaseModel):
         None, description="of the model that it was drawn in: in full, or a capture version; the newest if not given"
     )
     workspace: str = Field("local", description="local, or a saved block as <block type>/<name>")
+    anyway: bool = Field(False, description="keep it though most of its frames show nothing of what the photos saw")
     replace: bool = Field(False, description="take the place of another path of that name")
 
 
@@ -31,14 +32,18 @@ def take(given: TakePath) -> None:
     """Check and keep it, and say how it is used.
 
     Raises:
-        RebelNerfError: the path is not valid, there is no such model, or another path has the name.
+        RebelNerfError: the path is not valid, or looks into nothing as that of another scene does, there is no such
+            model, or another path has the name.
     """
     path = tasks.read_camera_path(given.scene, given.file)
     place = asyncio.run(tasks.open_workspace(given.workspace))
     model = tasks.find_registered_model(place, given.scene, given.model_version)
     dataset = tasks.find_registered_dataset(place, given.scene, None, model)
+    doubt = tasks.check_taken_path(place, path, given.scene, model, dataset, anyway=given.anyway)
     kept = tasks.keep_camera_path(path, given.scene, given.name, model, dataset, replace=given.replace)
     print(f"{kept}: {len(path.camera_path)} frames, drawn in {model}.")
+    if doubt:
+        print(doubt)
     option = f" --render.camera-path {given.name}" if given.name else ""
     print(f"Render it with: python -m flows.render --scene {given.scene}{option}")
 

@@ -51,7 +51,7 @@ async def render(
     tasks.check_other_model(scene, old, model)
     tasks.check_same_frame(scene, old, dataset)
     named = render.camera_path != "auto"
-    shown, path = await tasks.check_camera_path(place, scene, dataset, shown, path, named)
+    shown, path = await tasks.check_camera_path(place, scene, dataset, shown, path, named, model)
     video = await tasks.render_in_shards(place, dataset, model, path, shown, shards)
     videos = [video, *await tasks.then_and_now(place, video, old, shown, layout, shards)]
     versions = await tasks.show_quality(place, scene, model)

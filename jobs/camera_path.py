@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from jobs.errors import InvalidInput
 
-__all__ = ["GENERATED", "CameraPath", "CameraType", "Crop", "Frame", "beyond_h264", "read"]
+__all__ = ["GENERATED", "CameraPath", "CameraType", "Crop", "Frame", "beyond_h264", "describe", "read"]
 
 GENERATED = ("tour", "orbit", "sweep", "spiral")
 """Paths that need no file, by name: see `jobs.trajectory`. The first is what a scene without a path gets."""
@@ -211,10 +211,10 @@ def read(file: Path) -> CameraPath:
     try:
         return CameraPath.model_validate(content)
     except ValidationError as error:
-        raise InvalidInput(f"The camera path {file}: {_describe(error)} {_REMEDY}") from None
+        raise InvalidInput(f"The camera path {file}: {describe(error)} {_REMEDY}") from None
 
 
-def _describe(error: ValidationError) -> str:
+def describe(error: ValidationError) -> str:
     """The first fault of a path for people, with the key that has it, and how many there are in all."""
     first, *others = error.errors(include_url=False)
     key = _key(first["loc"])

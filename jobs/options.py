@@ -10,7 +10,7 @@ import json
 import re
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from jobs import code
 from jobs.camera_path import CameraType, Crop, beyond_h264
@@ -211,6 +211,18 @@ class TrainOptions(Options):
         return options if self.method in NERFACTOS else options.model_copy(update={"model_size": "standard"})
 
 
+def _whole(number: float) -> float:
+    return int(number) if number == int(number) else number  # in a fingerprint, 30 is as it was
+
+
+Rate = Annotated[
+    int | float,
+    Field(ge=1, le=240),
+    AfterValidator(_whole),
+    WithJsonSchema({"type": "number", "minimum": 1, "maximum": 240}),
+]
+"""Frames a second, as 24 or 29.97."""
+
 Shards = Annotated[int, Field(ge=1, le=1000)]
 """In how many parts, each a job of its own, a path is rendered."""
 
@@ -230,22 +242,28 @@ class RenderOptions(Options):
     camera_path: str = Field(
         "auto",
         min_length=1,
-        description="tour, orbit, sweep, spiral, or a camera_path.json; "
-        "auto: trajectories/<scene>.json where there is one, else tour",
+        description="tour: along the cameras at a constant speed, slower only where it turns sharply; orbit, sweep, "
+        "spiral, or a camera_path.json; auto: trajectories/<scene>.json where there is one, else tour",
     )
-    width: int | None = Field(None, ge=16, le=16384, description="px, of a generated path")
-    height: int | None = Field(None, ge=16, le=16384, description="px, of a generated path")
-    seconds: float | None = Field(None, gt=0, le=3600, description="length of a generated path")
-    fps: int | None = Field(None, ge=1, le=240, description="frames a second of a generated path")
+    width: int | None = Field(None, ge=16, le=16384, description="px; of a file: its own, if not given")
+    height: int | None = Field(
+        None, ge=16, le=16384, description="px; of a file: its own, or in its shape where a width is given"
+    )
+    seconds: float | None = Field(
+        None, gt=0, le=3600, description="length; the frames of a file are its own, and go as fast as this says"
+    )
+    fps: Rate | None = Field(
+        None, description="frames a second; of a file, where no length is given: its frames are its own, and as many"
+    )
     easing: Literal["linear", "ease"] = Field(
         "linear", description="pace of a generated path; ease: slow at its beginning and end"
     )
     loop: bool = Field(False, description="a generated path ends where it began: a tour goes there and back")
     field_of_view: float | None = Field(
-        None, gt=0, lt=180, description="vertical, degrees, of a generated path; None: the photos' own"
+        None, gt=0, lt=180, description="vertical, degrees; None: the photos' own, or a file's own"
     )
-    camera_type: CameraType = Field("perspective", description="projection of a generated path")
-    crop: Crop | None = Field(None, description="box of a generated path, as in a camera_path.json")
+    camera_type: CameraType | None = Field(None, description="projection; None: perspective, or a file's own")
+    crop: Crop | None = Field(None, description="box, as in a camera_path.json; None: none, or a file's own")
     near_plane: float | None = Field(
         None, gt=0, description="nothing nearer to the camera is shown; in the units of the model"
     )
@@ -277,7 +295,7 @@ class RenderOptions(Options):
         assert options.width and options.height and options.fps  # the profile has them all
         if options.frames < 2:
             raise InvalidInput(
-                f"{options.seconds:g} s at {options.fps} frames a second are {options.frames} frames, and a video "
+                f"{options.seconds:g} s at {options.fps:g} frames a second are {options.frames} frames, and a video "
                 "needs at least two: give more seconds or fps."
             )
         if problem := beyond_h264(options.width, options.height, options.fps):

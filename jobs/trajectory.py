@@ -7,7 +7,7 @@ All stay where the capture saw something. Poses are in the model's frame (+Z up,
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from jobs.camera_path import GENERATED, CameraPath, Frame
 from jobs.errors import InvalidInput
 from jobs.options import RenderOptions
+from jobs.sight import OFF, covered, unit, upright
 
 __all__ = [
     "KINDS",
@@ -42,7 +43,9 @@ _ARC_MARGIN = 0.05  # of an open arc, left out at each end, where few photos saw
 _PLY_TYPES = {"float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8", "uchar": "u1", "uint8": "u1"}
 _ORBIT_BLUR = np.radians(15)
 _ONE_FRONT = 0.8  # length of the mean look of photos of one front: they differ by 37 degrees from it on the whole
-_SWEEP_OFF = 0.5  # how far a sweep may be from the nearest camera, by the depth
+_STRICTER = 0.9  # the bound where a way is laid out, for between its samples it may be a little farther off
+_AROUND = 720  # samples of an orbit
+_TURN_PACE = 1.5  # a tour goes slower where more radians than this come on a way as long as the depth
 _SPIRAL = np.array([0.12, 0.06, 0.06])  # how far a spiral goes to the right, up and back, by the depth
 _SPIRAL_TURNS = 2
 _CLOSED = ("orbit", "spiral")  # they end where they began
@@ -57,12 +60,14 @@ class Capture:
         looks: (N, 3) unit vectors of the optical axes.
         depth: the typical distance from a camera to what it sees.
         half_field: tangents of half the horizontal and half the vertical field of view of the photos.
+        points: (P, 3) what the photos show, sparsely.
     """
 
     centres: Array
     looks: Array
     depth: float
     half_field: tuple[float, float]
+    points: Array = field(default_factory=lambda: np.empty((0, 3)))
 
     @property
     def focus(self) -> Array:
@@ -76,6 +81,25 @@ class Capture:
         right = np.einsum("nij,nj->i", across, self.centres) / len(across)
         focus: Array = np.linalg.solve(across.mean(axis=0) + weight, right + weight @ ahead)
         return focus
+
+    def largest_part(self) -> Capture:
+        """The capture without the photos that are apart from most, as groups elsewhere, other sides, and outliers are.
+
+        Two photos are together where a camera half-way between them is near both.
+        """
+        left, best = np.arange(len(self.centres)), np.empty(0, dtype=int)
+        while len(left) > len(best):
+            edge, part = [int(left[0])], []
+            left = left[1:]
+            while edge:
+                at = edge.pop()
+                part.append(at)
+                apart = np.linalg.norm(self.centres[left] - self.centres[at], axis=1)
+                near = (apart <= 2 * OFF * self.depth) & (self.looks[left] @ self.looks[at] >= 0)
+                edge.extend(left[near].tolist())
+                left = left[~near]
+            best = np.sort(part) if len(part) > len(best) else best
+        return replace(self, centres=self.centres[best], looks=self.looks[best])
 
 
 def generate(kind: str, dataset: Path, model: Path, options: RenderOptions) -> CameraPath:
@@ -92,21 +116,37 @@ def generate(kind: str, dataset: Path, model: Path, options: RenderOptions) -> C
     Raises:
         InvalidInput: see `read_capture`, `orbit` and `sweep`.
     """
-    assert options.width and options.height and options.seconds
+    assert options.width and options.height and options.seconds and options.fps
+    # 29.97 frames a second are that, though no whole number of them may fill the time.
+    seconds = options.seconds if options.fps == int(options.fps) else options.frames / options.fps
     capture = read_capture(dataset, model)
     aspect = options.width / options.height
     horizontal, vertical = capture.half_field
     fov = options.field_of_view or float(np.degrees(2 * np.arctan(min(vertical, horizontal / aspect))))
+    if apart := len(capture.centres) - len(capture.largest_part().centres):
+        print(
+            f"{apart} of {len(capture.centres)} photos are apart from the others: {kind} leaves them out.", flush=True
+        )
     poses = KINDS[kind](capture, moments(kind, options.frames, options.easing == "ease", options.loop))
+    _check_covered(kind, capture, poses)
     return CameraPath(
         render_width=options.width,
         render_height=options.height,
-        fps=options.frames / options.seconds,
-        seconds=options.seconds,
-        camera_type=options.camera_type,
+        fps=options.frames / seconds,
+        seconds=seconds,
+        camera_type=options.camera_type or "perspective",
         camera_path=[Frame(camera_to_world=p.flatten().tolist(), fov=fov, aspect=aspect) for p in poses],
         crop=options.crop,
     )
+
+
+def _check_covered(kind: str, capture: Capture, poses: Array) -> None:
+    into_nothing = np.flatnonzero(~covered(capture, poses[:, :3, 3], -poses[:, :3, 2]))
+    if len(into_nothing):
+        raise InvalidInput(
+            f"The path {kind} leaves what the photos saw at frame {into_nothing[0] + 1} of {len(poses)}: take the "
+            "spiral, which stays about one photo, or make a path in the viewer."
+        )
 
 
 def moments(kind: str, frames: int, ease: bool = False, loop: bool = False) -> Array:
@@ -139,12 +179,12 @@ def read_capture(dataset: Path, model: Path) -> Capture:
     rotation, scale, shift = way
     poses = np.array([frame["transform_matrix"] for frame in frames], dtype=np.float64)
     centres = scale * (poses[:, :3, 3] @ rotation.T + shift)
-    looks = _unit(-poses[:, :3, 2] @ rotation.T)
+    looks = unit(-poses[:, :3, 2] @ rotation.T)
     half_fields = [_half_field(meta | frame) for frame in frames]
     horizontal, vertical = np.median(half_fields, axis=0)
     points, _ = _points(file, meta, way)
     depth = _typical_depth(centres, looks, points, max(horizontal, vertical))
-    return Capture(centres, looks, depth, (float(horizontal), float(vertical)))
+    return Capture(centres, looks, depth, (float(horizontal), float(vertical)), points)
 
 
 def read_points(dataset: Path, model: Path) -> tuple[Array, Array]:
@@ -162,21 +202,29 @@ def tour(capture: Capture, at: Array) -> Array:
     It is the simplest smooth line that passes near most of the cameras.
 
     Cameras are gathered to as few stops as will do, the stops are put in the order of the shortest way through
-    them, whatever the order of the photos was, and the way is smoothed. The picture moves at an even pace, and
-    the way is gone in the direction that the order of the photos has on the whole.
+    them, whatever the order of the photos was, and the way is smoothed. The camera goes at a constant speed, by the
+    length of its way; where it turns by more than 1.5 radians on a way as long as the typical depth, as at the corners
+    of a corridor, it goes slower, so that the turn is at a constant speed instead. The way is gone in the direction
+    that the order of the photos has on the whole. Photos apart from most are left out, and where the way would leave
+    what the photos cover (`sight.covered`), it is cut to its longest part that does not.
+
+    Raises:
+        InvalidInput: there is no such way: the photos are too far from each other.
     """
+    capture = _together(capture)
     places = np.hstack([capture.centres / capture.depth, _LOOK_WEIGHT * capture.looks])
     places = places[:: 1 + len(places) // 500]
-    way = _simplest_way(places)
+    way = _simplest_way(places, capture)
     nearest = np.linalg.norm(places[:, None] - way, axis=2).argmin(axis=1)
     if _goes_back(nearest):
         way = way[::-1]
-    centres, looks = way[:, :3] * capture.depth, _unit(way[:, 3:])
-    pace = np.hypot(*(np.linalg.norm(np.diff(a, axis=0), axis=1) for a in (way[:, :3], looks)))
+    centres, looks = way[:, :3] * capture.depth, unit(way[:, 3:])
+    shift, turn = (np.linalg.norm(np.diff(a, axis=0), axis=1) for a in (way[:, :3], looks))
+    pace = np.maximum(shift, turn / _TURN_PACE)
     gone = np.concatenate([[0], np.cumsum(pace)])
     wanted = gone[-1] * at
     centres, looks = (np.stack([np.interp(wanted, gone, c) for c in a.T], axis=1) for a in (centres, looks))
-    return _poses(centres, looks)
+    return upright(centres, looks)
 
 
 def orbit(capture: Capture, at: Array) -> Array:
@@ -184,25 +232,55 @@ def orbit(capture: Capture, at: Array) -> Array:
 
     It is at the distance and height that the cameras have on that side.
 
-    Goes once all round where the cameras do; else swings to and fro over the arc that they cover. Both end where
-    they begin, so that the video can be looped.
+    Goes once all round where the cameras do; else swings to and fro over the longest arc that they cover
+    (`sight.covered`). Both end where they begin, so that the video can be looped.
+
+    Raises:
+        InvalidInput: the photos do not look at one place, or cover nothing of a way around it.
     """
+    capture = _together(capture)
     focus = capture.focus
     offsets = capture.centres - focus
     angles = np.arctan2(offsets[:, 1], offsets[:, 0])
-    towards = float(np.median(np.einsum("ij,ij->i", _unit(-offsets), capture.looks)))
+    towards = float(np.median(np.einsum("ij,ij->i", unit(-offsets), capture.looks)))
     if abs(towards) < 0.5:
         raise InvalidInput("The photos do not look at one place that an orbit could go around; take the tour instead.")
-    first, last = _arc(angles)
-    closed = last - first >= 2 * np.pi
-    to = first + (last - first) * (at if closed else 0.5 - 0.5 * np.cos(2 * np.pi * at))
-    apart = np.angle(np.exp(1j * (to[:, None] - angles)))
+    look = np.sign(towards)
+    around, radius, height = _ring(offsets, angles, _CLOSED_GAP)
+    seen = covered(capture, *_on_ring(focus, look, around, radius, height), _STRICTER * OFF)
+    closed = around[-1] - around[0] >= 2 * np.pi and bool(seen.all())
+    if not closed:
+        around, radius, height = _ring(offsets, angles, 0.0)
+        seen = covered(capture, *_on_ring(focus, look, around, radius, height), _STRICTER * OFF)
+        run = _longest_run(seen)
+        if run.stop - run.start < 2:
+            raise InvalidInput("The photos cover nothing of a way around what they look at; take the tour instead.")
+        around, radius, height = around[run], radius[run], height[run]
+    share = at if closed else 0.5 - 0.5 * np.cos(2 * np.pi * at)
+    to = around[0] + (around[-1] - around[0]) * share
+    way = _on_ring(focus, look, to, *(np.interp(to, around, each) for each in (radius, height)))
+    return upright(*way)
+
+
+def _ring(offsets: Array, angles: Array, closed_gap: float) -> tuple[Array, Array, Array]:
+    """(S,) angles over the arc of the cameras, and the radius and height that these have there on the whole.
+
+    Args:
+        offsets: (N, 3) of the cameras from the focus.
+        angles: (N,) of them about +Z, radians.
+        closed_gap: see `_arc`.
+    """
+    around = np.linspace(*_arc(angles, closed_gap), _AROUND + 1)
+    apart = np.angle(np.exp(1j * (around[:, None] - angles)))
     near = np.exp(-0.5 * (apart / _ORBIT_BLUR) ** 2) + 1e-12
     near /= near.sum(axis=1, keepdims=True)
-    radius = near @ np.linalg.norm(offsets[:, :2], axis=1)
-    height = near @ offsets[:, 2]
-    centres = focus + np.stack([radius * np.cos(to), radius * np.sin(to), height], axis=1)
-    return _poses(centres, np.sign(towards) * (focus - centres))
+    return around, near @ np.linalg.norm(offsets[:, :2], axis=1), near @ offsets[:, 2]
+
+
+def _on_ring(focus: Array, look: float, around: Array, radius: Array, height: Array) -> tuple[Array, Array]:
+    """(S, 3) places about the focus, and (S, 3) looks towards it, or from it where `look` is -1."""
+    offsets = np.stack([radius * np.cos(around), radius * np.sin(around), height], axis=1)
+    return focus + offsets, unit(-look * offsets)
 
 
 def sweep(capture: Capture, at: Array) -> Array:
@@ -211,8 +289,9 @@ def sweep(capture: Capture, at: Array) -> Array:
     Raises:
         InvalidInput: the photos do not look at one front, or were not taken along a line before it.
     """
+    capture = _together(capture)
     mean = capture.looks.mean(axis=0)
-    look = _unit(mean)
+    look = unit(mean)
     middle = capture.centres.mean(axis=0)
     sideways = capture.centres - middle
     sideways = sideways - np.outer(sideways @ look, look)
@@ -226,10 +305,11 @@ def sweep(capture: Capture, at: Array) -> Array:
     first, last = ends[0].max(), ends[1].min()
     slope = along @ (capture.centres - middle) / max(float(along @ along), 1e-12)
     centres = middle + (first + (last - first) * at)[:, None] * slope
-    off = np.linalg.norm(centres[:, None] - capture.centres, axis=2).min(axis=1).max()
-    if np.linalg.norm(mean) < _ONE_FRONT or last - first < 0.1 * capture.depth or off > _SWEEP_OFF * capture.depth:
+    looks = np.tile(look, (len(at), 1))
+    one_front = np.linalg.norm(mean) >= _ONE_FRONT and last - first >= 0.1 * capture.depth
+    if not one_front or not covered(capture, centres, looks).all():
         raise InvalidInput("The photos were not taken along one front that a sweep could pass; take the tour instead.")
-    return _poses(centres, np.tile(look, (len(at), 1)))
+    return upright(centres, looks)
 
 
 def spiral(capture: Capture, at: Array) -> Array:
@@ -240,15 +320,24 @@ def spiral(capture: Capture, at: Array) -> Array:
     It shows the depth of the scene from where it was seen best, and ends where it begins. After LLFF (Mildenhall et
     al. 2019), whose spiral is about the mean of the cameras, where none need be.
     """
+    capture = capture.largest_part()
     places = np.hstack([capture.centres / capture.depth, capture.looks])
     some = places[:: 1 + len(places) // 500]
-    middle = int(np.linalg.norm(places[:, None] - some, axis=2).sum(axis=1).argmin())
+    middle = int(np.argmin([np.linalg.norm(place - some, axis=1).sum() for place in places]))
     centre, look = capture.centres[middle], capture.looks[middle]
-    axes = _poses(centre[None], look[None])[0, :3, :3]
+    axes = upright(centre[None], look[None])[0, :3, :3]
     turn = 2 * np.pi * _SPIRAL_TURNS * at
     offsets = np.stack([np.cos(turn), np.sin(turn), np.sin(turn / _SPIRAL_TURNS)], axis=1) * _SPIRAL * capture.depth
     centres = centre + offsets @ axes.T
-    return _poses(centres, centre + capture.depth * look - centres)
+    return upright(centres, centre + capture.depth * look - centres)
+
+
+def _together(capture: Capture) -> Capture:
+    """The largest part of a capture, of two photos at least."""
+    part = capture.largest_part()
+    if len(part.centres) < 2:
+        raise InvalidInput("The photos are too far from each other for a way along them; take the spiral instead.")
+    return part
 
 
 def _goes_back(at: NDArray[Any]) -> bool:
@@ -256,29 +345,49 @@ def _goes_back(at: NDArray[Any]) -> bool:
     return bool(np.polyfit(np.arange(len(at)), at, 1)[0] < 0)
 
 
-def _arc(angles: Array) -> tuple[float, float]:
-    """The first and last of `angles` (radians) on the arc that they cover; 2 pi apart where they go all round."""
+def _longest_run(seen: NDArray[np.bool_]) -> slice:
+    """The longest stretch of true values; an empty one where there is none."""
+    edges = np.flatnonzero(np.diff(seen.astype(int), prepend=0, append=0)).reshape(-1, 2)
+    if not len(edges):
+        return slice(0, 0)
+    first, last = edges[np.diff(edges, axis=1).argmax()].tolist()
+    return slice(first, last)
+
+
+def _arc(angles: Array, closed_gap: float) -> tuple[float, float]:
+    """The first and last of `angles` (radians) on the arc that they cover; 2 pi apart where they go all round.
+
+    They do where no two of them are farther apart than `closed_gap`.
+    """
     ordered = np.sort(angles)
     gaps = np.diff(ordered, append=ordered[0] + 2 * np.pi)
     widest = int(gaps.argmax())
     first = float(ordered[(widest + 1) % len(ordered)])
-    if gaps[widest] < _CLOSED_GAP and len(ordered) > 2:
+    if gaps[widest] < closed_gap and len(ordered) > 2:
         return first, first + 2 * np.pi
     covered = 2 * np.pi - float(gaps[widest])
     return first + _ARC_MARGIN * covered, first + (1 - _ARC_MARGIN) * covered
 
 
-def _simplest_way(places: Array) -> Array:
-    """(M, D) the smooth line that is the best bargain between passing near the places and going straight."""
-    best, lowest = places[:1], np.inf
+def _simplest_way(places: Array, capture: Capture) -> Array:
+    """(M, D) the smooth line that is the best bargain between passing near the places and going straight.
+
+    Of each line, it is the longest part that the photos cover.
+    """
+    best, lowest = np.empty((0, places.shape[1])), np.inf
     for number in range(min(2, len(places)), min(_MOST_STOPS, len(places)) + 1):
         stops = _in_order(_gather(places, number))
         way = _fit(places, stops)
+        way = way[_longest_run(covered(capture, way[:, :3] * capture.depth, unit(way[:, 3:]), _STRICTER * OFF))]
+        if len(way) < 2:
+            continue
         off = np.quantile(np.linalg.norm(places[:, None] - way, axis=2).min(axis=1), 0.9)
-        steps = _unit(np.diff(stops, axis=0))
+        steps = unit(np.diff(stops, axis=0))
         turning = np.arccos(np.clip(np.einsum("ij,ij->i", steps[1:], steps[:-1]), -1, 1)).sum()
         if off + _TURN_COST * turning < lowest:
             best, lowest = way, off + _TURN_COST * turning
+    if not len(best):
+        raise InvalidInput("The photos are too far from each other for a way along them; take the spiral instead.")
     return best
 
 
@@ -348,17 +457,6 @@ def _fit(places: Array, stops: Array, samples: int = 300) -> Array:
     return way
 
 
-def _poses(centres: Array, looks: Array) -> Array:
-    """(F, 4, 4) rigid poses at `centres`, looking along `looks` (each (F, 3)), with no roll."""
-    looks = _unit(looks)
-    # A capture that looks straight down, as a drone's, has no roll about +Z; there +Y is up in the picture.
-    up = np.array([0.0, 0.0, 1.0] if np.abs(looks[:, 2]).max() < 0.98 else [0.0, 1.0, 0.0])
-    right = _unit(np.cross(looks, up))
-    poses = np.tile(np.eye(4), (len(looks), 1, 1))
-    poses[:, :3] = np.stack([right, np.cross(right, looks), -looks, centres], axis=2)
-    return poses
-
-
 def _dataset_to_model(meta: dict[str, Any], saved: dict[str, Any]) -> tuple[Array, float, Array]:
     """Rotation (3, 3), scale and shift (3,) with which `scale * (rotation @ p + shift)` leads to the model's frame.
 
@@ -397,6 +495,8 @@ def _typical_depth(centres: Array, looks: Array, points: Array, half_field: floa
     """The median distance, along its axis, of the points before a camera; the capture's extent where there are none."""
     extent = float(np.sqrt(((centres - centres.mean(axis=0)) ** 2).sum(axis=1).mean())) or 1.0
     points = points[:: max(1, len(points) // 2000)]
+    some = slice(None, None, 1 + len(centres) // 1000)  # so that memory does not grow with the photos
+    centres, looks = centres[some], looks[some]
     offsets = points[None] - centres[:, None]
     depths = np.einsum("npi,ni->np", offsets, looks)
     seen = depths > np.linalg.norm(offsets, axis=2) / np.hypot(1, half_field)
@@ -444,11 +544,6 @@ def _read_json(file: Path) -> dict[str, Any]:
         return dict(json.loads(file.read_text()))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{file} cannot be read: is this a whole dataset or model? ({error})") from error
-
-
-def _unit(vectors: Array) -> Array:
-    units: Array = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
-    return units
 
 
 KINDS = dict(zip(GENERATED, (tour, orbit, sweep, spiral), strict=True))

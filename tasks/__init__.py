@@ -1,7 +1,7 @@
 """One Prefect task a stage, and the one way in which every task runs a job to its end."""
 
 import tasks.plain_errors  # noqa: F401
-from tasks.camera_path import keep_camera_path, read_camera_path
+from tasks.camera_path import check_taken_path, keep_camera_path, read_camera_path
 from tasks.capture import capture
 from tasks.clean_up import clean_up_jobs, list_clean_up
 from tasks.compare import check_other_model, check_same_frame, find_then, leave_out_then, then_and_now
@@ -26,6 +26,7 @@ __all__ = [
     "check_camera_path",
     "check_other_model",
     "check_same_frame",
+    "check_taken_path",
     "clean_up_jobs",
     "end_without_cancelling",
     "export",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
-from blocks import Asset
+from blocks import Asset, Workspace
 from jobs import camera_path
 from jobs.camera_path import GENERATED, CameraPath, Origin
 from jobs.errors import InvalidInput
-from tasks.frames import frame_of
+from tasks.frames import check_belongs, frame_of, read_cameras
 from tasks.plain_errors import named
 from tasks.render import TRAJECTORIES
 
-__all__ = ["keep_camera_path", "read_camera_path"]
+__all__ = ["check_taken_path", "keep_camera_path", "read_camera_path"]
 
 
 def read_camera_path(scene: str, file: Path) -> CameraPath:
@@ -23,6 +24,27 @@ def read_camera_path(scene: str, file: Path) -> CameraPath:
     """
     with named(scene):
         return camera_path.read(file.expanduser())
+
+
+def check_taken_path(
+    workspace: Workspace, path: CameraPath, scene: str, model: Asset, dataset: Asset, *, anyway: bool = False
+) -> str | None:
+    """Whether a path shows what the dataset of its model shows, before it is kept as this scene's; doubts, in words.
+
+    Args:
+        workspace: where model and dataset lie.
+        path, scene, model, dataset: see `keep_camera_path`.
+        anyway: take one whose frames look into nothing for the most part.
+
+    Raises:
+        InvalidInput: see `check_belongs`.
+    """
+    own = path.rebel_nerf.frame if path.rebel_nerf else None
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if not read_cameras(workspace, dataset, model, folder):
+            return None
+        return check_belongs(scene, dataset, path, folder, surely=anyway or own == frame_of(dataset))
 
 
 def keep_camera_path(

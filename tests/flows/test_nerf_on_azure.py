@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 from pathlib import Path
@@ -173,13 +174,13 @@ async def test_a_later_dataset_is_brought_into_the_first_ones_frame(
         options = PrepareOptions(feature_image_size=320, max_features=1000, downscale_factor=factor)
         capture = await tasks.capture(saved, "lane", None, street / "photos", options)
         dataset = await tasks.prepare(saved, capture, options, await tasks.find_frames(saved, "lane"))
-        await tasks.check_camera_path(saved, "lane", dataset, RenderOptions(camera_path="file"), path)
+        pose = json.loads(saved.read(dataset, "transforms.json"))["frames"][0]["transform_matrix"]
+        content = {"render_width": 64, "render_height": 36, "seconds": 1}
+        path = CameraPath.model_validate({**content, "camera_path": [{"camera_to_world": pose, "fov": 50}] * 2})
+        shown = RenderOptions(camera_path="file")
+        assert await tasks.check_camera_path(saved, "lane", dataset, shown, path, named=True) == (shown, path)
         return dataset
 
-    pose = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
-    frames = [{"camera_to_world": pose, "fov": 50}] * 2
-    content = {"render_width": 64, "render_height": 36, "seconds": 1, "camera_path": frames}
-    path = CameraPath.model_validate(content)
     first, later = await prepared(1), await prepared(2)
     assert first.tags["frame"] == "new" and "reference_1" not in first.tags
     assert later.tags["frame"] == later.tags["reference_1"] == str(first)

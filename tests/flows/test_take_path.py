@@ -111,3 +111,110 @@ def test_where_a_path_was_drawn_is_not_forgotten(trajectories: Path, tmp_path: P
         InvalidInput, match=r"scene street: the path was drawn in street-nerf:9-a, in the frame of .*:2-b"
     ):
         command(drawn_in(tmp_path / "other.json", "street-images-to-nerf-dataset:2-bbbbbbbb"), "--replace")
+
+
+def placed(trajectories: Path, *centres: tuple[float, float, float], scale: bool = True) -> Path:
+    """Give the dataset of the newest model cameras that look along +Y at a wall, as `jobs.prepare` would write it."""
+    folder = trajectories.parent / "home/assets/street-images-to-nerf-dataset/1-aaaaaaaa"
+    poses = [[[1, 0, 0, x], [0, 0, -1, y], [0, 1, 0, z], [0, 0, 0, 1]] for x, y, z in centres]
+    wall = [(x / 10, 2.0, z / 10) for x in range(-20, 21) for z in range(-8, 9)]
+    header = "".join(f"property float {axis}\n" for axis in "xyz")
+    points = "".join(f"{x} {y} {z}\n" for x, y, z in wall)
+    (folder / "sparse_pc.ply").write_text(
+        f"ply\nformat ascii 1.0\nelement vertex {len(wall)}\n{header}end_header\n{points}"
+    )
+    content = {
+        "fl_x": 500, "fl_y": 500, "w": 640, "h": 360, "ply_file_path": "sparse_pc.ply",
+        "frames": [{"file_path": "a.jpg", "transform_matrix": pose} for pose in poses],
+    }  # fmt: skip
+    (folder / "transforms.json").write_text(json.dumps(content | ({"applied_scale": 1.0} if scale else {})))
+    return folder
+
+
+def walk(file: Path, look: float, frame: str | None = None) -> Path:
+    """A walk along X that looks along +Y (1) or -Y (-1)."""
+    poses = [[look, 0, 0, x / 10, 0, 0, -look, 0, 0, 1, 0, 0, 0, 0, 0, 1] for x in range(-5, 6)]
+    frames = [Frame(camera_to_world=pose, fov=40) for pose in poses]
+    content = CameraPath(render_width=64, render_height=36, seconds=1, camera_path=frames).content()
+    file.write_text(json.dumps({**content, "rebel_nerf": {"frame": frame}} if frame else content))
+    return file
+
+
+def test_a_path_that_shows_nothing_of_the_scene_is_not_taken_in(
+    trajectories: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    placed(trajectories, *((x / 5, 0.0, 0.0) for x in range(-5, 6)))
+    with pytest.raises(
+        InvalidInput, match=r"scene street: 100% of .* look into nothing, the first of them frame 1 of 11"
+    ):
+        command(walk(tmp_path / "away.json", -1))
+    with pytest.raises(InvalidInput, match="does not belong here"):
+        command(exported(tmp_path / "far.json", x=1000.0))
+    assert not trajectories.exists()
+    command(walk(tmp_path / "here.json", 1))
+    assert "look into nothing" not in capsys.readouterr().out
+
+    # Half of it looks away: the person, or the path, says that it is right all the same.
+    here, away = (json.loads((tmp_path / name).read_text())["camera_path"] for name in ("here.json", "away.json"))
+    for name, origin in (("half", {}), ("own", {"rebel_nerf": {"frame": "street-images-to-nerf-dataset:1-aaaaaaaa"}})):
+        content = json.loads((tmp_path / "here.json").read_text()) | origin
+        (tmp_path / f"{name}.json").write_text(json.dumps({**content, "camera_path": here[:5] + away[5:]}))
+    with pytest.raises(InvalidInput, match="55% of the camera path's frames look into nothing"):
+        command(tmp_path / "half.json", "--name", "half")
+    command(tmp_path / "half.json", "--name", "half", "--anyway")
+    command(tmp_path / "own.json", "--name", "own")
+    assert capsys.readouterr().out.count("55% of the camera path's frames look into nothing, the first") == 2
+
+
+def test_cameras_at_one_point_are_no_fault(trajectories: Path, tmp_path: Path) -> None:
+    placed(trajectories, *[(0.0, 0.0, 0.0)] * 3)
+    command(walk(tmp_path / "here.json", 1))
+    with pytest.raises(InvalidInput, match="look into nothing"):
+        command(walk(tmp_path / "away.json", -1), "--name", "away")
+
+
+def test_the_frame_of_the_model_is_that_of_the_path(trajectories: Path, tmp_path: Path) -> None:
+    """Where training brought the poses into a frame of its own, here turned about and ten times smaller."""
+    placed(trajectories, *((x * 2.0, 0.0, 0.0) for x in range(-5, 6)), scale=False)
+    way = {"transform": [[-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0]], "scale": 0.1}
+    (tmp_path / "home/assets/street-nerf/1-dddddddd/dataparser_transforms.json").write_text(json.dumps(way))
+    command(walk(tmp_path / "here.json", -1))
+    with pytest.raises(InvalidInput, match="look into nothing"):
+        command(walk(tmp_path / "away.json", 1), "--name", "away")
+
+
+def test_what_is_given_beside_a_file_changes_its_path(trajectories: Path, tmp_path: Path) -> None:
+    command(walk(tmp_path / "walk.json", 1))
+
+    def found(profile: str = "full", **given: object) -> CameraPath:
+        options = RenderOptions.model_validate(given)
+        path = tasks.find_camera_path("street", options, profile, 1)[1]  # type: ignore[arg-type]
+        assert path
+        return path
+
+    own = camera_path.read(trajectories / "street.json")
+    assert found() == found("preview") == own, "the profile is for generated paths"
+    assert found(width=64, height=36, seconds=1.0) == own
+    assert found(width=128).even_size == (128, 72) and found(height=72).even_size == (128, 72)
+    assert found(width=100, height=100).even_size == (100, 100)
+    assert found(seconds=2.0).frame_rate == 5.5 and len(found(seconds=2.0).camera_path) == 11
+    assert float(found(fps=29.97).frame_rate) == pytest.approx(29.97)
+    assert {frame.fov for frame in found(field_of_view=33.0).camera_path} == {33.0}
+    assert found(camera_type="fisheye").camera_type == "fisheye"
+    assert found(camera_type="equirectangular").even_size == (64, 32)
+    crop = {"crop_center": [0, 0, 0], "crop_scale": [1, 2, 3], "crop_bg_color": {"r": 1, "g": 2, "b": 3}}
+    changed = found(crop=crop).crop
+    assert changed and changed.crop_scale == [1, 2, 3]
+    assert found(crop=crop).camera_path == own.camera_path and found(crop=crop).rebel_nerf == own.rebel_nerf
+    for given in ({"easing": "ease"}, {"loop": True}):
+        with pytest.raises(InvalidInput, match=r"scene street: easing and loop are for generated .*street\.json"):
+            found(**given)
+        options, path = tasks.find_camera_path("street", RenderOptions(camera_path="tour", **given), "preview", 1)  # type: ignore[arg-type]
+        assert path is None and options.camera_path == "tour"
+    with pytest.raises(InvalidInput, match="scene street: .*beyond H.264"):
+        found(width=7680, height=4320, seconds=0.05)
+    named, by_default = (
+        tasks.find_camera_path("street", RenderOptions(camera_path="tour", **given), "preview", 1)[0]
+        for given in ({"camera_type": "perspective"}, {})
+    )
+    assert named.fingerprint() == by_default.fingerprint()

@@ -96,6 +96,16 @@ def test_what_was_made_before_a_field_was_added_is_found_again() -> None:
     assert len(prints | {before}) == 1 + len(set_otherwise)
 
 
+def test_a_rate_may_be_a_fraction_and_a_whole_one_is_as_it_was() -> None:
+    for rate in (30, 30.0, "30"):
+        whole = RenderOptions.model_validate({"width": 64, "fps": rate})
+        before = "e3dfdb5e199bcdeeb8e5fe8af63f561aa5e722489854ff659064bef9e35cba33"  # as it was with whole rates only
+        assert whole.fingerprint(a="b") == before
+    film = RenderOptions(fps=29.97, seconds=10.0).with_profile("preview")
+    assert (film.fps, film.frames) == (29.97, 300)
+    assert CliApp.run(RenderOptions, cli_args=CliApp.serialize(film)) == film
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import camera_path, trajectory
+from jobs import camera_path, sight, trajectory
 from jobs.errors import InvalidInput
 from jobs.options import RenderOptions
 from jobs.trajectory import Array, Capture
@@ -60,6 +61,21 @@ def drone() -> Capture:
     return capture(np.stack([x, y, 0 * x + 12], axis=1), np.tile([0.0, 0.0, -1.0], (64, 1)), 12)
 
 
+def row(y: float, looks_to: float, x: float = 0.0) -> Capture:
+    """A straight walk along X, looking at a right angle to it."""
+    along = np.linspace(-4, 4, 20)
+    centres = np.stack([along + x, 0 * along + y, 0 * along + 1.6], axis=1)
+    return capture(centres, np.tile([0.0, looks_to, 0.0], (20, 1)), 4)
+
+
+def together(*parts: Capture) -> Capture:
+    return capture(np.concatenate([p.centres for p in parts]), np.concatenate([p.looks for p in parts]), parts[0].depth)
+
+
+def outlier() -> Capture:
+    return together(ring(), capture(np.array([[16.0, 0, 1.5]]), np.array([[-1.0, 0, 0]]), 3))
+
+
 CAPTURES = {
     "facade": facade(),
     "ring": ring(),
@@ -68,6 +84,11 @@ CAPTURES = {
     "room": room(),
     "drone": drone(),
     "tripod": capture(np.zeros((5, 3)), np.array([[np.sin(a), np.cos(a), 0] for a in np.linspace(-0.5, 0.5, 5)]), 4),
+    "opposite sides of a house": together(row(-8, 1), row(8, -1)),
+    "two groups": together(row(0, 1), row(0, 1, x=40)),
+    "ring and an outlier": outlier(),
+    "ring with a gap": ring(gap=np.radians(70)),
+    "ring with a small gap": ring(gap=np.radians(50)),
     "two photos": capture(np.array([[0.0, 0, 0], [1, 0, 0]]), np.tile([0.0, 1.0, 0.0], (2, 1)), 3),
 }
 
@@ -112,8 +133,7 @@ def test_a_tour_is_smooth_upright_and_near_the_photos(name: str) -> None:
     poses = poses_of("tour", of, 120)
     assert poses.shape == (120, 4, 4)
     check_upright(poses)
-    steps = picture_steps(poses, of.depth)
-    assert steps.max() < 1.1 * steps.mean() and steps.min() > 0.8 * steps.mean(), "the pace is not even"
+    assert picture_steps(poses, of.depth).max() < 1.8 * picture_steps(poses, of.depth).mean(), "the picture jumps"
     directions = np.diff(poses[:, :3, 3], axis=0)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True).clip(1e-12)
     if name != "tripod":
@@ -122,6 +142,21 @@ def test_a_tour_is_smooth_upright_and_near_the_photos(name: str) -> None:
     nearest = np.linalg.norm(poses[:, None, :3, 3] - of.centres, axis=2).argsort(axis=1)[:, :6]
     looks = of.looks[nearest].mean(axis=1)
     assert np.einsum("ij,ij->i", -poses[:, :3, 2], looks).min() > 0.5 * np.linalg.norm(looks, axis=1).min()
+
+
+@pytest.mark.parametrize("name", CAPTURES)
+def test_a_tour_goes_at_a_constant_speed_and_slower_only_where_it_turns(name: str) -> None:
+    of = shuffled(CAPTURES[name])
+    poses = poses_of("tour", of, 200)
+    speed = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1) / of.depth
+    turn = np.linalg.norm(np.diff(poses[:, :3, 2], axis=0), axis=1)
+    pace = np.maximum(speed, turn / 1.5)
+    assert pace.min() > 0.95 * pace.mean() and pace.max() < 1.05 * pace.mean()
+    if name in ("facade", "ring", "drone", "opposite sides of a house"):
+        assert speed.min() > 0.98 * speed.mean() and speed.max() < 1.02 * speed.mean()
+    if name == "house":
+        slow = speed < 0.9 * speed.max()
+        assert 0.02 < slow.mean() < 0.5 and turn[slow].min() > turn[~slow].mean()
 
 
 @pytest.mark.parametrize("name", ["facade", "ring", "house"])
@@ -253,7 +288,7 @@ def test_a_spiral_stays_about_one_photo_and_looks_at_what_it_saw(name: str) -> N
 @pytest.mark.parametrize("kind", trajectory.KINDS)
 @pytest.mark.parametrize("name", CAPTURES)
 def test_no_path_leaves_what_the_photos_saw(kind: str, name: str) -> None:
-    """However it is paced: never farther from the nearest photo than half the depth, and never looking elsewhere."""
+    """However it is paced: each frame within half the depth of a photo that looks the same way, to 60 degrees."""
     of = shuffled(CAPTURES[name])
     try:
         plain = poses_of(kind, of, 60)
@@ -261,9 +296,67 @@ def test_no_path_leaves_what_the_photos_saw(kind: str, name: str) -> None:
         return  # refused: see above
     for poses in (plain, poses_of(kind, of, 60, ease=True), poses_of(kind, of, 60, ease=True, loop=True)):
         check_upright(poses)
-        assert from_nearest_photo(poses, of).max() < 0.5 * of.depth
-        looks = np.einsum("fj,nj->fn", -poses[:, :3, 2], of.looks).max(axis=1)
-        assert looks.min() > 0.5, "looks where no photo did"
+        apart = np.linalg.norm(poses[:, None, :3, 3] - of.centres, axis=2)
+        assert apart.min(axis=1).max() <= 0.5 * of.depth
+        looks = np.where(apart <= 0.5 * of.depth, -poses[:, :3, 2] @ of.looks.T, -1).max(axis=1)
+        assert looks.min() >= 0.5, "looks where no photo did"
+
+
+@pytest.mark.parametrize("kind", ["tour", "orbit", "spiral"])
+@pytest.mark.parametrize("name", [name for name in CAPTURES if name != "house"])
+def test_there_is_a_path_of_nearly_every_kind(kind: str, name: str) -> None:
+    """The bound is not kept by refusing: only an orbit in a house is none, and sweeps are where there is a front."""
+    assert len(poses_of(kind, shuffled(CAPTURES[name]), 30)) == 30
+
+
+def test_a_tour_of_two_groups_is_along_one_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    of = CAPTURES["two groups"]
+    poses = poses_of("tour", of, 60)
+    assert np.ptp(poses[:, 0, 3]) > 5 and (poses[:, 0, 3] < 5).all()
+    dataset, model = _dataset(tmp_path)
+    meta = json.loads((dataset / "transforms.json").read_text())
+    for frame in meta["frames"][:3]:
+        frame["transform_matrix"][0][3] += 400
+    (dataset / "transforms.json").write_text(json.dumps(meta))
+    trajectory.generate("tour", dataset, model, RenderOptions().with_profile("preview"))
+    assert "3 of 20 photos are apart from the others: tour leaves them out" in capsys.readouterr().out
+
+
+def test_a_tour_does_not_cut_across_what_no_photo_saw() -> None:
+    """Two rows beside each other, joined at one end only: the way goes round, or along one of them."""
+    end = capture(
+        np.stack([np.full(12, 4.6), np.linspace(-5, 5, 12), np.full(12, 1.6)], axis=1), np.tile([1.0, 0, 0], (12, 1)), 4
+    )
+    of = together(row(-5.5, -1), end, row(5.5, 1))
+    poses = poses_of("tour", shuffled(of), 120)
+    assert sight.covered(of, poses[:, :3, 3], -poses[:, :3, 2]).all()
+    length = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1).sum()
+    assert length > 12, "more than one row"
+
+
+def test_photos_too_far_from_each_other_have_no_tour_but_a_spiral() -> None:
+    x = np.arange(6) * 50.0
+    of = capture(np.stack([x, 0 * x, 0 * x], axis=1), np.tile([[0.0, 1, 0], [0, -1, 0]], (3, 1)), 3)
+    for kind in ("tour", "orbit", "sweep"):
+        with pytest.raises(InvalidInput, match="too far from each other for a way along them; take the spiral"):
+            poses_of(kind, of, 20)
+    poses = poses_of("spiral", of, 20)
+    assert sight.covered(of, poses[:, :3, 3], -poses[:, :3, 2]).all()
+
+
+@pytest.mark.parametrize("kind", trajectory.KINDS)
+def test_memory_does_not_grow_with_frames_times_photos(kind: str) -> None:
+    x = np.linspace(-3, 3, 2000)
+    y = 8 - np.sqrt(64 - x**2)  # a little round, so that they look at one place, and as one front, too
+    centres = np.stack([x, y, 0 * x], axis=1)
+    of = capture(centres, np.array([0.0, 16, 0]) - centres, 8)
+    tracemalloc.start()
+    poses = poses_of(kind, of, 10_000)
+    assert sight.covered(of, poses[:, :3, 3], -poses[:, :3, 2]).all()
+    sight.distances(of, poses[:, :3, 3])
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(poses) == 10_000 and most < 100e6, "one array of a number for each frame and photo is 160 MB"
 
 
 @pytest.mark.parametrize("kind", ["tour", "sweep"])

@@ -85,11 +85,14 @@ async def checked(
     return options.camera_path, shown
 
 
-def path_of(*places: tuple[float, float, float], frame: str | None = None) -> CameraPath:
+def path_of(
+    *places: tuple[float, float, float], frame: str | None = None, like: list[list[float]] | None = None
+) -> CameraPath:
+    """Frames moved by `places` from a camera (4x4, at the origin and looking down if not given), turned as it is."""
     frames = []
     for place in places:
-        pose = np.eye(4)
-        pose[:3, 3] = place
+        pose = np.array(like) if like is not None else np.eye(4)
+        pose[:3, 3] += place
         frames.append({"camera_to_world": pose.ravel().tolist(), "fov": 50})
     content = {"render_width": 64, "render_height": 36, "seconds": 1, "camera_path": frames}
     return CameraPath.model_validate({**content, "rebel_nerf": Origin(frame=frame)} if frame else content)
@@ -129,17 +132,25 @@ async def test_captures_share_a_frame_or_it_is_said_loudly(
     assert f"{other} begins a new frame" in said and f"scene street: {other} begins a new frame" in caplog.text
     assert await tasks.find_frames(place, "street") == {str(first): [first, again], str(other): [other]}
 
-    near = path_of((0, 0, 0), (0.5, 0, 3.0))
+    photo, elsewhere = poses[0][6].tolist(), json.loads(place.read(other, "transforms.json"))["frames"][4]
+    near = path_of((0, 0, 0), (0.1, 0.1, 0.1), like=photo)
     assert await checked(place, first, None) == ("file", None)
-    for dataset, path in ((first, near), (again, near), (again, path_of((0, 0, 0), (1, 0, 0), frame=str(again)))):
+    for dataset, path in (
+        (first, near),
+        (again, near),
+        (again, path_of((0, 0, 0), (0.1, 0, 0), frame=str(again), like=photo)),
+    ):
         assert await checked(place, dataset, path) == ("file", path)
     assert await artifacts("street-camera-path", start) == []
+    plans = await artifacts("street-plan", start)
+    assert len(plans) == 3 and all("](data:image/svg+xml" in each for each in plans), "seen before it is paid for"
     assert await checked(place, other, near) == ("tour", None)
     [said] = await artifacts("street-camera-path", start)
     assert f"belongs to the frame of {first}, and {other} is in that of {other}" in said
     assert said.strip("*") in caplog.text
-    assert await checked(place, other, near, named=True) == ("file", near)  # just drawn in this frame, for all we know
-    own = path_of((0, 0, 0), (0.5, 0, 0), frame=str(other))
+    there = path_of((0, 0, 0), (0.1, 0, 0), like=elsewhere["transform_matrix"])
+    assert await checked(place, other, there, named=True) == ("file", there)  # just drawn in it, for all we know
+    own = path_of((0, 0, 0), (0.1, 0, 0), frame=str(other), like=elsewhere["transform_matrix"])
     assert await checked(place, other, own) == ("file", own)
     assert await checked(place, first, own) == ("tour", None)
 
@@ -147,5 +158,16 @@ async def test_captures_share_a_frame_or_it_is_said_loudly(
         await checked(place, first, path_of((0, 90, 0), (0, 60, 0)))
     with pytest.raises(InvalidInput, match=r"farthest \(frame 1 of 2\), it is \d+ times"):
         await checked(place, first, path_of((0, 1e5, 0), (0, 0, 0)))
-    above = path_of((0, 0, 4), (8, 0, 4))
-    assert await checked(place, first, above) == ("file", above)
+    # It looks away from the houses: so does another scene's path, but not one that says that it is of this scene.
+    turned = (np.array(photo) @ np.diag([-1.0, 1, -1, 1])).tolist()
+    mixed = [path_of((0, 0, 0), like=each).camera_path[0] for each in (photo, turned, turned)]
+    away = path_of((0, 0, 0), (0, 0, 0)).model_copy(update={"camera_path": mixed})
+    with pytest.raises(
+        InvalidInput, match=r"scene street: 67% of the camera path's frames look into nothing, .* 2 of 3"
+    ):
+        await checked(place, first, away, named=True)
+    said_so = away.model_copy(update={"rebel_nerf": Origin(frame=str(first))})
+    assert await checked(place, first, said_so) == ("file", said_so)
+    assert "67% of the camera path's frames look into nothing" in (await artifacts("street-camera-path", start))[-1]
+    with pytest.raises(InvalidInput, match="100% of the camera path's frames"):
+        await checked(place, first, path_of((0, 0, 0), (0, 0, 0), frame=str(first), like=turned))
