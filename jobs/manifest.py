@@ -16,7 +16,19 @@ from typing import Any
 
 from jobs.options import Options
 
-_PACKAGES = ("nerfstudio", "pycolmap", "torch", "numpy", "av", "pillow", "pillow-heif", "tinycudann", "gsplat")
+_PACKAGES = (
+    "nerfstudio",
+    "pycolmap",
+    "torch",
+    "numpy",
+    "av",
+    "pillow",
+    "pillow-heif",
+    "tinycudann",
+    "nerfacc",
+    "gsplat",
+    "viser",
+)
 
 
 class Timer:

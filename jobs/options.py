@@ -330,6 +330,7 @@ class PageOptions(Options):
     """A video and what it was made of to a page."""
 
     STAGE: ClassVar[str] = "page"
+    STAGE_VERSION: ClassVar[int] = 2
 
 
 Form = Literal["pointcloud", "mesh", "splat"]

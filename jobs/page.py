@@ -106,6 +106,8 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path) -> N
         plot=Markup(quality.plot(versions)),
         photos=shown,
         photos_said=_said(len(photos), lost, len(shown)),
+        capture=facts.capture,
+        programs=_programs(about),
         made=[
             {"asset": each.asset, "figures": each.figures, "manifest": _shown(about[each.role])} for each in facts.made
         ],
@@ -153,7 +155,7 @@ def _figures(about: dict[str, dict[str, Any]], facts: Facts) -> dict[str, str]:
     figures: dict[str, str | None] = {
         "PSNR": _number(metrics.get("psnr"), "{:.2f} dB"),
         "SSIM": _number(metrics.get("ssim"), "{:.3f}"),
-        "LPIPS": _number(metrics.get("lpips"), "{:.3f}"),
+        "LPIPS": _number(metrics.get("lpips"), "{:.3f}") or ("not available" if metrics else None),
         "photos placed": f"{dataset['registered']} of {dataset['used']}" if "used" in dataset else None,
         "training steps": _number(model.get("steps"), "{:,}"),
         "training": _time(model.get("training_seconds")),
@@ -163,6 +165,15 @@ def _figures(about: dict[str, dict[str, Any]], facts: Facts) -> dict[str, str]:
         "machine": model.get("gpu") or ("CPU" if model else None),
     }
     return {name: value for name, value in figures.items() if value is not None}
+
+
+def _programs(about: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """The versions of the programs that made it all, by name; several where stages ran on different machines."""
+    found: dict[str, list[str]] = {}
+    for each in about.values():
+        for name, version in each.get("versions", {}).items():
+            found.setdefault(name, []).append(version)
+    return {name: ", ".join(dict.fromkeys(versions)) for name, versions in sorted(found.items())}
 
 
 def _number(value: float | None, form: str) -> str | None:

@@ -86,9 +86,11 @@ class Made(BaseModel):
 
 
 class Facts(BaseModel):
-    """What a scene's page is told by the scheduler: its versions up to the one that the page is about, oldest first."""
+    """What a scene's page is told by the scheduler: the capture that all is of, by name and version; what was made of
+    it; and the scene's versions up to the one that the page is about, oldest first."""
 
     scene: str
+    capture: str = ""
     made: list[Made] = []
     versions: list[Version] = []
     currency: str = ""

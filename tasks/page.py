@@ -54,7 +54,8 @@ async def publish_page(
     """
     scene = video.tags["scene"]
     made = [_made(workspace, "dataset", dataset), _made(workspace, "model", model), _made(workspace, "video", video)]
-    facts = Facts(scene=scene, made=made, versions=versions, currency=workspace.currency)
+    capture = dataset.tags.get("images", "")
+    facts = Facts(scene=scene, capture=capture, made=made, versions=versions, currency=workspace.currency)
     try:
         asset = await page(workspace, dataset, model, video, facts)
         plan = (await patiently(lambda: workspace.read(asset, "plan.svg"))).decode()

@@ -71,7 +71,7 @@ def facts() -> Facts:
         Made(role="model", asset="street-nerf:2-2a", figures={"psnr": "22.0", EVIL: EVIL}, seconds=600, cost=1.0),
         Made(role="video", asset="street-video:2-2c", seconds=60, cost=0.1),
     ]
-    return Facts(scene="street", made=made, versions=versions, currency="EUR")
+    return Facts(scene="street", capture="street:2", made=made, versions=versions, currency="EUR")
 
 
 def test_a_page_in_a_browser(dataset: Path, tiny_model: Path, video: Path, tmp_path: Path, browser: Browser) -> None:
@@ -101,7 +101,7 @@ def test_a_page_in_a_browser(dataset: Path, tiny_model: Path, video: Path, tmp_p
     model = json.loads((tiny_model / "model.json").read_text())
     for said in (
         f"{model['metrics']['psnr']:.2f} dB", "13 of 14", "1.20 EUR", "12 min 0 s", "2.0 dB below that of 1-1a",
-        "3 min 5 s",
+        "3 min 5 s", "not available", "Of the capture street:2.", f"nerfstudio {model['versions']['nerfstudio']}",
         "15 photos; 2 of no use", "too few features: 3 & <b>blurred</b>", EVIL, "empty file", "2026-02-03", "0.50 EUR",
     ):  # fmt: skip
         assert said in text
