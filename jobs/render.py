@@ -199,7 +199,7 @@ def render_chunks(
 
 
 def content_of(options: RenderOptions, path: CameraPath) -> str:
-    """What a path's frames show, as one checksum: rounded, and no zero with a sign, as machines differ in both."""
+    """What a path's frames show, as one checksum: rounded, and no -0.0, for machines differ in the last digits."""
     views = [[round(number, 5) + 0.0 for number in (*frame.camera_to_world, frame.fov)] for frame in path.camera_path]
     rest = path.model_dump_json(exclude={"camera_path": {"__all__": {"camera_to_world", "fov"}}})
     return sha256(f"{views} {rest} {options.near_plane} {options.outputs} {options.png_frames}".encode()).hexdigest()
