@@ -62,12 +62,12 @@ def main() -> None:
                         for what in ("upload", "download"):
                             shutil.rmtree(folder / "target", ignore_errors=True)
                             call = [sys.executable, "-m", "benchmarks.transfer", who, what, str(port), service.key]
-                            before = _busy(service.pid)
+                            before = busy(service.pid)
                             done = subprocess.run(
                                 [*call, str(source), str(folder / "target")], capture_output=True, text=True, check=True
                             )
                             seconds, memory = json.loads(done.stdout.splitlines()[-1])
-                            times.setdefault((who, what), []).append((seconds, memory, _busy(service.pid) - before))
+                            times.setdefault((who, what), []).append((seconds, memory, busy(service.pid) - before))
                     finally:
                         service.close()
             for what in ("upload", "download"):
@@ -76,7 +76,7 @@ def main() -> None:
                 print(f"| {title} | {what} | {' | '.join(told)} | {theirs[0] / ours[0]:.1f} |", flush=True)
 
 
-def _busy(process: int) -> float:
+def busy(process: int) -> float:
     """Seconds of processor time that a process has used, all its threads together (see proc(5))."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -248,11 +248,11 @@ class AzureMLWorkspace(Workspace):
         return self._put_capture(scene, content, _uri(name, path), tags)
 
     def dropped(self, scene: str | None = None) -> list[DroppedCapture]:
-        prefix, found = f"{self.captures}/", defaultdict[str, list[Blob]](list)
+        prefix, found = f"{self.captures}/", defaultdict[str, dict[str, Blob]](dict)
         for blob in self._store()[1].blobs(prefix + (f"{scene}/" if scene else ""), uncommitted=True):
             name, _, path = f"{scene or ''}/{blob.path}".removeprefix("/").partition("/")
             if media.is_media(path or name):
-                found[name].append(replace(blob, path=path))
+                found[name][path] = blob
         return [_dropped(name, blobs) for name, blobs in found.items()]
 
     def dropped_in(self) -> tuple[str, str, str]:
@@ -276,11 +276,11 @@ class AzureMLWorkspace(Workspace):
             return known
         left = self._left(dropped, versions)
         name, container = self._store()
-        blobs = [blob for blob in container.blobs(self._drop(scene)) if blob.path in left.files]
+        blobs = {blob.path: blob for blob in container.blobs(self._drop(scene)) if blob.path in left.files}
         if _dropped(scene, blobs).files != left.files:
             raise InvalidInput(f"scene {scene}: {self._drop(scene)} has changed since it was listed. Wait for its end.")
         path = self._taken(scene, left.content)
-        container.copy(self._drop(scene), blobs, path)
+        container.copy(self._drop(scene), blobs.values(), path)
         return self._put_capture(scene, left.content, _uri(name, path), tags)
 
     def _left(self, dropped: DroppedCapture, versions: list[Asset]) -> DroppedCapture:
@@ -761,12 +761,13 @@ def _checksum(blob: Blob) -> str:
     return blob.md5.hex() if blob.md5 else f"{blob.size} {blob.etag}"
 
 
-def _dropped(scene: str, blobs: list[Blob]) -> DroppedCapture:
+def _dropped(scene: str, blobs: Mapping[str, Blob]) -> DroppedCapture:
+    """Of blobs by their paths below the scene's folder."""
     return DroppedCapture(
         scene=scene,
-        files={blob.path: DroppedFile(blob.size, _checksum(blob)) for blob in blobs if blob.committed},
-        age=min((blob.age for blob in blobs), default=0.0),
-        uploading=tuple(blob.path for blob in blobs if not blob.committed),
+        files={path: DroppedFile(blob.size, _checksum(blob)) for path, blob in blobs.items() if blob.committed},
+        age=min((blob.age for blob in blobs.values()), default=0.0),
+        uploading=tuple(path for path, blob in blobs.items() if not blob.committed),
     )
 
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import formatdate, parsedate_to_datetime
-from functools import partial
+from functools import lru_cache, partial
 from mmap import mmap
 from pathlib import Path, PurePosixPath
 from queue import Queue
@@ -32,8 +32,6 @@ from blocks.azure_errors import StorageError, is_passing, is_refused, plain_erro
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 
 if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
-
     from azure.core.credentials import TokenCredential
     from azure.storage.blob import BlobClient
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -315,20 +313,30 @@ class Container:
     # single requests
 
     def _listing(self, prefix: str, most: int | None, uncommitted: bool) -> Iterator[Blob]:
-        """Page by page: https://learn.microsoft.com/rest/api/storageservices/list-blobs"""
-        marker: str | None = ""
-        while marker is not None:
-            asked = {"restype": "container", "comp": "list", "prefix": prefix, "marker": marker}
-            asked["include"] = "metadata,uncommittedblobs" if uncommitted else "metadata"
-            asked["maxresults"] = str(min(most or _PAGE, _PAGE))
-            query = "?" + urlencode({name: value for name, value in asked.items() if value})
-            headers, page = self._persist(partial(self._request, "GET", "", query=query))
-            now = parsedate_to_datetime(headers["Date"])
-            parsed = ElementTree.fromstring(page)
-            for found in parsed.iterfind("Blobs/Blob"):
-                if found.findtext("Metadata/hdi_isfolder") != "true":  # how mounted folders leave traces
-                    yield _blob(found, prefix, now)
-            marker = parsed.findtext("NextMarker") or None
+        """Page by page: https://learn.microsoft.com/rest/api/storageservices/list-blobs
+
+        A page says only at its end where the next one begins, so that they cannot be asked for side by side; but while
+        one is read, the next is on its way.
+        """
+        asked = {"restype": "container", "comp": "list", "prefix": prefix}
+        asked["include"] = "metadata,uncommittedblobs" if uncommitted else "metadata"
+        asked["maxresults"] = str(min(most or _PAGE, _PAGE))
+
+        def page(marker: str) -> tuple[datetime, bytes]:
+            query = "?" + urlencode({name: value for name, value in {**asked, "marker": marker}.items() if value})
+            headers, content = self._persist(partial(self._request, "GET", "", query=query))
+            return parsedate_to_datetime(headers["Date"]), content
+
+        marker, ahead = "", most is None  # of few, the first page may be all that is wanted
+        with ThreadPoolExecutor(1, thread_name_prefix="listing") as pool:
+            coming: Future[tuple[datetime, bytes]] | None = pool.submit(page, marker)
+            while coming:
+                now, content = coming.result()
+                marker = _marker(content)
+                coming = pool.submit(page, marker) if marker and ahead else None
+                yield from _blobs(content, prefix, now)
+                if marker and not ahead:
+                    coming = pool.submit(page, marker)
 
     def _copy(self, source: str, blob: Blob, target: str) -> None:
         """At once where the service does that, else begun and waited for."""
@@ -503,21 +511,44 @@ def _finish(futures: list[Future[T]]) -> list[T]:
     return [future.result() for future in futures]
 
 
-def _blob(found: Element, prefix: str, now: datetime) -> Blob:
-    name = found.find("Name")
-    assert name is not None
-    path = name.text or ""
-    if name.get("Encoded") == "true":  # it has characters that XML does not take
-        path = unquote(path)
-    md5, modified = found.findtext("Properties/Content-MD5"), found.findtext("Properties/Last-Modified")
-    return Blob(
-        path[len(prefix) :],
-        int(found.findtext("Properties/Content-Length") or 0),
-        b64decode(md5) if md5 else None,
-        found.findtext("Properties/Etag") or "",
-        (now - parsedate_to_datetime(modified)).total_seconds() if modified else 0.0,
-        found.find("Properties/Content-Type") is not None,  # all committed ones have a type
-    )
+def _marker(page: bytes) -> str:
+    """Where the page after this one begins; "" after the last. Found without reading what is before it."""
+    _, start, rest = page.rpartition(b"<NextMarker>")
+    text, end, _ = rest.partition(b"</NextMarker>")
+    return ElementTree.fromstring(start + text + end).text or "" if start else ""
+
+
+def _blobs(page: bytes, prefix: str, now: datetime) -> Iterator[Blob]:
+    """The blobs of a page; what is to be done a hundred thousand times is done in few steps."""
+    end = now.timestamp()
+    for found in ElementTree.fromstring(page).iterfind("Blobs/Blob"):
+        parts = {part.tag: part for part in found}
+        metadata = parts.get("Metadata")
+        if metadata is not None and metadata.findtext("hdi_isfolder") == "true":  # how mounted folders leave traces
+            continue
+        name, told = parts["Name"], {part.tag: part.text or "" for part in parts["Properties"]}
+        path = name.text or ""
+        if name.get("Encoded") == "true":  # it has characters that XML does not take
+            path = unquote(path)
+        md5, modified = told.get("Content-MD5"), told.get("Last-Modified")
+        yield Blob(
+            path[len(prefix) :],
+            int(told.get("Content-Length") or 0),
+            b64decode(md5) if md5 else None,
+            told.get("Etag", ""),
+            end - _seconds(modified) if modified else 0.0,
+            "Content-Type" in told,  # all committed ones have a type
+        )
+
+
+def _seconds(date: str) -> int:
+    """Since 1970, of "Tue, 24 Nov 2026 17:20:11 GMT"."""
+    return _midnight(date[:16]) + 3600 * int(date[17:19]) + 60 * int(date[20:22]) + int(date[23:25])
+
+
+@lru_cache(1024)
+def _midnight(day: str) -> int:
+    return int(parsedate_to_datetime(f"{day} 00:00:00 GMT").timestamp())
 
 
 def _staged(client: BlobClient) -> set[str]:

@@ -135,9 +135,9 @@ def scan(source: Path, minimum: int = 3) -> Capture:
 
 def is_media(path: str) -> bool:
     """Whether a capture takes a file of this relative path: a photo or video by its name, and not hidden."""
-    *folders, name = path.split("/")
-    hidden = any(part.startswith(".") for part in (*folders, name)) or "__MACOSX" in folders
-    return not hidden and Path(name).suffix.lower() in PHOTO_SUFFIXES | VIDEO_SUFFIXES
+    hidden = any(mark in f"/{path}" for mark in ("/.", "/__MACOSX/"))
+    suffix = os.path.splitext(path)[1].lower()
+    return (suffix in PHOTO_SUFFIXES or suffix in VIDEO_SUFFIXES) and not hidden
 
 
 def check_names(names: Collection[str], minimum: int = 3) -> None:

@@ -37,14 +37,22 @@ def install() -> str:
 
 
 class Azurite:
-    """A blob service of one account on 127.0.0.1, with TLS and in memory; `client` has the account's key."""
+    """A blob service of one account on 127.0.0.1, with TLS; `client` has the account's key.
 
-    def __init__(self, account: str, certificates: Path, log: Path) -> None:
+    Args:
+        account: its name.
+        certificates: a folder with `ca.pem`, `cert.pem` and `key.pem`.
+        log: what the process says.
+        folder: where blobs are kept; in memory if None.
+    """
+
+    def __init__(self, account: str, certificates: Path, log: Path, folder: Path | None = None) -> None:
         self.account, self.port = account, free_port()
         self.key = base64.b64encode(os.urandom(64)).decode()
         options = [f"--blobPort={self.port}", "--blobHost=127.0.0.1"]
         options += [f"--cert={certificates / 'cert.pem'}", f"--key={certificates / 'key.pem'}"]
-        options += ["--oauth=basic", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"]
+        options += ["--oauth=basic", "--skipApiVersionCheck", "--disableTelemetry", "--silent"]
+        options += [f"--location={folder}"] if folder else ["--inMemoryPersistence"]
         with log.open("wb") as stream:
             self._process = subprocess.Popen(
                 [install(), str(_MAIN), *options],
@@ -77,8 +85,13 @@ class Azurite:
         """The process that serves."""
         return self._process.pid
 
+    def stop(self) -> None:
+        """End the process once all is in its folder."""
+        self._process.terminate()
+        self._process.wait(60)
+
     def close(self) -> None:
-        """End the process; what was stored is gone."""
+        """End the process; what was stored in memory is gone."""
         self._process.kill()
         self._process.wait()
 

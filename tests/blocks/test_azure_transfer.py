@@ -7,10 +7,12 @@ import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from azure.storage.blob import BlobBlock, ContentSettings
 
+from blocks import azure_transfer
 from blocks.azure import AzureMLWorkspace
 from blocks.azure_transfer import PIECE, Container, _below, md5s
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
@@ -76,6 +78,46 @@ def test_what_is_there_is_not_sent_again(
     stamps = {file: file.stat().st_mtime_ns for file in tmp_path.glob("down/**/*")}
     container.download("again/", tmp_path / "down", nothing)
     assert stamps == {file: file.stat().st_mtime_ns for file in tmp_path.glob("down/**/*")}
+
+
+def test_a_listing_goes_on_from_page_to_page(
+    workspace: AzureMLWorkspace, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(azure_transfer, "_PAGE", 2)
+    photos = [f"{scene}/{name}.jpg" for scene in ("bridge", "square", "street") for name in ("1 & 2", "<3>", "ä")]
+    for photo in photos:
+        container.write(f"captures/{photo}", photo.encode())
+    container._client.get_blob_client("captures/square/still coming.jpg").stage_block("0" * 8, b"half")
+    asked: list[str] = []
+
+    def request(*given: Any, query: str) -> Any:
+        asked.append(query)
+        return Container._request(container, *given, query=query)
+
+    monkeypatch.setattr(container, "_request", request)
+    found = container.blobs("captures/")
+    assert [(blob.path, blob.md5, blob.size) for blob in found] == [
+        (photo, hashlib.md5(photo.encode()).digest(), len(photo.encode())) for photo in photos
+    ]
+    assert all(blob.committed and -5 <= blob.age < 600 for blob in found)
+    assert len(asked) == 5
+    assert [blob.path for blob in container.blobs("captures/s")] == [photo[1:] for photo in photos[3:]]
+    assert [blob.path for blob in container.blobs("captures/", most=3)] == photos[:3]
+
+    both = container.blobs("captures/square/", uncommitted=True)
+    assert [(blob.path, blob.committed) for blob in both] == [
+        ("1 & 2.jpg", True), ("<3>.jpg", True), ("still coming.jpg", False), ("ä.jpg", True)
+    ]  # fmt: skip
+    asked.clear()
+    assert [blob.path for blob in container.blobs("captures/", most=1)] == photos[:1]
+    assert len(asked) == 1, "no page is asked for that nobody wants"
+
+    dropped = {each.scene: each for each in workspace.dropped()}
+    assert list(dropped) == ["bridge", "square", "street"]
+    for scene, each in dropped.items():
+        assert [f"{scene}/{path}" for path in each.files] == [photo for photo in photos if photo.startswith(scene)]
+        assert each.uploading == (("still coming.jpg",) if scene == "square" else ())
+    assert workspace.dropped("square")[0].files == dropped["square"].files
 
 
 class Stop(Exception):
