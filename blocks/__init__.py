@@ -3,6 +3,10 @@
 import importlib
 import pkgutil
 
+# First, before the stack is deep. Python 3.11 keeps frames in chunks of 16 kB and gives one back when its first frame
+# ends: where prefect's import happens to cross a chunk's end in a loop, it takes twice the time (benchmarks/imports.md).
+import prefect  # noqa: F401
+
 from blocks.local import LocalWorkspace
 from blocks.workspace import Asset, AssetKind, DroppedCapture, JobSpec, JobState, JobStatus, Workspace
 
