@@ -3,8 +3,8 @@
 import importlib
 import pkgutil
 
-# First, before the stack is deep. Python 3.11 keeps frames in chunks of 16 kB and gives one back when its first frame
-# ends: where prefect's import happens to cross a chunk's end in a loop, it takes twice the time (benchmarks/imports.md).
+# First, while the stack is shallow. Python 3.11 keeps frames in chunks of 16 kB and gives one back as its first frame
+# ends: where a loop of prefect's import crosses a chunk's end, all takes up to twice as long (benchmarks/imports.md).
 import prefect  # noqa: F401
 
 from blocks.local import LocalWorkspace

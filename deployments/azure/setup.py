@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field, ValidationError
@@ -41,8 +41,8 @@ class Setup(Place):
     """Make whatever a workspace lacks: clusters, job environment, blocks, work pool, deployments.
 
     Run it again at any time: what stands stays. Secrets come from the environment (AZURE_TENANT_ID, AZURE_CLIENT_ID,
-    AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH); without them, the saved block's credential stays, and where there
-    is none, `az login` counts. Settings that a block was given otherwise stay, too.
+    AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH); without them, the saved block's credential stays, and where
+    there is none, `az login` counts. What else a block was given stays, too.
     """
 
     name: str = Field("azure", pattern="^[a-z0-9-]+$", description="of the block that flows will name, if no --block")

@@ -1,4 +1,5 @@
-"""Standard input and output to a job's ssh service: `ssh -o ProxyCommand="python -m deployments.azure.ssh_proxy wss://… BLOCK"`.
+"""Standard input and output to a job's ssh service, for ssh:
+`ssh -o ProxyCommand="python -m deployments.azure.ssh_proxy wss://… BLOCK"`.
 
 Where a cluster has no public ssh port, Azure ML lets people in by a web socket, with a token of theirs.
 """
@@ -17,14 +18,14 @@ from deployments.azure.options import credential, load
 _SCOPE = "https://ml.azure.com/.default"
 
 
-def main(url: str, block: str = "") -> None:
+def main(url: str, saved: str = "") -> None:
     """Carry bytes both ways until either side ends.
 
     Args:
         url: the service's.
-        block: name of the workspace's saved block, whose credential signs in; without, the environment's or `az login`.
+        saved: name of the workspace's block, whose credential signs in; without, the environment's or `az login`.
     """
-    signs_in = load(block).credential if block else credential()
+    signs_in = load(saved).credential if saved else credential()
     token = signs_in.sign_in().get_token(_SCOPE).token
     with connect(url, additional_headers={"Authorization": f"Bearer {token}"}, max_size=None) as channel:
 
