@@ -14,11 +14,12 @@ from prefect.settings import PREFECT_API_URL
 from pydantic import BaseModel, Field
 from pydantic_settings import CliApp, CliSubCommand
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from websockets.exceptions import WebSocketException
 
 from blocks.azure import AzureMLWorkspace
-from deployments.azure.options import Place, capture_event, run
+from deployments.azure.options import Place, capture_event, run, server_answers
 from jobs import media
-from jobs.errors import NotFound
+from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 from jobs.options import PrepareOptions, SceneName
 
 
@@ -43,8 +44,20 @@ class Upload(Place):
             asset = workspace.take_in(self.scene, found.files, {"source": str(self.images)})
         print(f"{asset}: {asset.uri}")
         if self.block and PREFECT_API_URL.value():
-            asyncio.run(_tell_uploaded(self.scene, f"{AzureMLWorkspace.get_block_type_slug()}/{self.block}"))
-            print("The server is told of it: reprocess/captures starts its flow.")
+            self._tell()
+
+    def _tell(self) -> None:
+        workspace = f"{AzureMLWorkspace.get_block_type_slug()}/{self.block}"
+        try:
+            with server_answers():
+                asyncio.run(_tell_uploaded(self.scene, workspace))
+        except (WorkspaceUnavailable, OSError, WebSocketException) as error:
+            raise WorkspaceUnavailable(
+                f"The upload stands, but Prefect's server was not told of it ({error}). Run the same command again: "
+                "nothing is sent twice. Or start the flow by hand: "
+                f"prefect deployment run nerf/scene -p scene={self.scene} -p workspace={workspace}"
+            ) from None
+        print("The server is told of it: reprocess/captures starts its flow.")
 
 
 class Download(Place):
@@ -55,6 +68,8 @@ class Download(Place):
 
     def cli_cmd(self) -> None:
         """Find and fetch."""
+        if self.to.expanduser().exists():
+            raise InvalidInput(f"to: {self.to} is there already. Give a folder that does not exist yet.")
         workspace = self.open()
         name, _, version = self.asset.partition(":")
         found = [asset for asset in workspace.assets(name) if version in ("", asset.version)]
