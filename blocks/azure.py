@@ -487,11 +487,12 @@ class AzureMLWorkspace(Workspace):
             found.setdefault(job, {})[follower] = blob.age
         return found
 
-    def reach(self, name: str, port: int) -> str:
-        return f"{shlex.join(self.tunnel(name, port))}\nhttp://localhost:{port}"
+    def reach(self, name: str, port: int, local_port: int | None = None) -> str:
+        local = local_port or port
+        return f"{shlex.join(self.tunnel(name, port, local))}\nhttp://localhost:{local}"
 
-    def tunnel(self, name: str, port: int = 7007) -> list[str]:
-        """The ssh command that brings a running job's port (the viewer's) to the same port of this machine.
+    def tunnel(self, name: str, port: int, local_port: int) -> list[str]:
+        """The ssh command that brings a running job's port (the viewer's) to a port of this machine.
 
         By the cluster's own ssh port where it is public, else by the job's ssh service, through Azure's proxy.
 
@@ -504,7 +505,7 @@ class AzureMLWorkspace(Workspace):
             raise NotFound(f"job {name} is not in {self.workspace}.")
         if status.state is not JobState.RUNNING:
             raise InvalidInput(f"job {name} is {status.state.value.lower()}: it can be looked into while it runs.")
-        forward = ["ssh", "-N", "-L", f"{port}:localhost:{port}"]
+        forward = ["ssh", "-N", "-L", f"{local_port}:localhost:{port}"]
         with plain_errors(f"job {name}"):
             cluster = (self.client.jobs.get(name).compute or "").rpartition("/")[2]
             for node in map(vars, self.client.compute.list_nodes(cluster)):

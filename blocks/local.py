@@ -285,7 +285,7 @@ class LocalWorkspace(Workspace):
                 found.setdefault(mark.parent.name, {})[mark.name] = now - mark.stat().st_mtime
         return found
 
-    def reach(self, name: str, port: int) -> str:
+    def reach(self, name: str, port: int, local_port: int | None = None) -> str:
         return f"http://localhost:{port}"
 
     def cancel(self, name: str) -> None:

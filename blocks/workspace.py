@@ -311,8 +311,10 @@ class Workspace(Block, ABC):
         """By job (of all, or the one named), who waits for it, and how many seconds ago each last said so."""
 
     @abstractmethod
-    def reach(self, name: str, port: int) -> str:
+    def reach(self, name: str, port: int, local_port: int | None = None) -> str:
         """How a person gets at a port of a running job: a link, after the command that opens the way to it, if any.
+
+        Where there is a command, it brings the port to `local_port` of this machine, if not given to the same.
 
         Raises:
             NotFound: there is no such job.

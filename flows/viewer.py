@@ -20,38 +20,44 @@ class Viewer(BaseModel):
     scene: SceneName = Field(description="the scene's name")
     model_version: str | None = Field(None, description="of a registered model: in full, or a capture version")
     workspace: str = Field("local", description="local, or a saved block as <block type>/<name>")
-    port: int = Field(7007, ge=1, le=65535, description="of this machine, for a registered model")
+    port: int = Field(
+        7007, ge=1, le=65535, description="of this machine; a training on this machine has its own, and says which"
+    )
     browser: bool = Field(True, description="open the browser, too")
 
 
 def view(given: Viewer) -> None:
-    """Say where the viewer is, open it, and serve it until Ctrl-C.
+    """Say where the viewer is, open the way to it, and the browser; until Ctrl-C, or the end of what is shown.
 
     Raises:
-        RebelNerfError: there is neither a training that runs nor a model, or the viewer cannot be served.
+        RebelNerfError: there is neither a training nor a model, or the viewer cannot be reached or served.
     """
     place = asyncio.run(tasks.open_workspace(given.workspace))
-    if given.model_version is None and (running := tasks.running_page(place, given.scene)):
+    if given.model_version is None and (running := tasks.wait_for_page(place, given.scene, _say)):
         job, page = running
-        *commands, link = place.reach(job, page.port).splitlines()
-        print(f"{job} is training.")
-        for command in commands:
-            print(f"Run this and leave it running:\n\n    {command}\n")
-        print(f"Look at {link}")
-        if given.browser and not commands:
-            webbrowser.open(link)
+        _say(f"{job} is training.")
+        with tasks.opened_page(place, job, page, given.port) as (link, way):
+            _look(given, link, "Ctrl-C closes the way to it; training goes on." if way else "")
+            if way:
+                _say(f"{job} is {tasks.until_ended(place, job, way)}.")
         return
     model = tasks.find_registered_model(place, given.scene, given.model_version)
     dataset = tasks.find_registered_dataset(place, given.scene, None, model)
-    print(f"Opening {model} …")
-    with tasks.served_page(place, dataset, model, given.port) as serving:
-        link = f"http://localhost:{given.port}"
-        print(f"Look at {link}; Ctrl-C ends it.", flush=True)
-        if given.browser:
-            webbrowser.open(link)
-        assert serving.stdout
-        for _ in serving.stdout:  # what the viewer prints is of no interest, but must go somewhere
+    _say(f"Opening {model} …")
+    with tasks.served_page(place, dataset, model, given.port) as printed:
+        _look(given, f"http://localhost:{given.port}", "Ctrl-C ends it.")
+        for _ in printed:  # of no interest, but must go somewhere
             pass
+
+
+def _look(given: Viewer, link: str, more: str) -> None:
+    _say(f"Look at {link} {more}".rstrip())
+    if given.browser:
+        webbrowser.open(link)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import random
 import resource
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -38,14 +39,15 @@ from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.utils.external import TCNN_EXISTS
-from nerfstudio.viewer.viewer import Viewer
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 from torch import Tensor
 
 from jobs import cpu, cuda, manifest, model, report
+from jobs.camera_path import Origin
 from jobs.errors import GateRefused, InvalidInput, JobFailed, JobInterrupted
 from jobs.options import TrainOptions
+from jobs.viewer import open_viewer
 
 KEPT_CHECKPOINTS = 2
 _MOST_POINTS = 200  # of a training's curve
@@ -263,10 +265,13 @@ def _place(content: bytes | memoryview, file: Path) -> None:
 class _Trainer(Trainer):  # type: ignore[misc]
     """nerfstudio's Trainer with progress, a gate for NaN, and checkpoints that can be taken up exactly."""
 
-    def __init__(self, config: TrainerConfig, output: Path, checkpoints: Checkpoints) -> None:
+    def __init__(self, config: TrainerConfig, output: Path, checkpoints: Checkpoints, frame: str | None = None) -> None:
         super().__init__(config)
         self.base_dir = output
         self.checkpoints = checkpoints
+        self.frame = frame
+        """That camera paths drawn in the viewer belong to."""
+        self.scratch = tempfile.TemporaryDirectory()
         self.total: int = config.max_num_iterations
         self.seconds = 0.0
         """Spent in training steps, over all attempts."""
@@ -296,11 +301,11 @@ class _Trainer(Trainer):  # type: ignore[misc]
     def open_viewer(self) -> None:
         """Serve nerfstudio's viewer while training; training goes on without where it cannot."""
         try:
-            viewer = Viewer(
+            viewer = open_viewer(
                 self.config.viewer,
-                log_filename=self.base_dir / "viewer.log",
-                datapath=self.config.pipeline.datamanager.data,
-                pipeline=self.pipeline,
+                self.pipeline,
+                Path(self.scratch.name),
+                Origin(frame=self.frame),
                 trainer=self,
                 train_lock=self.train_lock,
             )
@@ -316,6 +321,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
         """End the viewer, whoever still looks."""
         if self.viewer_state is not None:
             self.viewer_state.viser_server.stop()
+        self.scratch.cleanup()
 
     def _init_viewer_state(self) -> None:
         if self.viewer_state is None:
@@ -525,7 +531,7 @@ def evaluate(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
-def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path) -> None:
+def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path, frame: str | None = None) -> None:
     """Train a model, or go on training it, evaluate it, and write the model folder.
 
     Args:
@@ -533,6 +539,7 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path)
         dataset: a folder with `transforms.json`, or that file.
         output: the model folder to write.
         checkpoints: a folder for checkpoints, kept between attempts.
+        frame: the dataset, as name:version, that began this one's frame, for camera paths drawn meanwhile.
 
     Raises:
         InvalidInput: the dataset or options cannot work.
@@ -557,7 +564,7 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path)
         fingerprint = options.model_copy(update={"steps_per_save": 1}).fingerprint(
             dataset=about.checksum, tcnn=str(TCNN_EXISTS)
         )
-        trainer = _Trainer(config, output, Checkpoints(checkpoints, fingerprint))
+        trainer = _Trainer(config, output, Checkpoints(checkpoints, fingerprint), frame)
         with model.lpips_from_cache() as no_lpips:
             trainer.setup()
         if no_lpips:
@@ -672,6 +679,7 @@ class Job(TrainOptions):
     dataset: Path
     model: Path
     checkpoints: Path
+    frame: str | None = None
 
 
 def main() -> None:
@@ -685,7 +693,7 @@ def main() -> None:
         raise InvalidInput(f"these options cannot work: {error}") from error
     options = TrainOptions.of(job)
     with _clear_end(options):
-        train(options, job.dataset, job.model, job.checkpoints)
+        train(options, job.dataset, job.model, job.checkpoints, job.frame)
 
 
 if __name__ == "__main__":

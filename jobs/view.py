@@ -8,69 +8,75 @@ from __future__ import annotations
 import socket
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
-from nerfstudio.scripts.viewer.run_viewer import RunViewer, ViewerConfigWithoutNumRays
+from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.utils import writer
+from nerfstudio.utils.eval_utils import eval_setup
 from pydantic import BaseModel, Field
 from pydantic_settings import CliApp
 
 from jobs import cpu, cuda, model, report
+from jobs.camera_path import Origin
 from jobs.errors import InvalidInput
+from jobs.viewer import open_viewer
 
 
 class Job(BaseModel):
-    """The command line of this job."""
+    """The command line of this job; the version of the model and its frame are stamped on paths drawn in it."""
 
     model: Path
     dataset: Path
     port: int = Field(7007, ge=1, le=65535)
+    version: str | None = None
+    frame: str | None = None
 
 
-def view(model_folder: Path, dataset: Path, port: int) -> None:
+def view(model_folder: Path, dataset: Path, port: int, origin: Origin) -> None:
     """Serve the viewer, for ever.
 
     Args:
         model_folder: that `jobs.train` wrote.
-        dataset: what it was trained on, which may have been moved.
+        dataset: what it was trained on, which may have been moved; nothing is written to either.
         port: of 127.0.0.1.
+        origin: of camera paths that are drawn in it.
 
     Raises:
         InvalidInput: model or dataset are none, or the port is taken.
     """
+    taken = f"port {port} is taken (by another viewer?): choose another with --port"
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise InvalidInput(f"port {port} is taken (by another viewer?): choose another with --port") from error
+            raise InvalidInput(taken) from error
     model.read_manifest(model_folder)
     cpu.install(point_gradients=False)
     cuda.install()
-    threading.Thread(target=_tell, args=[port], daemon=True).start()
     with tempfile.TemporaryDirectory() as folder, model.lpips_from_cache():
-        config = Path(folder) / model.CONFIG
-        config.write_text(yaml.dump(model.localised(model_folder, dataset)))
-        shown = ViewerConfigWithoutNumRays(websocket_port=port, **model.VIEWER)
-        RunViewer(load_config=config, viewer=shown).main()
-
-
-def _tell(port: int) -> None:
-    """Report the page once it answers."""
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.2)
-    report.emit(report.Page("view", "viewer", port))
+        file = Path(folder) / model.CONFIG
+        file.write_text(yaml.dump(model.localised(model_folder, dataset)))
+        config, pipeline, _, step = eval_setup(file)
+        config.logging.local_writer.enable = False
+        writer.setup_local_writer(config.logging, max_iter=config.max_num_iterations)  # the viewer counts with it
+        shown = ViewerConfig(websocket_port=port, num_rays_per_chunk=config.viewer.num_rays_per_chunk, **model.VIEWER)
+        viewer = open_viewer(shown, pipeline, Path(folder), origin)
+        if viewer.viser_server.get_port() != port:  # somebody took it meanwhile
+            raise InvalidInput(taken)
+        report.emit(report.Page("view", "viewer", port))
+        viewer.init_scene(pipeline.datamanager.train_dataset, "completed", pipeline.datamanager.eval_dataset)
+        viewer.update_scene(step=step)
+        while True:
+            time.sleep(1)
 
 
 def main() -> None:
     """Run the job that the command line tells."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
-    view(job.model, job.dataset, job.port)
+    view(job.model, job.dataset, job.port, Origin(model=job.version, frame=job.frame))
 
 
 if __name__ == "__main__":

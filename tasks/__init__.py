@@ -16,7 +16,7 @@ from tasks.reprocess import LookedAt, list_looked_at, start_new_captures
 from tasks.stage import end_without_cancelling
 from tasks.summary import summarize
 from tasks.train import train
-from tasks.view import running_page, served_page
+from tasks.view import opened_page, served_page, until_ended, wait_for_page
 from tasks.workspace import all_workspaces, open_workspace, resolve_profile
 
 __all__ = [
@@ -44,13 +44,13 @@ __all__ = [
     "list_clean_up",
     "list_looked_at",
     "open_workspace",
+    "opened_page",
     "prepare",
     "psnr_gate",
     "publish_page",
     "read_camera_path",
     "render_in_shards",
     "resolve_profile",
-    "running_page",
     "served_page",
     "show_quality",
     "start_new_captures",
@@ -58,4 +58,6 @@ __all__ = [
     "tell_new_frame",
     "then_and_now",
     "train",
+    "until_ended",
+    "wait_for_page",
 ]

@@ -1,5 +1,6 @@
 from blocks import Asset
 from jobs.options import TrainOptions
+from tasks.frames import frame_of
 from tasks.stage import Gate, Plan, stage_task
 
 
@@ -16,6 +17,7 @@ def train(dataset: Asset, options: TrainOptions, gate: Gate | None = None) -> Pl
         output="model",
         inputs={"dataset": dataset},
         scratch=("checkpoints",),
+        arguments=("--frame", frame_of(dataset)),
         time_limit=24 * 3600,
         gate=gate,
     )

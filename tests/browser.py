@@ -41,6 +41,19 @@ class Browser(Chrome):
         feature = {"name": "prefers-color-scheme", "value": "dark" if on else "light"}
         self.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
+    def download_to(self, folder: Path) -> None:
+        """Keep what pages have downloaded in a folder, without asking."""
+        self.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+
+    def text(self) -> str:
+        """All that can be read on the page."""
+        return str(self.execute_script("return document.body.innerText"))
+
+    def click(self, label: str) -> None:
+        """Click the button or tab that says so, once there is one."""
+        there = f"//button[normalize-space()='{label}']"
+        self.until(lambda: self.find_elements("xpath", there))[0].click()
+
     def requested(self) -> list[str]:
         """The addresses that were asked for since the last look, without what lies in the page itself (`data:`), nor
         what the browser's own pages ask for."""

@@ -573,7 +573,7 @@ def test_no_more_requests_than_promised(workspace: AzureMLWorkspace, stack: Azur
 def test_the_way_to_the_viewer(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
     job = facade("street-viewed", arguments=LONG, tier="gpu")
     with pytest.raises(NotFound):
-        workspace.tunnel(job.name)
+        workspace.tunnel(job.name, 7008, 7007)
     stack.ssh_at("20.1.2.3", 50000)
     workspace = workspace.model_copy(update={"ssh_public_key": "ssh-ed25519 AAAA me"})
     workspace.check()
@@ -581,11 +581,11 @@ def test_the_way_to_the_viewer(workspace: AzureMLWorkspace, stack: AzureStack) -
     start(workspace, stack, job)
     assert stack.requests["GET {ws}/computes/*"] == asked, "what the check has seen is not asked again"
     assert "ssh" not in (stack.jobs[job.name].request.get("services") or {})
-    command = workspace.tunnel(job.name)
-    assert command == ["ssh", "-N", "-L", "7007:localhost:7007", "azureuser@20.1.2.3", "-p", "50000"]
+    command = workspace.tunnel(job.name, 7008, 7007)
+    assert command == ["ssh", "-N", "-L", "7007:localhost:7008", "azureuser@20.1.2.3", "-p", "50000"]
     workspace.cancel(job.name)
     with pytest.raises(InvalidInput, match="is canceled"):
-        workspace.tunnel(job.name)
+        workspace.tunnel(job.name, 7008, 7007)
 
 
 def test_the_way_to_the_viewer_where_the_port_is_closed(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
@@ -601,9 +601,9 @@ def test_the_way_to_the_viewer_where_the_port_is_closed(workspace: AzureMLWorksp
             ) == bool(key)
             if key is None:
                 with pytest.raises(InvalidInput, match="Set ssh_public_key"):
-                    with_key.tunnel(job.name)
+                    with_key.tunnel(job.name, 7008, 7007)
             else:
-                command = with_key.tunnel(job.name)
+                command = with_key.tunnel(job.name, 7008, 7007)
                 assert "deployments.azure.ssh_proxy wss://ssh-street-closed-true-1." in " ".join(command)
             with_key.cancel(job.name)
     finally:

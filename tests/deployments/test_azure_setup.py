@@ -20,7 +20,7 @@ from prefect.client.schemas.actions import BlockDocumentUpdate
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.azure_sizes import GPU_SIZES, LEAST_CAPABILITY, find, has_cuda, refusal
-from deployments.azure import options, setup, transfer, viewer
+from deployments.azure import options, setup, transfer
 from tests.azureml.stack import AzureStack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,6 @@ Command = Callable[..., tuple[int, str]]
 def command(stack: AzureStack, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Exit status and all that a command of `deployments.azure` says."""
     commands = {"setup": (setup.Setup, setup.main), "transfer": (transfer.Transfer, transfer.main)}
-    commands["viewer"] = (viewer.Viewer, viewer.main)
 
     def call(name: str, *arguments: str, **environment: str) -> tuple[int, str]:
         status = 0
@@ -100,8 +99,6 @@ def test_set_up_makes_what_is_missing_and_nothing_twice(
     assert cluster.ssh_public_access_enabled and cluster.idle_time_before_scale_down == 300
 
     # The saved block serves the other commands.
-    status, said = command("viewer", "--block", "azure", "--job", "x", AZURE_CLIENT_SECRET="")
-    assert status == 1 and "job x is not in" in said, said
     photos = ("--scene", "square", "--images", str(street / "photos"))
     status, said = command("transfer", "upload", "--block", "azure", *photos, AZURE_CLIENT_SECRET="")
     assert status == 0 and "The server is told of it" in said, said
@@ -228,7 +225,7 @@ def test_set_up_says_what_is_wrong(stack: AzureStack, command: Command) -> None:
 
 
 def test_a_command_is_a_program() -> None:
-    for name in ("setup", "transfer", "viewer", "events"):
+    for name in ("setup", "transfer", "events"):
         done = subprocess.run(
             [sys.executable, "-m", f"deployments.azure.{name}", "--help"], cwd=ROOT, capture_output=True
         )

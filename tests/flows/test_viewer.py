@@ -1,18 +1,27 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from selenium.webdriver import ActionChains
 from websockets.sync.client import connect
 
-from tasks import running_page
+from blocks import LocalWorkspace
+from flows._command import parse_command
+from flows.camera_path import TakePath, take
+from jobs import camera_path
+from tasks import wait_for_page
 from tasks.stage import Plan
 from tests.browser import Browser, browser
 from tests.faults.chain import FirstOptions, workspace
@@ -74,23 +83,49 @@ def test_a_model_whose_dataset_is_gone(home: Path, monkeypatch: pytest.MonkeyPat
     assert viewer.returncode == 1
 
 
-@pytest.mark.slow  # the picture is rendered again and again on two cores, and so is the browser's
-def test_a_browser_shows_a_registered_model(
+def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
     home: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser, tmp_path: Path
 ) -> None:
+    def registered() -> dict[Path, int]:
+        return {file: file.stat().st_mtime_ns for file in (home / "assets").rglob("*")}
+
+    before = registered()
     port = free_port()
     with view(home, monkeypatch, "--port", str(port)) as viewer:
         try:
             assert viewer.stdout and any("Look at" in line for line in viewer.stdout)
-            browser.resize(1000, 700)
+            browser.resize(1000, 900)
+            browser.download_to(tmp_path / "downloads")
             browser.get(f"http://localhost:{port}")
-            text = "return document.body.innerText"
-            browser.until(lambda: "Render" in browser.execute_script(text))
-            assert browser.find_elements("tag name", "canvas")
+            browser.until(lambda: "Render" in browser.text())
+            canvas = browser.find_element("tag name", "canvas")
             browser.until(lambda: _commonest(browser, tmp_path / "screen.png") < 0.5)  # else it is the empty ground
-            assert "Connected" in browser.execute_script(text) and "Resolution: 0" not in browser.execute_script(text)
+            assert "Connected" in browser.text() and "Resolution: 0" not in browser.text()
+            browser.click("Render")
+            browser.click("Generate Command")
+            browser.until(lambda: "Add two keyframes" in browser.text())
+            browser.click("Add Keyframe")
+            ActionChains(browser).drag_and_drop_by_offset(canvas, 120, 30).perform()
+            browser.click("Add Keyframe")
+            browser.until(lambda: "Duration" in browser.text())
+            browser.click("Generate Command")
+            file = tmp_path / "downloads/camera_path.json"
+            browser.until(file.is_file)
+            browser.until(lambda: "camera_path.json is downloaded" in browser.text())
+            assert "ns-render" not in browser.text()
         finally:
             viewer.terminate()
+    assert registered() == before, "a registered asset was written to"
+
+    path = camera_path.read(file)
+    dataset = "street-images-to-nerf-dataset:1-c0ffee00"
+    assert path.rebel_nerf and path.rebel_nerf.model_dump() == {"model": "street-nerf:1-c0ffee00", "frame": dataset}
+    first, last = (np.array(frame.camera_to_world) for frame in (path.camera_path[0], path.camera_path[-1]))
+    assert np.abs(first - last).max() > 0.01, "the camera was not moved"
+    for module in ("tasks.camera_path", "tasks.render"):
+        monkeypatch.setattr(sys.modules[module], "TRAJECTORIES", tmp_path / "trajectories")
+    take(parse_command(TakePath, ["--scene", "street", str(file)]))
+    assert camera_path.read(tmp_path / "trajectories/street.json") == path
 
 
 def _commonest(browser: Browser, file: Path) -> float:
@@ -101,24 +136,75 @@ def _commonest(browser: Browser, file: Path) -> float:
     return float(np.unique(pixels, axis=0, return_counts=True)[1].max()) / len(pixels)
 
 
-def test_a_training_that_runs_is_found(tmp_path: Path) -> None:
-    place = workspace(tmp_path / "home")
-    assert running_page(place, "street") is None
-    options = FirstOptions(seconds=1000)
-    plan = Plan("street", "1", options, "street-nerf", "model", "output", {})
-    job = plan.spec(1, {}).model_copy(update={"family": "street-train-1-c0ffee00"})
+def training(place: LocalWorkspace, scene: str, stage: str = "train") -> str:
+    """A job of that scene, as its follower has it submitted, that runs until it is cancelled."""
+    plan = Plan(scene, "1", FirstOptions(seconds=1000), f"{scene}-nerf", "model", "output", {})
+    job = plan.spec(1, {}).model_copy(update={"family": f"{scene}-{stage}-1-c0ffee00"})
     place.follow(job.name, "somebody")
     place.submit(job)
+    return job.name
+
+
+def tell(place: LocalWorkspace, job: str, line: str) -> None:
+    """Have a job say something."""
+    log = place.folder / "jobs" / job / "std_log.txt"
+    while not log.exists():
+        pass
+    with log.open("a") as stream:
+        stream.write(f"plain\n{line}\n")
+
+
+def page(port: int) -> str:
+    return json.dumps({"stage": "train", "page": "viewer", "port": port})
+
+
+def test_a_training_that_runs_is_found(tmp_path: Path) -> None:
+    place = workspace(tmp_path / "home")
+    said: list[str] = []
+
+    def found() -> tuple[str, int] | None:
+        there = wait_for_page(place, "street", said.append)
+        return there and (there[0], there[1].port)
+
+    assert found() is None
+    # Names that begin alike, and jobs of other stages.
+    others = [training(place, scene) for scene in ("street-train", "street-train-x", "street-train-1-c0ffee00")]
+    others += [training(place, "street-train", "prepare"), training(place, "street", "render")]
+    for job in others:
+        tell(place, job, page(7009))
     try:
-        log = place.folder / "jobs" / job.name / "std_log.txt"
-        while not log.exists():
-            pass
-        with log.open("a") as stream:
-            stream.write('plain\n{"stage": "train", "page": "viewer", "port": 7009}\n')
-        found = None
-        while not found:
-            found = running_page(place, "street")
-        assert (found[0], place.reach(job.name, found[1].port)) == (job.name, "http://localhost:7009")
+        assert found() is None and not said
+        job = training(place, "street")
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(found)
+            while not said:
+                assert not waiting.done()
+            assert re.match(rf"{job} is (starting|queued): waiting for its viewer", said[0])
+            tell(place, job, page(7010))
+            assert waiting.result(60) == (job, 7010)
+        assert place.reach(job, 7010, 7011) == "http://localhost:7010"  # on this machine there is no way to open
+        place.cancel(job)
+        assert found() is None
     finally:
-        place.cancel(job.name)
-    assert running_page(place, "street") is None
+        for job in place.followers():
+            place.cancel(job)
+
+
+def test_a_training_without_a_viewer_is_not_waited_for(tmp_path: Path) -> None:
+    place = workspace(tmp_path / "home")
+    job = training(place, "street")
+    try:
+        tell(place, job, '{"stage": "train", "step": 20, "total": 300, "metrics": {"loss": 0.5}}')
+        assert wait_for_page(place, "street", print) is None
+    finally:
+        place.cancel(job)
+
+
+def test_a_viewer_that_dies_is_no_success(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    with view(home, monkeypatch, "--port", str(port)) as viewer:
+        assert viewer.stdout and any("Look at" in line for line in viewer.stdout)
+        [serving] = map(int, Path(f"/proc/{viewer.pid}/task/{viewer.pid}/children").read_text().split())
+        os.killpg(serving, signal.SIGKILL)
+        assert "JobFailed: the viewer of street-nerf:1-c0ffee00 ended with -9" in viewer.stdout.read()
+    assert viewer.returncode == 1

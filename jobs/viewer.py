@@ -1,0 +1,96 @@
+"""nerfstudio's viewer, as jobs serve it: a path that is drawn in it reaches the person who drew it.
+
+Its button "Generate Command" writes the path below the dataset (`nerfstudio/viewer/render_panel.py`), which may be
+registered, or on another machine, and shows a command for there. Here it writes to a folder of the job's own, and
+the browser gets the file as a download.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.pipelines.base_pipeline import Pipeline
+from nerfstudio.viewer.viewer import Viewer
+from viser import ClientHandle, GuiButtonHandle, GuiEvent, ViserServer
+
+from jobs import camera_path
+from jobs.camera_path import Origin
+from jobs.errors import InvalidInput
+
+__all__ = ["FILE", "open_viewer"]
+
+FILE = "camera_path.json"
+"""The name under which a path is downloaded."""
+
+_BUTTON = "Generate Command"
+
+
+def open_viewer(config: ViewerConfig, pipeline: Pipeline, scratch: Path, origin: Origin, **training: Any) -> Viewer:
+    """Serve a viewer of a pipeline whose paths are downloaded.
+
+    Args:
+        config: where to serve it, as nerfstudio has it.
+        pipeline: what it shows.
+        scratch: a folder for the viewer's own files, that nobody else reads.
+        origin: what is drawn in it belongs to this model and frame, as far as they are known.
+        training: what nerfstudio's viewer needs of a training beside.
+
+    Raises:
+        OSError, RuntimeError: it cannot be served.
+    """
+    log = scratch / "viewer.log"
+    viewer = Viewer(config, log_filename=log, datapath=scratch, pipeline=pipeline, **training)
+    _download_paths(viewer.viser_server, scratch / "camera_paths", origin)
+    return viewer
+
+
+def _download_paths(server: ViserServer, folder: Path, origin: Origin) -> None:
+    """Have what the button writes to the folder sent to who pressed it."""
+    one_at_a_time = threading.Lock()  # all who look on write to one folder
+    for button in list(server.gui._gui_input_handle_from_id.values()):
+        if not isinstance(button, GuiButtonHandle) or button._impl.label != _BUTTON:
+            continue
+        written = button._impl.update_cb[:]
+        button._impl.update_cb.clear()
+
+        @button.on_click
+        def _(event: GuiEvent[GuiButtonHandle], written: Any = tuple(written)) -> None:
+            assert event.client
+            with one_at_a_time:
+                before = _files(folder)
+                for write in written:
+                    write(event)
+                new = [file for file, changed in _files(folder).items() if before.get(file) != changed]
+                _close_modals(event.client)  # a command for the machine of this job
+                _send(event.client, new, origin)
+
+
+def _send(client: ClientHandle, files: list[Path], origin: Origin) -> None:
+    """Send the path, checked and with where it belongs; or say what is wrong with it."""
+    if not files or len(json.loads(files[0].read_text())["keyframes"]) < 2:
+        client.add_notification("No camera path", "Add two keyframes or more, then press it again.", color="red")
+        return
+    try:
+        path = camera_path.read(files[0])
+    except InvalidInput as error:
+        client.add_notification("This camera path cannot be rendered", str(error), color="red")
+        return
+    content = path.model_copy(update={"rebel_nerf": origin}).content()
+    client.send_file_download(FILE, json.dumps(content, allow_nan=False).encode())
+    keep = f"Keep it for the scene's videos with: python -m flows.camera_path --scene NAME ~/Downloads/{FILE}"
+    client.add_notification(f"{FILE} is downloaded", f"{len(path.camera_path)} frames. {keep}")
+
+
+def _files(folder: Path) -> dict[Path, int]:
+    """When each path in a folder was last written."""
+    return {file: file.stat().st_mtime_ns for file in folder.glob("*.json")}
+
+
+def _close_modals(client: ClientHandle) -> None:
+    for shown in list(client.gui._container_handle_from_id.values()):
+        if close := getattr(shown, "close", None):
+            close()
