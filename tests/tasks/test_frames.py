@@ -160,7 +160,7 @@ async def test_captures_share_a_frame_or_it_is_said_loudly(
         await checked(place, first, path_of((0, 1e5, 0), (0, 0, 0)))
     # It looks away from the houses: so does another scene's path, but not one that says that it is of this scene.
     turned = (np.array(photo) @ np.diag([-1.0, 1, -1, 1])).tolist()
-    mixed = [path_of((0, 0, 0), like=each).camera_path[0] for each in (photo, turned, turned)]
+    mixed = [path_of((0, 0, 0), (0, 0, 0), like=each).camera_path[0] for each in (photo, turned, turned)]
     away = path_of((0, 0, 0), (0, 0, 0)).model_copy(update={"camera_path": mixed})
     with pytest.raises(
         InvalidInput, match=r"scene street: 67% of the camera path's frames look into nothing, .* 2 of 3"
