@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,13 +15,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from selenium.webdriver import ActionChains
 from websockets.sync.client import connect
 
-from blocks import LocalWorkspace
+import tasks
+from blocks import Asset, LocalWorkspace
 from flows._command import parse_command
 from flows.camera_path import TakePath, take
 from jobs import camera_path
+from jobs.options import TrainOptions
 from tasks import wait_for_page
 from tasks.stage import Plan
 from tests.browser import Browser, browser
@@ -126,6 +132,60 @@ def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
         monkeypatch.setattr(sys.modules[module], "TRAJECTORIES", tmp_path / "trajectories")
     take(parse_command(TakePath, ["--scene", "street", str(file)]))
     assert camera_path.read(tmp_path / "trajectories/street.json") == path
+
+
+@flow
+async def training_of(home: Path, options: TrainOptions) -> Asset:
+    """As the flow of a scene trains the dataset that stands."""
+    place = LocalWorkspace(root=home)
+    dataset = await asyncio.to_thread(place.find_asset, "street-images-to-nerf-dataset", "1-c0ffee00")
+    assert dataset
+    known = {"scene": "street", "capture_version": "1", "fingerprint": "c0ffee"}
+    made: Asset = await tasks.train(place, dataset.model_copy(update={"tags": known}), options)
+    return made
+
+
+async def link_of(key: str) -> str:
+    """The link in an artifact of the flow run, once it is there."""
+    of_key = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+    while True:
+        async with get_client() as client:
+            for artifact in await client.read_artifacts(artifact_filter=of_key):
+                if found := re.search(r"\((http://localhost:\d+)\)", str(artifact.data)):
+                    return found[1]
+        await asyncio.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("prefect_server")
+async def test_a_training_is_looked_at_by_the_flow_runs_link_and_ends_by_itself(
+    home: Path, browser: Browser, tmp_path: Path
+) -> None:
+    steps = 3000
+    options = TrainOptions(max_num_iterations=steps, model_size="small", max_image_size=96, rays_per_batch=256)
+    run = asyncio.create_task(training_of(home, options))
+
+    def look(link: str) -> None:
+        browser.resize(1000, 900)
+        browser.get(link)
+        browser.until(lambda: "Connected" in browser.text(), 300)
+        browser.until(lambda: _commonest(browser, tmp_path / "screen.png") < 0.5, 300)  # else it is the empty ground
+        assert "Resolution: 0" not in browser.text() and "Pause Training" not in browser.text()
+        with Image.open(tmp_path / "screen.png") as image:
+            left = np.asarray(image.convert("RGB"), dtype=int)[:, : image.width // 2]
+        assert (np.ptp(left, axis=2) > 20).mean() > 0.05, "a picture of the street has colours"
+        browser.click("Render")
+        browser.until(lambda: "Generate Command" in browser.text())
+
+    link = asyncio.create_task(link_of("street-viewer"))
+    await asyncio.wait([run, link], return_when=asyncio.FIRST_COMPLETED)
+    assert link.done(), "it ended before anybody looked on"
+    await asyncio.to_thread(look, link.result())
+    assert not run.done(), "it ended before anybody looked on"
+    model = await run  # the tab is open
+    content = json.loads((LocalWorkspace(root=home).fetch(model) / "model.json").read_text())
+    assert content["steps"] == steps and 100 < len(content["curve"]["loss"]) <= 200
+    browser.until(lambda: "Connected" not in browser.text())
 
 
 def _commonest(browser: Browser, file: Path) -> float:

@@ -3,6 +3,7 @@ forwarding of ports in the place of ssh's (there is seldom an sshd where tests r
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -100,7 +101,7 @@ def answers(port: int) -> bool:
 
 
 @pytest.mark.slow
-def test_the_way_to_a_training_is_opened_and_closed(stack: AzureStack, saved: AzureMLWorkspace) -> None:
+def test_the_way_to_a_training_is_opened_and_closed(stack: AzureStack, saved: AzureMLWorkspace, tmp_path: Path) -> None:
     job, port = training(saved, stack), free_port()
     saved.follow(job.name, "somebody")
     try:
@@ -128,37 +129,27 @@ def test_the_way_to_a_training_is_opened_and_closed(stack: AzureStack, saved: Az
             third.send_signal(signal.SIGINT)  # as Ctrl-C
         assert third.returncode == 130 and not answers(other) and answers(port)
 
+        with view(other) as cut:
+            assert cut.stdout and any("Look at" in line for line in cut.stdout)
+            [way] = map(int, Path(f"/proc/{cut.pid}/task/{cut.pid}/children").read_text().split())
+            os.kill(way, signal.SIGTERM)
+            assert f"the way to {job.name} was closed though the job runs" in cut.stdout.read()
+        assert cut.returncode == 1
+
+        ssh = tmp_path / "bin/ssh"
+        ssh.unlink()  # the one that is open reads it no more
+        ssh.write_text("#!/bin/sh\necho Permission denied >&2\nexit 255\n")
+        ssh.chmod(0o755)
+        with view(other) as refused:
+            assert refused.stdout
+            said = refused.stdout.read()
+        assert "Permission denied" in said and "did not open: its command ended with 255" in said, said
+        assert refused.returncode == 1 and "Traceback" not in said
+
         saved.cancel(job.name)
         assert f"{job.name} is canceled." in first.stdout.read()
         assert first.wait(60) == 0 and not answers(port)
     finally:
         first.terminate()
-        saved.cancel(job.name)
-        saved.unfollow(job.name, "somebody")
-
-
-@pytest.mark.slow
-def test_a_way_that_does_not_open_or_is_cut_is_told(stack: AzureStack, saved: AzureMLWorkspace, tmp_path: Path) -> None:
-    job, port = training(saved, stack), free_port()
-    saved.follow(job.name, "somebody")
-    ssh = tmp_path / "bin/ssh"
-    good = ssh.read_text()
-    try:
-        saved.submit(job)
-        ssh.write_text("#!/bin/sh\necho Permission denied >&2\nexit 255\n")
-        with view(port) as viewer:
-            assert viewer.stdout
-            said = viewer.stdout.read()
-        assert "Permission denied" in said and "did not open: its command ended with 255" in said
-        assert viewer.returncode == 1 and "Traceback" not in said
-
-        ssh.write_text(good)
-        with view(port) as viewer:
-            assert viewer.stdout and any("Look at" in line for line in viewer.stdout)
-            [way] = [int(pid) for pid in Path(f"/proc/{viewer.pid}/task/{viewer.pid}/children").read_text().split()]
-            subprocess.run(["kill", str(way)], check=True)
-            assert "was closed though the job runs" in viewer.stdout.read()
-        assert viewer.returncode == 1
-    finally:
         saved.cancel(job.name)
         saved.unfollow(job.name, "somebody")
