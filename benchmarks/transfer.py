@@ -2,8 +2,9 @@
 
 Each transfer runs in a process of its own, so that its peak memory is its own. On this machine the blob service takes
 as much of the processor as its client does, and where it is busy all the time, no client can be faster: the table says
-how many seconds it was. A network has latency instead, which `--latency` puts before each answer (milliseconds; both
-sides of the comparison go through the same delay).
+how many seconds it was, and how many the client. A network has latency instead, which `--latency` puts before each
+answer (milliseconds), and a limit to what one connection carries, which `--rate` sets (MB/s, each way); both sides of
+the comparison go through the same.
 """
 
 from __future__ import annotations
@@ -36,13 +37,15 @@ def main() -> None:
     """Print a table of seconds and megabytes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latency", type=float, default=0.0, help="milliseconds before each answer")
+    parser.add_argument("--rate", type=float, default=0.0, help="MB/s of each connection; 0 for no limit")
     parser.add_argument("--repeat", type=int, default=3, help="of which the fastest counts")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_certificates(folder / "certificates")
         os.environ["REQUESTS_CA_BUNDLE"] = os.environ["SSL_CERT_FILE"] = str(folder / "certificates" / "ca.pem")
-        print(f"| {given.latency:g} ms latency | direction | this project | the SDK | times as fast |")
+        network = f"{given.latency:g} ms latency" + (f", {given.rate:g} MB/s a connection" if given.rate else "")
+        print(f"| {network} | direction | this project | the SDK | times as fast |")
         print("|---|---|---|---|---|")
         for title, (count, size) in SETS.items():
             source = folder / "source"
@@ -52,13 +55,15 @@ def main() -> None:
                 with (source / f"{index:04}.bin").open("wb") as stream:
                     for _ in range(0, size, 1_000_000):
                         stream.write(os.urandom(min(size, 1_000_000)))
-            times: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+            times: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {}
             for _ in range(given.repeat):
                 for who in ("project", "sdk"):
                     service = Azurite("benchmark", folder / "certificates", folder / "azurite.log")
                     try:
                         service.client.create_container(CONTAINER)
-                        port = _delayed(service.port, given.latency / 1000) if given.latency else service.port
+                        port = service.port
+                        if given.latency or given.rate:
+                            port = _delayed(port, given.latency / 1000, given.rate * 1e6)
                         for what in ("upload", "download"):
                             shutil.rmtree(folder / "target", ignore_errors=True)
                             call = [sys.executable, "-m", "benchmarks.transfer", who, what, str(port), service.key]
@@ -66,13 +71,17 @@ def main() -> None:
                             done = subprocess.run(
                                 [*call, str(source), str(folder / "target")], capture_output=True, text=True, check=True
                             )
-                            seconds, memory = json.loads(done.stdout.splitlines()[-1])
-                            times.setdefault((who, what), []).append((seconds, memory, busy(service.pid) - before))
+                            seconds, used, memory = json.loads(done.stdout.splitlines()[-1])
+                            taken = (seconds, used, busy(service.pid) - before, memory)
+                            times.setdefault((who, what), []).append(taken)
                     finally:
                         service.close()
             for what in ("upload", "download"):
                 ours, theirs = min(times["project", what]), min(times["sdk", what])
-                told = (f"{each[0]:.1f} s (service {each[2]:.1f} s), {each[1]:.0f} MB" for each in (ours, theirs))
+                told = (
+                    f"{seconds:.1f} s (client {used:.1f} s, service {served:.1f} s), {memory:.0f} MB"
+                    for seconds, used, served, memory in (ours, theirs)
+                )
                 print(f"| {title} | {what} | {' | '.join(told)} | {theirs[0] / ours[0]:.1f} |", flush=True)
 
 
@@ -86,14 +95,15 @@ def transfer(who: str, what: str, port: int, key: str, source: Path, target: Pat
     """One transfer, timed from when the client stands."""
     url = f"https://127.0.0.1:{port}/benchmark"
     run = (_project if who == "project" else _sdk)(what, url, key, source, target)
-    start = time.monotonic()
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
     run()
-    seconds = time.monotonic() - start
+    seconds, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     if what == "download":
         assert {f.name: f.stat().st_size for f in source.iterdir()} == {
             f.name: f.stat().st_size for f in target.rglob("*.bin")
         }
-    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+    print(json.dumps([seconds, used, after.ru_maxrss / 1024]))
 
 
 def _project(what: str, url: str, key: str, source: Path, target: Path) -> Callable[[], None]:
@@ -130,8 +140,14 @@ def _sdk(what: str, url: str, key: str, source: Path, target: Path) -> Callable[
     return lambda: client.download(prefix, target)
 
 
-def _delayed(port: int, seconds: float) -> int:
-    """A port that passes everything on to another, and each answer after a while: a network in between."""
+def _delayed(port: int, seconds: float, rate: float) -> int:
+    """A port that passes everything on to another, and each answer after a while: a network in between.
+
+    Args:
+        port: the other.
+        seconds: before what comes back.
+        rate: bytes a second of each connection, either way; 0 for no limit.
+    """
     ready = threading.Event()
     found: list[int] = []
 
@@ -149,9 +165,12 @@ def _delayed(port: int, seconds: float) -> int:
                     await writer.drain()
                 writer.close()
 
-            task = asyncio.create_task(write())
+            task, free = asyncio.create_task(write()), 0.0
             while block := await reader.read(1 << 18):
-                await due.put((time.monotonic() + wait, block))
+                free = max(free, time.monotonic()) + (len(block) / rate if rate else 0.0)
+                await due.put((free + wait, block))
+                if rate:
+                    await asyncio.sleep(free - time.monotonic())  # what comes later waits on the sender's side
             await due.put((time.monotonic(), b""))
             await task
 

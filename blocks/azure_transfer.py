@@ -21,9 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache, partial
-from mmap import mmap
 from pathlib import Path, PurePosixPath
-from queue import Queue
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, quote, unquote, urlencode
 from xml.etree import ElementTree
@@ -43,7 +41,7 @@ PIECE = 8 << 20
 
 _CHECKED_PIECE = 4 << 20  # the largest range of a blob of which the service tells the MD5:
 # https://learn.microsoft.com/rest/api/storageservices/get-blob
-_BLOCK = 1 << 18  # bytes that are in memory of a request on the way down
+_BLOCK = 1 << 18  # bytes that are in memory of a request, on the way up or down
 _COPIED_AT_ONCE = 256 << 20
 """Bytes of the largest blob that is copied within one request:
 https://learn.microsoft.com/rest/api/storageservices/copy-blob-from-url"""
@@ -58,14 +56,7 @@ _TIMEOUT = (20.0, 60.0)  # seconds to connect, and between bytes
 Moved = Callable[[int, int], None]
 """Called as bytes move, with how many are done and of how many; what was there already counts as done."""
 
-Buffer = bytes | memoryview
-
 T = TypeVar("T")
-
-_buffers: Queue[mmap] = Queue()
-"""What goes up, over all transfers: so much memory and no more, which the system gives once it is used."""
-for _ in range(8):
-    _buffers.put(mmap(-1, PIECE))
 
 
 @dataclass(frozen=True)
@@ -145,7 +136,7 @@ class Container:
         """
         with plain_errors(f"reading {name}"):
             try:
-                return self._persist(lambda: self._send("GET", name, headers={"x-ms-range": f"bytes={offset}-"}))
+                return self._persist(partial(self._request, "GET", name, headers={"x-ms-range": f"bytes={offset}-"}))[1]
             except StorageError as error:
                 if error.status_code == 416:
                     return b""
@@ -154,7 +145,7 @@ class Container:
     def write(self, name: str, content: bytes) -> None:
         """Write a small blob, whether it is there or not."""
         with plain_errors(f"writing {name}"):
-            self._persist(lambda: self._put(name, content, hashlib.md5(content).digest()))
+            self._persist(lambda: self._put(name, [content], len(content), hashlib.md5(content).digest()))
 
     # many
 
@@ -213,11 +204,9 @@ class Container:
                 todo.append(path)
 
         def put(path: str) -> None:
-            with _content(files[path], 0) as content:
-                if hashlib.md5(content).digest() != sums[path]:
-                    raise _changed(files[path])
-                self._persist(lambda: self._put(prefix + path, content, sums[path]))
-                progress.add(len(content))
+            piece = _Piece(files[path], 0, stamps[path][0])
+            self._persist(lambda: piece.send(partial(self._put, prefix + path), sums[path]))
+            progress.add(piece.size)
 
         with plain_errors(f"uploading to {prefix}"), _pool() as submit:
             small = [submit(put, path) for path in todo if stamps[path][0] <= PIECE]
@@ -264,12 +253,12 @@ class Container:
         staged = self._persist(lambda: _staged(self._client.get_blob_client(name)))
 
         def stage(index: int) -> str:
-            with _content(file, index * PIECE) as content:
-                md5 = hashlib.md5(content)
-                block = f"{index:08}{md5.hexdigest()}"
-                if block not in staged:
-                    self._persist(lambda: self._stage(name, block, content, md5.digest()))
-                progress.add(len(content))
+            piece = _Piece(file, index * PIECE, min(PIECE, size - index * PIECE))
+            md5 = piece.md5()
+            block = f"{index:08}{md5.hex()}"
+            if block not in staged:
+                self._persist(lambda: piece.send(partial(self._stage, name, block), md5))
+            progress.add(piece.size)
             return block
 
         return [submit(stage, index) for index in range(-(-size // PIECE))]
@@ -357,12 +346,11 @@ class Container:
         if state != "success":
             raise StorageError(502, f"copying ended as {state}")
 
-    def _put(self, name: str, content: Buffer, md5: bytes) -> None:
-        self._send("PUT", name, content, headers={"x-ms-blob-type": "BlockBlob", "Content-MD5": _base64(md5)})
+    def _put(self, name: str, content: Iterable[bytes], size: int, md5: bytes) -> None:
+        self._send(name, content, size, md5, headers={"x-ms-blob-type": "BlockBlob"})
 
-    def _stage(self, name: str, block: str, content: Buffer, md5: bytes) -> None:
-        query = f"?comp=block&blockid={quote(_base64(block.encode()), safe='')}"
-        self._send("PUT", name, content, query, {"Content-MD5": _base64(md5)})
+    def _stage(self, name: str, block: str, content: Iterable[bytes], size: int, md5: bytes) -> None:
+        self._send(name, content, size, md5, f"?comp=block&blockid={quote(_base64(block.encode()), safe='')}")
 
     def _commit(self, name: str, blocks: Iterable[str], md5: bytes) -> None:
         from azure.storage.blob import BlobBlock, ContentSettings
@@ -391,13 +379,25 @@ class Container:
             raise StorageError(502, "it arrived damaged")
 
     def _send(
-        self, method: str, name: str, body: Buffer = b"", query: str = "", headers: Mapping[str, str] = {}
-    ) -> bytes:
-        """One request for a blob's content, and the whole answer."""
-        return self._request(method, name, body, query, headers)[1]
+        self,
+        name: str,
+        content: Iterable[bytes],
+        size: int,
+        md5: bytes,
+        query: str = "",
+        headers: Mapping[str, str] = {},
+    ) -> None:
+        """What the service takes only if its MD5 is right."""
+        sent = {"Content-Length": str(size), "Content-MD5": _base64(md5), **headers}
+        self._request("PUT", name, content, query, sent)
 
     def _request(
-        self, method: str, name: str, body: Buffer = b"", query: str = "", headers: Mapping[str, str] = {}
+        self,
+        method: str,
+        name: str,
+        body: Iterable[bytes] | None = None,
+        query: str = "",
+        headers: Mapping[str, str] = {},
     ) -> tuple[Mapping[str, str], bytes]:
         """The headers and the body of an answer."""
         with self._answer(method, name, body, query, headers) as answer:
@@ -405,7 +405,12 @@ class Container:
 
     @contextmanager
     def _answer(
-        self, method: str, name: str, body: Buffer = b"", query: str = "", headers: Mapping[str, str] = {}
+        self,
+        method: str,
+        name: str,
+        body: Iterable[bytes] | None = None,
+        query: str = "",
+        headers: Mapping[str, str] = {},
     ) -> Iterator[BaseHTTPResponse]:
         """One request for a blob, or for the container where `name` is empty; its answer is read inside.
 
@@ -418,8 +423,7 @@ class Container:
         else:
             query += f"{'&' if query else '?'}{self._sas.signature}"
         url = f"{self._url}{'/' if name else ''}{quote(name)}{query}"
-        content: Any = body  # any buffer is taken, unlike what the types say
-        answer = self._connections.request(method, url, body=content, headers=sent, preload_content=False)
+        answer = self._connections.request(method, url, body=body, headers=sent, preload_content=False)
         try:
             if answer.status >= 300:
                 raise StorageError(answer.status, answer.headers.get("x-ms-error-code", ""))
@@ -495,19 +499,38 @@ def _pool() -> Iterator[_Submit]:
     pool.shutdown()
 
 
-@contextmanager
-def _content(file: Path, start: int) -> Iterator[memoryview]:
-    """The bytes of one request from a place in a file, once there is memory for them."""
-    buffer = _buffers.get()
-    try:
-        with file.open("rb") as stream:  # buffered: it reads on where a slow disk gives less at once
-            stream.seek(start)
-            whole = memoryview(buffer)
-            yield whole[: stream.readinto(whole)]
-    except FileNotFoundError:
-        raise _vanished(file) from None
-    finally:
-        _buffers.put(buffer)
+@dataclass(frozen=True)
+class _Piece:
+    """The bytes of one request from a place in a file, read a few at a time: for their MD5, and again as they go."""
+
+    file: Path
+    start: int
+    size: int
+
+    def md5(self) -> bytes:
+        return _digest(self._blocks())
+
+    def send(self, put: Callable[[Iterable[bytes], int, bytes], None], md5: bytes) -> None:
+        try:
+            put(self._blocks(), self.size, md5)
+        except StorageError as error:
+            if error.status_code == 400 and self.md5() != md5:
+                raise _changed(self.file) from None
+            raise
+
+    def _blocks(self) -> Iterator[bytes]:
+        left = self.size
+        try:
+            with self.file.open("rb") as stream:  # buffered: it reads on where a slow disk gives less at once
+                stream.seek(self.start)
+                while left:
+                    block = stream.read(min(_BLOCK, left))
+                    if not block:
+                        raise _changed(self.file)
+                    yield block
+                    left -= len(block)
+        except FileNotFoundError:
+            raise _vanished(self.file) from None
 
 
 def _finish(futures: list[Future[T]]) -> list[T]:
@@ -645,11 +668,15 @@ def _changed(file: Path) -> InvalidInput:
 
 
 def _md5(file: Path) -> bytes:
-    digest = hashlib.md5()
     try:
         with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+            return _digest(iter(lambda: stream.read(1 << 20), b""))
     except FileNotFoundError:
         raise _vanished(file) from None
+
+
+def _digest(blocks: Iterable[bytes]) -> bytes:
+    digest = hashlib.md5()
+    for block in blocks:
+        digest.update(block)
     return digest.digest()
