@@ -523,7 +523,8 @@ class AzureMLWorkspace(Workspace):
                 f"job {name}: its cluster {cluster} has no public ssh port and the job no ssh service. "
                 "Set ssh_public_key in the workspace's block, and the next job has one."
             )
-        through = shlex.join([sys.executable, "-m", "deployments.azure.ssh_proxy", proxy])
+        block = [self._block_document_name] if self._block_document_name else []
+        through = shlex.join([sys.executable, "-m", "deployments.azure.ssh_proxy", proxy, *block])
         return [*forward, "-o", f"ProxyCommand={through}", f"azureuser@{proxy.rpartition('/')[2]}"]
 
     def _command(self, spec: JobSpec, programs: Path) -> Any:

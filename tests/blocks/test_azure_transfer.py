@@ -226,6 +226,8 @@ def test_a_signature_that_is_refused_half_way_is_renewed(
         done: list[int] = []
 
         def moved(count: int, total: int) -> None:
+            if count == 0:  # nothing is left of an earlier try
+                return
             if not done:
                 assert (container._renewed, count) == (1, PIECE)
                 time.sleep(max(0.0, container._ends + 1.5 - time.time()))
