@@ -3,6 +3,10 @@
 import importlib
 import pkgutil
 
+# First, while the stack is shallow. Python 3.11 keeps frames in chunks of 16 kB and gives one back as its first frame
+# ends: where a loop of prefect's import crosses a chunk's end, all takes up to twice as long (benchmarks/imports.md).
+import prefect  # noqa: F401
+
 from blocks.local import LocalWorkspace
 from blocks.workspace import Asset, AssetKind, DroppedCapture, JobSpec, JobState, JobStatus, Workspace
 
