@@ -53,6 +53,7 @@ https://learn.microsoft.com/rest/api/storageservices/copy-blob-from-url"""
 _PAGE = 5000  # blobs of one page of a listing, as many as the service gives
 _THREADS = 16
 _RENEW_SECONDS = 600.0  # before the end of a signature
+_TOKEN_RENEW_SECONDS = 120.0  # before the end of a token: those of `az` and of a machine come from caches, part-used
 _TRIES = 6
 _TIMEOUT = (20.0, 60.0)  # seconds to connect, and between bytes
 
@@ -120,7 +121,8 @@ class Container:
         self._token = None if callable(credential) else credential
         self._renewing = threading.Lock()
         self._renewed = 0
-        self._ends = 0.0
+        self._ends = 0.0  # of the signature, or of the token
+        self._bears = ""
         self._url = f"{account_url.rstrip('/')}/{name}"
         self._connections = _connections(account_url)
         self._sas = AzureSasCredential("none yet")
@@ -418,8 +420,13 @@ class Container:
             answer.release_conn()
 
     def _bearer(self) -> str:
+        """A token for storage, asked for once in its life: `az` takes a second for each."""
         assert self._token
-        return f"Bearer {self._token.get_token('https://storage.azure.com/.default').token}"
+        with self._renewing:
+            if time.time() > self._ends - _TOKEN_RENEW_SECONDS:
+                got = self._token.get_token("https://storage.azure.com/.default")
+                self._bears, self._ends = f"Bearer {got.token}", float(got.expires_on)
+            return self._bears
 
     def _persist(self, call: Callable[[], T]) -> T:
         """The call's result, tried again after what passes: a busy server, a cut body, a signature that ran out."""

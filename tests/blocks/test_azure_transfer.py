@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -139,6 +141,40 @@ def test_a_signature_that_runs_out_is_renewed(
         assert fault.hits == 1
     container.download("sas/", tmp_path / "down", nothing)
     assert same(files, tmp_path / "down")
+
+
+def test_a_signature_that_is_refused_half_way_is_renewed(
+    stack: AzureStack,
+    workspace: AzureMLWorkspace,
+    files: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    large = {"model.ckpt": files["model.ckpt"]}
+    # One piece after the other; and nothing is renewed ahead, as where this machine's clock is an hour slow.
+    monkeypatch.setattr("blocks.azure_transfer._THREADS", 1)
+    monkeypatch.setattr("blocks.azure_transfer._RENEW_SECONDS", -3600.0)
+
+    def in_two_halves(direction: Callable[[Container, Callable[[int, int], None]], None]) -> None:
+        container = AzureMLWorkspace.model_validate(dict(workspace))._store()[1]
+        done: list[int] = []
+
+        def moved(count: int, total: int) -> None:
+            if count == 0:  # nothing is left of an earlier try
+                return
+            if not done:
+                assert (container._renewed, count) == (1, PIECE)
+                time.sleep(max(0.0, container._ends + 1.5 - time.time()))
+            done.append(count)
+
+        with stack.faults.add("expired_sas", times=1, seconds=12):
+            direction(container, moved)
+        assert container._renewed == 2, "refused once, and renewed once"
+        assert done == sorted(set(done)) and done[-1] == large["model.ckpt"].stat().st_size, "no piece went twice"
+
+    in_two_halves(lambda container, moved: container.upload(large, md5s(large), "half-way/", moved))
+    in_two_halves(lambda container, moved: container.download("half-way/", tmp_path / "down", moved))
+    assert same(large, tmp_path / "down")
 
 
 def test_damaged_content_is_noticed(container: Container, files: dict[str, Path], tmp_path: Path) -> None:
