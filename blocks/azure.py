@@ -78,6 +78,7 @@ class _Shared:
         self.threads = threading.local()
         self.moved: Moved = lambda done, total: None
         self.containers: dict[str, tuple[str, Container]] = {}
+        self.ports: dict[str, bool] = {}  # whether the ssh port of a cluster is open, which never changes
         self.asked: dict[str, float] = {}  # when the cluster of a queued job was asked about
         self.queued: dict[str, str] = {}  # and why the job waits
 
@@ -227,7 +228,8 @@ class AzureMLWorkspace(Workspace):
     def _check_cluster(self, field: str) -> None:
         name = getattr(self, field)
         with _named(f"{field}: there is no cluster {name!r} in {self.workspace}. {_SET_UP}"), plain_errors(field):
-            state = self.client.compute.get(name).provisioning_state
+            found = self.client.compute.get(name)
+        state, self._shared.ports[name] = found.provisioning_state, _port_open(found)
         if state == "Failed":
             raise InvalidInput(f"{field}: cluster {name} could not be made; the studio's Compute page says why.")
 
@@ -529,6 +531,7 @@ class AzureMLWorkspace(Workspace):
             return f"${{{{{'inputs' if group == 'inputs' else 'outputs'}.{name}}}}}"
 
         datastore, _ = self._store()
+        cluster = self.gpu_cluster if spec.tier == "gpu" else self.cpu_cluster
         arguments = " ".join(_quoted(argument) for argument in spec.resolve(place))
         environment = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": ".", "DO_NOT_TRACK": "1"}
         job = command(
@@ -540,7 +543,7 @@ class AzureMLWorkspace(Workspace):
             command=f"python -m jobs.{spec.stage} {arguments}",
             environment=self._environment_id(),
             environment_variables=environment,
-            compute=self.gpu_cluster if spec.tier == "gpu" else self.cpu_cluster,
+            compute=cluster,
             inputs={
                 name: Input(
                     type="custom_model" if asset.kind == "model" else "uri_folder",
@@ -560,11 +563,19 @@ class AzureMLWorkspace(Workspace):
                     for name in spec.scratch
                 },
             },
-            services={"ssh": SshJobService(ssh_public_keys=self.ssh_public_key)} if self.ssh_public_key else None,
+            services={"ssh": SshJobService(ssh_public_keys=self.ssh_public_key)} if self._closed(cluster) else None,
             shm_size="8g",
         )
         job.set_limits(timeout=spec.time_limit)
         return job
+
+    def _closed(self, cluster: str) -> bool:
+        """Whether somebody has a key, and a job's own ssh service is the only way in: the cluster's port is closed."""
+        if not self.ssh_public_key:
+            return False
+        if cluster not in self._shared.ports:  # as `check` has not looked
+            self._shared.ports[cluster] = _port_open(self.client.compute.get(cluster))
+        return not self._shared.ports[cluster]
 
     def _output(self, spec: JobSpec, name: str) -> str:
         return f"{self.folder}/jobs/{spec.name}/{name}/"
@@ -725,6 +736,10 @@ def _quiet(logger: str) -> None:
     """Keep an SDK's log from people: it calls answers errors that were expected, and repeats what it raises."""
     quiet = logging.getLogger(logger)
     quiet.handlers, quiet.propagate = [logging.NullHandler()], False
+
+
+def _port_open(cluster: Any) -> bool:
+    return bool(getattr(cluster, "ssh_public_access_enabled", False))
 
 
 def _registries(name: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import pickle
 import subprocess
 import sys
@@ -166,6 +167,36 @@ def test_a_managed_identity_signs_in(workspace: AzureMLWorkspace, identity_endpo
     credential = AzureCredential(method="managed identity")
     AzureMLWorkspace.model_validate({**dict(workspace), "credential": credential}).check()
     assert identity_endpoint
+
+
+@pytest.fixture
+def az(stack: AzureStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An `az` that is signed in, on the path; the file in which it notes for what it was asked for a token."""
+    asked, tokens = tmp_path / "asked", tmp_path / "tokens"
+    tokens.mkdir()
+    for resource in ("https://management.azure.com", "https://storage.azure.com"):
+        token = {"accessToken": stack.sign_in.token(resource), "expires_on": int(time.time()) + 3600}
+        told = {**token, "expiresOn": "", "subscription": stack.subscription, "tenant": stack.tenant}
+        (tokens / resource.rpartition("/")[2]).write_text(json.dumps({**told, "tokenType": "Bearer"}))
+    program = tmp_path / "bin" / "az"
+    program.parent.mkdir()
+    lines = ["#!/bin/sh", 'while [ "$1" != --resource ]; do shift; done', f'echo "$2" >> {asked}']
+    program.write_text("\n".join([*lines, f'cat {tokens}/"$(basename "$2")"', ""]))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return asked
+
+
+def test_the_azure_cli_signs_in_and_is_not_asked_for_each_blob(
+    workspace: AzureMLWorkspace, az: Path, tmp_path: Path
+) -> None:
+    changed = {"credential": AzureCredential(), "datastore": "identityblobstore"}
+    workspace = AzureMLWorkspace.model_validate({**dict(workspace), **changed})
+    workspace.check()
+    before = az.read_text().count("storage")
+    capture = workspace.take_in("by-cli", photos(tmp_path / "many", *(b"%d" % index for index in range(20))), {})
+    assert len(list(workspace.fetch(capture).iterdir())) == 20
+    assert az.read_text().count("storage") - before <= 1
 
 
 def test_no_managed_identity_here(workspace: AzureMLWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -544,7 +575,12 @@ def test_the_way_to_the_viewer(workspace: AzureMLWorkspace, stack: AzureStack) -
     with pytest.raises(NotFound):
         workspace.tunnel(job.name)
     stack.ssh_at("20.1.2.3", 50000)
+    workspace = workspace.model_copy(update={"ssh_public_key": "ssh-ed25519 AAAA me"})
+    workspace.check()
+    asked = stack.requests["GET {ws}/computes/*"]
     start(workspace, stack, job)
+    assert stack.requests["GET {ws}/computes/*"] == asked, "what the check has seen is not asked again"
+    assert "ssh" not in (stack.jobs[job.name].request.get("services") or {})
     command = workspace.tunnel(job.name)
     assert command == ["ssh", "-N", "-L", "7007:localhost:7007", "azureuser@20.1.2.3", "-p", "50000"]
     workspace.cancel(job.name)
@@ -560,6 +596,9 @@ def test_the_way_to_the_viewer_where_the_port_is_closed(workspace: AzureMLWorksp
             with_key = AzureMLWorkspace.model_validate({**dict(workspace), "ssh_public_key": key})
             job = facade(f"street-closed-{bool(key)}".lower(), arguments=LONG, tier="gpu")
             start(with_key, stack, job)
+            assert bool(
+                stack.jobs[job.name].request.get("services") and "ssh" in stack.jobs[job.name].request["services"]
+            ) == bool(key)
             if key is None:
                 with pytest.raises(InvalidInput, match="Set ssh_public_key"):
                     with_key.tunnel(job.name)
