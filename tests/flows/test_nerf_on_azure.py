@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import av
 import pytest
@@ -19,9 +19,10 @@ from blocks import Asset
 from blocks.azure import AzureMLWorkspace
 from flows.nerf import nerf
 from jobs.camera_path import CameraPath
-from jobs.errors import InvalidInput
-from jobs.options import PrepareOptions, RenderOptions, TrainOptions
+from jobs.errors import InvalidInput, JobFailed
+from jobs.options import Options, PrepareOptions, RenderOptions, TrainOptions
 from jobs.report import Progress, parse
+from tasks.stage import Plan, stage_task
 from tests.azure_fixtures import stack, workspace
 from tests.azureml.stack import AzureStack
 from tests.runs import outcome
@@ -111,6 +112,37 @@ async def test_what_is_wrong_with_the_workspace_is_said_before_a_job_starts(
     with pytest.raises(InvalidInput, match="gpu_cluster: there is no cluster 'nowhere'"):
         await run(images=street / "photos", workspace="rebel-nerf-azure-ml/wrong")
     assert len(stack.jobs) == before
+
+
+class NothingOptions(Options):
+    """Of a stage that has no program."""
+
+    STAGE: ClassVar[str] = "nothing"
+
+
+@stage_task
+def nothing(capture: Asset) -> Plan:
+    """A job that fails without a report of its own."""
+    return Plan(capture.name, capture.version, NothingOptions(), "well-none", "dataset", "none", {"images": capture})
+
+
+async def test_a_failed_job_speaks_in_the_error_of_its_task(saved: AzureMLWorkspace, tmp_path: Path) -> None:
+    (tmp_path / "0.jpg").write_bytes(b"a photo")
+    capture = await asyncio.to_thread(saved.take_in, "well", {"0.jpg": tmp_path / "0.jpg"}, {})
+
+    @flow(name="in-vain")
+    async def in_vain() -> Asset:
+        made: Asset = await nothing(saved, capture)
+        return made
+
+    with pytest.raises(JobFailed) as failed:
+        await in_vain()
+    said = str(failed.value)
+    assert "scene well, nothing: job well-nothing-1-" in said
+    assert "UserError: " in said and "exited with status code 1" in said, "the service's words"
+    _, _, log = said.partition("The last lines of its log:")
+    assert "No module named jobs.nothing" in log
+    assert "https://ml.azure.com/runs/well-nothing-1-" in said
 
 
 async def test_why_a_job_waits_is_said_and_nobody_waiting_ends_it(
