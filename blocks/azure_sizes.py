@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["GPU_SIZES", "LEAST_CAPABILITY", "GpuSize", "find", "has_cuda", "refusal"]
+__all__ = ["GPU_SIZES", "LEAST_CAPABILITY", "LEAST_MEMORY", "GpuSize", "find", "fitting", "has_cuda", "refusal"]
 
 LEAST_CAPABILITY = 7.5
 """CUDA compute capability that tiny-cuda-nn's fused networks need: https://github.com/NVlabs/tiny-cuda-nn#requirements"""
+
+LEAST_MEMORY = 8
+"""GB of a GPU's memory: a video of 1280 by 720 pixels was rendered with 7.9 GB. Profile `full` trains in what a card of
+16 GB has; on smaller ones take a smaller model or fewer rays."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,9 @@ class GpuSize:
 
     @property
     def fits(self) -> bool:
-        """Whether jobs can train on it, and quickly."""
-        return self.capability is not None and self.capability >= LEAST_CAPABILITY and "Grace" not in self.gpu
+        """Whether jobs can train and render on it, and quickly."""
+        able = self.capability is not None and self.capability >= LEAST_CAPABILITY
+        return able and self.memory >= LEAST_MEMORY and "Grace" not in self.gpu
 
     def __str__(self) -> str:
         count = f"{self.count:g} × " if self.count != 1 else ""
@@ -97,8 +102,13 @@ def has_cuda(name: str) -> bool:
     return size.capability is not None if size else name.lower().startswith(("standard_nc", "standard_nd"))
 
 
-def refusal(name: str, in_region: Iterable[str]) -> str | None:
-    """Why jobs that need a GPU should not run on a size, and which sizes of the region fit; None if it fits."""
+def refusal(name: str, in_region: Iterable[str] | None) -> str | None:
+    """Why jobs that need a GPU should not run on a size, and which sizes of the region fit; None if it fits.
+
+    Args:
+        name: the size's.
+        in_region: names of all sizes of the region; None where they are not known.
+    """
     size = find(name)
     if size and size.fits:
         return None
@@ -108,8 +118,17 @@ def refusal(name: str, in_region: Iterable[str]) -> str | None:
         what = f"{size} has no NVIDIA GPU, and training needs CUDA"
     elif size.capability < LEAST_CAPABILITY:
         what = f"{size} has compute capability {size.capability}; training needs {LEAST_CAPABILITY} (fused networks)"
+    elif size.memory < LEAST_MEMORY:
+        what = f"{size} has too little memory; rendering needs {LEAST_MEMORY} GB of each GPU"
     else:
         what = f"{size} has an ARM processor, for which there is no job environment"
+    return f"{what}. {fitting(in_region)}"
+
+
+def fitting(in_region: Iterable[str] | None) -> str:
+    """A sentence on which sizes fit; `in_region` as `refusal` takes it."""
+    if in_region is None:
+        return f"These fit, where the region has them: {', '.join(str(size) for size in GPU_SIZES if size.fits)}."
     offered = {offer.lower() for offer in in_region}
-    fitting = [str(other) for other in GPU_SIZES if other.fits and other.name.lower() in offered]
-    return f"{what}. In this region these fit: {', '.join(fitting) or 'none; take a workspace in another region'}."
+    names = [str(size) for size in GPU_SIZES if size.fits and size.name.lower() in offered]
+    return f"In this region these fit: {', '.join(names) or 'none; take a workspace in another region'}."

@@ -7,6 +7,7 @@ from typing import Any, cast
 from prefect.client.orchestration import get_client
 
 from blocks import LocalWorkspace, Workspace
+from blocks.saved import loading
 from jobs.errors import InvalidInput
 from jobs.options import Profile
 from tasks.patience import patiently
@@ -39,13 +40,8 @@ async def _load(reference: str) -> Workspace:
     if slug not in kinds or not name:
         choices = ", ".join(f"{kind}/NAME" for kind in sorted(kinds))
         raise InvalidInput(f"workspace {reference!r}: give {LOCAL}, or a saved block as one of {choices}.")
-    try:
+    with loading(reference):
         return cast(Workspace, await kinds[slug].aload(name))
-    except ValueError as error:
-        raise InvalidInput(
-            f"workspace {reference!r}: no block of that name could be loaded ({error}). "
-            "See the saved ones with: prefect block ls"
-        ) from error
 
 
 def _subclasses(kind: Any) -> list[Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect.settings import (
+    PREFECT_API_URL,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     temporary_settings,
@@ -17,9 +20,10 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import CliApp
 
 from blocks.azure import AzureCredential, AzureMLWorkspace
-from jobs.errors import InvalidInput, RebelNerfError
+from blocks.saved import loading, sentences
+from jobs.errors import InvalidInput, RebelNerfError, WorkspaceUnavailable
 
-__all__ = ["Place", "run"]
+__all__ = ["Place", "credential", "has_secret", "load", "run", "server_answers"]
 
 
 def _from_environment(name: str) -> Any:
@@ -34,29 +38,54 @@ class Place(BaseModel):
     resource_group: str = _from_environment("AZURE_RESOURCE_GROUP")
     workspace: str = _from_environment("AZURE_ML_WORKSPACE")
 
-    def open(self, **more: Any) -> AzureMLWorkspace:
+    def open(self) -> AzureMLWorkspace:
         """The workspace's block.
 
         Raises:
-            InvalidInput: there is no such block, or the options do not tell a workspace.
+            InvalidInput: there is no such block, it is wrong, or the options do not tell a workspace.
         """
-        if self.block:
-            try:
-                saved = AzureMLWorkspace.load(self.block)
-            except ValueError as error:
-                raise InvalidInput(f"block: no block {self.block!r} could be loaded ({error}).") from None
-            assert isinstance(saved, AzureMLWorkspace)
-            return saved
-        try:
-            return AzureMLWorkspace(
-                credential=credential(),
-                subscription_id=self.subscription,
-                resource_group=self.resource_group,
-                workspace=self.workspace,
-                **more,
-            )
-        except ValidationError as error:
-            raise InvalidInput(_sentences(error)) from None
+        return load(self.block) if self.block else self.described()
+
+    def described(self, saved: AzureMLWorkspace | None = None, **more: Any) -> AzureMLWorkspace:
+        """The workspace that the options tell; with a saved block, that one with what they change.
+
+        Raises:
+            InvalidInput: they do not tell a workspace.
+        """
+        told = {
+            "subscription_id": self.subscription,
+            "resource_group": self.resource_group,
+            "workspace": self.workspace,
+        }
+        if saved is None:
+            return _valid({"credential": credential(), **told, **more})
+        changes = {**({} if self.block else {name: value for name, value in told.items() if value}), **more}
+        changed = _valid({**dict(saved), **changes})
+        return saved.model_copy(update={name: getattr(changed, name) for name in changes})
+
+
+def load(name: str) -> AzureMLWorkspace:
+    """The saved workspace of that name.
+
+    Raises:
+        InvalidInput: there is none, or it is wrong.
+    """
+    with loading(f"{AzureMLWorkspace.get_block_type_slug()}/{name}"):
+        saved = AzureMLWorkspace.load(name)
+    assert isinstance(saved, AzureMLWorkspace)
+    return saved
+
+
+def _valid(fields: dict[str, Any]) -> AzureMLWorkspace:
+    try:
+        return AzureMLWorkspace.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidInput(sentences(error, "options")) from None
+
+
+def has_secret() -> bool:
+    """Whether the environment has a service principal's secret or certificate."""
+    return bool(os.environ.get("AZURE_CLIENT_SECRET") or os.environ.get("AZURE_CLIENT_CERTIFICATE_PATH"))
 
 
 def credential() -> AzureCredential:
@@ -64,7 +93,7 @@ def credential() -> AzureCredential:
     are set as for Azure's own tools; else the Azure CLI's sign-in."""
     given = os.environ.get
     secret, certificate = given("AZURE_CLIENT_SECRET"), given("AZURE_CLIENT_CERTIFICATE_PATH")
-    if not (secret or certificate):
+    if not has_secret():
         return AzureCredential(tenant_id=given("AZURE_TENANT_ID"))
     password = given("AZURE_CLIENT_CERTIFICATE_PASSWORD")
     try:
@@ -79,7 +108,25 @@ def credential() -> AzureCredential:
     except FileNotFoundError:
         raise InvalidInput(f"AZURE_CLIENT_CERTIFICATE_PATH: there is no file {certificate}.") from None
     except ValidationError as error:
-        raise InvalidInput(f"credential: {_sentences(error)}") from None
+        raise InvalidInput(f"credential: {sentences(error, 'of the environment')}") from None
+
+
+@contextmanager
+def server_answers() -> Iterator[None]:
+    """Have a Prefect server that does not answer inside be said so.
+
+    Raises:
+        WorkspaceUnavailable: it does not. Only Prefect's client speaks by httpx, Azure's SDKs do not.
+    """
+    try:
+        yield
+    except (httpx.TransportError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "Failed to reach API" not in str(error):
+            raise
+        raise WorkspaceUnavailable(
+            f"Prefect's server {PREFECT_API_URL.value() or ''} does not answer ({error}). Start it, or set "
+            "PREFECT_API_URL to one that runs."
+        ) from None
 
 
 def run(command: type[BaseModel], main: Callable[[Any], None], arguments: list[str]) -> None:
@@ -87,7 +134,7 @@ def run(command: type[BaseModel], main: Callable[[Any], None], arguments: list[s
     try:
         given = CliApp.run(command, cli_args=arguments)
     except ValidationError as error:
-        print(_sentences(error), file=sys.stderr)
+        print(sentences(error, "options"), file=sys.stderr)
         sys.exit(2)
     settings = {
         # Saved blocks are Prefect's; without a server, one of its own starts meanwhile, and slowly the first time.
@@ -95,15 +142,10 @@ def run(command: type[BaseModel], main: Callable[[Any], None], arguments: list[s
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
     }
     try:
-        with temporary_settings(settings):
+        with temporary_settings(settings), server_answers():
             main(given)
     except RebelNerfError as error:
         print(f"\n{error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _sentences(error: ValidationError) -> str:
-    """Field and fault, without the values: one of them may be a secret."""
-    return "\n".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors())

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+import yaml  # type: ignore[import-untyped]
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+from pydantic import Field, ValidationError
 
 from blocks import azure_sizes
-from blocks.azure import AzureMLWorkspace
+from blocks.azure import AzureCredential, AzureMLWorkspace
 from blocks.azure_errors import plain_errors
-from deployments.azure.options import Place, run
+from blocks.saved import sentences
+from deployments.azure.options import Place, credential, has_secret, load, run
 from jobs.errors import InvalidInput, NotFound
 
 _ROOT = Path(__file__).resolve().parents[2]
 _DOCKERFILE = Path(__file__).with_name("Dockerfile")
+_POOL = "rebel-nerf"
+_OTHER_NAME = "or choose another name for the cluster (--gpu-cluster, --cpu-cluster)"
 
 
 def _own_key() -> Path | None:
@@ -33,19 +41,29 @@ class Setup(Place):
     """Make whatever a workspace lacks: clusters, job environment, blocks, work pool, deployments.
 
     Run it again at any time: what stands stays. Secrets come from the environment (AZURE_TENANT_ID, AZURE_CLIENT_ID,
-    AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH); without them, `az login` counts.
+    AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH); without them, the saved block's credential stays, and where
+    there is none, `az login` counts. What else a block was given stays, too.
     """
 
-    name: str = Field("azure", pattern="^[a-z0-9-]+$", description="of the block that flows will name")
+    name: str = Field("azure", pattern="^[a-z0-9-]+$", description="of the block that flows will name, if no --block")
+    credential_name: str = Field(
+        "", pattern="^[a-z0-9-]*$", description="of the credential's block; as it is, else name"
+    )
+    managed_identity: bool = Field(False, description="sign in as this machine: $AZURE_CLIENT_ID, or its own identity")
+    location: str = Field("westeurope", description="of a workspace that is still to be made, for the az lines")
     gpu_size: str = Field("Standard_NC4as_T4_v3", description="VM size that trains and renders")
     cpu_size: str = Field("Standard_D4s_v3", description="VM size for all else")
-    gpu_cluster: str = "gpu-cluster"
-    cpu_cluster: str = "cpu-cluster"
+    gpu_cluster: str = Field("", description="its name; as the saved block has it, else gpu-cluster")
+    cpu_cluster: str = Field("", description="its name; as the saved block has it, else cpu-cluster")
+    datastore: str = Field("", description="a blob datastore; as the saved block has it, else the workspace's default")
     nodes: int = Field(1, ge=1, le=100, description="most nodes of each cluster: jobs at once; the fewest are always 0")
     idle_minutes: int = Field(5, ge=1, description="after which a node without a job goes")
     dedicated: bool = Field(False, description="nodes that are never taken away, at about five times the price")
     ssh_public_key: Path | None = Field(
-        default_factory=_own_key, description="opens the clusters' ssh port, for the viewer of a training job"
+        default_factory=_own_key, description="lets you into running jobs, for the viewer of a training job"
+    )
+    ssh_port: bool = Field(
+        True, description="open the clusters' ssh port for the key; without, jobs get an ssh service instead"
     )
     deploy: bool = Field(True, description="make the work pool and deployments too, on the server of PREFECT_API_URL")
     dry_run: bool = Field(False, description="only say what would be done")
@@ -54,25 +72,45 @@ class Setup(Place):
 class _SetUp:
     def __init__(self, given: Setup) -> None:
         self.given = given
-        self.key = _read_key(given.ssh_public_key.expanduser()) if given.ssh_public_key else None
+        key = _read_key(given.ssh_public_key.expanduser()) if given.ssh_public_key else None
         self.version = hashlib.sha256(_DOCKERFILE.read_bytes()).hexdigest()[:12]
-        self.workspace: AzureMLWorkspace = given.open(
-            gpu_cluster=given.gpu_cluster,
-            cpu_cluster=given.cpu_cluster,
-            environment=f"rebel-nerf:{self.version}",
-            ssh_public_key=self.key,
-        )
+        self.name = given.block or given.name
+        self.saved = load(self.name) if given.block or _is_saved(self.name) else None
+        decided = {
+            "credential": self._new_credential(),
+            "gpu_cluster": given.gpu_cluster,
+            "cpu_cluster": given.cpu_cluster,
+            "environment": f"rebel-nerf:{self.version}",
+            "datastore": given.datastore,
+            "ssh_public_key": key,
+        }
+        # What is not given stays as it was saved, and so does all that is not set-up's to decide.
+        self.workspace = given.described(self.saved, **{field: value for field, value in decided.items() if value})
+        self.key = self.workspace.ssh_public_key
+        self.scope = f"/subscriptions/{self.workspace.subscription_id}/resourceGroups/{self.workspace.resource_group}"
+
+    def _new_credential(self) -> AzureCredential | None:
+        """The one that is given now; None where the saved one stays."""
+        if self.given.managed_identity:
+            try:
+                return AzureCredential(method="managed identity", client_id=os.environ.get("AZURE_CLIENT_ID") or None)
+            except ValidationError as error:
+                raise InvalidInput(f"AZURE_CLIENT_ID: {sentences(error)}") from None
+        new = credential() if has_secret() or self.saved is None else None
+        return None if new and self.saved and dict(new) == dict(self.saved.credential) else new
 
     def run(self) -> None:
         """Each step in turn."""
         self.find_workspace()
         self.check_sizes()
-        self.cluster(self.given.gpu_cluster, self.given.gpu_size)
-        self.cluster(self.given.cpu_cluster, self.given.cpu_size)
+        clusters = {self.workspace.cpu_cluster: self.given.cpu_size, self.workspace.gpu_cluster: self.given.gpu_size}
+        for name, size in clusters.items():  # one, if both are the same
+            self.cluster(name, size)
         self.environment()
         if not self.given.dry_run:
             self.workspace.check()
-        self.step("blocks", False, self.save_blocks)
+        same = self.saved is not None and dict(self.saved) == dict(self.workspace)
+        self.step("blocks", same, self.save_blocks)
         if self.given.deploy:
             self.deployments()
         done = "Nothing was done. Then" if self.given.dry_run else "Ready"
@@ -81,7 +119,7 @@ class _SetUp:
     @property
     def reference(self) -> str:
         """What a flow's parameter `workspace` takes."""
-        return f"{AzureMLWorkspace.get_block_type_slug()}/{self.given.name}"
+        return f"{AzureMLWorkspace.get_block_type_slug()}/{self.name}"
 
     def step(self, what: str, stands: bool, make: Callable[[], None]) -> None:
         """One thing that must be there."""
@@ -97,77 +135,139 @@ class _SetUp:
     def find_workspace(self) -> None:
         """Raise, with the commands that make it, unless the workspace is there."""
         self.workspace._check_sign_in()
+        name = self.workspace.workspace
         try:
-            with plain_errors(f"workspace {self.given.workspace}"):
-                self.location = self.workspace.client.workspaces.get(self.given.workspace).location
+            with self.allowed(f"workspace {name}", "AzureML Data Scientist"):
+                self.location = self.workspace.client.workspaces.get(name).location
         except (InvalidInput, NotFound) as error:
+            if isinstance(error, InvalidInput) and not re.search(
+                r"(resource_group|workspace): there is no", str(error)
+            ):
+                raise
             raise InvalidInput(f"{error}\n\nThese commands make it:\n\n{self.commands()}") from None
-        print(f"workspace {self.given.workspace}: there, in {self.location}")
+        print(f"workspace {name}: there, in {self.location}")
+
+    @contextmanager
+    def allowed(self, what: str, role: str) -> Iterator[None]:
+        """Have errors said in words, and a refusal with the command that gives the role which is missing."""
+        from azure.core.exceptions import HttpResponseError
+
+        with plain_errors(what):
+            try:
+                yield
+            except HttpResponseError as error:
+                if error.status_code != 403:
+                    raise
+                raise InvalidInput(
+                    f"{what}: Azure refuses it, for the credential lacks the role «{role}». An owner of the resource "
+                    f"group gives it; it counts after some minutes:\n\n{self.assignment(role)}"
+                ) from None
+
+    def assignment(self, role: str) -> str:
+        """The `az` line that gives a role to whoever signs in."""
+        who = self.workspace.credential.client_id
+        if not who and self.workspace.credential.method == "managed identity":
+            who = "$(az vm identity show --resource-group GROUP --name VM --query principalId --output tsv)"
+        who = who or "$(az ad signed-in-user show --query id --output tsv)"
+        return f'az role assignment create --assignee "{who}" --role "{role}" --scope {self.scope}'
 
     def commands(self) -> str:
         """The `az` lines that lead from an empty subscription to a workspace."""
-        given, place = self.given, f"--resource-group {self.given.resource_group} --location westeurope"
-        scope = f"/subscriptions/{given.subscription}/resourceGroups/{given.resource_group}"
-        who = self.workspace.credential.client_id or "$(az ad signed-in-user show --query id --output tsv)"
+        workspace, location = self.workspace, self.given.location
+        place = f"--resource-group {workspace.resource_group} --location {location}"
         return "\n".join(
             [
                 "az login",
-                f"az account set --subscription {given.subscription}",
+                f"az account set --subscription {workspace.subscription_id}",
                 "az provider register --namespace Microsoft.MachineLearningServices --wait",
-                f"az group create --name {given.resource_group} --location westeurope",
+                f"az group create --name {workspace.resource_group} --location {location}",
                 "az extension add --name ml",
-                f"az ml workspace create --name {given.workspace} {place}",
-                f'az role assignment create --assignee "{who}" --role "AzureML Data Scientist" --scope {scope}',
-                f'az role assignment create --assignee "{who}" --role "AzureML Compute Operator" --scope {scope}',
+                f"az ml workspace create --name {workspace.workspace} {place}",
+                self.assignment("AzureML Data Scientist"),
+                self.assignment("AzureML Compute Operator"),
             ]
         )
 
     def check_sizes(self) -> None:
         """Raise unless the region has both sizes and the GPU is one that trains."""
+        from azure.core.exceptions import HttpResponseError
+
+        offered: list[str] | None = None
         with plain_errors("VM sizes"):
-            offered = [str(size.name) for size in self.workspace.client.compute.list_sizes()]
+            try:
+                offered = [str(size.name) for size in self.workspace.client.compute.list_sizes()]
+            except HttpResponseError as error:
+                if error.status_code != 403:
+                    raise
+                # They are the subscription's to list, and roles on a resource group do not reach so far.
+                print(f"VM sizes of {self.location}: not looked at, for the credential may not list them")
         if reason := azure_sizes.refusal(self.given.gpu_size, offered):
             raise InvalidInput(f"gpu_size: {reason}")
         for field in ("gpu_size", "cpu_size"):
-            if getattr(self.given, field).lower() not in {name.lower() for name in offered}:
-                fitting = [str(s) for s in azure_sizes.GPU_SIZES if s.fits and s.name in offered]
-                hint = f" These fit there: {', '.join(fitting) or 'none'}." if field == "gpu_size" else ""
-                raise InvalidInput(f"{field}: {self.location} has no {getattr(self.given, field)}.{hint}")
+            size = getattr(self.given, field)
+            if offered is not None and size.lower() not in {name.lower() for name in offered}:
+                hint = f" {azure_sizes.fitting(offered)}" if field == "gpu_size" else ""
+                raise InvalidInput(f"{field}: {self.location} has no {size}.{hint}")
 
     def cluster(self, name: str, size: str) -> None:
-        """A cluster of 0 to `nodes` nodes; one of another size is kept and refused, as it cannot be changed."""
+        """A cluster of 0 to `nodes` nodes. One of another size or tier is kept and refused, as it cannot be changed;
+        of one whose ssh port is not as wanted, that is said."""
         from azure.ai.ml.entities import AmlCompute, AmlComputeSshSettings
         from azure.core.exceptions import ResourceNotFoundError
 
         given, compute = self.given, self.workspace.client.compute
         tier = "dedicated" if given.dedicated else "low_priority"
-        wanted = AmlCompute(
-            name=name,
-            size=size,
-            tier=tier,
-            min_instances=0,
-            max_instances=given.nodes,
-            idle_time_before_scale_down=given.idle_minutes * 60,
-            ssh_public_access_enabled=self.key is not None,
-            ssh_settings=AmlComputeSshSettings(admin_username="azureuser", ssh_key_value=self.key)
-            if self.key
-            else None,
-        )
-        with plain_errors(f"cluster {name}"):
+        with self.allowed(f"cluster {name}", "AzureML Compute Operator"):
             try:
                 found: Any = compute.get(name)
             except ResourceNotFoundError:
                 found = None
-            if found and (found.size or "").lower() != size.lower():
-                raise InvalidInput(
-                    f"cluster {name} is there with size {found.size}, which cannot be changed. "
-                    f"Choose another name for the cluster, or delete it: az ml compute delete --name {name}"
-                )
+            if found:
+                self._check_fixed(found, size, tier)
+            wanted_port = given.ssh_port and self.key is not None
+            port = found.ssh_public_access_enabled if found else wanted_port
+            key = AmlComputeSshSettings(admin_username="azureuser", ssh_key_value=self.key) if self.key else None
+            wanted = AmlCompute(
+                name=name,
+                size=size,
+                tier=tier,
+                min_instances=0,
+                max_instances=given.nodes,
+                idle_time_before_scale_down=given.idle_minutes * 60,
+                ssh_public_access_enabled=port,
+                ssh_settings=key if port else None,
+            )
             scale = ("min_instances", "max_instances", "idle_time_before_scale_down")
             stands = bool(found) and all(getattr(found, part) == getattr(wanted, part) for part in scale)
-            ssh = "ssh port open" if self.key else "no ssh port: no --ssh-public-key"
+            ssh = "ssh port open" if port else "ssh port closed" if self.key else "ssh port closed: no --ssh-public-key"
             what = f"cluster {name} ({size}, {tier}, 0 to {given.nodes} nodes, {given.idle_minutes} min idle, {ssh})"
             self.step(what, stands, lambda: _wait(compute.begin_create_or_update(wanted)))
+        if port != wanted_port:
+            print(
+                f"  Its ssh port is {'open' if port else 'closed'}, which cannot be changed. To have it "
+                f"{'open' if wanted_port else 'closed'}: {self._delete(name)}, and run this again."
+            )
+
+    def _check_fixed(self, found: Any, size: str, tier: str) -> None:
+        """Raise if a cluster that stands is of another size or tier."""
+        is_tier = (found.tier or "").lower()
+        if (found.size or "").lower() != size.lower():
+            what, keep = f"size {found.size}", f"give that size (--gpu-size, --cpu-size), {_OTHER_NAME}"
+        elif is_tier != tier:
+            option = "--dedicated" if is_tier == "dedicated" else "--no-dedicated"
+            what, keep = f"tier {is_tier}, and not {tier}", f"keep it with {option} for both clusters, {_OTHER_NAME}"
+        else:
+            return
+        raise InvalidInput(
+            f"cluster {found.name} is there with {what}, which cannot be changed. Either {keep}, or delete it: "
+            f"{self._delete(found.name)}"
+        )
+
+    def _delete(self, cluster: str) -> str:
+        return (
+            f"az ml compute delete --name {cluster} --resource-group {self.workspace.resource_group} "
+            f"--workspace-name {self.workspace.workspace}"
+        )
 
     def environment(self) -> None:
         """The job environment, whose version tells the Dockerfile's content. Azure builds it when it is first used."""
@@ -175,7 +275,7 @@ class _SetUp:
         from azure.core.exceptions import ResourceNotFoundError
 
         environments = self.workspace.client.environments
-        with plain_errors("environment rebel-nerf"):
+        with self.allowed("environment rebel-nerf", "AzureML Data Scientist"):
             try:
                 stands = environments.get("rebel-nerf", self.version) is not None
             except ResourceNotFoundError:
@@ -191,9 +291,12 @@ class _SetUp:
             self.step(f"environment rebel-nerf:{self.version}", stands, make)
 
     def save_blocks(self) -> None:
-        """The credential under its own name, and the workspace, which refers to it."""
-        self.workspace.credential.save(self.given.name, overwrite=True)
-        self.workspace.save(self.given.name, overwrite=True)
+        """The credential under its own name, where it is new, and the workspace, which refers to it."""
+        given, signs_in = self.given, self.workspace.credential
+        before = self.saved.credential._block_document_name if self.saved else None
+        if self.saved is None or signs_in is not self.saved.credential:
+            signs_in.save(given.credential_name or before or self.name, overwrite=True)
+        self.workspace.save(self.name, overwrite=True)
 
     def deployments(self) -> None:
         """Work pool and deployments, by Prefect's own command."""
@@ -201,11 +304,44 @@ class _SetUp:
             print("work pool, deployments: left out, for no server is set. Start one, set PREFECT_API_URL, run again.")
             return
         environment = {"REBEL_NERF_PROJECT": str(_ROOT), **os.environ}
-        for what, command in (
-            ("work pool", ["deployments.worker", "--pool-only"]),
-            ("deployments", ["prefect", "--no-prompt", "deploy", "--all"]),
+        for what, stands, command in (
+            ("work pool", _has_pool(), ["deployments.worker", "--pool-only"]),
+            ("deployments", _deployed(), ["prefect", "--no-prompt", "deploy", "--all"]),
         ):
-            self.step(what, False, partial(_call, [sys.executable, "-m", *command], environment))
+            self.step(what, stands, partial(_call, [sys.executable, "-m", *command], environment))
+
+
+def _is_saved(name: str) -> bool:
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_block_document_by_name(name, AzureMLWorkspace.get_block_type_slug())
+        except ObjectNotFound:
+            return False
+    return True
+
+
+def _has_pool() -> bool:
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(_POOL)
+        except ObjectNotFound:
+            return False
+    return True
+
+
+def _deployed() -> bool:
+    """Whether all deployments are on the server, of this folder, and since their files last changed."""
+    files = [_ROOT / "prefect.yaml", _ROOT / "jobs" / "options.py", *(_ROOT / "flows").glob("*.py")]
+    changed = max(file.stat().st_mtime for file in files)
+    wanted = yaml.safe_load((_ROOT / "prefect.yaml").read_text())["deployments"]
+    with get_client(sync_client=True) as client:
+        there = client.read_deployments()
+    stand = {
+        (each.entrypoint, each.name)
+        for each in there
+        if each.updated and each.updated.timestamp() > changed and str(_ROOT) in str(each.pull_steps)
+    }
+    return all((each["entrypoint"], each["name"]) in stand for each in wanted)
 
 
 def _read_key(file: Path) -> str:

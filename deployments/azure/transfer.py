@@ -15,11 +15,12 @@ from prefect.settings import PREFECT_API_URL
 from pydantic import BaseModel, Field
 from pydantic_settings import CliApp, CliSubCommand
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from websockets.exceptions import WebSocketException
 
 from blocks.azure import AzureMLWorkspace
-from deployments.azure.options import Place, run
+from deployments.azure.options import Place, run, server_answers
 from jobs import media
-from jobs.errors import NotFound
+from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 from jobs.options import PrepareOptions, SceneName
 
 
@@ -44,8 +45,18 @@ class Upload(Place):
             asset = workspace.take_in(self.scene, found.files, {"source": str(self.images)})
         print(f"{asset}: {asset.uri}")
         if self.block and PREFECT_API_URL.value():
-            asyncio.run(_tell_uploaded(self.scene, f"{AzureMLWorkspace.get_block_type_slug()}/{self.block}"))
-            print("The server is told of it: reprocess/captures starts its flow.")
+            self._tell()
+
+    def _tell(self) -> None:
+        try:
+            with server_answers():
+                asyncio.run(_tell_uploaded(self.scene, f"{AzureMLWorkspace.get_block_type_slug()}/{self.block}"))
+        except (WorkspaceUnavailable, OSError, WebSocketException) as error:
+            raise WorkspaceUnavailable(
+                f"The upload stands, but Prefect's server was not told of it ({error}). reprocess/captures finds it by "
+                "itself; or run the same command again: nothing is sent twice."
+            ) from None
+        print("The server is told of it: reprocess/captures starts its flow.")
 
 
 class Download(Place):
@@ -56,6 +67,8 @@ class Download(Place):
 
     def cli_cmd(self) -> None:
         """Find and fetch."""
+        if self.to.expanduser().exists():
+            raise InvalidInput(f"to: {self.to} is there already. Give a folder that does not exist yet.")
         workspace = self.open()
         name, _, version = self.asset.partition(":")
         found = [asset for asset in workspace.assets(name) if version in ("", asset.version)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import BlockDocumentUpdate
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.azure_sizes import GPU_SIZES, LEAST_CAPABILITY, find, has_cuda, refusal
 from deployments.azure import options, setup, transfer, viewer
@@ -89,7 +92,7 @@ def test_set_up_makes_what_is_missing_and_nothing_twice(
         status, said = command("setup", "--ssh-public-key", str(key), "--no-deploy")
         assert status == 0, said
         assert made() == [2, 1], count
-    assert said.count(": there") == 4
+    assert said.count(": there") == 5, "blocks, too"
     cluster = options.Place().open().client.compute.get("gpu-cluster")
     assert (cluster.size, cluster.tier, cluster.min_instances, cluster.max_instances) == (
         "STANDARD_NC4AS_T4_V3", "low_priority", 0, 1,
@@ -119,6 +122,100 @@ def uploads_told_of() -> list[tuple[str, str]]:
     return []
 
 
+@pytest.mark.usefixtures("prefect_server")
+def test_set_up_keeps_what_it_does_not_decide(stack: AzureStack, command: Command, tmp_path: Path) -> None:
+    key = tmp_path / "key.pub"
+    key.write_text("ssh-ed25519 BBBB me\n")
+    clusters = ("--gpu-cluster", "gpu-kept", "--cpu-cluster", "cpu-kept", "--no-deploy")
+    status, said = command("setup", "--name", "kept", *clusters, "--credential-name", "kept-sign-in")
+    assert status == 0, said
+    saved = options.load("kept")
+    assert saved.credential._block_document_name == "kept-sign-in"
+    own = {
+        "gpu_jobs_at_once": 3,
+        "currency": "EUR",
+        "datastore": "identityblobstore",
+        "captures": "places",
+        "folder": "mine",
+        "environment": "rebel-nerf:old",
+    }
+    changed = saved.model_copy(update={**own, "cache": tmp_path / "cache"})
+    changed.save("kept", overwrite=True)
+
+    # By its name and without a secret: only the environment is of another version, and the key is new.
+    for place in ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZURE_ML_WORKSPACE"):
+        less = {"AZURE_CLIENT_SECRET": "", place: ""}
+        status, said = command("setup", "--block", "kept", "--no-deploy", "--ssh-public-key", str(key), **less)
+        assert status == 0 and f"workspace {stack.workspace}: there" in said, said
+    assert "blocks: there" in said
+    assert "Its ssh port is closed, which cannot be changed" in said
+    again = options.load("kept")
+    assert again.environment == saved.environment and again.ssh_public_key == "ssh-ed25519 BBBB me"
+    kept = set(own) - {"environment"} | {"cache", "gpu_cluster", "cpu_cluster", "workspace", "subscription_id"}
+    assert again.model_dump(include=kept) == changed.model_dump(include=kept)
+    assert again.credential.method == "service principal"
+    assert again.credential._block_document_name == "kept-sign-in"
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_set_up_tells_a_cluster_of_another_tier(stack: AzureStack, command: Command, tmp_path: Path) -> None:
+    clusters = ("--name", "tier", "--gpu-cluster", "gpu-dear", "--cpu-cluster", "cpu-dear", "--no-deploy")
+    key = tmp_path / "key.pub"
+    key.write_text("ssh-ed25519 AAAA me\n")
+    status, said = command("setup", *clusters, "--dedicated", "--ssh-public-key", str(key), "--no-ssh-port")
+    assert status == 0 and said.count("ssh port closed)") == 4, said
+    assert options.load("tier").ssh_public_key == "ssh-ed25519 AAAA me"
+    status, said = command("setup", *clusters)
+    assert status == 1 and "cpu-dear is there with tier dedicated, and not low_priority" in said
+    assert "keep it with --dedicated" in said and "az ml compute delete --name cpu-dear" in said
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_set_up_names_the_role_that_is_missing(stack: AzureStack, command: Command) -> None:
+    scope = f"--scope /subscriptions/{stack.subscription}/resourceGroups/{stack.resource_group}"
+    for operation, role in (
+        ("GET .*/workspaces/[^/]+$", "AzureML Data Scientist"),
+        ("PUT .*/computes/", "AzureML Compute Operator"),
+    ):
+        with stack.faults.add("forbidden", operation):
+            status, said = command("setup", "--name", "role", "--gpu-cluster", "gpu-role", "--no-deploy")
+        assert status == 1 and "az ml workspace create" not in said, said
+        line = f'az role assignment create --assignee "{stack.client_id}" --role "{role}" {scope}'
+        assert line in said
+    with stack.faults.add("forbidden", "/vmSizes"):
+        status, said = command("setup", "--name", "role", "--gpu-cluster", "gpu-role", "--no-deploy", "--dry-run")
+    assert status == 0 and "VM sizes of westeurope: not looked at" in said, said
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_block_that_was_saved_wrong_is_told_by_its_fields(stack: AzureStack, command: Command) -> None:
+    secret = "a-secret-that-nobody-may-see"
+    workspace = options.Place().open()
+    workspace.credential.save("wrong", overwrite=True)
+    workspace.save("wrong", overwrite=True)
+    with get_client(sync_client=True) as client:
+        data = {"method": "service principal", "client_id": stack.client_id, "client_secret": secret}
+        wrong = BlockDocumentUpdate(data=data, merge_existing_data=False)
+        assert workspace.credential._block_document_id
+        client.request(
+            "PATCH",
+            "/block_documents/{id}",
+            path_params={"id": workspace.credential._block_document_id},
+            json=wrong.model_dump(mode="json", include={"data", "merge_existing_data"}),
+        )
+    for name, more in (("viewer", ("--job", "x")), ("setup", ("--dry-run",))):
+        status, said = command(name, "--block", "wrong", *more)
+        assert status == 1 and "rebel-nerf-azure-ml/wrong is saved, but wrong" in said, said
+        assert "credential: a service principal needs tenant_id" in said
+        assert secret[:8] not in said and "Traceback" not in said
+    program = [sys.executable, "-m", "flows.nerf", "--scene", "x", "--workspace", "rebel-nerf-azure-ml/wrong"]
+    server = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    done = subprocess.run(program, cwd=ROOT, env=server, capture_output=True, text=True)
+    assert done.returncode == 1 and "credential: a service principal needs tenant_id" in done.stderr, done.stderr
+    assert secret[:8] not in done.stdout + done.stderr and "pydantic" not in done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("prefect_server")
 def test_set_up_says_what_is_wrong(stack: AzureStack, command: Command) -> None:
     def refused(*arguments: str, **environment: str) -> str:
         status, said = command("setup", "--dry-run", *arguments, **environment)
@@ -159,6 +256,25 @@ def test_a_capture_goes_up_and_comes_down(command: Command, street: Path, tmp_pa
     assert (status, "there is no asset no-video" in said) == (1, True)
 
 
+def test_nothing_is_downloaded_to_what_is_there(stack: AzureStack, command: Command, tmp_path: Path) -> None:
+    before = len(stack.log)
+    status, said = command("transfer", "download", "--asset", "lane", "--to", str(tmp_path))
+    assert status == 1 and f"to: {tmp_path} is there already" in said and "Traceback" not in said
+    assert len(stack.log) == before
+
+
+def test_an_upload_stands_where_the_server_is_gone(
+    stack: AzureStack, command: Command, street: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only the server is away: what is uploaded to is told by the options.
+    monkeypatch.setattr(transfer.Upload, "open", lambda self: options.Place().open())
+    photos = ("--scene", "alley", "--images", str(street / "photos"))
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        status, said = command("transfer", "upload", "--block", "azure", *photos)
+    assert status == 1 and "alley:1: azureml://" in said
+    assert "The upload stands, but Prefect's server was not told" in said and "Traceback" not in said
+
+
 # sizes
 
 
@@ -170,6 +286,9 @@ def test_the_table_of_sizes() -> None:
     assert has_cuda("Standard_ND99_X1000_v9")
     assert refusal("Standard_NC4as_T4_v3", []) is None
     assert "none; take a workspace in another region" in str(refusal("Standard_D4s_v3", []))
+    small = find("Standard_NV6ads_A10_v5")
+    assert small and not small.fits and "too little memory" in str(refusal(small.name, []))
+    assert "NV6ads" not in str(refusal("Standard_D4s_v3", None)) and "NV12ads" in str(refusal("Standard_D4s_v3", None))
     assert "ARM" in str(refusal("Standard_ND128isr_NDR_GB200_v6", []))
 
 
