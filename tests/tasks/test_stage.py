@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +88,13 @@ async def test_a_run_that_is_repeated_refreshes_once(place: LocalWorkspace) -> N
     assert [asset.version for asset in await run()] == [f"{before.version}-2"] * 2
     assert started(place) == ["first", "second", "first"]
     assert (await run())[0].version == f"{before.version}-3"
+
+
+async def test_what_is_gone_is_made_again_as_what_it_was(place: LocalWorkspace) -> None:
+    before = await both(place)
+    shutil.rmtree(before[1].uri)
+    assert [asset.version for asset in await both(place)] == [asset.version for asset in before]
+    assert started(place) == ["first", "second", "second"]
 
 
 async def test_what_another_machine_made_is_not_made_again(place: LocalWorkspace, tmp_path: Path) -> None:
