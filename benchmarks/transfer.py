@@ -166,13 +166,16 @@ def _delayed(port: int, seconds: float, rate: float) -> int:
                 writer.close()
 
             task, free = asyncio.create_task(write()), 0.0
-            while block := await reader.read(1 << 18):
-                free = max(free, time.monotonic()) + (len(block) / rate if rate else 0.0)
-                await due.put((free + wait, block))
-                if rate:
-                    await asyncio.sleep(free - time.monotonic())  # what comes later waits on the sender's side
-            await due.put((time.monotonic(), b""))
-            await task
+            try:
+                while block := await reader.read(1 << 18):
+                    free = max(free, time.monotonic()) + (len(block) / rate if rate else 0.0)
+                    await due.put((free + wait, block))
+                    if rate:
+                        await asyncio.sleep(free - time.monotonic())  # what comes later waits on the sender's side
+                await due.put((time.monotonic(), b""))
+                await task
+            finally:
+                task.cancel()
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             there, back = await asyncio.open_connection("127.0.0.1", port)
@@ -189,7 +192,7 @@ def _delayed(port: int, seconds: float, rate: float) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 7:
+    if sys.argv[1:] and sys.argv[1] in ("project", "sdk"):
         _, who, what, port, key, source, target = sys.argv
         transfer(who, what, int(port), key, Path(source), Path(target))
     else:

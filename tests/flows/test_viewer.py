@@ -161,7 +161,7 @@ async def link_of(key: str) -> str:
 async def test_a_training_is_looked_at_by_the_flow_runs_link_and_ends_by_itself(
     home: Path, browser: Browser, tmp_path: Path
 ) -> None:
-    steps = 3000
+    steps = 600
     options = TrainOptions(max_num_iterations=steps, model_size="small", max_image_size=96, rays_per_batch=256)
     run = asyncio.create_task(training_of(home, options))
 
@@ -172,8 +172,8 @@ async def test_a_training_is_looked_at_by_the_flow_runs_link_and_ends_by_itself(
         browser.until(lambda: _commonest(browser, tmp_path / "screen.png") < 0.5, 300)  # else it is the empty ground
         assert "Resolution: 0" not in browser.text() and "Pause Training" not in browser.text()
         with Image.open(tmp_path / "screen.png") as image:
-            left = np.asarray(image.convert("RGB"), dtype=int)[:, : image.width // 2]
-        assert (np.ptp(left, axis=2) > 20).mean() > 0.05, "a picture of the street has colours"
+            left = np.asarray(image.convert("RGB"))[:, : image.width // 2]
+        assert 60 < np.median(left) < 220, "the street is neither dark nor white, as the empty ground is"
         browser.click("Render")
         browser.until(lambda: "Generate Command" in browser.text())
 
