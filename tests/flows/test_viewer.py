@@ -89,6 +89,7 @@ def test_a_model_whose_dataset_is_gone(home: Path, monkeypatch: pytest.MonkeyPat
     assert viewer.returncode == 1
 
 
+@pytest.mark.slow
 def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
     home: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser, tmp_path: Path
 ) -> None:
