@@ -301,8 +301,8 @@ def test_photos_uploaded_by_hand_are_taken_in(workspace: AzureMLWorkspace, stack
     put(workspace, photos(tmp_path / "c", b"four"), "captures/market/new/")
     [grown] = workspace.dropped("market")
     assert workspace.find_capture(grown) is None
+    gone = replace(dropped.files["2026-11/0.jpg"], checksum="of one that is gone")
     with pytest.raises(InvalidInput, match="market.*changed since it was listed"):
-        gone = replace(dropped.files["2026-11/0.jpg"], checksum="of one that is gone")
         workspace.take_in_dropped(replace(dropped, files={**dropped.files, "gone.jpg": gone}), {})
     folder = workspace.fetch(asset)
     assert {file.read_bytes() for file in folder.rglob("*.jpg")} == {b"two", b"three"}, "a version does not grow"
