@@ -101,8 +101,8 @@ async def start_new_captures(
         asset = asset or await patiently(lambda: workspace.find_capture(dropped))
         if asset and scenes is None and not earlier:
             # One that this flow took in has no run if the flow died in between, or the server has forgotten it.
-            dataset = await patiently(functools.partial(_dataset_of, workspace, asset))
-            if dataset or asset.tags.get("taken_in_by") != "reprocess":
+            by_others = asset.tags.get("taken_in_by") != "reprocess"
+            if by_others or await patiently(functools.partial(_has_dataset, workspace, asset)):
                 return f"nothing new: it is version {asset.version}"
         if asset is None:
             asset = await patiently(lambda: take_in_dropped(workspace, dropped, PrepareOptions(), _TAKEN_IN_BY))
@@ -146,10 +146,10 @@ def _keys(workspace: Workspace, scene: str, content: str) -> list[str]:
     return [f"rebel-nerf-{known}{f'-{attempt}' if attempt > 1 else ''}" for attempt in range(1, _ATTEMPTS + 1)]
 
 
-def _dataset_of(workspace: Workspace, capture: Asset) -> Asset | None:
-    """A dataset that was made of a capture version."""
+def _has_dataset(workspace: Workspace, capture: Asset) -> bool:
+    """Whether a dataset was made of a capture version."""
     datasets = workspace.assets(f"{capture.name}-images-to-nerf-dataset")
-    return next((each for each in datasets if each.tags.get("images") == str(capture)), None)
+    return any(each.tags.get("images") == str(capture) for each in datasets)
 
 
 def _no_name(scene: str) -> str | None:
