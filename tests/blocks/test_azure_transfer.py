@@ -85,6 +85,7 @@ def test_a_listing_goes_on_from_page_to_page(
     workspace: AzureMLWorkspace, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(azure_transfer, "_PAGE", 2)
+    container.delete("captures/")  # of other tests
     photos = [f"{scene}/{name}.jpg" for scene in ("bridge", "square", "street") for name in ("1 & 2", "<3>", "ä")]
     for photo in photos:
         container.write(f"captures/{photo}", photo.encode())

@@ -116,14 +116,14 @@ async def test_captures_share_a_frame_or_it_is_said_loudly(
     first = await prepared(place, street / "photos", OPTIONS)
     assert frame_of(first) == str(first) and first.tags["frame"] == "new" and "reference_1" not in first.tags
 
-    # The same photos with other options fit exactly.
+    # The same photos with other options fit to half a percent of the scene.
     again = await prepared(place, street / "photos", OPTIONS.model_copy(update={"downscale_factor": 2}))
     assert frame_of(again) == again.tags["frame"] == again.tags["reference_1"] == str(first) != str(again)
     poses = [
         np.array([frame["transform_matrix"] for frame in json.loads(place.read(each, "transforms.json"))["frames"]])
         for each in (first, again)
     ]
-    np.testing.assert_allclose(poses[0], poses[1], atol=1e-3)
+    np.testing.assert_allclose(poses[0], poses[1], atol=5e-3)
     assert await artifacts("street-new-frame", start) == []
 
     other = await prepared(place, tmp_path / "elsewhere" / "photos", OPTIONS)
