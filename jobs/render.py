@@ -17,9 +17,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 CPU_CHUNK = 2048
 """Rays at a time on a CPU: what is computed for them stays in its cache."""
+
+_BAND = 1 << 21  # rays, more than full HD has: nerfstudio makes a frame's all at once, of 8K in many gigabytes
 
 _FLAT = 8  # a picture whose grey values, 0 to 255, differ by less shows nothing
 _FILES = {"rgb": "video.mp4", "depth": "depth.mp4", "accumulation": "accumulation.mp4"}
@@ -268,8 +271,11 @@ class Renderer:
 
     def frame(self, index: int) -> dict[str, Picture]:
         """The pictures of one frame by output: "rgb", and what else the options ask for."""
-        shown = self._render(self._cameras[index : index + 1])
-        return {output: self._coloured(output, shown) for output in ("rgb", *self._outputs)}
+        bands = [
+            {output: self._coloured(output, shown) for output in ("rgb", *self._outputs)}
+            for shown in self._render(self._cameras[index : index + 1])
+        ]
+        return {output: np.concatenate([band[output] for band in bands]) for output in bands[0]}
 
     def _coloured(self, output: str, shown: dict[str, torch.Tensor]) -> Picture:
         from nerfstudio.utils import colormaps
@@ -293,39 +299,63 @@ class Renderer:
         for index in indices.tolist():
             camera = self._cameras[index : index + 1]
             camera.rescale_output_resolution(min(1.0, _PROBE_SIDE / int(camera.width)))
-            shown = self._render(camera)
-            seen = shown["accumulation"] > 0.5 if "accumulation" in shown else slice(None)
-            depths.append(shown["depth"][seen].flatten())
+            for shown in self._render(camera):
+                seen = shown["accumulation"] > 0.5 if "accumulation" in shown else slice(None)
+                depths.append(shown["depth"][seen].flatten())
         found = torch.cat(depths)
         if not len(found):
             return 0.0, 1.0
         near, far = (float(f"{found.quantile(share).item():.3g}") for share in _DEPTHS)
         return near, far
 
-    def _render(self, camera: Cameras) -> dict[str, torch.Tensor]:
-        """The model's outputs, (height, width, channels) each; with fewer rays at a time where memory is too small."""
+    def _render(self, camera: Cameras) -> Iterator[dict[str, torch.Tensor]]:
+        """The model's outputs, (rows, width, channels) each, for bands of the frame from its top to its bottom."""
         from nerfstudio.model_components.renderers import background_color_override_context
+        from nerfstudio.models.base_model import Model
 
-        background: AbstractContextManager[None] = nullcontext()
-        if self._crop is not None:
-            background = background_color_override_context(self._crop.background_color.to(self._pipeline.device))
+        model = self._pipeline.model
         box = self._crop and self._crop.obb
-        with background, torch.inference_mode():
-            while True:
-                try:
-                    shown: dict[str, torch.Tensor] = self._pipeline.model.get_outputs_for_camera(camera, obb_box=box)
-                    break
-                except torch.OutOfMemoryError as error:
-                    rays = self.rays_at_a_time // 2
-                    if rays < 256:
-                        raise JobFailed(f"The GPU's memory is too small, even for {2 * rays} rays: {error}") from error
-                    print(f"The GPU is out of memory: going on with {rays} rays at a time.", flush=True)
-                    self._config.eval_num_rays_per_chunk = rays
-                torch.cuda.empty_cache()  # here, as the error's traceback still held what did not fit
-        if lacking := set(self._outputs) - shown.keys():
-            method = type(self._pipeline.model).__name__
-            raise InvalidInput(f"{method} gives no {' and no '.join(sorted(lacking))}: leave it out of the outputs.")
-        return shown
+        background: Callable[[], AbstractContextManager[None]] = nullcontext
+        if self._crop is not None:
+            colour = self._crop.background_color.to(self._pipeline.device)
+            background = partial(background_color_override_context, colour)
+
+        def whole() -> dict[str, torch.Tensor]:
+            shown: dict[str, torch.Tensor] = model.get_outputs_for_camera(camera, obb_box=box)
+            return shown
+
+        def band(coords: torch.Tensor) -> dict[str, torch.Tensor]:
+            coords = coords.to(camera.device)
+            rays = camera.generate_rays(camera_indices=0, coords=coords, keep_shape=True, obb_box=box)
+            shown: dict[str, torch.Tensor] = model.get_outputs_for_camera_ray_bundle(rays)
+            return shown
+
+        parts: list[Callable[[], dict[str, torch.Tensor]]] = [whole]  # of methods that do not cast rays
+        if type(model).get_outputs_for_camera is Model.get_outputs_for_camera:
+            rows = max(1, _BAND // int(camera.width))
+            parts = [partial(band, coords) for coords in camera.get_image_coords(index=(0,)).split(rows)]
+        for part in parts:
+            with background(), torch.inference_mode():
+                shown = self._fitting(part)
+            if lacking := set(self._outputs) - shown.keys():
+                method = type(model).__name__
+                raise InvalidInput(
+                    f"{method} gives no {' and no '.join(sorted(lacking))}: leave it out of the outputs."
+                )
+            yield shown
+
+    def _fitting(self, part: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """What `part` gives, with fewer rays at a time where memory is too small."""
+        while True:
+            try:
+                return part()
+            except torch.OutOfMemoryError as error:
+                rays = self.rays_at_a_time // 2
+                if rays < 256:
+                    raise JobFailed(f"The GPU's memory is too small, even for {2 * rays} rays: {error}") from error
+                print(f"The GPU is out of memory: going on with {rays} rays at a time.", flush=True)
+                self._config.eval_num_rays_per_chunk = rays
+            torch.cuda.empty_cache()  # here, as the error's traceback still held what did not fit
 
 
 def _set_near_plane(pipeline: Pipeline, near: float) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from azure.ai.ml import MLClient
@@ -13,7 +19,7 @@ from pydantic import SecretStr
 from blocks.azure import AzureCredential, AzureMLWorkspace
 from tests.azureml.stack import AzureStack
 
-__all__ = ["stack", "workspace"]
+__all__ = ["identity_endpoint", "stack", "workspace"]
 
 
 @pytest.fixture
@@ -43,3 +49,29 @@ def workspace(stack: AzureStack, tmp_path: Path) -> AzureMLWorkspace:
         workspace=stack.workspace,
         cache=tmp_path / "cache",
     )
+
+
+@pytest.fixture
+def identity_endpoint(stack: AzureStack, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What a machine with a managed identity has: an endpoint that gives tokens; the resources that were asked for."""
+    asked: list[str] = []
+
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            resource = parse_qs(urlsplit(self.path).query)["resource"][0]
+            asked.append(resource)
+            answer = {"access_token": stack.sign_in.token(resource), "resource": resource, "token_type": "Bearer"}
+            content = json.dumps({**answer, "expires_on": str(int(time.time()) + 3600)}).encode()
+            self.send_response(200 if self.headers["X-IDENTITY-HEADER"] == "known" else 401)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://127.0.0.1:{server.server_port}/token")
+        monkeypatch.setenv("IDENTITY_HEADER", "known")
+        yield asked
+        server.shutdown()

@@ -9,13 +9,10 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -23,10 +20,10 @@ from pydantic import SecretStr, ValidationError
 from blocks import JobSpec, JobState
 from blocks.azure import AzureCredential, AzureMLWorkspace
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
-from tests.azure_fixtures import stack, workspace
+from tests.azure_fixtures import identity_endpoint, stack, workspace
 from tests.azureml.stack import AzureStack
 
-__all__ = ["stack", "workspace"]
+__all__ = ["identity_endpoint", "stack", "workspace"]
 
 
 def facade(name: str, attempt: int = 1, **more: object) -> JobSpec:
@@ -135,32 +132,6 @@ def test_a_certificate_signs_in(workspace: AzureMLWorkspace, stack: AzureStack) 
         certificate=SecretStr(stack.client_certificate.read_text()),
     )
     AzureMLWorkspace.model_validate({**dict(workspace), "credential": credential}).check()
-
-
-@pytest.fixture
-def identity_endpoint(stack: AzureStack, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What a machine with a managed identity has: an endpoint that gives tokens; the resources that were asked for."""
-    asked: list[str] = []
-
-    class Endpoint(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            resource = parse_qs(urlsplit(self.path).query)["resource"][0]
-            asked.append(resource)
-            answer = {"access_token": stack.sign_in.token(resource), "resource": resource, "token_type": "Bearer"}
-            content = json.dumps({**answer, "expires_on": str(int(time.time()) + 3600)}).encode()
-            self.send_response(200 if self.headers["X-IDENTITY-HEADER"] == "known" else 401)
-            self.send_header("Content-Type", "application/json")
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://127.0.0.1:{server.server_port}/token")
-        monkeypatch.setenv("IDENTITY_HEADER", "known")
-        yield asked
-        server.shutdown()
 
 
 def test_a_managed_identity_signs_in(workspace: AzureMLWorkspace, identity_endpoint: list[str]) -> None:

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from prefect.client.orchestration import get_client
@@ -21,7 +22,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.azure_sizes import GPU_SIZES, LEAST_CAPABILITY, find, has_cuda, refusal
 from deployments.azure import options, setup, transfer
+from tests.azure_fixtures import identity_endpoint
 from tests.azureml.stack import AzureStack
+
+__all__ = ["identity_endpoint"]
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "deployments/azure/Dockerfile").read_text()
@@ -153,6 +157,42 @@ def test_set_up_keeps_what_it_does_not_decide(stack: AzureStack, command: Comman
     assert again.model_dump(include=kept) == changed.model_dump(include=kept)
     assert again.credential.method == "service principal"
     assert again.credential._block_document_name == "kept-sign-in"
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_set_up_makes_a_work_pool_and_deployments(command: Command) -> None:
+    given = ("setup", "--name", "deploys", "--gpu-cluster", "gpu-deploys", "--cpu-cluster", "cpu-deploys")
+    server = {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    wanted = {each["name"] for each in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+    with get_client(sync_client=True) as client:
+        try:
+            status, said = command(*given, **server)
+            assert status == 0 and "work pool: made" in said and "deployments: made" in said, said
+            made = client.read_deployments()
+            assert {each.name for each in made} == wanted
+            assert {each.work_pool_name for each in made} == {client.read_work_pool("rebel-nerf").name}
+            status, said = command(*given, **server)
+            assert status == 0 and "work pool: there" in said and "deployments: there" in said, said
+            client.delete_deployment(made[0].id)
+            status, said = command(*given, "--dry-run", **server)
+            assert "work pool: there" in said and "deployments: would be made" in said
+        finally:  # other tests share the server
+            for each in client.read_deployments():
+                client.delete_deployment(each.id)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_set_up_signs_in_as_the_machine(stack: AzureStack, command: Command, identity_endpoint: list[str]) -> None:
+    clusters = ("--gpu-cluster", "gpu-machine", "--cpu-cluster", "cpu-machine", "--no-deploy")
+    place = ("--managed-identity", "--datastore", "identityblobstore")
+    status, said = command("setup", "--name", "machine", *clusters, *place)
+    assert status == 0 and identity_endpoint, said
+    saved = options.load("machine")
+    assert (saved.credential.method, saved.credential.client_id) == ("managed identity", stack.client_id)
+    assert saved.credential.client_secret is None and saved.datastore == "identityblobstore"
+    status, said = command("setup", "--name", "machine", *clusters, "--datastore", "nowhere")
+    assert status == 1 and "datastore: there is no datastore 'nowhere'" in said, said
+    assert options.load("machine").datastore == "identityblobstore"
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -11,6 +11,11 @@ from tests.faults.rounds import KINDS, World, running_world
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ROUNDS_OF_EACH = {"few": 1, "many": 7}
+COMMON = ("worker", "flow", "job", "cancel")
+CASES = [
+    *(pytest.param("few", kind, marks=() if kind in COMMON else pytest.mark.slow) for kind in KINDS),
+    *(pytest.param("many", kind, marks=pytest.mark.slow) for kind in KINDS),
+]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -19,9 +24,8 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         yield world
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("rounds", ["few", pytest.param("many", marks=pytest.mark.slow)])
-async def test_whatever_dies_nothing_is_lost_and_nothing_made_twice(world: World, kind: str, rounds: str) -> None:
+@pytest.mark.parametrize(("rounds", "kind"), CASES)
+async def test_whatever_dies_nothing_is_lost_and_nothing_made_twice(world: World, rounds: str, kind: str) -> None:
     chance = random.Random(f"{kind} {rounds}")
     for number in range(ROUNDS_OF_EACH[rounds]):
         name = f"{rounds}{kind.replace(' ', '')}{number}"

@@ -64,7 +64,7 @@ async def photographs(scene: str, place: Any) -> list[Asset]:
 @pytest.mark.parametrize(
     ("kind", "rounds"),
     [
-        *((kind, 1) for kind in ("unavailable", "cut", "failed for preemption")),
+        ("failed for preemption", 1),
         *(pytest.param(kind, 3, marks=pytest.mark.slow) for kind in FAULTS),
     ],
 )

@@ -261,6 +261,7 @@ def test_a_training_without_a_viewer_is_not_waited_for(tmp_path: Path) -> None:
         place.cancel(job)
 
 
+@pytest.mark.slow
 def test_a_viewer_that_dies_is_no_success(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     with view(home, monkeypatch, "--port", str(port)) as viewer:

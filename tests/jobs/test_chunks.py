@@ -188,3 +188,31 @@ def test_goes_on_where_it_was_told_to_end(
     render(options, **folders)
     assert inspect(tmp_path / "v" / "video.mp4").frames == 240
     assert {about: about.read_bytes() for about in stood} == stood, "what stood was rendered again"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_memory_does_not_grow_with_the_frames(tiny_model: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    """Of ten thousand, in two shards: as for a hundred."""
+
+    def run(stage: str, output: str, folder: Path, frames: int, *more: object) -> int:
+        """The peak memory of a job that writes the folder `output`, bytes."""
+        places = ("--dataset", tiny_dataset, "--model", tiny_model, f"--{output}", folder)
+        path = ("--camera-path", "tour", "--width", 32, "--height", 18, "--fps", 100, "--seconds", frames / 100)
+        chunks = ("--checkpoints", tmp_path / f"chunks of {folder.name}")
+        words = map(str, (sys.executable, "-m", f"jobs.{stage}", *places, *path, *chunks, *more))
+        done = subprocess.run(list(words), capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return int(json.loads((folder / f"{output}.json").read_text())["peak_memory_bytes"]["cpu"])
+
+    few = run("render", "video", tmp_path / "few", 100)
+    shards = [tmp_path / "first", tmp_path / "second"]
+    peaks = [
+        run("shard", "shard", folder, 10_000, "--first", first, "--last", first + 5000)
+        for folder, first in zip(shards, (0, 5000), strict=True)
+    ]
+    joined = (word for folder in shards for word in ("--shards", folder))
+    peaks.append(run("render", "video", tmp_path / "many", 10_000, *joined))
+    print("peak memory, MB:", few / 1e6, [peak / 1e6 for peak in peaks])
+    assert max(peaks) < few + 60e6
+    assert inspect(tmp_path / "many" / "video.mp4").frames == 10_000

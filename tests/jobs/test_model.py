@@ -58,6 +58,7 @@ def results(folder: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.slow
 def test_nerfstudios_own_tools_take_a_model_that_was_moved(trained: Path, weights_in_cache: Path) -> None:
     subprocess.run(
         [Path(sys.executable).with_name("ns-eval"), "--load-config", "config.yml", "--output-path", "../eval.json"],

@@ -103,8 +103,10 @@ def test_a_tour_becomes_a_video(tiny_model: Path, tiny_dataset: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("camera_type", ["perspective", "fisheye", "equirectangular"])
-def test_frames_are_those_of_nerfstudio(pipeline: Any, path: CameraPath, camera_type: str) -> None:
-    """In every projection, whatever the number of rays at a time."""
+def test_frames_are_those_of_nerfstudio(
+    pipeline: Any, path: CameraPath, camera_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every projection, whatever the number of rays at a time, and in however many bands."""
     from nerfstudio.cameras.camera_paths import get_path_from_json
 
     path = path.model_copy(update={"camera_type": camera_type})
@@ -117,19 +119,43 @@ def test_frames_are_those_of_nerfstudio(pipeline: Any, path: CameraPath, camera_
         frame = renderer.frame(index)["rgb"]
         assert frame.shape == (26, 48, 3)
         assert np.abs(frame - expected).max() <= 1
+        monkeypatch.setattr(render, "_BAND", 48 * 5)
 
 
-def test_a_crop_shows_only_what_is_in_the_box(pipeline: Any, path: CameraPath) -> None:
+def test_a_crop_shows_only_what_is_in_the_box(pipeline: Any, path: CameraPath, monkeypatch: pytest.MonkeyPatch) -> None:
     pose = np.array(path.camera_path[0].camera_to_world).reshape(4, 4)
     crop = {
         "crop_center": (pose[:3, 3] - 1.5 * pose[:3, 2]).tolist(),
         "crop_scale": [1.0] * 3,
         "crop_bg_color": {"r": 255, "g": 0, "b": 0},
     }
-    frame = Renderer(pipeline, CameraPath.model_validate(path.content() | {"crop": crop})).frame(0)["rgb"]
+    cropped = Renderer(pipeline, CameraPath.model_validate(path.content() | {"crop": crop}))
+    frame = cropped.frame(0)["rgb"]
+    monkeypatch.setattr(render, "_BAND", 48 * 4)
+    assert np.abs(cropped.frame(0)["rgb"].astype(int) - frame).max() <= 1
     red = (frame == [255, 0, 0]).all(axis=2)
     assert red[0, 0] and red[-1, -1] and not red[red.shape[0] // 2, red.shape[1] // 2]
     assert not (Renderer(pipeline, path).frame(0)["rgb"] == [255, 0, 0]).all(axis=2).any(), "the colour stayed"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_frame_of_8k(pipeline: Any, path: CameraPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It needs no more memory than a few of its bands, and shows what a small one does."""
+    monkeypatch.setattr(pipeline.model.proposal_sampler, "num_proposal_samples_per_ray", (4, 4))
+    monkeypatch.setattr(pipeline.model.proposal_sampler, "num_nerf_samples_per_ray", 2)  # fast enough for a CPU
+    large = path.model_copy(update={"render_width": 7680, "render_height": 4320})
+    small = Renderer(pipeline, path.model_copy(update={"render_width": 480, "render_height": 270})).frame(1)["rgb"]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    renderer = Renderer(pipeline, large)
+    frames = [renderer.frame(1)["rgb"]]
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    print(f"8K: {grown / 1e9:.2f} GB more")
+    assert grown < 2e9
+    encode(tmp_path / "v.mp4", frames * 2, path.frame_rate, large.even_size)
+    render._check(inspect(tmp_path / "v.mp4"), large.model_copy(update={"camera_path": large.camera_path[:2]}))
+    middle = frames[0][8::16, 8::16].astype(int)  # the pixels beside the centres of the small picture's
+    assert np.abs(middle - small).mean() < 2
 
 
 def test_what_is_nearer_than_the_near_plane_is_not_shown(
