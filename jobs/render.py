@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 CPU_CHUNK = 2048
 """Rays at a time on a CPU: what is computed for them stays in its cache."""
 
-_BAND = 1 << 21  # rays, more than full HD has: nerfstudio makes a frame's all at once, of 8K in many gigabytes
+_BAND = 1 << 21  # rays, more than full HD has: nerfstudio makes a frame's all at once, 10 GB of them for 8K
 
 _FLAT = 8  # a picture whose grey values, 0 to 255, differ by less shows nothing
 _FILES = {"rgb": "video.mp4", "depth": "depth.mp4", "accumulation": "accumulation.mp4"}
@@ -403,8 +403,10 @@ def _check(video: Video, path: CameraPath, may_be_flat: bool = False) -> None:
     found = (video.frames, video.width, video.height, video.pix_fmt)
     if found != wanted or abs(video.duration - path.seconds) > 0.5 * path.seconds / len(path.camera_path):
         raise GateRefused(
-            "The video that was written does not hold what was rendered: {} frames of {}x{} in {}".format(*found)
-            + ", and not {} of {}x{} in {}. Render again.".format(*wanted)
+            "The video that was written does not hold what was rendered: {} frames of {}x{} in {}, {:.2f} s".format(
+                *found, video.duration
+            )
+            + ", and not {} of {}x{} in {}, {:.2f} s. Render again.".format(*wanted, path.seconds)
         )
     if video.contrast < _FLAT and not may_be_flat:
         raise GateRefused(

@@ -139,23 +139,23 @@ def test_a_crop_shows_only_what_is_in_the_box(pipeline: Any, path: CameraPath, m
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_frame_of_8k(pipeline: Any, path: CameraPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It needs no more memory than a few of its bands, and shows what a small one does."""
+def test_a_frame_needs_no_more_memory_than_its_bands(
+    pipeline: Any, path: CameraPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An eighth of an 8K frame, in bands of an eighth of what they are."""
     monkeypatch.setattr(pipeline.model.proposal_sampler, "num_proposal_samples_per_ray", (4, 4))
     monkeypatch.setattr(pipeline.model.proposal_sampler, "num_nerf_samples_per_ray", 2)  # fast enough for a CPU
-    large = path.model_copy(update={"render_width": 7680, "render_height": 4320})
-    small = Renderer(pipeline, path.model_copy(update={"render_width": 480, "render_height": 270})).frame(1)["rgb"]
+    monkeypatch.setattr(render, "_BAND", render._BAND // 8)
+    wide = path.model_copy(update={"render_width": 7680, "render_height": 540})
+    small = Renderer(pipeline, path.model_copy(update={"render_width": 960, "render_height": 68}))
+    expected = small.frame(1)["rgb"]
+    renderer = Renderer(pipeline, wide)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    renderer = Renderer(pipeline, large)
-    frames = [renderer.frame(1)["rgb"]]
+    frame = renderer.frame(1)["rgb"]
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    print(f"8K: {grown / 1e9:.2f} GB more")
-    assert grown < 2e9
-    encode(tmp_path / "v.mp4", frames * 2, path.frame_rate, large.even_size)
-    render._check(inspect(tmp_path / "v.mp4"), large.model_copy(update={"camera_path": large.camera_path[:2]}))
-    middle = frames[0][8::16, 8::16].astype(int)  # the pixels beside the centres of the small picture's
-    assert np.abs(middle - small).mean() < 2
+    print(f"{grown / 1e6:.0f} MB")
+    assert frame.shape == (540, 7680, 3) and grown < 400e6
+    assert np.abs(frame[4::8, 4::8].astype(int) - expected[:67]).mean() < 3
 
 
 def test_what_is_nearer_than_the_near_plane_is_not_shown(
