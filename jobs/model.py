@@ -50,9 +50,9 @@ def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
     config = localised(model, dataset)  # reads config.yml as Python objects, hence after the checksums
 
     import torch
-    from nerfstudio.configs.method_configs import all_methods
 
     from jobs import cpu, cuda
+    from jobs.methods import all_methods
 
     cpu.install()
     cuda.install()

@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from nerfstudio.configs.method_configs import method_configs
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager
 from nerfstudio.data.datamanagers.parallel_datamanager import ParallelDataManager
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
@@ -46,6 +45,7 @@ from torch import Tensor
 from jobs import cpu, cuda, manifest, model, report
 from jobs.camera_path import Origin
 from jobs.errors import GateRefused, InvalidInput, JobFailed, JobInterrupted
+from jobs.methods import all_methods
 from jobs.options import TrainOptions
 from jobs.viewer import open_viewer
 
@@ -119,7 +119,7 @@ def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerCo
     if method in _NEEDS_CUDA and device != "cuda":
         raise InvalidInput(f"the method {method} needs a CUDA GPU, and there is none here; take nerfacto")
 
-    config = copy.deepcopy(method_configs[method])
+    config = copy.deepcopy(all_methods[method])
     config.max_num_iterations = options.max_num_iterations or config.max_num_iterations
     config.steps_per_save = options.steps_per_save
     config.machine.device_type = device
