@@ -11,7 +11,7 @@ from tests.faults.rounds import KINDS, World, running_world
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ROUNDS_OF_EACH = {"few": 1, "many": 7}
-COMMON = ("worker", "flow", "job", "cancel")
+COMMON = ("flow", "job", "cancel")
 CASES = [
     *(pytest.param("few", kind, marks=() if kind in COMMON else pytest.mark.slow) for kind in KINDS),
     *(pytest.param("many", kind, marks=pytest.mark.slow) for kind in KINDS),

@@ -53,6 +53,7 @@ def view(home: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> subproce
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.slow
 def test_a_registered_model_can_be_looked_at(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     with view(home, monkeypatch, "--port", str(port)) as viewer:

@@ -161,6 +161,7 @@ def test_every_process_comes_to_the_same_generated_path(tiny_model: Path, tiny_d
     assert len(printed) == 1
 
 
+@pytest.mark.slow
 def test_goes_on_where_it_was_told_to_end(
     tiny_model: Path, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

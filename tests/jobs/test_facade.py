@@ -87,6 +87,7 @@ def test_photos_agree_with_each_other_through_the_true_poses(capture: Path) -> N
     assert right.mean() < 0.5 * aside.mean()
 
 
+@pytest.mark.slow
 def test_the_same_arguments_give_the_same_files(tmp_path: Path) -> None:
     for name, processes in (("one", 1), ("two", 2)):
         facade.render_capture(tmp_path / name, photos=3, width=96, height=54, processes=processes)

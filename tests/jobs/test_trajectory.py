@@ -344,6 +344,7 @@ def test_photos_too_far_from_each_other_have_no_tour_but_a_spiral() -> None:
     assert sight.covered(of, poses[:, :3, 3], -poses[:, :3, 2]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", trajectory.KINDS)
 def test_memory_does_not_grow_with_frames_times_photos(kind: str) -> None:
     x = np.linspace(-3, 3, 2000)
