@@ -26,6 +26,7 @@ from pathlib import Path
 
 from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
 
+from jobs import manifest
 from tests.azureml.azurite import Azurite
 from tests.azureml.tls import write_certificates
 
@@ -91,12 +92,6 @@ def busy(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def peak_megabytes() -> float:
-    """The most memory of this process: getrusage would begin with what its parent had (see proc(5), VmHWM)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
-
-
 def transfer(who: str, what: str, port: int, key: str, source: Path, target: Path) -> None:
     """One transfer, timed from when the client stands."""
     url = f"https://127.0.0.1:{port}/benchmark"
@@ -109,7 +104,7 @@ def transfer(who: str, what: str, port: int, key: str, source: Path, target: Pat
         assert {f.name: f.stat().st_size for f in source.iterdir()} == {
             f.name: f.stat().st_size for f in target.rglob("*.bin")
         }
-    print(json.dumps([seconds, used, peak_megabytes()]))
+    print(json.dumps([seconds, used, manifest.peak_memory() / 2**20]))
 
 
 def _project(what: str, url: str, key: str, source: Path, target: Path) -> Callable[[], None]:

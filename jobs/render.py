@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -320,20 +319,21 @@ class Renderer:
             colour = self._crop.background_color.to(self._pipeline.device)
             background = partial(background_color_override_context, colour)
 
-        def whole() -> dict[str, torch.Tensor]:
-            shown: dict[str, torch.Tensor] = model.get_outputs_for_camera(camera, obb_box=box)
-            return shown
-
         def band(coords: torch.Tensor) -> dict[str, torch.Tensor]:
             coords = coords.to(camera.device)
             rays = camera.generate_rays(camera_indices=0, coords=coords, keep_shape=True, obb_box=box)
             shown: dict[str, torch.Tensor] = model.get_outputs_for_camera_ray_bundle(rays)
             return shown
 
-        parts: list[Callable[[], dict[str, torch.Tensor]]] = [whole]  # of methods that do not cast rays
+        # Methods that cast no rays come whole.
+        parts: list[Callable[[], dict[str, torch.Tensor]]] = [
+            partial(model.get_outputs_for_camera, camera, obb_box=box)
+        ]
         if type(model).get_outputs_for_camera is Model.get_outputs_for_camera:
             rows = max(1, _BAND // int(camera.width))
             parts = [partial(band, coords) for coords in camera.get_image_coords(index=(0,)).split(rows)]
+        else:  # it casts no rays
+            parts = [partial(model.get_outputs_for_camera, camera, obb_box=box)]
         for part in parts:
             with background(), torch.inference_mode():
                 shown = self._fitting(part)
@@ -418,7 +418,7 @@ def _check(video: Video, path: CameraPath, may_be_flat: bool = False) -> None:
 def peak_memory() -> dict[str, int | None]:
     """The most that this process has used, bytes."""
     return {
-        "cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "cpu": manifest.peak_memory(),
         "cuda": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
     }
 

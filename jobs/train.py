@@ -13,7 +13,6 @@ import json
 import math
 import os
 import random
-import resource
 import signal
 import sys
 import tempfile
@@ -595,7 +594,7 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
             "training_seconds": round(trainer.seconds, 1),
             "steps_per_second": round(trainer.total / trainer.seconds, 3),
             "peak_memory_bytes": {
-                "cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+                "cpu": manifest.peak_memory(),
                 "cuda": torch.cuda.max_memory_allocated() if device == "cuda" else None,
             },
             "gpu": _gpu(),

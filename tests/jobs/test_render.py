@@ -22,6 +22,7 @@ pytest.importorskip("nerfstudio")
 from jobs import camera_path, model, render, report, trajectory  # noqa: E402
 from jobs.camera_path import CameraPath  # noqa: E402
 from jobs.errors import GateRefused, InvalidInput, JobFailed  # noqa: E402
+from jobs.manifest import peak_memory  # noqa: E402
 from jobs.options import RenderOptions  # noqa: E402
 from jobs.render import Renderer  # noqa: E402
 from jobs.video import Picture, encode, inspect  # noqa: E402
@@ -150,9 +151,9 @@ def test_a_frame_needs_no_more_memory_than_its_bands(
     small = Renderer(pipeline, path.model_copy(update={"render_width": 960, "render_height": 68}))
     expected = small.frame(1)["rgb"]
     renderer = Renderer(pipeline, wide)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     frame = renderer.frame(1)["rgb"]
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    grown = peak_memory() - before
     print(f"{grown / 1e6:.0f} MB")
     assert frame.shape == (540, 7680, 3) and grown < 400e6
     assert np.abs(frame[4::8, 4::8].astype(int) - expected[:67]).mean() < 3
