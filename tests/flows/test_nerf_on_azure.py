@@ -107,11 +107,12 @@ async def test_from_photos_to_a_video_and_never_the_same_work_twice(
 async def test_what_is_wrong_with_the_workspace_is_said_before_a_job_starts(
     stack: AzureStack, saved: AzureMLWorkspace, street: Path
 ) -> None:
-    wrong = saved.model_copy(update={"gpu_cluster": "nowhere"})
-    await wrong.save("wrong", overwrite=True)  # type: ignore[misc]
+    # Made anew: a copy of a saved block keeps its number, and is saved over it.
+    wrong = AzureMLWorkspace(**{**dict(saved), "gpu_cluster": "nowhere"})
+    await wrong.save("no-cluster", overwrite=True)  # type: ignore[misc]
     before = len(stack.jobs)
     with pytest.raises(InvalidInput, match="gpu_cluster: there is no cluster 'nowhere'"):
-        await run(images=street / "photos", workspace="rebel-nerf-azure-ml/wrong")
+        await run(images=street / "photos", workspace="rebel-nerf-azure-ml/no-cluster")
     assert len(stack.jobs) == before
 
 
