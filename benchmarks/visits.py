@@ -6,7 +6,7 @@ street. The first visit's camera path is rendered for each. As the truth is know
 
 - poses: how far the cameras of each dataset are from the truth, by what brings the FIRST dataset's to it;
 - pictures: how far the details of each video are from where the true street shows them along that path, and how far
-  they move from the first visit's video to a later one's, where nothing has changed.
+  they move from the first visit's video to a later one's, where nothing has changed and the visit's own photos show it.
 
 Prints a table, which is kept in visits.md.
 """
@@ -27,11 +27,11 @@ from typing import get_args
 import av
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from jobs import alignment, camera_path
+from jobs import alignment, camera_path, facade
 from jobs.alignment import Floats, PoseErrors, compare_poses, compare_poses_in_frame_of
 from jobs.camera_path import CameraPath
-from jobs.facade import render_capture
 from jobs.raster import Camera
 from jobs.street import Visit, light, surfaces
 from jobs.video import Picture
@@ -41,6 +41,8 @@ _HALF = 16  # of a detail's side, px
 _REACH = 12  # how far a detail is looked for, px
 _FOUND = 0.6  # least correlation of a detail with what is found
 _SAME = 0.9  # least correlation of a detail of two visits that has not changed
+_LEAST_PHOTOS = 3  # of a visit that show a detail, for its model to have it
+_SAME_DEPTH = 0.03  # share of a depth by which a photo may see another surface than the detail's
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,9 @@ class Seen:
         reference: of which dataset it has the frame; "new" for one of its own.
         residual: of the fit, in terms of the scene's size; None in a new frame.
         poses: of the cameras, in the first visit's frame; None in a new frame.
-        off: (m, 2) px from where the truth shows a detail to where the video has it, over all frames. NaN where it is
-            not found: the picture is too blurred there, or shows something else.
+        off: (m, 2) px from where the truth shows a detail to where the video has it, over all frames: of details that
+            have not changed, and that the visit's photos show. NaN where it is not found: the picture is too blurred
+            there, or shows something else.
         moved: (m, 2) px from where the first visit's video has the detail to where this one's has it; NaN likewise.
         path: which camera path was rendered.
     """
@@ -108,33 +111,64 @@ def photos_of(dataset: Path) -> dict[str, str]:
     return {Path(image["file"]).name: image["source"] for image in images}
 
 
+class Street:
+    """The true street at a visit, and the photos that were taken of it.
+
+    Args:
+        visit: its name.
+        photos, width: how many there are, and their width in px.
+    """
+
+    def __init__(self, visit: Visit, photos: int, width: int) -> None:
+        self._scene = light(surfaces(110 * width / 640, visit=visit), visit=visit)
+        self._photos = facade.cameras(photos, width, width * 9 // 16, visit)
+        self._near = [self._scene.geometry.rasterize(camera)[0] for camera in self._photos]
+
+    def photograph(self, camera: Camera) -> Picture:
+        """What a camera sees."""
+        return self._scene.photograph(camera)
+
+    def photos_of(self, camera: Camera, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) how many of the photos show what a camera sees in places (n, 2), column and row in px."""
+        nearness = self._scene.geometry.rasterize(camera)[0][places[:, 1], places[:, 0]]
+        rays = np.column_stack([places, np.ones(len(places))]) @ camera.rays().T
+        count = np.zeros(len(places), np.int64)
+        with np.errstate(divide="ignore", invalid="ignore"):  # the sky is nowhere
+            points = camera.center + rays / nearness[:, None]
+            for photo, near in zip(self._photos, self._near, strict=True):
+                x, y, depth = photo.project(points)
+                inside = (depth > 0) & (x >= 0) & (x < photo.width) & (y >= 0) & (y < photo.height)
+                seen = near[y[inside].astype(int), x[inside].astype(int)]
+                count[inside] += np.abs(seen * depth[inside] - 1) < _SAME_DEPTH
+        return count
+
+
 class First:
     """The first visit's dataset and video, with which later ones are compared.
 
     Args:
         truth: of the first visit.
         made: what the flow made of it.
-        texels: of the street's textures a metre.
+        photos, width: of each visit.
     """
 
-    def __init__(self, truth: Path, made: dict[str, Path], texels: float) -> None:
+    def __init__(self, truth: Path, made: dict[str, Path], photos: int, width: int) -> None:
         self.poses = compare_poses(truth, made["dataset"] / "transforms.json", photos_of(made["dataset"]))
-        self._texels = texels
-        self._path = camera_path.read(made["video"] / "camera_path.json")
-        self._true = self._photograph("1")
+        self._size = photos, width
+        self._cameras = cameras(camera_path.read(made["video"] / "camera_path.json"), self.poses.similarity)
+        street = Street("1", *self._size)
+        self._true = [street.photograph(camera) for camera in self._cameras]
         self._video = frames_of(made["video"] / "video.mp4")
-
-    def _photograph(self, visit: Visit) -> list[Picture]:
-        """The true street along the path, at a visit."""
-        scene = light(surfaces(self._texels, visit=visit), visit=visit)
-        return [scene.photograph(camera) for camera in cameras(self._path, self.poses.similarity)]
 
     def displacements(self, visit: Visit, video: Path) -> tuple[Floats, Floats]:
         """`off` and `moved` of `Seen`, for a visit's video along the same path."""
-        true = self._true if visit == "1" else self._photograph(visit)
+        street = Street(visit, *self._size)
         off, moved = [], []
-        for known, there, own, shown in zip(self._true, self._video, true, frames_of(video / "video.mp4"), strict=True):
-            for at in details(known):
+        for camera, known, there, shown in zip(
+            self._cameras, self._true, self._video, frames_of(video / "video.mp4"), strict=True
+        ):
+            own, places = street.photograph(camera), details(known)
+            for at in places[street.photos_of(camera, places) >= _LEAST_PHOTOS]:
                 patch = _patch(own, at)
                 if _correlation(_patch(known, at), patch) < _SAME:  # it has changed
                     continue
@@ -161,15 +195,15 @@ def frames_of(video: Path) -> list[Picture]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def details(picture: Picture) -> list[tuple[int, int]]:
-    """Column and row of what can be found again in a picture (Shi and Tomasi 1994, "Good features to track")."""
+def details(picture: Picture) -> NDArray[np.int64]:
+    """(n, 2) column and row of what can be found again in a picture (Shi and Tomasi 1994, "Good features to track")."""
     margin = _HALF + _REACH
     inner = _grey(picture)[margin:-margin, margin:-margin]
     found = cv2.goodFeaturesToTrack(inner, maxCorners=100, qualityLevel=0.05, minDistance=_HALF)
-    return [(int(x) + margin, int(y) + margin) for x, y in found.reshape(-1, 2)] if found is not None else []
+    return (np.empty((0, 2)) if found is None else found.reshape(-1, 2)).astype(np.int64) + margin
 
 
-def find(patch: Picture, picture: Picture, at: tuple[int, int]) -> Floats:
+def find(patch: Picture, picture: Picture, at: NDArray[np.int64]) -> Floats:
     """(2,) px, right and down, by which a patch is elsewhere in a picture; NaN if it is not there."""
     column, row = at
     span = _HALF + _REACH
@@ -188,7 +222,7 @@ def _peak(three: Floats) -> float:
     return 0.5 * (low - high) / bend if bend else 0.0
 
 
-def _patch(picture: Picture, at: tuple[int, int]) -> Picture:
+def _patch(picture: Picture, at: NDArray[np.int64]) -> Picture:
     column, row = at
     return _grey(picture)[row - _HALF : row + _HALF, column - _HALF : column + _HALF]
 
@@ -208,10 +242,10 @@ def visit_all(folder: Path, photos: int, width: int, video_width: int, options: 
     seen: list[Seen] = []
     known, path = None, None
     for visit in get_args(Visit):
-        truth = render_capture(folder / visit, photos=photos, width=width, height=width * 9 // 16, visit=visit)
+        truth = facade.render_capture(folder / visit, photos=photos, width=width, height=width * 9 // 16, visit=visit)
         made = process(folder / "home", folder / visit / "photos", path, [*options, *size])
         if known is None:
-            known = First(truth, made, texels=110 * width / 640)
+            known = First(truth, made, photos, width)
             path = made["video"] / "camera_path.json"
         seen.append(look(visit, truth, made, seen[0] if seen else None, known))
     return seen

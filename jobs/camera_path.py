@@ -162,7 +162,7 @@ class CameraPath(_Part):
         )
 
     def _but_frames(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"camera_path"})
+        return self.model_dump(exclude={"camera_path", "rebel_nerf"})
 
     def content(self) -> dict[str, Any]:
         """The path as `camera_path.json` holds it and as `get_path_from_json` takes it."""

@@ -1,7 +1,8 @@
-"""nerfstudio's PyTorch code for a CUDA GPU without tiny-cuda-nn, compiled: same parameters, values within rounding.
+"""nerfstudio on a CUDA GPU: the methods that need one, and its PyTorch code compiled where tiny-cuda-nn is not there.
 
-Its hash encoding is some hundred small kernels that read and write all points; compiled, they are a few. On an H100 a
-step of nerfacto takes half the time, a frame a quarter: `benchmarks/gpu.md`.
+Compiled, parameters are the same and values within rounding. The hash encoding is some hundred small kernels that read
+and write all points; compiled, they are a few. On an H100 a step of nerfacto takes half the time, a frame a quarter:
+`benchmarks/gpu.md`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,32 @@ from nerfstudio.field_components.encodings import HashEncoding
 from nerfstudio.field_components.mlp import MLP
 from nerfstudio.utils.external import TCNN_EXISTS
 
+from jobs.errors import InvalidInput
+from jobs.options import SPLATS
+
+_NEEDED_BY = ("instant-ngp", "instant-ngp-bounded", *SPLATS)
 _installed = False
+
+
+def check(method: str, device: str) -> None:
+    """See whether a method of nerfstudio can be computed on a device ("cpu", "cuda").
+
+    Raises:
+        InvalidInput: it needs a GPU, or gsplat's kernels, which gsplat builds where there is a CUDA toolkit.
+    """
+    if method not in _NEEDED_BY:
+        return
+    if torch.device(device).type != "cuda":
+        raise InvalidInput(f"the method {method} needs a CUDA GPU, and there is none here; train with nerfacto instead")
+    if method in SPLATS:
+        from gsplat.cuda._backend import _C  # takes minutes the first time, if it has to build them
+
+        if _C is None:
+            toolkit = f"NVIDIA's CUDA toolkit {torch.version.cuda or ''}".rstrip()
+            raise InvalidInput(
+                f"the method {method} needs gsplat's CUDA kernels, and there are none here, nor the nvcc that builds "
+                f"them: install {toolkit}, or train with nerfacto instead"
+            )
 
 
 def install() -> None:

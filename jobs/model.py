@@ -44,7 +44,8 @@ def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
         device: "cpu", "cuda" …; None: CUDA where there is one.
 
     Raises:
-        InvalidInput: a file is missing or not the one that was written, or the dataset is another one.
+        InvalidInput: a file is missing or not the one that was written, the dataset is another one, or the method
+            needs another machine.
     """
     content = read_manifest(model, dataset)
     config = localised(model, dataset)  # reads config.yml as Python objects, hence after the checksums
@@ -58,6 +59,7 @@ def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
     cuda.install()
     config.pipeline.datamanager._target = all_methods[config.method_name or ""].pipeline.datamanager._target
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    cuda.check(config.method_name or "", device)
     with lpips_from_cache():
         pipeline: Pipeline = config.pipeline.setup(device=device, test_mode="inference")
     checkpoint = model / content["checkpoint"]["file"]

@@ -30,7 +30,7 @@ from PIL import Image
 from pydantic_settings import CliApp
 
 from jobs import camera_path, chunks, manifest, report, trajectory
-from jobs.camera_path import CameraPath
+from jobs.camera_path import CameraPath, Origin
 from jobs.chunks import Chunk, Chunks
 from jobs.errors import GateRefused, InvalidInput, JobFailed
 from jobs.options import RenderOptions
@@ -54,7 +54,13 @@ T = TypeVar("T")
 
 
 def render(
-    options: RenderOptions, dataset: Path, model: Path, video: Path, checkpoints: Path, shards: Sequence[Path] = ()
+    options: RenderOptions,
+    dataset: Path,
+    model: Path,
+    video: Path,
+    checkpoints: Path,
+    shards: Sequence[Path] = (),
+    frame: str | None = None,
 ) -> None:
     """Render a camera path, or what is missing of it, and write the folder `video`.
 
@@ -65,6 +71,7 @@ def render(
         video: a folder, made if missing.
         checkpoints: a folder for chunks, kept between attempts.
         shards: folders that `jobs.shard` wrote: the whole video in parts. Nothing is then rendered here.
+        frame: the dataset that began the model's frame, for the path to say where it belongs.
 
     Raises:
         InvalidInput: the camera path, dataset, model or shards cannot be used.
@@ -90,6 +97,8 @@ def render(
             pictures.write(Path(name))
             for file in Path(name).iterdir():
                 os.replace(file, video / file.name)
+    if frame and not path.rebel_nerf:
+        path = path.model_copy(update={"rebel_nerf": Origin(frame=frame)})
     path.write(video / "camera_path.json")
     seconds = sum(chunk.seconds for chunk in parts.values())
     names = [_FILES[output] for output in ("rgb", *options.outputs)]
@@ -448,13 +457,14 @@ class Job(RenderOptions):
     video: Path
     checkpoints: Path
     shards: tuple[Path, ...] = ()
+    frame: str | None = None
 
 
 def main() -> None:
     """Run the job that the command line tells."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
     with ended_clearly(job.video):
-        render(RenderOptions.of(job), job.dataset, job.model, job.video, job.checkpoints, job.shards)
+        render(RenderOptions.of(job), job.dataset, job.model, job.video, job.checkpoints, job.shards, job.frame)
 
 
 if __name__ == "__main__":

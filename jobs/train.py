@@ -53,7 +53,6 @@ _MOST_POINTS = 200  # of a training's curve
 
 # Of nerfacto's sampler; they decide whether the proposal networks are trained in a step.
 _SAMPLER_STATE = ("_step", "_steps_since_update")
-_NEEDS_CUDA = ("instant-ngp", "instant-ngp-bounded", "splatfacto", "splatfacto-big")
 
 
 class Dataset(NamedTuple):
@@ -115,8 +114,7 @@ def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerCo
     method = options.method
     if method == "depth-nerfacto" and not dataset.has_depth:
         raise InvalidInput(f"{dataset.path} has no depth maps, which the method {method} needs; take nerfacto")
-    if method in _NEEDS_CUDA and device != "cuda":
-        raise InvalidInput(f"the method {method} needs a CUDA GPU, and there is none here; take nerfacto")
+    cuda.check(method, device)
 
     config = copy.deepcopy(all_methods[method])
     config.max_num_iterations = options.max_num_iterations or config.max_num_iterations

@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
 import yaml  # type: ignore[import-untyped]
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.utils import writer
@@ -44,7 +45,7 @@ def view(model_folder: Path, dataset: Path, port: int, origin: Origin) -> None:
         origin: of camera paths that are drawn in it.
 
     Raises:
-        InvalidInput: model or dataset are none, or the port is taken.
+        InvalidInput: model or dataset are none, the port is taken, or the method needs another machine.
     """
     taken = f"port {port} is taken (by another viewer?): choose another with --port"
     with socket.socket() as probe:
@@ -53,7 +54,8 @@ def view(model_folder: Path, dataset: Path, port: int, origin: Origin) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise InvalidInput(taken) from error
-    model.read_manifest(model_folder)
+    method = model.read_manifest(model_folder)["options"]["method"]
+    cuda.check(method, "cuda" if torch.cuda.is_available() else "cpu")
     cpu.install(point_gradients=False)
     cuda.install()
     with tempfile.TemporaryDirectory() as folder, model.lpips_from_cache():

@@ -15,6 +15,7 @@ from jobs import camera_path
 from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput
 from jobs.options import Profile, RenderOptions, ShardOptions
+from tasks.frames import frame_of
 from tasks.patience import patiently
 from tasks.plain_errors import named
 from tasks.stage import Plan, is_begun, settle, stage_task
@@ -198,7 +199,7 @@ def render(
         parts=parts,
         files=files,
         scratch=("checkpoints",),
-        arguments=tuple(part for name in parts for part in ("--shards", f"{{inputs.{name}}}")),
+        arguments=("--frame", frame_of(dataset), *(x for name in parts for x in ("--shards", f"{{inputs.{name}}}"))),
         tier="cpu" if parts else "gpu",
         time_limit=12 * 3600,
     )

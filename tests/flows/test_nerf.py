@@ -14,6 +14,8 @@ from prefect import State
 from blocks import Asset, LocalWorkspace
 from flows.nerf import nerf
 from flows.render import render
+from jobs import camera_path
+from jobs.camera_path import Origin
 from jobs.errors import InvalidInput, NotFound
 from jobs.options import PrepareOptions, RenderOptions, TrainOptions
 from tests.runs import outcome
@@ -62,6 +64,8 @@ async def test_from_photos_to_a_video_and_never_the_same_work_twice(street: Path
     with av.open(str(Path(video.uri) / "video.mp4")) as container:
         frames = list(container.decode(video=0))
     assert (len(frames), frames[0].width, frames[0].height) == (6, 64, 36)
+    path = camera_path.read(Path(video.uri) / "camera_path.json")
+    assert path.rebel_nerf == Origin(frame=video.tags["dataset"])
 
     again, states = await run(images=street / "photos")
     assert again == video

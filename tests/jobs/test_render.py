@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("nerfstudio")
 
 from jobs import camera_path, model, render, report, trajectory  # noqa: E402
-from jobs.camera_path import CameraPath  # noqa: E402
+from jobs.camera_path import CameraPath, Origin  # noqa: E402
 from jobs.errors import GateRefused, InvalidInput, JobFailed  # noqa: E402
 from jobs.manifest import peak_memory  # noqa: E402
 from jobs.options import RenderOptions  # noqa: E402
@@ -66,7 +66,7 @@ def test_a_tour_becomes_a_video(tiny_model: Path, tiny_dataset: Path, tmp_path: 
     status, told, log = command(
         *("--dataset", tiny_dataset, "--model", tiny_model, "--video", tmp_path, "--camera-path", "tour"),
         *("--width", 64, "--height", 37, "--seconds", 1.5, "--fps", 8),
-        *("--checkpoints", tmp_path.with_name("checkpoints")),
+        *("--checkpoints", tmp_path.with_name("checkpoints"), "--frame", "street-images-to-nerf-dataset:1-c0ffee00"),
     )
     assert status == 0, log
     assert {file.name for file in tmp_path.iterdir()} == {
@@ -93,6 +93,7 @@ def test_a_tour_becomes_a_video(tiny_model: Path, tiny_dataset: Path, tmp_path: 
 
     path = camera_path.read(tmp_path / "camera_path.json")
     assert len(path.camera_path) == 12 and path.seconds == 1.5
+    assert path.rebel_nerf == Origin(frame="street-images-to-nerf-dataset:1-c0ffee00")
     manifest = json.loads((tmp_path / "video.json").read_text())
     assert manifest["camera_path"] == "tour"
     assert (manifest["frames"], manifest["width"], manifest["height"]) == (12, 64, 36)

@@ -23,7 +23,7 @@ from websockets.sync.client import connect
 torch = pytest.importorskip("torch")
 pytest.importorskip("nerfstudio")
 
-from jobs import manifest, model, report, train  # noqa: E402
+from jobs import cuda, manifest, model, report, train  # noqa: E402
 from jobs.errors import GateRefused, InvalidInput, JobFailed  # noqa: E402
 from jobs.options import METHODS, TrainOptions  # noqa: E402
 
@@ -200,6 +200,17 @@ def test_photos_and_cameras_shrink_alike_and_never_grow(dataset: Path, size: int
     assert float(data.cameras.fx[0]) == pytest.approx(width * 462.222 / 640, rel=1e-3)
     assert outputs.image_filenames[0].parent.name == ("images_2" if size and size <= 240 else "photos")
     assert images.train_dataset is not None
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is not None, reason="gsplat builds its kernels here")
+def test_what_a_method_needs_of_a_machine_is_said() -> None:
+    for method in ("instant-ngp", "splatfacto"):
+        with pytest.raises(InvalidInput, match=f"{method} needs a CUDA GPU"):
+            cuda.check(method, "cpu")
+    with pytest.raises(InvalidInput, match="splatfacto needs gsplat's CUDA kernels.*nvcc.*CUDA toolkit"):
+        cuda.check("splatfacto", "cuda:0")
+    cuda.check("nerfacto", "cpu")
+    cuda.check("instant-ngp", "cuda")
 
 
 @pytest.mark.parametrize("method", METHODS)
