@@ -147,7 +147,8 @@ def prepare(
             content["frame"] = {"reference": name, **({} if fit is None else fit.figures())}
         if accepted := enough and (fit is not None or not references or options.frame != "keep"):
             with timer.step("writing"):
-                transforms, figures = _write_model(result.model, {p.features: p for p in pictures}, dataset, fit)
+                model = fit.model if fit else result.model
+                transforms, figures = _write_model(model, {p.features: p for p in pictures}, dataset, fit)
                 (dataset / "transforms.json").write_text(json.dumps(transforms, indent=2) + "\n")
     manifest.write(dataset / "dataset.json", options, timer, {**content, **figures, **details})
     if not enough:

@@ -43,6 +43,8 @@ _FEW_MATCHES = 15  # COLMAP's least number of inlier matches of a pair
 Points = NDArray[np.int64]
 Tracks = dict[str, tuple[NDArray[np.float64], Points]]
 """By picture's name, where points were seen in it, (n, 2) px, and the points' numbers, (n,)."""
+Shared = list[tuple[str, str, Points]]
+"""For pairs of pictures of two models, by name, the numbers in both of the points that are the same, (m, 2)."""
 
 
 @dataclass(frozen=True)
@@ -256,14 +258,16 @@ class Search:
             pairs: list[tuple[int, int]] = pycolmap.VocabTreePairGenerator(options, database, list(of)).all_pairs()
         return pairs
 
-    def shared(self, own: Tracks, added: Tracks) -> list[tuple[str, str, Points]]:
+    @property
+    def threads(self) -> int:
+        """For what gives the same result each time by one alone."""
+        return 1 if len(self._views) <= _REPEATABLE_IMAGES else _threads()
+
+    def shared(self, own: Tracks, added: Tracks) -> Shared:
         """Which points of two models are the same, by the features that match between their pictures.
 
         Args:
             own, added: what each of the pictures shows.
-
-        Returns:
-            For each pair of pictures that has any, their names, and the numbers of the points in both models, (m, 2).
         """
         result = []
         with pycolmap.Database.open(self._database) as database:
@@ -325,7 +329,7 @@ class Search:
     def _map_incrementally(self) -> list[pycolmap.Reconstruction]:
         options = pycolmap.IncrementalPipelineOptions(
             random_seed=_SEED,
-            num_threads=1 if len(self._views) <= _REPEATABLE_IMAGES else _threads(),
+            num_threads=self.threads,
             extract_colors=False,
             min_model_size=3,
         )

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pycolmap
 import pytest
+from PIL import Image
 
-from jobs import prepare
+from jobs import frame, prepare
 from jobs.alignment import PoseErrors, compare_poses, compare_poses_in_frame_of
 from jobs.errors import GateRefused
 from jobs.facade import render_capture
@@ -55,6 +57,10 @@ def test_another_day_is_brought_into_the_first_days_frame(street: Path, first: P
     fitted = manifest(dataset)["frame"]
     assert fitted["reference"] == "facade:1-a"
     assert fitted["inliers"] > 200 and fitted["photos_matched"] == 10 and fitted["residual"] < 0.005
+    # The same camera as on the first day, as it was found then.
+    assert fitted["cameras"] == 1
+    intrinsics = [json.loads((folder / "transforms.json").read_text()) for folder in (first, dataset)]
+    assert intrinsics[0]["fl_x"] == pytest.approx(intrinsics[1]["fl_x"], rel=1e-6)
     errors = in_the_first_frame(first, street, dataset, visit / "truth.json")
     assert len(errors.names) == 10 and errors.positions.max() < 0.01 and errors.rotations.max() < 0.5
     # It stays there: COLMAP's files agree, and training is told to leave the poses alone.
@@ -71,6 +77,36 @@ def test_a_stretch_further_along_is_brought_into_the_frame(street: Path, first: 
     assert manifest(tmp_path / "dataset")["frame"]["reference"] == "first"
     errors = in_the_first_frame(first, street, tmp_path / "dataset", visit / "truth.json")
     assert len(errors.names) == 14 and errors.positions.max() < 0.01 and errors.rotations.max() < 1
+
+
+def test_a_camera_that_explains_the_photos_less_well_is_not_taken(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, known = (pycolmap.Reconstruction(first / "colmap/sparse/0") for _ in range(2))
+    adjusted, cameras = frame._with_cameras_of(known, model, threads=1)
+    assert cameras == 1 and adjusted is not model
+    monkeypatch.setattr(frame, "_SAME_FOCAL", 0.2)
+    for camera in known.cameras.values():
+        camera.rescale(2 * camera.width, 2 * camera.height)  # as of photos of another size, and zoomed
+        camera.params *= [1.12, 1.12, *[1] * 6]
+    assert frame._with_cameras_of(known, model, threads=1) == (model, 0)
+    monkeypatch.setattr(frame, "_SAME_FOCAL", 0.1)
+    assert frame._with_cameras_of(known, model, threads=1) == (model, 0)
+
+
+@pytest.mark.slow
+def test_another_zoom_is_another_camera(street: Path, first: Path, tmp_path: Path) -> None:
+    visit = shots(tmp_path, "2", photos=14, width=480)
+    for photo in (visit / "photos").iterdir():
+        with Image.open(photo) as image:
+            exif, whole = image.getexif(), image.size
+            cut = [round(side * 0.9 / 2) * 2 for side in whole]
+            box = [(side - small) // 2 for side, small in zip(whole, cut, strict=True)]
+            near = image.crop((*box, box[0] + cut[0], box[1] + cut[1])).resize(whole, Image.Resampling.LANCZOS)
+        near.save(photo, quality=95, exif=exif)
+    prepare.prepare(visit / "photos", tmp_path / "dataset", OPTIONS, {"first": [first]})
+    fitted = manifest(tmp_path / "dataset")["frame"]
+    assert (fitted["reference"], fitted["cameras"]) == ("first", 0)
+    errors = in_the_first_frame(first, street, tmp_path / "dataset", visit / "truth.json")
+    assert errors.positions.max() < 0.01
 
 
 @pytest.mark.slow
