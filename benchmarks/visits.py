@@ -39,7 +39,7 @@ from jobs.video import Picture
 SCENE = "street"
 _HALF = 16  # of a detail's side, px
 _REACH = 12  # how far a detail is looked for, px
-_FOUND = 0.6  # least correlation of a detail with what is found
+_FOUND = 0.8  # least correlation of a detail with what is found; at 0.6, some are found in mere noise
 _SAME = 0.9  # least correlation of a detail of two visits that has not changed
 _LEAST_PHOTOS = 3  # of a visit that show a detail, for its model to have it
 _SAME_DEPTH = 0.03  # share of a depth by which a photo may see another surface than the detail's
