@@ -70,8 +70,9 @@ CaptureVersion = Annotated[int, Field(ge=1)]
 """Which capture of a scene: 1, 2, 3 …"""
 
 Profile = Literal["auto", "full", "fast", "preview"]
-"""`full` is nerfstudio's own nerfacto; `fast` the same quality in less GPU time; `preview` something within minutes
-on two CPU cores; `auto` takes `full` where the workspace has a CUDA GPU, else `preview`."""
+"""`full` is nerfstudio's own nerfacto; `fast` is to be the same quality in less GPU time, and is `full` so far;
+`preview` is something within minutes on two CPU cores; `auto` takes `full` where the workspace has a CUDA GPU, else
+`preview`."""
 
 METHODS = (
     "depth-nerfacto",
