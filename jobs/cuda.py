@@ -32,15 +32,20 @@ def check(method: str, device: str) -> None:
         return
     if torch.device(device).type != "cuda":
         raise InvalidInput(f"the method {method} needs a CUDA GPU, and there is none here; train with nerfacto instead")
-    if method in SPLATS:
-        from gsplat.cuda._backend import _C  # takes minutes the first time, if it has to build them
+    if method in SPLATS and (why := _no_splats()):
+        toolkit = f"NVIDIA's CUDA toolkit {torch.version.cuda or ''}".rstrip()
+        raise InvalidInput(
+            f"the method {method} needs gsplat's CUDA kernels, {why}: install {toolkit}, or train with nerfacto instead"
+        )
 
-        if _C is None:
-            toolkit = f"NVIDIA's CUDA toolkit {torch.version.cuda or ''}".rstrip()
-            raise InvalidInput(
-                f"the method {method} needs gsplat's CUDA kernels, and there are none here, nor the nvcc that builds "
-                f"them: install {toolkit}, or train with nerfacto instead"
-            )
+
+def _no_splats() -> str | None:
+    """Why gsplat has no kernels, in words; None if it has. Takes minutes the first time, when it builds them."""
+    try:
+        from gsplat.cuda._backend import _C
+    except Exception as error:  # whatever the compiler, and what is around it, may come to
+        return f"which could not be built here ({repr(error)[:200]})"
+    return None if _C is not None else "and there are none here, nor the nvcc that builds them"
 
 
 def install() -> None:
