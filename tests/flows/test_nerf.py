@@ -126,7 +126,7 @@ async def test_then_and_now_on_the_same_path_in_shards(street: Path, home: Path)
     given["then"] = old.tags["model"].partition(":")[2]
     both, states = await run(render=RENDER.model_copy(update={"outputs": ("depth",), "seconds": 1.0}), **given)
     assert (states["shard"], states["render"], states["compare"]) == ("Completed", "Completed", "Completed")
-    assert len(jobs(home)) == before + 1 + 2 * (2 + 1) + 1
+    assert len(jobs(home)) == before + 1 + 2 * (2 + 1) + 1 + 1  # a training, two joined videos, both as one, a page
     then, now = (LocalWorkspace().find_asset(*both.tags[name].split(":")) for name in ("then", "now"))
     assert then and now and both.name == "street-then-and-now"
     assert then.tags["model"] == old.tags["model"] != now.tags["model"]
@@ -138,7 +138,7 @@ async def test_then_and_now_on_the_same_path_in_shards(street: Path, home: Path)
     assert (len(frames), frames[0].width, frames[0].height) == (24, 64, 36)
     again, states = await run(render=RENDER.model_copy(update={"outputs": ("depth",), "seconds": 1.0}), **given)
     assert again == both and set(states.values()) <= {"Cached", "Completed"}
-    assert len(jobs(home)) == before + 8
+    assert len(jobs(home)) == before + 9
     with pytest.raises(NotFound, match="scene street: no version 9 of street-nerf"):
         await run(then=9)
     with pytest.raises(InvalidInput, match="then and now are the same model"):
