@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
@@ -33,7 +34,7 @@ from jobs import alignment, camera_path, facade
 from jobs.alignment import Floats, PoseErrors, compare_poses, compare_poses_in_frame_of
 from jobs.camera_path import CameraPath
 from jobs.raster import Camera
-from jobs.street import Visit, light, surfaces
+from jobs.street import Visit
 from jobs.video import Picture
 
 SCENE = "street"
@@ -120,9 +121,13 @@ class Street:
     """
 
     def __init__(self, visit: Visit, photos: int, width: int) -> None:
-        self._scene = light(surfaces(110 * width / 640, visit=visit), visit=visit)
+        self._scene = facade.street(width, visit)
         self._photos = facade.cameras(photos, width, width * 9 // 16, visit)
-        self._near = [self._scene.geometry.rasterize(camera)[0] for camera in self._photos]
+
+    @cached_property
+    def _near(self) -> list[Floats]:
+        """1 / depth in each pixel of each photo."""
+        return [self._scene.geometry.rasterize(camera)[0] for camera in self._photos]
 
     def photograph(self, camera: Camera) -> Picture:
         """What a camera sees."""
@@ -156,13 +161,13 @@ class First:
         self.poses = compare_poses(truth, made["dataset"] / "transforms.json", photos_of(made["dataset"]))
         self._size = photos, width
         self._cameras = cameras(camera_path.read(made["video"] / "camera_path.json"), self.poses.similarity)
-        street = Street("1", *self._size)
-        self._true = [street.photograph(camera) for camera in self._cameras]
+        self._street = Street("1", *self._size)
+        self._true = [self._street.photograph(camera) for camera in self._cameras]
         self._video = frames_of(made["video"] / "video.mp4")
 
     def displacements(self, visit: Visit, video: Path) -> tuple[Floats, Floats]:
         """`off` and `moved` of `Seen`, for a visit's video along the same path."""
-        street = Street(visit, *self._size)
+        street = self._street if visit == "1" else Street(visit, *self._size)
         off, moved = [], []
         for camera, known, there, shown in zip(
             self._cameras, self._true, self._video, frames_of(video / "video.mp4"), strict=True

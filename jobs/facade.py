@@ -76,6 +76,12 @@ def cameras(photos: int, width: int, height: int, visit: Visit = "1") -> list[Ca
     return result
 
 
+def street(width: int, visit: Visit = "1") -> Scene:
+    """The street at a visit, its textures as fine as photos of that width (px) show them."""
+    texels = float(np.clip(110 * width / 640, 30, 220))
+    return light(surfaces(texels, visit=visit), visit=visit)
+
+
 def render_capture(
     output: Path,
     photos: int = 48,
@@ -104,8 +110,7 @@ def render_capture(
     if processes is None:
         processes = min(2, os.cpu_count() or 1) if photos * width * height > 2_000_000 else 1
     report.emit(report.Progress("facade:street", 0, 1))
-    texels = float(np.clip(110 * width / 640, 30, 220))
-    scene = light(surfaces(texels, visit=visit), visit=visit)
+    scene = street(width, visit)
     meter = report.Meter("facade:photos", photos)
     jobs = [(view, folder / name) for view, name in zip(views, names, strict=True)]
     for done, _ in enumerate(_photograph_all(scene, jobs, processes), 1):
