@@ -22,6 +22,11 @@ _NEEDED_BY = ("instant-ngp", "instant-ngp-bounded", *SPLATS)
 _installed = False
 
 
+def device() -> str:
+    """The device of this process: "cuda" where there is a GPU, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def check(method: str, device: str) -> None:
     """See whether a method of nerfstudio can be computed on a device ("cpu", "cuda").
 

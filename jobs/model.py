@@ -58,7 +58,7 @@ def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
     cpu.install()
     cuda.install()
     config.pipeline.datamanager._target = all_methods[config.method_name or ""].pipeline.datamanager._target
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or cuda.device()
     cuda.check(config.method_name or "", device)
     with lpips_from_cache():
         pipeline: Pipeline = config.pipeline.setup(device=device, test_mode="inference")

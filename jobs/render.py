@@ -341,8 +341,6 @@ class Renderer:
         if type(model).get_outputs_for_camera is Model.get_outputs_for_camera:
             rows = max(1, _BAND // int(camera.width))
             parts = [partial(band, coords) for coords in camera.get_image_coords(index=(0,)).split(rows)]
-        else:  # it casts no rays
-            parts = [partial(model.get_outputs_for_camera, camera, obb_box=box)]
         for part in parts:
             with background(), torch.inference_mode():
                 shown = self._fitting(part)

@@ -546,7 +546,7 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
     """
     timer = manifest.Timer()
     about = read_dataset(dataset)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = cuda.device()
     config = configure(options, about, device)
     print(f"{options.method} on {_gpu() or 'the CPU'}, {config.max_num_iterations} steps, {about.images} photos.")
     if device == "cuda" and not TCNN_EXISTS and getattr(config.pipeline.model, "implementation", "") == "tcnn":

@@ -11,7 +11,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
 import yaml  # type: ignore[import-untyped]
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.utils import writer
@@ -55,7 +54,7 @@ def view(model_folder: Path, dataset: Path, port: int, origin: Origin) -> None:
         except OSError as error:
             raise InvalidInput(taken) from error
     method = model.read_manifest(model_folder)["options"]["method"]
-    cuda.check(method, "cuda" if torch.cuda.is_available() else "cpu")
+    cuda.check(method, cuda.device())
     cpu.install(point_gradients=False)
     cuda.install()
     with tempfile.TemporaryDirectory() as folder, model.lpips_from_cache():
