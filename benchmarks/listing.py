@@ -28,7 +28,7 @@ from azure.storage.blob import ContainerClient, ContainerSasPermissions, generat
 
 from benchmarks.transfer import busy
 from blocks.azure import AzureCredential, AzureMLWorkspace
-from blocks.azure_transfer import Container
+from blocks.azure.container import Container
 from blocks.local_captures import list_dropped
 from tests.azureml.azurite import Azurite
 from tests.azureml.tls import write_certificates
@@ -79,7 +79,7 @@ def _on_azurite(folder: Path, scenes: int, photos: int, repeat: int) -> None:
         workspace = AzureMLWorkspace(
             credential=AzureCredential(), subscription_id=str(uuid.uuid4()), resource_group="none", workspace="none"
         )
-        workspace._shared.containers[""] = ("benchmark", Container(url, name, signature))
+        workspace._connection._containers[""] = ("benchmark", Container(url, name, signature))
         for _ in range(repeat):
             with _Row("Azurite alone", service.pid):
                 _pages(url, name, signature())

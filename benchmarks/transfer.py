@@ -108,7 +108,8 @@ def transfer(who: str, what: str, port: int, key: str, source: Path, target: Pat
 
 
 def _project(what: str, url: str, key: str, source: Path, target: Path) -> Callable[[], None]:
-    from blocks.azure_transfer import Container, md5s
+    from blocks.azure.container import Container
+    from blocks.azure.files import md5s
 
     def signature() -> str:
         allowed = ContainerSasPermissions(read=True, write=True, create=True, list=True, delete=True)

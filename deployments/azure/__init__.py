@@ -1,1 +1,1 @@
-"""What an Azure subscription needs: the job environment, clusters, and the commands for people."""
+"""Setting up and using an Azure ML workspace: commands, and the job environment."""

@@ -19,9 +19,8 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field, ValidationError
 
-from blocks import azure_sizes
-from blocks.azure import AzureCredential, AzureMLWorkspace
-from blocks.azure_errors import plain_errors
+from blocks.azure import AzureCredential, AzureMLWorkspace, sizes
+from blocks.azure.errors import plain_errors
 from blocks.saved import sentences
 from deployments.azure.options import Place, credential, has_secret, load, run
 from jobs.errors import InvalidInput, NotFound
@@ -134,7 +133,7 @@ class _SetUp:
 
     def find_workspace(self) -> None:
         """Raise, with the commands that make it, unless the workspace is there."""
-        self.workspace._check_sign_in()
+        self.workspace.check_sign_in()
         name = self.workspace.workspace
         try:
             with self.allowed(f"workspace {name}", "AzureML Data Scientist"):
@@ -201,12 +200,12 @@ class _SetUp:
                     raise
                 # They are the subscription's to list, and roles on a resource group do not reach so far.
                 print(f"VM sizes of {self.location}: not looked at, for the credential may not list them")
-        if reason := azure_sizes.refusal(self.given.gpu_size, offered):
+        if reason := sizes.refusal(self.given.gpu_size, offered):
             raise InvalidInput(f"gpu_size: {reason}")
         for field in ("gpu_size", "cpu_size"):
             size = getattr(self.given, field)
             if offered is not None and size.lower() not in {name.lower() for name in offered}:
-                hint = f" {azure_sizes.fitting(offered)}" if field == "gpu_size" else ""
+                hint = f" {sizes.fitting(offered)}" if field == "gpu_size" else ""
                 raise InvalidInput(f"{field}: {self.location} has no {size}.{hint}")
 
     def cluster(self, name: str, size: str) -> None:

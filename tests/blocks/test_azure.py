@@ -293,7 +293,7 @@ def test_what_lies_in_all_folders_and_how_long(workspace: AzureMLWorkspace, tmp_
     time.sleep(1.5)
     put(workspace, photos(tmp_path / "b", b"one"), "all/")
     put(workspace, photos(tmp_path / "b", b"one"), "all/town/")
-    container = workspace._store()[1]
+    container = workspace._connection.store()[1]
     container._client.get_blob_client("all/town/tour.mov").stage_block("YQ==", b"begun")
     found = {each.scene: each for each in workspace.dropped()}
     assert found.keys() == {"a & b", "0.jpg", "town"}
@@ -306,7 +306,7 @@ def test_what_lies_in_all_folders_and_how_long(workspace: AzureMLWorkspace, tmp_
 @pytest.mark.parametrize("datastore", [None, "identityblobstore"])
 def test_copies_within_the_store(workspace: AzureMLWorkspace, datastore: str | None, tmp_path: Path) -> None:
     workspace = workspace.model_copy(update={"datastore": datastore})
-    container = workspace._store()[1]
+    container = workspace._connection.store()[1]
     put(workspace, photos(tmp_path / "a", b"one", b"", b"three"), "from/a + ü/")
     listed = container.blobs("from/")
     container.copy("from/", listed, "to/")
@@ -323,9 +323,9 @@ def test_copies_within_the_store(workspace: AzureMLWorkspace, datastore: str | N
 
 
 def put(workspace: AzureMLWorkspace, files: dict[str, Path], prefix: str) -> None:
-    from blocks.azure_transfer import md5s
+    from blocks.azure.files import md5s
 
-    workspace._store()[1].upload(files, md5s(files), prefix, lambda done, total: None)
+    workspace._connection.store()[1].upload(files, md5s(files), prefix, lambda done, total: None)
 
 
 def test_a_capture_registered_by_hand(workspace: AzureMLWorkspace, tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_a_model_is_a_model_and_links_to_its_job(workspace: AzureMLWorkspace, tm
     assert workspace.assets("street-nerf") == [model]
     assert workspace.client.models.get("street-nerf", "1-beef").job_name == job.name
     assert (workspace.fetch(model) / "truth.json").is_file()
-    assert workspace._store()[1].blobs("rebel-nerf/scratch/street-facade-1-beef/") == []
+    assert workspace._connection.store()[1].blobs("rebel-nerf/scratch/street-facade-1-beef/") == []
     # and is an input of other jobs
     seen = facade("street-facade-1-feed", inputs={"model": model}, tags={"scene": "street"})
     workspace.submit(seen)
@@ -471,7 +471,7 @@ def test_two_submit_at_once(workspace: AzureMLWorkspace, stack: AzureStack) -> N
 def test_a_cluster_without_quota_is_named(
     workspace: AzureMLWorkspace, stack: AzureStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blocks.azure._LONG_QUEUED_SECONDS", 0.0)
+    monkeypatch.setattr("blocks.azure.jobs._LONG_QUEUED_SECONDS", 0.0)
     job = facade("street-poor")
     with stack.faults.add("quota", job.name):
         workspace.submit(job)

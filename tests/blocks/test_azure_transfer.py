@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from azure.storage.blob import BlobBlock, ContentSettings
 
-from blocks import azure_transfer
 from blocks.azure import AzureMLWorkspace
-from blocks.azure_transfer import PIECE, Container, _below, md5s
+from blocks.azure.container import Container
+from blocks.azure.files import below, md5s
+from blocks.azure.listing import PIECE
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 from tests.azure_fixtures import stack, workspace
 from tests.azureml.stack import AzureStack
@@ -29,7 +30,7 @@ def nothing(done: int, total: int) -> None:
 
 @pytest.fixture
 def container(workspace: AzureMLWorkspace) -> Container:
-    return workspace._store()[1]
+    return workspace._connection.store()[1]
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_what_is_there_is_not_sent_again(
 def test_a_listing_goes_on_from_page_to_page(
     workspace: AzureMLWorkspace, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(azure_transfer, "_PAGE", 2)
+    monkeypatch.setattr("blocks.azure.container._PAGE", 2)
     container.delete("captures/")  # of other tests
     photos = [f"{scene}/{name}.jpg" for scene in ("bridge", "square", "street") for name in ("1 & 2", "<3>", "ä")]
     for photo in photos:
@@ -203,7 +204,7 @@ def test_a_signature_that_runs_out_is_renewed(
     stack: AzureStack, workspace: AzureMLWorkspace, files: dict[str, Path], tmp_path: Path
 ) -> None:
     with stack.faults.add("expired_sas", times=1) as fault:
-        container = workspace._store()[1]
+        container = workspace._connection.store()[1]
         container.upload(files, md5s(files), "sas/", nothing)
         assert fault.hits == 1
     container.download("sas/", tmp_path / "down", nothing)
@@ -219,11 +220,11 @@ def test_a_signature_that_is_refused_half_way_is_renewed(
 ) -> None:
     large = {"model.ckpt": files["model.ckpt"]}
     # One piece after the other; and nothing is renewed ahead, as where this machine's clock is an hour slow.
-    monkeypatch.setattr("blocks.azure_transfer._THREADS", 1)
-    monkeypatch.setattr("blocks.azure_transfer._RENEW_SECONDS", -3600.0)
+    monkeypatch.setattr("blocks.azure.container.THREADS", 1)
+    monkeypatch.setattr("blocks.azure.requests._RENEW_SECONDS", -3600.0)
 
     def in_two_halves(direction: Callable[[Container, Callable[[int, int], None]], None]) -> None:
-        container = AzureMLWorkspace.model_validate(dict(workspace))._store()[1]
+        container = AzureMLWorkspace.model_validate(dict(workspace))._connection.store()[1]
         done: list[int] = []
 
         def moved(count: int, total: int) -> None:
@@ -283,4 +284,4 @@ def test_nothing_there_and_no_way_out_of_the_folder(container: Container, tmp_pa
         container.download("none/", tmp_path, nothing)
     for name in ("../../etc", "a/../../b", "/etc/passwd", "", ".."):
         with pytest.raises(InvalidInput, match="no place below a folder"):
-            _below(tmp_path, name)
+            below(tmp_path, name)

@@ -20,7 +20,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import BlockDocumentUpdate
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from blocks.azure_sizes import GPU_SIZES, LEAST_CAPABILITY, find, has_cuda, refusal
+from blocks.azure.sizes import GPU_SIZES, LEAST_CAPABILITY, find, has_cuda, refusal
 from deployments.azure import options, setup, transfer
 from tests.azure_fixtures import identity_endpoint
 from tests.azureml.stack import AzureStack

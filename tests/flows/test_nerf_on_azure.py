@@ -154,7 +154,7 @@ async def test_why_a_job_waits_is_said_and_nobody_waiting_ends_it(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("blocks.azure._LONG_QUEUED_SECONDS", 0.0)
+    monkeypatch.setattr("blocks.azure.jobs._LONG_QUEUED_SECONDS", 0.0)
     logging.getLogger("prefect.task_runs").addHandler(caplog.handler)
     with stack.faults.add("quota", "wall-prepare-.*"):
         waiting = asyncio.create_task(run(scene="wall", images=street / "photos"))
@@ -195,7 +195,7 @@ async def test_training_goes_on_where_a_lost_node_left_it(
 
 def checkpoints(workspace: AzureMLWorkspace, job: str) -> bool:
     family = job.rpartition("-")[0]
-    return bool(workspace._store()[1].blobs(f"rebel-nerf/scratch/{family}/checkpoints/", most=1))
+    return bool(workspace._connection.store()[1].blobs(f"rebel-nerf/scratch/{family}/checkpoints/", most=1))
 
 
 @pytest.mark.slow

@@ -1,0 +1,120 @@
+"""The way to a workspace: the SDK's clients, and the containers of its datastores."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from blocks.azure.container import Container
+from blocks.azure.credential import AzureCredential, quiet
+from blocks.azure.errors import plain_errors
+from jobs.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+
+__all__ = ["Connection", "datastore_uri", "naming"]
+
+
+class Connection:
+    """Clients and containers of one workspace, for all threads.
+
+    Args:
+        credential: who signs in.
+        subscription_id, resource_group, workspace: which workspace.
+        datastore: the blob datastore to work in; None for the workspace's default.
+        folder: the datastore's folder for what this program writes.
+    """
+
+    def __init__(
+        self,
+        credential: AzureCredential,
+        subscription_id: str,
+        resource_group: str,
+        workspace: str,
+        datastore: str | None,
+        folder: str,
+    ) -> None:
+        self.credential = credential
+        self.subscription_id, self.resource_group, self.workspace = subscription_id, resource_group, workspace
+        self._datastore, self._folder = datastore, folder
+        self._threads = threading.local()
+        self._containers: dict[str, tuple[str, Container]] = {}
+
+    @property
+    def client(self) -> MLClient:
+        """The SDK's client, one a thread: whether threads may share one is not said."""
+        client: MLClient | None = getattr(self._threads, "client", None)
+        if client is None:
+            from azure.ai.ml import MLClient
+
+            quiet("azure.ai.ml")
+            client = self._threads.client = MLClient(
+                self.credential.sign_in(),
+                self.subscription_id,
+                self.resource_group,
+                self.workspace,
+                enable_telemetry=False,
+                retry_total=4,  # 12 s in all: longer faults are the tasks' to wait out
+            )
+        return client
+
+    def store(self) -> tuple[str, Container]:
+        """The datastore's name and container."""
+        return self.open(self._datastore or "")
+
+    def container(self, uri: str) -> Container:
+        return self.open(self._place(uri)[0])[1]
+
+    def path(self, uri: str) -> str:
+        """The blobs' prefix, which ends with a slash."""
+        return self._place(uri)[1].rstrip("/") + "/"
+
+    def _place(self, uri: str) -> tuple[str, str]:
+        """The datastore and path of an asset's URI; a model that was registered from a job may be told by that job."""
+        if found := re.fullmatch(r"azureml://(?:.*/)?jobs/([^/]+)/outputs/([^/]+)(?:/paths)?/?", uri):
+            return self.store()[0], f"{self._folder}/jobs/{found[1]}/{found[2]}"
+        if found := re.fullmatch(r"azureml://(?:.*/)?datastores/([^/]+)/paths/(.+)", uri):
+            return found[1], found[2]
+        raise InvalidInput(f"{uri} is in no datastore of the workspace. Register a folder of a blob datastore.")
+
+    def open(self, name: str) -> tuple[str, Container]:
+        """A datastore by name, "" for the default."""
+        if name in self._containers:
+            return self._containers[name]
+        datastores = self.client.datastores
+        with (
+            naming(f"datastore: there is no datastore {name!r} in {self.workspace}."),
+            plain_errors(f"datastore {name or '(default)'}"),
+        ):
+            found: Any = datastores.get(name) if name else datastores.get_default()
+            if getattr(found, "container_name", None) is None:
+                raise InvalidInput(f"datastore: {found.name} is no blob datastore. Choose one of type Azure Blob.")
+            by_identity = type(found.credentials).__name__ == "NoneCredentialConfiguration"
+
+        def signature() -> str:
+            with plain_errors(f"datastore {found.name}"):
+                fresh: Any = self.client.datastores.get(found.name, include_secrets=True)
+            return str(getattr(fresh.credentials, "sas_token", None) or fresh.credentials.account_key)
+
+        url = f"{found.protocol}://{found.account_name}.blob.{found.endpoint}"
+        container = Container(url, found.container_name, self.credential.sign_in() if by_identity else signature)
+        self._containers[name] = self._containers[found.name] = (found.name, container)
+        return found.name, container
+
+
+@contextmanager
+def naming(message: str) -> Iterator[None]:
+    """What is not found inside is a field that names nothing."""
+    try:
+        yield
+    except NotFound:
+        raise InvalidInput(message) from None
+
+
+def datastore_uri(datastore: str, path: str) -> str:
+    """A datastore's path as Azure ML names it."""
+    return f"azureml://datastores/{datastore}/paths/{path}"

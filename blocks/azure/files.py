@@ -1,0 +1,138 @@
+"""Local files as they go up and come down: pieces, checksums, and the journal of an interrupted download."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from blocks.azure.errors import StorageError
+from blocks.azure.listing import Blob
+from jobs.errors import InvalidInput
+
+__all__ = [
+    "BLOCK",
+    "Piece",
+    "base64",
+    "below",
+    "changed",
+    "journal",
+    "md5_of",
+    "md5s",
+    "part_of",
+    "read_journal",
+    "stamp",
+]
+
+BLOCK = 1 << 18
+"""Bytes of a request that are in memory, on the way up or down."""
+
+
+def md5s(files: Mapping[str, Path]) -> dict[str, bytes]:
+    """The MD5 of each file, read side by side.
+
+    Raises:
+        InvalidInput: a file is gone.
+    """
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return dict(zip(files, pool.map(md5_of, files.values()), strict=True))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The bytes of one request from a place in a file, read a few at a time: for their MD5, and again as they go."""
+
+    file: Path
+    start: int
+    size: int
+
+    def md5(self) -> bytes:
+        return _digest(self._blocks())
+
+    def send(self, put: Callable[[Iterable[bytes], int, bytes], None], md5: bytes) -> None:
+        try:
+            put(self._blocks(), self.size, md5)
+        except StorageError as error:
+            if error.status_code == 400 and self.md5() != md5:
+                raise changed(self.file) from None
+            raise
+
+    def _blocks(self) -> Iterator[bytes]:
+        left = self.size
+        try:
+            with self.file.open("rb") as stream:  # buffered: it reads on where a slow disk gives less at once
+                stream.seek(self.start)
+                while left:
+                    block = stream.read(min(BLOCK, left))
+                    if not block:
+                        raise changed(self.file)
+                    yield block
+                    left -= len(block)
+        except FileNotFoundError:
+            raise _vanished(self.file) from None
+
+
+def base64(content: bytes) -> str:
+    return b64encode(content).decode()
+
+
+def below(folder: Path, path: str) -> Path:
+    """The file for a blob, which never lies outside the folder, whatever the blob's name."""
+    parts = PurePosixPath(path).parts
+    if not parts or ".." in parts or PurePosixPath(path).is_absolute():
+        raise InvalidInput(f"a blob is named {path!r}, which is no place below a folder. Rename or delete it.")
+    return folder.joinpath(*parts)
+
+
+def part_of(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
+
+
+def journal(part: Path) -> Path:
+    return part.with_suffix(".done")
+
+
+def read_journal(part: Path, blob: Blob) -> set[int]:
+    """The pieces of this very blob that an interrupted download has left in place."""
+    if not part.exists() or part.stat().st_size != blob.size:
+        return set()
+    try:
+        lines = [line.rpartition(" ") for line in journal(part).read_text().splitlines(keepends=True)]
+    except FileNotFoundError:
+        return set()
+    return {int(index) for etag, _, index in lines if etag == blob.etag and index.endswith("\n")}
+
+
+def stamp(file: Path) -> tuple[int, int]:
+    try:
+        stat = file.stat()
+    except FileNotFoundError:
+        raise _vanished(file) from None
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _vanished(file: Path) -> InvalidInput:
+    return InvalidInput(f"{file} vanished while it was read. Is an upload or a clean-up going on?")
+
+
+def changed(file: Path) -> InvalidInput:
+    return InvalidInput(f"{file} changed while it was read. Is it still being written? Wait for its end.")
+
+
+def md5_of(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return _digest(iter(lambda: stream.read(1 << 20), b""))
+    except FileNotFoundError:
+        raise _vanished(file) from None
+
+
+def _digest(blocks: Iterable[bytes]) -> bytes:
+    digest = hashlib.md5()
+    for block in blocks:
+        digest.update(block)
+    return digest.digest()

@@ -1,0 +1,353 @@
+"""Jobs: commands on a workspace's clusters."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blocks.azure.assets import Assets
+from blocks.azure.connection import Connection, datastore_uri
+from blocks.azure.errors import plain_errors
+from blocks.azure.tags import exists, fitted
+from blocks.workspace import Asset, AssetKind, JobSpec, JobState, JobStatus
+from jobs import code
+from jobs.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from blocks.azure.workspace import AzureMLWorkspace
+
+__all__ = ["Jobs", "Known", "port_open"]
+
+_LOGS = "workspaceartifactstore"  # the datastore where the service itself puts what jobs print
+
+# https://learn.microsoft.com/python/api/azure-ai-ml/azure.ai.ml.entities.job
+_STATES = {
+    "Running": JobState.RUNNING,
+    "Finalizing": JobState.RUNNING,
+    "CancelRequested": JobState.RUNNING,
+    "Completed": JobState.COMPLETED,
+    "Failed": JobState.FAILED,
+    "Canceled": JobState.CANCELED,
+    "NotResponding": JobState.INTERRUPTED,
+    "Paused": JobState.INTERRUPTED,
+}  # all others are on the way to Running
+_NODE_LOST = re.compile(r"preempt|evict|node .*(lost|unusable|unhealthy)|NodeFailure|heartbeat", re.IGNORECASE)
+
+_LONG_QUEUED_SECONDS = 300.0  # after which the cluster is asked why
+_NODE_NAMES = (("run_id", "runId"), ("public_ip_address", "publicIpAddress"))
+
+
+class Known:
+    """What was found out about clusters and waiting jobs, shared by the copies of a block."""
+
+    def __init__(self) -> None:
+        self.ports: dict[str, bool] = {}
+        """Whether the ssh port of a cluster is open, which never changes."""
+        self.asked: dict[str, float] = {}
+        """When the cluster of a queued job was asked about it, by the monotonic clock."""
+        self.queued: dict[str, str] = {}
+        """Why a job waits."""
+
+
+class Jobs:
+    """Jobs of a workspace.
+
+    Args:
+        place: the workspace's block: clusters, environment, key.
+        connection: the way to the workspace.
+        assets: what is registered in it.
+        known: what earlier calls found out.
+    """
+
+    def __init__(self, place: AzureMLWorkspace, connection: Connection, assets: Assets, known: Known) -> None:
+        self._place, self._connection, self._assets, self._known = place, connection, assets, known
+
+    def find(self, name: str) -> JobStatus | None:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with plain_errors(f"job {name}"):
+            try:
+                job = self._connection.client.jobs.get(name)
+            except ResourceNotFoundError:
+                return None
+        return self._status(job)
+
+    def submit(self, spec: JobSpec) -> JobStatus:
+        from azure.core.exceptions import HttpResponseError, ResourceExistsError
+
+        if status := self.find(spec.name):
+            return status
+        for asset in spec.inputs.values():
+            container = self._connection.container(asset.uri)
+            if self._assets.find(asset.name, asset.version) is None or not container.blobs(
+                self._connection.path(asset.uri), most=1
+            ):
+                raise NotFound(
+                    f"asset {asset} is not in {self._place.workspace} any more. Run the stage that makes it again."
+                )
+        self._end_silent(spec)
+        with tempfile.TemporaryDirectory() as folder, plain_errors(f"submitting job {spec.name}"):
+            programs = Path(folder) / "code"
+            _copy_code(spec, programs)
+            try:
+                job = self._connection.client.jobs.create_or_update(self._command(spec, programs))
+            except ResourceExistsError:
+                if status := self.find(spec.name):
+                    return status
+                # The SDK names code by its content and goes on with no upload that was cut: give it other content.
+                (programs / ".again").write_text(str(time.time_ns()))
+                job = self._connection.client.jobs.create_or_update(self._command(spec, programs))
+            except HttpResponseError as error:
+                if not exists(error):
+                    raise
+                job = self._connection.client.jobs.get(spec.name)
+        return self._status(job)
+
+    def read_log(self, name: str, offset: int) -> tuple[str, int]:
+        log = f"ExperimentRun/dcid.{name}/user_logs/std_log.txt"
+        _, container = self._connection.open(_LOGS)
+        try:
+            content = container.read(log, offset)
+            if not content and offset and container.blobs(log)[0].size < offset:  # the job began anew elsewhere
+                offset, content = 0, container.read(log)
+        except (NotFound, IndexError):
+            return "", offset
+        whole = content[: content.rfind(b"\n") + 1]
+        return whole.decode(errors="replace"), offset + len(whole)
+
+    def cancel(self, name: str) -> None:
+        from azure.core.exceptions import HttpResponseError
+
+        status = self.find(name)
+        if status is None or status.state.ended:
+            return
+        with plain_errors(f"cancelling job {name}"):
+            try:
+                self._connection.client.jobs.begin_cancel(name).wait()
+            except HttpResponseError:
+                status = self.find(name)
+                if status is None or status.state.ended:  # it ended by itself meanwhile
+                    return
+                raise
+        while (status := self.find(name)) and not status.state.ended:
+            time.sleep(3)
+
+    def register(
+        self, spec: JobSpec, output: str, name: str, version: str, kind: AssetKind, tags: Mapping[str, str]
+    ) -> Asset:
+        if asset := self._assets.find(name, version):
+            return asset
+        datastore, container = self._connection.store()
+        path = self._output(spec, output)
+        if not container.blobs(path, most=1):
+            raise NotFound(f"job {spec.name} has no output {output!r} any more in {datastore}/{path}.")
+        if kind == "model":  # by its job, to which the studio then links
+            registry, uri = "models", f"azureml://jobs/{spec.name}/outputs/{output}"
+        else:
+            registry, uri = "data", datastore_uri(datastore, path)
+        asset = self._assets.put(registry, name, version, kind, tags, uri)
+        container.delete(self._scratch(spec, ""))
+        return asset
+
+    def follow(self, name: str, follower: str) -> None:
+        self._connection.store()[1].write(f"{self._place.folder}/followers/{name}/{follower}", b"")
+
+    def unfollow(self, name: str, follower: str) -> None:
+        self._connection.store()[1].delete(f"{self._place.folder}/followers/{name}/{follower}")
+
+    def followers(self, name: str | None = None) -> dict[str, dict[str, float]]:
+        prefix = f"{self._place.folder}/followers/"
+        found: dict[str, dict[str, float]] = {}
+        for blob in self._connection.store()[1].blobs(f"{prefix}{name}/" if name else prefix):
+            job, _, follower = f"{name or ''}/{blob.path}".removeprefix("/").partition("/")
+            found.setdefault(job, {})[follower] = blob.age
+        return found
+
+    def tunnel(self, name: str, port: int, local_port: int) -> list[str]:
+        """The ssh command that brings a running job's port (the viewer's) to a port of this machine.
+
+        By the cluster's own ssh port where it is public, else by the job's ssh service, through Azure's proxy.
+
+        Raises:
+            NotFound: there is no such job.
+            InvalidInput: it does not run, or neither way is open; says how to open one.
+        """
+        status = self.find(name)
+        if status is None:
+            raise NotFound(f"job {name} is not in {self._place.workspace}.")
+        if status.state is not JobState.RUNNING:
+            raise InvalidInput(f"job {name} is {status.state.value.lower()}: it can be looked into while it runs.")
+        forward = ["ssh", "-N", "-L", f"{local_port}:localhost:{port}"]
+        with plain_errors(f"job {name}"):
+            cluster = (self._connection.client.jobs.get(name).compute or "").rpartition("/")[2]
+            for node in map(vars, self._connection.client.compute.list_nodes(cluster)):
+                # The SDK (1.35.2) leaves the attributes that it documents empty, and keeps the service's own names.
+                job, address = (node.get(key) or node.get(other) for key, other in _NODE_NAMES)
+                if job == name and address and node.get("port"):
+                    settings = getattr(self._connection.client.compute.get(cluster), "ssh_settings", None)
+                    user = getattr(settings, "admin_username", None) or "azureuser"
+                    return [*forward, f"{user}@{address}", "-p", str(node["port"])]
+            services = self._connection.client.jobs.show_services(name) or {}
+        endpoints = [(service.properties or {}).get("ProxyEndpoint") for service in services.values()]
+        proxy = next(filter(None, endpoints), None)
+        if proxy is None:
+            raise InvalidInput(
+                f"job {name}: its cluster {cluster} has no public ssh port and the job no ssh service. "
+                "Set ssh_public_key in the workspace's block, and the next job has one."
+            )
+        block = [self._place._block_document_name] if self._place._block_document_name else []
+        through = shlex.join([sys.executable, "-m", "deployments.azure.ssh_proxy", proxy, *block])
+        return [*forward, "-o", f"ProxyCommand={through}", f"azureuser@{proxy.rpartition('/')[2]}"]
+
+    def _command(self, spec: JobSpec, programs: Path) -> Any:
+        """The job as the SDK takes it."""
+        from azure.ai.ml import Input, Output, command
+        from azure.ai.ml.entities import SshJobService
+
+        def kept(path: str, mode: str) -> Output:
+            return Output(type="uri_folder", path=datastore_uri(datastore, path), mode=mode)
+
+        def place(group: str, name: str) -> str:
+            if group == "files":
+                return f"files/{name}"
+            return f"${{{{{'inputs' if group == 'inputs' else 'outputs'}.{name}}}}}"
+
+        datastore, _ = self._connection.store()
+        cluster = self._place.gpu_cluster if spec.tier == "gpu" else self._place.cpu_cluster
+        key = self._place.ssh_public_key
+        arguments = " ".join(_quoted(argument) for argument in spec.resolve(place))
+        environment = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": ".", "DO_NOT_TRACK": "1"}
+        job = command(
+            name=spec.name,
+            display_name=spec.name,
+            experiment_name=spec.scene,
+            tags=fitted({**spec.tags, "attempt": str(spec.attempt)}),
+            code=str(programs),
+            command=f"python -m jobs.{spec.stage} {arguments}",
+            environment=self.environment_id(),
+            environment_variables=environment,
+            compute=cluster,
+            inputs={
+                name: Input(
+                    type="custom_model" if asset.kind == "model" else "uri_folder",
+                    path=f"azureml:{asset.name}:{asset.version}",
+                    mode="download",
+                )
+                for name, asset in spec.inputs.items()
+            },
+            outputs={
+                # Written on the node's own disk and uploaded whole: a video's header is written last.
+                **{name: kept(self._output(spec, name), "upload") for name in spec.outputs},
+                **{name: kept(self._scratch(spec, name), "rw_mount") for name in spec.scratch},
+            },
+            services={"ssh": SshJobService(ssh_public_keys=key)} if key and not self._port_is_open(cluster) else None,
+            shm_size="8g",
+        )
+        job.set_limits(timeout=spec.time_limit)
+        return job
+
+    def _port_is_open(self, cluster: str) -> bool:
+        """Whether the cluster's own ssh port is open; where it is closed, a job's ssh service is the only way in."""
+        if cluster not in self._known.ports:  # as `check` has not looked
+            self._known.ports[cluster] = port_open(self._connection.client.compute.get(cluster))
+        return self._known.ports[cluster]
+
+    def _output(self, spec: JobSpec, name: str) -> str:
+        return f"{self._place.folder}/jobs/{spec.name}/{name}/"
+
+    def _scratch(self, spec: JobSpec, name: str) -> str:
+        return f"{self._place.folder}/scratch/{spec.family}/{name}{'/' if name else ''}"
+
+    def environment_id(self) -> str:
+        """The environment, by ARM id and not by name: the SDK would ask for the latest at each use."""
+        name, _, version = self._place.environment.partition(":")
+        with plain_errors(f"environment {self._place.environment}"):
+            environments = self._connection.client.environments
+            found = environments.get(name, version) if version else environments.get(name, label="latest")
+        return str(found.id)
+
+    def _end_silent(self, spec: JobSpec) -> None:
+        """See that no earlier attempt, off the air but perhaps alive, writes to the same scratch folder."""
+        from azure.core.exceptions import AzureError
+
+        if spec.attempt == 1 or not spec.scratch:
+            return
+        before = f"{spec.family}-{spec.attempt - 1}"
+        with plain_errors(f"job {before}"):
+            try:
+                if self._connection.client.jobs.get(before).status == "NotResponding":
+                    self._connection.client.jobs.begin_cancel(before)
+            except AzureError:
+                return
+
+    def _status(self, job: Any) -> JobStatus:
+        state = _STATES.get(job.status, JobState.QUEUED)
+        studio = (job.services or {}).get("Studio")
+        reason, seconds = "", 0.0
+        if state.ended:
+            state, reason, seconds = self._end(job, state)
+        elif state is JobState.QUEUED:
+            reason = self._why_queued(job)
+        url = studio.endpoint if studio else ""
+        return JobStatus(name=job.name, state=state, reason=reason, url=url, seconds=seconds)
+
+    def _end(self, job: Any, state: JobState) -> tuple[JobState, str, float]:
+        """What run history says about a job's end, and how long it ran: the job's own body has no word about it."""
+        if job.status == "NotResponding":
+            return state, "its node does not respond any more", 0.0
+        with plain_errors(f"job {job.name}"):
+            details = self._connection.client.jobs._runs_operations.get_run_details(job.name)
+        error = details.error.error if details.error else None
+        words = f"{error.code}: {error.message}" if error else ""
+        limit, began, ended = getattr(job.limits, "timeout", None), details.start_time_utc, details.end_time_utc
+        seconds = (ended - began).total_seconds() if began and ended else 0.0
+        if state is JobState.COMPLETED:
+            return state, "", seconds
+        if limit and seconds >= limit:
+            return JobState.FAILED, f"over its time limit of {limit} s", seconds
+        if state is JobState.CANCELED:
+            return state, "cancelled", seconds
+        if error and error.code != "UserError" and _NODE_LOST.search(words):  # a UserError quotes the job's log
+            return JobState.INTERRUPTED, words, seconds
+        return state, words or "it failed without a word; see its log", seconds
+
+    def _why_queued(self, job: Any) -> str:
+        """Why a job waits for long: what its cluster says, asked every five minutes."""
+        now = time.monotonic()
+        if now - self._known.asked.setdefault(job.name, now) > _LONG_QUEUED_SECONDS:
+            self._known.asked[job.name] = now
+            cluster = job.compute.rpartition("/")[2]
+            with plain_errors(f"cluster {cluster}"):  # the SDK's own Compute leaves its errors out
+                found: Any = self._connection.client.compute._operation.get(
+                    self._connection.resource_group, self._place.workspace, cluster
+                )
+            errors = found.properties.properties.errors
+            said = "; ".join(str(entry.error.message or entry.error.code) for entry in errors or [])
+            self._known.queued[job.name] = f"cluster {cluster} gets no node: {said}" if said else ""
+        return self._known.queued.get(job.name, "")
+
+
+def port_open(cluster: Any) -> bool:
+    return bool(getattr(cluster, "ssh_public_access_enabled", False))
+
+
+def _quoted(argument: str) -> str:
+    """For the shell; what Azure replaces (`${{inputs.x}}`) stays as it is, the rest of the argument is quoted."""
+    parts = re.split(r"(\$\{\{\w+\.\w+\}\})", argument)
+    return "".join(part if index % 2 else shlex.quote(part) if part else "" for index, part in enumerate(parts)) or "''"
+
+
+def _copy_code(spec: JobSpec, folder: Path) -> None:
+    """What a job needs to run: its programs, and its small files."""
+    code.copy_to(folder)
+    (folder / ".amlignore").write_text("__pycache__\n")  # what others ignore is shipped
+    for name, text in spec.files.items():
+        file = folder / "files" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)

@@ -1,0 +1,25 @@
+"""Tags, and what the service says of names that are taken."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["KIND", "exists", "fitted"]
+
+KIND = "kind"
+"""The tag that tells an asset's kind."""
+
+# https://learn.microsoft.com/azure/machine-learning/resource-limits-capacity
+_MOST_TAGS, _LONGEST_KEY, _LONGEST_VALUE = 50, 100, 1000
+
+
+def fitted(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags as many and as long as Azure takes them."""
+    return {key[:_LONGEST_KEY]: value[:_LONGEST_VALUE] for key, value in list(tags.items())[-_MOST_TAGS:]}
+
+
+def exists(error: Any) -> bool:
+    """Whether the service says that a job or version of that name is there, and cannot be changed."""
+    return bool(re.search(r"already exist|immutable|cannot be (changed|updated)", str(error), re.IGNORECASE))

@@ -1,0 +1,214 @@
+"""An Azure ML workspace as a workspace: its datastore, its registries of assets, and its clusters."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, PrivateAttr, StringConstraints
+
+from blocks.azure.assets import Assets
+from blocks.azure.connection import Connection, naming
+from blocks.azure.container import Moved
+from blocks.azure.credential import ARM_SCOPE, AzureCredential, Guid
+from blocks.azure.errors import plain_errors
+from blocks.azure.jobs import Jobs, Known, port_open
+from blocks.azure.sizes import has_cuda
+from blocks.workspace import Asset, AssetKind, DroppedCapture, JobSpec, JobStatus, Workspace
+from jobs.errors import InvalidInput, WorkspaceUnavailable
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+
+__all__ = ["AzureMLWorkspace"]
+
+_SET_UP = "Make it with: python -m deployments.azure.setup"
+
+ClusterName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9-]{1,31}$")]
+FolderName = Annotated[str, StringConstraints(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")]
+
+
+class _Shared:
+    """What copies of a block share and no copy outside this process gets: connections, and what is known of jobs."""
+
+    def __init__(self) -> None:
+        self.connections: dict[tuple[str | None, ...], Connection] = {}
+        self.moved: Moved = lambda done, total: None
+        self.known = Known()
+
+    def __deepcopy__(self, memo: Any) -> _Shared:
+        return self
+
+    def __reduce__(self) -> tuple[type[_Shared], tuple[()]]:
+        return _Shared, ()
+
+
+class AzureMLWorkspace(Workspace):
+    """Captures, assets and jobs in an Azure ML workspace.
+
+    In its default datastore, `captures/<scene>/` is where people upload photos by hand; `rebel-nerf/` holds what this
+    program uploads and what jobs write. Captures, datasets and videos are data assets, models are custom models.
+    """
+
+    _block_type_name = "rebel-nerf Azure ML workspace"
+    _block_type_slug = "rebel-nerf-azure-ml"
+    _description = "An Azure ML workspace: captures in its datastore, jobs on its clusters, assets in its registries."
+
+    credential: AzureCredential = Field(default_factory=AzureCredential, description="a block of its own")
+    subscription_id: Guid = Field(description="the subscription's ID: az account show --query id")
+    resource_group: str = Field(min_length=1, max_length=90, description="the group that the workspace is in")
+    workspace: str = Field(min_length=3, max_length=33, description="the Azure ML workspace's name")
+    cpu_cluster: ClusterName = Field("cpu-cluster", description="runs what needs no GPU; may be the GPU cluster")
+    gpu_cluster: ClusterName = Field("gpu-cluster", description="trains and renders")
+    environment: str = Field(
+        "rebel-nerf", pattern=r"^[\w.-]+(:[\w.-]+)?$", description="of jobs: its name, or name:version; latest if none"
+    )
+    datastore: str | None = Field(None, description="a blob datastore; None: the workspace's default")
+    captures: FolderName = Field(
+        "captures", description="folder of the datastore with a folder per scene for photos uploaded by hand"
+    )
+    folder: FolderName = Field("rebel-nerf", description="folder of the datastore for all else")
+    ssh_public_key: str | None = Field(
+        None, pattern="^(ssh-|ecdsa-)", description="lets its owner into running jobs, for the viewer of a training job"
+    )
+    cache: Path = Field(Path("~/.cache/rebel-nerf"), description="local folder for what is downloaded")
+
+    _shared: _Shared = PrivateAttr(default_factory=lambda: _Shared())
+
+    @property
+    def identity(self) -> str:
+        return f"azureml-{self.subscription_id}-{self.resource_group}-{self.workspace}".lower()
+
+    def on_transfer(self, moved: Moved) -> None:
+        """Have a function called as bytes go up or down, with how many are done and of how many."""
+        self._shared.moved = moved
+
+    def check(self) -> None:
+        self.check_sign_in()
+        with plain_errors(f"workspace {self.workspace}"):
+            self._connection.client.workspaces.get(self.workspace)
+        for field in ("cpu_cluster", "gpu_cluster"):
+            self._check_cluster(field)
+        with naming(f"environment: there is no environment {self.environment!r} in {self.workspace}. {_SET_UP}"):
+            self._jobs.environment_id()
+        self._connection.store()
+
+    def check_sign_in(self) -> None:
+        """Raise, in words, unless the credential gets a token."""
+        for wait in (1.0, 4.0, 0.0):  # the SDK tries everything again but this
+            try:
+                with plain_errors("credential"):
+                    self.credential.sign_in().get_token(ARM_SCOPE)
+                return
+            except WorkspaceUnavailable:
+                if not wait:
+                    raise
+                time.sleep(wait)
+
+    def _check_cluster(self, field: str) -> None:
+        name = getattr(self, field)
+        with naming(f"{field}: there is no cluster {name!r} in {self.workspace}. {_SET_UP}"), plain_errors(field):
+            found = self._connection.client.compute.get(name)
+        state, self._shared.known.ports[name] = found.provisioning_state, port_open(found)
+        if state == "Failed":
+            raise InvalidInput(f"{field}: cluster {name} could not be made; the studio's Compute page says why.")
+
+    def has_gpu(self) -> bool:
+        with plain_errors(f"gpu_cluster {self.gpu_cluster}"):
+            return has_cuda(self._connection.client.compute.get(self.gpu_cluster).size or "")
+
+    @property
+    def client(self) -> MLClient:
+        """The SDK's client of this thread."""
+        return self._connection.client
+
+    @property
+    def _connection(self) -> Connection:
+        given = (self.subscription_id, self.resource_group, self.workspace, self.datastore, self.folder)
+        if given not in self._shared.connections:
+            self._shared.connections[given] = Connection(self.credential, *given)
+        return self._shared.connections[given]
+
+    @property
+    def _assets(self) -> Assets:
+        cache = self.cache.expanduser().absolute() / hashlib.sha256(self.identity.encode()).hexdigest()[:16]
+        return Assets(self._connection, self.captures, self.folder, cache, self._shared.moved)
+
+    @property
+    def _jobs(self) -> Jobs:
+        return Jobs(self, self._connection, self._assets, self._shared.known)
+
+    # captures
+
+    def take_in(self, scene: str, files: Mapping[str, Path], tags: Mapping[str, str]) -> Asset:
+        return self._assets.take_in(scene, files, tags)
+
+    def dropped(self, scene: str | None = None) -> list[DroppedCapture]:
+        return self._assets.dropped(scene)
+
+    def dropped_in(self) -> tuple[str, str, str]:
+        """Where people upload photos by hand: storage account, container, and the folder of the scenes' folders."""
+        return self._assets.dropped_in()
+
+    def find_capture(self, dropped: DroppedCapture) -> Asset | None:
+        return self._assets.find_capture(dropped)
+
+    def take_in_dropped(self, dropped: DroppedCapture, tags: Mapping[str, str]) -> Asset:
+        return self._assets.take_in_dropped(dropped, tags)
+
+    # assets
+
+    def assets(self, name: str) -> list[Asset]:
+        return self._assets.versions(name)
+
+    def find_asset(self, name: str, version: str) -> Asset | None:
+        return self._assets.find(name, version)
+
+    def fetch(self, asset: Asset) -> Path:
+        return self._assets.fetch(asset)
+
+    def read(self, asset: Asset, file: str) -> bytes:
+        return self._assets.read(asset, file)
+
+    # jobs
+
+    def find_job(self, name: str) -> JobStatus | None:
+        return self._jobs.find(name)
+
+    def submit(self, spec: JobSpec) -> JobStatus:
+        return self._jobs.submit(spec)
+
+    def read_log(self, name: str, offset: int) -> tuple[str, int]:
+        return self._jobs.read_log(name, offset)
+
+    def follow(self, name: str, follower: str) -> None:
+        self._jobs.follow(name, follower)
+
+    def unfollow(self, name: str, follower: str) -> None:
+        self._jobs.unfollow(name, follower)
+
+    def followers(self, name: str | None = None) -> dict[str, dict[str, float]]:
+        return self._jobs.followers(name)
+
+    def reach(self, name: str, port: int, local_port: int | None = None) -> str:
+        local = local_port or port
+        return f"{shlex.join(self.tunnel(name, port, local))}\nhttp://localhost:{local}"
+
+    def tunnel(self, name: str, port: int, local_port: int) -> list[str]:
+        """The ssh command that brings a running job's port to a port of this machine; see `Jobs.tunnel`."""
+        return self._jobs.tunnel(name, port, local_port)
+
+    def cancel(self, name: str) -> None:
+        self._jobs.cancel(name)
+
+    def register(
+        self, spec: JobSpec, output: str, name: str, version: str, kind: AssetKind, tags: Mapping[str, str]
+    ) -> Asset:
+        return self._jobs.register(spec, output, name, version, kind, tags)
+
+    def poll_seconds(self, waited: float) -> float:
+        return 15.0 if waited < 60 else 30.0
