@@ -16,10 +16,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from prefect.logging import get_logger
+from pydantic import Field, PrivateAttr
 
-from blocks import supervisor
+from blocks import local_files, supervisor
 from blocks.local_captures import list_dropped
+from blocks.local_files import copy, files_below, link_or_copy, sync, sync_folder, write_durably
 from blocks.supervisor import unlocked
 from blocks.workspace import (
     Asset,
@@ -65,6 +67,9 @@ class LocalWorkspace(Workspace):
     jobs_at_once: int | None = Field(
         None, ge=1, description="jobs that need the GPU at once; None: the number of CUDA GPUs, at least 1"
     )
+
+    _intact: set[Path] = PrivateAttr(default_factory=set)
+    """Manifests of assets that this process has found undamaged: a power loss ends the process, too."""
 
     @property
     def folder(self) -> Path:
@@ -113,7 +118,7 @@ class LocalWorkspace(Workspace):
         for path, file in files.items():
             target = part / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            _copy(file, target)
+            copy(file, target)
             if _stamp(file) != stamps[path] or checksum(target) != checksums[path]:
                 shutil.rmtree(part)
                 raise InvalidInput(
@@ -121,12 +126,18 @@ class LocalWorkspace(Workspace):
                 )
         taken = {**tags, "scene": scene, "content": content}
         while True:
-            number = 1 + max((int(asset.version) for asset in self.assets(scene)), default=0)
+            number = 1 + max(self._capture_numbers(scene), default=0)
             if known := self.capture_with(scene, content):  # another took in the same meanwhile
                 shutil.rmtree(part)
                 return known
             if asset := self._publish(part, scene, str(number), "capture", taken, checksums):
                 return asset
+
+    def _capture_numbers(self, scene: str) -> Iterator[int]:
+        """The numbers of a scene's versions; those of damaged ones are taken for good."""
+        for folder in (self.folder / "assets" / scene).glob("*"):
+            if found := re.fullmatch(r"(?:\.damaged-)?(\d+)(?:-[0-9a-f]{8})?", folder.name):
+                yield int(found[1])
 
     def dropped(self, scene: str | None = None) -> list[DroppedCapture]:
         return list_dropped(self.folder / "captures", self.folder / "checksums.json", scene)
@@ -161,12 +172,31 @@ class LocalWorkspace(Workspace):
             raise NotFound(f"asset {asset} has no file {file}.") from None
 
     def _read_asset(self, manifest: Path) -> Asset | None:
+        """Read an asset. One that a power loss or a person has damaged is set aside, so that it can be made again."""
+        folder = manifest.parent
         try:
-            content = json.loads(manifest.read_text())
+            asset, sizes = local_files.read_manifest(manifest)
+            if manifest not in self._intact and (fault := local_files.damage(folder, sizes)):
+                raise ValueError(fault)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        content.pop("checksums")
-        return Asset(**content, uri=str(manifest.parent))
+        except ValueError as error:
+            self._set_aside(folder, str(error))
+            return None
+        if (asset.name, asset.version) != (folder.parent.name, folder.name):  # a person has renamed it
+            return None
+        self._intact.add(manifest)
+        return asset
+
+    def _set_aside(self, folder: Path, fault: str) -> None:
+        """Rename a damaged asset's folder so that it is not listed any more; nothing in it is deleted."""
+        aside = folder.with_name(f".damaged-{folder.name}-{uuid.uuid4().hex[:8]}")
+        with suppress(FileNotFoundError):  # another process did it
+            folder.rename(aside)
+            get_logger(__name__).warning(
+                "asset %s:%s is damaged (%s). It is not used any more; its files are in %s",
+                *(folder.parent.name, folder.name, fault, aside),
+            )
 
     def _part(self, *place: str) -> Path:
         """A new folder beside where its content will be published by a rename; its name is never listed."""
@@ -180,14 +210,19 @@ class LocalWorkspace(Workspace):
         """Turn a folder beside it into the asset, in one step; None, and the folder kept, if the version exists."""
         created = datetime.now(timezone.utc)
         manifest = {"name": name, "version": version, "kind": kind, "tags": dict(tags), "created": created.isoformat()}
-        _write_whole(part / "asset.json", json.dumps({**manifest, "checksums": checksums}, indent=2))
+        sizes = {path: (part / path).stat().st_size for path in checksums}
+        write_durably(part / "asset.json", json.dumps({**manifest, "checksums": checksums, "sizes": sizes}, indent=2))
+        sync(part)
         final = part.with_name(version)
+        if final.exists() and not (final / "asset.json").exists():
+            self._set_aside(final, "asset.json is missing")
         try:
             part.rename(final)
         except OSError:
             if final.exists():
                 return None
             raise
+        sync_folder(final.parent)
         return Asset(name=name, version=version, kind=kind, tags=dict(tags), created=created, uri=str(final))
 
     # jobs
@@ -199,19 +234,37 @@ class LocalWorkspace(Workspace):
         alive = not unlocked(folder / "alive")  # asked first: a status read later can only be newer
         status = self._read_status(folder)
         state, reason = JobState(status.get("state", "Queued")), status.get("reason", "")
+        if alive and state is JobState.RUNNING:
+            supervisor.enforce_limit(folder, status)
         if not state.ended and not alive:
             ended, reason = supervisor.ended_state(folder)
             state = JobState(ended)
-        seconds = status["ended"] - status["started"] if "ended" in status else 0.0
+        wall = max(0.0, status["ended"] - status["started"]) if "ended" in status else 0.0
+        seconds = status.get("seconds", wall)  # by the wall clock for jobs of earlier versions
         return JobStatus(name=name, state=state, reason=reason, url=folder.as_uri(), seconds=seconds)
 
     def submit(self, spec: JobSpec) -> JobStatus:
         for asset in spec.inputs.values():
             self.fetch(asset)
-        final = self._job(spec.name)
         part = self._part("jobs")
+        try:
+            self._start(spec, part)
+        except OSError as error:
+            raise InvalidInput(
+                f"scene {spec.scene}: job {spec.name} could not be put into {part.parent} ({error}). "
+                "If the disk is full, free some space or choose another root (REBEL_NERF_HOME)."
+            ) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)  # where it has not become the job's folder
+        status = self.find_job(spec.name)
+        assert status is not None
+        return status
+
+    def _start(self, spec: JobSpec, part: Path) -> None:
+        """Fill a job's folder, give it its name, and start the job; leave alone one that is there."""
+        final = self._job(spec.name)
         for name, text in spec.files.items():
-            _write_whole(part / "files" / name, text)
+            write_durably(part / "files" / name, text)
         for name in spec.outputs:
             (part / "outputs" / name).mkdir(parents=True)
         for name in spec.scratch:
@@ -231,8 +284,8 @@ class LocalWorkspace(Workspace):
             "gpus": gpus,
             "time_limit": spec.time_limit,
         }
-        _write_whole(part / "run.json", json.dumps(run, indent=2))
-        _write_whole(part / "spec.json", spec.model_dump_json(indent=2))
+        write_durably(part / "run.json", json.dumps(run, indent=2))
+        write_durably(part / "spec.json", spec.model_dump_json(indent=2))
         alive = supervisor.lock(part / "alive")
         assert alive is not None
         with alive:
@@ -241,7 +294,6 @@ class LocalWorkspace(Workspace):
             except OSError:
                 if not final.exists():
                     raise
-                shutil.rmtree(part)
             else:
                 # The lock goes over to the supervisor unbroken: the job is never seen without a holder.
                 subprocess.run(
@@ -252,9 +304,6 @@ class LocalWorkspace(Workspace):
                     pass_fds=[alive.fileno()],
                     check=True,
                 )
-        status = self.find_job(spec.name)
-        assert status is not None
-        return status
 
     def read_log(self, name: str, offset: int) -> tuple[str, int]:
         try:
@@ -267,6 +316,8 @@ class LocalWorkspace(Workspace):
         return whole.decode(errors="replace"), offset + len(whole)
 
     def follow(self, name: str, follower: str) -> None:
+        if not self.folder.exists():  # it must not come back empty
+            raise InvalidInput(f"root: the workspace's folder {self.folder} is not there any more. Was it moved?")
         mark = self.folder / "followers" / name / follower
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
@@ -294,9 +345,11 @@ class LocalWorkspace(Workspace):
             return
         while not unlocked(folder / "alive"):
             (folder / "cancel").touch()
-            group = self._read_status(folder).get("group")
-            if group and unlocked(folder / "supervised"):
-                supervisor.end_group(group, lambda: unlocked(folder / "alive"))
+            status = self._read_status(folder)
+            if "supervisor" in status and not unlocked(folder / "supervised"):
+                supervisor.wake(status)
+            elif "group" in status:
+                supervisor.end_group(status["group"], lambda: unlocked(folder / "alive"))
             time.sleep(0.1)
 
     def register(
@@ -309,10 +362,10 @@ class LocalWorkspace(Workspace):
             raise NotFound(f"job {spec.name} has no output {output!r} any more in {source.parent}.")
         part = self._part("assets", name)
         checksums = {}
-        for file in _files(source):
+        for file in files_below(source):
             target = part / file.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
-            _link_or_copy(file, target)
+            link_or_copy(file, target)
             checksums[str(file.relative_to(source))] = checksum(target)
         asset = self._publish(part, name, version, kind, tags, checksums)
         if asset is None:
@@ -334,10 +387,10 @@ class LocalWorkspace(Workspace):
 
     def _read_status(self, folder: Path) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = json.loads((folder / "status.json").read_text())
-        except FileNotFoundError:
+            content = json.loads((folder / "status.json").read_text())
+        except (FileNotFoundError, ValueError):  # not there yet, or lost with the machine's power
             return {}
-        return content
+        return content if isinstance(content, dict) else {}
 
     def _gpus(self) -> list[str]:
         """The indices of this machine's CUDA GPUs, as CUDA_VISIBLE_DEVICES takes them."""
@@ -365,32 +418,3 @@ def _stamp(file: Path) -> tuple[int, int]:
     except FileNotFoundError as error:
         raise InvalidInput(f"{file} vanished while it was read. Is an upload or a clean-up going on?") from error
     return stat.st_size, stat.st_mtime_ns
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (file for file in sorted(folder.rglob("*")) if file.is_file())
-
-
-def _write_whole(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _copy(source: Path, target: Path) -> None:
-    try:
-        shutil.copy2(source, target)
-    except OSError as error:
-        raise InvalidInput(
-            f"{source} could not be copied to {target.parent} ({error.strerror}). "
-            "If the disk is full, make room or choose another root (REBEL_NERF_HOME)."
-        ) from error
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        _copy(source, target)

@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 GRACE_SECONDS = 15  # between SIGTERM and SIGKILL: time enough to finish writing a checkpoint
 _POLL_SECONDS = 0.2
+_OVER_LIMIT = "over_limit"  # a file of this name says so
 # A trapped signal, unlike an ignored one, is not inherited: the job gets SIGTERM, the shell survives to note its end.
 _NOTE_EXIT_CODE = 'trap : TERM; "$@"; echo $? >exit_code.part && mv exit_code.part exit_code'
 
@@ -98,7 +101,28 @@ def ended_state(folder: Path) -> tuple[str, str]:
         state, reason = "Interrupted", "its processes are gone without a trace: was the machine restarted?"
     if state != "Completed" and (folder / "cancel").exists():
         return "Canceled", "cancelled"
+    if state != "Completed" and (folder / _OVER_LIMIT).exists():
+        return "Failed", (folder / _OVER_LIMIT).read_text()
     return state, reason
+
+
+def enforce_limit(folder: Path, status: dict[str, Any]) -> None:
+    """End a running job that is over its time limit and whose supervisor was killed or stopped.
+
+    The monotonic clock is the same for all processes since the machine started, and stands still while it is suspended.
+    """
+    if time.monotonic() < status.get("deadline", math.inf):
+        return
+    if not unlocked(folder / "supervised"):
+        return wake(status)
+    (folder / _OVER_LIMIT).write_text(status["over_limit"])
+    end_group(status["group"], lambda: unlocked(folder / "alive"))
+
+
+def wake(status: dict[str, Any]) -> None:
+    """Let a job's supervisor go on that somebody has stopped; nothing happens to one that runs."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(status["supervisor"], signal.SIGCONT)
 
 
 def supervise(folder: Path, alive: int) -> None:
@@ -124,20 +148,21 @@ def supervise(folder: Path, alive: int) -> None:
             start_new_session=True,
             pass_fds=(alive, held.fileno()),
         )
-    started = time.time()
-    write_status(folder, state="Running", group=shell.pid, started=started)
-    limit = ""
+    started = time.monotonic()  # the wall clock may be set while the job runs
+    deadline, limit = started + run["time_limit"], f"over its time limit of {run['time_limit']} s"
+    status = {"group": shell.pid, "supervisor": os.getpid(), "started": time.time()}
+    write_status(folder, **status, state="Running", deadline=deadline, over_limit=limit)
     while shell.poll() is None:
-        if time.time() - started > run["time_limit"]:
-            limit = f"over its time limit of {run['time_limit']} s"
-        if limit or (folder / "cancel").exists():
+        if time.monotonic() > deadline and folder.exists():
+            (folder / _OVER_LIMIT).write_text(limit)
+        if time.monotonic() > deadline or (folder / "cancel").exists() or not folder.exists():
             end_group(shell.pid, lambda: shell.poll() is not None)
         time.sleep(_POLL_SECONDS)
+    seconds = time.monotonic() - started
     end_group(shell.pid, lambda: True, grace=0)  # whatever the job left running behind it
-    state, reason = ended_state(folder)
-    if limit and state != "Completed":
-        state, reason = "Failed", limit
-    write_status(folder, state=state, reason=reason, group=shell.pid, started=started, ended=time.time())
+    if folder.exists():  # else the workspace was removed or moved: nobody asks any more
+        state, reason = ended_state(folder)
+        write_status(folder, **status, state=state, reason=reason, ended=time.time(), seconds=seconds)
     held.close()
     if supervised:
         supervised.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks import JobSpec, JobState, LocalWorkspace
+from blocks import Asset, JobSpec, JobState, LocalWorkspace
 from jobs.errors import InvalidInput, NotFound
 from jobs.manifest import checksum
 from tests.processes import supervisor_of
@@ -119,7 +121,7 @@ def test_cancel_ends_every_process_of_the_job(workspace: LocalWorkspace) -> None
 def test_a_job_outlives_the_process_that_started_it_and_its_ctrl_c(workspace: LocalWorkspace) -> None:
     job = spec(LONG)
     program = (
-        "import sys, time; from blocks import JobSpec, LocalWorkspace\n"
+        "import sys, time; from blocks import Asset, JobSpec, LocalWorkspace\n"
         "job, workspace = sys.argv[1:]\n"
         "LocalWorkspace.model_validate_json(workspace).submit(JobSpec.model_validate_json(job)); time.sleep(600)"
     )
@@ -218,6 +220,79 @@ def test_a_job_over_its_time_limit_is_ended(workspace: LocalWorkspace) -> None:
     assert "time limit of 1 s" in workspace.find_job(job.name).reason  # type: ignore[union-attr]
 
 
+def test_the_time_limit_holds_without_a_supervisor(workspace: LocalWorkspace) -> None:
+    job = spec(LONG, time_limit=2)
+    start(workspace, job)
+    kill_supervisor(workspace, job)
+    wait(lambda: state(workspace, job).ended)
+    status = workspace.find_job(job.name)
+    assert status and status.state is JobState.FAILED
+    assert status.reason == "over its time limit of 2 s"
+    wait(lambda: not processes(workspace, job), 5)
+
+
+def test_a_job_whose_supervisor_is_stopped_can_be_cancelled(workspace: LocalWorkspace) -> None:
+    job = spec(LONG)
+    start(workspace, job)
+    supervisor = supervisor_of(workspace.folder / "jobs" / job.name)
+    assert supervisor
+    os.kill(supervisor, signal.SIGSTOP)
+    workspace.cancel(job.name)
+    assert state(workspace, job) is JobState.CANCELED
+
+
+def test_how_long_a_job_ran_is_not_the_wall_clocks_to_say(workspace: LocalWorkspace) -> None:
+    """Status files of a job during which the clock was set back or forward by a day."""
+    job = spec("true")
+    workspace.submit(job)
+    wait(lambda: state(workspace, job).ended)
+    file = workspace.folder / "jobs" / job.name / "status.json"
+    for ended in (-90_000.0, 90_000.0):
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps({**content, "ended": content["started"] + ended}))
+        status = workspace.find_job(job.name)
+        assert status and 0 <= status.seconds < 60
+    del content["seconds"]  # by an earlier version
+    file.write_text(json.dumps({**content, "ended": content["started"] - 5}))
+    status = workspace.find_job(job.name)
+    assert status and status.seconds == 0
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_damaged_status_does_not_hide_how_a_job_ended(workspace: LocalWorkspace, content: str) -> None:
+    job = spec("true")
+    workspace.submit(job)
+    wait(lambda: state(workspace, job).ended)
+    (workspace.folder / "jobs" / job.name / "status.json").write_text(content)
+    wait(lambda: state(workspace, job) is JobState.COMPLETED)  # once the supervisor is gone
+
+
+def test_a_job_ends_with_its_workspace(workspace: LocalWorkspace) -> None:
+    job = spec(LONG)
+    start(workspace, job)
+    folder = workspace.folder / "jobs" / job.name
+    running, supervisor = processes(workspace, job), supervisor_of(folder)
+    workspace.folder.rename(workspace.folder.with_name("moved"))
+    wait(lambda: not any(Path(f"/proc/{process}").exists() for process in {*running, supervisor}))
+    with pytest.raises(InvalidInput, match="is not there any more"):
+        workspace.follow(job.name, "a run")
+    assert not workspace.folder.exists()
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_behind(
+    workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "half.py").write_text("half")
+        raise shutil.Error([("half.py", "half.py", f"[Errno {errno.ENOSPC}] No space left on device")])
+
+    monkeypatch.setattr("blocks.local.code.copy_to", full)
+    with pytest.raises(InvalidInput, match=r"street-shell-1-abcd-1 could not be .*No space left"):
+        workspace.submit(spec("true"))
+    assert list((workspace.folder / "jobs").iterdir()) == []
+
+
 def test_no_secret_of_the_scheduler_reaches_a_job(workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AZURE_CLIENT_SECRET", "PREFECT_API_KEY", "MY_PASSWORD", "STORAGE_CONNECTION_STRING"):
         monkeypatch.setenv(name, "hunter2")
@@ -245,6 +320,89 @@ def test_captures_get_versions_by_content(workspace: LocalWorkspace, tmp_path: P
     assert [asset.version for asset in workspace.assets("street")] == ["1", "2"]
     assert workspace.assets("street")[-1] == second
     assert not list((workspace.folder / "assets" / "street").glob(".*"))
+
+
+def photo(workspace: LocalWorkspace, tmp_path: Path, content: bytes) -> Asset:
+    """A capture of one photo."""
+    (tmp_path / "a.jpg").write_bytes(content)
+    return workspace.take_in("street", {"a.jpg": tmp_path / "a.jpg"}, {})
+
+
+def test_an_asset_is_on_the_disk_before_it_has_its_name(
+    workspace: LocalWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    at_rename: set[int] = set()
+    fsync, rename = os.fsync, os.rename
+
+    def note_sync(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def note_rename(source: Path, target: Path) -> None:
+        at_rename.update(synced)
+        synced.clear()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    (tmp_path / "b.jpg").write_bytes(b"two")
+    asset = workspace.take_in("street", {"walk/b.jpg": tmp_path / "b.jpg"}, {})
+    folder = Path(asset.uri)
+    assert {path.stat().st_ino for path in (folder, *folder.rglob("*"))} <= at_rename
+    assert folder.parent.stat().st_ino in synced, "the name itself"
+
+
+@pytest.mark.parametrize("content", [b"", b"on"], ids=["emptied", "truncated"])
+def test_a_capture_that_lost_its_content_is_set_aside_and_taken_in_again(
+    workspace: LocalWorkspace, tmp_path: Path, content: bytes
+) -> None:
+    lost = Path(photo(workspace, tmp_path, b"one").uri)
+    (lost / "a.jpg").write_bytes(content)
+    after = LocalWorkspace(root=workspace.root)  # as after a boot: another process
+    assert after.find_asset("street", "1") is None and after.assets("street") == []
+    [aside] = lost.parent.glob(".damaged-1-*")
+    assert (aside / "a.jpg").read_bytes() == content
+    again = photo(after, tmp_path, b"one")
+    assert again.version == "2", "the number of a damaged version is not used again"
+    assert after.read(again, "a.jpg") == b"one"
+
+
+@pytest.mark.parametrize("manifest", ["", "{", "[]", '{"name": "street"}', "\xff"])
+def test_a_damaged_manifest_hides_no_other_version(workspace: LocalWorkspace, tmp_path: Path, manifest: str) -> None:
+    first, second = photo(workspace, tmp_path, b"one"), photo(workspace, tmp_path, b"two")
+    Path(first.uri, "asset.json").write_text(manifest, encoding="latin-1")
+    assert LocalWorkspace(root=workspace.root).assets("street") == [second]
+
+
+def test_assets_of_later_and_earlier_versions_are_read(workspace: LocalWorkspace, tmp_path: Path) -> None:
+    asset = photo(workspace, tmp_path, b"one")
+    manifest = Path(asset.uri, "asset.json")
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**content, "a_later_key": 1}))
+    assert workspace.find_asset("street", "1") == asset
+    del content["sizes"]
+    manifest.write_text(json.dumps(content))
+    assert LocalWorkspace(root=workspace.root).find_asset("street", "1") == asset
+
+
+def test_a_version_that_a_person_renamed_is_passed_over(workspace: LocalWorkspace, tmp_path: Path) -> None:
+    folder = Path(photo(workspace, tmp_path, b"one").uri)
+    folder.rename(folder.with_name("1-old"))
+    assert workspace.assets("street") == []
+    assert photo(workspace, tmp_path, b"two").version == "1"
+    assert (folder.with_name("1-old") / "a.jpg").exists()
+
+
+def test_a_folder_without_a_manifest_is_not_in_the_way(workspace: LocalWorkspace, tmp_path: Path) -> None:
+    job = spec(PHOTOS)
+    (workspace.folder / "assets" / "street-video" / "1-abcd").mkdir(parents=True)
+    (workspace.folder / "assets" / "street-video" / "1-abcd" / "half").write_text("torn")
+    workspace.submit(job)
+    wait(lambda: state(workspace, job).ended)
+    asset = workspace.register(job, "capture", "street-video", "1-abcd", "video", {})
+    assert not (Path(asset.uri) / "half").exists()
+    assert list(Path(asset.uri).parent.glob(".damaged-1-abcd-*/half"))
 
 
 def drop(workspace: LocalWorkspace, path: str, content: bytes) -> Path:

@@ -1,0 +1,113 @@
+"""Files of a local workspace: written durably, and checked for damage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from blocks.workspace import Asset
+from jobs.errors import InvalidInput
+
+__all__ = ["copy", "damage", "files_below", "link_or_copy", "read_manifest", "sync", "sync_folder", "write_durably"]
+
+_EMPTY = hashlib.sha256().hexdigest()
+_SYNCS_AT_ONCE = 16  # a journaling file system commits together what is synced at the same time
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield the regular files below a folder, in the order of their paths."""
+    return (file for file in sorted(folder.rglob("*")) if file.is_file() and not file.is_symlink())
+
+
+def write_durably(file: Path, text: str) -> None:
+    """Write a text file, and make its folder where it is missing; the content survives a power loss."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def sync(folder: Path) -> None:
+    """Flush all files and folders below `folder`, and itself, to the disk: they survive a power loss from here on."""
+    places = [folder, *(path for path in folder.rglob("*") if path.is_dir() or path.is_file())]
+    with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
+        list(pool.map(sync_folder, places))
+
+
+def sync_folder(path: Path) -> None:
+    """Flush one folder's list of names, or one file, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file with its times.
+
+    Raises:
+        InvalidInput: it could not be copied; says why.
+    """
+    try:
+        shutil.copy2(source, target)
+    except OSError as error:
+        raise InvalidInput(
+            f"{source} could not be copied to {target.parent} ({error.strerror}). "
+            "If the disk is full, free some space or choose another root (REBEL_NERF_HOME)."
+        ) from error
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source` where the file system has hard links, else a copy of it."""
+    try:
+        os.link(source, target)
+    except OSError:
+        copy(source, target)
+
+
+def read_manifest(file: Path) -> tuple[Asset, Mapping[str, int]]:
+    """Read an `asset.json`: the asset, and the size in bytes of each of its files, as `damage` takes them.
+
+    Members that a later version of this program has added are ignored.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: there is none.
+        ValueError: it is damaged; says how.
+    """
+    try:
+        content: dict[str, Any] = json.loads(file.read_text())
+        known = {name: value for name, value in content.items() if name in Asset.model_fields}
+        asset = Asset(**known | {"uri": str(file.parent), "created": datetime.fromisoformat(content["created"])})
+        sums: dict[str, str] = content["checksums"]
+        sizes = content.get("sizes") or {path: 0 if checksum == _EMPTY else -1 for path, checksum in sums.items()}
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+    return asset, sizes
+
+
+def damage(folder: Path, sizes: Mapping[str, int]) -> str:
+    """Say what is wrong with an asset's files, from their sizes alone; "" if nothing is.
+
+    Args:
+        folder: the asset's.
+        sizes: bytes by path; -1 for a file of unknown size that is not empty.
+    """
+    for path, size in sizes.items():
+        try:
+            found = (folder / path).stat().st_size
+        except OSError:
+            return f"{path} is missing"
+        if size < 0 and found == 0:
+            return f"{path} is empty"
+        if 0 <= size != found:
+            return f"{path} has {found} bytes instead of {size}"
+    return ""
