@@ -20,6 +20,7 @@ from prefect.logging import get_logger
 from pydantic import Field, PrivateAttr
 
 from blocks import local_files, supervisor
+from blocks.environment import job_environment
 from blocks.local_captures import list_dropped
 from blocks.local_files import copy, files_below, link_or_copy, sync, sync_folder, write_durably
 from blocks.supervisor import unlocked
@@ -38,11 +39,6 @@ from jobs.errors import InvalidInput, NotFound
 from jobs.manifest import checksum
 
 __all__ = ["LocalWorkspace"]
-
-# Credentials of the scheduler are none of a job's business.
-_NOT_FOR_JOBS = re.compile(
-    r"^(PREFECT|AZURE|AWS|ARM|GOOGLE)_|KEY|SECRET|TOKEN|PASSW|CREDENTIAL|CONNECTION_STRING", re.IGNORECASE
-)
 
 
 class LocalWorkspace(Workspace):
@@ -298,7 +294,7 @@ class LocalWorkspace(Workspace):
                 # The lock goes over to the supervisor unbroken: the job is never seen without a holder.
                 subprocess.run(
                     [sys.executable, "-I", supervisor.__file__, str(final), str(alive.fileno())],
-                    env={k: v for k, v in os.environ.items() if not _NOT_FOR_JOBS.search(k)},
+                    env=job_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     pass_fds=[alive.fileno()],

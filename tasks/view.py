@@ -13,8 +13,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
+import jobs
 from blocks import Asset, JobState, JobStatus, Workspace
+from blocks.environment import job_environment
 from jobs import report
 from jobs.errors import InvalidInput, JobFailed, WorkspaceUnavailable
 from jobs.report import Failure, Page, Progress
@@ -24,6 +27,7 @@ __all__ = ["find_training", "opened_page", "served_page", "until_ended", "wait_f
 
 _LONGEST_PAUSE_SECONDS = 5.0  # somebody sits there and waits
 _LAST_LINES = 15
+_CODE = Path(jobs.__file__).resolve().parent.parent
 
 
 def find_training(workspace: Workspace, scene: str) -> tuple[JobStatus, Page | None] | None:
@@ -159,7 +163,12 @@ def served_page(workspace: Workspace, dataset: Asset, model: Asset, port: int) -
     about = ("--version", str(model), "--frame", frame_of(dataset))
     program = [getattr(workspace, "python", sys.executable), "-m", "jobs.view", *places, *about]
     with subprocess.Popen(
-        program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        program,
+        env={**job_environment(), "PYTHONPATH": str(_CODE), "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     ) as serving:
         try:
             lines = _printed(model, serving)

@@ -294,13 +294,18 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(
 
 
 def test_no_secret_of_the_scheduler_reaches_a_job(workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AZURE_CLIENT_SECRET", "PREFECT_API_KEY", "MY_PASSWORD", "STORAGE_CONNECTION_STRING"):
+    secrets = (
+        "AZURE_CLIENT_SECRET PREFECT_API_KEY MY_PASSWORD DATABASE_URL SAS_URL SSH_PASSPHRASE GITHUB_PAT TORCH_TOKEN"
+    )
+    for name in secrets.split():
         monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     job = spec(LONG)
     start(workspace, job)
     for process in processes(workspace, job):
         assert b"hunter2" not in Path(f"/proc/{process}/environ").read_bytes()
         assert b"hunter2" not in Path(f"/proc/{process}/cmdline").read_bytes()
+        assert b"OMP_NUM_THREADS=1" in Path(f"/proc/{process}/environ").read_bytes()
     workspace.cancel(job.name)
 
 

@@ -1,0 +1,26 @@
+"""The environment of a process that runs a job's program on this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+
+__all__ = ["job_environment"]
+
+# An allow list, as nobody can list the names that secrets have. Jobs use no network, hence no proxy either.
+_PASSED_ON = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|TEMP|TMP|XDG_CACHE_HOME|XDG_RUNTIME_DIR"
+    r"|LD_LIBRARY_PATH|LD_PRELOAD|DYLD_\w+|LIBRARY_PATH|CPATH|CC|CXX|CFLAGS|CXXFLAGS|LDFLAGS|MAX_JOBS"
+    r"|(CUDA|NVIDIA|NCCL|CUDNN|TORCH|PYTORCH|TORCHINDUCTOR|TRITON|TCNN)_\w+|CUDA_HOME"
+    r"|(OMP|MKL|OPENBLAS|NUMEXPR|VECLIB|GOMP|KMP)_\w+"
+    r"|VIRTUAL_ENV|CONDA_PREFIX|PYTHONHASHSEED|PYTHONDONTWRITEBYTECODE|PYTHONPYCACHEPREFIX"
+    r"|DISPLAY|XAUTHORITY|NO_COLOR|TERM"
+)
+_SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
+
+
+def job_environment() -> dict[str, str]:
+    """Return the variables of this process that a job's program may see: where things are, and nothing secret."""
+    return {
+        name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name) and not _SECRET.search(name)
+    }
