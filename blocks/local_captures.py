@@ -53,6 +53,8 @@ def _look_at(folder: Path, known: _Memory, seen: _Memory, now: float) -> Dropped
     files, changed = {}, [folder.stat().st_ctime, *_changes(folder)]
     there, _ = media.find(folder)
     for path, file in there.items():
+        if not media.may_be_read(file, folder):
+            continue
         key = f"{folder.name}/{path}"
         try:
             before = _stamp(file)

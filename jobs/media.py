@@ -10,6 +10,7 @@ import hashlib
 import math
 import os
 import re
+import stat
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -108,8 +109,8 @@ def scan(source: Path, minimum: int = 3) -> Capture:
 
     unreadable, denied = {}, set()
     for name, file in found.items():
-        if not file.exists():
-            unreadable[name] = "a link to nowhere"
+        if problem := _not_ours(file, source):
+            unreadable[name] = problem
             denied.add(name)
             continue
         try:
@@ -189,6 +190,28 @@ def find(folder: Path) -> tuple[dict[str, Path], list[str]]:
     names.sort(key=_natural)
     media = {name: folder / name for name in names if is_media(name)}
     return media, [name for name in names if name not in media]
+
+
+def may_be_read(file: Path, source: Path) -> bool:
+    """Return whether a file of a capture is a regular file, and no link that leads out of the capture's folder.
+
+    Anything else could hand out a private file of this machine, or never come to its end.
+    """
+    return _not_ours(file, source) is None
+
+
+def _not_ours(file: Path, source: Path) -> str | None:
+    try:
+        mode, target = file.stat().st_mode, file.resolve(strict=True)
+    except PermissionError:
+        return "no permission to read it"
+    except (OSError, RuntimeError):  # RuntimeError: links that lead in a circle, before Python 3.13
+        return "a link to nowhere"
+    if not stat.S_ISREG(mode):
+        return "not a regular file"
+    if source.is_dir() and not target.is_relative_to(source.resolve()):
+        return "a link that leads out of the folder; copy the file instead"
+    return None
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageFilter
 
+from blocks.local_captures import list_dropped
 from jobs import media
 from jobs.errors import InvalidInput
 
@@ -93,6 +94,35 @@ def test_what_cannot_be_read_is_listed_with_the_reason_and_left_out(tmp_path: Pa
     assert found.duplicates == {"img_2.jpg": "copy.jpg"}
     # The capture keeps what came, so that the dataset can tell about it; a link to nowhere cannot be kept.
     assert set(found.files) == {*found.photos, "text.jpg", "empty.png", "img_2.jpg"}
+
+
+def test_only_regular_files_of_the_folder_are_read(tmp_path: Path) -> None:
+    """A link could hand out a private file; a pipe or a device would never come to its end."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(3):
+        picture(seed=index).save(folder / f"{index}.jpg")
+    (tmp_path / "id_rsa").write_text("secret")
+    (folder / "key.png").symlink_to(tmp_path / "id_rsa")
+    (folder / "endless.jpg").symlink_to("/dev/zero")
+    (folder / "circle.jpg").symlink_to("circle.jpg")
+    (folder / "same.jpg").symlink_to("0.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    linked = tmp_path / "linked"
+    linked.symlink_to(folder)
+    for source in (folder, linked):
+        found = media.scan(source)
+        assert set(found.photos) == {"0.jpg", "1.jpg", "2.jpg"}
+        assert found.duplicates == {"same.jpg": "0.jpg"}
+        assert found.unreadable == {
+            "key.png": "a link that leads out of the folder; copy the file instead",
+            "endless.jpg": "not a regular file",
+            "circle.jpg": "a link to nowhere",
+            "pipe.jpg": "not a regular file",
+        }
+        assert found.denied == set(found.unreadable), "none of them becomes part of the capture"
+    [dropped] = list_dropped(tmp_path, tmp_path / "checksums.json", "photos")
+    assert set(dropped.files) == {"0.jpg", "1.jpg", "2.jpg", "same.jpg"}
 
 
 @pytest.mark.parametrize(
