@@ -22,6 +22,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import anyio.abc
+import httpx
 from prefect import Flow, State
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -34,7 +35,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import Abort, InfrastructureNotFound
 from prefect.flow_engine import run_flow_async
-from prefect.settings import PREFECT_HOME
+from prefect.settings import PREFECT_HOME, temporary_settings
 from prefect.states import Cancelled, Pending, Scheduled
 from prefect.utilities.engine import propose_state
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
@@ -43,6 +44,7 @@ from pydantic_settings import CliApp
 
 from blocks import supervisor
 from tasks import end_without_cancelling
+from tasks.patience import PATIENT_CLIENT
 
 _BEGINNING_AT_ONCE = 2
 _LOOKING_FOR_LOST_SECONDS = 30.0
@@ -116,11 +118,43 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         """A run that is cancelled before it began has nothing to be killed; it finds out by itself."""
         raise InfrastructureNotFound
 
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """Poll the server. A failed poll is logged: Prefect would end the worker after a few."""
+        try:
+            return await super().get_and_submit_flow_runs()
+        except httpx.HTTPError as error:
+            self._logger.warning("The Prefect server failed (%s). The worker goes on, and polls again", error)
+            return []
+
+    async def sync_with_backend(self) -> None:
+        """Send a heartbeat. One that fails is logged, unless it is the first: that one says that nothing works yet."""
+        try:
+            await super().sync_with_backend()
+        except httpx.HTTPError as error:
+            if not self._has_successfully_synced:
+                raise
+            self._logger.warning("The Prefect server failed (%s). The worker goes on, and tries again", error)
+
     async def _submit_run(self, flow_run: FlowRun) -> None:
         # A server on SQLite turns away what many ask at once, and each waits longer before it asks again: 20 runs that
         # began together took three minutes.
         async with self._beginning:
-            await super()._submit_run(flow_run)
+            try:
+                await super()._submit_run(flow_run)
+            except Exception as error:  # it would end the worker; the run is missed in put_back_lost_runs
+                self._logger.warning(
+                    "Flow run %s could not be started: %r. It will be queued again", flow_run.name, error
+                )
+                self._release_limit_slot(flow_run.id)
+                self._submitting_flow_run_ids.discard(flow_run.id)
+
+    async def _propose_crashed_state(self, flow_run: FlowRun, message: str, *args: Any, **kwargs: Any) -> None:
+        if isinstance(sys.exc_info()[1], httpx.HTTPError):  # the server failed as the run began, not the run
+            self._logger.warning(
+                "Flow run %s could not be started: %s. It will be queued again", flow_run.name, message
+            )
+            return
+        await super()._propose_crashed_state(flow_run, message, *args, **kwargs)
 
     async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
         # The state says whose the run is: whoever dies right after it is missed all the same.
@@ -229,6 +263,11 @@ class Worker(BaseModel):
 
 async def work(given: Worker, ended: asyncio.Event) -> None:
     """Work until `ended` is set."""
+    with temporary_settings(PATIENT_CLIENT):
+        await _work(given, ended)
+
+
+async def _work(given: Worker, ended: asyncio.Event) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     worker = SceneWorker(work_pool_name=given.pool, limit=given.limit, name=given.name)
     if given.pool_only:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic_settings import CliApp
 
 from jobs.errors import RebelNerfError
+from tasks.patience import PATIENT_CLIENT
 
 __all__ = ["parse_command", "run_as_command", "say_errors"]
 
@@ -38,6 +39,7 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
         # A first start makes the database, which takes longer than the default of 20 s on a small machine.
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
+        **PATIENT_CLIENT,
     }
     with temporary_settings(settings):
         if not PREFECT_API_URL.value():

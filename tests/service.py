@@ -10,6 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+from tests.faults.front import Front
 from tests.processes import free_port
 
 __all__ = ["Service"]
@@ -28,7 +29,9 @@ class Service:
         port = free_port()
         home.mkdir(parents=True, exist_ok=True)
         self._home, self._port = home, port
-        self.url = f"http://127.0.0.1:{port}/api"
+        self.front = Front(port)
+        """What worker and tests see of the server: it can be made to fail."""
+        self.url = f"http://127.0.0.1:{self.front.port}/api"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
             "PYTHONPATH": str(ROOT),  # the flows of tests are no part of what pip installs
@@ -48,7 +51,7 @@ class Service:
         deadline = time.monotonic() + 180
         while True:
             try:
-                urllib.request.urlopen(f"{self.url}/health", timeout=2)
+                urllib.request.urlopen(f"http://127.0.0.1:{self._port}/api/health", timeout=2)
                 return
             except OSError:
                 assert time.monotonic() < deadline, self.log("server")
@@ -86,14 +89,20 @@ class Service:
         """The process number, and process group, of the server or worker."""
         return self._processes[name].pid
 
+    def runs(self, name: str) -> bool:
+        """Whether the server or worker runs."""
+        return self._processes[name].poll() is None
+
     def log(self, name: str) -> str:
         """All that the server or worker printed."""
         return (self._home / f"{name}.log").read_text()
 
     def close(self) -> None:
         """End it all."""
+        self.front.failing.clear()
         for name in reversed(list(self._processes)):
             self.end(name)
+        self.front.close()
 
     def _start(self, name: str, module: str, *arguments: str) -> None:
         with (self._home / f"{name}.log").open("a") as log:

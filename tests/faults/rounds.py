@@ -1,10 +1,10 @@
 """Kill something at a random moment, start the same again, and count: `python -m tests.faults.rounds --rounds 50`.
 
 A round runs a flow of two stages on small jobs. At a seeded moment one of these is killed: the worker (with all its
-runs, or just as it takes one), the flow (a run that a person started by hand), the job, its supervisor, the server; or
-the run is cancelled, at any time or as it is taken. What was killed is started again, then the flow. After each round
-the jobs started, the jobs that still run, the assets and what is left of unfinished ones are compared with what is
-right.
+runs, or just as it takes one), the flow (a run that a person started by hand), the job, its supervisor, the server. Or
+the run is cancelled, at any time or as it is taken. Or the server answers 500 for a while. What was killed is started
+again, then the flow. After each round the jobs started, the jobs that still run, the assets and what is left of
+unfinished ones are compared with what is right.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ Kind = Literal[
     "job",
     "supervisor",
     "server",
+    "server failing",
     "cancel",
     "cancel taking",
     "two at once",
@@ -54,6 +55,7 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _JOB_SECONDS = 1.0
 _CANCELLED_JOB_SECONDS = 20.0  # long enough to be noticed
+_FAILING_SECONDS = 15.0  # as long as a database takes to restart
 _PATIENCE_SECONDS = 300.0  # a server on SQLite has been seen to let writes wait for two minutes after a worker ended
 
 
@@ -129,6 +131,8 @@ class World:
                 await self._ended(run.id)
         except TimeoutError as error:
             faults.append(str(error))
+        if not self.service.runs("worker"):
+            faults.append("the worker has ended")
         counts = Counter(started(place))
         again = struck if kind == "job" or kind.startswith("cancel") else ""
         for stage in ("first", "second"):
@@ -159,6 +163,12 @@ class World:
         elif kind == "server":
             self.service.end("server", signal.SIGKILL)
             self.service.start_server()
+        elif kind == "server failing":
+            before = self.service.front.failed
+            self.service.front.failing.set()
+            await asyncio.sleep(_FAILING_SECONDS)
+            self.service.front.failing.clear()
+            assert self.service.front.failed > before, "nothing was struck"
         elif kind == "flow":
             assert by_hand
             by_hand.kill()

@@ -1,0 +1,52 @@
+"""A front of a server that can answer 500 in its place, as it does while its database restarts."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+
+__all__ = ["Front"]
+
+_FAILURE = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+
+
+class Front:
+    """Pass connections on to a port of this machine, and answer 500 to each request while `failing` is set."""
+
+    def __init__(self, behind: int) -> None:
+        self.failing = threading.Event()
+        self.failed = 0
+        """Requests that were answered with 500."""
+        self._behind = behind
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, suppress(OSError), socket.create_connection(("127.0.0.1", self._behind)) as server:
+            threading.Thread(target=_pass_on, args=(server, client), daemon=True).start()
+            while content := client.recv(1 << 16):
+                if self.failing.is_set():
+                    self.failed += 1
+                    client.sendall(_FAILURE)
+                    client.shutdown(socket.SHUT_RDWR)
+                    return
+                server.sendall(content)
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while content := source.recv(1 << 16):
+            target.sendall(content)
+        target.shutdown(socket.SHUT_WR)
