@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic_settings import BaseSettings, CliPositionalArg
 
 from jobs import manifest
+from jobs.config_file import read_config
 from jobs.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
             needs another machine.
     """
     content = read_manifest(model, dataset)
-    config = localised(model, dataset)  # reads config.yml as Python objects, hence after the checksums
+    config = localised(model, dataset)
 
     import torch
 
@@ -97,9 +98,7 @@ def read_manifest(model: Path, dataset: Path | None = None) -> dict[str, Any]:
 
 def localised(model: Path, dataset: Path) -> TrainerConfig:
     """nerfstudio's config of a model, its paths set to where the model and the dataset lie now."""
-    import yaml  # type: ignore[import-untyped]
-
-    config: TrainerConfig = yaml.load((model / CONFIG).read_text(), Loader=yaml.Loader)
+    config = read_config(model / CONFIG)
     set_paths(config, model.resolve() / CHECKPOINTS, dataset.resolve())
     return config
 
@@ -132,7 +131,7 @@ class _WhenRead:
 
 def save_config(config: TrainerConfig, folder: Path) -> None:
     """Write `config.yml` to a model folder, with paths that are right when nerfstudio is started in that folder."""
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     config = copy.deepcopy(config)
     config.vis = "viewer"

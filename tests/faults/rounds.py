@@ -48,6 +48,7 @@ Kind = Literal[
     "supervisor",
     "server",
     "server failing",
+    "server failing taking",
     "cancel",
     "cancel taking",
     "two at once",
@@ -163,7 +164,7 @@ class World:
         elif kind == "server":
             self.service.end("server", signal.SIGKILL)
             self.service.start_server()
-        elif kind == "server failing":
+        elif kind.startswith("server failing"):
             before = self.service.front.failed
             self.service.front.failing.set()
             await asyncio.sleep(_FAILING_SECONDS)

@@ -1,0 +1,52 @@
+"""A config from a stranger: nothing that it names is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import InvalidInput
+
+pytest.importorskip("nerfstudio")
+
+from jobs import model
+from jobs.config_file import read_config
+from jobs.methods import all_methods
+
+
+@pytest.mark.parametrize(
+    "method", ["nerfacto", "depth-nerfacto", "splatfacto", "instant-ngp", "phototourism", "tensorf"]
+)
+def test_what_nerfstudio_writes_is_read_back(method: str, tmp_path: Path) -> None:
+    model.save_config(all_methods[method], tmp_path)
+    config = read_config(tmp_path / "config.yml")
+    assert config.method_name == method
+    assert config.pipeline.model == all_methods[method].pipeline.model
+    assert Path(config.relative_model_dir) == Path(model.CHECKPOINTS).absolute()
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "!!python/object/apply:os.system ['touch {ran}']",
+        "!!python/object/apply:subprocess.check_call [[touch, '{ran}']]",
+        "!!python/object/new:subprocess.Popen [[touch, '{ran}']]",
+        "!!python/object/apply:nerfstudio.utils.scripts.run_command ['touch {ran}']",
+        "!!python/object/apply:nerfstudio.utils.scripts.sys.exit [0]",
+        "!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.PosixPath ['{ran}']]",
+        '!!python/object/apply:builtins.eval [\'open("{ran}", "w")\']',
+        "!!python/name:os.system",
+        "!!python/name:nerfstudio.utils.scripts.run_command",
+        "!!python/name:nerfstudio.utils.scripts.os.system",
+        "!!python/module:antigravity",
+        "!!python/object:nerfstudio.engine.trainer.Trainer {{}}",
+        "{{",
+    ],
+)
+def test_nothing_else_is_built(hostile: str, tmp_path: Path) -> None:
+    ran, file = tmp_path / "ran", tmp_path / "config.yml"
+    file.write_text(f"_target: {hostile.format(ran=ran)}\n")
+    with pytest.raises(InvalidInput, match=r"config\.yml is not a config that nerfstudio wrote"):
+        read_config(file)
+    assert not ran.exists()
