@@ -99,7 +99,7 @@ class Service:
 
     def close(self) -> None:
         """End it all."""
-        self.front.failing.clear()
+        self.front.failing = None
         for name in reversed(list(self._processes)):
             self.end(name)
         self.front.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from contextlib import suppress
@@ -12,10 +13,10 @@ _FAILURE = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\nConnecti
 
 
 class Front:
-    """Pass connections on to a port of this machine, and answer 500 to each request while `failing` is set."""
+    """Pass connections on to a port of this machine, and answer 500 to requests whose line matches `failing`."""
 
     def __init__(self, behind: int) -> None:
-        self.failing = threading.Event()
+        self.failing: re.Pattern[bytes] | None = None
         self.failed = 0
         """Requests that were answered with 500."""
         self._behind = behind
@@ -37,7 +38,7 @@ class Front:
         with client, suppress(OSError), socket.create_connection(("127.0.0.1", self._behind)) as server:
             threading.Thread(target=_pass_on, args=(server, client), daemon=True).start()
             while content := client.recv(1 << 16):
-                if self.failing.is_set():
+                if self.failing and self.failing.match(content):
                     self.failed += 1
                     client.sendall(_FAILURE)
                     client.shutdown(socket.SHUT_RDWR)

@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -114,10 +115,10 @@ class World:
         else:
             await self._run(name, root)
         runs = [] if by_hand else [await self._run(name, root)] if kind == "two at once" else []
-        if kind.endswith("taking"):
+        if kind.endswith("taking") and kind != "server failing taking":
             while not any(run.state and run.state.is_pending() for run in await self._runs(name)):
                 await asyncio.sleep(0.02)
-        else:
+        elif kind != "server failing taking":
             await asyncio.sleep(moment)
         struck = await self._strike(kind, place, name, by_hand)
         if kind.startswith("cancel"):
@@ -166,9 +167,11 @@ class World:
             self.service.start_server()
         elif kind.startswith("server failing"):
             before = self.service.front.failed
-            self.service.front.failing.set()
+            # All requests; or, once a worker has been told of a run, all but those by which it is told.
+            asks = rb"\w+ .*/get_scheduled_flow_runs " if kind == "server failing taking" else rb"$."
+            self.service.front.failing = re.compile(rb"(?!" + asks + rb")[A-Z]+ /")
             await asyncio.sleep(_FAILING_SECONDS)
-            self.service.front.failing.clear()
+            self.service.front.failing = None
             assert self.service.front.failed > before, "nothing was struck"
         elif kind == "flow":
             assert by_hand
@@ -257,6 +260,9 @@ async def running_world(home: Path) -> AsyncIterator[World]:
             world = World(service, client, home)
             await world.deploy()
             service.start_worker()
+            while "started!" not in service.log("worker"):  # a round must strike it at work
+                assert service.runs("worker")
+                await asyncio.sleep(0.2)
             yield world
     finally:
         service.close()
