@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import json
 import os
 import re
@@ -11,7 +13,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -143,10 +145,13 @@ class LocalWorkspace(Workspace):
 
     def assets(self, name: str) -> list[Asset]:
         found = (self._read_asset(manifest) for manifest in (self.folder / "assets" / name).glob("[!.]*/asset.json"))
-        return sorted((a for a in found if a), key=lambda asset: asset.created)
+        return _numbered(sorted((a for a in found if a), key=lambda asset: asset.created))
 
     def find_asset(self, name: str, version: str) -> Asset | None:
-        return self._read_asset(self.folder / "assets" / name / version / "asset.json")
+        asset = self._read_asset(self.folder / "assets" / name / version / "asset.json")
+        if asset and asset.kind == "model" and asset.number is None:
+            asset = next((each for each in self.assets(name) if each.version == version), None)
+        return asset
 
     def fetch(self, asset: Asset) -> Path:
         folder = self.folder / "assets" / asset.name / asset.version
@@ -177,18 +182,25 @@ class LocalWorkspace(Workspace):
     def _publish(
         self, part: Path, name: str, version: str, kind: AssetKind, tags: Mapping[str, str], checksums: dict[str, str]
     ) -> Asset | None:
-        """Turn a folder beside it into the asset, in one step; None, and the folder kept, if the version exists."""
-        created = datetime.now(timezone.utc)
-        manifest = {"name": name, "version": version, "kind": kind, "tags": dict(tags), "created": created.isoformat()}
-        _write_whole(part / "asset.json", json.dumps({**manifest, "checksums": checksums}, indent=2))
-        final = part.with_name(version)
-        try:
-            part.rename(final)
-        except OSError:
-            if final.exists():
-                return None
-            raise
-        return Asset(name=name, version=version, kind=kind, tags=dict(tags), created=created, uri=str(final))
+        """Turn a folder beside it into the asset, in one step; None, and the folder kept, if the version exists.
+
+        A model gets the next number: two at the same time take turns.
+        """
+        created, final = datetime.now(timezone.utc), part.with_name(version)
+        manifest: dict[str, Any] = {"name": name, "version": version, "kind": kind, "tags": dict(tags)}
+        manifest["created"] = created.isoformat()
+        with ExitStack() as held:
+            if kind == "model":
+                fcntl.flock(held.enter_context(part.with_name(".numbers").open("a")), fcntl.LOCK_EX)
+                manifest["number"] = 1 + max((asset.number or 0 for asset in self.assets(name)), default=0)
+            _write_whole(part / "asset.json", json.dumps({**manifest, "checksums": checksums}, indent=2))
+            try:
+                part.rename(final)
+            except OSError:
+                if final.exists():
+                    return None
+                raise
+        return Asset.model_validate({**manifest, "uri": str(final)})
 
     # jobs
 
@@ -357,6 +369,16 @@ class LocalWorkspace(Workspace):
         # Structure from motion uses several cores by itself.
         at_once = {"gpu": self.jobs_at_once or max(1, len(self._gpus())), "cpu": max(1, (os.cpu_count() or 1) // 4)}
         return [str(folder / f"{tier}-{index}") for index in range(at_once[tier])]
+
+
+def _numbered(assets: list[Asset]) -> list[Asset]:
+    """Models that were registered before models had numbers, oldest first, get those that are free: 1, 2, 3 …"""
+    taken = {asset.number for asset in assets}
+    free = (number for number in itertools.count(1) if number not in taken)
+    return [
+        asset.model_copy(update={"number": next(free)}) if asset.kind == "model" and asset.number is None else asset
+        for asset in assets
+    ]
 
 
 def _stamp(file: Path) -> tuple[int, int]:

@@ -39,13 +39,25 @@ def _capture(
         for asset in known:
             if asset.version == str(version):
                 return asset
-        raise NotFound(f"scene {scene}: no capture version {version}; there is {_listed(known)}.")
+        archived = _put_away(workspace, scene)
+        raise NotFound(f"scene {scene}: no capture version {version}; there is {_listed(known)}{archived}.")
     if images:
         found = _scan(scene, images.expanduser(), options)
-        return workspace.take_in(scene, found.files, {"source": str(images)})
+        taken = workspace.take_in(scene, found.files, {"source": str(images)})
+        _tell_archived(workspace, taken)
+        return taken
     for dropped in workspace.dropped(scene):
         # A folder of dropped photos that was taken in long ago does not bring an old version back.
-        if (dropped.files or not known) and not workspace.find_capture(dropped):
+        if not dropped.files and known:
+            continue
+        same = workspace.find_capture(dropped)
+        if same and same.archived:
+            get_run_logger().warning(
+                "scene %s: what was dropped is %s, which is archived: passed over. Restore it, change the photos, or "
+                "give them as images.",
+                *(scene, same),
+            )
+        if not same:
             if dropped.uploading:
                 raise InvalidInput(
                     f"scene {scene}: {', '.join(dropped.uploading[:3])} is being uploaded. Wait for its end; "
@@ -59,9 +71,22 @@ def _capture(
             return take_in_dropped(workspace, dropped, options, {})
     if not known:
         raise NotFound(
-            f"scene {scene}: no capture in {workspace.identity}. Give a folder of photos or a video as images."
+            f"scene {scene}: no capture in {workspace.identity}{_put_away(workspace, scene)}. "
+            "Give a folder of photos or a video as images."
         )
     return known[-1]
+
+
+def _tell_archived(workspace: Workspace, taken: Asset) -> None:
+    """Say that photos are those of an archived version: they were given by hand, and so taken in again."""
+    same = [
+        each.version for each in workspace.archived(taken.name) if each.tags.get("content") == taken.tags["content"]
+    ]
+    if same:
+        get_run_logger().warning(
+            "scene %s: these are the photos of version %s, which is archived; they are version %s from now on.",
+            *(taken.name, ", ".join(same), taken.version),
+        )
 
 
 def take_in_dropped(
@@ -94,3 +119,9 @@ def _scan(scene: str, source: Path, options: PrepareOptions) -> media.Capture:
 
 def _listed(known: list[Asset]) -> str:
     return ", ".join(asset.version for asset in known) or "none yet"
+
+
+def _put_away(workspace: Workspace, scene: str) -> str:
+    """What is there, too, but archived."""
+    archived = ", ".join(asset.version for asset in workspace.archived(scene))
+    return f" (archived: {archived})" if archived else ""

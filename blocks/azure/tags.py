@@ -6,10 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["KIND", "exists", "fitted"]
+__all__ = ["KIND", "VERSION", "exists", "fitted"]
 
 KIND = "kind"
 """The tag that tells an asset's kind."""
+
+VERSION = "asset_version"
+"""The tag that tells a model's version as this program gives it: the service numbers models."""
 
 # https://learn.microsoft.com/azure/machine-learning/resource-limits-capacity
 _MOST_TAGS, _LONGEST_KEY, _LONGEST_VALUE = 50, 100, 1000
@@ -21,5 +24,7 @@ def fitted(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def exists(error: Any) -> bool:
-    """Whether the service says that a job or version of that name is there, and cannot be changed."""
-    return bool(re.search(r"already exist|immutable|cannot be (changed|updated)", str(error), re.IGNORECASE))
+    """Whether the service says that the name of a job or version is taken: by one that cannot be changed, or was
+    deleted."""
+    taken = r"already (exist|linked)|immutable|cannot be (changed|updated|recreated)"
+    return bool(re.search(taken, str(error), re.IGNORECASE))
