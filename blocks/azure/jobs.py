@@ -87,7 +87,7 @@ class Jobs:
             container = self._connection.container(asset.uri)
             if not self._assets.is_there(asset) or not container.blobs(self._connection.path(asset.uri), most=1):
                 raise NotFound(
-                    f"asset {asset.title} is not in {self._place.workspace} any more, or archived there. "
+                    f"asset {asset.title} is archived or no longer in {self._place.workspace}. "
                     "Restore it in the studio, or run the stage that makes it again."
                 )
         self._end_silent(spec)
