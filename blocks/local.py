@@ -184,7 +184,7 @@ class LocalWorkspace(Workspace):
     ) -> Asset | None:
         """Turn a folder beside it into the asset, in one step; None, and the folder kept, if the version exists.
 
-        A model gets the next number: two at the same time take turns.
+        A model gets the next number, under a lock.
         """
         created, final = datetime.now(timezone.utc), part.with_name(version)
         manifest: dict[str, Any] = {"name": name, "version": version, "kind": kind, "tags": dict(tags)}
@@ -372,7 +372,7 @@ class LocalWorkspace(Workspace):
 
 
 def _numbered(assets: list[Asset]) -> list[Asset]:
-    """Models that were registered before models had numbers, oldest first, get those that are free: 1, 2, 3 …"""
+    """Give the lowest free numbers to models that older versions of this program registered without, oldest first."""
     taken = {asset.number for asset in assets}
     free = (number for number in itertools.count(1) if number not in taken)
     return [

@@ -44,8 +44,8 @@ class Asset(_Record):
         tags: provenance, by name (scene, fingerprint, versions of inputs, the job that made it …).
         uri: where it lies, in the workspace's own way of saying; a folder for a local workspace.
         created: when it was registered, with its time zone.
-        number: of a model among the models of its name, 1, 2, 3 …, by which people name it; none of other assets.
-        archived: whether a person has put it away: it is not to be used, but its name stays taken.
+        number: the number of a model among all models of its name: 1, 2, 3 …; None for other assets.
+        archived: whether a person has archived it. It is not used any more, but its version stays taken.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Asset(_Record):
 
     @property
     def title(self) -> str:
-        """What people are told: its name and version, and by which number a model is asked for."""
+        """The name, the version and, for a model, the number, as people read them."""
         return f"{self} (model {self.number})" if self.number else str(self)
 
     @property
@@ -251,7 +251,7 @@ class Workspace(Block, ABC):
     def find_capture(self, dropped: DroppedCapture) -> Asset | None:
         """The capture version that has just this content, under whatever file names; None if it is new.
 
-        One that is archived is told as such where no other has the content: it is not taken in again by itself.
+        Where only an archived version has the content, that version is returned.
         """
 
     @abstractmethod
@@ -272,10 +272,10 @@ class Workspace(Block, ABC):
         """All registered versions of an asset that are not archived, oldest first."""
 
     def archived(self, name: str) -> list[Asset]:
-        """The versions of an asset that a person has archived, oldest first: their names stay taken.
+        """The archived versions of an asset, oldest first. Their versions stay taken.
 
         Raises:
-            InvalidInput: all that has the name is archived, now and in the future; says how to restore it.
+            InvalidInput: the whole name is archived, so that nothing can be registered under it.
         """
         return []
 

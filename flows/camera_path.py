@@ -21,7 +21,7 @@ class TakePath(BaseModel):
     scene: SceneName = Field(description="the scene's name")
     name: SceneName | None = Field(None, description="of this path beside others; the scene's own path if not given")
     model_version: str | None = Field(
-        None, description="of the model that it was drawn in: its number, or in full; the newest if not given"
+        None, description="number or full version of the model that it was drawn in; the newest if not given"
     )
     workspace: str = Field("local", description="local, or a saved block as <block type>/<name>")
     anyway: bool = Field(False, description="keep it though most of its frames show nothing of what the photos saw")

@@ -38,7 +38,7 @@ class Version(BaseModel):
 
     Args:
         version: of the model, in full.
-        number: among the scene's models, by which people name it.
+        number: the model's number among all models of the scene.
         capture: the capture version it was made of.
         created: when it was registered.
         options: what tells the options it was trained with.
@@ -70,7 +70,7 @@ class Version(BaseModel):
 
     @property
     def title(self) -> str:
-        """The version, and by which number the model is asked for."""
+        """The version and the model's number, as people read them."""
         return f"{self.version} (model {self.number})" if self.number else self.version
 
     @property

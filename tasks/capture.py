@@ -53,8 +53,8 @@ def _capture(
         same = workspace.find_capture(dropped)
         if same and same.archived:
             get_run_logger().warning(
-                "scene %s: what was dropped is %s, which is archived: passed over. Restore it, change the photos, or "
-                "give them as images.",
+                "scene %s: the photos uploaded by hand are those of %s, which is archived, so they are left alone. "
+                "To use them, restore it or give the photos as images.",
                 *(scene, same),
             )
         if not same:
@@ -78,13 +78,13 @@ def _capture(
 
 
 def _tell_archived(workspace: Workspace, taken: Asset) -> None:
-    """Say that photos are those of an archived version: they were given by hand, and so taken in again."""
+    """Warn if an archived version has the same photos."""
     same = [
         each.version for each in workspace.archived(taken.name) if each.tags.get("content") == taken.tags["content"]
     ]
     if same:
         get_run_logger().warning(
-            "scene %s: these are the photos of version %s, which is archived; they are version %s from now on.",
+            "scene %s: version %s has the same photos but is archived, so they are registered as version %s.",
             *(taken.name, ", ".join(same), taken.version),
         )
 
@@ -122,6 +122,6 @@ def _listed(known: list[Asset]) -> str:
 
 
 def _put_away(workspace: Workspace, scene: str) -> str:
-    """What is there, too, but archived."""
+    """List the archived versions, for an error's text; "" if there are none."""
     archived = ", ".join(asset.version for asset in workspace.archived(scene))
     return f" (archived: {archived})" if archived else ""

@@ -64,8 +64,9 @@ def check_other_model(scene: str, then: tuple[Asset, Asset] | None, now: Asset) 
 
 
 async def find_then(workspace: Workspace, scene: str, version: str | int | None) -> tuple[Asset, Asset] | None:
-    """The dataset and the model of an older visit, by its capture version or the model's in full; None where none is
-    named.
+    """Find the dataset and the model of an older visit, by its capture version or the model's full version.
+
+    Returns None if no version is given.
 
     Raises:
         NotFound: there is no such model, or its dataset is gone.

@@ -16,9 +16,12 @@ __all__ = [
 ]
 
 
-@task(description="The model to work with: the one of the given number or version, else the newest.")
+@task(description="The model to work with: the given number or version, else the newest.")
 async def find_model(workspace: Workspace, scene: str, version: str | int | None) -> Asset:
-    """A scene's model: by its number among the scene's models (`3`), or its version in full (`2-0a1b2c3d`).
+    """Find a scene's model by its number (`3`) or its full version (`2-0a1b2c3d`).
+
+    A number always means the model's own number. Where a capture has the same number but another model, the log says
+    which is taken.
 
     Raises:
         NotFound: there is no such model, or no model of the scene at all.
@@ -26,21 +29,21 @@ async def find_model(workspace: Workspace, scene: str, version: str | int | None
     model = await patiently(lambda: find_registered_model(workspace, scene, version))
     if other := await patiently(lambda: _of_capture(workspace, scene, version, model)):
         get_run_logger().warning(
-            "scene %s: %s is model %s. The newest of capture version %s is another: for that, give %s",
-            *(scene, version, model, version, f"{other.version}{f' or {other.number}' if other.number else ''}"),
+            "scene %s: taking model number %s, %s. To take the newest model of capture %s instead, give %s.",
+            *(scene, version, model.version, version, other.number or other.version),
         )
     return model
 
 
-@task(name="find_model", description="The model of an older visit: of the given capture, else of the given version.")
+@task(name="find_model", description="The newest model of the given capture version, or the given model version.")
 async def find_model_of_capture(workspace: Workspace, scene: str, version: str | int) -> Asset:
-    """A scene's model: the newest made of a capture version (`2`), or its version in full (`2-0a1b2c3d`).
+    """Find the newest model of a capture version (`2`), or a model by its full version (`2-0a1b2c3d`).
 
     Raises:
         NotFound: there is no such model.
     """
     model = await patiently(lambda: find_registered(workspace, scene, f"{scene}-nerf", version))
-    get_run_logger().info("scene %s: then is %s", scene, model.title)
+    get_run_logger().info("scene %s: the older visit is shown by %s", scene, model.title)
     return model
 
 
@@ -64,14 +67,14 @@ def find_registered_model(workspace: Workspace, scene: str, version: str | int |
     if found:
         return _completed(found[-1], scene)
     listed = ", ".join(f"{model.number or '–'} ({model.version})" for model in known) or "none yet"
-    which = "model yet" if wanted is None else f"model {wanted}"
+    which = f"model {wanted} of {scene}-nerf" if wanted else f"{scene}-nerf"
     other = _of_capture(workspace, scene, version, None)
-    hint = f" Of capture version {wanted} there is {other.title}." if other else ""
+    hint = f" The newest model of capture {wanted} is {other.title}." if other else ""
     raise NotFound(f"scene {scene}: no {which} in {workspace.identity}; there is {listed}.{hint}")
 
 
 def _of_capture(workspace: Workspace, scene: str, version: str | int | None, found: Asset | None) -> Asset | None:
-    """The newest model of a capture version of that number, where that is another than the one that was found."""
+    """Return the newest model of the capture version `version`; None if that is `found` itself."""
     if version is None or not str(version).isdecimal():
         return None
     made = [each for each in workspace.assets(f"{scene}-nerf") if each.version.partition("-")[0] == str(version)]
@@ -86,7 +89,7 @@ def find_registered_dataset(workspace: Workspace, scene: str, version: str | int
 
 
 def find_registered(workspace: Workspace, scene: str, name: str, version: str | int | None) -> Asset:
-    """A version of one of a scene's assets, by the asset's name: in full, or the newest of a capture version."""
+    """Find a version of one of a scene's assets: by its full version, or the newest of a capture version."""
     version = None if version is None else str(version)
     known = workspace.assets(name)
     found = [asset for asset in known if version is None or version in (asset.version, asset.version.partition("-")[0])]
@@ -99,6 +102,6 @@ def find_registered(workspace: Workspace, scene: str, name: str, version: str | 
 
 
 def _completed(asset: Asset, scene: str) -> Asset:
-    """One that a person registered by hand has no provenance: it is known by its name and version."""
+    """Add the provenance that an asset registered by hand lacks: its name and version stand for it."""
     known_by = {"capture_version": asset.version.partition("-")[0], "fingerprint": str(asset)}
     return asset.model_copy(update={"tags": {**known_by, **asset.tags, "scene": scene}})

@@ -204,8 +204,8 @@ async def settle(
 
     The newest stands for all. With `refresh` the one after it is wanted, unless this very flow run made the newest
     before it was put back into the queue or repeated. What was begun already is gone on with; but of jobs whose result
-    the gate refused in an earlier run, nothing comes: `refresh` then begins the generation after them. What a person
-    has archived is not taken again: where nothing else stands, the generation after it is wanted.
+    the gate refused in an earlier run, nothing comes: `refresh` then begins the generation after them. An
+    archived result does not stand: where it is the only one, the generation after it is wanted.
     """
     run = str(current_run())
     return await patiently(lambda: _settle(workspace, plan, refresh, generation, run))
@@ -223,7 +223,7 @@ def _settle(workspace: Workspace, plan: Plan, refresh: bool, generation: int | N
     plan, after = (replace(plan, generation=last + more) for more in (1, 2))
     if archived and not newest:
         get_run_logger().warning(
-            "%s is archived: made anew as %s. To have it back, restore it in the workspace, and archive the new one.",
+            "%s is archived, so it is made anew as %s. To use the archived one, restore it and archive the new one.",
             *(archived[max(archived)].title, plan.version),
         )
     while _newest_job(workspace, after):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,7 +22,7 @@ from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 
 __all__ = ["Assets"]
 
-_TRIES = 20  # as many can take a number between its choice and its use, or have been deleted
+_TRIES = 20  # so many others can take a number between its choice and its registration
 
 
 class Assets:
@@ -45,6 +45,7 @@ class Assets:
         content = content_fingerprint(md5.hex() for md5 in sums.values())
         if known := _with_content(self.versions(scene), content):
             return known
+        self.archived(scene)  # raises before anything is uploaded
         path = self._taken(scene, content)
         name, container = self._connection.store()
         container.upload(files, sums, path, self._moved)
@@ -104,16 +105,8 @@ class Assets:
         return f"{self._folder}/captures/{scene}/{content[:16]}/"
 
     def _put_capture(self, scene: str, content: str, uri: str, tags: Mapping[str, str]) -> Asset:
-        taken, number = {**tags, "scene": scene, "content": content}, 0
-        for _ in range(_TRIES):
-            versions, archived = self.versions(scene), self.archived(scene)
-            if known := _with_content(versions, content):
-                return known
-            numbers = [int(each.version) for each in versions + archived if each.version.isdecimal()]
-            number = max(number + 1, 1 + max(numbers, default=0), self._container("data", scene)[1])
-            if asset := self._put("data", scene, str(number), fitted({**taken, KIND: "capture"}), uri):
-                return asset
-        raise WorkspaceUnavailable(f"scene {scene}: others take every number up to {number}. Try again.")
+        marked = fitted({**tags, "scene": scene, "content": content, KIND: "capture"})
+        return self._put_next("data", scene, lambda: _with_content(self.versions(scene), content), marked, uri)
 
     # assets
 
@@ -124,35 +117,31 @@ class Assets:
     def archived(self, name: str) -> list[Asset]:
         found: list[Asset] = []
         for registry in _registries(name):
-            those = self._in_registry(registry, name, archived=True)
-            if those and self._container(registry, name)[0]:
-                raise InvalidInput(
-                    f"{name} is archived as a whole in {self._connection.workspace}: whatever is registered under that "
-                    "name stays hidden. Restore it in the studio, or take another name for the scene. "
-                    f"The command: az ml {registry.removesuffix('s')} restore --name {name}"
-                )
-            found += those
+            if those := self._in_registry(registry, name, "ARCHIVED_ONLY"):
+                self._next_number(registry, name)  # raises if the whole name is archived
+                found += those
         return sorted((self._completed(asset) for asset in found), key=lambda asset: asset.created)
 
     def find(self, name: str, version: str) -> Asset | None:
         for registry in _registries(name):
-            if registry == "models":  # known by their numbers there
-                found = next((each for each in self._in_registry(registry, name) if each.version == version), None)
-            else:
-                found = self._find(registry, name, version)
+            found = self._model(name, version) if registry == "models" else self._find(registry, name, version)
             if found:
                 return self._completed(found)
         return None
 
+    def _model(self, name: str, version: str) -> Asset | None:
+        """Find a model by our version, which the service has as a tag."""
+        return next((model for model in self._in_registry("models", name) if model.version == version), None)
+
     def is_there(self, asset: Asset) -> bool:
-        """Whether it is still registered, and not archived."""
+        """Tell whether an asset is still registered and not archived."""
         if asset.number is None:
             return self.find(asset.name, asset.version) is not None
         found = self._find("models", asset.name, str(asset.number))
         return found is not None and found.version == asset.version
 
     def _find(self, registry: str, name: str, version: str) -> Asset | None:
-        """By the version that the service knows it by; the service also gives what is archived."""
+        """Find an asset by the service's own version; None for an archived one, which the service still returns."""
         from azure.core.exceptions import ResourceNotFoundError
 
         with plain_errors(f"asset {name}:{version}"):
@@ -160,7 +149,7 @@ class Assets:
                 found = _asset(getattr(self._connection.client, registry).get(name, version))
             except ResourceNotFoundError:
                 return None
-        archived = self._in_registry(registry, name, archived=True)
+        archived = self._in_registry(registry, name, "ARCHIVED_ONLY")
         return None if any(each.version == found.version for each in archived) else found
 
     def fetch(self, asset: Asset) -> Path:
@@ -186,35 +175,43 @@ class Assets:
         except NotFound:
             raise NotFound(f"asset {asset} has no file {file}.") from None
 
-    def _in_registry(self, registry: str, name: str, archived: bool = False) -> list[Asset]:
+    def _in_registry(self, registry: str, name: str, view: str = "ACTIVE_ONLY") -> list[Asset]:
         from azure.ai.ml.constants import ListViewType
         from azure.core.exceptions import ResourceNotFoundError
 
-        view = ListViewType.ARCHIVED_ONLY if archived else ListViewType.ACTIVE_ONLY
         operations: Any = getattr(self._connection.client, registry)
         with plain_errors(f"versions of {name}"):
             try:
-                return [_asset(entity, archived) for entity in operations.list(name, list_view_type=view)]
+                found = list(operations.list(name, list_view_type=ListViewType[view]))
             except ResourceNotFoundError:
                 return []
+        return [_asset(entity, archived=view == "ARCHIVED_ONLY") for entity in found]
 
-    def _container(self, registry: str, name: str) -> tuple[bool, int]:
-        """Whether all that has a name is archived, and the number after the highest that any version of it ever had.
+    def _next_number(self, registry: str, name: str) -> int:
+        """Return the number after the highest that any version had, archived and deleted versions included.
 
-        The SDK (1.35.2) has no public way to ask.
+        Raises:
+            InvalidInput: the whole name is archived, so that a new version would be hidden, too.
         """
         from azure.core.exceptions import ResourceNotFoundError
 
         operations: Any = getattr(self._connection.client, registry)
+        # The SDK (1.35.2) has no public way to ask for a name's container.
         containers = operations._model_container_operation if registry == "models" else operations._container_operation
         group, workspace = self._connection.resource_group, self._connection.workspace
         with plain_errors(f"versions of {name}"):
             try:
-                found = containers.get(name=name, resource_group_name=group, workspace_name=workspace).properties
+                container = containers.get(name=name, resource_group_name=group, workspace_name=workspace).properties
             except ResourceNotFoundError:
-                return False, 1
-        after = str(found.next_version or "")
-        return bool(found.is_archived), int(after) if after.isdecimal() else 1
+                return 1
+        if container.is_archived:
+            raise InvalidInput(
+                f"{name} is archived as a whole in {workspace}, so every new version of it would be hidden. Restore it "
+                f"(az ml {registry.removesuffix('s')} restore --name {name}), or choose another name for the scene."
+            )
+        numbers = [_number(asset) for asset in self._in_registry(registry, name, "ALL")]
+        after = str(container.next_version or "")
+        return max(1 + max(numbers, default=0), int(after) if after.isdecimal() else 1)
 
     def _completed(self, asset: Asset) -> Asset:
         """A capture that a person registered by hand gets the tags that others have from the start."""
@@ -226,46 +223,43 @@ class Assets:
         return asset.model_copy(update={"tags": tags})
 
     def register(self, name: str, version: str, kind: AssetKind, tags: Mapping[str, str], uri: str) -> Asset:
-        """Register what a job made; if that version exists, it is left alone and returned."""
+        """Register what a job made. A version that exists is left alone and returned.
+
+        Azure takes only positive integers as a model's version, so a model gets the next number.
+        """
+        if any(asset.version == version for asset in self.archived(name)):
+            raise InvalidInput(
+                f"{name}:{version} is archived in {self._connection.workspace}. Restore it in the studio, or refresh "
+                "the stage, which makes it anew under another version."
+            )
         marked = {**tags, KIND: kind}
         if kind == "model":
-            return self._register_model(name, version, fitted({**marked, VERSION: version}), uri)
-        self._refuse_archived(name, version)
+            tagged = fitted({**marked, VERSION: version})
+            return self._put_next("models", name, lambda: self._model(name, version), tagged, uri)
         asset = self._put("data", name, version, fitted(marked), uri) or self.find(name, version)
         if asset is None:
-            raise InvalidInput(f"{name}:{version} is neither there nor to be had: was it deleted? Refresh the stage.")
+            raise InvalidInput(f"{name}:{version} was deleted and cannot be registered again. Refresh the stage.")
         return asset
 
-    def _register_model(self, name: str, version: str, tags: dict[str, str], uri: str) -> Asset:
-        """Under the next number: Azure takes only positive integers as a model's version.
+    def _put_next(
+        self, registry: str, name: str, standing: Callable[[], Asset | None], tags: dict[str, str], uri: str
+    ) -> Asset:
+        """Register under the next number, unless `standing` finds that it was registered meanwhile.
 
-        Two that register the same result at the same time choose the same number, and the second changes nothing; of
-        two results, one gets the number and the other the next.
+        Two runs that register the same path at the same time choose the same number, and the second changes nothing.
+        Of two runs with different paths, one gets the number; the service refuses the other, which takes the next.
         """
         number = 0
         for _ in range(_TRIES):
-            models = self._in_registry("models", name)
-            if known := next((model for model in models if model.version == version), None):
+            if known := standing():
                 return known
-            archived = self._refuse_archived(name, version)
-            numbers = [model.number or 0 for model in models + archived]
-            number = max(number + 1, 1 + max(numbers, default=0), self._container("models", name)[1])
-            if model := self._put("models", name, str(number), tags, uri):
-                return model
-        raise WorkspaceUnavailable(f"{name}:{version}: others take every number up to {number}. Try again.")
-
-    def _refuse_archived(self, name: str, version: str) -> list[Asset]:
-        """Raise where that version is archived; else those that are."""
-        archived = self.archived(name)
-        if any(asset.version == version for asset in archived):
-            raise InvalidInput(
-                f"{name}:{version} is archived in {self._connection.workspace}. Restore it in the studio, "
-                "or run the stage again, which makes it anew under another version."
-            )
-        return archived
+            number = max(number + 1, self._next_number(registry, name))
+            if asset := self._put(registry, name, str(number), tags, uri):
+                return asset
+        raise WorkspaceUnavailable(f"registering {name}: number {number} and those before it were taken. Try again.")
 
     def _put(self, registry: str, name: str, version: str, tags: dict[str, str], uri: str) -> Asset | None:
-        """Register; None if another has that version, or had it."""
+        """Register an asset; None if the version belongs, or belonged, to another."""
         from azure.ai.ml.entities import Data, Model
         from azure.core.exceptions import AzureError
 
@@ -274,10 +268,15 @@ class Assets:
         with plain_errors(f"registering {name}:{version}"):
             try:
                 return _asset(getattr(self._connection.client, registry).create_or_update(entity))
-            except AzureError as error:  # the SDK has one of its own for a path that differs
+            except AzureError as error:  # the SDK's AssetPathException is no HttpResponseError
                 if exists(error):
                     return None
                 raise
+
+
+def _number(asset: Asset) -> int:
+    """Return the number that an asset has in its registry; 0 if its version is none."""
+    return asset.number or (int(asset.version) if asset.version.isdecimal() else 0)
 
 
 def _with_content(versions: list[Asset], content: str) -> Asset | None:
@@ -289,9 +288,9 @@ def _registries(name: str) -> tuple[str, ...]:
 
 
 def _asset(entity: Any, archived: bool = False) -> Asset:
-    """An asset from the SDK's data or model; without a kind, it is a capture that a person registered.
+    """Make an asset of the SDK's data or model.
 
-    A model that a person registered has its number as its version, too.
+    Data without our tags is a capture that a person registered. Such a model has its number as its version.
     """
     tags, is_model = dict(entity.tags or {}), type(entity).__name__ == "Model"
     kind = tags.pop(KIND, "model" if is_model else "capture")

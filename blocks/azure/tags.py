@@ -12,7 +12,7 @@ KIND = "kind"
 """The tag that tells an asset's kind."""
 
 VERSION = "asset_version"
-"""The tag that tells a model's version as this program gives it: the service numbers models."""
+"""The tag that holds our own version of a model; the service's version is a number."""
 
 # https://learn.microsoft.com/azure/machine-learning/resource-limits-capacity
 _MOST_TAGS, _LONGEST_KEY, _LONGEST_VALUE = 50, 100, 1000
@@ -24,7 +24,6 @@ def fitted(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def exists(error: Any) -> bool:
-    """Whether the service says that the name of a job or version is taken: by one that cannot be changed, or was
-    deleted."""
+    """Tell whether the service refuses the name of a job or version because another has it, or had it."""
     taken = r"already (exist|linked)|immutable|cannot be (changed|updated|recreated)"
     return bool(re.search(taken, str(error), re.IGNORECASE))

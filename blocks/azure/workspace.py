@@ -51,8 +51,8 @@ class AzureMLWorkspace(Workspace):
     """Captures, assets and jobs in an Azure ML workspace.
 
     In its default datastore, `captures/<scene>/` is where people upload photos by hand; `rebel-nerf/` holds what this
-    program uploads and what jobs write. Captures, datasets and videos are data assets, models are custom models,
-    whose versions Azure numbers: 1, 2, 3 …; the version that this program gives is a tag.
+    program uploads and what jobs write. Captures, datasets and videos are data assets. Models are custom models
+    with the versions 1, 2, 3 …; our own version of a model is a tag.
     """
 
     _block_type_name = "rebel-nerf Azure ML workspace"

@@ -233,9 +233,9 @@ def test_a_number_that_is_always_taken_is_given_up(
     workspace: AzureMLWorkspace, trained: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(Assets, "_put", lambda *given: None)
-    with pytest.raises(WorkspaceUnavailable, match="others take every number"):
+    with pytest.raises(WorkspaceUnavailable, match="were taken. Try again"):
         workspace.take_in("loop", photos(tmp_path / "a", b"one"), {})
-    with pytest.raises(WorkspaceUnavailable, match="others take every number"):
+    with pytest.raises(WorkspaceUnavailable, match="were taken. Try again"):
         register(workspace, trained("loop-train-1-aaaaaaaa"), "loop-nerf", "1-aaaaaaaa")
 
 
