@@ -31,8 +31,8 @@ _PAGE = 5  # short, so that every list is read page by page
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}")
 # learn.microsoft.com/azure/machine-learning/reference-yaml-model (`version | int`), Azure/azureml-examples#2725.
 _MODEL_VERSION = re.compile(r"[1-9][0-9]*")
-# Azure/azureml-assets#295: "Argument 'version' exceeded maximum length of 30 for DatasetId". Which characters it may
-# have, no source says: those that paths and ids can hold.
+# Azure/azureml-assets#295: "Argument 'version' exceeded maximum length of 30 for DatasetId". No source says which
+# characters a version may have: these are what paths and ids can hold.
 _LONGEST_DATA_VERSION = 30
 _VERSION = re.compile(r"[\w.-]{1,255}", re.ASCII)
 route = Router()
