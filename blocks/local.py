@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import json
 import os
 import re
@@ -11,7 +13,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -150,10 +152,13 @@ class LocalWorkspace(Workspace):
 
     def assets(self, name: str) -> list[Asset]:
         found = (self._read_asset(manifest) for manifest in (self.folder / "assets" / name).glob("[!.]*/asset.json"))
-        return sorted((a for a in found if a), key=lambda asset: asset.created)
+        return _numbered(sorted((a for a in found if a), key=lambda asset: asset.created))
 
     def find_asset(self, name: str, version: str) -> Asset | None:
-        return self._read_asset(self.folder / "assets" / name / version / "asset.json")
+        asset = self._read_asset(self.folder / "assets" / name / version / "asset.json")
+        if asset and asset.kind == "model" and asset.number is None:
+            asset = next((each for each in self.assets(name) if each.version == version), None)
+        return asset
 
     def fetch(self, asset: Asset) -> Path:
         folder = self.folder / "assets" / asset.name / asset.version
@@ -203,23 +208,32 @@ class LocalWorkspace(Workspace):
     def _publish(
         self, part: Path, name: str, version: str, kind: AssetKind, tags: Mapping[str, str], checksums: dict[str, str]
     ) -> Asset | None:
-        """Turn a folder beside it into the asset, in one step; None, and the folder kept, if the version exists."""
-        created = datetime.now(timezone.utc)
-        manifest = {"name": name, "version": version, "kind": kind, "tags": dict(tags), "created": created.isoformat()}
+        """Turn a folder beside it into the asset, in one step; None, and the folder kept, if the version exists.
+
+        A model gets the next number, under a lock.
+        """
+        created, final = datetime.now(timezone.utc), part.with_name(version)
+        manifest: dict[str, Any] = {"name": name, "version": version, "kind": kind, "tags": dict(tags)}
+        manifest["created"] = created.isoformat()
         sizes = {path: (part / path).stat().st_size for path in checksums}
-        write_durably(part / "asset.json", json.dumps({**manifest, "checksums": checksums, "sizes": sizes}, indent=2))
         sync(part)
-        final = part.with_name(version)
-        if final.exists() and not (final / "asset.json").exists():
-            self._set_aside(final, "asset.json is missing")
-        try:
-            part.rename(final)
-        except OSError:
-            if final.exists():
-                return None
-            raise
+        with ExitStack() as held:
+            if kind == "model":
+                fcntl.flock(held.enter_context(part.with_name(".numbers").open("a")), fcntl.LOCK_EX)
+                manifest["number"] = 1 + max((asset.number or 0 for asset in self.assets(name)), default=0)
+            content = json.dumps({**manifest, "checksums": checksums, "sizes": sizes}, indent=2)
+            write_durably(part / "asset.json", content)
+            sync_folder(part)
+            if final.exists() and not (final / "asset.json").exists():
+                self._set_aside(final, "asset.json is missing")
+            try:
+                part.rename(final)
+            except OSError:
+                if final.exists():
+                    return None
+                raise
         sync_folder(final.parent)
-        return Asset(name=name, version=version, kind=kind, tags=dict(tags), created=created, uri=str(final))
+        return Asset.model_validate({**manifest, "uri": str(final)})
 
     # jobs
 
@@ -406,6 +420,16 @@ class LocalWorkspace(Workspace):
         # Structure from motion uses several cores by itself.
         at_once = {"gpu": self.jobs_at_once or max(1, len(self._gpus())), "cpu": max(1, (os.cpu_count() or 1) // 4)}
         return [str(folder / f"{tier}-{index}") for index in range(at_once[tier])]
+
+
+def _numbered(assets: list[Asset]) -> list[Asset]:
+    """Give the lowest free numbers to models that older versions of this program registered without, oldest first."""
+    taken = {asset.number for asset in assets}
+    free = (number for number in itertools.count(1) if number not in taken)
+    return [
+        asset.model_copy(update={"number": next(free)}) if asset.kind == "model" and asset.number is None else asset
+        for asset in assets
+    ]
 
 
 def _stamp(file: Path) -> tuple[int, int]:

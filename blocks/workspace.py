@@ -44,6 +44,8 @@ class Asset(_Record):
         tags: provenance, by name (scene, fingerprint, versions of inputs, the job that made it …).
         uri: where it lies, in the workspace's own way of saying; a folder for a local workspace.
         created: when it was registered, with its time zone.
+        number: the number of a model among all models of its name: 1, 2, 3 …; None for other assets.
+        archived: whether a person has archived it. It is not used any more, but its version stays taken.
     """
 
     name: str
@@ -52,9 +54,16 @@ class Asset(_Record):
     tags: dict[str, str] = Field(default_factory=dict)
     uri: str
     created: datetime
+    number: int | None = None
+    archived: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}:{self.version}"
+
+    @property
+    def title(self) -> str:
+        """The name, the version and, for a model, the number, as people read them."""
+        return f"{self} (model {self.number})" if self.number else str(self)
 
     @property
     def seconds(self) -> dict[str, float] | None:
@@ -220,7 +229,8 @@ class Workspace(Block, ABC):
     def take_in(self, scene: str, files: Mapping[str, Path], tags: Mapping[str, str]) -> Asset:
         """Register photos or a video (local files by relative path) as the scene's next capture version.
 
-        Content that a version already has, under whatever file names, is that version: nothing new is registered.
+        Content that a version already has, under whatever file names, is that version: nothing new is registered,
+        unless that version is archived.
 
         Raises:
             InvalidInput: a file vanishes or changes while it is read.
@@ -239,7 +249,10 @@ class Workspace(Block, ABC):
 
     @abstractmethod
     def find_capture(self, dropped: DroppedCapture) -> Asset | None:
-        """The capture version that has just this content, under whatever file names; None if it is new."""
+        """The capture version that has just this content, under whatever file names; None if it is new.
+
+        Where only an archived version has the content, that version is returned.
+        """
 
     @abstractmethod
     def take_in_dropped(self, dropped: DroppedCapture, tags: Mapping[str, str]) -> Asset:
@@ -256,11 +269,19 @@ class Workspace(Block, ABC):
 
     @abstractmethod
     def assets(self, name: str) -> list[Asset]:
-        """All registered versions of an asset, oldest first."""
+        """All registered versions of an asset that are not archived, oldest first."""
+
+    def archived(self, name: str) -> list[Asset]:
+        """The archived versions of an asset, oldest first. Their versions stay taken.
+
+        Raises:
+            InvalidInput: the whole name is archived, so that nothing can be registered under it.
+        """
+        return []
 
     @abstractmethod
     def find_asset(self, name: str, version: str) -> Asset | None:
-        """The registered asset, or None."""
+        """The registered asset; None where there is none, or it is archived."""
 
     @abstractmethod
     def fetch(self, asset: Asset) -> Path:
@@ -333,6 +354,7 @@ class Workspace(Block, ABC):
 
         Raises:
             NotFound: the job or its output does not exist.
+            InvalidInput: there is an archived asset of that name and version.
         """
 
     @abstractmethod

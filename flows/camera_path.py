@@ -21,7 +21,7 @@ class TakePath(BaseModel):
     scene: SceneName = Field(description="the scene's name")
     name: SceneName | None = Field(None, description="of this path beside others; the scene's own path if not given")
     model_version: str | None = Field(
-        None, description="of the model that it was drawn in: in full, or a capture version; the newest if not given"
+        None, description="number or full version of the model that it was drawn in; the newest if not given"
     )
     workspace: str = Field("local", description="local, or a saved block as <block type>/<name>")
     anyway: bool = Field(False, description="keep it though most of its frames show nothing of what the photos saw")
@@ -41,7 +41,7 @@ def take(given: TakePath) -> None:
     dataset = tasks.find_registered_dataset(place, given.scene, None, model)
     doubt = tasks.check_taken_path(place, path, given.scene, model, dataset, anyway=given.anyway)
     kept = tasks.keep_camera_path(path, given.scene, given.name, model, dataset, replace=given.replace)
-    print(f"{kept}: {len(path.camera_path)} frames, drawn in {model}.")
+    print(f"{kept}: {len(path.camera_path)} frames, drawn in {model.title}.")
     if doubt:
         print(doubt)
     option = f" --render.camera-path {given.name}" if given.name else ""

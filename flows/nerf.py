@@ -54,8 +54,8 @@ async def nerf(
         train: options of the model.
         render: options of the video, the camera path among them.
         shards: in how many jobs at the same time the video is rendered; it is the same video.
-        then: an older version, of a capture or in full of a model, to be shown beside the new one on the same path;
-            left out, with a warning, where the new photos are in another frame.
+        then: an older visit to show beside the new one on the same path: a capture version (1), for its newest model,
+            or a model's full version; left out, with a warning, where the new photos are in another frame.
         layout: how then and now are shown: side-by-side, or wipe, a line that moves across.
         refresh: stages to do anew though their result stands; what is made of them follows.
         max_psnr_fall: refuse a model whose PSNR is more than so many dB below that of the version before it, trained

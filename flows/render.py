@@ -30,13 +30,15 @@ async def render(
 
     Args:
         scene: the scene's name.
-        model_version: of the model, in full, or a capture version for the newest model of it; the newest if not given.
-        data_version: of the dataset, likewise; the one that the model was trained on if not given.
+        model_version: the model's number (3) or its full version (2-0a1b2c3d); the newest if not given.
+        data_version: a capture version (2), for its newest dataset, or the dataset's full version; the one that the
+            model was trained on if not given.
         workspace: where it runs: "local", or a saved block as <block type>/<name>.
         profile: full, fast, preview, or auto: full where there is a CUDA GPU, else preview.
         render: options of the video, the camera path among them.
         shards: in how many jobs at the same time the video is rendered; it is the same video.
-        then: an older version, of a capture or in full of a model, to be shown beside this one on the same path.
+        then: an older visit to show beside this one on the same path: a capture version (1), for its newest model, or
+            a model's full version.
         layout: how then and now are shown: side-by-side, or wipe, a line that moves across.
 
     Raises:

@@ -18,7 +18,7 @@ class Viewer(BaseModel):
     """Open nerfstudio's viewer: of the training that runs, else of a registered model."""
 
     scene: SceneName = Field(description="the scene's name")
-    model_version: str | None = Field(None, description="of a registered model: in full, or a capture version")
+    model_version: str | None = Field(None, description="a registered model's number, or its full version")
     workspace: str = Field("local", description="local, or a saved block as <block type>/<name>")
     port: int = Field(
         7007, ge=1, le=65535, description="of this machine; a training on this machine has its own, and says which"
@@ -43,7 +43,7 @@ def view(given: Viewer) -> None:
         return
     model = tasks.find_registered_model(place, given.scene, given.model_version)
     dataset = tasks.find_registered_dataset(place, given.scene, None, model)
-    _say(f"Opening {model} …")
+    _say(f"Opening {model.title} …")
     with tasks.served_page(place, dataset, model, given.port) as printed:
         _look(given, f"http://localhost:{given.port}", "Ctrl-C ends it.")
         for _ in printed:  # of no interest, but must go somewhere

@@ -38,6 +38,7 @@ class Version(BaseModel):
 
     Args:
         version: of the model, in full.
+        number: the model's number among all models of the scene.
         capture: the capture version it was made of.
         created: when it was registered.
         options: what tells the options it was trained with.
@@ -53,6 +54,7 @@ class Version(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     version: str
+    number: int | None = None
     capture: int
     created: datetime
     options: str | None = None
@@ -65,6 +67,11 @@ class Version(BaseModel):
     steps: int | None = None
     seconds: float | None = None
     cost: float | None = None
+
+    @property
+    def title(self) -> str:
+        """The version and the model's number, as people read them."""
+        return f"{self.version} (model {self.number})" if self.number else self.version
 
     @property
     def kind(self) -> tuple[str, int] | None:
@@ -119,13 +126,13 @@ def warning(versions: list[Version], own: Version) -> str:
     found = fall(versions, own)
     if found is None or found[0] <= _NOTABLE_FALL:
         return ""
-    return f"PSNR is {found[0]:.1f} dB below that of {found[1].version}, trained with the same options."
+    return f"PSNR is {found[0]:.1f} dB below that of {found[1].title}, trained with the same options."
 
 
 def row(version: Version, currency: str) -> list[str]:
     """The cells of a version, by `COLUMNS`."""
     return [
-        version.version,
+        version.title,
         f"{version.created:%Y-%m-%d %H:%M}",
         _number(version.psnr, 2),
         _number(version.ssim, 3),

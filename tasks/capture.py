@@ -39,13 +39,25 @@ def _capture(
         for asset in known:
             if asset.version == str(version):
                 return asset
-        raise NotFound(f"scene {scene}: no capture version {version}; there is {_listed(known)}.")
+        archived = _put_away(workspace, scene)
+        raise NotFound(f"scene {scene}: no capture version {version}; there is {_listed(known)}{archived}.")
     if images:
         found = _scan(scene, images.expanduser(), options)
-        return workspace.take_in(scene, found.files, {"source": str(images)})
+        taken = workspace.take_in(scene, found.files, {"source": str(images)})
+        _tell_archived(workspace, taken)
+        return taken
     for dropped in workspace.dropped(scene):
         # A folder of dropped photos that was taken in long ago does not bring an old version back.
-        if (dropped.files or not known) and not workspace.find_capture(dropped):
+        if not dropped.files and known:
+            continue
+        same = workspace.find_capture(dropped)
+        if same and same.archived:
+            get_run_logger().warning(
+                "scene %s: the photos uploaded by hand are those of %s, which is archived, so they are left alone. "
+                "To use them, restore it or give the photos as images.",
+                *(scene, same),
+            )
+        if not same:
             if dropped.uploading:
                 raise InvalidInput(
                     f"scene {scene}: {', '.join(dropped.uploading[:3])} is being uploaded. Wait for its end; "
@@ -59,9 +71,22 @@ def _capture(
             return take_in_dropped(workspace, dropped, options, {})
     if not known:
         raise NotFound(
-            f"scene {scene}: no capture in {workspace.identity}. Give a folder of photos or a video as images."
+            f"scene {scene}: no capture in {workspace.identity}{_put_away(workspace, scene)}. "
+            "Give a folder of photos or a video as images."
         )
     return known[-1]
+
+
+def _tell_archived(workspace: Workspace, taken: Asset) -> None:
+    """Warn if an archived version has the same photos."""
+    same = [
+        each.version for each in workspace.archived(taken.name) if each.tags.get("content") == taken.tags["content"]
+    ]
+    if same:
+        get_run_logger().warning(
+            "scene %s: version %s has the same photos but is archived, so they are registered as version %s.",
+            *(taken.name, ", ".join(same), taken.version),
+        )
 
 
 def take_in_dropped(
@@ -94,3 +119,9 @@ def _scan(scene: str, source: Path, options: PrepareOptions) -> media.Capture:
 
 def _listed(known: list[Asset]) -> str:
     return ", ".join(asset.version for asset in known) or "none yet"
+
+
+def _put_away(workspace: Workspace, scene: str) -> str:
+    """List the archived versions, for an error's text; "" if there are none."""
+    archived = ", ".join(asset.version for asset in workspace.archived(scene))
+    return f" (archived: {archived})" if archived else ""

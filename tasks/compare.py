@@ -9,7 +9,7 @@ from blocks import Asset, Workspace
 from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput
 from jobs.options import CompareOptions, Layout, RenderOptions
-from tasks.find import find_dataset, find_model
+from tasks.find import find_dataset, find_model_of_capture
 from tasks.frames import frame_of
 from tasks.patience import patiently
 from tasks.render import render_in_shards
@@ -64,14 +64,16 @@ def check_other_model(scene: str, then: tuple[Asset, Asset] | None, now: Asset) 
 
 
 async def find_then(workspace: Workspace, scene: str, version: str | int | None) -> tuple[Asset, Asset] | None:
-    """The dataset and the model of an older version, in full of the model or of a capture; None where none is named.
+    """Find the dataset and the model of an older visit, by its capture version or the model's full version.
+
+    Returns None if no version is given.
 
     Raises:
         NotFound: there is no such model, or its dataset is gone.
     """
     if version is None:
         return None
-    model = await find_model(workspace, scene, version)
+    model = await find_model_of_capture(workspace, scene, version)
     return await find_dataset(workspace, scene, None, model), model
 
 

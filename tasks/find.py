@@ -1,22 +1,50 @@
 from __future__ import annotations
 
-from prefect import task
+from prefect import get_run_logger, task
 
 from blocks import Asset, Workspace
 from jobs.errors import NotFound
 from tasks.patience import patiently
 
-__all__ = ["find_dataset", "find_model", "find_registered", "find_registered_dataset", "find_registered_model"]
+__all__ = [
+    "find_dataset",
+    "find_model",
+    "find_model_of_capture",
+    "find_registered",
+    "find_registered_dataset",
+    "find_registered_model",
+]
 
 
-@task(description="The model to work with: the given version, else the newest.")
+@task(description="The model to work with: the given number or version, else the newest.")
 async def find_model(workspace: Workspace, scene: str, version: str | int | None) -> Asset:
-    """A scene's model; see `find_dataset` for the versions.
+    """Find a scene's model by its number (`3`) or its full version (`2-0a1b2c3d`).
+
+    A number always means the model's own number. Where a capture has the same number but another model, the log says
+    which is taken.
 
     Raises:
-        NotFound: there is no such version, or no model of the scene at all.
+        NotFound: there is no such model, or no model of the scene at all.
     """
-    return await patiently(lambda: find_registered_model(workspace, scene, version))
+    model = await patiently(lambda: find_registered_model(workspace, scene, version))
+    if other := await patiently(lambda: _of_capture(workspace, scene, version, model)):
+        get_run_logger().warning(
+            "scene %s: taking model number %s, %s. To take the newest model of capture %s instead, give %s.",
+            *(scene, version, model.version, version, other.number or other.version),
+        )
+    return model
+
+
+@task(name="find_model", description="The newest model of the given capture version, or the given model version.")
+async def find_model_of_capture(workspace: Workspace, scene: str, version: str | int) -> Asset:
+    """Find the newest model of a capture version (`2`), or a model by its full version (`2-0a1b2c3d`).
+
+    Raises:
+        NotFound: there is no such model.
+    """
+    model = await patiently(lambda: find_registered(workspace, scene, f"{scene}-nerf", version))
+    get_run_logger().info("scene %s: the older visit is shown by %s", scene, model.title)
+    return model
 
 
 @task(description="The dataset to work with: the given version, else the one that the model was trained on.")
@@ -31,7 +59,26 @@ async def find_dataset(workspace: Workspace, scene: str, version: str | int | No
 
 def find_registered_model(workspace: Workspace, scene: str, version: str | int | None) -> Asset:
     """What the task `find_model` does, without Prefect."""
-    return find_registered(workspace, scene, f"{scene}-nerf", version)
+    known = workspace.assets(f"{scene}-nerf")
+    wanted = None if version is None else str(version)
+    found = [model for model in known if wanted in (None, model.version)]
+    if not found and wanted and wanted.isdecimal():
+        found = [model for model in known if model.number == int(wanted)]
+    if found:
+        return _completed(found[-1], scene)
+    listed = ", ".join(f"{model.number or '–'} ({model.version})" for model in known) or "none yet"
+    which = f"model {wanted} of {scene}-nerf" if wanted else f"{scene}-nerf"
+    other = _of_capture(workspace, scene, version, None)
+    hint = f" The newest model of capture {wanted} is {other.title}." if other else ""
+    raise NotFound(f"scene {scene}: no {which} in {workspace.identity}; there is {listed}.{hint}")
+
+
+def _of_capture(workspace: Workspace, scene: str, version: str | int | None, found: Asset | None) -> Asset | None:
+    """Return the newest model of the capture version `version`; None if that is `found` itself."""
+    if version is None or not str(version).isdecimal():
+        return None
+    made = [each for each in workspace.assets(f"{scene}-nerf") if each.version.partition("-")[0] == str(version)]
+    return made[-1] if made and (found is None or made[-1].version != found.version) else None
 
 
 def find_registered_dataset(workspace: Workspace, scene: str, version: str | int | None, model: Asset) -> Asset:
@@ -42,7 +89,7 @@ def find_registered_dataset(workspace: Workspace, scene: str, version: str | int
 
 
 def find_registered(workspace: Workspace, scene: str, name: str, version: str | int | None) -> Asset:
-    """A version of one of a scene's assets, by the asset's name; see `find_dataset`."""
+    """Find a version of one of a scene's assets: by its full version, or the newest of a capture version."""
     version = None if version is None else str(version)
     known = workspace.assets(name)
     found = [asset for asset in known if version is None or version in (asset.version, asset.version.partition("-")[0])]
@@ -51,7 +98,10 @@ def find_registered(workspace: Workspace, scene: str, name: str, version: str | 
         which = f"version {version} of {name}" if version else name
         raise NotFound(f"scene {scene}: no {which} in {workspace.identity}; there is {listed}.")
     exact = [asset for asset in found if asset.version == version]
-    asset = (exact or found)[-1]
-    # One that a person registered by hand has no provenance: it is known by its name and version.
+    return _completed((exact or found)[-1], scene)
+
+
+def _completed(asset: Asset, scene: str) -> Asset:
+    """Add the provenance that an asset registered by hand lacks: its name and version stand for it."""
     known_by = {"capture_version": asset.version.partition("-")[0], "fingerprint": str(asset)}
     return asset.model_copy(update={"tags": {**known_by, **asset.tags, "scene": scene}})

@@ -74,4 +74,4 @@ async def publish_page(
 
 def _made(workspace: Workspace, role: Role, asset: Asset) -> Made:
     seconds = None if asset.seconds is None else sum(asset.seconds.values())
-    return Made(role=role, asset=str(asset), figures=figures_of(asset), seconds=seconds, cost=workspace.cost(asset))
+    return Made(role=role, asset=asset.title, figures=figures_of(asset), seconds=seconds, cost=workspace.cost(asset))

@@ -55,7 +55,7 @@ def psnr_gate(most: float) -> Gate:
         if found and found[0] > most:
             raise GateRefused(
                 f"scene {scene}: the new model's PSNR, {tags['psnr']} dB, is {found[0]:.2f} dB below that of version "
-                f"{found[1].version}; {most:g} dB are allowed (max_psnr_fall), so it is not registered. Look for "
+                f"{found[1].title}; {most:g} dB are allowed (max_psnr_fall), so it is not registered. Look for "
                 "blur, other light or moving things in the new photos; or run again without max_psnr_fall, and it is "
                 "taken as it is: nothing is trained again. To have it trained again, add a refresh of train."
             )
@@ -72,6 +72,7 @@ def _version(workspace: Workspace, model: Asset, dataset: Asset | None) -> Versi
     steps, side = _number(tags.get("steps")), _number(tags.get("image_size"))
     return Version(
         version=model.version,
+        number=model.number,
         capture=int(capture) if capture.isdigit() else 0,
         created=model.created,
         options=tags.get("options"),

@@ -99,6 +99,8 @@ async def start_new_captures(
         if run := under_way.get(scene):
             return f"waits: its run {run.name} ({run.id}) is {run.state_name}; looked at again afterwards"
         asset = asset or await patiently(lambda: workspace.find_capture(dropped))
+        if asset and asset.archived:
+            return f"left alone: it is version {asset.version}, which is archived. Restore it, or change the photos"
         if asset and scenes is None and not earlier:
             # One that this flow took in has no run if the flow died in between, or the server has forgotten it.
             by_others = asset.tags.get("taken_in_by") != "reprocess"

@@ -204,7 +204,8 @@ async def settle(
 
     The newest stands for all. With `refresh` the one after it is wanted, unless this very flow run made the newest
     before it was put back into the queue or repeated. What was begun already is gone on with; but of jobs whose result
-    the gate refused in an earlier run, nothing comes: `refresh` then begins the generation after them.
+    the gate refused in an earlier run, nothing comes: `refresh` then begins the generation after them. An
+    archived result does not stand: where it is the only one, the generation after it is wanted.
     """
     run = str(current_run())
     return await patiently(lambda: _settle(workspace, plan, refresh, generation, run))
@@ -217,7 +218,14 @@ def _settle(workspace: Workspace, plan: Plan, refresh: bool, generation: int | N
     newest = max(made, default=0)
     if newest and (not refresh or made[newest].tags.get("flow_run") == run):
         return replace(plan, generation=newest), True
-    plan, after = (replace(plan, generation=newest + more) for more in (1, 2))
+    archived = plan.generations(workspace.archived(plan.asset_name))
+    last = max(newest, *archived) if archived else newest
+    plan, after = (replace(plan, generation=last + more) for more in (1, 2))
+    if archived and not newest:
+        get_run_logger().warning(
+            "%s is archived, so it is made anew as %s. To use the archived one, restore it and archive the new one.",
+            *(archived[max(archived)].title, plan.version),
+        )
     while _newest_job(workspace, after):
         plan, after = after, replace(after, generation=after.generation + 1)
     return after if refresh and _was_refused(workspace, plan, run) else plan, False
@@ -276,7 +284,7 @@ async def run_to_end(workspace: Workspace, plan: Plan) -> Asset:
     """
     logger = get_run_logger()
     if asset := await asyncio.to_thread(workspace.find_asset, plan.asset_name, plan.version):
-        logger.info("%s is there already: nothing to do", asset)
+        logger.info("%s is there already: nothing to do", asset.title)
         return asset
     tags, follower = plan.tags(), str(current_run() or uuid4())
     seconds = 0.0
@@ -304,7 +312,7 @@ async def run_to_end(workspace: Workspace, plan: Plan) -> Asset:
             )
         except NotFound:  # completed long ago and its asset deleted since: to be made again
             continue
-        logger.info("registered %s: %s", asset, asset.uri)
+        logger.info("registered %s: %s", asset.title, asset.uri)
         return asset
     raise AssertionError("unreachable")
 

@@ -27,8 +27,8 @@ async def summarize(scene: str, *assets: Asset) -> None:
     rows, lines = ["| asset | figures | where |", "|---|---|---|"], [f"{scene}:"]
     for asset in assets:
         figures = ", ".join(f"{name} {value}" for name, value in figures_of(asset).items())
-        rows.append(f"| {asset} | {figures} | `{asset.uri}` |")
-        lines += [f"  {asset}: {figures}" if figures else f"  {asset}", f"      {asset.uri}"]
+        rows.append(f"| {asset.title} | {figures} | `{asset.uri}` |")
+        lines += [f"  {asset.title}: {figures}" if figures else f"  {asset.title}", f"      {asset.uri}"]
     await acreate_markdown_artifact("\n".join(rows), key=f"{scene}-summary", description=f"What {scene} has led to")
     shown = {"video": "the video: {}/video.mp4", "export": "in a browser: {}/index.html"}
     lines += [f"  {shown[asset.kind].format(asset.uri.rstrip('/'))}" for asset in assets if asset.kind in shown]

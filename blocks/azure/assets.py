@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,12 +15,14 @@ from blocks.azure.container import Moved
 from blocks.azure.errors import plain_errors
 from blocks.azure.files import md5s
 from blocks.azure.listing import Blob
-from blocks.azure.tags import KIND, exists, fitted
+from blocks.azure.tags import KIND, VERSION, exists, fitted
 from blocks.workspace import Asset, AssetKind, DroppedCapture, DroppedFile, content_fingerprint
 from jobs import media
-from jobs.errors import InvalidInput, NotFound
+from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 
 __all__ = ["Assets"]
+
+_TRIES = 20  # so many others can take a number between its choice and its registration
 
 
 class Assets:
@@ -43,6 +45,7 @@ class Assets:
         content = content_fingerprint(md5.hex() for md5 in sums.values())
         if known := _with_content(self.versions(scene), content):
             return known
+        self.archived(scene)  # raises before anything is uploaded
         path = self._taken(scene, content)
         name, container = self._connection.store()
         container.upload(files, sums, path, self._moved)
@@ -62,20 +65,23 @@ class Assets:
         return container.account, container.name, self._captures
 
     def find_capture(self, dropped: DroppedCapture) -> Asset | None:
-        return self._find_capture(dropped, self.versions(dropped.scene))
+        return self._find_capture(dropped, self.versions(dropped.scene), self.archived(dropped.scene))
 
-    def _find_capture(self, dropped: DroppedCapture, versions: list[Asset]) -> Asset | None:
-        left = self._left(dropped, versions)
+    def _find_capture(self, dropped: DroppedCapture, versions: list[Asset], archived: list[Asset]) -> Asset | None:
+        left = self._left(dropped, versions + archived)
         contents = {dropped.content, left.content}
-        same = (asset for asset in versions if asset.tags.get("content") in contents)
+        same = (asset for asset in versions + archived if asset.tags.get("content") in contents)
         # What lies in folders that are registered where they are is known, too.
-        return next(same, None if left.files or not versions else versions[-1])
+        known = [*archived[-1:], *versions[-1:]]
+        return next(same, None if left.files or not known else known[-1])
 
     def take_in_dropped(self, dropped: DroppedCapture, tags: Mapping[str, str]) -> Asset:
-        scene, versions = dropped.scene, self.versions(dropped.scene)
-        if known := self._find_capture(dropped, versions):
+        scene = dropped.scene
+        versions, archived = self.versions(scene), self.archived(scene)
+        if (known := self._find_capture(dropped, versions, archived)) and not known.archived:
             return known
-        left = self._left(dropped, versions)
+        left = self._left(dropped, versions + archived)
+        left = left if left.files else dropped
         name, container = self._connection.store()
         blobs = {blob.path: blob for blob in container.blobs(self._drop(scene)) if blob.path in left.files}
         if _dropped(scene, blobs).files != left.files:
@@ -99,13 +105,8 @@ class Assets:
         return f"{self._folder}/captures/{scene}/{content[:16]}/"
 
     def _put_capture(self, scene: str, content: str, uri: str, tags: Mapping[str, str]) -> Asset:
-        while True:
-            versions = self.versions(scene)
-            if known := _with_content(versions, content):
-                return known
-            number = 1 + max((int(asset.version) for asset in versions if asset.version.isdigit()), default=0)
-            taken = {**tags, "scene": scene, "content": content}
-            self.put("data", scene, str(number), "capture", taken, uri)
+        marked = fitted({**tags, "scene": scene, "content": content, KIND: "capture"})
+        return self._put_next("data", scene, lambda: _with_content(self.versions(scene), content), marked, uri)
 
     # assets
 
@@ -113,16 +114,43 @@ class Assets:
         found = [asset for registry in _registries(name) for asset in self._in_registry(registry, name)]
         return sorted((self._completed(asset) for asset in found), key=lambda asset: asset.created)
 
+    def archived(self, name: str) -> list[Asset]:
+        found: list[Asset] = []
+        for registry in _registries(name):
+            if those := self._in_registry(registry, name, "ARCHIVED_ONLY"):
+                self._next_number(registry, name)  # raises if the whole name is archived
+                found += those
+        return sorted((self._completed(asset) for asset in found), key=lambda asset: asset.created)
+
     def find(self, name: str, version: str) -> Asset | None:
+        for registry in _registries(name):
+            found = self._model(name, version) if registry == "models" else self._find(registry, name, version)
+            if found:
+                return self._completed(found)
+        return None
+
+    def _model(self, name: str, version: str) -> Asset | None:
+        """Find a model by our version, which the service has as a tag."""
+        return next((model for model in self._in_registry("models", name) if model.version == version), None)
+
+    def is_there(self, asset: Asset) -> bool:
+        """Tell whether an asset is still registered and not archived."""
+        if asset.number is None:
+            return self.find(asset.name, asset.version) is not None
+        found = self._find("models", asset.name, str(asset.number))
+        return found is not None and found.version == asset.version
+
+    def _find(self, registry: str, name: str, version: str) -> Asset | None:
+        """Find an asset by the service's own version; None for an archived one, which the service still returns."""
         from azure.core.exceptions import ResourceNotFoundError
 
-        for registry in _registries(name):
-            with plain_errors(f"asset {name}:{version}"):
-                try:
-                    return self._completed(_asset(getattr(self._connection.client, registry).get(name, version)))
-                except ResourceNotFoundError:
-                    continue
-        return None
+        with plain_errors(f"asset {name}:{version}"):
+            try:
+                found = _asset(getattr(self._connection.client, registry).get(name, version))
+            except ResourceNotFoundError:
+                return None
+        archived = self._in_registry(registry, name, "ARCHIVED_ONLY")
+        return None if any(each.version == found.version for each in archived) else found
 
     def fetch(self, asset: Asset) -> Path:
         final = self._cache / "assets" / asset.name / asset.version
@@ -147,14 +175,43 @@ class Assets:
         except NotFound:
             raise NotFound(f"asset {asset} has no file {file}.") from None
 
-    def _in_registry(self, registry: str, name: str) -> list[Asset]:
+    def _in_registry(self, registry: str, name: str, view: str = "ACTIVE_ONLY") -> list[Asset]:
+        from azure.ai.ml.constants import ListViewType
         from azure.core.exceptions import ResourceNotFoundError
 
+        operations: Any = getattr(self._connection.client, registry)
         with plain_errors(f"versions of {name}"):
             try:
-                return [_asset(entity) for entity in getattr(self._connection.client, registry).list(name)]
+                found = list(operations.list(name, list_view_type=ListViewType[view]))
             except ResourceNotFoundError:
                 return []
+        return [_asset(entity, archived=view == "ARCHIVED_ONLY") for entity in found]
+
+    def _next_number(self, registry: str, name: str) -> int:
+        """Return the number after the highest that any version had, archived and deleted versions included.
+
+        Raises:
+            InvalidInput: the whole name is archived, so that a new version would be hidden, too.
+        """
+        from azure.core.exceptions import ResourceNotFoundError
+
+        operations: Any = getattr(self._connection.client, registry)
+        # The SDK (1.35.2) has no public way to ask for a name's container.
+        containers = operations._model_container_operation if registry == "models" else operations._container_operation
+        group, workspace = self._connection.resource_group, self._connection.workspace
+        with plain_errors(f"versions of {name}"):
+            try:
+                container = containers.get(name=name, resource_group_name=group, workspace_name=workspace).properties
+            except ResourceNotFoundError:
+                return 1
+        if container.is_archived:
+            raise InvalidInput(
+                f"{name} is archived as a whole in {workspace}, so every new version of it would be hidden. Restore it "
+                f"(az ml {registry.removesuffix('s')} restore --name {name}), or choose another name for the scene."
+            )
+        numbers = [_number(asset) for asset in self._in_registry(registry, name, "ALL")]
+        after = str(container.next_version or "")
+        return max(1 + max(numbers, default=0), int(after) if after.isdecimal() else 1)
 
     def _completed(self, asset: Asset) -> Asset:
         """A capture that a person registered by hand gets the tags that others have from the start."""
@@ -165,22 +222,61 @@ class Assets:
         tags = {**asset.tags, "scene": asset.name, "content": content}
         return asset.model_copy(update={"tags": tags})
 
-    def put(self, registry: str, name: str, version: str, kind: AssetKind, tags: Mapping[str, str], uri: str) -> Asset:
-        """Register; if that version exists, it is left alone and returned."""
-        from azure.ai.ml.entities import Data, Model
-        from azure.core.exceptions import HttpResponseError
+    def register(self, name: str, version: str, kind: AssetKind, tags: Mapping[str, str], uri: str) -> Asset:
+        """Register what a job made. A version that exists is left alone and returned.
 
-        made: dict[str, Any] = {"name": name, "version": version, "path": uri, "tags": fitted({**tags, KIND: kind})}
+        Azure takes only positive integers as a model's version, so a model gets the next number.
+        """
+        if any(asset.version == version for asset in self.archived(name)):
+            raise InvalidInput(
+                f"{name}:{version} is archived in {self._connection.workspace}. Restore it in the studio, or refresh "
+                "the stage, which makes it anew under another version."
+            )
+        marked = {**tags, KIND: kind}
+        if kind == "model":
+            tagged = fitted({**marked, VERSION: version})
+            return self._put_next("models", name, lambda: self._model(name, version), tagged, uri)
+        asset = self._put("data", name, version, fitted(marked), uri) or self.find(name, version)
+        if asset is None:
+            raise InvalidInput(f"{name}:{version} was deleted and cannot be registered again. Refresh the stage.")
+        return asset
+
+    def _put_next(
+        self, registry: str, name: str, standing: Callable[[], Asset | None], tags: dict[str, str], uri: str
+    ) -> Asset:
+        """Register under the next number, unless `standing` finds that it was registered meanwhile.
+
+        Two runs that register the same path at the same time choose the same number, and the second changes nothing.
+        Of two runs with different paths, one gets the number; the service refuses the other, which takes the next.
+        """
+        number = 0
+        for _ in range(_TRIES):
+            if known := standing():
+                return known
+            number = max(number + 1, self._next_number(registry, name))
+            if asset := self._put(registry, name, str(number), tags, uri):
+                return asset
+        raise WorkspaceUnavailable(f"registering {name}: number {number} and those before it were taken. Try again.")
+
+    def _put(self, registry: str, name: str, version: str, tags: dict[str, str], uri: str) -> Asset | None:
+        """Register an asset; None if the version belongs, or belonged, to another."""
+        from azure.ai.ml.entities import Data, Model
+        from azure.core.exceptions import AzureError
+
+        made: dict[str, Any] = {"name": name, "version": version, "path": uri, "tags": tags}
         entity = Model(**made, type="custom_model") if registry == "models" else Data(**made, type="uri_folder")
         with plain_errors(f"registering {name}:{version}"):
             try:
                 return _asset(getattr(self._connection.client, registry).create_or_update(entity))
-            except HttpResponseError as error:
-                if not exists(error):
-                    raise
-        asset = self.find(name, version)
-        assert asset is not None
-        return asset
+            except AzureError as error:  # the SDK's AssetPathException is no HttpResponseError
+                if exists(error):
+                    return None
+                raise
+
+
+def _number(asset: Asset) -> int:
+    """Return the number that an asset has in its registry; 0 if its version is none."""
+    return asset.number or (int(asset.version) if asset.version.isdecimal() else 0)
 
 
 def _with_content(versions: list[Asset], content: str) -> Asset | None:
@@ -191,20 +287,25 @@ def _registries(name: str) -> tuple[str, ...]:
     return ("models", "data") if name.endswith("-nerf") else ("data",)
 
 
-def _asset(entity: Any) -> Asset:
-    """An asset from the SDK's data or model; without a kind, it is a capture that a person registered."""
-    tags = dict(entity.tags or {})
-    kind = tags.pop(KIND, "model" if type(entity).__name__ == "Model" else "capture")
+def _asset(entity: Any, archived: bool = False) -> Asset:
+    """Make an asset of the SDK's data or model.
+
+    Data without our tags is a capture that a person registered. Such a model has its number as its version.
+    """
+    tags, is_model = dict(entity.tags or {}), type(entity).__name__ == "Model"
+    kind = tags.pop(KIND, "model" if is_model else "capture")
     created = entity.creation_context.created_at if entity.creation_context else None
     if isinstance(created, str):
         created = datetime.fromisoformat(created.replace("Z", "+00:00"))
     return Asset(
         name=entity.name,
-        version=entity.version,
+        version=tags.pop(VERSION, entity.version) if is_model else entity.version,
         kind=kind,
         tags=tags,
         uri=entity.path,
         created=created or datetime.fromtimestamp(0, timezone.utc),
+        number=int(entity.version) if is_model else None,
+        archived=archived,
     )
 
 

@@ -85,11 +85,10 @@ class Jobs:
             return status
         for asset in spec.inputs.values():
             container = self._connection.container(asset.uri)
-            if self._assets.find(asset.name, asset.version) is None or not container.blobs(
-                self._connection.path(asset.uri), most=1
-            ):
+            if not self._assets.is_there(asset) or not container.blobs(self._connection.path(asset.uri), most=1):
                 raise NotFound(
-                    f"asset {asset} is not in {self._place.workspace} any more. Run the stage that makes it again."
+                    f"asset {asset.title} is archived or no longer in {self._place.workspace}. "
+                    "Restore it in the studio, or run the stage that makes it again."
                 )
         self._end_silent(spec)
         with tempfile.TemporaryDirectory() as folder, plain_errors(f"submitting job {spec.name}"):
@@ -147,11 +146,9 @@ class Jobs:
         path = self._output(spec, output)
         if not container.blobs(path, most=1):
             raise NotFound(f"job {spec.name} has no output {output!r} any more in {datastore}/{path}.")
-        if kind == "model":  # by its job, to which the studio then links
-            registry, uri = "models", f"azureml://jobs/{spec.name}/outputs/{output}"
-        else:
-            registry, uri = "data", datastore_uri(datastore, path)
-        asset = self._assets.put(registry, name, version, kind, tags, uri)
+        # A model by its job, to which the studio then links.
+        of_job, of_path = f"azureml://jobs/{spec.name}/outputs/{output}", datastore_uri(datastore, path)
+        asset = self._assets.register(name, version, kind, tags, of_job if kind == "model" else of_path)
         container.delete(self._scratch(spec, ""))
         return asset
 
@@ -236,7 +233,7 @@ class Jobs:
             inputs={
                 name: Input(
                     type="custom_model" if asset.kind == "model" else "uri_folder",
-                    path=f"azureml:{asset.name}:{asset.version}",
+                    path=f"azureml:{asset.name}:{asset.number or asset.version}",
                     mode="download",
                 )
                 for name, asset in spec.inputs.items()

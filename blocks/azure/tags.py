@@ -6,10 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["KIND", "exists", "fitted"]
+__all__ = ["KIND", "VERSION", "exists", "fitted"]
 
 KIND = "kind"
 """The tag that tells an asset's kind."""
+
+VERSION = "asset_version"
+"""The tag that holds our own version of a model; the service's version is a number."""
 
 # https://learn.microsoft.com/azure/machine-learning/resource-limits-capacity
 _MOST_TAGS, _LONGEST_KEY, _LONGEST_VALUE = 50, 100, 1000
@@ -21,5 +24,6 @@ def fitted(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def exists(error: Any) -> bool:
-    """Whether the service says that a job or version of that name is there, and cannot be changed."""
-    return bool(re.search(r"already exist|immutable|cannot be (changed|updated)", str(error), re.IGNORECASE))
+    """Tell whether the service refuses the name of a job or version because another has it, or had it."""
+    taken = r"already (exist|linked)|immutable|cannot be (changed|updated|recreated)"
+    return bool(re.search(taken, str(error), re.IGNORECASE))

@@ -51,7 +51,8 @@ class AzureMLWorkspace(Workspace):
     """Captures, assets and jobs in an Azure ML workspace.
 
     In its default datastore, `captures/<scene>/` is where people upload photos by hand; `rebel-nerf/` holds what this
-    program uploads and what jobs write. Captures, datasets and videos are data assets, models are custom models.
+    program uploads and what jobs write. Captures, datasets and videos are data assets. Models are custom models
+    with the versions 1, 2, 3 …; our own version of a model is a tag.
     """
 
     _block_type_name = "rebel-nerf Azure ML workspace"
@@ -164,6 +165,9 @@ class AzureMLWorkspace(Workspace):
 
     def assets(self, name: str) -> list[Asset]:
         return self._assets.versions(name)
+
+    def archived(self, name: str) -> list[Asset]:
+        return self._assets.archived(name)
 
     def find_asset(self, name: str, version: str) -> Asset | None:
         return self._assets.find(name, version)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import threading
 import uuid
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -22,7 +24,29 @@ _SINGULAR = {"data": "Data", "models": "Model", "environments": "Environment", "
 _URI = {"data": "dataUri", "models": "modelUri", "codes": "codeUri"}
 _TYPE = "Microsoft.MachineLearningServices/workspaces"
 _PAGE = 5  # short, so that every list is read page by page
+
+# Of assets and jobs: learn.microsoft.com/rest/api/azureml, code-versions, environment-containers and
+# registry-model-containers, create-or-update: "Regex pattern: ^[a-zA-Z0-9][a-zA-Z0-9\\-_]{0,254}$". Jobs are runs:
+# `runId` in azure-ai-ml 1.35.2, _restclient/runhistory, takes one character more; the shorter is taken.
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}")
+# learn.microsoft.com/azure/machine-learning/reference-yaml-model (`version | int`), Azure/azureml-examples#2725.
+_MODEL_VERSION = re.compile(r"[1-9][0-9]*")
+# Azure/azureml-assets#295: "Argument 'version' exceeded maximum length of 30 for DatasetId". No source says which
+# characters a version may have: these are what paths and ids can hold.
+_LONGEST_DATA_VERSION = 30
+_VERSION = re.compile(r"[\w.-]{1,255}", re.ASCII)
 route = Router()
+
+
+@dataclass
+class Container:
+    """What all versions of an asset share."""
+
+    archived: bool = False
+    last_number: int = 0
+    """The highest that any version had, those that were deleted counted."""
+    deleted: dict[str, str] = field(default_factory=dict)
+    """By version, when it was deleted."""
 
 
 class Workspace:
@@ -33,6 +57,7 @@ class Workspace:
         self.id = workspace_id
         self.lock = threading.RLock()
         self.assets: dict[str, dict[str, dict[str, Json]]] = {kind: {} for kind in _SINGULAR}
+        self.containers: dict[tuple[str, str], Container] = defaultdict(Container)
         self.jobs: dict[str, Job] = {}
         self.computes: dict[str, Cluster] = {}
         self.pending: dict[str, str] = {}
@@ -44,6 +69,19 @@ class Workspace:
         except KeyError:
             what = _SINGULAR[kind]
             raise not_found(f"{what}NotFound", f"{what} version not found. {name}:{version}") from None
+
+    def is_archived(self, kind: str, name: str, version: str) -> bool:
+        """Whether listings leave a version out.
+
+        learn.microsoft.com/cli/azure/ml/data, archive: hidden by default from list queries, and still to be used;
+        "archiving a data asset container will archive all versions of the data asset under that given name".
+        """
+        return self.containers[kind, name].archived or self.assets[kind][name][version]["properties"]["isArchived"]
+
+    def delete(self, kind: str, name: str, version: str) -> None:
+        """Delete a version; its container stays."""
+        del self.assets[kind][name][version]
+        self.containers[kind, name].deleted[version] = _now()
 
     def asset_uri(self, arm_id: str) -> str:
         """Where the content of an asset lies."""
@@ -188,19 +226,29 @@ class Arm:
 
     @route("GET", rf"\{{ws\}}/({KINDS})")
     def _list_containers(self, request: Request, ws: Workspace, kind: str) -> Answer:
-        return _page(request, [self._container(ws, kind, name) for name in ws.assets[kind]])
+        chosen = [name for name in ws.assets[kind] if _is_in_view(request, ws.containers[kind, name].archived)]
+        return _page(request, [self._container(ws, kind, name) for name in chosen])
 
     @route("GET", rf"\{{ws\}}/({KINDS})/([^/]+)")
     def _get_container(self, request: Request, ws: Workspace, kind: str, name: str) -> Answer:
         return Answer(self._container(ws, kind, name))
 
+    @route("PUT", rf"\{{ws\}}/({KINDS})/([^/]+)")
+    def _put_container(self, request: Request, ws: Workspace, kind: str, name: str) -> Answer:
+        self._versions(ws, kind, name)
+        given = only(request.body, "ContainerResource", request)["properties"]
+        ws.containers[kind, name].archived = bool(only(given, "Container", request).get("isArchived"))
+        return Answer(self._container(ws, kind, name))
+
     def _container(self, ws: Workspace, kind: str, name: str) -> Json:
-        versions = self._versions(ws, kind, name)
-        numbers = [int(version) for version in versions if version.isdecimal()]
-        properties: Json = {"description": None, "tags": {}, "properties": {}, "isArchived": False}
-        properties |= {"latestVersion": list(versions)[-1], "nextVersion": str(max(numbers, default=0) + 1)}
+        """`nextVersion` is "the next auto incremental version", `latestVersion` "the latest version inside this
+        container" (learn.microsoft.com/rest/api/azureml/data-containers/get): of archived ones, no source says more
+        than that they keep their number."""
+        versions, container = self._versions(ws, kind, name), ws.containers[kind, name]
+        properties: Json = {"description": None, "tags": {}, "properties": {}, "isArchived": container.archived}
+        properties |= {"latestVersion": [None, *versions][-1], "nextVersion": str(container.last_number + 1)}
         if kind == "data":
-            properties["dataType"] = next(iter(versions.values()))["properties"]["dataType"]
+            properties["dataType"] = "uri_folder"
         return _resource(ws, kind, name, properties, _system_data())
 
     def _versions(self, ws: Workspace, kind: str, name: str) -> dict[str, Json]:
@@ -215,11 +263,10 @@ class Arm:
             every = [asset for versions in ws.assets[kind].values() for asset in versions.values()]
             wanted = request.query.get("hash")
             return Answer({"value": [a for a in every if a["properties"]["properties"].get("hash_sha256") == wanted]})
-        assets = list(self._versions(ws, kind, name).values())
+        versions = self._versions(ws, kind, name)
+        assets = [asset for v, asset in versions.items() if _is_in_view(request, ws.is_archived(kind, name, v))]
         if "desc" in request.query.get("$orderBy", ""):
             assets.reverse()
-        if request.query.get("listViewType", "ActiveOnly") == "ActiveOnly":
-            assets = [asset for asset in assets if not asset["properties"]["isArchived"]]
         return _page(request, assets)
 
     @route("GET", rf"\{{ws\}}/({KINDS})/([^/]+)/versions/([^/]+)")
@@ -240,8 +287,8 @@ class Arm:
 
     @route("PUT", rf"\{{ws\}}/({KINDS})/([^/]+)/versions/([^/]+)")
     def _put_version(self, request: Request, ws: Workspace, kind: str, name: str, version: str) -> Answer:
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,254}", name):
-            raise invalid(f"Name '{name}' must start with a letter or digit and hold letters, digits, '-', '_', '.'")
+        _check_name(name)
+        _check_version(kind, version)
         given = only(request.body, "Resource", request)["properties"]
         what = f"{_SINGULAR[kind]}Version"
         only(given, what, request)
@@ -252,7 +299,7 @@ class Arm:
         uri = ws.long_form(given[key]) if key else None
         if (kind == "data" and given["dataType"] == "uri_folder") or kind == "codes":
             uri = f"{str(uri).rstrip('/')}/"
-        known = ws.assets[kind].get(name, {}).get(version)
+        known, container = ws.assets[kind].get(name, {}).get(version), ws.containers[kind, name]
         properties = {**_asset_properties(kind), **{name: value for name, value in given.items() if value is not None}}
         properties |= {key: uri} if key else {}
         if kind == "models" and (found := re.search(r"jobs/([^/]+)/outputs", given["modelUri"])):
@@ -263,8 +310,20 @@ class Arm:
             fixed = ("image", "build", "condaFile", "dataType", "modelType")
             if any(known["properties"].get(member) != properties.get(member) for member in fixed):
                 raise Refusal(400, "UserError", f"{what} {name}:{version} is immutable.", inner=("Immutable",))
+            # That a PUT of the same path restores is how azure-ai-ml 1.35.2 does it (_archive_or_restore). az ml data
+            # archive: "If the entire data asset container is archived, then you cannot restore individual versions".
+            if container.archived and known["properties"]["isArchived"] and not properties["isArchived"]:
+                raise Refusal(400, "UserError", f"{_SINGULAR[kind]} container {name} is archived: restore it instead.")
             known["properties"].update(properties)
             return Answer(known)
+        if kind == "models" and (when := container.deleted.get(version)):
+            # Azure/azureml-assets#3439, of a registry; for workspaces no source says otherwise.
+            message = (
+                f"Asset azureml://models/{name}/versions/{version} was deleted at {when}, it cannot be recreated. "
+            )
+            raise Refusal(400, "UserError", f"{message}Please try again with a different version.")
+        if version.isdecimal():
+            container.last_number = max(container.last_number, int(version))
         body = _resource(ws, f"{kind}/{name}/versions", version, properties, _system_data(modified="User"))
         ws.assets[kind].setdefault(name, {})[version] = body
         return Answer(body, 201, _location(request, ws))
@@ -273,8 +332,7 @@ class Arm:
 
     @route("PUT", r"\{ws\}/jobs/([^/]+)")
     def _put_job(self, request: Request, ws: Workspace, name: str) -> Answer:
-        if not re.fullmatch(r"[A-Za-z0-9][\w-]{0,254}", name):
-            raise invalid(f"Job name '{name}' must start with a letter or digit and hold letters, digits, '-', '_'")
+        _check_name(name)
         given = only(request.body, "Resource", request)["properties"]
         only(given, "CommandJob", request)
         for one in (given.get("inputs") or {}).values():
@@ -600,6 +658,31 @@ def _asset_properties(kind: str) -> Json:
     properties = recordings.properties(recorded, 200 if kind == "codes" else 201)
     properties |= {"description": None, "tags": {}, "properties": {}}
     return properties | ({"flavors": {}, "jobName": None} if kind == "models" else {})
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise invalid(f"Name '{name}' must be 1 to 255 letters, digits, '-' and '_', a letter or digit first.")
+
+
+def _check_version(kind: str, version: str) -> None:
+    if kind == "models" and not _MODEL_VERSION.fullmatch(version):
+        text = "Model version must be a positive integer."  # as it comes over the wire, with its code
+        raise Refusal(400, "UserError", text, [("ModelVersionOutOfRange", text)], inner=("ModelVersionOutOfRange",))
+    if kind == "data" and len(version) > _LONGEST_DATA_VERSION:
+        raise Refusal(400, "UserError", "Argument 'version' exceeded maximum length of 30 for DatasetId")
+    if not _VERSION.fullmatch(version):
+        raise invalid(f"Version '{version}' must be 1 to 255 letters, digits, '-', '_' and '.'")
+
+
+def _is_in_view(request: Request, archived: bool) -> bool:
+    """Whether what is archived or not is asked for: `listViewType`, by default ActiveOnly (REST reference)."""
+    return (
+        archived
+        in {"ActiveOnly": (False,), "ArchivedOnly": (True,), "All": (False, True)}[
+            request.query.get("listViewType", "ActiveOnly")
+        ]
+    )
 
 
 def only(given: Json, kind: str, request: Request) -> Json:

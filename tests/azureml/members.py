@@ -17,6 +17,8 @@ MEMBERS: dict[str, set[str]] = {
         "DatastoreSecretsRequest": "expirableSecret expireAfterHours",
         "DataVersion": f"{_ASSET} dataType dataUri",
         "ModelVersion": f"{_ASSET} flavors modelType modelUri jobName",
+        "ContainerResource": "id name type properties systemData",
+        "Container": "description properties tags isArchived dataType latestVersion nextVersion",
         "CodeVersion": "description properties tags isAnonymous isArchived codeUri",
         "EnvironmentVersion": f"{_ASSET} image build condaFile osType inferenceConfig autoRebuild",
         "CommandJob": """description tags properties displayName experimentName services computeId isArchived identity

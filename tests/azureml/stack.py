@@ -147,10 +147,7 @@ class AzureStack:
 
     def delete_asset(self, kind: str, name: str, version: str) -> None:
         """Delete a version of "data", "models" or "environments", as a person in the studio can."""
-        versions = self.assets(kind)[name]
-        del versions[version]
-        if not versions:
-            del self.assets(kind)[name]
+        self._workspaces[self.workspace].delete(kind, name, version)
 
     def ssh_at(self, host: str, port: int) -> None:
         """Where the first node of a cluster lets people in."""

@@ -358,10 +358,10 @@ def test_a_model_is_a_model_and_links_to_its_job(workspace: AzureMLWorkspace, tm
     with pytest.raises(NotFound, match="no output 'video'"):
         workspace.register(job, "video", "street-video", "1-beef", "video", {})
     model = workspace.register(job, "capture", "street-nerf", "1-beef", "model", {"x" * 120: "y" * 1200})
-    assert model.kind == "model"
+    assert (model.kind, model.version, model.number) == ("model", "1-beef", 1)
     assert workspace.find_asset("street-nerf", "1-beef") == model
     assert workspace.assets("street-nerf") == [model]
-    assert workspace.client.models.get("street-nerf", "1-beef").job_name == job.name
+    assert workspace.client.models.get("street-nerf", "1").job_name == job.name
     assert (workspace.fetch(model) / "truth.json").is_file()
     assert workspace._connection.store()[1].blobs("rebel-nerf/scratch/street-facade-1-beef/") == []
     # and is an input of other jobs
@@ -373,13 +373,13 @@ def test_a_model_is_a_model_and_links_to_its_job(workspace: AzureMLWorkspace, tm
 def test_an_input_that_is_gone(workspace: AzureMLWorkspace, stack: AzureStack, tmp_path: Path) -> None:
     asset = workspace.take_in("gone", photos(tmp_path / "a", b"one"), {})
     stack.delete_blobs(asset.uri)
-    with pytest.raises(NotFound, match="asset gone:1 is not in"):
+    with pytest.raises(NotFound, match="asset gone:1 is archived or no longer in"):
         workspace.submit(facade("gone-facade-1", inputs={"images": asset}))
     with pytest.raises(NotFound, match="asset gone:1"):
         workspace.fetch(asset)
     stack.delete_asset("data", "gone", "1")
     assert workspace.find_asset("gone", "1") is None
-    with pytest.raises(NotFound, match="asset gone:1 is not in"):
+    with pytest.raises(NotFound, match="asset gone:1 is archived or no longer in"):
         workspace.submit(facade("gone-facade-1", inputs={"images": asset}))
 
 

@@ -52,7 +52,7 @@ async def test_a_model_becomes_files_and_a_page_once(home: Path) -> None:
 async def test_what_cannot_be_is_refused_before_any_job(home: Path) -> None:
     with pytest.raises(InvalidInput, match="scene street: a model of splatfacto gives splat, and no mesh"):
         await export("street", export=ExportOptions(forms=("mesh",)))
-    with pytest.raises(NotFound, match="scene street: no version 2 of street-nerf .*; there is 1-c0ffee00"):
+    with pytest.raises(NotFound, match=r"scene street: no model 2 of street-nerf .*; there is 1 \(1-c0ffee00\)"):
         await export("street", model_version=2)
     with pytest.raises(Exception, match="forms"):
         await export("street", export={"forms": ["obj"]})

@@ -81,7 +81,7 @@ async def test_from_photos_to_a_video_and_never_the_same_work_twice(street: Path
     with pytest.raises(InvalidInput, match="then and now are the same model"):
         await render("street", model_version="1", profile="preview", render=narrow, then="1")
     assert len(jobs(home)) == 6
-    with pytest.raises(NotFound, match="scene street: no version 2 of street-nerf .*; there is 1-"):
+    with pytest.raises(NotFound, match=r"scene street: no model 2 of street-nerf .*; there is 1 \(1-"):
         await render("street", model_version="2")
 
     orbit = RENDER.model_copy(update={"camera_path": "orbit"})

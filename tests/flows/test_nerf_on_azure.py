@@ -70,6 +70,8 @@ async def test_from_photos_to_a_video_and_never_the_same_work_twice(
     assert len(saved.client.data.get(SCENE, "1").tags["content"]) == 64
     [model] = saved.assets(f"{SCENE}-nerf")
     assert model.kind == "model" and model.tags["scene"] == SCENE and model.tags["job"] in stack.jobs
+    assert (model.number, list(stack.assets("models")[model.name])) == (1, ["1"])
+    assert str(tasks.find_registered_model(saved, SCENE, 1)) == str(model) == video.tags["model"]
     assert float(model.tags["job_seconds"]) > 0
     assert saved.client.jobs.get(model.tags["job"]).experiment_name == SCENE
     with av.open(str(saved.fetch(video) / "video.mp4")) as container:

@@ -97,7 +97,7 @@ def test_what_cannot_work_is_refused(trajectories: Path, tmp_path: Path) -> None
     exported(file)
     with pytest.raises(InvalidInput, match="tour is a path that is generated"):
         command(file, "--name", "tour")
-    with pytest.raises(NotFound, match="no version 9 of street-nerf"):
+    with pytest.raises(NotFound, match="no model 9 of street-nerf"):
         command(file, "--model-version", "9")
     with pytest.raises(SystemExit):
         command(file, "--name", "../street")

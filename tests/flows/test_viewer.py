@@ -76,7 +76,7 @@ def test_a_registered_model_can_be_looked_at(home: Path, monkeypatch: pytest.Mon
 
 def test_a_model_that_is_not_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with view(home, monkeypatch, "--model-version", "7") as viewer:
-        assert viewer.stdout and "no version 7 of street-nerf" in viewer.stdout.read()
+        assert viewer.stdout and "no model 7 of street-nerf" in viewer.stdout.read()
     assert viewer.returncode == 1
 
 

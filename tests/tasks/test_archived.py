@@ -1,0 +1,128 @@
+"""Runs on a workspace where a person archives assets: on the emulator, with real but short jobs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import pytest_asyncio
+from PIL import Image
+from prefect import flow
+
+import tasks
+from blocks import Asset
+from blocks.azure import AzureMLWorkspace
+from flows.nerf import nerf
+from jobs.errors import NotFound
+from jobs.options import Options, PrepareOptions
+from tasks.stage import Plan, stage_task
+from tests.azure_fixtures import stack, workspace
+from tests.azureml.stack import AzureStack
+from tests.blocks.test_azure import put
+
+__all__ = ["stack", "workspace"]
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+class FacadeOptions(Options):
+    """Options of a job that needs no input."""
+
+    STAGE: ClassVar[str] = "facade"
+    photos: int
+    width: int
+    height: int
+
+
+@stage_task
+def built(scene: str) -> Plan:
+    """Photos of the built-in street front, which stand for a model here."""
+    return Plan(
+        scene, "1", FacadeOptions(photos=8, width=64, height=48), f"{scene}-nerf", "model", "output", {}, tier="cpu"
+    )
+
+
+@flow(name="built")
+async def build(place: AzureMLWorkspace, scene: str, refresh: bool = False) -> Asset:
+    made: Asset = await built(place, scene, refresh=refresh)
+    return made
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addHandler(caplog.handler)
+    return caplog
+
+
+def photograph(folder: Path, count: int) -> dict[str, Path]:
+    folder.mkdir()
+    for index in range(count):
+        Image.new("RGB", (8, 6), (25 * index, 0, 0)).save(folder / f"{index}.jpg")
+    return {file.name: file for file in folder.iterdir()}
+
+
+async def test_a_stage_whose_result_was_archived_is_made_anew(
+    workspace: AzureMLWorkspace, stack: AzureStack, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(AzureMLWorkspace, "poll_seconds", lambda self, waited: 0.3)
+    bad = await build(workspace, "kiln")
+    assert await build(workspace, "kiln") == bad and bad.number == 1
+    workspace.client.models.archive("kiln-nerf", "1")
+    anew = await build(workspace, "kiln")
+    assert (anew.version, anew.number) == (f"{bad.version}-2", 2)
+    assert f"{bad.title} is archived, so it is made anew as {anew.version}" in log.text
+    assert await build(workspace, "kiln") == anew
+    assert [stack.jobs[name].status for name in stack.jobs if name.startswith("kiln-")] == ["Completed"] * 2
+
+    workspace.client.models.archive("kiln-nerf", "2")
+    workspace.client.models.restore("kiln-nerf", "1")
+    assert await build(workspace, "kiln") == bad, "the one that was restored stands"
+    third = await build(workspace, "kiln", refresh=True)
+    assert (third.version, third.number) == (f"{bad.version}-3", 3)
+
+
+async def test_captures_that_are_archived_are_left_alone(
+    workspace: AzureMLWorkspace, tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    options = PrepareOptions()
+
+    @flow(name="captured")
+    async def captured(version: int | None = None, images: Path | None = None) -> Asset:
+        return await tasks.capture(workspace, "loft", version, images, options)
+
+    put(workspace, photograph(tmp_path / "a", 8), "captures/loft/")
+    assert (await captured()).version == "1"
+    workspace.client.data.archive("loft", "1")
+    with pytest.raises(NotFound, match=r"scene loft: no capture in .* \(archived: 1\)"):
+        await captured()
+    assert "the photos uploaded by hand are those of loft:1, which is archived" in log.text
+    with pytest.raises(NotFound, match=r"no capture version 1; there is none yet \(archived: 1\)"):
+        await captured(1)
+    assert (await captured(images=tmp_path / "a")).version == "2", "the same photos, given by hand"
+    assert "version 1 has the same photos but is archived, so they are registered as version 2" in log.text
+    assert (await captured()).version == "2"
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def deployment() -> None:
+    made = await nerf.ato_deployment("scene")
+    await made.aapply()
+
+
+@pytest.mark.usefixtures("deployment")
+async def test_reprocess_starts_no_archived_capture(workspace: AzureMLWorkspace, tmp_path: Path) -> None:
+    put(workspace, photograph(tmp_path / "a", 8), "captures/barn/")
+    [dropped] = workspace.dropped("barn")
+    workspace.take_in_dropped(dropped, {})
+    workspace.client.data.archive("barn", "1")
+
+    @flow(name="look")
+    async def look() -> list[tasks.LookedAt]:
+        return await tasks.start_new_captures(workspace, "azure", 0.0)
+
+    [barn] = [each for each in await look() if each.scene == "barn"]
+    assert barn.done.startswith("left alone: it is version 1, which is archived. Restore it")
+    assert workspace.assets("barn") == []

@@ -1,0 +1,99 @@
+"""Which model a number or a version means, and models that were registered before they had numbers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from prefect import flow
+
+import tasks
+from blocks import Asset, LocalWorkspace
+from jobs.errors import NotFound
+
+# As the program wrote it when models had no numbers: two models of capture 1, and one of capture 2.
+OLD = Path(__file__).parent / "old_workspace"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> LocalWorkspace:
+    shutil.copytree(OLD, tmp_path / "home")
+    return LocalWorkspace(root=tmp_path / "home")
+
+
+def versions(place: LocalWorkspace) -> list[tuple[int | None, str]]:
+    return [(model.number, model.version) for model in place.assets("street-nerf")]
+
+
+def test_old_models_are_found_unchanged_and_get_numbers(place: LocalWorkspace) -> None:
+    assert versions(place) == [(1, "1-c736eabe"), (2, "1-5f0e11aa"), (3, "2-90ab12cd")]
+    for model in place.assets("street-nerf"):
+        assert place.find_asset("street-nerf", model.version) == model
+        assert json.loads(place.read(model, "asset.json"))["version"] == model.version
+        assert place.read(model, "model.json") == b"{}"
+    [dataset] = place.assets("street-images-to-nerf-dataset")
+    assert dataset.number is None and dataset.title == "street-images-to-nerf-dataset:1-7c56776c"
+
+
+def test_numbers_are_given_once_and_kept(place: LocalWorkspace) -> None:
+    def publish(version: str) -> Asset | None:
+        part = place._part("assets", "street-nerf")
+        return place._publish(part, "street-nerf", version, "model", {}, {})
+
+    made = publish("3-aaaaaaaa")
+    assert made and made.number == 4 and place.find_asset("street-nerf", "3-aaaaaaaa") == made
+    assert publish("3-aaaaaaaa") is None
+    later = publish("3-bbbbbbbb")
+    assert later and later.number == 5
+    shutil.rmtree(made.uri)
+    assert place.find_asset("street-nerf", "3-bbbbbbbb") == later
+
+
+@pytest.mark.parametrize(
+    ("given", "version"),
+    [(None, "2-90ab12cd"), (1, "1-c736eabe"), ("2", "1-5f0e11aa"), (3, "2-90ab12cd"), ("1-5f0e11aa", "1-5f0e11aa")],
+)
+def test_a_number_is_the_models_own(place: LocalWorkspace, given: str | int | None, version: str) -> None:
+    assert tasks.find_registered_model(place, "street", given).version == version
+
+
+def test_what_is_not_there_is_said_with_what_is(place: LocalWorkspace) -> None:
+    listed = r"there is 1 \(1-c736eabe\), 2 \(1-5f0e11aa\), 3 \(2-90ab12cd\)\."
+    for missing in (4, "1", "1-00000000"):
+        if missing == "1":  # of a capture that has a model, with a number that no model has
+            shutil.rmtree(place.folder / "assets/street-nerf/1-c736eabe")
+            manifest = place.folder / "assets/street-nerf/1-5f0e11aa/asset.json"
+            manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "number": 2}))
+            manifest = place.folder / "assets/street-nerf/2-90ab12cd/asset.json"
+            manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "number": 3}))
+            listed = (
+                r"there is 2 \(1-5f0e11aa\), 3 .* The newest model of capture 1 is street-nerf:1-5f0e11aa \(model 2"
+            )
+        else:
+            listed = listed.partition(" The newest")[0]
+        with pytest.raises(NotFound, match=rf"scene street: no model {missing} of street-nerf .*{listed}"):
+            tasks.find_registered_model(place, "street", missing)
+    with pytest.raises(NotFound, match="scene wall: no wall-nerf in .*; there is none yet"):
+        tasks.find_registered_model(place, "wall", None)
+
+
+@pytest.mark.usefixtures("prefect_server")
+async def test_the_log_says_where_a_capture_has_the_same_number(
+    place: LocalWorkspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("prefect.task_runs").addHandler(caplog.handler)
+
+    @flow(name="found")
+    async def found(version: str | int) -> tuple[str, str]:
+        then = await tasks.find_then(place, "street", version)
+        assert then
+        return (await tasks.find_model(place, "street", version)).version, then[1].version
+
+    assert await found(1) == ("1-c736eabe", "1-5f0e11aa"), "an older visit is named by its capture"
+    assert "taking model number 1, 1-c736eabe. To take the newest model of capture 1 instead, give 2." in caplog.text
+    caplog.clear()
+    assert await found("1-c736eabe") == ("1-c736eabe", "1-c736eabe")
+    assert "taking model" not in caplog.text
