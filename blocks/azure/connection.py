@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from blocks.azure.container import Container
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
 __all__ = ["Connection", "datastore_uri", "naming"]
+
+_SIGNED_FOR = timedelta(hours=1)
 
 
 class Connection:
@@ -98,12 +101,41 @@ class Connection:
         def signature() -> str:
             with plain_errors(f"datastore {found.name}"):
                 fresh: Any = self.client.datastores.get(found.name, include_secrets=True)
-            return str(getattr(fresh.credentials, "sas_token", None) or fresh.credentials.account_key)
+                return _signature(fresh)
 
         url = f"{found.protocol}://{found.account_name}.blob.{found.endpoint}"
         container = Container(url, found.container_name, self.credential.sign_in() if by_identity else signature)
         self._containers[name] = self._containers[found.name] = (found.name, container)
         return found.name, container
+
+
+def _signature(datastore: Any) -> str:
+    """Return a shared access signature for a datastore's container: its own, or one made with its account's key.
+
+    A signature made here lasts an hour and is good for this container only.
+
+    Raises:
+        InvalidInput: the datastore signs in by other means.
+    """
+    from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+
+    secret = datastore.credentials
+    if given := getattr(secret, "sas_token", None):
+        return str(given)
+    key = getattr(secret, "account_key", None)
+    if not key:
+        raise InvalidInput(
+            f"datastore: {datastore.name} has neither an account key nor a shared access signature "
+            f"({type(secret).__name__}). Choose one that has, or one that signs in by identity."
+        )
+    return generate_container_sas(
+        datastore.account_name,
+        datastore.container_name,
+        account_key=key,
+        permission=ContainerSasPermissions(read=True, create=True, write=True, delete=True, list=True),
+        expiry=datetime.now(timezone.utc) + _SIGNED_FOR,
+        protocol="https",
+    )
 
 
 @contextmanager

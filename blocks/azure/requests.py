@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +26,6 @@ THREADS = 16
 """Requests of one transfer at the same time."""
 
 _RENEW_SECONDS = 600.0  # before the end of a signature
-_TOKEN_RENEW_SECONDS = 120.0  # before the end of a token: those of `az` and of a machine come from caches, part-used
 _TRIES = 6
 _TIMEOUT = (20.0, 60.0)  # seconds to connect, and between bytes
 
@@ -37,7 +38,8 @@ class ContainerRequests:
     Args:
         account_url: `https://<account>.blob.core.windows.net`.
         name: the container's.
-        credential: a token credential; or a function that gives a new shared access signature, "?sv=…".
+        credential: a token credential that keeps its tokens; or a function that returns a new shared access
+            signature, "?sv=…".
     """
 
     def __init__(self, account_url: str, name: str, credential: TokenCredential | Callable[[], str]) -> None:
@@ -48,8 +50,7 @@ class ContainerRequests:
         self._token = None if callable(credential) else credential
         self._renewing = threading.Lock()
         self._renewed = 0
-        self._ends = 0.0  # of the signature, or of the token
-        self._bears = ""
+        self._ends = 0.0  # of the signature
         self._url = f"{account_url.rstrip('/')}/{name}"
         self.name = name
         self._connections = _connections(account_url)
@@ -99,7 +100,7 @@ class ContainerRequests:
         answer = self._connections.request(method, url, body=body, headers=sent, preload_content=False)
         try:
             if answer.status >= 300:
-                raise StorageError(answer.status, answer.headers.get("x-ms-error-code", ""))
+                raise StorageError(answer.status, answer.headers.get("x-ms-error-code", ""), _message(answer))
             yield answer
             answer.drain_conn()
         except BaseException:
@@ -109,13 +110,8 @@ class ContainerRequests:
             answer.release_conn()
 
     def _bearer(self) -> str:
-        """A token for storage, asked for once in its life: `az` takes a second for each."""
         assert self._token
-        with self._renewing:
-            if time.time() > self._ends - _TOKEN_RENEW_SECONDS:
-                got = self._token.get_token("https://storage.azure.com/.default")
-                self._bears, self._ends = f"Bearer {got.token}", float(got.expires_on)
-            return self._bears
+        return f"Bearer {self._token.get_token('https://storage.azure.com/.default').token}"
 
     def _persist(self, call: Callable[[], T]) -> T:
         """The call's result, tried again after what passes: a busy server, a cut body, a signature that ran out."""
@@ -165,6 +161,17 @@ def _connections(url: str) -> PoolManager:
         return PoolManager(**options)
     access = parse_url(proxy).auth
     return ProxyManager(proxy, proxy_headers=make_headers(proxy_basic_auth=access) if access else None, **options)
+
+
+def _message(answer: BaseHTTPResponse) -> str:
+    """Return storage's own words about a fault, "" if there are none."""
+    from urllib3.exceptions import HTTPError
+
+    try:
+        found = re.search(rb"<Message>([^<\r\n]+)", answer.read(4096, decode_content=False))
+    except HTTPError:
+        return ""
+    return html.unescape(found[1].decode(errors="replace")).strip() if found else ""
 
 
 def _end(signature: str) -> float:
