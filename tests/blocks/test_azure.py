@@ -27,7 +27,7 @@ from pydantic import SecretStr, ValidationError
 from blocks import JobSpec, JobState
 from blocks.azure import AzureCredential, AzureMLWorkspace
 from blocks.azure.credential import Tokens
-from blocks.azure.errors import translate
+from blocks.azure.errors import plain_errors, translate
 from blocks.azure.jobs import node_lost
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 from tests.azure_fixtures import identity_endpoint, stack, workspace
@@ -393,6 +393,21 @@ def test_a_refusal_that_the_sdk_meets_is_told_for_what_it_is(
     job = facade(kind, files={"new.txt": str(time.time_ns())})  # else the SDK finds the code uploaded
     with stack.faults.add(kind), pytest.raises(InvalidInput, match=f"submitting job {kind}-1: .*{meaning}.*Azure says"):
         workspace.submit(job)
+
+
+def test_a_refusal_that_the_sdk_wraps_in_a_bare_exception(
+    workspace: AzureMLWorkspace, stack: AzureStack, tmp_path: Path
+) -> None:
+    from azure.ai.ml.entities import BuildContext, Environment
+
+    (tmp_path / "Dockerfile").write_text(f"FROM ubuntu\n# {time.time_ns()}")
+    environment = Environment(name="keyless", version="1", build=BuildContext(path=tmp_path))
+    with (
+        stack.faults.add("keyless"),
+        pytest.raises(InvalidInput, match="environment: the storage account accepts neither account keys"),
+        plain_errors("environment"),
+    ):
+        workspace.client.environments.create_or_update(environment)
 
 
 def test_a_policy_is_named_however_much_azure_says_of_it() -> None:
