@@ -1,4 +1,4 @@
-"""The way to a workspace: the SDK's clients, and the containers of its datastores."""
+"""Opens a workspace: the SDK's clients, and the containers of its datastores."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Connection:
 
     @property
     def client(self) -> MLClient:
-        """The SDK's client, one a thread: whether threads may share one is not said."""
+        """Return this thread's client of the SDK. Whether threads may share one is not documented."""
         client: MLClient | None = getattr(self._threads, "client", None)
         if client is None:
             from azure.ai.ml import MLClient
@@ -66,18 +66,18 @@ class Connection:
         return client
 
     def store(self) -> tuple[str, Container]:
-        """The datastore's name and container."""
+        """Return the datastore's name and container."""
         return self.open(self._datastore or "")
 
     def container(self, uri: str) -> Container:
         return self.open(self._place(uri)[0])[1]
 
     def path(self, uri: str) -> str:
-        """The blobs' prefix, which ends with a slash."""
+        """Return the prefix of a URI's blobs. It ends with a slash."""
         return self._place(uri)[1].rstrip("/") + "/"
 
     def _place(self, uri: str) -> tuple[str, str]:
-        """The datastore and path of an asset's URI; a model that was registered from a job may be told by that job."""
+        """Return the datastore and path of an asset's URI, which names a datastore's path or a job's output."""
         if found := re.fullmatch(r"azureml://(?:.*/)?jobs/([^/]+)/outputs/([^/]+)(?:/paths)?/?", uri):
             return self.store()[0], f"{self._folder}/jobs/{found[1]}/{found[2]}"
         if found := re.fullmatch(r"azureml://(?:.*/)?datastores/([^/]+)/paths/(.+)", uri):
@@ -85,7 +85,7 @@ class Connection:
         raise InvalidInput(f"{uri} is in no datastore of the workspace. Register a folder of a blob datastore.")
 
     def open(self, name: str) -> tuple[str, Container]:
-        """A datastore by name, "" for the default."""
+        """Return a datastore's name and container. The name "" stands for the default datastore."""
         if name in self._containers:
             return self._containers[name]
         datastores = self.client.datastores
@@ -140,7 +140,7 @@ def _signature(datastore: Any) -> str:
 
 @contextmanager
 def naming(message: str) -> Iterator[None]:
-    """What is not found inside is a field that names nothing."""
+    """Raise `NotFound` from inside as `InvalidInput` with this message: a field names what does not exist."""
     try:
         yield
     except NotFound:
@@ -148,5 +148,5 @@ def naming(message: str) -> Iterator[None]:
 
 
 def datastore_uri(datastore: str, path: str) -> str:
-    """A datastore's path as Azure ML names it."""
+    """Return a datastore's path as Azure ML names it."""
     return f"azureml://datastores/{datastore}/paths/{path}"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ARM_SCOPE", "AzureCredential", "Guid", "Tokens", "quiet"]
 
 ARM_SCOPE = "https://management.azure.com/.default"
-"""What tokens for Azure Resource Manager are asked for with."""
+"""The scope of tokens for Azure Resource Manager."""
 
 # `az account get-access-token` takes 12 s and more on a busy machine, and azure-identity gives it 10 s unless told
 # otherwise. https://github.com/Azure/azure-cli/issues/20404, https://github.com/Azure/azure-sdk-for-python/issues/37167
@@ -90,9 +90,9 @@ class _Shared:
 
 
 class AzureCredential(Block):
-    """How to sign in to Azure; several workspaces can share it.
+    """How to sign in to Azure. Several workspaces can share it.
 
-    Secrets leave it only for Azure's sign-in; neither jobs nor logs ever see them.
+    Its secrets are sent to Azure's sign-in only. Neither jobs nor logs see them.
     """
 
     _block_type_name = "rebel-nerf Azure credential"
@@ -170,6 +170,6 @@ class AzureCredential(Block):
 
 
 def quiet(logger: str) -> None:
-    """Keep an SDK's log from people: it calls answers errors that were expected, and repeats what it raises."""
+    """Silence an SDK's log. It reports expected answers as errors, and repeats what it raises."""
     quiet = logging.getLogger(logger)
     quiet.handlers, quiet.propagate = [logging.NullHandler()], False

@@ -82,7 +82,7 @@ class StorageError(Exception):
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the same request can succeed later: throttling, a busy server, a cut connection."""
+    """Tell whether the same request can succeed later: after throttling, a busy server, or a cut connection."""
     from azure.core import exceptions as azure
     from azure.identity import CredentialUnavailableError
     from requests import RequestException
@@ -103,14 +103,19 @@ def is_passing(error: BaseException) -> bool:
 
 
 def is_refused(error: BaseException) -> bool:
-    """Whether storage refused the credential: a shared access signature that has run out looks like this."""
+    """Tell whether storage refused the credential. It does so when a shared access signature has expired."""
     from azure.core.exceptions import HttpResponseError
 
     return isinstance(error, (HttpResponseError, StorageError)) and error.status_code in (401, 403)
 
 
 def translate(error: Exception, what: str) -> RebelNerfError:
-    """The error of `jobs.errors` that an SDK's exception stands for; `what` says what was being done."""
+    """Return the error of `jobs.errors` that stands for an SDK's exception.
+
+    Args:
+        error: the SDK's exception.
+        what: what was being done, with which the text begins.
+    """
     from azure.core import exceptions as azure
 
     text = _first_sentences(error)

@@ -183,13 +183,13 @@ class Jobs:
         return found
 
     def tunnel(self, name: str, port: int, local_port: int) -> list[str]:
-        """The ssh command that brings a running job's port (the viewer's) to a port of this machine.
+        """Return the ssh command that forwards a port of this machine to one of a running job (the viewer's).
 
-        By the cluster's own ssh port where it is public, else by the job's ssh service, through Azure's proxy.
+        It goes to the cluster's ssh port if that is public, else through the job's ssh service.
 
         Raises:
             NotFound: there is no such job.
-            InvalidInput: it does not run, or neither way is open; says how to open one.
+            InvalidInput: the job does not run, or neither is open. The text says what to do.
         """
         status = self.find(name)
         if status is None:
@@ -320,7 +320,10 @@ class Jobs:
         return JobStatus(name=job.name, state=state, reason=reason, url=url, seconds=seconds)
 
     def _end(self, job: Any, state: JobState) -> tuple[JobState, str, float]:
-        """What run history says about a job's end, and how long it ran: the job's own body has no word about it."""
+        """Return a job's state, the reason for its end, and how many seconds it ran.
+
+        They come from run history. The job's own body says nothing about its end.
+        """
         if job.status == "NotResponding":
             return state, "its node does not respond any more", 0.0
         with plain_errors(f"job {job.name}"):
@@ -341,7 +344,7 @@ class Jobs:
         return state, words or "it failed without a word; see its log", seconds
 
     def _why_queued(self, job: Any) -> str:
-        """Why a job waits for long: what its cluster says, asked every five minutes."""
+        """Return why a job has waited for long. Its cluster is asked every five minutes."""
         now = time.monotonic()
         if now - self._known.asked.setdefault(job.name, now) > _LONG_QUEUED_SECONDS:
             self._known.asked[job.name] = now

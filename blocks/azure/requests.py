@@ -1,4 +1,4 @@
-"""Single requests to one blob container: signed, retried, and with little CPU."""
+"""Sends single requests to one blob container: signed, retried, and with little CPU."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ContainerRequests:
         query: str = "",
         headers: Mapping[str, str] = {},
     ) -> tuple[Mapping[str, str], bytes]:
-        """The headers and the body of an answer."""
+        """Return the headers and the body of an answer."""
         with self._answer(method, name, body, query, headers) as answer:
             return answer.headers, answer.read(decode_content=False)
 
@@ -86,10 +86,10 @@ class ContainerRequests:
         query: str = "",
         headers: Mapping[str, str] = {},
     ) -> Iterator[BaseHTTPResponse]:
-        """One request for a blob, or for the container where `name` is empty; its answer is read inside.
+        """Send one request for a blob, or for the container if `name` is empty, and yield the answer to be read.
 
-        The storage SDK spends 4 ms of CPU on each request, four times what this takes: with hundreds of photos it,
-        and not the network, would set the pace. A listing, too, costs it four times the CPU (`benchmarks/listing.md`).
+        The storage SDK spends 4 ms of CPU on each request, four times what this takes. With hundreds of photos the SDK
+        would set the pace, and not the network. A listing costs it four times the CPU, too (`benchmarks/listing.md`).
         """
         sent = {"x-ms-version": "2023-11-03", "x-ms-date": formatdate(usegmt=True), **headers}
         if self._token:
@@ -114,7 +114,7 @@ class ContainerRequests:
         return f"Bearer {self._token.get_token('https://storage.azure.com/.default').token}"
 
     def _persist(self, call: Callable[[], T]) -> T:
-        """The call's result, tried again after what passes: a busy server, a cut body, a signature that ran out."""
+        """Return the call's result. Repeat the call after a busy server, a cut body, or an expired signature."""
         for attempt in range(1, _TRIES + 1):
             renewed = self._sign()
             try:
@@ -130,7 +130,11 @@ class ContainerRequests:
         raise AssertionError("unreachable")
 
     def _sign(self, instead_of: int | None = None) -> int:
-        """See to a signature that is good for a while; `instead_of` is the number of one that was refused."""
+        """Make sure that the signature is good for a while, and return its number.
+
+        Args:
+            instead_of: the number of a signature that was refused. If it is still the current one, it is replaced.
+        """
         if self._new_signature is None:
             return 0
         with self._renewing:
@@ -143,7 +147,7 @@ class ContainerRequests:
 
 
 def _connections(url: str) -> PoolManager:
-    """Connections by way of the proxy and with the certificates that the environment names, looked up only once."""
+    """Return connections through the proxy and with the certificates that the environment names. Looks them up once."""
     from requests import Session
     from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
     from urllib3 import PoolManager, ProxyManager, Timeout, make_headers
@@ -175,7 +179,7 @@ def _message(answer: BaseHTTPResponse) -> str:
 
 
 def _end(signature: str) -> float:
-    """When a shared access signature ends, as seconds since 1970; in an hour where it does not say."""
+    """Return when a shared access signature ends, in seconds since 1970: in an hour if it does not say."""
     try:
         ends = datetime.fromisoformat(parse_qs(signature)["se"][0].replace("Z", "+00:00"))
     except (KeyError, ValueError):
