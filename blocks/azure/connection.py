@@ -1,4 +1,4 @@
-"""The way to a workspace: the SDK's clients, and the containers of its datastores."""
+"""Opens a workspace: the SDK's clients, and the containers of its datastores."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from blocks.azure.container import Container
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
 __all__ = ["Connection", "datastore_uri", "naming"]
+
+_SIGNED_FOR = timedelta(hours=1)
 
 
 class Connection:
@@ -46,7 +49,7 @@ class Connection:
 
     @property
     def client(self) -> MLClient:
-        """The SDK's client, one a thread: whether threads may share one is not said."""
+        """Return this thread's client of the SDK. Whether threads may share one is not documented."""
         client: MLClient | None = getattr(self._threads, "client", None)
         if client is None:
             from azure.ai.ml import MLClient
@@ -63,18 +66,18 @@ class Connection:
         return client
 
     def store(self) -> tuple[str, Container]:
-        """The datastore's name and container."""
+        """Return the datastore's name and container."""
         return self.open(self._datastore or "")
 
     def container(self, uri: str) -> Container:
         return self.open(self._place(uri)[0])[1]
 
     def path(self, uri: str) -> str:
-        """The blobs' prefix, which ends with a slash."""
+        """Return the prefix of a URI's blobs. It ends with a slash."""
         return self._place(uri)[1].rstrip("/") + "/"
 
     def _place(self, uri: str) -> tuple[str, str]:
-        """The datastore and path of an asset's URI; a model that was registered from a job may be told by that job."""
+        """Return the datastore and path of an asset's URI, which names a datastore's path or a job's output."""
         if found := re.fullmatch(r"azureml://(?:.*/)?jobs/([^/]+)/outputs/([^/]+)(?:/paths)?/?", uri):
             return self.store()[0], f"{self._folder}/jobs/{found[1]}/{found[2]}"
         if found := re.fullmatch(r"azureml://(?:.*/)?datastores/([^/]+)/paths/(.+)", uri):
@@ -82,7 +85,7 @@ class Connection:
         raise InvalidInput(f"{uri} is in no datastore of the workspace. Register a folder of a blob datastore.")
 
     def open(self, name: str) -> tuple[str, Container]:
-        """A datastore by name, "" for the default."""
+        """Return a datastore's name and container. The name "" stands for the default datastore."""
         if name in self._containers:
             return self._containers[name]
         datastores = self.client.datastores
@@ -98,7 +101,7 @@ class Connection:
         def signature() -> str:
             with plain_errors(f"datastore {found.name}"):
                 fresh: Any = self.client.datastores.get(found.name, include_secrets=True)
-            return str(getattr(fresh.credentials, "sas_token", None) or fresh.credentials.account_key)
+                return _signature(fresh)
 
         url = f"{found.protocol}://{found.account_name}.blob.{found.endpoint}"
         container = Container(url, found.container_name, self.credential.sign_in() if by_identity else signature)
@@ -106,9 +109,38 @@ class Connection:
         return found.name, container
 
 
+def _signature(datastore: Any) -> str:
+    """Return a shared access signature for a datastore's container: its own, or one made with its account's key.
+
+    A signature made here lasts an hour and is good for this container only.
+
+    Raises:
+        InvalidInput: the datastore signs in by other means.
+    """
+    from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+
+    secret = datastore.credentials
+    if given := getattr(secret, "sas_token", None):
+        return str(given)
+    key = getattr(secret, "account_key", None)
+    if not key:
+        raise InvalidInput(
+            f"datastore: {datastore.name} has neither an account key nor a shared access signature "
+            f"({type(secret).__name__}). Choose one that has, or one that signs in by identity."
+        )
+    return generate_container_sas(
+        datastore.account_name,
+        datastore.container_name,
+        account_key=key,
+        permission=ContainerSasPermissions(read=True, create=True, write=True, delete=True, list=True),
+        expiry=datetime.now(timezone.utc) + _SIGNED_FOR,
+        protocol="https",
+    )
+
+
 @contextmanager
 def naming(message: str) -> Iterator[None]:
-    """What is not found inside is a field that names nothing."""
+    """Raise `NotFound` from inside as `InvalidInput` with this message: a field names what does not exist."""
     try:
         yield
     except NotFound:
@@ -116,5 +148,5 @@ def naming(message: str) -> Iterator[None]:
 
 
 def datastore_uri(datastore: str, path: str) -> str:
-    """A datastore's path as Azure ML names it."""
+    """Return a datastore's path as Azure ML names it."""
     return f"azureml://datastores/{datastore}/paths/{path}"

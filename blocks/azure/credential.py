@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from prefect.blocks.core import Block
@@ -11,21 +14,73 @@ from pydantic import Field, PrivateAttr, SecretStr, StringConstraints, model_val
 from jobs.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from azure.core.credentials import TokenCredential
+    from azure.core.credentials import AccessToken, TokenCredential
 
-__all__ = ["ARM_SCOPE", "AzureCredential", "Guid", "quiet"]
+__all__ = ["ARM_SCOPE", "AzureCredential", "Guid", "Tokens", "quiet"]
 
 ARM_SCOPE = "https://management.azure.com/.default"
-"""What tokens for Azure Resource Manager are asked for with."""
+"""The scope of tokens for Azure Resource Manager."""
+
+# `az account get-access-token` takes 12 s and more on a busy machine, and azure-identity gives it 10 s unless told
+# otherwise. https://github.com/Azure/azure-cli/issues/20404, https://github.com/Azure/azure-sdk-for-python/issues/37167
+_AZ_SECONDS = 90
+_RENEW_SECONDS = 120.0  # before the end of a token: those of `az` and of a machine come from caches, part-used
 
 Guid = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
 
 
+class Tokens:
+    """A token credential for all threads. It asks its source once for each kind of token and keeps the answer.
+
+    Threads that want the same token at the same time wait for one request and share its outcome, an error included.
+
+    Args:
+        source: one of the SDK's credentials.
+    """
+
+    def __init__(self, source: TokenCredential) -> None:
+        self._source = source
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[tuple[str, ...], str | None], tuple[AccessToken, float]] = {}
+        self._asked: dict[tuple[Any, ...], Future[AccessToken]] = {}
+
+    def get_token(
+        self, *scopes: str, claims: str | None = None, tenant_id: str | None = None, enable_cae: bool = False, **_: Any
+    ) -> AccessToken:
+        """Return a token for the scopes: the one that is kept, unless it ends soon or Azure challenges it with claims.
+
+        `enable_cae` is left out, so that clients with and without it share a token.
+        """
+        kept = scopes, tenant_id
+        with self._lock:
+            token, renewal = self._kept.get(kept, (None, 0.0))
+            if token and time.time() < renewal and not claims:
+                return token
+            asked = self._asked.get((*kept, claims))
+            if first := asked is None:
+                asked = self._asked[(*kept, claims)] = Future()
+        if not first:
+            return asked.result()
+        try:
+            token = self._source.get_token(*scopes, claims=claims, tenant_id=tenant_id)
+            now = time.time()  # a token that comes part-used is kept for half of the rest at least
+            self._kept[kept] = token, max(token.expires_on - _RENEW_SECONDS, (now + token.expires_on) / 2)
+            asked.set_result(token)
+        except BaseException as error:
+            asked.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._asked[(*kept, claims)]
+        return token
+
+
 class _Shared:
-    """The SDK's credential, which copies of a block share and no copy outside this process gets."""
+    """The credential that copies of a block share and no copy outside this process gets."""
 
     def __init__(self) -> None:
-        self.credential: TokenCredential | None = None
+        self.lock = threading.Lock()
+        self.tokens: Tokens | None = None
 
     def __deepcopy__(self, memo: Any) -> _Shared:
         return self
@@ -35,9 +90,9 @@ class _Shared:
 
 
 class AzureCredential(Block):
-    """How to sign in to Azure; several workspaces can share it.
+    """How to sign in to Azure. Several workspaces can share it.
 
-    Secrets leave it only for Azure's sign-in; neither jobs nor logs ever see them.
+    Its secrets are sent to Azure's sign-in only. Neither jobs nor logs see them.
     """
 
     _block_type_name = "rebel-nerf Azure credential"
@@ -71,11 +126,16 @@ class AzureCredential(Block):
                 raise ValueError(f"a service principal needs {', '.join(missing)}")
         return self
 
-    def sign_in(self) -> TokenCredential:
-        """The SDKs' credential. Nothing is asked of Azure yet. Copies of this block share it, and so its tokens."""
-        if self._shared.credential is None:
-            self._shared.credential = self._make()
-        return self._shared.credential
+    def sign_in(self) -> Tokens:
+        """Return the credential for the SDKs, without asking Azure yet. Copies of this block share it and its tokens.
+
+        Raises:
+            InvalidInput: the certificate cannot be read.
+        """
+        with self._shared.lock:
+            if self._shared.tokens is None:
+                self._shared.tokens = Tokens(self._make())
+            return self._shared.tokens
 
     def _make(self) -> TokenCredential:
         from azure.identity import (
@@ -89,7 +149,7 @@ class AzureCredential(Block):
         if self.method == "managed identity":
             return ManagedIdentityCredential(client_id=self.client_id)
         if self.method == "azure cli":
-            return AzureCliCredential(tenant_id=self.tenant_id or "")
+            return AzureCliCredential(tenant_id=self.tenant_id or "", process_timeout=_AZ_SECONDS)
         assert self.tenant_id and self.client_id
         if self.client_secret:
             return ClientSecretCredential(self.tenant_id, self.client_id, self.client_secret.get_secret_value())
@@ -110,6 +170,6 @@ class AzureCredential(Block):
 
 
 def quiet(logger: str) -> None:
-    """Keep an SDK's log from people: it calls answers errors that were expected, and repeats what it raises."""
+    """Silence an SDK's log. It reports expected answers as errors, and repeats what it raises."""
     quiet = logging.getLogger(logger)
     quiet.handlers, quiet.propagate = [logging.NullHandler()], False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -22,7 +23,7 @@ from jobs.errors import InvalidInput, NotFound
 if TYPE_CHECKING:
     from blocks.azure.workspace import AzureMLWorkspace
 
-__all__ = ["Jobs", "Known", "port_open"]
+__all__ = ["Jobs", "Known", "node_lost", "port_open"]
 
 _LOGS = "workspaceartifactstore"  # the datastore where the service itself puts what jobs print
 
@@ -37,7 +38,19 @@ _STATES = {
     "NotResponding": JobState.INTERRUPTED,
     "Paused": JobState.INTERRUPTED,
 }  # all others are on the way to Running
-_NODE_LOST = re.compile(r"preempt|evict|node .*(lost|unusable|unhealthy)|NodeFailure|heartbeat", re.IGNORECASE)
+
+# How the service names the fault of a job: in its own words, ahead of all that it quotes. A preempted job is a
+# UserError: https://github.com/microsoft/MLOpsPython/issues/346,
+# https://github.com/Azure/MachineLearningNotebooks/issues/1242. The form of other faults:
+# https://github.com/Azure/MachineLearningNotebooks/issues/1360, https://github.com/getindata/kedro-azureml/issues/6.
+_FAULT = re.compile(r"AzureMLCompute job failed[.:]?\s+(?P<name>\w+):")
+# Only PreemptionError is in public reports. The rest is a guess, from the states in which Azure Batch, below Azure ML,
+# loses a node: https://learn.microsoft.com/azure/batch/batch-pool-node-error-checking
+_NODE_LOST = re.compile(
+    r"preempt|pre-empt|evict|heartbeat|node(lost|fail|unusable|unhealthy|unreachable)"
+    r"|\bnode\b.*\b(lost|unusable|unhealthy|unreachable)\b",
+    re.IGNORECASE,
+)
 
 _LONG_QUEUED_SECONDS = 300.0  # after which the cluster is asked why
 _NODE_NAMES = (("run_id", "runId"), ("public_ip_address", "publicIpAddress"))
@@ -167,13 +180,13 @@ class Jobs:
         return found
 
     def tunnel(self, name: str, port: int, local_port: int) -> list[str]:
-        """The ssh command that brings a running job's port (the viewer's) to a port of this machine.
+        """Return the ssh command that forwards a port of this machine to one of a running job (the viewer's).
 
-        By the cluster's own ssh port where it is public, else by the job's ssh service, through Azure's proxy.
+        It goes to the cluster's ssh port if that is public, else through the job's ssh service.
 
         Raises:
             NotFound: there is no such job.
-            InvalidInput: it does not run, or neither way is open; says how to open one.
+            InvalidInput: the job does not run, or neither is open. The text says what to do.
         """
         status = self.find(name)
         if status is None:
@@ -191,16 +204,25 @@ class Jobs:
                     user = getattr(settings, "admin_username", None) or "azureuser"
                     return [*forward, f"{user}@{address}", "-p", str(node["port"])]
             services = self._connection.client.jobs.show_services(name) or {}
-        endpoints = [(service.properties or {}).get("ProxyEndpoint") for service in services.values()]
-        proxy = next(filter(None, endpoints), None)
-        if proxy is None:
+        service = next((each for each in services.values() if (each.type or "").upper() == "SSH"), None)
+        if service is None:
             raise InvalidInput(
                 f"job {name}: its cluster {cluster} has no public ssh port and the job no ssh service. "
                 "Set ssh_public_key in the workspace's block, and the next job has one."
             )
+        proxy = (service.properties or {}).get("ProxyEndpoint")
+        if service.status != "Running" or not proxy:
+            state = ", ".join(filter(None, (service.status or "of unknown status", service.error)))
+            raise InvalidInput(
+                f"job {name}: its ssh service is {state}, and not Running. It takes up to two minutes from the job's "
+                "start. Try again then."
+            )
         block = [self._place._block_document_name] if self._place._block_document_name else []
         through = shlex.join([sys.executable, "-m", "deployments.azure.ssh_proxy", proxy, *block])
-        return [*forward, "-o", f"ProxyCommand={through}", f"azureuser@{proxy.rpartition('/')[2]}"]
+        # Each job has another host and another key, so there is none to compare with; TLS says whose host it is.
+        unknown = ["-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={os.devnull}"]
+        # ssh replaces %h and the like in the command.
+        return [*forward, *unknown, "-o", f"ProxyCommand={through.replace('%', '%%')}", "azureuser@azureml-job"]
 
     def _command(self, spec: JobSpec, programs: Path) -> Any:
         """The job as the SDK takes it."""
@@ -295,27 +317,31 @@ class Jobs:
         return JobStatus(name=job.name, state=state, reason=reason, url=url, seconds=seconds)
 
     def _end(self, job: Any, state: JobState) -> tuple[JobState, str, float]:
-        """What run history says about a job's end, and how long it ran: the job's own body has no word about it."""
+        """Return a job's state, the reason for its end, and how many seconds it ran.
+
+        They come from run history. The job's own body says nothing about its end.
+        """
         if job.status == "NotResponding":
             return state, "its node does not respond any more", 0.0
         with plain_errors(f"job {job.name}"):
             details = self._connection.client.jobs._runs_operations.get_run_details(job.name)
         error = details.error.error if details.error else None
-        words = f"{error.code}: {error.message}" if error else ""
+        code, message = (str(error.code or ""), str(error.message or "")) if error else ("", "")
+        words = f"{code}: {message}" if error else ""
         limit, began, ended = getattr(job.limits, "timeout", None), details.start_time_utc, details.end_time_utc
         seconds = (ended - began).total_seconds() if began and ended else 0.0
         if state is JobState.COMPLETED:
             return state, "", seconds
+        if state is JobState.FAILED and node_lost(code, message):
+            return JobState.INTERRUPTED, words, seconds
         if limit and seconds >= limit:
             return JobState.FAILED, f"over its time limit of {limit} s", seconds
         if state is JobState.CANCELED:
             return state, "cancelled", seconds
-        if error and error.code != "UserError" and _NODE_LOST.search(words):  # a UserError quotes the job's log
-            return JobState.INTERRUPTED, words, seconds
         return state, words or "it failed without a word; see its log", seconds
 
     def _why_queued(self, job: Any) -> str:
-        """Why a job waits for long: what its cluster says, asked every five minutes."""
+        """Return why a job has waited for long. Its cluster is asked every five minutes."""
         now = time.monotonic()
         if now - self._known.asked.setdefault(job.name, now) > _LONG_QUEUED_SECONDS:
             self._known.asked[job.name] = now
@@ -328,6 +354,18 @@ class Jobs:
             said = "; ".join(str(entry.error.message or entry.error.code) for entry in errors or [])
             self._known.queued[job.name] = f"cluster {cluster} gets no node: {said}" if said else ""
         return self._known.queued.get(job.name, "")
+
+
+def node_lost(code: str, message: str) -> bool:
+    """Tell whether a job ended since its node was taken away or broke, from the error that the service states.
+
+    The service quotes the job's own log, which may say anything. So only the name of the fault counts, or, where the
+    service names none and it is no UserError, the first line.
+    """
+    if named := _FAULT.match(message.strip()):
+        return bool(_NODE_LOST.search(named["name"]))
+    own = code if code == "UserError" else f"{code} {message.strip().partition(chr(10))[0]}"
+    return bool(_NODE_LOST.search(own))
 
 
 def port_open(cluster: Any) -> bool:

@@ -1,8 +1,10 @@
-"""Single requests to one blob container: signed, retried, and with little CPU."""
+"""Sends single requests to one blob container: signed, retried, and with little CPU."""
 
 from __future__ import annotations
 
+import html
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +26,6 @@ THREADS = 16
 """Requests of one transfer at the same time."""
 
 _RENEW_SECONDS = 600.0  # before the end of a signature
-_TOKEN_RENEW_SECONDS = 120.0  # before the end of a token: those of `az` and of a machine come from caches, part-used
 _TRIES = 6
 _TIMEOUT = (20.0, 60.0)  # seconds to connect, and between bytes
 
@@ -37,7 +38,8 @@ class ContainerRequests:
     Args:
         account_url: `https://<account>.blob.core.windows.net`.
         name: the container's.
-        credential: a token credential; or a function that gives a new shared access signature, "?sv=…".
+        credential: a token credential that keeps its tokens; or a function that returns a new shared access
+            signature, "?sv=…".
     """
 
     def __init__(self, account_url: str, name: str, credential: TokenCredential | Callable[[], str]) -> None:
@@ -48,8 +50,7 @@ class ContainerRequests:
         self._token = None if callable(credential) else credential
         self._renewing = threading.Lock()
         self._renewed = 0
-        self._ends = 0.0  # of the signature, or of the token
-        self._bears = ""
+        self._ends = 0.0  # of the signature
         self._url = f"{account_url.rstrip('/')}/{name}"
         self.name = name
         self._connections = _connections(account_url)
@@ -72,7 +73,7 @@ class ContainerRequests:
         query: str = "",
         headers: Mapping[str, str] = {},
     ) -> tuple[Mapping[str, str], bytes]:
-        """The headers and the body of an answer."""
+        """Return the headers and the body of an answer."""
         with self._answer(method, name, body, query, headers) as answer:
             return answer.headers, answer.read(decode_content=False)
 
@@ -85,10 +86,10 @@ class ContainerRequests:
         query: str = "",
         headers: Mapping[str, str] = {},
     ) -> Iterator[BaseHTTPResponse]:
-        """One request for a blob, or for the container where `name` is empty; its answer is read inside.
+        """Send one request for a blob, or for the container if `name` is empty, and yield the answer to be read.
 
-        The storage SDK spends 4 ms of CPU on each request, four times what this takes: with hundreds of photos it,
-        and not the network, would set the pace. A listing, too, costs it four times the CPU (`benchmarks/listing.md`).
+        The storage SDK spends 4 ms of CPU on each request, four times what this takes. With hundreds of photos the SDK
+        would set the pace, and not the network. A listing costs it four times the CPU, too (`benchmarks/listing.md`).
         """
         sent = {"x-ms-version": "2023-11-03", "x-ms-date": formatdate(usegmt=True), **headers}
         if self._token:
@@ -99,7 +100,7 @@ class ContainerRequests:
         answer = self._connections.request(method, url, body=body, headers=sent, preload_content=False)
         try:
             if answer.status >= 300:
-                raise StorageError(answer.status, answer.headers.get("x-ms-error-code", ""))
+                raise StorageError(answer.status, answer.headers.get("x-ms-error-code", ""), _message(answer))
             yield answer
             answer.drain_conn()
         except BaseException:
@@ -109,16 +110,11 @@ class ContainerRequests:
             answer.release_conn()
 
     def _bearer(self) -> str:
-        """A token for storage, asked for once in its life: `az` takes a second for each."""
         assert self._token
-        with self._renewing:
-            if time.time() > self._ends - _TOKEN_RENEW_SECONDS:
-                got = self._token.get_token("https://storage.azure.com/.default")
-                self._bears, self._ends = f"Bearer {got.token}", float(got.expires_on)
-            return self._bears
+        return f"Bearer {self._token.get_token('https://storage.azure.com/.default').token}"
 
     def _persist(self, call: Callable[[], T]) -> T:
-        """The call's result, tried again after what passes: a busy server, a cut body, a signature that ran out."""
+        """Return the call's result. Repeat the call after a busy server, a cut body, or an expired signature."""
         for attempt in range(1, _TRIES + 1):
             renewed = self._sign()
             try:
@@ -134,7 +130,11 @@ class ContainerRequests:
         raise AssertionError("unreachable")
 
     def _sign(self, instead_of: int | None = None) -> int:
-        """See to a signature that is good for a while; `instead_of` is the number of one that was refused."""
+        """Make sure that the signature is good for a while, and return its number.
+
+        Args:
+            instead_of: the number of a signature that was refused. If it is still the current one, it is replaced.
+        """
         if self._new_signature is None:
             return 0
         with self._renewing:
@@ -147,7 +147,7 @@ class ContainerRequests:
 
 
 def _connections(url: str) -> PoolManager:
-    """Connections by way of the proxy and with the certificates that the environment names, looked up only once."""
+    """Return connections through the proxy and with the certificates that the environment names. Looks them up once."""
     from requests import Session
     from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
     from urllib3 import PoolManager, ProxyManager, Timeout, make_headers
@@ -167,8 +167,19 @@ def _connections(url: str) -> PoolManager:
     return ProxyManager(proxy, proxy_headers=make_headers(proxy_basic_auth=access) if access else None, **options)
 
 
+def _message(answer: BaseHTTPResponse) -> str:
+    """Return storage's own words about a fault, "" if there are none."""
+    from urllib3.exceptions import HTTPError
+
+    try:
+        found = re.search(rb"<Message>([^<\r\n]+)", answer.read(4096, decode_content=False))
+    except HTTPError:
+        return ""
+    return html.unescape(found[1].decode(errors="replace")).strip() if found else ""
+
+
 def _end(signature: str) -> float:
-    """When a shared access signature ends, as seconds since 1970; in an hour where it does not say."""
+    """Return when a shared access signature ends, in seconds since 1970: in an hour if it does not say."""
     try:
         ends = datetime.fromisoformat(parse_qs(signature)["se"][0].replace("Z", "+00:00"))
     except (KeyError, ValueError):

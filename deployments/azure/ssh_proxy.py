@@ -1,46 +1,83 @@
-"""Standard input and output to a job's ssh service, for ssh:
-`ssh -o ProxyCommand="python -m deployments.azure.ssh_proxy wss://… BLOCK"`.
+"""Connects ssh with a job's ssh service: `ssh -o ProxyCommand="python -m deployments.azure.ssh_proxy wss://… BLOCK"`.
 
-Where a cluster has no public ssh port, Azure ML lets people in by a web socket, with a token of theirs.
+Where a cluster has no public ssh port, Azure ML lets people in through a web socket, with a token of theirs. No public
+document says how to open it. This does what Microsoft's Azure Developer CLI does (`azd ai training job connect-ssh`,
+https://github.com/Azure/azure-dev/pull/7964): it appends the path below to the service's endpoint, sends a token for
+Azure Resource Manager, and cuts the stream into binary messages anywhere. It was tried with a web socket and an ssh
+server of our own, but never with a real endpoint.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
+from contextlib import suppress
 
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 
+from blocks.azure.credential import ARM_SCOPE
+from blocks.azure.errors import plain_errors
 from deployments.azure.options import credential, load
+from jobs.errors import RebelNerfError, WorkspaceUnavailable
 
-_SCOPE = "https://ml.azure.com/.default"
+_PATH = "/nbip/v1.0/ws-tcp"
+_OPEN_SECONDS = 60.0  # the way to a container that has just started is slow
+_PING_SECONDS = 30.0  # keeps the connection from being cut as idle, and notices that it was
 
 
-def main(url: str, saved: str = "") -> None:
+def main(endpoint: str, saved: str = "") -> None:
     """Carry bytes both ways until either side ends.
 
     Args:
-        url: the service's.
+        endpoint: the service's `ProxyEndpoint`.
         saved: name of the workspace's block, whose credential signs in; without, the environment's or `az login`.
+
+    Raises:
+        RebelNerfError: it cannot sign in, Azure refuses the connection, or the connection broke.
     """
-    signs_in = load(saved).credential if saved else credential()
-    token = signs_in.sign_in().get_token(_SCOPE).token
-    with connect(url, additional_headers={"Authorization": f"Bearer {token}"}, max_size=None) as channel:
+    with plain_errors("credential"):
+        token = (load(saved).credential if saved else credential()).sign_in().get_token(ARM_SCOPE).token
+    url = re.sub("^http", "ws", endpoint.rstrip("/")) + _PATH
+    try:
+        channel = connect(
+            url,
+            additional_headers={"Authorization": f"Bearer {token}"},
+            max_size=None,
+            open_timeout=_OPEN_SECONDS,
+            ping_interval=_PING_SECONDS,
+            ping_timeout=_PING_SECONDS,
+        )
+    except (OSError, InvalidHandshake) as error:
+        raise WorkspaceUnavailable(f"the job's ssh service at {url} does not let ssh in: {error}") from None
+    with channel:
 
         def send() -> None:
-            while block := os.read(sys.stdin.fileno(), 1 << 16):
-                channel.send(block)
-            channel.close()
+            with suppress(ConnectionClosed):  # what reads it says so
+                while block := os.read(sys.stdin.fileno(), 1 << 12):
+                    channel.send(block)
+                channel.close()
 
         threading.Thread(target=send, daemon=True).start()
         try:
             for block in channel:
-                os.write(sys.stdout.fileno(), block if isinstance(block, bytes) else block.encode())
-        except ConnectionClosed:
+                _write(block if isinstance(block, bytes) else block.encode())
+        except BrokenPipeError:  # ssh has ended
             return
+        except ConnectionClosed as error:
+            raise WorkspaceUnavailable(f"the connection to the job's ssh service broke: {error}") from None
+
+
+def _write(block: bytes) -> None:
+    while block:
+        block = block[os.write(sys.stdout.fileno(), block) :]
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except RebelNerfError as problem:
+        print(problem, file=sys.stderr)
+        sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import uuid
@@ -146,6 +147,18 @@ class Arm:
                 f"'{request.path}' or the scope is invalid. If access was recently granted, please "
                 "refresh your credentials.",
             )
+        if self.faults.take("linked", f"{request.method} {request.path}"):
+            identity = "Microsoft.ManagedIdentity/userAssignedIdentities"
+            raise Refusal(  # https://github.com/Azure/aad-pod-identity/issues/613
+                403,
+                "LinkedAuthorizationFailed",
+                f"The client '0' with object id '0' has permission to perform action '{_TYPE}/computes/write' on scope "
+                f"'{request.path}'; however, it does not have permission to perform action '{identity}/assign/action' "
+                f"on the linked scope(s) '{self.base.partition('/providers')[0]}/providers/{identity}/jobs' or the "
+                "linked scope(s) are invalid.",
+            )
+        if self.faults.take("disallowed", f"{request.method} {request.path}"):
+            return Answer(_disallowed(request.path), 403)
         found = re.fullmatch(rf"(?:/history/v1.0|/data/v1.0)?({self.base})/([^/]+)(/.*)?", request.path, re.I)
         if found:
             workspace = self.workspaces.get(found[2])
@@ -216,6 +229,8 @@ class Arm:
         if name in ws.storage.by_identity:
             raise Refusal(400, "UserError", f"The datastore {name} has no secrets.")
         only(request.body or {}, "DatastoreSecretsRequest", request)
+        if self.faults.take("account_key", name):
+            return Answer({"secretsType": "AccountKey", "key": ws.storage.key})
         hours = (request.body or {}).get("expireAfterHours", 1)
         fault = self.faults.take("expired_sas", name)
         life = timedelta(seconds=fault["seconds"]) if fault else timedelta(hours=hours)
@@ -683,6 +698,36 @@ def _is_in_view(request: Request, archived: bool) -> bool:
             request.query.get("listViewType", "ActiveOnly")
         ]
     )
+
+
+def _disallowed(path: str) -> Json:
+    """What Azure Resource Manager says for a policy, with most of its details left out.
+
+    https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/error-policy-requestdisallowedbypolicy,
+    https://github.com/dotnet/machinelearning-modelbuilder/issues/3044. The policy is one of
+    https://github.com/Azure/Enterprise-Scale/pull/552.
+    """
+    name, policy = path.rpartition("/")[2], "Deny-MachineLearningComputeCluster-RemoteLoginPortPublicAccess"
+    provider = "/providers/Microsoft.Management/managementGroups/company/providers/Microsoft.Authorization"
+    definition = {"name": policy, "id": f"{provider}/policyDefinitions/{policy}"}
+    assignment = {"name": "Deny public ssh", "id": f"{provider}/policyAssignments/deny-public-ssh"}
+    identifiers = json.dumps([{"policyAssignment": assignment, "policyDefinition": definition}])
+    info = {
+        "evaluationDetails": {"evaluatedExpressions": []},
+        "policyDefinitionId": definition["id"],
+        "policyDefinitionName": policy,
+        "policyDefinitionDisplayName": policy,
+        "policyDefinitionEffect": "Deny",
+        "policyAssignmentId": assignment["id"],
+        "policyAssignmentName": "deny-public-ssh",
+        "policyAssignmentDisplayName": assignment["name"],
+        "policyAssignmentScope": provider.partition("/providers/Microsoft.Authorization")[0],
+        "policyAssignmentParameters": {},
+    }
+    message = f"Resource '{name}' was disallowed by policy. Policy identifiers: '{identifiers}'."
+    violation = {"type": "PolicyViolation", "info": info}
+    error = {"code": "RequestDisallowedByPolicy", "target": name, "message": message, "additionalInfo": [violation]}
+    return {"error": error}
 
 
 def only(given: Json, kind: str, request: Request) -> Json:

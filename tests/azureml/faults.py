@@ -5,16 +5,21 @@
 | throttle | an operation, e.g. "GET .*/jobs/": 429 | retry_after: seconds |
 | unavailable | an operation: 503 | |
 | forbidden | an operation: 403, as if a role were missing | |
+| disallowed | an operation: 403, as a company's policy does it | |
+| linked | an operation: 403, as if a role on another resource were missing | |
 | delay | an operation: answered late | seconds |
 | expired_sas | the datastore of a `listSecrets`: a SAS of a shorter life | seconds (0: expired when it comes) |
 | read_only_sas | the same: a SAS that lets nobody write | |
+| account_key | the same: the account's key instead of a SAS | |
 | storage_busy | a blob host: 503 ServerBusy | |
+| keyless | a blob host: 403 KeyBasedAuthenticationNotPermitted | |
+| firewall | a blob host: 403 AuthorizationFailure, as by network rules | |
 | refuse | a host: the proxy answers 502 | |
 | cut | a host: the connection is reset | after: bytes passed |
 | truncate | a host: the connection ends as if all were said | after: bytes passed |
 | slow | a host: its bytes come slowly | rate: bytes a second and connection |
 | preempt | a job: its node goes, it starts again in an empty folder | after: seconds of running |
-| preemption_error | a job: its node goes, it fails with PreemptionError | after |
+| preemption_error | a job: its node goes, it fails with the service's words for that | after |
 | not_responding | a job: its node falls silent | after |
 | quota | a job: no node is ever given to it | |
 """

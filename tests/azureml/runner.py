@@ -207,7 +207,12 @@ class Runner(threading.Thread):
             if self._faults.take("preempt", job.name, running):
                 raise _Restart
             if self._faults.take("preemption_error", job.name, running):
-                raise JobError("PreemptionError", "The job's compute node was preempted.")
+                # https://github.com/microsoft/MLOpsPython/issues/346
+                raise JobError(
+                    "UserError",
+                    "AzureMLCompute job failed. PreemptionError: Nodes of this job got pre-empted. Check if the run "
+                    "has failed or restarted. Reason: Received pre-emption warning signal.",
+                )
             if self._faults.take("not_responding", job.name, running):
                 raise JobError("NotResponding", "The compute node stopped sending heartbeats.")
             if job.cancelled.is_set() or (limit and running > limit):

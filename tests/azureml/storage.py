@@ -25,7 +25,7 @@ class Storage:
 
     def __init__(self, azurite: Azurite, workspace_id: str) -> None:
         self._azurite = azurite
-        self.account = azurite.account
+        self.account, self.key = azurite.account, azurite.key
         self.url = f"https://{azurite.account}.blob.core.windows.net:443"
         self.containers = {
             "workspaceblobstore": f"azureml-blobstore-{workspace_id}",

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from azure.storage.blob import BlobBlock, ContentSettings
@@ -243,6 +244,25 @@ def test_a_signature_that_is_refused_half_way_is_renewed(
     in_two_halves(lambda container, moved: container.upload(large, md5s(large), "half-way/", moved))
     in_two_halves(lambda container, moved: container.download("half-way/", tmp_path / "down", moved))
     assert same(large, tmp_path / "down")
+
+
+def test_an_account_key_signs_for_an_hour_and_for_its_container(
+    stack: AzureStack, workspace: AzureMLWorkspace, files: dict[str, Path], tmp_path: Path
+) -> None:
+    with stack.faults.add("account_key") as fault:
+        container = workspace._connection.store()[1]
+        container.upload(files, md5s(files), "keyed/", nothing)
+        assert fault.hits == container._renewed == 1
+        container.copy("keyed/", container.blobs("keyed/"), "copied/")
+        container.delete("keyed/")
+        container.download("copied/", tmp_path / "down", nothing)
+        assert same(files, tmp_path / "down") and container.blobs("keyed/") == []
+        signed = {name: value for name, [value] in parse_qs(container._sas.signature).items()}
+        assert (signed["sr"], signed["spr"]) == ("c", "https"), "the container, and not the account"
+        assert 3300 < container._ends - time.time() <= 3600
+        container._ends = time.time() + 60
+        container.blobs("copied/")
+        assert fault.hits == container._renewed == 2, "renewed as any other signature"
 
 
 def test_damaged_content_is_noticed(container: Container, files: dict[str, Path], tmp_path: Path) -> None:
