@@ -81,16 +81,19 @@ class Metrics:
 
         with plain_errors(f"metrics of job {self._job}"):
             body = {"run_id": self._job, "metrics": metrics}
-            request = HttpRequest("POST", "/api/2.0/mlflow/runs/log-batch", json=body)
+            client, uri = self._api
+            request = HttpRequest("POST", f"{uri}/api/2.0/mlflow/runs/log-batch", json=body)
             # The same point twice is one: its name, step, time and value are the same.
-            with self._api.send_request(request, retry_on_methods=["POST"]) as response:
+            with client.send_request(request, retry_on_methods=["POST"]) as response:
                 response.raise_for_status()
 
     @cached_property
-    def _api(self) -> PipelineClient[Any, Any]:
+    def _api(self) -> tuple[PipelineClient[Any, Any], str]:
+        """A client that signs in, and the URI below which the API is."""
         from azure.core import PipelineClient
         from azure.core.pipeline.policies import BearerTokenCredentialPolicy, RetryPolicy
 
-        uri: Any = self._connection.client.workspaces.get(self._connection.workspace).mlflow_tracking_uri
+        tracking: Any = self._connection.client.workspaces.get(self._connection.workspace).mlflow_tracking_uri
+        uri = re.sub("^azureml:", "https:", tracking)
         sign_in = BearerTokenCredentialPolicy(self._connection.credential.sign_in(), ARM_SCOPE)
-        return PipelineClient(re.sub("^azureml:", "https:", uri), policies=[RetryPolicy(retry_total=3), sign_in])
+        return PipelineClient(uri, policies=[RetryPolicy(retry_total=3), sign_in]), uri

@@ -108,7 +108,8 @@ class Arm:
                 f"'{request.path}' or the scope is invalid. If access was recently granted, please "
                 "refresh your credentials.",
             )
-        found = re.fullmatch(rf"(?:/history/v1.0|/data/v1.0)?({self.base})/([^/]+)(/.*)?", request.path, re.I)
+        service = "(?:/(?:history|data|mlflow)/v1.0)?"
+        found = re.fullmatch(rf"{service}({self.base})/([^/]+)(/.*)?", request.path, re.I)
         if found:
             workspace = self.workspaces.get(found[2])
             if workspace is None:
