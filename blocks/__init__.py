@@ -7,17 +7,20 @@ import pkgutil
 # ends: where a loop of prefect's import crosses a chunk's end, all takes up to twice as long (benchmarks/imports.md).
 import prefect
 
+from blocks.expense import Expense
 from blocks.local import LocalWorkspace
-from blocks.workspace import Asset, AssetKind, DroppedCapture, JobSpec, JobState, JobStatus, Workspace
+from blocks.workspace import Asset, AssetKind, DroppedCapture, JobSpec, JobState, JobStatus, Measured, Workspace
 
 __all__ = [
     "Asset",
     "AssetKind",
     "DroppedCapture",
+    "Expense",
     "JobSpec",
     "JobState",
     "JobStatus",
     "LocalWorkspace",
+    "Measured",
     "Workspace",
 ]
 

@@ -23,6 +23,7 @@ from pydantic import Field, PrivateAttr
 
 from blocks import local_files, supervisor
 from blocks.environment import job_environment
+from blocks.expense import Expense
 from blocks.local_captures import list_dropped
 from blocks.local_files import copy, files_below, link_or_copy, sync, sync_folder, write_durably
 from blocks.supervisor import unlocked
@@ -47,7 +48,8 @@ class LocalWorkspace(Workspace):
     """Captures, assets and jobs under one folder of this machine, readable without our code.
 
     `captures/<scene>/` is where photos are dropped, `assets/<name>/<version>/` holds an asset's files beside
-    `asset.json` (kind, tags, checksums), `jobs/<name>/` a job's spec, status, log and outputs.
+    `asset.json` (kind, tags, checksums), `jobs/<name>/` a job's spec, status, log and outputs. Where there is a limit
+    on costs, `spent/<year-month>/<job>.json` holds what each job costs.
     """
 
     _block_type_name = "rebel-nerf local workspace"
@@ -79,6 +81,7 @@ class LocalWorkspace(Workspace):
         return str(self.folder)
 
     def check(self) -> None:
+        self.check_cost_limits()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             probe = self.folder / f".{uuid.uuid4().hex}"
@@ -345,6 +348,22 @@ class LocalWorkspace(Workspace):
             with suppress(FileNotFoundError):
                 found.setdefault(mark.parent.name, {})[mark.name] = now - mark.stat().st_mtime
         return found
+
+    def expenses(self, month: str, job: str | None = None) -> list[Expense]:
+        found = []
+        for file in (self.folder / "spent" / month).glob(f"{job or '[!.]*'}.json"):
+            with suppress(FileNotFoundError):  # withdrawn meanwhile
+                found.append(Expense.model_validate_json(file.read_text()))
+        return found
+
+    def write_expense(self, expense: Expense) -> None:
+        file = self.folder / "spent" / expense.path
+        part = file.with_name(f".{uuid.uuid4().hex}.part")
+        write_durably(part, expense.model_dump_json(indent=2))
+        part.replace(file)
+
+    def delete_expense(self, expense: Expense) -> None:
+        (self.folder / "spent" / expense.path).unlink(missing_ok=True)
 
     def reach(self, name: str, port: int, local_port: int | None = None) -> str:
         return f"http://localhost:{port}"

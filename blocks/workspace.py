@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -16,6 +16,9 @@ from typing import Literal
 from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field
 
+from blocks.expense import Expense
+from jobs.errors import InvalidInput
+
 __all__ = [
     "Asset",
     "AssetKind",
@@ -24,6 +27,7 @@ __all__ = [
     "JobSpec",
     "JobState",
     "JobStatus",
+    "Measured",
     "Workspace",
     "content_fingerprint",
 ]
@@ -128,6 +132,7 @@ class JobSpec(_Record):
         files: small texts that travel with the job, by file name.
         tier: whether it needs the GPU.
         tags: provenance, kept with the job.
+        description: what the job is for, as Markdown, for the job's own page where its workspace has one.
         time_limit: seconds after which the job is ended, queueing not counted.
     """
 
@@ -143,6 +148,7 @@ class JobSpec(_Record):
     files: dict[str, str] = Field(default_factory=dict)
     tier: Literal["cpu", "gpu"] = "gpu"
     tags: dict[str, str] = Field(default_factory=dict)
+    description: str = ""
     time_limit: int = Field(24 * 3600, ge=1)
 
     @property
@@ -186,6 +192,22 @@ class JobStatus(_Record):
     seconds: float = 0.0
 
 
+class Measured(_Record):
+    """One point of a job's curves.
+
+    Args:
+        curve: which step of the job it is of; "" for the job's main part. Steps only grow along a curve.
+        step: how far the job was, in the unit of that step.
+        time: when it was measured, in seconds since 1970.
+        values: what was measured, by name.
+    """
+
+    curve: str
+    step: int
+    time: float
+    values: dict[str, float]
+
+
 class Workspace(Block, ABC):
     """Where captures and assets lie and jobs run. Subclasses: a folder and processes, an Azure ML workspace.
 
@@ -201,13 +223,38 @@ class Workspace(Block, ABC):
     )
     gpu_price_per_hour: float | None = Field(None, ge=0, description="of a GPU job's machine")
     currency: str = Field("", max_length=8, description="of the prices: EUR, $ …")
+    max_cost_per_run: float | None = Field(
+        None, ge=0, description="most that the jobs of one flow run may cost; needs both prices. None: no limit"
+    )
+    max_cost_per_month: float | None = Field(
+        None, ge=0, description="most that all jobs of a calendar month (UTC) may cost; needs both prices"
+    )
+
+    @property
+    def has_cost_limit(self) -> bool:
+        """Whether jobs may cost only so much; only then are expenses recorded."""
+        return self.max_cost_per_run is not None or self.max_cost_per_month is not None
+
+    def price_per_hour(self, tier: str) -> float | None:
+        """Of a job's machine, by its tier."""
+        return self.gpu_price_per_hour if tier == "gpu" else self.cpu_price_per_hour
+
+    def check_cost_limits(self) -> None:
+        """Raise `InvalidInput` if there is a limit on costs, and a price to tell them by is missing."""
+        if self.has_cost_limit:
+            limit = "max_cost_per_month" if self.max_cost_per_run is None else "max_cost_per_run"
+            prices = ("cpu_price_per_hour", "gpu_price_per_hour")
+            if missing := [price for price in prices if getattr(self, price) is None]:
+                raise InvalidInput(
+                    f"{limit}: the limit cannot be checked without {' and '.join(missing)}. Set the price of an hour "
+                    "in the workspace's block (0 where it costs nothing), or leave the limit out."
+                )
 
     def cost(self, asset: Asset) -> float | None:
         """What the jobs came to that made an asset, by their time and today's price; None where either is unknown."""
         if asset.seconds is None:
             return None
-        prices = {"cpu": self.cpu_price_per_hour, "gpu": self.gpu_price_per_hour}
-        costs = [(prices[tier], seconds / 3600) for tier, seconds in asset.seconds.items() if seconds]
+        costs = [(self.price_per_hour(tier), seconds / 3600) for tier, seconds in asset.seconds.items() if seconds]
         return None if any(price is None for price, _ in costs) else sum((price or 0) * hours for price, hours in costs)
 
     @property
@@ -330,6 +377,26 @@ class Workspace(Block, ABC):
     @abstractmethod
     def followers(self, name: str | None = None) -> dict[str, dict[str, float]]:
         """By job (of all, or the one named), who waits for it, and how many seconds ago each last said so."""
+
+    # what jobs cost, where there is a limit
+
+    @abstractmethod
+    def expenses(self, month: str, job: str | None = None) -> list[Expense]:
+        """What the record has for a month ("2026-11"): all entries, or the one of the job named."""
+
+    @abstractmethod
+    def write_expense(self, expense: Expense) -> None:
+        """Enter an expense into the record, in place of what it has for that month and job."""
+
+    @abstractmethod
+    def delete_expense(self, expense: Expense) -> None:
+        """Take an expense out of the record; nothing happens if it is not there."""
+
+    def log_metrics(self, job: str, points: Sequence[Measured]) -> None:
+        """Pass points of a job's curves on to the job's own page, where its workspace shows curves.
+
+        Points that were passed on before, by whatever process, are left out: a curve goes on after its last step.
+        """
 
     @abstractmethod
     def reach(self, name: str, port: int, local_port: int | None = None) -> str:

@@ -40,7 +40,7 @@ async def export(
     profile = await tasks.resolve_profile(place, profile)
     dataset = await tasks.find_dataset(place, scene, None, model)
     exported = await tasks.export(place, dataset, model, options.with_profile(profile))
-    await tasks.summarize(scene, dataset, model, exported)
+    await tasks.summarize(place, scene, dataset, model, exported)
     return exported
 
 

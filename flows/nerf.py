@@ -82,7 +82,7 @@ async def nerf(
     video = await tasks.render_in_shards(place, dataset, model, path, shown, shards, refresh="render" in refresh)
     videos = [video, *await tasks.then_and_now(place, video, old, shown, layout, shards)]
     await tasks.publish_page(place, dataset, model, video, versions)
-    await tasks.summarize(scene, capture, dataset, model, *videos)
+    await tasks.summarize(place, scene, capture, dataset, model, *videos)
     return videos[-1]
 
 

@@ -58,7 +58,7 @@ async def render(
     videos = [video, *await tasks.then_and_now(place, video, old, shown, layout, shards)]
     versions = await tasks.show_quality(place, scene, model)
     await tasks.publish_page(place, dataset, model, video, versions)
-    await tasks.summarize(scene, dataset, model, *videos)
+    await tasks.summarize(place, scene, dataset, model, *videos)
     return videos[-1]
 
 

@@ -8,6 +8,7 @@ RebelNerfError
 │   └── JobInterrupted     … because something outside ended it: worth another attempt
 ├── JobCancelled           a job was cancelled
 ├── RunCancelled           the flow run that waits was cancelled, and its job with it
+├── BudgetExceeded         a job was not submitted, as a limit on costs does not allow it
 └── WorkspaceUnavailable   the workspace did not answer: worth another try
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 __all__ = [
     "TRANSIENT",
+    "BudgetExceeded",
     "GateRefused",
     "InvalidInput",
     "JobCancelled",
@@ -58,6 +60,10 @@ class JobCancelled(RebelNerfError):
 
 class RunCancelled(RebelNerfError):
     """The flow run that waits for a job was cancelled; so was the job, unless another run waits for it, too."""
+
+
+class BudgetExceeded(RebelNerfError):
+    """A job would exceed a limit on costs, and was not submitted. Never retried: limit or options must change."""
 
 
 class WorkspaceUnavailable(RebelNerfError):

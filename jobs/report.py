@@ -1,8 +1,8 @@
 """What a job tells the one who follows it: one JSON object a line on standard output, and its exit status.
 
-A progress line is `{"stage", "step", "total", "metrics", "seconds_left"}`, a page line `{"stage", "page", "port"}`, a
-result line `{"stage", "result"}`, a failure line `{"stage", "error", "message"}`. Everything else on standard output is
-plain log.
+A progress line is `{"stage", "step", "total", "metrics", "seconds_left", "time"}`, a page line
+`{"stage", "page", "port"}`, a result line `{"stage", "result"}`, a failure line `{"stage", "error", "message"}`.
+Everything else on standard output is plain log.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Progress:
         total: units of the whole of this step (photos, iterations, frames).
         metrics: the newest figures by name, e.g. {"psnr": 21.3}.
         seconds_left: the estimated time to the end of the step; None while unknown.
+        time: when the line was printed, in seconds since 1970 by the job's clock.
     """
 
     stage: str
@@ -40,6 +41,7 @@ class Progress:
     total: int
     metrics: dict[str, float] = field(default_factory=dict)
     seconds_left: float | None = None
+    time: float | None = field(default=None, compare=False)
 
     @property
     def percent(self) -> float:
@@ -100,6 +102,7 @@ def emit(line: Progress | Page | Result | Failure) -> None:
     """Print one line for the follower; figures that JSON cannot hold (NaN, infinity) are left out."""
     content = asdict(line)
     if isinstance(line, Progress):
+        content["time"] = round(time.time(), 1)
         content["metrics"] = {k: round(v, 6) for k, v in line.metrics.items() if math.isfinite(v)}
         if line.seconds_left is not None:
             content["seconds_left"] = round(line.seconds_left, 1)

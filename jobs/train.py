@@ -41,7 +41,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 from torch import Tensor
 
-from jobs import cpu, cuda, manifest, model, report
+from jobs import cpu, cuda, gpu, manifest, model, report
 from jobs.camera_path import Origin
 from jobs.errors import GateRefused, InvalidInput, JobFailed, JobInterrupted
 from jobs.methods import all_methods
@@ -360,11 +360,13 @@ class _Trainer(Trainer):  # type: ignore[misc]
         if done % math.ceil(self.total / _MOST_POINTS) == 0 or done == self.total:
             self._note(done, loss, metrics.get("psnr", math.nan))
         if now - self._told[1] > 2 or done == self.total:
-            rays = self.pipeline.datamanager.get_train_rays_per_batch() * (done - self._told[0]) / (now - self._told[1])
+            pace = (done - self._told[0]) / (now - self._told[1])
+            rays = self.pipeline.datamanager.get_train_rays_per_batch() * pace
             self._told = (done, now)
             lr = next(iter(self.optimizers.optimizers.values())).param_groups[0]["lr"]
-            figures = {"loss": loss, "psnr": metrics.get("psnr", math.nan), "rays/s": rays, "lr": lr}
-            self._meter.update(done, {name: torch.as_tensor(value).item() for name, value in figures.items()})
+            figures = {"loss": loss, "psnr": metrics.get("psnr", math.nan), "steps/s": pace, "rays/s": rays, "lr": lr}
+            known = {name: torch.as_tensor(value).item() for name, value in figures.items()}
+            self._meter.update(done, known | gpu.use())
         return loss, losses, metrics
 
     def _note(self, done: int, loss: Tensor, psnr: Tensor | float) -> None:

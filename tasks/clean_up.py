@@ -13,6 +13,7 @@ from prefect.states import Cancelled
 
 from blocks import Workspace
 from jobs.errors import RebelNerfError
+from tasks.budget import record_end
 from tasks.wanted import cancelled_runs
 
 __all__ = ["Followed", "clean_up_jobs", "list_clean_up"]
@@ -64,6 +65,7 @@ async def _look_after(
         done = "cancelled: its run was" if cancelled else f"cancelled: nobody waited for {grace_seconds / 60:.0f} min"
         get_run_logger().warning("job %s %s", job, done)
     if done != "left alone":
+        await record_end(workspace, job)
         for run in ages:
             await asyncio.to_thread(workspace.unfollow, job, run)
     for gone in (run for run in cancelled if ages[run] > _SILENT_SECONDS):

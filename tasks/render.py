@@ -185,7 +185,7 @@ def render(
     dataset: Asset, model: Asset, path: CameraPath | None, options: RenderOptions, shards: Sequence[Asset] = ()
 ) -> Plan:
     """A model and a camera path to a video; `path` is None where the options name a generated one."""
-    scene = model.tags["scene"]
+    scene, frames = model.tags["scene"], _frames(options, path)
     options, files = _decides(path, options)
     parts = {f"shard{number}": each for number, each in enumerate(shards)}
     return Plan(
@@ -202,6 +202,7 @@ def render(
         arguments=("--frame", frame_of(dataset), *(x for name in parts for x in ("--shards", f"{{inputs.{name}}}"))),
         tier="cpu" if parts else "gpu",
         time_limit=12 * 3600,
+        work=frames,
     )
 
 
@@ -222,6 +223,7 @@ def shard(dataset: Asset, model: Asset, path: CameraPath | None, options: Render
         files=files,
         scratch=("checkpoints",),
         time_limit=12 * 3600,
+        work=last - first,
     )
 
 

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, ParamSpec
 from uuid import uuid4
@@ -19,11 +19,13 @@ from uuid import uuid4
 from prefect import State, Task, get_run_logger, task
 from prefect.client.schemas.objects import TaskRun
 from prefect.tasks import exponential_backoff
+from prefect.utilities.urls import url_for
 from pydantic_settings import CliApp
 
 from blocks import Asset, AssetKind, JobSpec, JobState, JobStatus, Workspace
 from jobs.errors import (
     GateRefused,
+    InvalidInput,
     JobCancelled,
     JobFailed,
     JobInterrupted,
@@ -35,6 +37,8 @@ from jobs.errors import (
 )
 from jobs.options import Options
 from jobs.report import Failure, Page, Progress, Result, parse
+from tasks.budget import charge, record_end, settle_expense
+from tasks.curves import Curves
 from tasks.patience import patiently
 from tasks.progress import ProgressReporter, show_job, show_page
 from tasks.turns import turn
@@ -81,6 +85,8 @@ class Plan:
         arguments: further arguments of the job.
         tier: whether it needs the GPU.
         time_limit: seconds.
+        work: how much there is to do, in the stage's own unit (iterations, frames): by it, the time that one version
+            took tells what another takes. None where that is not known.
         generation: how often the same was asked for anew, counted from 1.
         gate: what the result must pass before it is registered. The job of one that does not stays, to be registered
             by a later run without the gate.
@@ -101,6 +107,7 @@ class Plan:
     arguments: tuple[str, ...] = ()
     tier: Literal["cpu", "gpu"] = "gpu"
     time_limit: int = 24 * 3600
+    work: float | None = None
     generation: int = 1
     gate: Gate | None = None
 
@@ -150,8 +157,18 @@ class Plan:
             files=self.files,
             tier=self.tier,
             tags=tags,
+            description=self._description(),
             time_limit=self.time_limit,
         )
+
+    def _description(self) -> str:
+        """What the job's own page says of it: the scene, the result, and the way back to the flow run."""
+        told = f"Scene **{self.scene}**, capture version {self.capture_version}: {self.options.STAGE}"
+        told += f" ({self.part})" if self.part else ""
+        told += f", to make `{self.asset_name}:{self.version}`."
+        run = current_run()
+        page = url_for("flow-run", obj_id=run) if run else None
+        return told + (f"\n\n[The flow run that submitted it, in Prefect]({page})" if page else "")
 
     def tags(self) -> dict[str, str]:
         """Where the result comes from; what was made with the same options has the same `options`."""
@@ -163,6 +180,7 @@ class Plan:
             "fingerprint": self.fingerprint,
             "options": self.options.fingerprint()[:8],
             "tier": self.tier,
+            **({"work": f"{self.work:g}"} if self.work else {}),
             **{name: str(asset) for name, asset in {**self.inputs, **self.references}.items()},
             **({"parts_seconds": str(sum(int(part.tags.get("job_seconds", 0)) for part in parts))} if parts else {}),
             **({"flow_run": str(run)} if (run := current_run()) else {}),
@@ -294,12 +312,14 @@ async def run_to_end(workspace: Workspace, plan: Plan) -> Asset:
         async with AsyncExitStack() as held:
             if status is None:
                 await held.enter_async_context(turn(workspace, spec))
+                await charge(workspace, plan, spec, follower)
                 status = await _submit(workspace, spec, follower)
                 logger.info("job %s submitted: %s", spec.name, status.url)
             elif not status.state.ended:
                 logger.info("job %s runs already, attached to it: %s", spec.name, status.url)
             elif status.state is not JobState.COMPLETED:
                 seconds += status.seconds
+                await record_end(workspace, spec.name)
                 continue
             await show_job(spec, status)
             figures, ran = await _follow(workspace, spec, follower)
@@ -325,8 +345,10 @@ async def _follow(workspace: Workspace, spec: JobSpec, follower: str) -> tuple[d
     except (RunCancelled, WorkspaceUnavailable):  # the job was left already, or may go on
         raise
     except RebelNerfError:
+        await record_end(workspace, spec.name)
         await patiently(lambda: workspace.unfollow(spec.name, follower))
         raise
+    await record_end(workspace, spec.name)
     await patiently(lambda: workspace.unfollow(spec.name, follower))
     return told
 
@@ -359,6 +381,9 @@ async def _submit(workspace: Workspace, spec: JobSpec, follower: str) -> JobStat
             submitting = thread.submit(workspace.submit, spec)
             try:
                 return await asyncio.wrap_future(submitting)
+            except (InvalidInput, NotFound):
+                await patiently(lambda: settle_expense(workspace, spec.name, follower))
+                raise
             except BaseException:
                 wait([submitting])
                 raise
@@ -370,11 +395,14 @@ def _leave(workspace: Workspace, spec: JobSpec, follower: str) -> None:
     silent = _SILENT_POLLS * workspace.poll_seconds(float("inf"))
     if not any(age < silent for age in workspace.followers(spec.name).get(spec.name, {}).values()):
         workspace.cancel(spec.name)
+        with suppress(RebelNerfError):  # else whoever adds up next looks for its end
+            settle_expense(workspace, spec.name, follower)
 
 
 async def _follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> tuple[dict[str, str], float]:
-    reporter = ProgressReporter(spec)
+    reporter, curves = ProgressReporter(spec), Curves(workspace, spec.name)
     figures: dict[str, str] = {}
+    result: dict[str, str | int | float] = {}
     failure: Failure | None = None
     last_lines: deque[str] = deque(maxlen=_LOG_LINES_IN_AN_ERROR)
     start = answered = time.monotonic()
@@ -397,11 +425,13 @@ async def _follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> 
         for line in text.splitlines():
             report = parse(line)
             if isinstance(report, Progress):
+                curves.add(report)
                 await reporter.update(report)
             elif isinstance(report, Page):
                 if status and not status.state.ended:
                     await show_page(workspace, spec, report)
             elif isinstance(report, Result):
+                result |= report.result
                 figures |= _figures(line)
             elif isinstance(report, Failure):
                 failure = report
@@ -411,8 +441,10 @@ async def _follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> 
             raise JobFailed(f"scene {spec.scene}: job {spec.name} is gone from {workspace.identity}.")
         if status.state.ended and not text:  # the log is read to its end
             break
+        await curves.post()
         if not status.state.ended:
             await _wait(workspace.poll_seconds(time.monotonic() - start), spec)
+    await curves.end(result)
     if status.state is JobState.COMPLETED:
         await reporter.done()
         return figures, status.seconds

@@ -19,5 +19,6 @@ def train(dataset: Asset, options: TrainOptions, gate: Gate | None = None) -> Pl
         scratch=("checkpoints",),
         arguments=("--frame", frame_of(dataset)),
         time_limit=24 * 3600,
+        work=options.max_num_iterations,
         gate=gate,
     )

@@ -68,6 +68,29 @@ class Container(ContainerRequests):
         with plain_errors(f"writing {name}"):
             self._persist(lambda: self._put(name, [content], len(content), hashlib.md5(content).digest()))
 
+    def update(self, name: str, change: Callable[[bytes], bytes]) -> None:
+        """Replace a small blob by what `change` makes of it; b"" stands for one that is not there.
+
+        Nobody's change is lost: where another writes at the same time, `change` is called again with what is there.
+        """
+        with plain_errors(f"writing {name}"):
+            while True:
+                before, condition = b"", {"If-None-Match": "*"}
+                try:
+                    headers, before = self._persist(partial(self._request, "GET", name))
+                    condition = {"If-Match": headers["ETag"]}
+                except StorageError as error:
+                    if error.status_code != 404:
+                        raise
+                if (after := change(before)) == before:
+                    return
+                put = partial(self._put, name, [after], len(after), hashlib.md5(after).digest(), condition)
+                try:
+                    return self._persist(put)
+                except StorageError as error:
+                    if error.status_code not in (409, 412):
+                        raise
+
     # many
 
     def blobs(self, prefix: str, most: int | None = None, uncommitted: bool = False) -> list[Blob]:
@@ -267,8 +290,10 @@ class Container(ContainerRequests):
         if state != "success":
             raise StorageError(502, f"copying ended as {state}")
 
-    def _put(self, name: str, content: Iterable[bytes], size: int, md5: bytes) -> None:
-        self._send(name, content, size, md5, headers={"x-ms-blob-type": "BlockBlob"})
+    def _put(
+        self, name: str, content: Iterable[bytes], size: int, md5: bytes, condition: Mapping[str, str] = {}
+    ) -> None:
+        self._send(name, content, size, md5, headers={"x-ms-blob-type": "BlockBlob", **condition})
 
     def _stage(self, name: str, block: str, content: Iterable[bytes], size: int, md5: bytes) -> None:
         self._send(name, content, size, md5, f"?comp=block&blockid={quote(base64(block.encode()), safe='')}")

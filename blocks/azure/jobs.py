@@ -52,6 +52,8 @@ _NODE_LOST = re.compile(
     re.IGNORECASE,
 )
 
+_LONGEST_DESCRIPTION = 5000  # https://learn.microsoft.com/azure/machine-learning/resource-limits-capacity
+
 _LONG_QUEUED_SECONDS = 300.0  # after which the cluster is asked why
 _NODE_NAMES = (("run_id", "runId"), ("public_ip_address", "publicIpAddress"))
 
@@ -246,6 +248,7 @@ class Jobs:
             name=spec.name,
             display_name=spec.name,
             experiment_name=spec.scene,
+            description=spec.description[:_LONGEST_DESCRIPTION] or None,
             tags=fitted({**spec.tags, "attempt": str(spec.attempt)}),
             code=str(programs),
             command=f"python -m jobs.{spec.stage} {arguments}",

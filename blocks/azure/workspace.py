@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,9 +16,12 @@ from blocks.azure.connection import Connection, naming
 from blocks.azure.container import Moved
 from blocks.azure.credential import ARM_SCOPE, AzureCredential, Guid
 from blocks.azure.errors import plain_errors
+from blocks.azure.expenses import Expenses
 from blocks.azure.jobs import Jobs, Known, port_open
+from blocks.azure.metrics import Metrics
 from blocks.azure.sizes import has_cuda
-from blocks.workspace import Asset, AssetKind, DroppedCapture, JobSpec, JobStatus, Workspace
+from blocks.expense import Expense
+from blocks.workspace import Asset, AssetKind, DroppedCapture, JobSpec, JobStatus, Measured, Workspace
 from jobs.errors import InvalidInput, WorkspaceUnavailable
 
 if TYPE_CHECKING:
@@ -39,6 +42,8 @@ class _Shared:
         self.connections: dict[tuple[str | None, ...], Connection] = {}
         self.moved: Moved = lambda done, total: None
         self.known = Known()
+        self.expenses: dict[tuple[str, bytes | None], Expense] = {}
+        self.metrics: dict[str, Metrics] = {}
 
     def __deepcopy__(self, memo: Any) -> _Shared:
         return self
@@ -89,6 +94,7 @@ class AzureMLWorkspace(Workspace):
         self._shared.moved = moved
 
     def check(self) -> None:
+        self.check_cost_limits()
         self.check_sign_in()
         with plain_errors(f"workspace {self.workspace}"):
             self._connection.client.workspaces.get(self.workspace)
@@ -142,6 +148,10 @@ class AzureMLWorkspace(Workspace):
     @property
     def _jobs(self) -> Jobs:
         return Jobs(self, self._connection, self._assets, self._shared.known)
+
+    @property
+    def _expenses(self) -> Expenses:
+        return Expenses(self._connection, self.folder, self._shared.expenses)
 
     # captures
 
@@ -197,6 +207,19 @@ class AzureMLWorkspace(Workspace):
 
     def followers(self, name: str | None = None) -> dict[str, dict[str, float]]:
         return self._jobs.followers(name)
+
+    def expenses(self, month: str, job: str | None = None) -> list[Expense]:
+        return self._expenses.read(month, job)
+
+    def write_expense(self, expense: Expense) -> None:
+        self._expenses.write(expense)
+
+    def delete_expense(self, expense: Expense) -> None:
+        self._expenses.delete(expense)
+
+    def log_metrics(self, job: str, points: Sequence[Measured]) -> None:
+        metrics = self._shared.metrics.setdefault(job, Metrics(self._connection, self.folder, job))
+        metrics.log(points)
 
     def reach(self, name: str, port: int, local_port: int | None = None) -> str:
         local = local_port or port

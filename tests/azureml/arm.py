@@ -159,7 +159,8 @@ class Arm:
             )
         if self.faults.take("disallowed", f"{request.method} {request.path}"):
             return Answer(_disallowed(request.path), 403)
-        found = re.fullmatch(rf"(?:/history/v1.0|/data/v1.0)?({self.base})/([^/]+)(/.*)?", request.path, re.I)
+        service = "(?:/(?:history|data|mlflow)/v1.0)?"
+        found = re.fullmatch(rf"{service}({self.base})/([^/]+)(/.*)?", request.path, re.I)
         if found:
             workspace = self.workspaces.get(found[2])
             if workspace is None:

@@ -69,6 +69,7 @@ class Job:
     cancelled: threading.Event = field(default_factory=threading.Event)
     process: subprocess.Popen[bytes] | None = None
     statuses: list[str] = field(default_factory=list)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def artifacts(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.azureml import mlflow  # noqa: F401 – its routes
 from tests.azureml.arm import Arm, Workspace
 from tests.azureml.azurite import Azurite
 from tests.azureml.faults import Faults
@@ -188,7 +189,7 @@ class AzureStack:
         self.sign_in.check(request)
         if request.host == "management.azure.com":
             self._service.check_arm(request)
-        elif not request.path.startswith(("/history/", "/data/")):
+        elif not request.path.startswith(("/history/", "/data/", "/mlflow/")):
             raise self._service.unrouted(request)
         answer = self.arm.answer(request)
         if answer is None:

@@ -73,7 +73,12 @@ async def test_from_photos_to_a_video_and_never_the_same_work_twice(
     assert (model.number, list(stack.assets("models")[model.name])) == (1, ["1"])
     assert str(tasks.find_registered_model(saved, SCENE, 1)) == str(model) == video.tags["model"]
     assert float(model.tags["job_seconds"]) > 0
-    assert saved.client.jobs.get(model.tags["job"]).experiment_name == SCENE
+    job = saved.client.jobs.get(model.tags["job"])
+    assert job.experiment_name == SCENE and f"Scene **{SCENE}**" in job.description
+    assert f"/runs/flow-run/{model.tags['flow_run']})" in job.description
+    curve = stack.jobs[job.name].metrics
+    assert {"loss", "psnr", "steps/s", "result/psnr", "result/ssim"} <= {metric["key"] for metric in curve}
+    assert [metric["step"] for metric in curve if metric["key"] == "loss"][-1] == 20
     with av.open(str(saved.fetch(video) / "video.mp4")) as container:
         assert len(list(container.decode(video=0))) == 6
 

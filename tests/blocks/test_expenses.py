@@ -1,0 +1,89 @@
+"""The record of what jobs cost, in a folder and in blob storage: the same behaviour."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from blocks import Expense, LocalWorkspace, Workspace
+from jobs.errors import InvalidInput
+from tests.azure_fixtures import stack, workspace
+
+__all__ = ["stack", "workspace"]
+
+
+@pytest.fixture(params=["local", "azure"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
+    if request.param == "local":
+        return LocalWorkspace(root=tmp_path)
+    found: Workspace = request.getfixturevalue("workspace")
+    return found.model_copy(update={"folder": f"rebel-nerf-{uuid4().hex}"})
+
+
+def expense(job: str, month: str = "2026-11", **more: object) -> Expense:
+    given = {"run": "r", "scene": "street", "stage": "train", "tier": "gpu", "price_per_hour": 2.0}
+    submitted = datetime(2026, 11, 3, 4, 5, tzinfo=timezone.utc)
+    return Expense.model_validate(
+        {"job": job, "month": month, "submitted": submitted, "expected_seconds": 3600.0, **given, **more}
+    )
+
+
+def by_job(found: list[Expense]) -> dict[str, Expense]:
+    return {each.job: each for each in found}
+
+
+def test_the_record_of_a_month(place: Workspace) -> None:
+    assert place.expenses("2026-11") == place.expenses("2026-11", "a-1") == []
+    first, second, before = expense("a-1"), expense("a-12"), expense("b-1", "2026-10")
+    for each in (first, second, before):
+        place.write_expense(each)
+    assert by_job(place.expenses("2026-11")) == {"a-1": first, "a-12": second}
+    assert place.expenses("2026-11", "a-1") == [first]
+    ended = first.model_copy(update={"seconds": 1800.0})
+    assert (first.cost, ended.cost) == (2.0, 1.0)
+    place.write_expense(ended)
+    assert by_job(place.expenses("2026-11")) == {"a-1": ended, "a-12": second}
+    for _ in range(2):
+        place.delete_expense(ended)
+    assert place.expenses("2026-11") == [second]
+    assert place.expenses("2026-10") == [before]
+
+
+def test_who_adds_up_sees_whole_entries(place: Workspace) -> None:
+    jobs = [f"a-{number}" for number in range(1, 25)]
+
+    def write(job: str) -> int:
+        place.write_expense(expense(job))
+        place.write_expense(expense(job, seconds=7.0))
+        return len(place.expenses("2026-11"))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert max(pool.map(write, jobs)) == len(jobs)
+    assert {each.seconds for each in place.expenses("2026-11")} == {7.0}
+
+
+def test_what_a_month_has_is_read_from_azure_once(place: Workspace, request: pytest.FixtureRequest) -> None:
+    if isinstance(place, LocalWorkspace):
+        pytest.skip("a folder is read each time")
+    known = place._shared.expenses  # type: ignore[attr-defined]
+    for number in range(3):
+        place.write_expense(expense(f"a-{number}"))
+    assert len(place.expenses("2026-11")) == len(known) == 3
+    place.write_expense(expense("a-1", seconds=1.0))
+    assert by_job(place.expenses("2026-11"))["a-1"].seconds == 1.0
+    assert len(known) == 4
+
+
+@pytest.mark.parametrize("limit", ["max_cost_per_run", "max_cost_per_month"])
+def test_a_limit_without_prices_is_refused(place: Workspace, limit: str) -> None:
+    for prices, missing in (
+        ({}, "cpu_price_per_hour and gpu_price_per_hour"),
+        ({"cpu_price_per_hour": 0.1}, "without gpu_price_per_hour"),
+    ):
+        with pytest.raises(InvalidInput, match=f"^{limit}: .*{missing}"):
+            place.model_copy(update={limit: 1.0, **prices}).check()
+    place.model_copy(update={limit: 1.0, "cpu_price_per_hour": 0.0, "gpu_price_per_hour": 0.5}).check()

@@ -1,0 +1,290 @@
+"""Limits on costs, on a real Prefect server and jobs that are real processes, but short."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+import tasks
+from blocks import Asset, Expense, JobState, LocalWorkspace
+from flows.clean_up import clean_up
+from jobs.errors import BudgetExceeded, JobFailed, NotFound
+from jobs.options import TrainOptions
+from tasks import budget
+from tests.faults.chain import FirstOptions, SecondOptions, first, second, started, workspace
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+DAY = 24 * 3600  # the time limit of a job of the chain, in seconds
+PRICES = {"cpu_price_per_hour": 3600.0, "gpu_price_per_hour": 3600.0, "currency": "EUR"}  # 1 EUR a second
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Callable[..., LocalWorkspace]:
+    """The same folder, with limits."""
+
+    def limited(run: float | None = None, month: float | None = None) -> LocalWorkspace:
+        limits = {"max_cost_per_run": run, "max_cost_per_month": month}
+        return workspace(tmp_path / "home").model_copy(update=PRICES | limits)
+
+    return limited
+
+
+def capture(place: LocalWorkspace, scene: str = "street") -> Asset:
+    photo = place.folder / f"{scene}.jpg"
+    photo.write_text(scene)
+    return place.take_in(scene, {"photo.jpg": photo}, {})
+
+
+async def make(place: LocalWorkspace, scene: str = "street", seconds: float = 1.0, **more: Any) -> Asset:
+    @flow(name="one-stage")
+    async def run() -> Asset:
+        made: Asset = await first(place, capture(place, scene), FirstOptions(seconds=seconds), **more)
+        await tasks.summarize(place, scene, made)
+        return made
+
+    return await run()
+
+
+def record(place: LocalWorkspace) -> dict[str, Expense]:
+    return {each.job: each for each in budget._record(place, datetime.now(timezone.utc))}
+
+
+def month(back: int = 0) -> str:
+    return budget._months(datetime.now(timezone.utc))[back]
+
+
+def entry(job: str, cost: float, **more: Any) -> Expense:
+    """What a job of another run is expected to cost, in EUR; it was never submitted."""
+    given = {"run": "another", "scene": "wall", "stage": "first", "tier": "gpu", "price_per_hour": 3600.0}
+    now = datetime.now(timezone.utc)
+    return Expense.model_validate(
+        {"job": job, "month": month(), "submitted": now, "expected_seconds": cost, **given, **more}
+    )
+
+
+async def test_without_a_limit_nothing_is_recorded(place: Callable[..., LocalWorkspace]) -> None:
+    await make(place())
+    assert not (place().folder / "spent").exists()
+
+
+async def test_a_job_that_nothing_tells_of_may_take_its_time_limit(
+    place: Callable[..., LocalWorkspace], caplog: pytest.LogCaptureFixture
+) -> None:
+    limited = place(run=DAY - 1, month=DAY)
+    said = (
+        r"scene street, first: job street-first-1-\w+-1 is expected to cost 86400\.00 EUR \(24 h 0 min, its time limit"
+    )
+    with pytest.raises(BudgetExceeded, match=said) as error:
+        await make(limited)
+    for words in ("this run come to 0.00 EUR already", "limit is 86399.00 EUR (max_cost_per_run", "Raise the limit"):
+        assert words in str(error.value)
+    assert started(limited) == [] and record(limited) == {}
+
+    made = await make(place(run=DAY, month=DAY))
+    [spent] = record(limited).values()
+    assert (spent.job, spent.run, spent.completed) == (made.tags["job"], made.tags["flow_run"], True)
+    assert (spent.month, spent.expected_seconds) == (month(), DAY)
+    assert spent.seconds is not None and 1 <= spent.seconds < 60
+    assert "expected to cost 86400.00 EUR (24 h 0 min, its time limit" in caplog.text
+    assert f"1 job of this run: {spent.cost:.2f} EUR of 86400.00 EUR that a run may cost" in caplog.text
+    async with get_client() as client:
+        chosen = ArtifactFilter(key=ArtifactFilterKey(any_=["street-summary"]))
+        [*_, shown] = sorted(await client.read_artifacts(artifact_filter=chosen), key=lambda each: str(each.created))
+    assert f"1 job of this run: {spent.cost:.2f} EUR" in str(shown.data)
+    assert f"| {made.tags['job_seconds']}.00 EUR |" in str(shown.data)
+
+
+async def test_an_earlier_version_tells_what_the_next_costs(
+    place: Callable[..., LocalWorkspace], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = await make(place(month=2 * DAY))
+    spent = sum(each.cost for each in record(place()).values())
+    took = float(before.tags["job_seconds"])
+    with pytest.raises(BudgetExceeded, match=rf"cost {took:.2f} EUR \(\d s, as {before} took\).*max_cost_per_month"):
+        await make(place(month=spent + took - 0.01), refresh=True)
+    await make(place(month=spent + took), refresh=True)
+    assert started(place()) == ["first", "first"]
+    assert f"as {before} took); this month then comes to {spent + took:.2f} EUR of {spent + took:.2f}" in caplog.text
+
+
+async def test_other_scenes_tell_what_the_first_version_costs(
+    place: Callable[..., LocalWorkspace], caplog: pytest.LogCaptureFixture
+) -> None:
+    for scene in ("wall", "tower", "gate"):
+        await make(place(run=DAY), scene)
+    times = sorted(each.seconds or 0 for each in record(place()).values())
+    await make(place(run=60), "street")
+    assert f"expected to cost {times[1]:.2f} EUR" in caplog.text
+    assert "as 3 such jobs of other scenes took" in caplog.text
+    with pytest.raises(BudgetExceeded, match="its time limit"):  # other options take another time
+        await make(place(run=60), "square", seconds=2.0)
+
+
+def test_the_time_is_scaled_by_how_much_there_is_to_do(place: Callable[..., LocalWorkspace]) -> None:
+    limited = place(run=1.0)
+    now = datetime.now(timezone.utc)
+    dataset = capture(limited)
+    dataset = dataset.model_copy(update={"tags": {**dataset.tags, "capture_version": "1", "fingerprint": "f"}})
+    plan = tasks.train.__wrapped__(dataset, TrainOptions(max_num_iterations=3000))  # type: ignore[attr-defined]
+    spec = plan.spec(1, plan.tags())
+    assert spec.tags["work"] == "3000"
+    limited.write_expense(
+        entry("wall-1", 1, stage="train", options=spec.tags["options"], work=1000, seconds=50.0, completed=True)
+    )
+    assert budget._expected(limited, plan, spec, now)[0] == 150
+    limited.write_expense(
+        entry("wall-1", 1, stage="train", options=spec.tags["options"], work=1, seconds=50.0, completed=True)
+    )
+    assert budget._expected(limited, plan, spec, now)[0] == spec.time_limit, "no job takes longer"
+
+
+async def test_jobs_that_fail_count_and_the_run_pays_for_all_its_attempts(
+    place: Callable[..., LocalWorkspace],
+) -> None:
+    limited = place(run=2 * DAY)
+    program = limited.folder / "python"
+    healthy = program.read_text()
+    program.write_text(healthy.replace("echo made", "exit 1; echo made"))
+    with pytest.raises(JobFailed):
+        await make(limited)
+    [failed] = record(limited).values()
+    assert failed.seconds is not None and failed.seconds >= 1 and not failed.completed
+    # What failed tells nothing of how long it takes, and another run has a limit of its own; the month has one for all.
+    with pytest.raises(BudgetExceeded, match=f"this month come to {failed.cost:.2f} EUR already"):
+        await make(place(run=2 * DAY, month=DAY + failed.cost - 0.01))
+    program.write_text(healthy)
+    await make(place(run=DAY, month=DAY + failed.cost + 0.01))
+    assert len(record(limited)) == 2
+
+
+async def test_a_job_that_is_cancelled_costs_what_it_ran(place: Callable[..., LocalWorkspace]) -> None:
+    limited = place(month=DAY)
+    running = asyncio.create_task(make(limited, seconds=1000))
+    await _until(lambda: started(limited))
+    [job] = record(limited)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    status = limited.find_job(job)
+    assert status and status.state is JobState.CANCELED
+    assert record(limited)[job].seconds == status.seconds
+
+
+async def test_a_job_is_paid_for_by_who_submits_it(place: Callable[..., LocalWorkspace]) -> None:
+    """Others attach to it, free of charge: their limit may be lower than its cost."""
+    running = asyncio.create_task(make(place(run=DAY), seconds=3))
+    await _until(lambda: started(place()))
+    [before] = record(place()).values()
+    assert await make(place(run=0), seconds=3) == await running
+    [after] = record(place()).values()
+    assert (after.run, after.completed) == (before.run, True) and len(started(place())) == 1
+
+
+def test_of_two_at_the_same_time_not_both_slip_through(
+    place: Callable[..., LocalWorkspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has come as far as adding up before the other does."""
+    limited, together, expenses = place(month=1.5 * DAY), Barrier(2, timeout=30), LocalWorkspace.expenses
+
+    def at_once(self: LocalWorkspace, month: str, job: str | None = None) -> list[Expense]:
+        if job is None:
+            together.wait()
+        return expenses(self, month, job)
+
+    def charge(scene: str) -> bool:
+        plan = first.__wrapped__(capture(limited, scene), FirstOptions(seconds=1))  # type: ignore[attr-defined]
+        try:
+            budget._charge(limited, plan, plan.spec(1, plan.tags()), run=scene)
+        except BudgetExceeded:
+            return False
+        return True
+
+    monkeypatch.setattr(LocalWorkspace, "expenses", at_once)
+    with ThreadPoolExecutor(2) as pool:
+        passed = list(pool.map(charge, ("wall", "tower")))
+    monkeypatch.undo()
+    assert sum(passed) <= 1
+    assert len(record(limited)) == sum(passed), "who is refused leaves nothing in the record"
+    assert charge("wall"), "once nobody else asks"
+
+
+async def test_what_ended_unseen_is_looked_up_before_a_job_is_refused(place: Callable[..., LocalWorkspace]) -> None:
+    limited = place(month=DAY + 60)
+    plan = first.__wrapped__(capture(limited, "wall"), FirstOptions(seconds=0.5))  # type: ignore[attr-defined]
+    ended = plan.spec(1, plan.tags())
+    limited.submit(ended)
+    await _until(lambda: (status := limited.find_job(ended.name)) and status.state.ended)
+    long_ago = datetime.now(timezone.utc) - timedelta(hours=2)
+    limited.write_expense(entry(ended.name, DAY))
+    limited.write_expense(entry("never-submitted-1", DAY, submitted=long_ago))
+    limited.write_expense(entry("of-last-month-1", DAY, month=month(1), seconds=DAY))
+    limited.write_expense(entry("being-submitted-1", 30))
+    await make(limited)
+    known = record(limited)
+    assert known[ended.name].completed and 0 < (known[ended.name].seconds or 0) < 30
+    assert "never-submitted-1" not in known and known["being-submitted-1"].seconds is None
+    limited.write_expense(entry("being-submitted-2", DAY + 60))
+    with pytest.raises(BudgetExceeded, match="this month"):
+        await make(limited, "tower")
+
+
+async def test_a_later_run_and_the_clean_up_see_an_end_that_was_missed(
+    place: Callable[..., LocalWorkspace],
+) -> None:
+    limited = place(month=10 * DAY)
+    for scene in ("wall", "street"):
+        plan = first.__wrapped__(capture(limited, scene), FirstOptions(seconds=0.5))  # type: ignore[attr-defined]
+        job = plan.spec(1, plan.tags())
+        limited.write_expense(entry(job.name, DAY, run=str(uuid4())))
+        limited.submit(job)
+        if scene == "wall":
+            limited.follow(job.name, str(uuid4()))
+            [mark] = (limited.folder / "followers" / job.name).iterdir()
+            _age(mark, 3600)
+        await _until(lambda name=job.name: (status := limited.find_job(name)) and status.state.ended)
+    await make(limited, "street", seconds=0.5)
+    await limited.save("limited", overwrite=True)  # type: ignore[misc]
+    await clean_up(["rebel-nerf-local-workspace/limited"])
+    assert [each.completed for each in record(limited).values()] == [True, True]
+    assert all(each.seconds and each.seconds < 60 for each in record(limited).values())
+
+
+async def test_what_cannot_be_submitted_costs_nothing(place: Callable[..., LocalWorkspace]) -> None:
+    limited = place(run=DAY)
+
+    @flow(name="gone")
+    async def run() -> None:
+        start = capture(limited)
+        shutil.rmtree(start.uri)
+        await second(limited, start, SecondOptions(seconds=0.1))
+
+    with pytest.raises(NotFound, match="street:1"):
+        await run()
+    assert record(limited) == {}
+
+
+async def _until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.05)
+
+
+def _age(file: Path, seconds: float) -> None:
+    at = time.time() - seconds
+    os.utime(file, (at, at))
