@@ -6,10 +6,11 @@ import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from jobs.errors import InvalidInput, NotFound, RebelNerfError, WorkspaceUnavailable
 
-__all__ = ["StorageError", "is_passing", "is_refused", "plain_errors", "translate"]
+__all__ = ["StorageError", "is_passing", "is_refused", "plain_errors", "refusal_kind", "translate", "words"]
 
 # A signature in a URL, a client secret in a form, a token in a header: none of it is for a log.
 _SECRETS = re.compile(r"(?i)((?:sig|client_secret|client_assertion)=|bearer )[^&\s'\"]+")
@@ -136,8 +137,27 @@ def _code(error: Exception) -> str:
     return str(getattr(details[0] if details else inner, "code", None) or getattr(inner, "code", "") or "")
 
 
-def _first_sentences(error: Exception) -> str:
+def _first_sentences(error: Exception, longest: int = 400) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     told = [line for line in lines if line and not line.startswith(("Code:", "Message:", "RequestId:", "Time:"))]
     text = " ".join(told[:2]) or type(error).__name__
-    return _SECRETS.sub(r"\1***", text)[:400]
+    return _SECRETS.sub(r"\1***", text)[:longest]
+
+
+def words(error: Exception) -> str:
+    """What Azure says, in one line and without secrets; long enough to name the policies that refuse something."""
+    return _first_sentences(error, longest=2000)
+
+
+def refusal_kind(error: Exception) -> Literal["policy", "keys", "role"] | None:
+    """What stands behind a refusal; None for an error that is no refusal.
+
+    "policy": a company's policy denies it. "keys": the storage account takes no account keys, hence no signatures made
+    with them. "role": the credential lacks a role, or anything else that is answered with 403.
+    """
+    said = f"{getattr(error, 'error_code', '')} {_code(error)} {error}"
+    if re.search("RequestDisallowedByPolicy|disallowed by policy", said):
+        return "policy"
+    if re.search("KeyBasedAuthenticationNotPermitted|Key based authentication is not permitted", said):
+        return "keys"
+    return "role" if getattr(error, "status_code", None) == 403 else None

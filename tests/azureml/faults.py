@@ -5,6 +5,9 @@
 | throttle | an operation, e.g. "GET .*/jobs/": 429 | retry_after: seconds |
 | unavailable | an operation: 503 | |
 | forbidden | an operation: 403, as if a role were missing | |
+| policy | a company policy by name, of those in arm.py: it is in force | |
+| quota_at_creation | a cluster's name: it cannot be made | |
+| keyless | a blob host: 403, its account takes no keys and so no SAS | |
 | delay | an operation: answered late | seconds |
 | expired_sas | the datastore of a `listSecrets`: a SAS of a shorter life | seconds (0: expired when it comes) |
 | read_only_sas | the same: a SAS that lets nobody write | |

@@ -160,8 +160,8 @@ class AzureStack:
 
     def _route(self, host: str) -> int | None:
         if host == f"{self.account}.blob.core.windows.net":
-            busy = self.faults.take("storage_busy", host, count=False)
-            return self._service.server_port if busy else self._azurite.port
+            refused = any(self.faults.take(kind, host, count=False) for kind in ("storage_busy", "keyless"))
+            return self._service.server_port if refused else self._azurite.port
         if host in ("management.azure.com", "login.microsoftonline.com", f"{self.location}.api.azureml.ms"):
             return int(self._service.server_port)
         return None
@@ -170,10 +170,14 @@ class AzureStack:
         if request.host == "login.microsoftonline.com":
             return self.sign_in.answer(request)
         if request.host.endswith(".blob.core.windows.net"):
-            self.faults.take("storage_busy", request.host)
-            text = b'<?xml version="1.0"?><Error><Code>ServerBusy</Code><Message>The server is busy.</Message></Error>'
-            headers = {"x-ms-error-code": "ServerBusy", "Connection": "close"}
-            return Answer(text, 503, headers)
+            status, code, words = 503, "ServerBusy", "The server is busy."
+            if self.faults.take("keyless", request.host):
+                status, code = 403, "KeyBasedAuthenticationNotPermitted"
+                words = "Key based authentication is not permitted on this storage account."
+            else:
+                self.faults.take("storage_busy", request.host)
+            text = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{words}</Message></Error>'
+            return Answer(text.encode(), status, {"x-ms-error-code": code, "Connection": "close"})
         if request.path == "/discovery":  # open to all
             hosts = ("api", "experimentation", "history", "hyperdrive", "modelmanagement", "pipelines")
             return Answer(dict.fromkeys(hosts, f"https://{self.location}.api.azureml.ms"))
