@@ -98,7 +98,8 @@ class Remedies:
                 "These commands make it:\n",
                 *lines,
                 "\nA deleted workspace keeps its name for 14 days. If Azure says «Soft-deleted workspace exists»,",
-                "choose another name, recover it in the portal (Azure Machine Learning, Recently deleted), or purge it:\n",
+                "choose another name, recover it in the portal (Azure Machine Learning, Recently deleted),",
+                "or purge it:\n",
                 self.purge(),
             ]
         )
