@@ -1,4 +1,4 @@
-"""What Azure's SDKs raise, in the words of this project. The SDKs are imported only once something went wrong."""
+"""Turns what Azure's SDKs raise into this project's errors. The SDKs are imported only once something went wrong."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from subprocess import TimeoutExpired
+from typing import Any
 
 from jobs.errors import InvalidInput, NotFound, RebelNerfError, WorkspaceUnavailable
 
-__all__ = ["StorageError", "is_passing", "is_refused", "plain_errors", "refusal_kind", "translate", "words"]
+__all__ = ["StorageError", "is_passing", "is_refused", "lacks_role", "plain_errors", "refusal", "translate"]
 
-# A signature in a URL, a client secret in a form, a token in a header: none of it is for a log.
-_SECRETS = re.compile(r"(?i)((?:sig|client_secret|client_assertion)=|bearer )[^&\s'\"]+")
+# A signature in a URL, a key, a client secret in a form, a token in a header: none of it is for a log.
+_SECRETS = re.compile(r"(?i)((?:sig|accountkey|client_secret|client_assertion)=|bearer )[^&;\s'\"]+")
+_LONGEST = 1000  # characters of Azure's own words in an error
 
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 _SIGN_IN = {
@@ -33,13 +35,48 @@ _MISSING = {
     "ResourceNotFound": "workspace: there is no such Azure ML workspace in the resource group",
     "WorkspaceNotFound": "workspace: there is no such Azure ML workspace in the resource group",
 }
+# What the service's codes for a refusal mean, and what to do about each.
+# https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/common-deployment-errors
+# https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes
+_DATA_ROLE = (
+    "the credential lacks a role on the storage account. Give it «Storage Blob Data Contributor» there, or, where the "
+    "datastore has a shared access signature of its own, one that allows to read, write, list and delete."
+)
+_ROLE = (
+    "the credential lacks a role. Give it «AzureML Data Scientist» on the workspace and, where the datastore signs in "
+    "by identity, «Storage Blob Data Contributor» on its storage account."
+)
+_FORBIDDEN = {
+    # https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/error-policy-requestdisallowedbypolicy
+    "RequestDisallowedByPolicy": "a policy of your organization forbids it. Change the setting that the policy is "
+    "about, or ask whoever assigns policies for an exemption.",
+    # https://learn.microsoft.com/azure/machine-learning/how-to-disable-local-auth-storage
+    "KeyBasedAuthenticationNotPermitted": "the storage account accepts neither account keys nor signatures made with "
+    "them. Switch the workspace's datastores to identity (az ml workspace update --system-datastores-auth-mode "
+    "identity), give this credential «Storage Blob Data Contributor» on the storage account, and give the clusters a "
+    "user-assigned identity with the same role.",
+    # https://learn.microsoft.com/troubleshoot/azure/azure-storage/blobs/authentication/storage-troubleshoot-403-errors
+    "AuthorizationFailure": "the storage account's network rules do not let this machine in. Add its address or its "
+    "virtual network to them, or run this program where the account can be reached.",
+    "AuthorizationPermissionMismatch": _DATA_ROLE,
+    "LinkedAuthorizationFailed": "the credential may not use another resource that the request names. Give it «Managed "
+    "Identity Operator» on a user-assigned identity, or «Network Contributor» on a virtual network.",
+    "AuthorizationFailed": _ROLE,
+}
 
 
 class StorageError(Exception):
-    """An answer of blob storage that is no success: its HTTP status and the service's name of the fault."""
+    """An answer of blob storage that is no success.
 
-    def __init__(self, status: int, code: str) -> None:
-        super().__init__(f"{code or 'no further words'} (HTTP {status})")
+    Args:
+        status: its HTTP status.
+        code: the service's code for the fault, "" if it gave none.
+        message: the service's own words, "" if it gave none.
+    """
+
+    def __init__(self, status: int, code: str, message: str = "") -> None:
+        said = f"{message} ({code}, HTTP {status})" if message and code else f"{message or code} (HTTP {status})"
+        super().__init__(said.lstrip())
         self.status_code = status
         self.code = code
 
@@ -53,8 +90,8 @@ def is_passing(error: BaseException) -> bool:
 
     if isinstance(error, (azure.IncompleteReadError, azure.ServiceRequestError, azure.ServiceResponseError)):
         return True
-    if isinstance(error, CredentialUnavailableError):  # this machine has no such way to sign in
-        return False
+    if isinstance(error, CredentialUnavailableError):  # this machine has no such way to sign in, or `az` was too slow
+        return isinstance(error.__cause__, TimeoutExpired)
     if isinstance(error, azure.ClientAuthenticationError) and error.__cause__:  # sign-in that was not even reached
         return is_passing(error.__cause__)
     if isinstance(error, ssl.SSLError):  # cut in the middle of a handshake, unless it is about the certificate
@@ -77,25 +114,30 @@ def translate(error: Exception, what: str) -> RebelNerfError:
     from azure.core import exceptions as azure
 
     text = _first_sentences(error)
+    if isinstance(error.__cause__, TimeoutExpired):
+        text = f"the Azure CLI gave no token within {error.__cause__.timeout:g} s"
     if is_passing(error):
         return WorkspaceUnavailable(f"{what}: Azure does not answer ({text})")
     if isinstance(error, azure.ClientAuthenticationError):
         return InvalidInput(f"{what}: {_sign_in(str(error), text)}")
+    if refusal := _refusal(error):
+        policies = ", ".join(dict.fromkeys(_policies(getattr(error, "error", None))))
+        named = f" Policy: {policies}." if policies else ""
+        return InvalidInput(f"{what}: {_FORBIDDEN[refusal]}{named} Azure says: {text}")
     if isinstance(error, (azure.HttpResponseError, StorageError)):
         code = _code(error)
         if code in _MISSING and error.status_code in (400, 404):
             return InvalidInput(f"{what}: {_MISSING[code]}. Azure says: {text}")
-        if error.status_code == 403:
-            return InvalidInput(
-                f"{what}: the credential lacks a role. Give it «AzureML Data Scientist» on the workspace and, where "
-                "the datastore signs in by identity, «Storage Blob Data Contributor» on its storage account. "
-                f"Azure says: {text}"
-            )
         if error.status_code == 412:
             return InvalidInput(f"{what}: it changed while it was read. Is it still being written? Wait for its end.")
         if error.status_code == 404:
             return NotFound(f"{what}: it is not there. Azure says: {text}")
     return InvalidInput(f"{what}: Azure refuses it: {text}")
+
+
+def lacks_role(error: Exception) -> bool:
+    """Tell whether Azure refused a request since the credential lacks a role, and not for another reason."""
+    return _refusal(error) in ("AuthorizationFailed", "AuthorizationPermissionMismatch")
 
 
 @contextmanager
@@ -106,10 +148,44 @@ def plain_errors(what: str) -> Iterator[None]:
     except (RebelNerfError, AssertionError):
         raise
     except Exception as error:
-        foreign = type(error).__module__.partition(".")[0] in ("azure", "msal", "requests", "urllib3")
-        if not (foreign or isinstance(error, (StorageError, ConnectionError, TimeoutError, ssl.SSLError))):
+        # azure-ai-ml wraps some answers of storage in a bare Exception.
+        wrapped = error.__cause__ if type(error) is Exception else None
+        found = next((each for each in (error, wrapped) if isinstance(each, Exception) and _is_foreign(each)), None)
+        if found is None:
             raise
-        raise translate(error, what) from None
+        raise translate(found, what) from None
+
+
+def _is_foreign(error: Exception) -> bool:
+    """Tell whether an SDK or the network raised it, and not this program."""
+    foreign = type(error).__module__.partition(".")[0] in ("azure", "msal", "requests", "urllib3")
+    return foreign or isinstance(error, (StorageError, ConnectionError, TimeoutError, ssl.SSLError))
+
+
+def _refusal(error: Exception) -> str | None:
+    """Return the code in `_FORBIDDEN` that says why Azure refused, or None if it did not refuse or none is known."""
+    if (code := _code(error)) in _FORBIDDEN:
+        return code
+    # Services wrap one another's answers: what fails after a long-running operation has the status 200, and Azure ML
+    # puts storage's code into its own text.
+    said = str(error)
+    if named := re.search(rf"\b({'|'.join(_FORBIDDEN)})\b", said):
+        return named[1]
+    forbidden = getattr(error, "status_code", None) == 403
+    return "AuthorizationFailed" if forbidden and re.search("not have (authorization|permission)", said) else None
+
+
+def _policies(fault: Any) -> Iterator[str]:
+    """Yield the names of the policies that a fault and its details tell of, each with its assignment."""
+    for more in getattr(fault, "additional_info", None) or ():
+        if more.type == "PolicyViolation":
+            policy, assignment = (
+                more.info.get(f"policy{kind}DisplayName") or more.info.get(f"policy{kind}Name")
+                for kind in ("Definition", "Assignment")
+            )
+            yield f"«{policy}»" + (f" (assignment «{assignment}»)" if assignment and assignment != policy else "")
+    for detail in getattr(fault, "details", None) or ():
+        yield from _policies(detail)
 
 
 def _sign_in(full: str, text: str) -> str:
@@ -129,7 +205,7 @@ def _sign_in(full: str, text: str) -> str:
 
 
 def _code(error: Exception) -> str:
-    """The service's own name of a fault; the innermost one that says something."""
+    """Return the service's own code of a fault, the innermost one that says something."""
     if isinstance(error, StorageError):
         return error.code
     inner = getattr(error, "error", None)
@@ -137,27 +213,15 @@ def _code(error: Exception) -> str:
     return str(getattr(details[0] if details else inner, "code", None) or getattr(inner, "code", "") or "")
 
 
-def _first_sentences(error: Exception, longest: int = 400) -> str:
+def _first_sentences(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
-    told = [line for line in lines if line and not line.startswith(("Code:", "Message:", "RequestId:", "Time:"))]
-    text = " ".join(told[:2]) or type(error).__name__
-    return _SECRETS.sub(r"\1***", text)[:longest]
+    dropped = ("Code:", "Message:", "Target:", "RequestId:", "Time:", "Additional Information:")
+    told = [line for line in lines if line and not line.startswith(dropped)]
+    text = _SECRETS.sub(r"\1***", " ".join(told[:2])) or type(error).__name__
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def words(error: Exception) -> str:
-    """What Azure says, in one line and without secrets; long enough to name the policies that refuse something."""
-    return _first_sentences(error, longest=2000)
-
-
-def refusal_kind(error: Exception) -> Literal["policy", "keys", "role"] | None:
-    """What stands behind a refusal; None for an error that is no refusal.
-
-    "policy": a company's policy denies it. "keys": the storage account takes no account keys, hence no signatures made
-    with them. "role": the credential lacks a role, or anything else that is answered with 403.
-    """
-    said = f"{getattr(error, 'error_code', '')} {_code(error)} {error}"
-    if re.search("RequestDisallowedByPolicy|disallowed by policy", said):
-        return "policy"
-    if re.search("KeyBasedAuthenticationNotPermitted|Key based authentication is not permitted", said):
-        return "keys"
-    return "role" if getattr(error, "status_code", None) == 403 else None
+def refusal(error: Exception) -> tuple[str, str] | None:
+    """Return the service's code for why it refused and what it said, or None if it did not refuse or none is known."""
+    code = _refusal(error)
+    return (code, _first_sentences(error)) if code else None

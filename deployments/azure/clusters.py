@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from blocks.azure.errors import refusal_kind, words
+from blocks.azure.errors import refusal
 from jobs.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -73,12 +73,13 @@ class Wanted:
         try:
             workspace.client.compute.begin_create_or_update(self._entity()).result()
         except HttpResponseError as error:
+            code, words = refusal(error) or ("", "")
             about_ssh = re.search(r"remote.?login|\bssh\b", str(error), re.IGNORECASE)
-            if not (self.port and refusal_kind(error) == "policy" and about_ssh):
+            if not (self.port and code == "RequestDisallowedByPolicy" and about_ssh):
                 raise
             print(
                 f"  A policy denies clusters with an open ssh port, so the port of {self.name} stays closed. The "
-                f"viewer of a training job goes through the job's ssh service instead. Azure says: {words(error)}",
+                f"viewer of a training job goes through the job's ssh service instead. Azure says: {words}",
                 flush=True,
             )
             replace(self, port=False).make(workspace)
@@ -179,9 +180,9 @@ def _identities(found: Any) -> set[str]:
     return {str(each).lower() for each in ids if each}
 
 
-def quota_help(error: Exception, wanted: Wanted, family: str | None, cores: int | None, location: str) -> str | None:
+def quota_help(told: InvalidInput, wanted: Wanted, family: str | None, cores: int | None, location: str) -> str | None:
     """Which quota to ask for, and where, if that is why Azure makes no cluster; None if it is something else."""
-    if not re.search("quota", str(error), re.IGNORECASE):
+    if not re.search("quota", str(told), re.IGNORECASE):
         return None
     if wanted.dedicated:
         kind = (
@@ -191,7 +192,7 @@ def quota_help(error: Exception, wanted: Wanted, family: str | None, cores: int 
         kind = "«Total Cluster LowPriority Regional vCPUs»"
     count = f"at least {cores * wanted.nodes} vCPUs" if cores else f"enough vCPUs for {wanted.nodes} × {wanted.size}"
     return (
-        f"cluster {wanted.name}: the subscription has not enough quota in {location}. Azure says: {words(error)}\n"
+        f"{told}\nThe subscription's quota in {location} does not suffice. "
         f"Ask for {count} of {kind}: https://ml.azure.com, Quota, your subscription and {location}, "
         "Request quota (https://learn.microsoft.com/azure/machine-learning/how-to-manage-quotas)."
     )

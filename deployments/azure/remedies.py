@@ -7,10 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from blocks.azure import AzureMLWorkspace
-from blocks.azure.errors import plain_errors, refusal_kind, words
+from blocks.azure.errors import plain_errors, refusal
 from jobs.errors import InvalidInput
 
 __all__ = ["Remedies"]
+
+# What helps against a refusal, by the service's code for it.
+_ADVICE = {
+    "RequestDisallowedByPolicy": "These options of set-up do what such policies usually ask for: --no-ssh-port, "
+    "--subnet, --no-public-ip, --job-identity, --gpu-size, --cpu-size.",
+    "KeyBasedAuthenticationNotPermitted": "These commands help. Give the role to the managed identity of the jobs, "
+    "too, and run this again with --job-identity.\n\n{self.keyless}",
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class Remedies:
 
     @contextmanager
     def allowed(self, what: str, role: str) -> Iterator[None]:
-        """Put errors into words, and add to a refusal what can be done about it.
+        """Put errors into words, and add to a refusal the commands or options that help.
 
         Args:
             what: what is done inside.
@@ -35,41 +43,24 @@ class Remedies:
         Raises:
             InvalidInput: Azure refuses it; has Azure's own words.
         """
-        with plain_errors(what):
-            try:
-                yield
-            except Exception as error:
-                if remedy := self._remedy(error, role):
-                    why, advice = remedy
-                    raise InvalidInput(f"{what}: {why} Azure says: {words(error)}\n\n{advice}") from None
-                raise
-
-    def _remedy(self, error: Exception, role: str) -> tuple[str, str] | None:
-        """Why Azure refuses something, and what to do about it; None if the error is no refusal."""
-        kind = refusal_kind(error)
-        if kind == "policy":
-            return (
-                "a policy of your company denies it.",
-                "These options of set-up do what such policies usually ask for: --no-ssh-port, --subnet, "
-                "--no-public-ip, --job-identity, --gpu-size, --cpu-size. Whoever assigned the policy can say what it "
-                f"demands, or exempt the resource group {self.workspace.resource_group}.",
-            )
-        if kind == "keys":
-            place = f"--name {self.workspace.workspace} --resource-group {self.workspace.resource_group}"
-            return (
-                "the storage account takes no account keys, and the workspace uses one.",
-                "Let the workspace sign in to its storage by identity, and give the role to whoever signs in here and "
-                "to the managed identity of the jobs. Then run this again with --job-identity.\n\n"
-                f"az ml workspace update {place} --system-datastores-auth-mode identity\n"
-                f"{self.assignment('Storage Blob Data Contributor')}",
-            )
-        if kind == "role":
-            return (
-                f"the credential lacks the role «{role}».",
-                "An owner of the resource group gives it with this command. It takes effect after some minutes.\n\n"
-                f"{self.assignment(role)}",
-            )
-        return None
+        refused: tuple[str, str] | None = None
+        try:
+            with plain_errors(what):
+                try:
+                    yield
+                except Exception as error:
+                    refused = refusal(error)
+                    raise
+        except InvalidInput as told:
+            code, words = refused or ("", "")
+            if code == "AuthorizationFailed":
+                raise InvalidInput(
+                    f"{what}: the credential lacks the role «{role}». Azure says: {words}\n\nAn owner of the resource "
+                    f"group gives it with this command. It takes effect after some minutes.\n\n{self.assignment(role)}"
+                ) from None
+            if code in _ADVICE:
+                raise InvalidInput(f"{told}\n\n{_ADVICE[code].format(self=self)}") from None
+            raise
 
     def assignment(self, role: str) -> str:
         """The `az` line that gives a role to whoever signs in."""
@@ -102,6 +93,15 @@ class Remedies:
                 "or purge it:\n",
                 self.purge(),
             ]
+        )
+
+    @property
+    def keyless(self) -> str:
+        """The `az` lines that let the workspace, and whoever signs in here, use the storage by identity."""
+        place = f"--name {self.workspace.workspace} --resource-group {self.workspace.resource_group}"
+        return (
+            f"az ml workspace update {place} --system-datastores-auth-mode identity\n"
+            f"{self.assignment('Storage Blob Data Contributor')}"
         )
 
     def purge(self) -> str:

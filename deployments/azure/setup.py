@@ -263,14 +263,13 @@ class _SetUp:
             )
 
     def _make_cluster(self, wanted: clusters.Wanted) -> None:
-        from azure.core.exceptions import HttpResponseError
-
         clusters.check_identity(wanted)
         try:
-            wanted.make(self.workspace)
-        except HttpResponseError as error:
+            with plain_errors(f"cluster {wanted.name}"):
+                wanted.make(self.workspace)
+        except InvalidInput as told:
             size = self.listed.get(wanted.size.lower(), {})
-            quota = clusters.quota_help(error, wanted, size.get("family"), size.get("vCPUs"), self.location)
+            quota = clusters.quota_help(told, wanted, size.get("family"), size.get("vCPUs"), self.location)
             if quota is None:
                 raise
             raise InvalidInput(f"{quota} Then: {self.remedies.deletion(wanted.name)}, and run this again.") from None

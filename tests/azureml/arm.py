@@ -534,7 +534,7 @@ class Arm:
             raise Refusal(400, "UserError", f"VM size {inner['vmSize']} is not supported in {ws.location}.")
         for policy, denies in _POLICIES.items():
             if denies(inner) and self.faults.take("policy", policy):
-                raise _disallowed(name, policy, self.base)
+                raise _denied(name, policy, self.base)
         if inner.get("enableNodePublicIp") is False and not inner.get("subnet"):
             # https://github.com/hashicorp/terraform-provider-azurerm/pull/26073 (this workspace has no managed network)
             raise Refusal(400, "BadRequest", f"Compute {name} without public IP needs a subnet or a managed network.")
@@ -685,7 +685,7 @@ def _target(given: Json) -> str:
     return str(given.get("computeId") or "serverless").rpartition("/")[2]
 
 
-def _disallowed(name: str, policy: str, base: str) -> Refusal:
+def _denied(name: str, policy: str, base: str) -> Refusal:
     """403 of a policy: https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/error-policy-requestdisallowedbypolicy"""
     where = "/providers/Microsoft.Management/managementGroups/company/providers/Microsoft.Authorization"
     assignment = {"name": "Company guardrails", "id": f"{where}/policyAssignments/guardrails"}

@@ -5,13 +5,12 @@
 | throttle | an operation, e.g. "GET .*/jobs/": 429 | retry_after: seconds |
 | unavailable | an operation: 503 | |
 | forbidden | an operation: 403, as if a role were missing | |
-| policy | a company policy by name, of those in arm.py: it is in force | |
-| quota_at_creation | a cluster's name: it cannot be made | |
-| keyless | a blob host: 403, its account takes no keys and so no SAS | |
 | delay | an operation: answered late | seconds |
 | expired_sas | the datastore of a `listSecrets`: a SAS of a shorter life | seconds (0: expired when it comes) |
 | read_only_sas | the same: a SAS that lets nobody write | |
 | storage_busy | a blob host: 503 ServerBusy | |
+| keyless | a blob host: 403 KeyBasedAuthenticationNotPermitted | |
+| firewall | a blob host: 403 AuthorizationFailure, as by network rules | |
 | refuse | a host: the proxy answers 502 | |
 | cut | a host: the connection is reset | after: bytes passed |
 | truncate | a host: the connection ends as if all were said | after: bytes passed |
@@ -20,6 +19,8 @@
 | preemption_error | a job: its node goes, it fails with PreemptionError | after |
 | not_responding | a job: its node falls silent | after |
 | quota | a job: no node is ever given to it | |
+| quota_at_creation | a cluster's name: it cannot be made | |
+| policy | a company policy, by its name in arm.py: it is in force | |
 """
 
 from __future__ import annotations

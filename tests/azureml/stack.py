@@ -19,6 +19,15 @@ from tests.azureml.signin import SignIn
 from tests.azureml.storage import Storage
 from tests.azureml.tls import write_certificates
 
+# https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes. The words of a keyless account:
+# https://github.com/Azure/AI-Landing-Zones/issues/64.
+_STORAGE_FAULTS = {
+    "storage_busy": (503, "ServerBusy", "The server is busy."),
+    "keyless": (
+        403, "KeyBasedAuthenticationNotPermitted", "Key based authentication is not permitted on this storage account."
+    ),
+    "firewall": (403, "AuthorizationFailure", "This request is not authorized to perform this operation."),
+}  # fmt: skip
 _CLUSTERS = {"cpu-cluster": ("Standard_DS3_v2", 2), "gpu-cluster": ("Standard_NC4as_T4_v3", 1)}
 
 
@@ -160,8 +169,8 @@ class AzureStack:
 
     def _route(self, host: str) -> int | None:
         if host == f"{self.account}.blob.core.windows.net":
-            refused = any(self.faults.take(kind, host, count=False) for kind in ("storage_busy", "keyless"))
-            return self._service.server_port if refused else self._azurite.port
+            faulty = any(self.faults.take(kind, host, count=False) for kind in _STORAGE_FAULTS)
+            return self._service.server_port if faulty else self._azurite.port
         if host in ("management.azure.com", "login.microsoftonline.com", f"{self.location}.api.azureml.ms"):
             return int(self._service.server_port)
         return None
@@ -170,13 +179,11 @@ class AzureStack:
         if request.host == "login.microsoftonline.com":
             return self.sign_in.answer(request)
         if request.host.endswith(".blob.core.windows.net"):
-            status, code, words = 503, "ServerBusy", "The server is busy."
-            if self.faults.take("keyless", request.host):
-                status, code = 403, "KeyBasedAuthenticationNotPermitted"
-                words = "Key based authentication is not permitted on this storage account."
-            else:
-                self.faults.take("storage_busy", request.host)
-            text = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{words}</Message></Error>'
+            kinds = (kind for kind in _STORAGE_FAULTS if self.faults.take(kind, request.host, count=False))
+            self.faults.take(kind := next(kinds, "storage_busy"), request.host)
+            status, code, message = _STORAGE_FAULTS[kind]
+            message += f"\nRequestId:{uuid.uuid4()}\nTime:{time.strftime('%Y-%m-%dT%H:%M:%S.0000000Z', time.gmtime())}"
+            text = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
             return Answer(text.encode(), status, {"x-ms-error-code": code, "Connection": "close"})
         if request.path == "/discovery":  # open to all
             hosts = ("api", "experimentation", "history", "hyperdrive", "modelmanagement", "pipelines")

@@ -137,13 +137,13 @@ def test_an_ssh_port_that_a_policy_denies_stays_closed(stack: AzureStack, comman
 def test_refusals_of_policies_of_storage_and_of_roles_are_told_apart(stack: AzureStack, command: Command) -> None:
     with stack.faults.add("policy", "SubnetId"):
         status, said = command("setup", *clusters("denied"))
-    assert status == 1 and "a policy of your company denies it" in said and "--subnet" in said, said
+    assert status == 1 and "a policy of your organization forbids it" in said and "--subnet" in said, said
     assert "Deny-MachineLearning-Compute-SubnetId" in said and "role" not in said
     for version in list(stack.assets("environments").get("rebel-nerf", ())):  # what must be uploaded meets the storage
         stack.delete_asset("environments", "rebel-nerf", version)
     with stack.faults.add("keyless", stack.account):
         status, said = command("setup", *clusters("keyless"))
-    assert status == 1 and "Key based authentication is not permitted on this storage account" in said, said
+    assert status == 1 and "Azure says: " in said and "KeyBasedAuthenticationNotPermitted" in said, said
     assert "az ml workspace update --name nerf-workspace --resource-group nerf-group --system-datastores-auth-" in said
     assert "--job-identity" in said and "lacks the role" not in said
     with stack.faults.add("forbidden", "PUT .*/computes/"):
