@@ -1,11 +1,10 @@
-"""Takes an existing Azure ML workspace to ready: `python -m deployments.azure.setup --dry-run`."""
+"""Makes an existing Azure ML workspace ready for jobs: `python -m deployments.azure.setup --dry-run`."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -14,23 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml  # type: ignore[import-untyped]
-from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
 from pydantic import Field, ValidationError
 
 from blocks.azure import AzureCredential, AzureMLWorkspace, sizes
-from blocks.azure.errors import plain_errors
+from blocks.azure.errors import lacks_role, plain_errors
 from blocks.azure.jobs import SERVERLESS
 from blocks.saved import sentences
-from deployments.azure import clusters, smoke
+from deployments.azure import clusters, on_server, smoke
 from deployments.azure.options import Place, credential, has_secret, load, run
 from deployments.azure.remedies import Remedies
 from jobs.errors import InvalidInput, NotFound
 
-_ROOT = Path(__file__).resolve().parents[2]
 _DOCKERFILE = Path(__file__).with_name("Dockerfile")
-_POOL = "rebel-nerf"
 _OTHER_NAME = "choose another name for the cluster (--gpu-cluster, --cpu-cluster)"
 _TIERS: tuple[Literal["cpu", "gpu"], ...] = ("cpu", "gpu")
 _SIZES = {"cpu": "Standard_D4s_v3", "gpu": "Standard_NC4as_T4_v3"}
@@ -42,47 +36,59 @@ def _own_key() -> Path | None:
 
 
 class Setup(Place):
-    """Make whatever a workspace lacks: clusters, job environment, blocks, work pool, deployments.
+    """Make what a workspace lacks: clusters, job environment, blocks, work pool and deployments; then check it.
 
-    Run it again at any time: what stands stays. Secrets come from the environment (AZURE_TENANT_ID, AZURE_CLIENT_ID,
-    AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH); without them, the saved block's credential stays, and where
-    there is none, `az login` counts. What else a block was given stays, too.
+    You can run it again at any time: it keeps what exists, and what you changed in a saved block. Secrets come from
+    the environment (AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH). Without
+    them, the saved block keeps its credential, and a new block uses `az login`.
     """
 
-    name: str = Field("azure", pattern="^[a-z0-9-]+$", description="of the block that flows will name, if no --block")
-    credential_name: str = Field(
-        "", pattern="^[a-z0-9-]*$", description="of the credential's block; as it is, else name"
+    name: str = Field(
+        "azure", pattern="^[a-z0-9-]+$", description="name under which the block is saved; --block has its own"
     )
-    managed_identity: bool = Field(False, description="sign in as this machine: $AZURE_CLIENT_ID, or its own identity")
-    location: str = Field("westeurope", description="region of a workspace that does not exist yet, for the az lines")
+    credential_name: str = Field(
+        "",
+        pattern="^[a-z0-9-]*$",
+        description="name of the credential's block; the saved one's, else name, if not given",
+    )
+    managed_identity: bool = Field(
+        False, description="sign in with this machine's managed identity: $AZURE_CLIENT_ID's, else its own"
+    )
+    location: str = Field(
+        "westeurope", description="region of a workspace that does not exist yet, for the az commands"
+    )
     gpu_size: str = Field("", description=f"VM size that trains and renders; {_SIZES['gpu']} if not given")
     cpu_size: str = Field("", description=f"VM size for everything else; {_SIZES['cpu']} if not given")
     gpu_cluster: str = Field(
-        "", description="its name, or serverless; as the saved block has it, else gpu-cluster, if not given"
+        "", description="name of the GPU cluster, or serverless; the saved block's, else gpu-cluster, if not given"
     )
     cpu_cluster: str = Field(
-        "", description="its name, or serverless; as the saved block has it, else cpu-cluster, if not given"
+        "", description="name of the CPU cluster, or serverless; the saved block's, else cpu-cluster, if not given"
     )
-    datastore: str = Field("", description="a blob datastore; as the saved block has it, else the workspace's default")
-    nodes: int = Field(1, ge=1, le=100, description="most nodes of each cluster: jobs at once; the fewest are always 0")
-    idle_minutes: int = Field(5, ge=1, description="after which a node without a job goes")
-    dedicated: bool = Field(False, description="nodes that are never taken away, at about five times the price")
+    datastore: str = Field(
+        "", description="blob datastore to work in; the saved block's, else the workspace's default, if not given"
+    )
+    nodes: int = Field(
+        1, ge=1, le=100, description="most nodes of each cluster, which is how many jobs it runs at once"
+    )
+    idle_minutes: int = Field(5, ge=1, description="minutes after which a node without a job goes")
+    dedicated: bool = Field(False, description="use nodes that Azure does not take away, at a higher price")
     ssh_public_key: Path | None = Field(
-        default_factory=_own_key, description="lets you into running jobs, for the viewer of a training job"
+        default_factory=_own_key, description="file with your public key, which lets you reach a training job's viewer"
     )
     ssh_port: bool = Field(
-        True, description="open the clusters' ssh port for the key; without, jobs get an ssh service instead"
+        True, description="open the clusters' ssh port for the key; if not, jobs get an ssh service instead"
     )
     job_identity: str = Field(
         "",
         description="resource ID of the user-assigned managed identity of clusters and jobs; storage without account "
-        "keys needs it. As the saved block has it, if not given",
+        "keys needs it. The saved block's, if not given",
     )
     subnet: str = Field(
         "",
         pattern=r"^(|/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.Network/virtualNetworks/[^/]+/"
         r"subnets/[^/]+|[^/]+/[^/]+)$",
-        description="of the clusters' nodes: its resource ID, or VNET/SUBNET in the workspace's resource group",
+        description="subnet of the clusters' nodes: its resource ID, or VNET/SUBNET of the workspace's resource group",
     )
     public_ip: bool = Field(
         True,
@@ -90,9 +96,9 @@ class Setup(Place):
         "with a managed network",
     )
     image_build_cluster: str = Field(
-        "", description="a CPU cluster on which the workspace builds its images, as a private registry needs it"
+        "", description="CPU cluster on which the workspace builds its images; a private registry needs one"
     )
-    deploy: bool = Field(True, description="make the work pool and deployments too, on the server of PREFECT_API_URL")
+    deploy: bool = Field(True, description="also make the work pool and deployments, on the server of PREFECT_API_URL")
     smoke_test: bool = Field(True, description="run a short job on each cluster that tries the job environment")
     dry_run: bool = Field(False, description="only say what would be done")
 
@@ -103,7 +109,7 @@ class _SetUp:
         key = _read_key(given.ssh_public_key.expanduser()) if given.ssh_public_key else None
         self.version = hashlib.sha256(_DOCKERFILE.read_bytes()).hexdigest()[:12]
         self.name = given.block or given.name
-        self.saved = load(self.name) if given.block or _is_saved(self.name) else None
+        self.saved = load(self.name) if given.block or on_server.is_saved(self.name) else None
         decided = {
             "credential": self._new_credential(),
             "gpu_cluster": given.gpu_cluster,
@@ -205,7 +211,7 @@ class _SetUp:
             try:
                 listed = list(self.workspace.client.compute.list_sizes())
             except HttpResponseError as error:
-                if error.status_code != 403:
+                if not lacks_role(error):
                     raise
                 # They are the subscription's to list, and roles on a resource group do not reach so far.
                 print(f"VM sizes of {self.location}: not looked at, for the credential may not list them")
@@ -347,45 +353,12 @@ class _SetUp:
         if not os.environ.get("PREFECT_API_URL"):
             print("work pool, deployments: left out, for no server is set. Start one, set PREFECT_API_URL, run again.")
             return
-        environment = {"REBEL_NERF_PROJECT": str(_ROOT), **os.environ}
+        environment = {"REBEL_NERF_PROJECT": str(on_server.ROOT), **os.environ}
         for what, stands, command in (
-            ("work pool", _has_pool(), ["deployments.worker", "--pool-only"]),
-            ("deployments", _deployed(), ["prefect", "--no-prompt", "deploy", "--all"]),
+            ("work pool", on_server.has_pool(), ["deployments.worker", "--pool-only"]),
+            ("deployments", on_server.deployed(), ["prefect", "--no-prompt", "deploy", "--all"]),
         ):
-            self.step(what, stands, partial(_call, [sys.executable, "-m", *command], environment))
-
-
-def _is_saved(name: str) -> bool:
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_block_document_by_name(name, AzureMLWorkspace.get_block_type_slug())
-        except ObjectNotFound:
-            return False
-    return True
-
-
-def _has_pool() -> bool:
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_work_pool(_POOL)
-        except ObjectNotFound:
-            return False
-    return True
-
-
-def _deployed() -> bool:
-    """Whether all deployments are on the server, of this folder, and since their files last changed."""
-    files = [_ROOT / "prefect.yaml", _ROOT / "jobs" / "options.py", *(_ROOT / "flows").glob("*.py")]
-    changed = max(file.stat().st_mtime for file in files)
-    wanted = yaml.safe_load((_ROOT / "prefect.yaml").read_text())["deployments"]
-    with get_client(sync_client=True) as client:
-        there = client.read_deployments()
-    stand = {
-        (each.entrypoint, each.name)
-        for each in there
-        if each.updated and each.updated.timestamp() > changed and str(_ROOT) in str(each.pull_steps)
-    }
-    return all((each["entrypoint"], each["name"]) in stand for each in wanted)
+            self.step(what, stands, partial(on_server.call, [sys.executable, "-m", *command], environment))
 
 
 def _read_key(file: Path) -> str:
@@ -396,12 +369,6 @@ def _read_key(file: Path) -> str:
     if not key.startswith(("ssh-", "ecdsa-")):
         raise InvalidInput(f"ssh_public_key: {file} is no public key; it should begin with ssh-… or ecdsa-….")
     return key
-
-
-def _call(command: list[str], environment: dict[str, str]) -> None:
-    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise InvalidInput(f"{' '.join(command[3:])} failed:\n{done.stdout}{done.stderr}")
 
 
 def _wait(poller: Any) -> None:

@@ -73,3 +73,23 @@ def test_a_job_runs_as_the_managed_identity(
 def test_an_identity_is_told_by_its_resource_or_client_id(workspace: AzureMLWorkspace) -> None:
     with pytest.raises(ValidationError, match="job_identity"):
         AzureMLWorkspace.model_validate({**dict(workspace), "job_identity": "jobs"})
+
+
+def test_another_block_goes_on_with_a_job_that_gets_no_node(stack: AzureStack, workspace: AzureMLWorkspace) -> None:
+    """As the README says for low-priority nodes that do not come: a second block names a dedicated cluster."""
+    first = JobSpec(
+        family="no-node-page", attempt=1, scene="no-node", stage="page", arguments=("--help",), scratch=("training",)
+    )
+    second = first.model_copy(update={"attempt": 2})
+    with stack.faults.add("quota", first.name):
+        workspace.submit(first)
+        stack.wait(first.name, "Queued")
+        workspace.cancel(first.name)
+    dedicated = workspace.model_copy(update={"gpu_cluster": "cpu-cluster"})
+    found = dedicated.find_job(first.name)
+    assert found and found.state is JobState.CANCELED
+    dedicated.submit(second)
+    assert stack.wait(second.name).status == "Completed"
+    sent = [stack.jobs[spec.name].request for spec in (first, second)]
+    assert [each["computeId"].rpartition("/")[2] for each in sent] == ["gpu-cluster", "cpu-cluster"]
+    assert sent[0]["outputs"]["training"] == sent[1]["outputs"]["training"], "the same checkpoints"
