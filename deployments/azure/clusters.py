@@ -12,7 +12,7 @@ from jobs.errors import InvalidInput
 if TYPE_CHECKING:
     from blocks.azure import AzureMLWorkspace
 
-__all__ = ["Wanted", "check_identity", "find", "mismatch", "quota_help"]
+__all__ = ["Wanted", "check_identity", "find", "lacks_quota", "mismatch", "quota_help"]
 
 _SCALE = ("min_instances", "max_instances", "idle_time_before_scale_down")
 
@@ -180,10 +180,22 @@ def _identities(found: Any) -> set[str]:
     return {str(each).lower() for each in ids if each}
 
 
-def quota_help(told: InvalidInput, wanted: Wanted, family: str | None, cores: int | None, location: str) -> str | None:
-    """Which quota to ask for, and where, if that is why Azure makes no cluster; None if it is something else."""
-    if not re.search("quota", str(told), re.IGNORECASE):
-        return None
+def lacks_quota(error: Exception) -> bool:
+    """Whether Azure makes no cluster as the subscription's quota does not suffice.
+
+    Its codes differ, its words do not: https://github.com/Azure/mlops-v2/issues/81.
+    """
+    return "quota" in str(error).lower()
+
+
+def quota_help(wanted: Wanted, family: str | None, cores: int | None, location: str) -> str:
+    """Which quota to ask for, and where.
+
+    Args:
+        wanted: the cluster that could not be made.
+        family, cores: of its VM size; None where they are not known.
+        location: the workspace's region.
+    """
     if wanted.dedicated:
         kind = (
             f"«{family} Cluster Dedicated vCPUs»" if family else f"the dedicated quota of the family of {wanted.size}"
@@ -192,9 +204,9 @@ def quota_help(told: InvalidInput, wanted: Wanted, family: str | None, cores: in
         kind = "«Total Cluster LowPriority Regional vCPUs»"
     count = f"at least {cores * wanted.nodes} vCPUs" if cores else f"enough vCPUs for {wanted.nodes} × {wanted.size}"
     return (
-        f"{told}\nThe subscription's quota in {location} does not suffice. "
-        f"Ask for {count} of {kind}: https://ml.azure.com, Quota, your subscription and {location}, "
-        "Request quota (https://learn.microsoft.com/azure/machine-learning/how-to-manage-quotas)."
+        f"The subscription's quota in {location} does not suffice. Ask for {count} of {kind}: https://ml.azure.com, Quota, "
+        "your subscription and region, Request quota. "
+        "See https://learn.microsoft.com/azure/machine-learning/how-to-manage-quotas."
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from blocks.azure import AzureCredential, AzureMLWorkspace, sizes
-from blocks.azure.errors import lacks_role, plain_errors
+from blocks.azure.errors import lacks_role, plain_errors, translate
 from blocks.azure.jobs import SERVERLESS
 from blocks.saved import sentences
 from deployments.azure import clusters, on_server, smoke
@@ -269,16 +269,20 @@ class _SetUp:
             )
 
     def _make_cluster(self, wanted: clusters.Wanted) -> None:
+        from azure.core.exceptions import HttpResponseError
+
         clusters.check_identity(wanted)
         try:
-            with plain_errors(f"cluster {wanted.name}"):
-                wanted.make(self.workspace)
-        except InvalidInput as told:
-            size = self.listed.get(wanted.size.lower(), {})
-            quota = clusters.quota_help(told, wanted, size.get("family"), size.get("vCPUs"), self.location)
-            if quota is None:
+            wanted.make(self.workspace)
+        except HttpResponseError as error:
+            if not clusters.lacks_quota(error):
                 raise
-            raise InvalidInput(f"{quota} Then: {self.remedies.deletion(wanted.name)}, and run this again.") from None
+            size = self.listed.get(wanted.size.lower(), {})
+            ask = clusters.quota_help(wanted, size.get("family"), size.get("vCPUs"), self.location)
+            raise InvalidInput(
+                f"{translate(error, f'cluster {wanted.name}')}\n{ask} Then delete the cluster, and run this again: "
+                f"{self.remedies.deletion(wanted.name)}"
+            ) from None
 
     def _has_managed_network(self) -> bool:
         network = getattr(self.found, "managed_network", None)

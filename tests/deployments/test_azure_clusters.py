@@ -148,6 +148,7 @@ def test_refusals_of_policies_of_storage_and_of_roles_are_told_apart(stack: Azur
         status, said = command("setup", *clusters("role"))
     assert status == 1 and "lacks the role «AzureML Compute Operator»" in said, said
     assert "does not have authorization to perform action" in said, "Azure's own words"
+    assert said.count("Azure says") == 1 and "Data Scientist" not in said
 
 
 def test_quota_that_is_missing_is_named(stack: AzureStack, command: Command) -> None:
