@@ -204,8 +204,8 @@ def quota_help(wanted: Wanted, family: str | None, cores: int | None, location: 
         kind = "«Total Cluster LowPriority Regional vCPUs»"
     count = f"at least {cores * wanted.nodes} vCPUs" if cores else f"enough vCPUs for {wanted.nodes} × {wanted.size}"
     return (
-        f"The subscription's quota in {location} does not suffice. Ask for {count} of {kind}: https://ml.azure.com, Quota, "
-        "your subscription and region, Request quota. "
+        f"The subscription's quota in {location} does not suffice. Ask for {count} of {kind}: "
+        "https://ml.azure.com, Quota, your subscription and region, Request quota. "
         "See https://learn.microsoft.com/azure/machine-learning/how-to-manage-quotas."
     )
 
