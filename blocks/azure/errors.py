@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.errors import InvalidInput, NotFound, RebelNerfError, WorkspaceUnavailable
 
-__all__ = ["StorageError", "is_passing", "is_refused", "lacks_role", "plain_errors", "translate"]
+__all__ = ["StorageError", "is_passing", "is_refused", "lacks_role", "plain_errors", "refusal", "translate"]
 
 # A signature in a URL, a key, a client secret in a form, a token in a header: none of it is for a log.
 _SECRETS = re.compile(r"(?i)((?:sig|accountkey|client_secret|client_assertion)=|bearer )[^&;\s'\"]+")
@@ -224,3 +224,9 @@ def _first_sentences(error: Exception) -> str:
     told = [line for line in lines if line and not line.startswith(dropped)]
     text = _SECRETS.sub(r"\1***", " ".join(told[:2])) or type(error).__name__
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def refusal(error: Exception) -> tuple[str, str] | None:
+    """Return the service's code for why it refused and what it said, or None if it did not refuse or none is known."""
+    code = _refusal(error)
+    return (code, _first_sentences(error)) if code else None

@@ -23,7 +23,13 @@ from jobs.errors import InvalidInput, NotFound
 if TYPE_CHECKING:
     from blocks.azure.workspace import AzureMLWorkspace
 
-__all__ = ["Jobs", "Known", "node_lost", "port_open"]
+__all__ = ["SERVERLESS", "Jobs", "Known", "node_lost", "port_open"]
+
+SERVERLESS = "serverless"
+"""In place of a cluster's name: Azure chooses the machine, by the size that the job names.
+
+https://learn.microsoft.com/azure/machine-learning/how-to-use-serverless-compute
+"""
 
 _LOGS = "workspaceartifactstore"  # the datastore where the service itself puts what jobs print
 
@@ -197,8 +203,9 @@ class Jobs:
             raise InvalidInput(f"job {name} is {status.state.value.lower()}: it can be looked into while it runs.")
         forward = ["ssh", "-N", "-L", f"{local_port}:localhost:{port}"]
         with plain_errors(f"job {name}"):
-            cluster = (self._connection.client.jobs.get(name).compute or "").rpartition("/")[2]
-            for node in map(vars, self._connection.client.compute.list_nodes(cluster)):
+            cluster = (self._connection.client.jobs.get(name).compute or SERVERLESS).rpartition("/")[2]
+            nodes = [] if cluster == SERVERLESS else self._connection.client.compute.list_nodes(cluster)
+            for node in map(vars, nodes):
                 # The SDK (1.35.2) leaves the attributes that it documents empty, and keeps the service's own names.
                 job, address = (node.get(key) or node.get(other) for key, other in _NODE_NAMES)
                 if job == name and address and node.get("port"):
@@ -209,7 +216,7 @@ class Jobs:
         service = next((each for each in services.values() if (each.type or "").upper() == "SSH"), None)
         if service is None:
             raise InvalidInput(
-                f"job {name}: its cluster {cluster} has no public ssh port and the job no ssh service. "
+                f"job {name}: its cluster {cluster} has no public ssh port, and the job has no ssh service. "
                 "Set ssh_public_key in the workspace's block, and the next job has one."
             )
         proxy = (service.properties or {}).get("ProxyEndpoint")
@@ -240,7 +247,8 @@ class Jobs:
             return f"${{{{{'inputs' if group == 'inputs' else 'outputs'}.{name}}}}}"
 
         datastore, _ = self._connection.store()
-        cluster = self._place.gpu_cluster if spec.tier == "gpu" else self._place.cpu_cluster
+        cluster = getattr(self._place, f"{spec.tier}_cluster")
+        serverless = cluster == SERVERLESS
         key = self._place.ssh_public_key
         arguments = " ".join(_quoted(argument) for argument in spec.resolve(place))
         environment = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": ".", "DO_NOT_TRACK": "1"}
@@ -254,7 +262,10 @@ class Jobs:
             command=f"python -m jobs.{spec.stage} {arguments}",
             environment=self.environment_id(),
             environment_variables=environment,
-            compute=cluster,
+            compute=None if serverless else cluster,
+            instance_type=getattr(self._place, f"{spec.tier}_size") if serverless else None,
+            job_tier=self._place.serverless_tier if serverless else None,
+            identity=_identity(self._place.job_identity),
             inputs={
                 name: Input(
                     type="custom_model" if asset.kind == "model" else "uri_folder",
@@ -276,6 +287,8 @@ class Jobs:
 
     def _port_is_open(self, cluster: str) -> bool:
         """Whether the cluster's own ssh port is open; where it is closed, a job's ssh service is the only way in."""
+        if cluster == SERVERLESS:
+            return False
         if cluster not in self._known.ports:  # as `check` has not looked
             self._known.ports[cluster] = port_open(self._connection.client.compute.get(cluster))
         return self._known.ports[cluster]
@@ -345,6 +358,8 @@ class Jobs:
 
     def _why_queued(self, job: Any) -> str:
         """Return why a job has waited for long. Its cluster is asked every five minutes."""
+        if not job.compute:  # serverless: nobody to ask
+            return ""
         now = time.monotonic()
         if now - self._known.asked.setdefault(job.name, now) > _LONG_QUEUED_SECONDS:
             self._known.asked[job.name] = now
@@ -369,6 +384,16 @@ def node_lost(code: str, message: str) -> bool:
         return bool(_NODE_LOST.search(named["name"]))
     own = code if code == "UserError" else f"{code} {message.strip().partition(chr(10))[0]}"
     return bool(_NODE_LOST.search(own))
+
+
+def _identity(given: str | None) -> Any:
+    """The managed identity that a job runs as; None for the cluster's own, or the service's token."""
+    from azure.ai.ml.entities import ManagedIdentityConfiguration
+
+    if given is None:
+        return None
+    by = "resource_id" if given.startswith("/") else "client_id"
+    return ManagedIdentityConfiguration(**{by: given})
 
 
 def port_open(cluster: Any) -> bool:

@@ -7,9 +7,9 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, StringConstraints
+from pydantic import Field, PrivateAttr, StringConstraints, model_validator
 
 from blocks.azure.assets import Assets
 from blocks.azure.connection import Connection, naming
@@ -17,7 +17,7 @@ from blocks.azure.container import Moved
 from blocks.azure.credential import ARM_SCOPE, AzureCredential, Guid
 from blocks.azure.errors import plain_errors
 from blocks.azure.expenses import Expenses
-from blocks.azure.jobs import Jobs, Known, port_open
+from blocks.azure.jobs import SERVERLESS, Jobs, Known, port_open
 from blocks.azure.metrics import Metrics
 from blocks.azure.sizes import has_cuda
 from blocks.expense import Expense
@@ -32,6 +32,13 @@ __all__ = ["AzureMLWorkspace"]
 _SET_UP = "Make it with: python -m deployments.azure.setup"
 
 ClusterName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9-]{1,31}$")]
+IdentityId = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.ManagedIdentity/"
+        r"userAssignedIdentities/[\w-]+$"
+    ),
+]
 FolderName = Annotated[str, StringConstraints(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")]
 
 
@@ -68,8 +75,20 @@ class AzureMLWorkspace(Workspace):
     subscription_id: Guid = Field(description="the subscription's ID: az account show --query id")
     resource_group: str = Field(min_length=1, max_length=90, description="the group that the workspace is in")
     workspace: str = Field(min_length=3, max_length=33, description="the Azure ML workspace's name")
-    cpu_cluster: ClusterName = Field("cpu-cluster", description="runs what needs no GPU; may be the GPU cluster")
-    gpu_cluster: ClusterName = Field("gpu-cluster", description="trains and renders")
+    cpu_cluster: ClusterName = Field(
+        "cpu-cluster", description="runs what needs no GPU; may be the GPU cluster, or `serverless`: see cpu_size"
+    )
+    gpu_cluster: ClusterName = Field("gpu-cluster", description="trains and renders; or `serverless`: see gpu_size")
+    cpu_size: str | None = Field(None, description="VM size of CPU jobs where cpu_cluster is `serverless`")
+    gpu_size: str | None = Field(None, description="VM size of GPU jobs where gpu_cluster is `serverless`")
+    serverless_tier: Literal["spot", "standard"] = Field(
+        "spot", description="of serverless jobs: Azure can take spot machines away; standard ones cost more"
+    )
+    job_identity: IdentityId | Guid | None = Field(
+        None,
+        description="the user-assigned managed identity that jobs run as: its resource ID or its client ID. Storage "
+        "without account keys needs it. Clusters must have it, for serverless jobs the workspace",
+    )
     environment: str = Field(
         "rebel-nerf", pattern=r"^[\w.-]+(:[\w.-]+)?$", description="of jobs: its name, or name:version; latest if none"
     )
@@ -84,6 +103,13 @@ class AzureMLWorkspace(Workspace):
     cache: Path = Field(Path("~/.cache/rebel-nerf"), description="local folder for what is downloaded")
 
     _shared: _Shared = PrivateAttr(default_factory=lambda: _Shared())
+
+    @model_validator(mode="after")
+    def _sized(self) -> AzureMLWorkspace:
+        for tier in ("cpu", "gpu"):
+            if getattr(self, f"{tier}_cluster") == SERVERLESS and not getattr(self, f"{tier}_size"):
+                raise ValueError(f"{tier}_cluster is {SERVERLESS}, so {tier}_size must name a VM size")
+        return self
 
     @property
     def identity(self) -> str:
@@ -118,6 +144,8 @@ class AzureMLWorkspace(Workspace):
 
     def _check_cluster(self, field: str) -> None:
         name = getattr(self, field)
+        if name == SERVERLESS:
+            return
         with naming(f"{field}: there is no cluster {name!r} in {self.workspace}. {_SET_UP}"), plain_errors(field):
             found = self._connection.client.compute.get(name)
         state, self._shared.known.ports[name] = found.provisioning_state, port_open(found)
@@ -125,6 +153,8 @@ class AzureMLWorkspace(Workspace):
             raise InvalidInput(f"{field}: cluster {name} could not be made; the studio's Compute page says why.")
 
     def has_gpu(self) -> bool:
+        if self.gpu_cluster == SERVERLESS:
+            return has_cuda(self.gpu_size or "")
         with plain_errors(f"gpu_cluster {self.gpu_cluster}"):
             return has_cuda(self._connection.client.compute.get(self.gpu_cluster).size or "")
 

@@ -1,34 +1,33 @@
-"""Takes an existing Azure ML workspace to ready: `python -m deployments.azure.setup --dry-run`."""
+"""Makes an existing Azure ML workspace ready for jobs: `python -m deployments.azure.setup --dry-run`."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import yaml  # type: ignore[import-untyped]
-from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
 from pydantic import Field, ValidationError
 
 from blocks.azure import AzureCredential, AzureMLWorkspace, sizes
-from blocks.azure.errors import plain_errors
+from blocks.azure.errors import lacks_role, plain_errors, translate
+from blocks.azure.jobs import SERVERLESS
 from blocks.saved import sentences
+from deployments.azure import clusters, on_server, smoke
 from deployments.azure.options import Place, credential, has_secret, load, run
+from deployments.azure.remedies import Remedies
 from jobs.errors import InvalidInput, NotFound
 
-_ROOT = Path(__file__).resolve().parents[2]
 _DOCKERFILE = Path(__file__).with_name("Dockerfile")
-_POOL = "rebel-nerf"
-_OTHER_NAME = "or choose another name for the cluster (--gpu-cluster, --cpu-cluster)"
+_OTHER_NAME = "choose another name for the cluster (--gpu-cluster, --cpu-cluster)"
+_TIERS: tuple[Literal["cpu", "gpu"], ...] = ("cpu", "gpu")
+_SIZES = {"cpu": "Standard_D4s_v3", "gpu": "Standard_NC4as_T4_v3"}
 
 
 def _own_key() -> Path | None:
@@ -37,34 +36,70 @@ def _own_key() -> Path | None:
 
 
 class Setup(Place):
-    """Make whatever a workspace lacks: clusters, job environment, blocks, work pool, deployments.
+    """Make what a workspace lacks: clusters, job environment, blocks, work pool and deployments; then check it.
 
-    Run it again at any time: what stands stays. Secrets come from the environment (AZURE_TENANT_ID, AZURE_CLIENT_ID,
-    AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH); without them, the saved block's credential stays, and where
-    there is none, `az login` counts. What else a block was given stays, too.
+    You can run it again at any time: it keeps what exists, and what you changed in a saved block. Secrets come from
+    the environment (AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH). Without
+    them, the saved block keeps its credential, and a new block uses `az login`.
     """
 
-    name: str = Field("azure", pattern="^[a-z0-9-]+$", description="of the block that flows will name, if no --block")
-    credential_name: str = Field(
-        "", pattern="^[a-z0-9-]*$", description="of the credential's block; as it is, else name"
+    name: str = Field(
+        "azure", pattern="^[a-z0-9-]+$", description="name under which the block is saved; --block has its own"
     )
-    managed_identity: bool = Field(False, description="sign in as this machine: $AZURE_CLIENT_ID, or its own identity")
-    location: str = Field("westeurope", description="of a workspace that is still to be made, for the az lines")
-    gpu_size: str = Field("Standard_NC4as_T4_v3", description="VM size that trains and renders")
-    cpu_size: str = Field("Standard_D4s_v3", description="VM size for all else")
-    gpu_cluster: str = Field("", description="its name; as the saved block has it, else gpu-cluster")
-    cpu_cluster: str = Field("", description="its name; as the saved block has it, else cpu-cluster")
-    datastore: str = Field("", description="a blob datastore; as the saved block has it, else the workspace's default")
-    nodes: int = Field(1, ge=1, le=100, description="most nodes of each cluster: jobs at once; the fewest are always 0")
-    idle_minutes: int = Field(5, ge=1, description="after which a node without a job goes")
-    dedicated: bool = Field(False, description="nodes that are never taken away, at about five times the price")
+    credential_name: str = Field(
+        "",
+        pattern="^[a-z0-9-]*$",
+        description="name of the credential's block; the saved one's, else name, if not given",
+    )
+    managed_identity: bool = Field(
+        False, description="sign in with this machine's managed identity: $AZURE_CLIENT_ID's, else its own"
+    )
+    location: str = Field(
+        "westeurope", description="region of a workspace that does not exist yet, for the az commands"
+    )
+    gpu_size: str = Field("", description=f"VM size that trains and renders; {_SIZES['gpu']} if not given")
+    cpu_size: str = Field("", description=f"VM size for everything else; {_SIZES['cpu']} if not given")
+    gpu_cluster: str = Field(
+        "", description="name of the GPU cluster, or serverless; the saved block's, else gpu-cluster, if not given"
+    )
+    cpu_cluster: str = Field(
+        "", description="name of the CPU cluster, or serverless; the saved block's, else cpu-cluster, if not given"
+    )
+    datastore: str = Field(
+        "", description="blob datastore to work in; the saved block's, else the workspace's default, if not given"
+    )
+    nodes: int = Field(
+        1, ge=1, le=100, description="most nodes of each cluster, which is how many jobs it runs at once"
+    )
+    idle_minutes: int = Field(5, ge=1, description="minutes after which a node without a job goes")
+    dedicated: bool = Field(False, description="use nodes that Azure does not take away, at a higher price")
     ssh_public_key: Path | None = Field(
-        default_factory=_own_key, description="lets you into running jobs, for the viewer of a training job"
+        default_factory=_own_key, description="file with your public key, which lets you reach a training job's viewer"
     )
     ssh_port: bool = Field(
-        True, description="open the clusters' ssh port for the key; without, jobs get an ssh service instead"
+        True, description="open the clusters' ssh port for the key; if not, jobs get an ssh service instead"
     )
-    deploy: bool = Field(True, description="make the work pool and deployments too, on the server of PREFECT_API_URL")
+    job_identity: str = Field(
+        "",
+        description="resource ID of the user-assigned managed identity of clusters and jobs; storage without account "
+        "keys needs it. The saved block's, if not given",
+    )
+    subnet: str = Field(
+        "",
+        pattern=r"^(|/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.Network/virtualNetworks/[^/]+/"
+        r"subnets/[^/]+|[^/]+/[^/]+)$",
+        description="subnet of the clusters' nodes: its resource ID, or VNET/SUBNET of the workspace's resource group",
+    )
+    public_ip: bool = Field(
+        True,
+        description="give the clusters' nodes public IP addresses; without, they need a subnet, or a workspace "
+        "with a managed network",
+    )
+    image_build_cluster: str = Field(
+        "", description="CPU cluster on which the workspace builds its images; a private registry needs one"
+    )
+    deploy: bool = Field(True, description="also make the work pool and deployments, on the server of PREFECT_API_URL")
+    smoke_test: bool = Field(True, description="run a short job on each cluster that tries the job environment")
     dry_run: bool = Field(False, description="only say what would be done")
 
 
@@ -74,19 +109,28 @@ class _SetUp:
         key = _read_key(given.ssh_public_key.expanduser()) if given.ssh_public_key else None
         self.version = hashlib.sha256(_DOCKERFILE.read_bytes()).hexdigest()[:12]
         self.name = given.block or given.name
-        self.saved = load(self.name) if given.block or _is_saved(self.name) else None
+        self.saved = load(self.name) if given.block or on_server.is_saved(self.name) else None
         decided = {
             "credential": self._new_credential(),
             "gpu_cluster": given.gpu_cluster,
             "cpu_cluster": given.cpu_cluster,
+            "job_identity": given.job_identity,
             "environment": f"rebel-nerf:{self.version}",
             "datastore": given.datastore,
             "ssh_public_key": key,
         }
+        self.sizes: dict[str, str] = {}
+        for tier in _TIERS:
+            before, saved_size = (getattr(self.saved, f"{tier}_{field}", None) for field in ("cluster", "size"))
+            serverless = (getattr(given, f"{tier}_cluster") or before) == SERVERLESS
+            self.sizes[tier] = getattr(given, f"{tier}_size") or (serverless and saved_size) or _SIZES[tier]
+            if serverless:
+                decided[f"{tier}_size"] = self.sizes[tier]
+                decided["serverless_tier"] = "standard" if given.dedicated else "spot"
         # What is not given stays as it was saved, and so does all that is not set-up's to decide.
         self.workspace = given.described(self.saved, **{field: value for field, value in decided.items() if value})
         self.key = self.workspace.ssh_public_key
-        self.scope = f"/subscriptions/{self.workspace.subscription_id}/resourceGroups/{self.workspace.resource_group}"
+        self.remedies = Remedies(self.workspace)
 
     def _new_credential(self) -> AzureCredential | None:
         """The one that is given now; None where the saved one stays."""
@@ -102,9 +146,13 @@ class _SetUp:
         """Each step in turn."""
         self.find_workspace()
         self.check_sizes()
-        clusters = {self.workspace.cpu_cluster: self.given.cpu_size, self.workspace.gpu_cluster: self.given.gpu_size}
-        for name, size in clusters.items():  # one, if both are the same
-            self.cluster(name, size)
+        for tier in self._tiers():
+            name, size = getattr(self.workspace, f"{tier}_cluster"), self.sizes[tier]
+            if name == SERVERLESS:
+                print(f"{tier.upper()} jobs: serverless, {size}, {self.workspace.serverless_tier}")
+            else:
+                self.cluster(name, size)
+        self.image_builds()
         self.environment()
         if not self.given.dry_run:
             self.workspace.check()
@@ -112,8 +160,15 @@ class _SetUp:
         self.step("blocks", same, self.save_blocks)
         if self.given.deploy:
             self.deployments()
+        if self.given.smoke_test:
+            self.check()
         done = "Nothing was done. Then" if self.given.dry_run else "Ready"
         print(f"\n{done}: python -m flows.nerf --scene NAME --images FOLDER --workspace {self.reference}")
+
+    def _tiers(self) -> list[Literal["cpu", "gpu"]]:
+        """The tiers, one if they share a cluster."""
+        shared = self.workspace.cpu_cluster == self.workspace.gpu_cluster != SERVERLESS
+        return ["gpu"] if shared else ["cpu", "gpu"]
 
     @property
     def reference(self) -> str:
@@ -136,137 +191,120 @@ class _SetUp:
         self.workspace.check_sign_in()
         name = self.workspace.workspace
         try:
-            with self.allowed(f"workspace {name}", "AzureML Data Scientist"):
-                self.location = self.workspace.client.workspaces.get(name).location
+            with self.remedies.allowed(f"workspace {name}", "AzureML Data Scientist"):
+                self.found = self.workspace.client.workspaces.get(name)
         except (InvalidInput, NotFound) as error:
             if isinstance(error, InvalidInput) and not re.search(
                 r"(resource_group|workspace): there is no", str(error)
             ):
                 raise
-            raise InvalidInput(f"{error}\n\nThese commands make it:\n\n{self.commands()}") from None
+            raise InvalidInput(f"{error}\n\n{self.remedies.creation(self.given.location)}") from None
+        self.location = self.found.location
         print(f"workspace {name}: there, in {self.location}")
-
-    @contextmanager
-    def allowed(self, what: str, role: str) -> Iterator[None]:
-        """Have errors said in words, and a refusal with the command that gives the role which is missing."""
-        from azure.core.exceptions import HttpResponseError
-
-        with plain_errors(what):
-            try:
-                yield
-            except HttpResponseError as error:
-                if error.status_code != 403:
-                    raise
-                raise InvalidInput(
-                    f"{what}: Azure refuses it, for the credential lacks the role «{role}». An owner of the resource "
-                    f"group gives it; it counts after some minutes:\n\n{self.assignment(role)}"
-                ) from None
-
-    def assignment(self, role: str) -> str:
-        """The `az` line that gives a role to whoever signs in."""
-        who = self.workspace.credential.client_id
-        if not who and self.workspace.credential.method == "managed identity":
-            who = "$(az vm identity show --resource-group GROUP --name VM --query principalId --output tsv)"
-        who = who or "$(az ad signed-in-user show --query id --output tsv)"
-        return f'az role assignment create --assignee "{who}" --role "{role}" --scope {self.scope}'
-
-    def commands(self) -> str:
-        """The `az` lines that lead from an empty subscription to a workspace."""
-        workspace, location = self.workspace, self.given.location
-        place = f"--resource-group {workspace.resource_group} --location {location}"
-        return "\n".join(
-            [
-                "az login",
-                f"az account set --subscription {workspace.subscription_id}",
-                "az provider register --namespace Microsoft.MachineLearningServices --wait",
-                f"az group create --name {workspace.resource_group} --location {location}",
-                "az extension add --name ml",
-                f"az ml workspace create --name {workspace.workspace} {place}",
-                self.assignment("AzureML Data Scientist"),
-                self.assignment("AzureML Compute Operator"),
-            ]
-        )
 
     def check_sizes(self) -> None:
         """Raise unless the region has both sizes and the GPU is one that trains."""
         from azure.core.exceptions import HttpResponseError
 
-        offered: list[str] | None = None
+        listed: list[Any] | None = None
         with plain_errors("VM sizes"):
             try:
-                offered = [str(size.name) for size in self.workspace.client.compute.list_sizes()]
+                listed = list(self.workspace.client.compute.list_sizes())
             except HttpResponseError as error:
-                if error.status_code != 403:
+                if not lacks_role(error):
                     raise
                 # They are the subscription's to list, and roles on a resource group do not reach so far.
                 print(f"VM sizes of {self.location}: not looked at, for the credential may not list them")
-        if reason := sizes.refusal(self.given.gpu_size, offered):
+        offered = None if listed is None else [str(size.name) for size in listed]
+        self.listed = {str(size.name).lower(): vars(size) for size in listed or []}
+        if reason := sizes.refusal(self.sizes["gpu"], offered):
             raise InvalidInput(f"gpu_size: {reason}")
-        for field in ("gpu_size", "cpu_size"):
-            size = getattr(self.given, field)
-            if offered is not None and size.lower() not in {name.lower() for name in offered}:
-                hint = f" {sizes.fitting(offered)}" if field == "gpu_size" else ""
-                raise InvalidInput(f"{field}: {self.location} has no {size}.{hint}")
+        for tier, size in self.sizes.items():
+            if offered is not None and size.lower() not in self.listed:
+                hint = f" {sizes.fitting(offered)}" if tier == "gpu" else ""
+                raise InvalidInput(f"{tier}_size: {self.location} has no {size}.{hint}")
 
     def cluster(self, name: str, size: str) -> None:
-        """A cluster of 0 to `nodes` nodes. One of another size or tier is kept and refused, as it cannot be changed;
-        of one whose ssh port is not as wanted, that is said."""
-        from azure.ai.ml.entities import AmlCompute, AmlComputeSshSettings
-        from azure.core.exceptions import ResourceNotFoundError
-
-        given, compute = self.given, self.workspace.client.compute
-        tier = "dedicated" if given.dedicated else "low_priority"
-        with self.allowed(f"cluster {name}", "AzureML Compute Operator"):
-            try:
-                found: Any = compute.get(name)
-            except ResourceNotFoundError:
-                found = None
-            if found:
-                self._check_fixed(found, size, tier)
-            wanted_port = given.ssh_port and self.key is not None
-            port = found.ssh_public_access_enabled if found else wanted_port
-            key = AmlComputeSshSettings(admin_username="azureuser", ssh_key_value=self.key) if self.key else None
-            wanted = AmlCompute(
-                name=name,
-                size=size,
-                tier=tier,
-                min_instances=0,
-                max_instances=given.nodes,
-                idle_time_before_scale_down=given.idle_minutes * 60,
-                ssh_public_access_enabled=port,
-                ssh_settings=key if port else None,
+        """A cluster of 0 to `nodes` nodes. Of one that exists only the scale is changed; what cannot be changed is
+        refused, or said if it is only the ssh port."""
+        given = self.given
+        if given.public_ip is False and not given.subnet and not self._has_managed_network():
+            raise InvalidInput(
+                "public_ip: nodes without public IP addresses need a subnet (--subnet), or a workspace with a managed "
+                "network."
             )
-            scale = ("min_instances", "max_instances", "idle_time_before_scale_down")
-            stands = bool(found) and all(getattr(found, part) == getattr(wanted, part) for part in scale)
-            ssh = "ssh port open" if port else "ssh port closed" if self.key else "ssh port closed: no --ssh-public-key"
-            what = f"cluster {name} ({size}, {tier}, 0 to {given.nodes} nodes, {given.idle_minutes} min idle, {ssh})"
-            self.step(what, stands, lambda: _wait(compute.begin_create_or_update(wanted)))
-        if port != wanted_port:
+        wanted = clusters.Wanted(
+            name,
+            size,
+            dedicated=given.dedicated,
+            nodes=given.nodes,
+            idle_seconds=given.idle_minutes * 60,
+            key=self.key,
+            port=given.ssh_port and given.public_ip and self.key is not None,
+            subnet=given.subnet,
+            public_ip=given.public_ip,
+            identity=self.workspace.job_identity,
+        )
+        with self.remedies.allowed(f"cluster {name}", "AzureML Compute Operator"):
+            found = clusters.find(self.workspace, name)
+            if found is None:
+                self.step(f"cluster {wanted}", False, lambda: self._make_cluster(wanted))
+                return
+            if different := clusters.mismatch(found, wanted):
+                what, keep = different
+                raise InvalidInput(
+                    f"cluster {name} {what}, which set-up cannot change. You can {keep}, {_OTHER_NAME}, or delete it: "
+                    f"{self.remedies.deletion(name)}"
+                )
+            port = found.ssh_public_access_enabled
+            self.step(
+                f"cluster {replace(wanted, port=port)}",
+                wanted.is_scaled(found),
+                lambda: wanted.scale(self.workspace),
+            )
+        if port != wanted.port:
             print(
                 f"  Its ssh port is {'open' if port else 'closed'}, which cannot be changed. To have it "
-                f"{'open' if wanted_port else 'closed'}: {self._delete(name)}, and run this again."
+                f"{'open' if wanted.port else 'closed'}: {self.remedies.deletion(name)}, and run this again."
             )
 
-    def _check_fixed(self, found: Any, size: str, tier: str) -> None:
-        """Raise if a cluster that stands is of another size or tier."""
-        is_tier = (found.tier or "").lower()
-        if (found.size or "").lower() != size.lower():
-            what, keep = f"size {found.size}", f"give that size (--gpu-size, --cpu-size), {_OTHER_NAME}"
-        elif is_tier != tier:
-            option = "--dedicated" if is_tier == "dedicated" else "--no-dedicated"
-            what, keep = f"tier {is_tier}, and not {tier}", f"keep it with {option} for both clusters, {_OTHER_NAME}"
-        else:
-            return
-        raise InvalidInput(
-            f"cluster {found.name} is there with {what}, which cannot be changed. Either {keep}, or delete it: "
-            f"{self._delete(found.name)}"
-        )
+    def _make_cluster(self, wanted: clusters.Wanted) -> None:
+        from azure.core.exceptions import HttpResponseError
 
-    def _delete(self, cluster: str) -> str:
-        return (
-            f"az ml compute delete --name {cluster} --resource-group {self.workspace.resource_group} "
-            f"--workspace-name {self.workspace.workspace}"
-        )
+        clusters.check_identity(wanted)
+        try:
+            wanted.make(self.workspace)
+        except HttpResponseError as error:
+            if not clusters.lacks_quota(error):
+                raise
+            size = self.listed.get(wanted.size.lower(), {})
+            ask = clusters.quota_help(wanted, size.get("family"), size.get("vCPUs"), self.location)
+            raise InvalidInput(
+                f"{translate(error, f'cluster {wanted.name}')}\n{ask} Then delete the cluster, and run this again: "
+                f"{self.remedies.deletion(wanted.name)}"
+            ) from None
+
+    def _has_managed_network(self) -> bool:
+        network = getattr(self.found, "managed_network", None)
+        return bool(network and (network.isolation_mode or "").lower() not in ("", "disabled"))
+
+    def image_builds(self) -> None:
+        """The cluster on which the workspace builds images, if one is wanted.
+
+        Only that property is sent: the SDK's own `begin_update` sends others with it.
+        https://learn.microsoft.com/rest/api/azureml/workspaces/update
+        """
+        wanted, workspace = self.given.image_build_cluster, self.workspace
+        if not wanted:
+            return
+        body = {"properties": {"imageBuildCompute": wanted}}
+        with self.remedies.allowed("image builds", "Contributor"):
+            operation = workspace.client.workspaces._operation
+            self.step(
+                f"image builds on cluster {wanted}",
+                self.found.image_build_compute == wanted,
+                lambda: _wait(operation.begin_update(workspace.resource_group, workspace.workspace, body)),
+            )
 
     def environment(self) -> None:
         """The job environment, whose version tells the Dockerfile's content. Azure builds it when it is first used."""
@@ -274,7 +312,7 @@ class _SetUp:
         from azure.core.exceptions import ResourceNotFoundError
 
         environments = self.workspace.client.environments
-        with self.allowed("environment rebel-nerf", "AzureML Data Scientist"):
+        with self.remedies.allowed("environment rebel-nerf", "AzureML Data Scientist"):
             try:
                 stands = environments.get("rebel-nerf", self.version) is not None
             except ResourceNotFoundError:
@@ -297,50 +335,34 @@ class _SetUp:
             signs_in.save(given.credential_name or before or self.name, overwrite=True)
         self.workspace.save(self.name, overwrite=True)
 
+    def check(self) -> None:
+        """The check job on each cluster, whose report is shown."""
+        checks = [smoke.Check(self.workspace, tier, self.sizes[tier]) for tier in self._tiers()]
+        for check in checks:
+            stands = "passed before" if check.find() else "would be run" if self.given.dry_run else "…"
+            print(f"check on {check.cluster}: {stands}")
+        if self.given.dry_run or all(check.passed for check in checks):
+            return
+        print(
+            "  A job of a few minutes on each cluster tries all that jobs need. The first one also waits 15 to 30\n"
+            "  minutes while Azure builds the image. You pay for one node of each cluster while its job runs.\n"
+            "  Ctrl-C cancels the jobs; --no-smoke-test leaves them out.",
+            flush=True,
+        )
+        smoke.follow(checks)
+        print("check: passed")
+
     def deployments(self) -> None:
         """Work pool and deployments, by Prefect's own command."""
         if not os.environ.get("PREFECT_API_URL"):
             print("work pool, deployments: left out, for no server is set. Start one, set PREFECT_API_URL, run again.")
             return
-        environment = {"REBEL_NERF_PROJECT": str(_ROOT), **os.environ}
+        environment = {"REBEL_NERF_PROJECT": str(on_server.ROOT), **os.environ}
         for what, stands, command in (
-            ("work pool", _has_pool(), ["deployments.worker", "--pool-only"]),
-            ("deployments", _deployed(), ["prefect", "--no-prompt", "deploy", "--all"]),
+            ("work pool", on_server.has_pool(), ["deployments.worker", "--pool-only"]),
+            ("deployments", on_server.deployed(), ["prefect", "--no-prompt", "deploy", "--all"]),
         ):
-            self.step(what, stands, partial(_call, [sys.executable, "-m", *command], environment))
-
-
-def _is_saved(name: str) -> bool:
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_block_document_by_name(name, AzureMLWorkspace.get_block_type_slug())
-        except ObjectNotFound:
-            return False
-    return True
-
-
-def _has_pool() -> bool:
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_work_pool(_POOL)
-        except ObjectNotFound:
-            return False
-    return True
-
-
-def _deployed() -> bool:
-    """Whether all deployments are on the server, of this folder, and since their files last changed."""
-    files = [_ROOT / "prefect.yaml", _ROOT / "jobs" / "options.py", *(_ROOT / "flows").glob("*.py")]
-    changed = max(file.stat().st_mtime for file in files)
-    wanted = yaml.safe_load((_ROOT / "prefect.yaml").read_text())["deployments"]
-    with get_client(sync_client=True) as client:
-        there = client.read_deployments()
-    stand = {
-        (each.entrypoint, each.name)
-        for each in there
-        if each.updated and each.updated.timestamp() > changed and str(_ROOT) in str(each.pull_steps)
-    }
-    return all((each["entrypoint"], each["name"]) in stand for each in wanted)
+            self.step(what, stands, partial(on_server.call, [sys.executable, "-m", *command], environment))
 
 
 def _read_key(file: Path) -> str:
@@ -351,12 +373,6 @@ def _read_key(file: Path) -> str:
     if not key.startswith(("ssh-", "ecdsa-")):
         raise InvalidInput(f"ssh_public_key: {file} is no public key; it should begin with ssh-… or ecdsa-….")
     return key
-
-
-def _call(command: list[str], environment: dict[str, str]) -> None:
-    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise InvalidInput(f"{' '.join(command[3:])} failed:\n{done.stdout}{done.stderr}")
 
 
 def _wait(poller: Any) -> None:

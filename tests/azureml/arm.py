@@ -38,6 +38,18 @@ _LONGEST_DATA_VERSION = 30
 _VERSION = re.compile(r"[\w.-]{1,255}", re.ASCII)
 route = Router()
 
+# What companies' policies deny of a cluster's properties, by the policy's name; switched on by the fault `policy`.
+# https://github.com/Azure/Enterprise-Scale/pull/552
+_POLICIES: dict[str, Callable[[Json], bool]] = {
+    "Deny-MachineLearning-ComputeCluster-RemoteLoginPortPublicAccess": lambda cluster: (
+        cluster.get("remoteLoginPortPublicAccess") != "Disabled"
+    ),
+    "Deny-MachineLearning-Compute-SubnetId": lambda cluster: not (cluster.get("subnet") or {}).get("id"),
+}
+_IDENTITY = re.compile(
+    "/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.ManagedIdentity/userAssignedIdentities/[^/]+", re.I
+)
+
 
 @dataclass
 class Container:
@@ -61,7 +73,11 @@ class Workspace:
         self.containers: dict[tuple[str, str], Container] = defaultdict(Container)
         self.jobs: dict[str, Job] = {}
         self.computes: dict[str, Cluster] = {}
+        self.serverless: dict[str, Cluster] = {}
+        """What serverless jobs run on, by VM size."""
         self.pending: dict[str, str] = {}
+        self.changed: Json = {}
+        """Properties that a PATCH gave it."""
 
     def asset(self, kind: str, name: str, version: str) -> Json:
         """An asset's body, or a refusal."""
@@ -134,7 +150,7 @@ class Arm:
         self.base, self.workspaces, self.tenant = base, workspaces, tenant
         self.faults, self.start = faults, start
         self.node_address = ("127.0.0.1", 50000)
-        self._operations: dict[str, int] = {}
+        self._operations: dict[str, tuple[int, Cluster]] = {}
 
     def answer(self, request: Request) -> Answer | None:
         """The answer, or None for a path that is not known."""
@@ -193,11 +209,18 @@ class Arm:
             "workspaceId": ws.id,
             "discoveryUrl": f"https://{host}/discovery",
             "mlFlowTrackingUri": f"azureml://{host}/mlflow/v1.0{ws.base}",
+            **ws.changed,
         }
         body: Json = {"id": ws.base, "name": ws.name, "type": _TYPE, "location": ws.location, "tags": {}, "etag": None}
         identity = {"type": "SystemAssigned", "principalId": "0", "tenantId": self.tenant}
         sku = {"kind": "Default", "sku": {"name": "Basic", "tier": "Basic"}}
         return Answer({**body, **sku, "properties": properties, "identity": identity, "systemData": _system_data()})
+
+    @route("PATCH", r"\{ws\}")
+    def _patch_workspace(self, request: Request, ws: Workspace) -> Answer:
+        given = only(request.body, "WorkspaceUpdateParameters", request).get("properties") or {}
+        ws.changed |= only(given, "WorkspacePropertiesUpdateParameters", request)
+        return self._workspace(request, ws)
 
     def _datastore(self, ws: Workspace, name: str) -> Json:
         if name not in ws.storage.containers:
@@ -359,6 +382,8 @@ class Arm:
             only(one, "JobService", request)
         only(given.get("limits") or {}, "CommandJobLimits", request)
         only(given.get("resources") or {}, "JobResourceConfiguration", request)
+        only(given.get("queueSettings") or {}, "QueueSettings", request)
+        only(given.get("identity") or {}, "ManagedIdentity", request)
         check_tags(given)
         if known := ws.jobs.get(name):
             free = ("tags", "description", "displayName", "properties", "isArchived", "services", "experimentName")
@@ -375,7 +400,9 @@ class Arm:
             known.request |= {member: given[member] for member in free if given.get(member) is not None}
             return self._job_body(ws, known)
         compute = (given.get("computeId") or "").rpartition("/")[2]
-        if compute not in ws.computes:
+        if not compute:
+            _check_serverless(ws, given)
+        elif compute not in ws.computes:
             raise Refusal(
                 400, "UserError", f"Unknown compute target '{compute}'.", inner=("BadArgument", "UnknownTargetType")
             )
@@ -406,7 +433,7 @@ class Arm:
         literal = {"description": None, "value": None, "jobInputType": "literal"}
         target = {
             "_azureml.ComputeTargetType": "amlctrain",
-            "_azureml.ClusterName": given["computeId"].rpartition("/")[2],
+            "_azureml.ClusterName": _target(given),
         }
         properties |= {
             **{name: value for name, value in given.items() if value is not None},
@@ -490,7 +517,7 @@ class Arm:
         details = {
             "runId": name,
             "runUuid": str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
-            "target": job.request["computeId"].rpartition("/")[2],
+            "target": _target(job.request),
             "status": job.status,
             "tags": job.request.get("tags") or {},
             "logFiles": {
@@ -540,7 +567,7 @@ class Arm:
             "dataContainerId": f"dcid.{job.name}",
             "error": None,
             "warnings": None,
-            "target": job.request["computeId"].rpartition("/")[2],
+            "target": _target(job.request),
             "inputs": {},
             "outputs": {
                 name: {"assetId": f"{assets}{name}/versions/1", "type": kinds.get(name, "UriFolder")} for name in names
@@ -578,6 +605,15 @@ class Arm:
             raise invalid(f"Compute name '{name}' must be 2 to 32 letters, digits, and '-', starting with a letter.")
         if inner["vmSize"].lower() not in {size["name"].lower() for size in VM_SIZES}:
             raise Refusal(400, "UserError", f"VM size {inner['vmSize']} is not supported in {ws.location}.")
+        for policy, denies in _POLICIES.items():
+            if denies(inner) and self.faults.take("policy", policy):
+                raise _denied(name, policy, self.base)
+        if inner.get("enableNodePublicIp") is False and not inner.get("subnet"):
+            # https://github.com/hashicorp/terraform-provider-azurerm/pull/26073 (this workspace has no managed network)
+            raise Refusal(400, "BadRequest", f"Compute {name} without public IP needs a subnet or a managed network.")
+        for identity in (body.get("identity") or {}).get("userAssignedIdentities") or {}:
+            if not _IDENTITY.fullmatch(identity):
+                raise Refusal(400, "InvalidIdentityValues", f"Invalid value for the identities '{identity}'.")
         known = ws.computes.get(name)
         if known:
             if known.body["properties"]["properties"]["vmSize"].lower() != inner["vmSize"].lower():
@@ -587,18 +623,44 @@ class Arm:
             known.body = body
         else:
             ws.computes[name] = Cluster(body, _now())
-        key = str(uuid.uuid4())
-        self._operations[key] = 0
-        url = f"{self._at(ws)}/computeOperationsStatus/{key}?api-version=2023-08-01-preview"
+        if not known and self.faults.take("quota_at_creation", name):
+            ws.computes[name].failed = "ClusterMinNodesExceedCoreQuota"
         state = "Updating" if known else "Creating"
-        headers = {"Azure-AsyncOperation": url, "Retry-After": "1"}
+        headers = self._under_way(ws, ws.computes[name])
         return Answer(self._compute_body(ws, name, state), 200 if known else 201, headers)
+
+    @route("PATCH", r"\{ws\}/computes/([^/]+)")
+    def _patch_compute(self, request: Request, ws: Workspace, name: str) -> Answer:
+        """The scale, and nothing else: https://learn.microsoft.com/rest/api/azureml/compute/update"""
+        cluster = self._cluster(ws, name)
+        outer = only(request.body, "ClusterUpdateParameters", request)["properties"]
+        given = only(only(outer, "ClusterUpdateProperties", request)["properties"], "ScaleSettingsInformation", request)
+        only(given["scaleSettings"], "ScaleSettings", request)
+        cluster.body["properties"]["properties"]["scaleSettings"] = given["scaleSettings"]
+        return Answer(self._compute_body(ws, name, "Updating"), 200, self._under_way(ws, cluster))
+
+    def _under_way(self, ws: Workspace, cluster: Cluster) -> dict[str, str]:
+        """The headers of an answer whose operation goes on."""
+        key = str(uuid.uuid4())
+        self._operations[key] = (0, cluster)
+        url = f"{self._at(ws)}/computeOperationsStatus/{key}?api-version=2023-08-01-preview"
+        return {"Azure-AsyncOperation": url, "Retry-After": "1"}
 
     @route("GET", r"/subscriptions/[^/]+/providers/[^/]+/locations/[^/]+/computeOperationsStatus/([^/]+)")
     def _operation(self, request: Request, key: str) -> Answer:
-        self._operations[key] += 1
-        done = self._operations[key] > 1
-        return Answer({"status": "Succeeded"} if done else {"status": "InProgress"}, headers={"Retry-After": "1"})
+        asked, cluster = self._operations[key]
+        self._operations[key] = (asked + 1, cluster)
+        if not asked:
+            return Answer({"status": "InProgress"}, headers={"Retry-After": "1"})
+        if cluster.failed:  # its words: https://github.com/Azure/mlops-v2/issues/81, ansible-collections/azure#2209
+            size = cluster.body["properties"]["properties"]["vmSize"]
+            cores = next(each["vCPUs"] for each in VM_SIZES if each["name"].lower() == size.lower())
+            message = (
+                "The specified subscription has a total vCPU quota of 0 and cannot accomodate for at least 1 requested "
+                f"managed compute node which maps to {cores} vCPUs."
+            )
+            return Answer({"status": "Failed", "error": {"code": cluster.failed, "message": message}})
+        return Answer({"status": "Succeeded"})
 
     def _compute_body(self, ws: Workspace, name: str, state: str = "Succeeded") -> Json:
         cluster = self._cluster(ws, name)
@@ -617,6 +679,9 @@ class Arm:
             properties |= {"nodeStateCounts": counts, "allocationState": "Steady"}
         if user := inner.get("userAccountCredentials"):
             properties["userAccountCredentials"] = {"adminUserName": user["adminUserName"]}
+        if state == "Succeeded" and cluster.failed:
+            state = "Failed"
+            known["provisioningErrors"] = [{"error": {"code": cluster.failed, "message": "no quota"}}]
         whole = known | {
             "createdOn": cluster.created,
             "modifiedOn": cluster.created,
@@ -627,7 +692,14 @@ class Arm:
         }
         body = _resource(ws, "computes", name, whole, {})
         del body["systemData"]
-        return {**body, "location": ws.location, "tags": cluster.body.get("tags")}
+        identity = cluster.body.get("identity")
+        if identity and identity.get("userAssignedIdentities"):
+            known_by = {"principalId": _guid("principal"), "clientId": _guid("client")}
+            identity = {
+                **identity,
+                "userAssignedIdentities": dict.fromkeys(identity["userAssignedIdentities"], known_by),
+            }
+        return {**body, "location": ws.location, "tags": cluster.body.get("tags"), "identity": identity}
 
     def _cluster(self, ws: Workspace, name: str) -> Cluster:
         if name not in ws.computes:
@@ -663,6 +735,41 @@ class Arm:
     @route("GET", r"/subscriptions/[^/]+/providers/[^/]+/locations/[^/]+/vmSizes")
     def _sizes(self, request: Request) -> Answer:
         return Answer({"value": VM_SIZES})
+
+
+def _check_serverless(ws: Workspace, given: Json) -> None:
+    """What a job without a cluster may say: https://learn.microsoft.com/azure/machine-learning/how-to-use-serverless-compute
+
+    Without a size the service chooses one with a CPU; jobs of this project must not rely on that.
+    """
+    size = str((given.get("resources") or {}).get("instanceType") or "Standard_DS3_v2")
+    if size.lower() not in {each["name"].lower() for each in VM_SIZES}:
+        raise Refusal(400, "UserError", f"The instance type {size} is not supported in {ws.location}.")
+    identity = given.get("identity") or {}
+    if identity.get("identityType") == "Managed" and not (identity.get("clientId") or identity.get("resourceId")):
+        raise Refusal(400, "UserError", "Serverless compute does not support system-assigned identity.")
+    given["resources"] = {**(given.get("resources") or {}), "instanceType": size}
+    body = {"properties": {"properties": {"vmSize": size, "scaleSettings": {"maxNodeCount": 1}}}}
+    ws.serverless.setdefault(size.lower(), Cluster(body, _now()))
+
+
+def _target(given: Json) -> str:
+    """A job's cluster by name."""
+    return str(given.get("computeId") or "serverless").rpartition("/")[2]
+
+
+def _denied(name: str, policy: str, base: str) -> Refusal:
+    """403 of a policy: https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/error-policy-requestdisallowedbypolicy"""
+    where = "/providers/Microsoft.Management/managementGroups/company/providers/Microsoft.Authorization"
+    assignment = {"name": "Company guardrails", "id": f"{where}/policyAssignments/guardrails"}
+    definition = {"name": policy, "id": f"{where}/policyDefinitions/{policy}"}
+    identifiers = json.dumps([{"policyAssignment": assignment, "policyDefinition": definition}])
+    message = f"Resource '{name}' was disallowed by policy. Policy identifiers: '{identifiers}'."
+    return Refusal(403, "RequestDisallowedByPolicy", message)
+
+
+def _guid(of: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, of))
 
 
 def _asset_properties(kind: str) -> Json:

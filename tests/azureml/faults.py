@@ -22,6 +22,8 @@
 | preemption_error | a job: its node goes, it fails with the service's words for that | after |
 | not_responding | a job: its node falls silent | after |
 | quota | a job: no node is ever given to it | |
+| quota_at_creation | a cluster's name: it cannot be made | |
+| policy | a company policy, by its name in arm.py: it is in force | |
 """
 
 from __future__ import annotations

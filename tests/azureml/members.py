@@ -31,9 +31,20 @@ MEMBERS: dict[str, set[str]] = {
         "JobResourceConfiguration": "instanceCount instanceType properties shmSize dockerArgs dockerArgsList",
         "JobService": "jobServiceType port endpoint properties nodes",
         "ComputeResource": "properties location identity tags",
+        "QueueSettings": "jobTier priority",
+        "ManagedIdentity": "identityType clientId objectId resourceId",
         "AmlCompute": "properties computeType description disableLocalAuth",
         "AmlComputeProperties": """osType vmSize vmPriority scaleSettings userAccountCredentials subnet
             remoteLoginPortPublicAccess enableNodePublicIp isolatedNetwork""",
+        # https://learn.microsoft.com/rest/api/azureml/compute/update
+        "ClusterUpdateParameters": "properties",
+        "ClusterUpdateProperties": "properties",
+        "ScaleSettingsInformation": "scaleSettings",
+        "ScaleSettings": "maxNodeCount minNodeCount nodeIdleTimeBeforeScaleDown",
+        # https://learn.microsoft.com/rest/api/azureml/workspaces/update
+        "WorkspaceUpdateParameters": "identity properties sku tags",
+        "WorkspacePropertiesUpdateParameters": """applicationInsights containerRegistry description friendlyName
+            imageBuildCompute primaryUserAssignedIdentity publicNetworkAccess systemDatastoresAuthMode v1LegacyMode""",
     }.items()
 }
 
@@ -50,6 +61,8 @@ ENUMS: dict[str, set[str]] = {
         "vmPriority": "Dedicated LowPriority",
         "remoteLoginPortPublicAccess": "Enabled Disabled NotSpecified",
         "osType": "Linux Windows",
+        "identityType": "AMLToken Managed UserIdentity",
+        "jobTier": "Null Spot Basic Standard Premium",
         "computeType": "AmlCompute",
     }.items()
 }

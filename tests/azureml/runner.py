@@ -44,6 +44,8 @@ class Cluster:
     nodes: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     errors: list[dict[str, Any]] | None = None
+    failed: str | None = None
+    """Why it could not be made."""
     change: threading.Condition = field(default_factory=threading.Condition)
 
     @property
@@ -78,7 +80,9 @@ class Job:
 
     @property
     def cluster(self) -> Cluster:
-        return self.workspace.computes[self.request["computeId"].rpartition("/")[2]]
+        if target := self.request.get("computeId"):
+            return self.workspace.computes[target.rpartition("/")[2]]
+        return self.workspace.serverless[self.request["resources"]["instanceType"].lower()]
 
     def output_uri(self, name: str) -> str:
         """Where an output lies: its own path, else the service's."""

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -21,58 +20,15 @@ from prefect.client.schemas.actions import BlockDocumentUpdate
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.azure.sizes import GPU_SIZES, LEAST_CAPABILITY, find, has_cuda, refusal
-from deployments.azure import options, setup, transfer
+from deployments.azure import options, transfer
 from tests.azure_fixtures import identity_endpoint
 from tests.azureml.stack import AzureStack
+from tests.deployments.conftest import Command
 
 __all__ = ["identity_endpoint"]
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "deployments/azure/Dockerfile").read_text()
-
-
-@pytest.fixture(scope="module")
-def _stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureStack]:
-    with AzureStack(tmp_path_factory.mktemp("azure"), clusters={"other": ("Standard_NC6s_v3", 1)}) as stack:
-        yield stack
-
-
-@pytest.fixture
-def stack(_stack: AzureStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AzureStack:
-    """Azure with one useless cluster, and the environment of a person who is about to run a command."""
-    place = {
-        "AZURE_SUBSCRIPTION_ID": _stack.subscription,
-        "AZURE_RESOURCE_GROUP": _stack.resource_group,
-        "AZURE_ML_WORKSPACE": _stack.workspace,
-        "HOME": str(tmp_path),
-    }
-    for name, value in {**_stack.environment, **place}.items():
-        monkeypatch.setenv(name, value)
-    return _stack
-
-
-Command = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def command(stack: AzureStack, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Exit status and all that a command of `deployments.azure` says."""
-    commands = {"setup": (setup.Setup, setup.main), "transfer": (transfer.Transfer, transfer.main)}
-
-    def call(name: str, *arguments: str, **environment: str) -> tuple[int, str]:
-        status = 0
-        with monkeypatch.context() as patch:
-            for variable, value in environment.items():
-                patch.setenv(variable, value)
-            try:
-                options.run(*commands[name], list(arguments))
-            except SystemExit as end:
-                status = int(end.code or 0)
-        said = "".join(capfd.readouterr())
-        assert stack.client_secret not in said
-        return status, said
-
-    return call
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -1,0 +1,66 @@
+"""What a Prefect server has already: the saved block, the work pool and the deployments."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import yaml  # type: ignore[import-untyped]
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+
+from blocks.azure import AzureMLWorkspace
+from jobs.errors import InvalidInput
+
+__all__ = ["POOL", "ROOT", "call", "deployed", "has_pool", "is_saved"]
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The project's folder."""
+POOL = "rebel-nerf"
+"""The work pool's name."""
+
+
+def is_saved(name: str) -> bool:
+    """Whether a workspace's block of that name is saved."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_block_document_by_name(name, AzureMLWorkspace.get_block_type_slug())
+        except ObjectNotFound:
+            return False
+    return True
+
+
+def has_pool() -> bool:
+    """Whether the work pool is there."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(POOL)
+        except ObjectNotFound:
+            return False
+    return True
+
+
+def deployed() -> bool:
+    """Whether all deployments are on the server, of this folder, and since their files last changed."""
+    files = [ROOT / "prefect.yaml", ROOT / "jobs" / "options.py", *(ROOT / "flows").glob("*.py")]
+    changed = max(file.stat().st_mtime for file in files)
+    wanted = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    with get_client(sync_client=True) as client:
+        there = client.read_deployments()
+    stand = {
+        (each.entrypoint, each.name)
+        for each in there
+        if each.updated and each.updated.timestamp() > changed and str(ROOT) in str(each.pull_steps)
+    }
+    return all((each["entrypoint"], each["name"]) in stand for each in wanted)
+
+
+def call(command: list[str], environment: dict[str, str]) -> None:
+    """Run a command in the project's folder.
+
+    Raises:
+        InvalidInput: it fails; has what it said.
+    """
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise InvalidInput(f"{' '.join(command[3:])} failed:\n{done.stdout}{done.stderr}")
