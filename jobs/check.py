@@ -34,12 +34,13 @@ from jobs import report
 
 _PACKAGE = Path(__file__).parent
 _ABSENT = 3  # exit status of a look at something that is not there
+_LOG_LINES = 60  # of a step that failed: more than modules and programs are
 _LIMIT_S = 900.0  # for a step; on two CPU cores the longest takes half a minute
 _SIZE = ("--width", "96", "--height", "54", "--seconds", "0.5", "--fps", "12")
 _FRAMES = 6
-_FEW_STEPS = (
-    *("--max-num-iterations", "10", "--model-size", "small"),
-    *("--max-image-size", "96", "--rays-per-batch", "256"),
+_TRAINING = (  # after fewer steps the model is a fog, of which nothing can be exported
+    *("--max-num-iterations", "150", "--model-size", "small"),
+    *("--max-image-size", "96", "--rays-per-batch", "512"),
 )
 _SMALL = ("--points", "1000", "--image-size", "48", "--resolution", "16")
 
@@ -71,7 +72,7 @@ def _gpu() -> str:
 
     if not torch.cuda.is_available():
         try:
-            torch.cuda.init()  # says why
+            torch.zeros(1, device="cuda")  # says why
         except Exception as error:
             raise _Absent(" ".join(str(error).split())) from None
         raise _Absent("torch finds no CUDA GPU")
@@ -181,26 +182,26 @@ def _look(name: str) -> None:
         sys.exit(_ABSENT)
 
 
-def _modules() -> list[str]:
-    """The other modules of this package."""
-    return sorted(f"jobs.{module.name}" for module in pkgutil.iter_modules([str(_PACKAGE)]) if module.name != "check")
+def _trials() -> list[str]:
+    """What is tried of the other modules: "jobs.x" is imported, and "jobs.x --help" run where it is a program."""
+    names = sorted(module.name for module in pkgutil.iter_modules([str(_PACKAGE)]) if module.name != "check")
+    programs = [name for name in names if '__name__ == "__main__"' in (_PACKAGE / f"{name}.py").read_text()]
+    return [f"jobs.{name}" for name in names] + [f"jobs.{name} --help" for name in programs]
 
 
-def _programs() -> list[str]:
-    """Those that are programs."""
-    return [name for name in _modules() if '__name__ == "__main__"' in (_PACKAGE / f"{name[5:]}.py").read_text()]
-
-
-def _try_each(kind: str, names: list[str]) -> None:
-    """Print, a line of JSON each, why a module cannot be imported or a program gives no help; null where it can."""
-    trial = {"imports": importlib.import_module, "help": _help}[kind]
-    for name in names:
+def _try_each(trials: list[str]) -> None:
+    """Print for each, as a line of JSON, why it fails, or null."""
+    for trial in trials:
+        name, _, option = trial.partition(" ")
         why = None
-        with contextlib.redirect_stdout(io.StringIO()):
-            try:
-                trial(name)
-            except BaseException as error:  # SystemExit too: a module must not end the process
-                why = f"{type(error).__name__}: {error}"
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                if option:
+                    _help(name)
+                else:
+                    importlib.import_module(name)
+        except BaseException as error:  # SystemExit too: a module must not end the process
+            why = f"{type(error).__name__}: {error}"
         print(json.dumps(why), flush=True)
 
 
@@ -260,8 +261,7 @@ class _Check:
         self.step("machine", _machine)
         for name in _LOOKS:
             self.step(name, lambda name=name: _run("-c", f"from jobs.check import _look; _look({name!r})"))  # type: ignore[misc]
-        self.step("imports", lambda: _all_of("imports", _modules()))
-        self.step("help", lambda: _all_of("help", _programs()))
+        self.step("modules", _modules)
 
     def run(self, folder: Path) -> None:
         """Run every stage on a tiny capture, in an empty folder."""
@@ -288,7 +288,7 @@ class _Check:
             dataset = capture  # with the true poses, so that the other stages are tried, too
             (capture / "truth.json").rename(dataset / "transforms.json")
         both: tuple[str | Path, ...] = ("--dataset", dataset, "--model", model)
-        stage("train", "train", model / "model.json", *both, "--checkpoints", folder / "training", *_FEW_STEPS,
+        stage("train", "train", model / "model.json", *both, "--checkpoints", folder / "training", *_TRAINING,
               needs=(dataset / "transforms.json",))  # fmt: skip
         trained = (model / "model.json",)
         stage("render", "render", video / "video.mp4", *both, "--video", video, "--checkpoints", folder / "chunks",
@@ -321,7 +321,7 @@ def _run(*arguments: str) -> str:
         _Failed: it failed, with its own words.
     """
     paths = [str(_PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, *arguments]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_LIMIT_S)
@@ -334,7 +334,7 @@ def _run(*arguments: str) -> str:
         failures = [line for line in map(report.parse, lines) if isinstance(line, report.Failure)]
         last = done.stderr.strip().splitlines()[-1:] or lines[-1:] or ["it says nothing"]
         why = f"{failures[-1].error}: {failures[-1].message}" if failures else last[0]
-        raise _Failed(f"{_end(done.returncode)}: {why}", "\n".join(lines[-30:]))
+        raise _Failed(f"{_end(done.returncode)}: {why}", "\n".join(lines[-_LOG_LINES:]))
     return done.stdout.strip()
 
 
@@ -348,27 +348,29 @@ def _result(said: str) -> str:
     return ", ".join(f"{name} {value}" for name, value in found[-1].result.items()) if found else ""
 
 
-def _all_of(kind: str, names: list[str]) -> str:
-    """Try all of them in one process; in another one after a crash.
+def _modules() -> str:
+    """Import every module and ask every program for its help, in one process; in another one after a crash.
 
     Raises:
         _Failed: with all that failed, and why.
     """
-    failures, left = [], names
+    trials = _trials()
+    failures, left = [], trials
     while left:
-        code = f"from jobs.check import _try_each; _try_each({kind!r}, {left!r})"
+        code = f"from jobs.check import _try_each; _try_each({left!r})"
         try:
-            lines, end = _run("-c", code).splitlines(), ""
+            said, end = _run("-c", code), "it stopped half-way"
         except _Failed as crash:
-            lines, end = [line for line in crash.log.splitlines() if line == "null" or line.startswith('"')], str(crash)
-        tried = [json.loads(line) for line in lines][: len(left)]
-        failures += [f"{name} ({why})" for name, why in zip(left, tried, strict=False) if why]
+            said, end = crash.log, str(crash)
+        tried = [json.loads(line) for line in said.splitlines() if line == "null" or line.startswith('"')]
+        failures += [f"{trial} ({why})" for trial, why in zip(left, tried, strict=False) if why]
         left = left[len(tried) :]
         if left:
-            failures.append(f"{left.pop(0)} ({end or 'it stopped half-way'})")
+            failures.append(f"{left.pop(0)} ({end})")
     if failures:
-        raise _Failed(f"{len(failures)} of {len(names)} failed: {'; '.join(failures)}")
-    return f"all {len(names)}"
+        raise _Failed(f"{len(failures)} of {len(trials)} failed: {'; '.join(failures)}")
+    programs = sum(" " in trial for trial in trials)
+    return f"all {len(trials) - programs} are imported, all {programs} programs show their help"
 
 
 def main() -> None:
