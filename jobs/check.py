@@ -25,16 +25,16 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jobs import report
 
 _PACKAGE = Path(__file__).parent
-_ABSENT = 3  # exit status of a look at something that is not there
-_LOG_LINES = 60  # of a step that failed: more than modules and programs are
+_LOG_LINES = 30  # of a step that failed
 _LIMIT_S = 900.0  # for a step; on two CPU cores the longest takes half a minute
 _SIZE = ("--width", "96", "--height", "54", "--seconds", "0.5", "--fps", "12")
 _FRAMES = 6
@@ -57,7 +57,7 @@ class _Failed(Exception):
         self.log = log
 
 
-# What is looked at, each in a process of its own, as a broken library can end the process that imports it.
+# What is looked at, in another process, as a broken library can end the process that imports it.
 
 
 def _torch() -> str:
@@ -173,36 +173,31 @@ _LOOKS: dict[str, Callable[[], str]] = {
 _CAN_BE_REQUIRED = ("gpu", "pycolmap", "gsplat", "compiler", "lpips")
 
 
-def _look(name: str) -> None:
-    """Print what there is, in the process that looks."""
-    try:
-        print(_LOOKS[name]())
-    except _Absent as why:
-        print(why)
-        sys.exit(_ABSENT)
-
-
 def _trials() -> list[str]:
-    """What is tried of the other modules: "jobs.x" is imported, and "jobs.x --help" run where it is a program."""
+    """What is tried in the other process: a look, the import "jobs.x", and "jobs.x --help" where that is a program."""
     names = sorted(module.name for module in pkgutil.iter_modules([str(_PACKAGE)]) if module.name != "check")
     programs = [name for name in names if '__name__ == "__main__"' in (_PACKAGE / f"{name}.py").read_text()]
-    return [f"jobs.{name}" for name in names] + [f"jobs.{name} --help" for name in programs]
+    return [*_LOOKS, *(f"jobs.{name}" for name in names), *(f"jobs.{name} --help" for name in programs)]
 
 
 def _try_each(trials: list[str]) -> None:
-    """Print for each, as a line of JSON, why it fails, or null."""
+    """Print how each goes, as a line of JSON: the state, what there is to say, and the seconds that it took."""
     for trial in trials:
+        began, state, text = time.monotonic(), "ok", ""
         name, _, option = trial.partition(" ")
-        why = None
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                if option:
+                if name in _LOOKS:
+                    text = _LOOKS[name]()
+                elif option:
                     _help(name)
                 else:
                     importlib.import_module(name)
+        except _Absent as why:
+            state, text = "absent", str(why)
         except BaseException as error:  # SystemExit too: a module must not end the process
-            why = f"{type(error).__name__}: {error}"
-        print(json.dumps(why), flush=True)
+            state, text = "FAILED", f"{type(error).__name__}: {error}"
+        print(json.dumps([state, text, time.monotonic() - began]), flush=True)
 
 
 def _help(program: str) -> None:
@@ -240,28 +235,41 @@ class _Check:
 
     def step(self, name: str, action: Callable[[], str]) -> None:
         """Do one thing, and say how it went."""
-        began, log = time.monotonic(), ""
+        began = time.monotonic()
         try:
-            state, text = "ok", action()
-        except _Absent as why:
-            state, text = "FAILED" if name in self._required else "absent", str(why)
+            state, text, log = "ok", action(), ""
         except _Failed as why:
             state, text, log = "FAILED", str(why), why.log
         except Exception as error:
-            state, text = "FAILED", repr(error)
-        seconds = round(time.monotonic() - began, 1)
-        self.steps.append({"step": name, "state": state, "seconds": seconds, "text": text, "log": log})
+            state, text, log = "FAILED", repr(error), ""
+        self._tell(name, state, text, time.monotonic() - began, log)
+
+    def _tell(self, name: str, state: str, text: str, seconds: float, log: str = "") -> None:
+        text = " ".join(text.split())
+        self.steps.append({"step": name, "state": state, "seconds": round(seconds, 1), "text": text, "log": log})
         print(f"{state:6} {seconds:6.1f} s  {name}: {text}", flush=True)
-        if log:
-            print("\n".join(f"       | {line}" for line in log.splitlines()), flush=True)
+        for line in log.splitlines():
+            print(f"       | {line}", flush=True)
 
     def look(self) -> None:
         """Look at what the jobs stand on, and at every module and program."""
         self.step("python", lambda: f"{platform.python_version()}, {sys.executable}")
         self.step("machine", _machine)
-        for name in _LOOKS:
-            self.step(name, lambda name=name: _run("-c", f"from jobs.check import _look; _look({name!r})"))  # type: ignore[misc]
-        self.step("modules", _modules)
+        trials, failures, total = _trials(), [], 0.0
+        for trial, state, text, seconds in _tried(trials):
+            if trial in _LOOKS:
+                state = "FAILED" if state == "absent" and trial in self._required else state
+                self._tell(trial, state, text, seconds)
+            else:
+                total += seconds
+                failures += [f"{trial} ({text})"] if state == "FAILED" else []
+        programs = sum(" " in trial for trial in trials)
+        modules = len(trials) - len(_LOOKS) - programs
+        text = f"{modules} modules to import, {programs} programs to show their help"
+        if failures:
+            self._tell("modules", "FAILED", f"{text}: {len(failures)} failed: {'; '.join(failures)}", total)
+        else:
+            self._tell("modules", "ok", text, total)
 
     def run(self, folder: Path) -> None:
         """Run every stage on a tiny capture, in an empty folder."""
@@ -313,22 +321,23 @@ def _machine() -> str:
     return f"{platform.platform()}, {cores} cores, {memory:.0f} GB of memory, {free:.0f} GB free at {place}"
 
 
+def _environment() -> dict[str, str]:
+    """With this package on the path, and without warnings, which hide what matters."""
+    paths = [str(_PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}
+
+
 def _run(*arguments: str) -> str:
     """Run this interpreter as a job's command would; what it wrote to standard output.
 
     Raises:
-        _Absent: it looked for something that is not there.
         _Failed: it failed, with its own words.
     """
-    paths = [str(_PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, *arguments]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_LIMIT_S)
+        done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=_LIMIT_S)
     except subprocess.TimeoutExpired:
         raise _Failed(f"it was ended after {_LIMIT_S:.0f} s") from None
-    if done.returncode == _ABSENT:
-        raise _Absent(done.stdout.strip())
     if done.returncode:
         lines = [*done.stderr.strip().splitlines(), *done.stdout.strip().splitlines()]
         failures = [line for line in map(report.parse, lines) if isinstance(line, report.Failure)]
@@ -336,6 +345,32 @@ def _run(*arguments: str) -> str:
         why = f"{failures[-1].error}: {failures[-1].message}" if failures else last[0]
         raise _Failed(f"{_end(done.returncode)}: {why}", "\n".join(lines[-_LOG_LINES:]))
     return done.stdout.strip()
+
+
+def _tried(trials: list[str]) -> Iterator[tuple[str, str, str, float]]:
+    """Try all in one process; in another one after a crash. Each trial with its state, text and seconds, as it goes."""
+    left = list(trials)
+    while left:
+        code = f"from jobs.check import _try_each; _try_each({left!r})"
+        command = [sys.executable, "-X", "faulthandler", "-c", code]
+        began = time.monotonic()
+        with tempfile.TemporaryFile("w+") as errors:
+            process = subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, stderr=errors, text=True)
+            limit = threading.Timer(_LIMIT_S, process.kill)
+            limit.start()
+            assert process.stdout
+            for line in process.stdout:
+                if left and line.startswith('["'):
+                    began = time.monotonic()
+                    state, text, seconds = json.loads(line)
+                    yield left.pop(0), state, text, seconds
+            status = process.wait()
+            limit.cancel()
+            errors.seek(0)
+            said = errors.read().strip().splitlines()[-1:]
+        if left:
+            text = ": ".join([_end(status), *said])
+            yield left.pop(0), "FAILED", text, time.monotonic() - began
 
 
 def _end(status: int) -> str:
@@ -346,31 +381,6 @@ def _result(said: str) -> str:
     """The figures of a job's result, in words; "" where it tells none."""
     found = [line for line in map(report.parse, said.splitlines()) if isinstance(line, report.Result)]
     return ", ".join(f"{name} {value}" for name, value in found[-1].result.items()) if found else ""
-
-
-def _modules() -> str:
-    """Import every module and ask every program for its help, in one process; in another one after a crash.
-
-    Raises:
-        _Failed: with all that failed, and why.
-    """
-    trials = _trials()
-    failures, left = [], trials
-    while left:
-        code = f"from jobs.check import _try_each; _try_each({left!r})"
-        try:
-            said, end = _run("-c", code), "it stopped half-way"
-        except _Failed as crash:
-            said, end = crash.log, str(crash)
-        tried = [json.loads(line) for line in said.splitlines() if line == "null" or line.startswith('"')]
-        failures += [f"{trial} ({why})" for trial, why in zip(left, tried, strict=False) if why]
-        left = left[len(tried) :]
-        if left:
-            failures.append(f"{left.pop(0)} ({end})")
-    if failures:
-        raise _Failed(f"{len(failures)} of {len(trials)} failed: {'; '.join(failures)}")
-    programs = sum(" " in trial for trial in trials)
-    return f"all {len(trials) - programs} are imported, all {programs} programs show their help"
 
 
 def main() -> None:
