@@ -111,22 +111,13 @@ def test_the_check_names_a_module_that_cannot_be_imported_and_looks_at_the_rest(
     assert "jobs.report" not in steps["modules"]["text"]
 
 
-@pytest.fixture(scope="session")
-def image_python() -> Path:
-    """The interpreter of the job environment, with exactly what the lock lists."""
-    base = job_environment.find_python()
-    if base is None:
-        pytest.skip(job_environment.NONE)
-    return job_environment.make(base)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_every_job_runs_in_the_job_environment(image_python: Path, tmp_path: Path) -> None:
-    status, steps, said = check(image_python, tmp_path, "--require", "pycolmap")
+def test_every_job_runs_in_the_job_environment(job_python: Path, tmp_path: Path) -> None:
+    status, steps, said = check(job_python, tmp_path, "--require", "pycolmap")
     assert status == 0, said
     stages = {"capture", "prepare", "train", "render", "shard", "join", "compare", "export", "page"}
     assert {name for name, step in steps.items() if step["state"] == "ok"} >= {*stages, "modules", "video", "torch"}
-    listed = subprocess.run([image_python, "-m", "pip", "check"], capture_output=True, text=True).stdout
+    listed = subprocess.run([job_python, "-m", "pip", "check"], capture_output=True, text=True).stdout
     conflicts = [line for line in listed.splitlines() if "which is not installed" not in line]
     assert not conflicts or conflicts == ["No broken requirements found."], "beside what is left out, all fits"
