@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 from pydantic import Field
 from pydantic_settings import CliApp
 
+from deployments.azure import setup
 from jobs.options import Options
 from tests import job_environment
 
@@ -59,6 +60,15 @@ def test_the_lock_has_all_that_jobs_import_and_nothing_of_the_schedulers() -> No
                 found = {canonicalize_name(name) for name in by_import[root]}
                 assert found & set(locked()), f"{file.name} imports {root}, which the lock does not have"
     assert not {"prefect", "azure-ai-ml", "azure-identity", "opencv-python", "jupyterlab"} & set(locked())
+
+
+def test_the_build_is_sent_all_that_the_dockerfile_copies_and_numbered_by_what_stays_in_the_image() -> None:
+    dockerfile = (ROOT / "deployments" / "azure" / "Dockerfile").read_text()
+    copied = " ".join(re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.M)).split()
+    numbered = {file.name for file in setup._IMAGE}
+    assert {"Dockerfile", *copied} == {*numbered, "jobs"}
+    assert all(file.is_file() for file in setup._IMAGE)
+    assert ":latest" not in dockerfile and "docker.io" not in dockerfile
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
