@@ -18,9 +18,11 @@ test: .venv/installed lint
 	$(BIN)/python -m tests.azureml.azurite
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) --durations=10
 
+# The emulator's jobs run in the job environment, as on Azure.
 test-all: .venv/installed lint
 	$(BIN)/python -m tests.azureml.azurite
-	$(BIN)/python -m pytest $(PARALLEL) --durations=20
+	job_python=$$($(BIN)/python -m tests.job_environment) && \
+	REBEL_NERF_JOB_PYTHON=$$job_python $(BIN)/python -m pytest $(PARALLEL) --durations=20
 
 lint: .venv/installed
 	$(BIN)/ruff check .

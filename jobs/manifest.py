@@ -22,6 +22,7 @@ from jobs.options import Options
 _PACKAGES = (
     "nerfstudio",
     "pycolmap",
+    "pycolmap-cuda12",
     "torch",
     "numpy",
     "av",

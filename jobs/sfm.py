@@ -106,7 +106,12 @@ class Result:
 
 def gpu() -> bool:
     """Whether pycolmap finds features and matches on a GPU here."""
-    return bool(pycolmap.has_cuda) and any(Path("/dev").glob("nvidia[0-9]*"))
+    return bool(pycolmap.has_cuda) and pycolmap.get_num_cuda_devices() > 0
+
+
+def _device() -> Any:
+    """Where features are found and matched: left alone, a pycolmap with CUDA fails where there is no GPU."""
+    return pycolmap.Device.cuda if gpu() else pycolmap.Device.cpu
 
 
 def reconstruct(
@@ -194,6 +199,7 @@ class Search:
                 folder,
                 [view.name for view in views],
                 extraction_options=options,
+                device=_device(),
                 cancellation_token=cancellation,
             )
 
@@ -308,6 +314,7 @@ class Search:
                 matching_options=matching,
                 pairing_options=pairing,
                 verification_options=verification,
+                device=_device(),
                 cancellation_token=cancellation,
             )
 

@@ -52,3 +52,14 @@ def tiny_model(tiny_dataset: Path) -> Path:
     options = TrainOptions(max_num_iterations=30, model_size="small", max_image_size=96, rays_per_batch=256)
     train(options, tiny_dataset, tiny_dataset.parent / "model", tiny_dataset.parent / "checkpoints")
     return tiny_dataset.parent / "model"
+
+
+@pytest.fixture(scope="session")
+def job_python() -> Path:
+    """The interpreter of the job environment, with exactly what its lock lists."""
+    from tests import job_environment
+
+    base = job_environment.find_python()
+    if base is None:
+        pytest.skip(job_environment.NONE)
+    return job_environment.make(base)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -24,7 +25,9 @@ from deployments.azure.options import Place, credential, has_secret, load, run
 from deployments.azure.remedies import Remedies
 from jobs.errors import InvalidInput, NotFound
 
-_DOCKERFILE = Path(__file__).with_name("Dockerfile")
+_ROOT = Path(__file__).resolve().parents[2]
+# What the job environment's image is made of, by its own content. It is tried with jobs/, which it does not keep.
+_IMAGE = [Path(__file__).with_name(name) for name in ("Dockerfile", "environment.lock", "build_gsplat.py")]
 _OTHER_NAME = "choose another name for the cluster (--gpu-cluster, --cpu-cluster)"
 _TIERS: tuple[Literal["cpu", "gpu"], ...] = ("cpu", "gpu")
 _SIZES = {"cpu": "Standard_D4s_v3", "gpu": "Standard_NC4as_T4_v3"}
@@ -107,7 +110,7 @@ class _SetUp:
     def __init__(self, given: Setup) -> None:
         self.given = given
         key = _read_key(given.ssh_public_key.expanduser()) if given.ssh_public_key else None
-        self.version = hashlib.sha256(_DOCKERFILE.read_bytes()).hexdigest()[:12]
+        self.version = hashlib.sha256(b"\0".join(file.read_bytes() for file in _IMAGE)).hexdigest()[:12]
         self.name = given.block or given.name
         self.saved = load(self.name) if given.block or on_server.is_saved(self.name) else None
         decided = {
@@ -307,7 +310,7 @@ class _SetUp:
             )
 
     def environment(self) -> None:
-        """The job environment, whose version tells the Dockerfile's content. Azure builds it when it is first used."""
+        """Register the job environment, its version a hash of its content. Azure builds it when it is first used."""
         from azure.ai.ml.entities import BuildContext, Environment
         from azure.core.exceptions import ResourceNotFoundError
 
@@ -320,7 +323,9 @@ class _SetUp:
 
             def make() -> None:
                 with tempfile.TemporaryDirectory() as folder:
-                    Path(folder, "Dockerfile").write_bytes(_DOCKERFILE.read_bytes())
+                    for file in _IMAGE:
+                        shutil.copy(file, folder)
+                    shutil.copytree(_ROOT / "jobs", Path(folder, "jobs"), ignore=shutil.ignore_patterns("__pycache__"))
                     context = BuildContext(path=folder, dockerfile_path="Dockerfile")
                     made = Environment(name="rebel-nerf", version=self.version, build=context)
                     environments.create_or_update(made)

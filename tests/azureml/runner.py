@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -99,10 +98,12 @@ class _Restart(Exception):
 class Runner(threading.Thread):
     """One job from Starting to its end."""
 
-    def __init__(self, job: Job, storage: Storage, faults: Faults, folder: Path, proxy: str, pace: float) -> None:
+    def __init__(
+        self, job: Job, storage: Storage, faults: Faults, folder: Path, proxy: str, pace: float, python: str
+    ) -> None:
         super().__init__(name=job.name, daemon=True)
         self.job, self._storage, self._faults = job, storage, faults
-        self._folder, self._proxy, self._pace = folder, proxy, pace
+        self._folder, self._proxy, self._pace, self._python = folder, proxy, pace, python
         self._synced: dict[str, dict[str, tuple[int, int]]] = {}
         self._seen: dict[str, dict[str, tuple[int, int]]] = {}
         self._logged = 0
@@ -286,7 +287,7 @@ class Runner(threading.Thread):
             for name in ("LANG", "TZ", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
             if name in os.environ
         }
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        path = os.pathsep.join([str(Path(self._python).parent), os.environ["PATH"]])
         home = folder / "home"
         home.mkdir()
         proxies = {f"{scheme}_PROXY": self._proxy for scheme in ("HTTP", "HTTPS")}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 import uuid
 from collections import Counter
@@ -39,7 +41,8 @@ class AzureStack:
     `faults` makes things go wrong. `requests` counts requests by operation ("PUT {ws}/jobs/*"), `log` has them all,
     `failures` what must not happen (an unrouted request, an error in the emulator), and `refused` the hosts that
     the proxy refused; `sign_in.lifetime` is how long tokens live, and `pace`
-    how long a job stays in each state on its way, in seconds.
+    how long a job stays in each state on its way, in seconds. `python` is the interpreter of the jobs, in whose folder
+    a `python` lies: by default $REBEL_NERF_JOB_PYTHON, or else the one that runs the tests.
 
     Args:
         folder: for certificates, logs and the jobs' working folders; made if it is not there.
@@ -55,6 +58,7 @@ class AzureStack:
         pace: float = 0.05,
     ) -> None:
         self.folder, self.pace = folder, pace
+        self.python = os.environ.get("REBEL_NERF_JOB_PYTHON") or sys.executable
         self.subscription, self.resource_group = str(uuid.uuid4()), "nerf-group"
         self.workspace, self.location, self.account = workspaces[0], "westeurope", "nerfstorage"
         self.clusters = tuple(clusters or _CLUSTERS)
@@ -198,7 +202,7 @@ class AzureStack:
 
     def _start(self, job: Job) -> None:
         folder = self.folder / "jobs" / job.workspace.name / job.name
-        runner = Runner(job, job.workspace.storage, self.faults, folder, self.proxy_url, self.pace)
+        runner = Runner(job, job.workspace.storage, self.faults, folder, self.proxy_url, self.pace, self.python)
         self._runners.append(runner)
         runner.start()
 

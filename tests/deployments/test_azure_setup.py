@@ -1,20 +1,15 @@
-"""The commands for people, on the emulator; and the job environment."""
+"""The commands for people, on the emulator."""
 
 from __future__ import annotations
 
-import ast
 import os
-import re
 import subprocess
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml  # type: ignore[import-untyped]
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import BlockDocumentUpdate
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -28,7 +23,6 @@ from tests.deployments.conftest import Command
 __all__ = ["identity_endpoint"]
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCKERFILE = (ROOT / "deployments/azure/Dockerfile").read_text()
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -284,48 +278,3 @@ def test_the_table_of_sizes() -> None:
     assert small and not small.fits and "too little memory" in str(refusal(small.name, []))
     assert "NV6ads" not in str(refusal("Standard_D4s_v3", None)) and "NV12ads" in str(refusal("Standard_D4s_v3", None))
     assert "ARM" in str(refusal("Standard_ND128isr_NDR_GB200_v6", []))
-
-
-# the job environment
-
-
-def pins() -> dict[str, str]:
-    return {canonicalize_name(name): version for name, version in re.findall(r"^    ([\w-]+)==(\S+)", DOCKERFILE, re.M)}
-
-
-def closure(name: str, seen: set[str]) -> set[str]:
-    """A distribution with all that it requires, by their canonical names."""
-    if (canonical := canonicalize_name(name)) in seen:
-        return seen
-    seen.add(canonical)
-    try:
-        wanted = metadata.requires(name) or []
-    except metadata.PackageNotFoundError:
-        return seen
-    for requirement in map(Requirement, wanted):
-        if requirement.marker is None or requirement.marker.evaluate({"extra": "image"}):
-            closure(requirement.name, seen)
-    return seen
-
-
-def test_the_image_has_all_that_jobs_import() -> None:
-    image = re.search(r"^FROM ghcr.io/nerfstudio-project/nerfstudio:(\S+)$", DOCKERFILE, re.M)
-    assert image and image[1] == metadata.version("nerfstudio")
-    there = closure("nerfstudio", set()).union(*(closure(name, set()) for name in pins()))
-    by_import = metadata.packages_distributions()
-    for file in sorted((ROOT / "jobs").rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
-            for root in {name.partition(".")[0] for name in names} - {"jobs", "tinycudann", *sys.stdlib_module_names}:
-                found = {canonicalize_name(name) for name in by_import[root]}
-                assert found & there, f"{file.name} imports {root}, which the Dockerfile does not install"
-
-
-def test_the_image_is_pinned_as_the_project_wants_it() -> None:
-    wanted = map(Requirement, metadata.requires("rebel-nerf") or [])
-    checked = {r.name for r in wanted if r.name in pins() and r.specifier.contains(pins()[r.name])}
-    assert checked == {"av", "numpy", "pillow", "pillow-heif", "pycolmap", "pydantic", "pydantic-settings"}
-    for words in ("openssh-server", "AlexNet_Weights", "TORCH_HOME", "libgl1", "libegl1"):
-        assert words in DOCKERFILE
-    assert ":latest" not in DOCKERFILE

@@ -24,6 +24,7 @@ from jobs.errors import InvalidInput, JobFailed
 from jobs.options import Options, PrepareOptions, RenderOptions, TrainOptions
 from jobs.report import Progress, parse
 from tasks.stage import Plan, stage_task
+from tests import job_environment
 from tests.azure_fixtures import stack, workspace
 from tests.azureml.stack import AzureStack
 from tests.runs import outcome
@@ -224,3 +225,17 @@ async def test_a_later_dataset_is_brought_into_the_first_ones_frame(
     first, later = await prepared(1), await prepared(2)
     assert first.tags["frame"] == "new" and "reference_1" not in first.tags
     assert later.tags["frame"] == later.tags["reference_1"] == str(first)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+async def test_the_whole_flow_in_the_job_environment(
+    stack: AzureStack, saved: AzureMLWorkspace, street: Path, job_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stack, "python", str(job_python))
+    video, states = await run(scene="gate", images=street / "photos")
+    assert states == {"capture": "Completed", **dict.fromkeys(STAGES, "Completed")}
+    locked = dict(re.findall(r"^(.+)==(.+)$", job_environment.LOCK.read_text(), re.M))
+    versions = json.loads(saved.read(video, "video.json"))["versions"]
+    assert versions.pop("python").startswith("3.12.")
+    assert versions["pycolmap-cuda12"] and versions == {name: locked[name] for name in versions}
