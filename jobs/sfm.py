@@ -105,8 +105,8 @@ class Result:
 
 
 def gpu() -> bool:
-    """Whether pycolmap finds features and matches on a GPU here."""
-    return bool(pycolmap.has_cuda) and any(Path("/dev").glob("nvidia[0-9]*"))
+    """Whether pycolmap works on a GPU here: it is built for CUDA, and there is one."""
+    return bool(pycolmap.has_cuda) and pycolmap.get_num_cuda_devices() > 0
 
 
 def reconstruct(
@@ -194,6 +194,7 @@ class Search:
                 folder,
                 [view.name for view in views],
                 extraction_options=options,
+                device=_device(),
                 cancellation_token=cancellation,
             )
 
@@ -308,6 +309,7 @@ class Search:
                 matching_options=matching,
                 pairing_options=pairing,
                 verification_options=verification,
+                device=_device(),
                 cancellation_token=cancellation,
             )
 
@@ -462,6 +464,11 @@ def _write_views(database: Any, views: list[View]) -> None:
         frame = pycolmap.Frame(frame_id=number, rig_id=camera_id)
         frame.add_data_id(image.data_id)
         database.write_frame(frame, use_frame_id=True)
+
+
+def _device() -> Any:
+    """For features and matches; a pycolmap that is built for CUDA does not look for itself whether there is a GPU."""
+    return pycolmap.Device.cuda if gpu() else pycolmap.Device.cpu
 
 
 def _threads() -> int:
