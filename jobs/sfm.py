@@ -126,9 +126,10 @@ def reconstruct(
         sequence: the pictures are frames of a video.
 
     Returns:
-        The result, in pixels of these pictures. Up to 100 pictures, the same input gives the same result on the same
-        machine; beyond, poses vary in the last digits.
+        The result, in pixels of these pictures. Up to 100 pictures and without a GPU, the same input gives the same
+        result on the same machine; else, poses vary a little.
     """
+    print(f"Features are found and matched on the {'GPU' if gpu() else 'CPU'}.", flush=True)
     pycolmap.logging.minloglevel = pycolmap.logging.WARNING.value
     pycolmap.logging.logtostderr = True  # the job's log is where it is looked for, not files under the system's /tmp
     pycolmap.set_random_seed(_SEED)
