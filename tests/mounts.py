@@ -1,10 +1,10 @@
 """Blob storage as a folder: BlobFuse2 on Azurite where it is installed, and a stand-in for it on FUSE.
 
-The stand-in, which this file serves as a program, does what BlobFuse2 2.5 with its file cache was seen to do on Azurite:
-a file that is opened for writing is empty in storage at once; what is written is kept on the node, and stored as a
-whole when a descriptor of the file is flushed, which fsync and each close do; a rename is a copy and a delete; there
-are no hard links (https://github.com/Azure/azure-storage-fuse). After so many requests to storage the node is lost, and
-with it what was not stored.
+The stand-in, which this file serves as a program, does what BlobFuse2 2.5 with its file cache was seen to do on
+Azurite: a file that is opened for writing is empty in storage at once; what is written is kept on the node, and
+stored as a whole when a descriptor of the file is flushed, which fsync and each close do; a rename is a copy and a
+delete; there are no hard links (https://github.com/Azure/azure-storage-fuse). After so many requests to storage the
+node is lost, and with it what was not stored.
 """
 
 from __future__ import annotations
