@@ -1,11 +1,14 @@
 """A path's frames in chunks: pieces of its video, each a folder, that stand when rendering is interrupted.
 
-A chunk is `<first>-<last>/` with `video.mp4` and whatever else was asked for, and `chunk.json`, written last. One
-without it, or whose files differ from it, was torn and is passed over: the folder may be a slow network mount.
+A chunk is a folder `<first>-<last>-<random>/` with `video.mp4` and whatever else was asked for, and `chunk.json`,
+written last. One without it, or whose files differ from it, was torn and is passed over. Nothing is renamed or
+overwritten: the folder may be blob storage behind a mount (see `jobs.checkpoints`). The first version named the folders
+`<first>-<last>`.
 """
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,7 +51,7 @@ class Chunk(BaseModel):
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """With which that of its folder begins."""
         return f"{self.first:06d}-{self.last:06d}"
 
 
@@ -61,19 +64,23 @@ class Chunks:
 
     def add(self, chunk: Chunk, files: Path) -> None:
         """Put in a chunk: all that is in the folder `files`."""
-        target = self.folder / chunk.name
-        shutil.rmtree(target, ignore_errors=True)
+        target = self.folder / f"{chunk.name}-{secrets.token_hex(4)}"
         shutil.copytree(files, target)
         names = [file.relative_to(files).as_posix() for file in files.rglob("*") if file.is_file()]
         checksums = {name: manifest.checksum(files / name) for name in sorted(names)}
-        part = target / f".{_ABOUT}.part"
-        part.write_text(chunk.model_copy(update={"checksums": checksums}).model_dump_json())
-        part.replace(target / _ABOUT)  # it is there in full or not at all
+        (target / _ABOUT).write_text(chunk.model_copy(update={"checksums": checksums}).model_dump_json())
 
     def find(self, content: str | None = None) -> dict[Path, Chunk]:
-        """The whole chunks by folder, in the order of their frames; of all videos, or of one."""
-        found = ((about.parent, self._read(about)) for about in sorted(self.folder.glob(f"*/{_ABOUT}")))
-        return {folder: chunk for folder, chunk in found if chunk and content in (None, chunk.content)}
+        """The whole chunks by folder, in the order of their frames; of all videos, or of one.
+
+        Two attempts at a job may have rendered the same one: it is given once.
+        """
+        found: dict[tuple[int, int, str], tuple[Path, Chunk]] = {}
+        for folder in sorted(filter(Path.is_dir, self.folder.iterdir())):
+            chunk = self._read(folder)
+            if chunk and content in (None, chunk.content):
+                found.setdefault((chunk.first, chunk.last, chunk.content), (folder, chunk))
+        return dict(found.values())
 
     def missing(self, content: str, first: int, last: int) -> list[tuple[int, int]]:
         """The first and last of the chunks that are not here yet, of the frames `first` to `last` of a video."""
@@ -81,14 +88,14 @@ class Chunks:
         wanted = [(start, min(start + FRAMES, last)) for start in range(first, last, FRAMES)]
         return [each for each in wanted if each not in here]
 
-    def _read(self, about: Path) -> Chunk | None:
+    def _read(self, folder: Path) -> Chunk | None:
         try:
-            chunk = Chunk.model_validate_json(about.read_text())
-            if all(manifest.checksum(about.parent / name) == known for name, known in chunk.checksums.items()):
+            chunk = Chunk.model_validate_json((folder / _ABOUT).read_bytes())
+            if all(manifest.checksum(folder / name) == known for name, known in chunk.checksums.items()):
                 return chunk
         except (OSError, ValidationError):
             pass
-        print(f"The chunk {about.parent} is torn and passed over.", flush=True)
+        print(f"The chunk {folder} is torn and passed over.", flush=True)
         return None
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import errno
-import io
 import json
 import math
 import os
@@ -20,7 +19,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,12 +41,12 @@ from torch import Tensor
 
 from jobs import cpu, cuda, gpu, manifest, model, report
 from jobs.camera_path import Origin
+from jobs.checkpoints import Checkpoints, content_of, place
 from jobs.errors import GateRefused, InvalidInput, JobFailed, JobInterrupted
 from jobs.methods import all_methods
 from jobs.options import TrainOptions
 from jobs.viewer import open_viewer
 
-KEPT_CHECKPOINTS = 2
 _MOST_POINTS = 200  # of a training's curve
 
 # Of nerfacto's sampler; they decide whether the proposal networks are trained in a step.
@@ -184,79 +182,6 @@ def _make_small(config: TrainerConfig) -> None:
             "optimizer": AdamOptimizerConfig(lr=2e-2, eps=1e-15),
             "scheduler": ExponentialDecaySchedulerConfig(lr_final=1e-3, max_steps=config.max_num_iterations),
         }
-
-
-class Checkpoints:
-    """The newest checkpoints of one training, in a folder that may be a slow network mount.
-
-    Each is `step-<step>.ckpt` with `step-<step>.json` beside it, written after it: {"sha256", "fingerprint", "step"}.
-    A checkpoint without its JSON, or that differs from it, was torn and is passed over, as is any foreign file.
-
-    Args:
-        folder: where they lie; made if missing.
-        fingerprint: of all that decides the training; others' checkpoints are passed over.
-    """
-
-    def __init__(self, folder: Path, fingerprint: str) -> None:
-        self._folder, self._fingerprint = folder, fingerprint
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write a checkpoint, then remove all but the newest two."""
-        content = _bytes(state)
-        about = {"sha256": sha256(content).hexdigest(), "fingerprint": self._fingerprint, "step": step}
-        _place(content, self._file(step))
-        _place(json.dumps(about).encode(), self._file(step).with_suffix(".json"))
-        for old in self._steps()[KEPT_CHECKPOINTS:]:
-            self._file(old).with_suffix(".json").unlink()
-            self._file(old).unlink(missing_ok=True)
-
-    def newest(self) -> dict[str, Any] | None:
-        """The state of the newest valid checkpoint, None where there is none."""
-        for step in self._steps():
-            file = self._file(step)
-            about = json.loads(file.with_suffix(".json").read_text())
-            if not file.is_file() or manifest.checksum(file) != about["sha256"]:
-                print(f"The checkpoint {file} is torn and passed over.")
-                continue
-            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-            return state
-        return None
-
-    def _file(self, step: int) -> Path:
-        return self._folder / f"step-{step:09d}.ckpt"
-
-    def _steps(self) -> list[int]:
-        """Steps with a checkpoint of this training by its JSON, newest first."""
-        steps = []
-        for file in self._folder.glob("step-*.json"):
-            try:
-                about = json.loads(file.read_text())
-                if about["fingerprint"] == self._fingerprint:
-                    steps.append(int(about["step"]))
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-        return sorted(steps, reverse=True)
-
-
-def _bytes(state: dict[str, Any]) -> memoryview:
-    """What `torch.save` would write. Written by Python, a full disk is told apart from other faults."""
-    stream = io.BytesIO()
-    torch.save(state, stream)
-    return stream.getbuffer()
-
-
-def _place(content: bytes | memoryview, file: Path) -> None:
-    """Write a file so that it is there in full or not at all."""
-    part = file.with_name(f".{file.name}.part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
@@ -626,7 +551,7 @@ def _write_model(output: Path, config: TrainerConfig, trainer: _Trainer, step: i
     checkpoint.parent.mkdir(exist_ok=True)
     for old in checkpoint.parent.iterdir():
         old.unlink()  # of an attempt that was ended right here
-    _place(_bytes({"step": step, "pipeline": _pipeline_state(trainer.pipeline)}), checkpoint)
+    place(content_of({"step": step, "pipeline": _pipeline_state(trainer.pipeline)}), checkpoint)
     return [model.CONFIG, model.TRANSFORMS, f"{model.CHECKPOINTS}/{checkpoint.name}"]
 
 

@@ -1,0 +1,138 @@
+"""A training's checkpoints, in a folder that may be blob storage behind a mount.
+
+Such a mount promises less than a disk. BlobFuse2 2.5 shows a file as empty as soon as it is opened for writing, and may
+store a part of it whenever a copy of its descriptor is closed, such as by a process that is started meanwhile. It
+renames a file by copying and then deleting it (https://github.com/Azure/azure-storage-fuse, BlockBlob.RenameFile and
+FileCache.FlushFile). What a lost machine had not yet stored is missing. So nothing here is renamed or overwritten: each
+file is new, a small one with its checksum is written after it, and a reader trusts nothing but that checksum.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import secrets
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jobs import manifest
+
+__all__ = ["KEPT", "Checkpoints", "content_of", "place"]
+
+KEPT = 2
+
+_NAME = re.compile(r"step-\d{9}(?:-(?P<training>.{8})-[0-9a-f]{8})?")
+
+
+class _About(BaseModel):
+    """What lies beside a checkpoint, as JSON. The first version did not give `bytes`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: int
+    fingerprint: str
+    sha256: str
+    bytes: int | None = None
+
+
+class Checkpoints:
+    """The newest checkpoints of one training, in a folder that may be a network mount.
+
+    Each is `step-<step>-<training>-<random>.ckpt`, and a JSON of the same name that is written after it. The first
+    version named them `step-<step>`; those are read as well. Other files and other trainings' checkpoints stay.
+
+    Args:
+        folder: where they lie; made if missing.
+        fingerprint: of all that decides the training.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self._folder, self._fingerprint = folder, fingerprint
+        self._whole: list[str] = []
+        """Names of the newest that this process has read in full, in the order of their steps."""
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write a checkpoint; once it and one before it can be read, remove the older ones."""
+        content = content_of(state)
+        name = f"step-{step:09d}-{self._fingerprint[:8]}-{secrets.token_hex(4)}"
+        place(content, self._folder / f"{name}.ckpt")
+        about = _About(step=step, fingerprint=self._fingerprint, sha256=sha256(content).hexdigest(), bytes=len(content))
+        place(about.model_dump_json().encode(), self._folder / f"{name}.json")
+        if not self._is_whole(name):
+            return
+        self._whole = [*self._whole, name][-KEPT:]
+        if len(self._whole) == KEPT:
+            for old in (name for name in self._names() if name < self._whole[0]):
+                for ending in (".json", ".ckpt"):
+                    (self._folder / f"{old}{ending}").unlink(missing_ok=True)
+
+    def newest(self) -> dict[str, Any] | None:
+        """The state of the newest whole checkpoint; None if there is none."""
+        for name in self._names():
+            if self._is_whole(name):
+                self._whole = [name]
+                file = self._folder / f"{name}.ckpt"
+                state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+                return state
+        return None
+
+    def _names(self) -> list[str]:
+        """This training's checkpoints, whole or torn, newest first."""
+        names = {file.stem for file in self._folder.glob("step-*") if file.suffix in (".ckpt", ".json")}
+        return sorted(filter(self._is_own, names), reverse=True)
+
+    def _is_own(self, name: str) -> bool:
+        if not (match := _NAME.fullmatch(name)):
+            return False
+        if match["training"]:
+            return match["training"] == self._fingerprint[:8]
+        about = self._about(name)
+        return about is not None and about.fingerprint == self._fingerprint
+
+    def _is_whole(self, name: str) -> bool:
+        """Whether a checkpoint is as its JSON says; says so if not."""
+        file = self._folder / f"{name}.ckpt"
+        about = self._about(name)
+        try:
+            if (
+                about is not None
+                and about.fingerprint == self._fingerprint
+                and about.bytes in (None, file.stat().st_size)
+                and about.sha256 == manifest.checksum(file)
+            ):
+                return True
+        except OSError:
+            pass
+        print(f"The checkpoint {file} is torn and passed over.", flush=True)
+        return False
+
+    def _about(self, name: str) -> _About | None:
+        try:
+            return _About.model_validate_json((self._folder / f"{name}.json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+
+def content_of(state: dict[str, Any]) -> memoryview:
+    """What `torch.save` would write. Written by Python, a full disk is told apart from other faults."""
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    return stream.getbuffer()
+
+
+def place(content: bytes | memoryview, file: Path) -> None:
+    """Write a file that does not exist yet, through to the disk; after a fault, nothing of it is left."""
+    try:
+        with file.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
