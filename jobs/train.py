@@ -382,12 +382,9 @@ class _Trainer(Trainer):  # type: ignore[misc]
     def _look(self, step: int) -> None:
         """Look at how it goes, now and then: the GPU has to be waited for."""
         loss, _, metrics = self._newest
-        done = step + 1
+        done, now = step + 1, time.monotonic()
         if done % (_STEPS_AHEAD if self.steps else 10) == 0 or done == self.total:
-            start = time.monotonic()
             self._check(loss, step)
-            self.seconds += time.monotonic() - start
-        now = time.monotonic()
         if done % math.ceil(self.total / _MOST_POINTS) == 0 or done == self.total:
             self._note(done, loss, metrics.get("psnr", math.nan))
         if now - self._told[1] > 2 or done == self.total:
@@ -396,6 +393,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
             lr = next(iter(self.optimizers.optimizers.values())).param_groups[0]["lr"]
             figures = {"loss": loss, "psnr": metrics.get("psnr", math.nan), "rays/s": rays, "lr": lr}
             self._meter.update(done, {name: torch.as_tensor(value).item() for name, value in figures.items()})
+        self.seconds += time.monotonic() - now
 
     def _note(self, done: int, loss: Tensor, psnr: Tensor | float) -> None:
         """Another point of the curve; not every method tells its PSNR."""
@@ -504,6 +502,7 @@ class _DataManager(VanillaDataManager[InputDataset]):  # type: ignore[misc]
     def next_train(self, step: int) -> tuple[Any, dict[str, Any]]:
         if not self._is_set_up:
             super().setup_train()
+            self.train_ray_generator.to(self.device)
             self._is_set_up = True
         rays, batch = super().next_train(step)
         batch["image"] = batch["image"].float() / 255.0
