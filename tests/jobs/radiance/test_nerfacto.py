@@ -96,7 +96,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("update", [True, False])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_losses_and_every_gradient_are_nerfstudios(variant: str, update: bool) -> None:
+def test_losses_and_every_gradient_are_nerfstudios(variant: str, update: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)  # other trainings may have set it
     model = build(**VARIANTS[variant]).train()
     truth = torch.rand(RAYS, 3, generator=torch.Generator().manual_seed(2)).to(DEVICE)
     expected = nerfstudios(model, 0.7, update, truth)
@@ -125,7 +126,7 @@ def test_losses_and_every_gradient_are_nerfstudios(variant: str, update: bool) -
         assert parameter.grad is not None, name
         error = (parameter.grad - gradient).norm() / gradient.norm()
         assert error < (1e-4 if DEVICE == "cpu" else 2e-2), (name, float(error))
-    networks = [name for name, _ in model.named_parameters() if name != "device_indicator_param"]
+    networks = [name for name, _ in model.named_parameters() if not name.startswith(("device", "lpips"))]
     assert trained == sum(1 for name in networks if update or "proposal" not in name)
 
 
