@@ -1,4 +1,4 @@
-"""nerfstudio on a CUDA GPU: the methods that need one, and its PyTorch code compiled where tiny-cuda-nn is not there.
+"""nerfstudio on a CUDA GPU: the methods that need one, and its code replaced or compiled to be faster.
 
 Compiled, parameters are the same and values within rounding. The hash encoding is some hundred small kernels that read
 and write all points; compiled, they are a few. On an H100 a step of nerfacto takes half the time, a frame a quarter:
@@ -13,10 +13,13 @@ import warnings
 import torch
 from nerfstudio.field_components.encodings import HashEncoding
 from nerfstudio.field_components.mlp import MLP
+from nerfstudio.models.nerfacto import NerfactoModel
+from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.utils.external import TCNN_EXISTS
 
 from jobs.errors import InvalidInput
 from jobs.options import SPLATS
+from jobs.radiance import support
 
 _NEEDED_BY = ("instant-ngp", "instant-ngp-bounded", *SPLATS)
 _installed = False
@@ -65,3 +68,25 @@ def install() -> None:
     HashEncoding.pytorch_fwd = torch.compile(HashEncoding.pytorch_fwd, dynamic=True)
     MLP.pytorch_fwd = torch.compile(MLP.pytorch_fwd, dynamic=True)
     _installed = True
+
+
+def quicken(pipeline: Pipeline, graph: bool = True) -> None:
+    """Have the pictures of a nerfacto on a GPU made by `jobs.radiance`; say why where that cannot be.
+
+    Args:
+        pipeline: of any method.
+        graph: see `jobs.radiance.frames.Frames`.
+    """
+    model = pipeline.model
+    if model.device.type != "cuda" or not isinstance(model, NerfactoModel):
+        return
+    why = support.machine_lacks() or support.model_lacks(model)
+    if why is None:
+        from jobs.radiance.frames import Frames
+
+        try:
+            model.get_outputs_for_camera_ray_bundle = Frames(model, graph)
+        except Exception as error:  # whatever the compiler, and what is around it, may come to
+            why = f"its kernels could not be built here ({repr(error)[:200]})"
+    if why:
+        print(f"Pictures are made by nerfstudio's own code: {why}.", flush=True)

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -45,9 +45,14 @@ from jobs.checkpoints import Checkpoints, content_of, place
 from jobs.errors import GateRefused, InvalidInput, JobFailed, JobInterrupted
 from jobs.methods import all_methods
 from jobs.options import TrainOptions
+from jobs.radiance import support
 from jobs.viewer import open_viewer
 
+if TYPE_CHECKING:
+    from jobs.radiance.steps import Steps
+
 _MOST_POINTS = 200  # of a training's curve
+_STEPS_AHEAD = 50  # of the GPU, by graphs: so much waits when training is to end, or a picture is to be shown
 
 # Of nerfacto's sampler; they decide whether the proposal networks are trained in a step.
 _SAMPLER_STATE = ("_step", "_steps_since_update")
@@ -66,6 +71,7 @@ class Dataset(NamedTuple):
     in_scene_frame: bool
     """The poses are already oriented, centred and scaled."""
     has_depth: bool
+    has_masks: bool
     checksum: str
     """SHA-256 of the transforms."""
 
@@ -99,6 +105,7 @@ def read_dataset(path: Path) -> Dataset:
         pyramid=(1, *pyramid),
         in_scene_frame="applied_scale" in content,
         has_depth="depth_file_path" in frames[0],
+        has_masks="mask_path" in frames[0],
         checksum=manifest.checksum(file),
     )
 
@@ -195,6 +202,8 @@ class _Trainer(Trainer):  # type: ignore[misc]
         """That camera paths drawn in the viewer belong to."""
         self.scratch = tempfile.TemporaryDirectory()
         self.total: int = config.max_num_iterations
+        self.steps: Steps | None = None
+        """Whole steps as CUDA graphs; None: by nerfstudio."""
         self.seconds = 0.0
         """Spent in training steps, over all attempts."""
         self.curve: dict[str, list[float | None]] = {"step": [], "loss": [], "psnr": []}
@@ -202,6 +211,16 @@ class _Trainer(Trainer):  # type: ignore[misc]
         self.terminated = False
         """SIGTERM came: end after this step."""
         self._bad_losses = 0
+
+    def use_graphs(self) -> str | None:
+        """Take steps by CUDA graphs from now on; why not, in words, where that cannot be."""
+        from jobs.radiance import steps
+
+        try:
+            self.steps = steps.build(self.pipeline, self.optimizers)
+        except support.NotCovered as why:
+            return str(why)
+        return None
 
     def resume(self) -> int:
         """Go on from the newest checkpoint; the number of steps already done."""
@@ -276,11 +295,20 @@ class _Trainer(Trainer):  # type: ignore[misc]
                 f"training was told to end after {step} of {self.total} steps; the next attempt goes on from there"
             )
         start = time.monotonic()
-        loss, losses, metrics = super().train_iteration(step)
-        now = time.monotonic()
-        self.seconds += now - start
-        done = step + 1
-        if done % 10 == 0 or done == self.total:  # not at each step: a GPU would have to be waited for
+        taken = self._newest = (self.steps.take if self.steps else super().train_iteration)(step)
+        self.seconds += time.monotonic() - start
+        return taken
+
+    def _update_viewer_state(self, step: int) -> None:
+        # Here, the viewer may render: it need not wait for steps that the GPU still has to do.
+        self._look(step)
+        super()._update_viewer_state(step)
+
+    def _look(self, step: int) -> None:
+        """Look at how it goes, now and then: the GPU has to be waited for."""
+        loss, _, metrics = self._newest
+        done, now = step + 1, time.monotonic()
+        if done % (_STEPS_AHEAD if self.steps else 10) == 0 or done == self.total:
             self._check(loss, step)
         if done % math.ceil(self.total / _MOST_POINTS) == 0 or done == self.total:
             self._note(done, loss, metrics.get("psnr", math.nan))
@@ -292,7 +320,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
             figures = {"loss": loss, "psnr": metrics.get("psnr", math.nan), "steps/s": pace, "rays/s": rays, "lr": lr}
             known = {name: torch.as_tensor(value).item() for name, value in figures.items()}
             self._meter.update(done, known | gpu.use())
-        return loss, losses, metrics
+        self.seconds += time.monotonic() - now
 
     def _note(self, done: int, loss: Tensor, psnr: Tensor | float) -> None:
         """Another point of the curve; not every method tells its PSNR."""
@@ -306,7 +334,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
         state = {
             "step": step,
             "pipeline": _pipeline_state(self.pipeline),
-            "optimizers": {name: each.state_dict() for name, each in self.optimizers.optimizers.items()},
+            "optimizers": {name: _optimizer_state(each) for name, each in self.optimizers.optimizers.items()},
             "schedulers": {name: each.state_dict() for name, each in self.optimizers.schedulers.items()},
             "scalers": self.grad_scaler.state_dict(),
             "seconds": self.seconds,
@@ -340,6 +368,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(each) for each in value)
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimizer's state; its learning rate, which a CUDA graph reads from the GPU, as a number."""
+    state: dict[str, Any] = optimizer.state_dict()
+    for group in state["param_groups"]:
+        group["lr"] = float(group["lr"])
+    return state
 
 
 def _pipeline_state(pipeline: Pipeline) -> dict[str, Tensor]:
@@ -383,11 +419,18 @@ class _DataManager(VanillaDataManager[InputDataset]):  # type: ignore[misc]
     def create_train_dataset(self) -> InputDataset:
         return _ByteImages(self.train_dataparser_outputs, scale_factor=self.config.camera_res_scale_factor)
 
+    def setup_train(self) -> None:
+        self._is_set_up = False  # photos are read when a batch is asked for: CUDA graphs keep their own
+
     def setup_eval(self) -> None:
         # nerfstudio would cache all held-out photos too; they are read one by one, once
         self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(self.eval_dataset, device=self.device)
 
     def next_train(self, step: int) -> tuple[Any, dict[str, Any]]:
+        if not self._is_set_up:
+            super().setup_train()
+            self.train_ray_generator.to(self.device)
+            self._is_set_up = True
         rays, batch = super().next_train(step)
         batch["image"] = batch["image"].float() / 255.0
         return rays, batch
@@ -476,6 +519,10 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
     device = cuda.device()
     config = configure(options, about, device)
     print(f"{options.method} on {_gpu() or 'the CPU'}, {config.max_num_iterations} steps, {about.images} photos.")
+    no_graphs = support.machine_lacks() or support.training_lacks(config, about.has_masks)
+    if no_graphs is None:
+        config.pipeline.model.implementation = "torch"
+    tcnn = TCNN_EXISTS and getattr(config.pipeline.model, "implementation", "tcnn") == "tcnn"
     if device == "cuda" and not TCNN_EXISTS and getattr(config.pipeline.model, "implementation", "") == "tcnn":
         print("WARNING: tiny-cuda-nn is not installed: its torch replacement takes about twice as long a step.")
     saved = copy.deepcopy(config)
@@ -486,17 +533,24 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
         model.set_paths(config, checkpoints.resolve(), dataset.resolve())
         _cache_images(config, about, min(options.max_image_size or about.longest_side, about.longest_side))
         fingerprint = options.model_copy(update={"steps_per_save": 1}).fingerprint(
-            dataset=about.checksum, tcnn=str(TCNN_EXISTS)
+            dataset=about.checksum, tcnn=str(tcnn)
         )
         trainer = _Trainer(config, output, Checkpoints(checkpoints, fingerprint), frame)
         with model.lpips_from_cache() as no_lpips:
             trainer.setup()
         if no_lpips:
             print(f"LPIPS is not available: {no_lpips}.")
+        if no_graphs is None:
+            no_graphs = trainer.use_graphs()
+        if device == "cuda":
+            how = f"by nerfstudio's own steps: {no_graphs}" if no_graphs else "by CUDA graphs"
+            print(f"Training {how}.", flush=True)
+            cuda.quicken(trainer.pipeline, graph=False)  # for the viewer
         done_before = trainer.resume()
     with timer.step("train"), _ended_by_signal(trainer):
         trainer.train()
     with timer.step("evaluate"):
+        cuda.quicken(trainer.pipeline)
         figures = evaluate(trainer.pipeline)
     if figures["psnr"] is None:
         raise GateRefused("the held-out photos come out as NaN: training diverged; try another seed or method")
@@ -523,7 +577,8 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
                 "cuda": torch.cuda.max_memory_allocated() if device == "cuda" else None,
             },
             "gpu": _gpu(),
-            "tiny_cuda_nn": TCNN_EXISTS,
+            "tiny_cuda_nn": tcnn,
+            "cuda_graphs": trainer.steps is not None,
         },
     )
     lpips = "not available" if figures["lpips"] is None else f"{figures['lpips']:.3f}"

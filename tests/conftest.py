@@ -12,6 +12,8 @@ pytest_plugins = ["tests.azureml.plugin"]
 # A home of its own: no test reads or writes a person's blocks, runs or results.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+if not shutil.which("nvidia-smi"):  # without a GPU, kernels run in Triton's interpreter: it asks when it is imported
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,106 @@
+"""The training photos as bytes in GPU memory, and for each of their pixels its ray."""
+
+from __future__ import annotations
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+import triton
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from torch import Tensor
+
+from jobs.radiance import kernels
+from jobs.radiance.support import NotCovered
+
+__all__ = ["Photos"]
+
+_SHARE = 0.5  # of the free memory that photos and rays may take: the rest is for a training
+
+
+class Photos:
+    """All photos of a dataset, of any sizes and lenses, and rays through their pixels.
+
+    Args:
+        dataset: that gives photos as bytes.
+        device: where they go.
+
+    Raises:
+        NotCovered: they do not fit into the GPU's memory, have a fourth channel, or poses that scale.
+    """
+
+    def __init__(self, dataset: InputDataset, device: torch.device) -> None:
+        cameras = dataset.cameras
+        sizes = torch.cat([cameras.height, cameras.width], dim=1).long().cpu()
+        areas = sizes.prod(dim=1)
+        lenses, lens_of = _lenses(cameras)
+        first_of_lens = [int((lens_of == lens).nonzero()[0, 0]) for lens in range(len(lenses))]
+        _check_room(int(areas.sum()) * 3 + int(areas[first_of_lens].sum()) * 12, device)
+        rotations = cameras.camera_to_worlds[:, :, :3].cpu()
+        if not torch.allclose(rotations @ rotations.mT, torch.eye(3).expand_as(rotations), atol=1e-3):
+            raise NotCovered("a photo's pose is not a rotation and a shift")
+        self._device = device
+        self._number = len(cameras)
+        self._sizes = sizes.to(device)
+        self._first = (areas.cumsum(0) - areas).to(device)  # pixel of each photo
+        self._poses = cameras.camera_to_worlds.float().contiguous().to(device)
+        tables = [self._directions(cameras[first : first + 1]) for first in first_of_lens]
+        begin = torch.tensor([0, *(len(table) for table in tables)]).cumsum(0)
+        self._lens = begin[lens_of].to(device)  # first direction of each photo's lens
+        self._table = torch.cat(tables).contiguous()
+        self._pixels = torch.empty((int(areas.sum()), 3), dtype=torch.uint8, device=device)
+        self._load(dataset, areas.tolist())
+
+    def draw(self, rays: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Draw pixels at random, each photo as likely as another.
+
+        Returns:
+            (R, 3) origins and directions of their rays, (R,) their photos, (R, 3) their colours, 0 to 1.
+        """
+        random = torch.rand((rays, 3), device=self._device)
+        origins, directions, colours = (torch.empty_like(random) for _ in range(3))
+        cameras = torch.empty(rays, dtype=torch.int64, device=self._device)
+        kernels.draw[(triton.cdiv(rays, 128),)](
+            random, self._pixels, self._first, self._sizes, self._table, self._lens, self._poses,
+            origins, directions, cameras, colours, self._number, rays, BLOCK=128,
+        )  # fmt: skip
+        return origins, directions, cameras, colours
+
+    def _directions(self, camera: Cameras) -> Tensor:
+        """(H x W, 3) directions through a camera's pixels, as nerfstudio has them, in the camera's own axes."""
+        camera = camera.to(self._device)
+        rays = camera.generate_rays(camera_indices=0)
+        pose = camera.camera_to_worlds[0]
+        if not torch.allclose(rays.origins, pose[:, 3].expand_as(rays.origins), atol=1e-4):
+            raise NotCovered("a camera's rays do not meet in a point")
+        directions: Tensor = (rays.directions.reshape(-1, 1, 3) * pose[:, :3].t()).sum(-1)  # no TF32 here
+        return directions
+
+    def _load(self, dataset: InputDataset, areas: list[int]) -> None:
+        places = torch.split(self._pixels, areas)
+
+        def load(index: int) -> None:
+            image = dataset[index]["image"]
+            if image.shape[-1] != 3 or image.dtype != torch.uint8:
+                raise NotCovered(f"photo {index + 1} has {image.shape[-1]} channels of {image.dtype}")
+            places[index].copy_(image.reshape(-1, 3))
+
+        with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
+            list(threads.map(load, range(len(areas))))
+
+
+def _lenses(cameras: Cameras) -> tuple[Tensor, Tensor]:
+    """The different lenses and sizes of cameras, and which of them each camera has."""
+    parts = [cameras.fx, cameras.fy, cameras.cx, cameras.cy, cameras.height, cameras.width, cameras.camera_type]
+    if cameras.distortion_params is not None:
+        parts.append(cameras.distortion_params)
+    lenses, lens_of = torch.unique(torch.cat([part.double().cpu() for part in parts], -1), dim=0, return_inverse=True)
+    return lenses, lens_of
+
+
+def _check_room(size: int, device: torch.device) -> None:
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
+    if size > _SHARE * free:
+        raise NotCovered(f"photos and their rays take {size / 1e9:.1f} GB, and the GPU has {free / 1e9:.1f} GB free")

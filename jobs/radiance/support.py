@@ -1,0 +1,100 @@
+"""What this package covers: of nerfstudio's configs, of photos, and of machines."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from nerfstudio.engine.schedulers import CosineDecaySchedulerConfig, ExponentialDecaySchedulerConfig
+from nerfstudio.models.nerfacto import NerfactoModel
+
+if TYPE_CHECKING:
+    from nerfstudio.engine.trainer import TrainerConfig
+    from nerfstudio.models.base_model import Model
+    from nerfstudio.models.nerfacto import NerfactoModelConfig
+
+__all__ = ["NotCovered", "machine_lacks", "model_lacks", "training_lacks"]
+
+_TRITON = (3, 0)  # `tl.join` came with it
+_CAPABILITY = (7, 5)
+
+# What the code is written for, of the fields of a NerfactoModelConfig.
+_MODEL = {
+    "predict_normals": False,
+    "disable_scene_contraction": False,
+    "features_per_level": 2,
+    "background_color": "last_sample",
+    "proposal_initial_sampler": "piecewise",
+    "use_same_proposal_network": False,
+}
+_TRAINING = {"use_single_jitter": True, "use_gradient_scaling": False}
+
+
+class NotCovered(Exception):
+    """This package cannot do it; the text says why, and nerfstudio's own code can."""
+
+
+def machine_lacks() -> str | None:
+    """What this machine lacks, in words; None if it has all."""
+    if not torch.cuda.is_available():
+        return "there is no CUDA GPU"
+    if (capability := torch.cuda.get_device_capability()) < _CAPABILITY:
+        return f"the GPU has compute capability {capability[0]}.{capability[1]}, and 7.5 is needed"
+    try:
+        from triton import __version__ as found
+    except ImportError:
+        return "Triton is not installed"
+    if tuple(int(part) for part in re.findall(r"\d+", found)[:2]) < _TRITON:
+        return f"Triton is {found}, and 3.0 is needed"
+    if not (shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")):
+        return "there is no C compiler, which Triton needs"
+    return None
+
+
+def _differs(config: NerfactoModelConfig, needs: Mapping[str, object]) -> str | None:
+    return next((f"{name} is {getattr(config, name)}" for name in needs if getattr(config, name) != needs[name]), None)
+
+
+def model_lacks(model: Model) -> str | None:
+    """Why a model cannot be rendered, in words; None if it can."""
+    if type(model) is not NerfactoModel:
+        return f"{type(model).__name__} is not covered"
+    if not hasattr(model.field.mlp_base.model[0], "hash_table"):
+        return "its parameters are tiny-cuda-nn's"
+    return _config_lacks(model.config)
+
+
+def _config_lacks(config: NerfactoModelConfig) -> str | None:
+    if any(args.get("use_linear") for args in config.proposal_net_args_list):
+        return "a proposal network is linear"
+    return _differs(config, _MODEL)
+
+
+def training_lacks(config: TrainerConfig, masks: bool) -> str | None:
+    """Why a training cannot be done, in words; None if it can.
+
+    Args:
+        config: nerfstudio's.
+        masks: whether the photos have masks.
+    """
+    model = config.pipeline.model
+    if model._target is not NerfactoModel:
+        return f"the method {config.method_name} is not covered"
+    if why := _config_lacks(model) or _differs(model, _TRAINING):
+        return why
+    if masks:
+        return "the photos have masks"
+    if model.camera_optimizer.mode not in ("off", "SO3xR3"):
+        return f"the camera optimizer is {model.camera_optimizer.mode}"
+    if any(number != 1 for number in config.gradient_accumulation_steps.values()):
+        return "gradients are accumulated over steps"
+    for name, each in config.optimizers.items():
+        optimizer, scheduler = each["optimizer"], each["scheduler"]
+        if optimizer._target not in (torch.optim.Adam, torch.optim.RAdam) or optimizer.max_norm is not None:
+            return f"the optimizer of {name} is {optimizer}"
+        if not isinstance(scheduler, (type(None), ExponentialDecaySchedulerConfig, CosineDecaySchedulerConfig)):
+            return f"the schedule of {name} is {scheduler}"
+    return None
