@@ -36,6 +36,9 @@ class Frames:
             self._given = self._shown = torch.empty(0, device=self._device)  # what the graph reads and writes
         self._widths: dict[str, int] = {}  # channels of the outputs
         self._graph: torch.cuda.CUDAGraph | None = None
+        if on_gpu:  # compiles the kernels, or raises where that cannot be
+            with torch.inference_mode(False), torch.no_grad():
+                self._render(torch.ones(16, 8, device=self._device))
 
     def __call__(self, rays: RayBundle) -> dict[str, Tensor]:
         """What the model shows of rays (H, W): its outputs by name, (H, W, channels) each."""

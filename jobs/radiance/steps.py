@@ -35,7 +35,7 @@ def build(pipeline: Pipeline, optimizers: Optimizers) -> Steps:
     dtype = torch.float16 if turing else torch.float32
     try:
         return Steps(model, optimizers, photos, data.get_train_rays_per_batch(), dtype)
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # whatever the compiler, and what is around it, may come to
         raise NotCovered(f"its kernels could not be built here ({repr(error)[:200]})") from error
