@@ -58,7 +58,9 @@ class Checkpoints:
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write a checkpoint; once it and one before it can be read, remove the older ones."""
+        """Write a checkpoint, unless that step is saved; once it and one before it can be read, remove the older ones."""
+        if self._whole and self._whole[-1].startswith(f"step-{step:09d}"):
+            return
         content = content_of(state)
         name = f"step-{step:09d}-{self._fingerprint[:8]}-{secrets.token_hex(4)}"
         place(content, self._folder / f"{name}.ckpt")

@@ -115,6 +115,18 @@ def test_a_checkpoint_that_cannot_be_read_back_costs_no_older_one(
     assert len(list(tmp_path.glob("*.ckpt"))) == 2 == len(list(tmp_path.glob("*.json")))
 
 
+def test_a_step_is_saved_once(tmp_path: Path) -> None:
+    """As where training is told to end right after a save."""
+    checkpoints = Checkpoints(tmp_path, "fingerprint")
+    for step in (1, 2, 2, 2):
+        checkpoints.save(step, state(step))
+    assert sorted(file.name[:14] for file in tmp_path.glob("*.ckpt")) == ["step-000000001", "step-000000002"]
+    again = Checkpoints(tmp_path, "fingerprint")
+    again.newest()
+    again.save(2, state(2))
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 def test_what_the_first_version_saved_is_taken_up_and_replaced(tmp_path: Path) -> None:
     for step in (10, 20):
         save_by_the_first_version(tmp_path, step)

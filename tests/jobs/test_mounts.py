@@ -25,7 +25,7 @@ from tests.mounts import BlobFuse, Mount, StandIn  # noqa: E402
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TRAIN = TrainOptions(max_num_iterations=30, model_size="small", max_image_size=96, rays_per_batch=64, steps_per_save=6)
-RENDER = RenderOptions(camera_path="tour", width=48, height=26, seconds=10, fps=24, png_frames=True)  # four chunks
+RENDER = RenderOptions(camera_path="tour", width=32, height=18, seconds=10, fps=24, png_frames=True)  # four chunks
 
 
 @pytest.fixture(params=["stand-in", "file_cache", "block_cache"])
