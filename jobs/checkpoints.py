@@ -58,7 +58,7 @@ class Checkpoints:
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write a checkpoint, unless that step is saved; once it and one before it can be read, remove the older ones."""
+        """Write a checkpoint of a step not yet saved. Once it and one before it can be read, remove older ones."""
         if self._whole and self._whole[-1].startswith(f"step-{step:09d}"):
             return
         content = content_of(state)

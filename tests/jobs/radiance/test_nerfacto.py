@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -94,10 +95,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture
+def exact() -> Iterator[None]:
+    """Products in full precision: a training before may have allowed TF32."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("update", [True, False])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_losses_and_every_gradient_are_nerfstudios(variant: str, update: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)  # other trainings may have set it
+def test_losses_and_every_gradient_are_nerfstudios(variant: str, update: bool) -> None:
     model = build(**VARIANTS[variant]).train()
     truth = torch.rand(RAYS, 3, generator=torch.Generator().manual_seed(2)).to(DEVICE)
     expected = nerfstudios(model, 0.7, update, truth)
