@@ -428,7 +428,9 @@ class _DataManager(VanillaDataManager[InputDataset]):  # type: ignore[misc]
 
     def next_train(self, step: int) -> tuple[Any, dict[str, Any]]:
         if not self._is_set_up:
+            before = _random_state()  # a resumed training must go on with the random numbers of its checkpoint
             super().setup_train()
+            _set_random_state(before)
             self.train_ray_generator.to(self.device)
             self._is_set_up = True
         rays, batch = super().next_train(step)

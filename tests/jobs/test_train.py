@@ -66,9 +66,18 @@ def parameters(folder: Path) -> dict[str, Any]:
     return state
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many threads as the processes of the test: sums depend on how they are divided."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("interruptions", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_interrupted_training_ends_as_if_it_had_not_been(
-    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], interruptions: int
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], interruptions: int, one_thread: None
 ) -> None:
     train.train(OPTIONS, dataset, tmp_path / "whole", tmp_path / "checkpoints of another")
 
