@@ -1,4 +1,4 @@
-# Everything is set up in .venv, with nothing but python3 (3.10 to 3.13) and make.
+# Everything is set up in .venv, with nothing but python3 (3.11 to 3.13) and make.
 PYTHON ?= python3
 BIN := .venv/bin
 # One more than two cores: tests wait for servers and jobs much of the time. In the order of the folders, as by their
