@@ -12,7 +12,7 @@ from dataclasses import dataclass
 __all__ = ["GPU_SIZES", "LEAST_CAPABILITY", "LEAST_MEMORY", "GpuSize", "find", "fitting", "has_cuda", "refusal"]
 
 LEAST_CAPABILITY = 7.5
-"""CUDA compute capability that tiny-cuda-nn's fused networks need: https://github.com/NVlabs/tiny-cuda-nn#requirements"""
+"""CUDA compute capability from which on the job image has kernels: gsplat's (see the Dockerfile) and nerfacto's own."""
 
 LEAST_MEMORY = 8
 """GB of a GPU's memory: a video of 1280 by 720 pixels was rendered with 7.9 GB. Profile `full` trains in what a card of
@@ -117,7 +117,7 @@ def refusal(name: str, in_region: Iterable[str] | None) -> str | None:
     elif size.capability is None:
         what = f"{size} has no NVIDIA GPU, and training needs CUDA"
     elif size.capability < LEAST_CAPABILITY:
-        what = f"{size} has compute capability {size.capability}; training needs {LEAST_CAPABILITY} (fused networks)"
+        what = f"{size} has compute capability {size.capability}; training needs {LEAST_CAPABILITY} or more"
     elif size.memory < LEAST_MEMORY:
         what = f"{size} has too little memory; rendering needs {LEAST_MEMORY} GB of each GPU"
     else:

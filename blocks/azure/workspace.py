@@ -76,7 +76,8 @@ class AzureMLWorkspace(Workspace):
     resource_group: str = Field(min_length=1, max_length=90, description="the group that the workspace is in")
     workspace: str = Field(min_length=3, max_length=33, description="the Azure ML workspace's name")
     cpu_cluster: ClusterName = Field(
-        "cpu-cluster", description="runs what needs no GPU; may be the GPU cluster, or `serverless`: see cpu_size"
+        "cpu-cluster",
+        description="runs what needs no GPU; name the GPU cluster to find poses on a GPU, or `serverless`: see cpu_size",
     )
     gpu_cluster: ClusterName = Field("gpu-cluster", description="trains and renders; or `serverless`: see gpu_size")
     cpu_size: str | None = Field(None, description="VM size of CPU jobs where cpu_cluster is `serverless`")
