@@ -77,7 +77,7 @@ class AzureMLWorkspace(Workspace):
     workspace: str = Field(min_length=3, max_length=33, description="the Azure ML workspace's name")
     cpu_cluster: ClusterName = Field(
         "cpu-cluster",
-        description="runs what needs no GPU; name the GPU cluster to find poses on a GPU, or `serverless`: see cpu_size",
+        description="runs what needs no GPU; the GPU cluster, to find poses on a GPU; or `serverless`: see cpu_size",
     )
     gpu_cluster: ClusterName = Field("gpu-cluster", description="trains and renders; or `serverless`: see gpu_size")
     cpu_size: str | None = Field(None, description="VM size of CPU jobs where cpu_cluster is `serverless`")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,7 +149,6 @@ def test_a_check_that_gets_no_node_is_given_up(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("jobs.check") is None, reason="jobs.check is not there yet")
 def test_the_real_check_passes(workspace: AzureMLWorkspace, capsys: pytest.CaptureFixture[str]) -> None:
     real = smoke.Check(workspace, "cpu", "real")
     real.find()
