@@ -396,7 +396,7 @@ def test_preemption_starts_again_with_what_was_stored(stack: AzureStack, client:
 
 @pytest.mark.parametrize(
     ("kind", "status", "code"),
-    [("preemption_error", "Failed", "PreemptionError"), ("not_responding", "NotResponding", "NotResponding")],
+    [("preemption_error", "Failed", "UserError"), ("not_responding", "NotResponding", "NotResponding")],
 )
 def test_a_node_is_lost(stack: AzureStack, client: MLClient, submit: Submit, kind: str, status: str, code: str) -> None:
     name = kind.replace("_", "-")
