@@ -90,7 +90,7 @@ def test_the_commands_do_what_the_page_says(
 
 def test_every_option_on_the_page_exists() -> None:
     known = set(OTHERS)
-    for module in ("deployments.azure.setup", "deployments.azure.events", "flows.nerf", "flows.viewer"):
+    for module in ("deployments.azure.setup", "deployments.azure.events", "flows.nerf", "flows.render", "flows.viewer"):
         done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
         known |= set(re.findall(r"--[a-z][a-z-]+", done.stdout))
     told = {option for text in re.findall(r"`([^`\n]+)`", README) for option in re.findall(r"--[a-z][a-z-]+", text)}
