@@ -69,7 +69,7 @@ class LocalWorkspace(Workspace):
     )
 
     _intact: set[Path] = PrivateAttr(default_factory=set)
-    """Manifests of assets that this process has found undamaged: a power loss ends the process, too."""
+    """Manifests of assets that were found undamaged. Each run opens its own block, and so looks again once."""
 
     @property
     def folder(self) -> Path:
