@@ -2,11 +2,11 @@
 
 Standard library only, run by file and not by module, so that it starts at once and stays small.
 
-The job's folder holds `run.json` (what to run), `std_log.txt`, `status.json` (written whole, by rename), `cancel` (made
-by the one who wants the job ended), `over_limit` (once its time is up) and two lock files. `alive` is locked for as long as the supervisor or any process
-of the job lives: its descriptor is inherited. `supervised` is locked for as long as the supervisor lives. Locks, unlike
-process numbers, are never left behind or reused. Should the supervisor be killed, the job goes on, and the shell
-around it still leaves the exit code.
+The job's folder holds `run.json` (what to run), `std_log.txt`, `status.json` (written whole, by rename), `cancel`
+(made by the one who wants the job ended), `over_limit` (made once its time is up) and two lock files. `alive` is
+locked for as long as the supervisor or any process of the job lives: its descriptor is inherited. `supervised` is
+locked for as long as the supervisor lives. Locks, unlike process numbers, are never left behind or reused. Should the
+supervisor be killed, the job goes on, and the shell around it still leaves the exit code.
 """
 
 from __future__ import annotations
