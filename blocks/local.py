@@ -25,7 +25,7 @@ from blocks import local_files, supervisor
 from blocks.environment import job_environment
 from blocks.expense import Expense
 from blocks.local_captures import list_dropped
-from blocks.local_files import copy, files_below, link_or_copy, sync, sync_folder, write_durably
+from blocks.local_files import IF_FULL, copy, files_below, link_or_copy, sync, sync_folder, write_durably
 from blocks.supervisor import unlocked
 from blocks.workspace import (
     Asset,
@@ -264,8 +264,7 @@ class LocalWorkspace(Workspace):
             self._start(spec, part)
         except OSError as error:
             raise InvalidInput(
-                f"scene {spec.scene}: job {spec.name} could not be put into {part.parent} ({error}). "
-                "If the disk is full, free some space or choose another root (REBEL_NERF_HOME)."
+                f"scene {spec.scene}: job {spec.name} could not be put into {part.parent} ({error}). {IF_FULL}"
             ) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)  # where it has not become the job's folder

@@ -15,7 +15,20 @@ from typing import Any
 from blocks.workspace import Asset
 from jobs.errors import InvalidInput
 
-__all__ = ["copy", "damage", "files_below", "link_or_copy", "read_manifest", "sync", "sync_folder", "write_durably"]
+__all__ = [
+    "IF_FULL",
+    "copy",
+    "damage",
+    "files_below",
+    "link_or_copy",
+    "read_manifest",
+    "sync",
+    "sync_folder",
+    "write_durably",
+]
+
+IF_FULL = "If the disk is full, free some space or choose another root (REBEL_NERF_HOME)."
+"""What to do about a file that could not be written."""
 
 _EMPTY = hashlib.sha256().hexdigest()
 _SYNCS_AT_ONCE = 16  # a journaling file system commits together what is synced at the same time
@@ -60,10 +73,7 @@ def copy(source: Path, target: Path) -> None:
     try:
         shutil.copy2(source, target)
     except OSError as error:
-        raise InvalidInput(
-            f"{source} could not be copied to {target.parent} ({error.strerror}). "
-            "If the disk is full, free some space or choose another root (REBEL_NERF_HOME)."
-        ) from error
+        raise InvalidInput(f"{source} could not be copied to {target.parent} ({error.strerror}). {IF_FULL}") from error
 
 
 def link_or_copy(source: Path, target: Path) -> None:

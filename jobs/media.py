@@ -202,6 +202,9 @@ def may_be_read(file: Path, source: Path) -> bool:
 
 def _not_ours(file: Path, source: Path) -> str | None:
     try:
+        mode = file.lstat().st_mode
+        if stat.S_ISREG(mode):  # nearly always; no folder on the way is a link, as `find` follows none
+            return None
         mode, target = file.stat().st_mode, file.resolve(strict=True)
     except PermissionError:
         return "no permission to read it"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -17,9 +18,19 @@ from azure.identity import ClientSecretCredential
 from pydantic import SecretStr
 
 from blocks.azure import AzureCredential, AzureMLWorkspace
+from jobs.options import Options
 from tests.azureml.stack import AzureStack
 
-__all__ = ["identity_endpoint", "stack", "workspace"]
+__all__ = ["FacadeOptions", "identity_endpoint", "stack", "workspace"]
+
+
+class FacadeOptions(Options):
+    """Options of the built-in capture's program, which is quick and needs no input."""
+
+    STAGE: ClassVar[str] = "facade"
+    photos: int
+    width: int
+    height: int
 
 
 @pytest.fixture

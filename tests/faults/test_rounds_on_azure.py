@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 from contextlib import ExitStack
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from prefect import flow
@@ -17,9 +17,8 @@ from prefect.settings import get_current_settings
 
 from blocks import Asset
 from blocks.azure import AzureMLWorkspace
-from jobs.options import Options
 from tasks.stage import Plan, stage_task
-from tests.azure_fixtures import stack, workspace
+from tests.azure_fixtures import FacadeOptions, stack, workspace
 from tests.azureml.stack import AzureStack
 
 __all__ = ["stack", "workspace"]
@@ -38,15 +37,6 @@ FAULTS: dict[str, tuple[str, str, int]] = {
     "silent": ("not_responding", "{job}", 1),
 }
 MORE_ATTEMPTS = ("failed for preemption", "silent")  # by nature; a preempted job begins again by itself
-
-
-class FacadeOptions(Options):
-    """Of the built-in capture's program, which is quick: the job of both stages."""
-
-    STAGE: ClassVar[str] = "facade"
-    photos: int
-    width: int
-    height: int
 
 
 @stage_task

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import pytest_asyncio
@@ -16,24 +15,15 @@ from blocks import Asset
 from blocks.azure import AzureMLWorkspace
 from flows.nerf import nerf
 from jobs.errors import NotFound
-from jobs.options import Options, PrepareOptions
+from jobs.options import PrepareOptions
 from tasks.stage import Plan, stage_task
-from tests.azure_fixtures import stack, workspace
+from tests.azure_fixtures import FacadeOptions, stack, workspace
 from tests.azureml.stack import AzureStack
 from tests.blocks.test_azure import put
 
 __all__ = ["stack", "workspace"]
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-
-class FacadeOptions(Options):
-    """Options of a job that needs no input."""
-
-    STAGE: ClassVar[str] = "facade"
-    photos: int
-    width: int
-    height: int
 
 
 @stage_task
