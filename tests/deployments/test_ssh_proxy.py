@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -43,7 +44,7 @@ class Endpoint:
         for message in connection:
             self.received.append(message)
             if self.breaks:
-                connection.socket.close()
+                connection.socket.shutdown(socket.SHUT_RDWR)
                 return
             connection.send(message)
 
@@ -85,8 +86,8 @@ def test_bytes_go_both_ways_with_a_token_for_arm(stack: AzureStack, endpoint: En
 def test_a_connection_that_breaks_is_no_success(stack: AzureStack, endpoint: Endpoint) -> None:
     endpoint.breaks = True
     _, process = talk(endpoint, b"hello", 14)
-    errors = process.communicate(timeout=60)[1].decode()
-    assert process.returncode == 1
+    assert process.wait(timeout=60) == 1, "its input is still open"
+    errors = process.communicate()[1].decode()
     assert "the connection to the job's ssh service broke" in errors and "Traceback" not in errors
 
 

@@ -66,43 +66,43 @@ def parameters(folder: Path) -> dict[str, Any]:
     return state
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As many threads as the processes of the test: sums depend on how they are divided."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def started(dataset: Path, model_folder: Path, checkpoints: Path) -> subprocess.Popen[str]:
+    """Start a training of `OPTIONS` in a process of its own, on one thread: sums depend on how they are divided."""
+    places = ("--dataset", dataset, "--model", model_folder, "--checkpoints", checkpoints)
+    command = [sys.executable, "-m", "jobs.train", *map(str, places), *train.CliApp.serialize(OPTIONS)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def said(job: subprocess.Popen[str]) -> list[report.Progress | report.Page | report.Result | report.Failure]:
+    """Wait for a training, and return what it told."""
+    log, _ = job.communicate()
+    return [line for text in log.splitlines() if (line := report.parse(text)) is not None]
 
 
 @pytest.mark.parametrize("interruptions", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_an_interrupted_training_ends_as_if_it_had_not_been(
-    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], interruptions: int, one_thread: None
-) -> None:
-    train.train(OPTIONS, dataset, tmp_path / "whole", tmp_path / "checkpoints of another")
-
+def test_an_interrupted_training_ends_as_if_it_had_not_been(dataset: Path, tmp_path: Path, interruptions: int) -> None:
+    whole = started(dataset, tmp_path / "whole", tmp_path / "checkpoints of another")
     checkpoints = tmp_path / "checkpoints"
-    places = ("--dataset", dataset, "--model", tmp_path / "model", "--checkpoints", checkpoints)
-    command = [sys.executable, "-m", "jobs.train", *map(str, places), *train.CliApp.serialize(OPTIONS)]
     for number in range(interruptions):
-        job = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        job = started(dataset, tmp_path / "model", checkpoints)
         while job.poll() is None and not any(checkpoints.glob(f"step-0000000{12 + 6 * number}-*.json")):
             time.sleep(0.005)
         job.send_signal(signal.SIGTERM)
-        log, _ = job.communicate()
-        told = [said for line in log.splitlines() if (said := report.parse(line)) is not None]
-        assert job.returncode == report.EXIT_INTERRUPTED, log
-        assert isinstance(told[-1], report.Failure) and told[-1].error == "JobInterrupted"
+        last = said(job)[-1]
+        assert job.returncode == report.EXIT_INTERRUPTED, last
+        assert isinstance(last, report.Failure) and last.error == "JobInterrupted"
     kept = sorted(checkpoints.glob("*.ckpt"))
     assert len(kept) == KEPT and not (tmp_path / "model/model.json").exists()
+    told = said(whole)
+    assert whole.returncode == 0, told
 
     kept[-1].write_bytes(kept[-1].read_bytes()[:1000])  # torn
     (checkpoints / "step-000000099.ckpt").write_text("foreign")
     (checkpoints / "step-notes.json").write_text("foreign")
     shutil.copytree(tmp_path / "checkpoints of another", checkpoints / "step-folder.json")
-    capsys.readouterr()
-    train.train(OPTIONS, dataset, tmp_path / "model", checkpoints)
-    told = [said for line in capsys.readouterr().out.splitlines() if (said := report.parse(line)) is not None]
+    resumed = started(dataset, tmp_path / "model", checkpoints)
+    told = said(resumed)
+    assert resumed.returncode == 0, told
     metrics = [line.metrics for line in told if isinstance(line, report.Progress) and line.metrics]
     assert metrics and any({"loss", "psnr", "steps/s", "rays/s", "lr"} <= set(found) for found in metrics)
     content = json.loads((tmp_path / "model/model.json").read_text())
@@ -111,10 +111,10 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
     assert content["curve"]["step"] == list(range(1, 31)) and content["metrics"]["image_size"] == 96
     assert content["steps_resumed"] == int(kept[0].stem.split("-")[1]) + 1
 
-    whole, resumed = parameters(tmp_path / "whole"), parameters(tmp_path / "model")
-    assert whole.keys() == resumed.keys()
-    for name in whole:  # the schedule, the optimizer and every random number went on
-        torch.testing.assert_close(resumed[name], whole[name], rtol=0, atol=0)
+    expected, found = parameters(tmp_path / "whole"), parameters(tmp_path / "model")
+    assert expected.keys() == found.keys()
+    for name in expected:  # the schedule, the optimizer and every random number went on
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)
 
 
 @contextmanager

