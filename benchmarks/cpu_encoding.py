@@ -1,4 +1,4 @@
-"""What `jobs.cpu` gains over nerfstudio's own PyTorch code: `python benchmarks/cpu_encoding.py DATASET`.
+"""What `jobs.radiance.cpu` gains over nerfstudio's own PyTorch code: `python benchmarks/cpu_encoding.py DATASET`.
 
 The same small nerfacto, the same rays, old and new code in turn, in one process; the least of several CPU times, so
 that other programs on the machine count little. Prints a table, which is kept in cpu_encoding.md.
@@ -17,8 +17,9 @@ import torch
 from nerfstudio.field_components.encodings import HashEncoding
 from nerfstudio.field_components.spatial_distortions import SceneContraction
 
-from jobs import cpu, model, train
+from jobs import model, train
 from jobs.options import TrainOptions
+from jobs.radiance import cpu
 
 ROUNDS = 7
 

@@ -1,4 +1,4 @@
-"""What `jobs.radiance` and `jobs.cuda` gain over nerfstudio's own code on a CUDA GPU: `python -m benchmarks.gpu`.
+"""What `jobs.radiance` gains over nerfstudio's own code on a CUDA GPU: `python -m benchmarks.gpu`.
 
 The built-in street front with its true poses, nerfacto with the options of profile full; each row is a process of its
 own. A step's time is that of the last steps of the training, after kernels were compiled; the whole with compiling
@@ -25,7 +25,7 @@ from jobs.report import Progress, parse
 
 _WITHOUT = "from jobs.radiance import support; support.machine_lacks = lambda: 'this is a benchmark'; "
 _PROGRAMS = {
-    "nerfstudio's own": _WITHOUT + "from jobs import cuda; cuda.install = lambda: None; ",
+    "nerfstudio's own": _WITHOUT + "from jobs.radiance import cuda; cuda.install = lambda: None; ",
     "nerfstudio's own, compiled": _WITHOUT,
     "CUDA graphs": "",
 }

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from jobs import camera_path, trajectory
+from jobs import camera_path
 from jobs.options import RenderOptions
+from jobs.path import trajectory
 
 # LPIPS's weights would be downloaded, and ffmpeg is asked for; neither is of use for pictures.
 _NS_RENDER = (

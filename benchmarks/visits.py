@@ -30,12 +30,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs import alignment, camera_path, facade
-from jobs.alignment import Floats, PoseErrors, compare_poses, compare_poses_in_frame_of
+from jobs import camera_path, facade
 from jobs.camera_path import CameraPath
-from jobs.raster import Camera
-from jobs.street import Visit
-from jobs.video import Picture
+from jobs.demo.raster import Camera
+from jobs.demo.street import Visit
+from jobs.sfm import alignment
+from jobs.sfm.alignment import Floats, PoseErrors, compare_poses, compare_poses_in_frame_of
+from jobs.video.h264 import Picture
 
 SCENE = "street"
 _HALF = 16  # of a detail's side, px

@@ -21,7 +21,7 @@ from jobs.errors import InvalidInput
 __all__ = ["GENERATED", "CameraPath", "CameraType", "Crop", "Frame", "beyond_h264", "describe", "read"]
 
 GENERATED = ("tour", "orbit", "sweep", "spiral")
-"""Paths that need no file, by name: see `jobs.trajectory`. The first is what a scene without a path gets."""
+"""Paths that need no file, by name: see `jobs.path.trajectory`. The first is what a scene without a path gets."""
 
 CameraType = Literal["perspective", "fisheye", "equirectangular"]
 

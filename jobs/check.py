@@ -16,7 +16,6 @@ import importlib
 import io
 import json
 import os
-import pkgutil
 import platform
 import runpy
 import shutil
@@ -175,9 +174,10 @@ _CAN_BE_REQUIRED = ("gpu", "pycolmap", "gsplat", "compiler", "lpips")
 
 def _trials() -> list[str]:
     """What is tried in the other process: a look, the import "jobs.x", and "jobs.x --help" where that is a program."""
-    names = sorted(module.name for module in pkgutil.iter_modules([str(_PACKAGE)]) if module.name != "check")
-    programs = [name for name in names if '__name__ == "__main__"' in (_PACKAGE / f"{name}.py").read_text()]
-    return [*_LOOKS, *(f"jobs.{name}" for name in names), *(f"jobs.{name} --help" for name in programs)]
+    files = [file for file in sorted(_PACKAGE.rglob("*.py")) if file.name not in ("__init__.py", "check.py")]
+    names = {file: ".".join(file.relative_to(_PACKAGE).with_suffix("").parts) for file in files}
+    programs = [names[file] for file in files if '__name__ == "__main__"' in file.read_text()]
+    return [*_LOOKS, *(f"jobs.{name}" for name in names.values()), *(f"jobs.{name} --help" for name in programs)]
 
 
 def _try_each(trials: list[str]) -> None:

@@ -21,7 +21,7 @@ from pydantic_settings import CliApp
 from jobs import camera_path, manifest, report
 from jobs.errors import InvalidInput
 from jobs.options import CompareOptions
-from jobs.video import Picture, Pictures, decoded, encode, inspect, rgb
+from jobs.video.h264 import Picture, Pictures, decoded, encode, inspect, rgb
 
 _LABEL = 1 / 28  # height of a label's letters, by the height of the picture
 _LINE = 1 / 640  # half the width of the line between the two, by the width of the picture

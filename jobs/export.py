@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_settings import CliApp
 
-from jobs import manifest, report, spz, trajectory
+from jobs import manifest, report
 from jobs.errors import GateRefused
-from jobs.gaussians import Y_UP, Array, Gaussians
 from jobs.options import ExportOptions
+from jobs.path import trajectory
+from jobs.splats import spz
+from jobs.splats.gaussians import Y_UP, Array, Gaussians
 
 if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 Similarity = tuple[NDArray[np.float64], float, NDArray[np.float64]]
 """Rotation (3, 3), scale and shift (3,): see `trajectory.model_to_dataset`."""
 
-_PAGE = Path(__file__).with_name("splats.html")
+_PAGE = Path(__file__).parent / "web/splats.html"
 _BALL = 0.35  # size of a point on the page, by its distance from its neighbours
 
 
@@ -117,7 +119,7 @@ def _export_surface(
     """Write a NeRF's point cloud and mesh; what the page shows of them, and their figures."""
     import trimesh
 
-    from jobs import surface
+    from jobs.splats import surface
 
     assert options.forms and options.points and options.image_size and options.resolution
     rotation, scale, shift = _float(to_scene)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic_settings import BaseSettings, CliPositionalArg
 
 from jobs import manifest
-from jobs.config_file import read_config
 from jobs.errors import InvalidInput
+from jobs.radiance.config_file import read_config
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
@@ -53,8 +53,8 @@ def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
 
     import torch
 
-    from jobs import cpu, cuda
-    from jobs.methods import all_methods
+    from jobs.radiance import cpu, cuda
+    from jobs.radiance.methods import all_methods
 
     cpu.install()
     cuda.install()

@@ -21,10 +21,11 @@ from markupsafe import Markup
 from PIL import Image
 from pydantic_settings import CliApp
 
-from jobs import camera_path, chart, plan, quality, report
+from jobs import camera_path, report
 from jobs.errors import InvalidInput
 from jobs.options import PageOptions
-from jobs.quality import Facts
+from jobs.web import chart, plan, quality
+from jobs.web.quality import Facts
 
 MOST_BYTES = 100_000_000
 """Of a video that is put into the page: browsers open larger pages slowly, or not at all."""
@@ -88,7 +89,7 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path) -> N
     shown = _chosen(photos)
     versions = facts.versions
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(Path(__file__).with_name("page.html").read_text())
+    template = environment.from_string((Path(__file__).parent / "web/page.html").read_text())
     text = template.render(
         scene=facts.scene,
         summary=_summary(about, facts),

@@ -35,8 +35,8 @@ from jobs.options import PrepareOptions
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from jobs.frame import Fit
-    from jobs.sfm import Result
+    from jobs.sfm.reconstruction import Result
+    from jobs.sfm.registration import Fit
 
 _AUTO_RESOLUTION = 1600  # px: nerfstudio takes images_2, images_4 … until the longer side is at most this
 _QUALITY = 95
@@ -294,7 +294,7 @@ def _shrunk(image: Image, factor: int) -> Image:
 def _structure_from_motion(
     pictures: list[_Picture], grey: Path, work: Path, options: PrepareOptions, timer: Timer, *, sequence: bool
 ) -> Result:
-    from jobs import sfm
+    from jobs.sfm import reconstruction as sfm
 
     # Photos share intrinsics by size, camera and zoom; one whose EXIF is lost is of the commonest of its size.
     known = Counter((p.size, p.model, p.focal) for p in pictures if p.model or p.focal)
@@ -310,7 +310,7 @@ def _fit_any(
     result: Result, references: Mapping[str, Sequence[Path]], grey: Path, options: PrepareOptions
 ) -> tuple[str, Fit | None]:
     """The frame of the first reference that the reconstruction fits, and how; "new" if there is none."""
-    from jobs import frame
+    from jobs.sfm import registration as frame
 
     datasets = [(name, dataset) for name, members in references.items() for dataset in members]
     for number, (name, dataset) in enumerate(datasets, 1):
@@ -354,7 +354,7 @@ def _write_model(
 ) -> tuple[dict[str, Any], dict[str, float | int | bool]]:
     """Write COLMAP's model and the point cloud in the scene frame, in px of the written pictures (`pictures` by grey
     picture's name); return the content of transforms.json and the figures."""
-    from jobs import sfm
+    from jobs.sfm import reconstruction as sfm
 
     meter = report.Meter("prepare:writing", 4)
     scales = {}

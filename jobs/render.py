@@ -29,12 +29,14 @@ import torch
 from PIL import Image
 from pydantic_settings import CliApp
 
-from jobs import camera_path, chunks, manifest, report, trajectory
+from jobs import camera_path, manifest, report
 from jobs.camera_path import CameraPath, Origin
-from jobs.chunks import Chunk, Chunks
 from jobs.errors import GateRefused, InvalidInput, JobFailed
 from jobs.options import RenderOptions
-from jobs.video import Picture, Pictures, Video, inspect, join, writer
+from jobs.path import trajectory
+from jobs.video import chunks
+from jobs.video.chunks import Chunk, Chunks
+from jobs.video.h264 import Picture, Pictures, Video, inspect, join, writer
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras

@@ -14,10 +14,10 @@ from pathlib import Path
 from pydantic_settings import CliApp
 
 from jobs import manifest, report
-from jobs.chunks import Chunks
 from jobs.errors import InvalidInput
 from jobs.options import ShardOptions
 from jobs.render import choose_path, content_of, ended_clearly, peak_memory, render_chunks
+from jobs.video.chunks import Chunks
 
 
 def shard(options: ShardOptions, dataset: Path, model: Path, output: Path, checkpoints: Path) -> None:

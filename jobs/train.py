@@ -39,14 +39,14 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 from torch import Tensor
 
-from jobs import cpu, cuda, gpu, manifest, model, report
+from jobs import manifest, model, report
 from jobs.camera_path import Origin
-from jobs.checkpoints import Checkpoints, content_of, place
 from jobs.errors import GateRefused, InvalidInput, JobFailed, JobInterrupted
-from jobs.methods import all_methods
 from jobs.options import TrainOptions
-from jobs.radiance import support
-from jobs.viewer import open_viewer
+from jobs.radiance import cpu, cuda, gpu, support
+from jobs.radiance.checkpoints import Checkpoints, content_of, place
+from jobs.radiance.methods import all_methods
+from jobs.radiance.viewer import open_viewer
 
 if TYPE_CHECKING:
     from jobs.radiance.steps import Steps

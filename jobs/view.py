@@ -18,10 +18,11 @@ from nerfstudio.utils.eval_utils import eval_setup
 from pydantic import BaseModel, Field
 from pydantic_settings import CliApp
 
-from jobs import cpu, cuda, model, report
+from jobs import model, report
 from jobs.camera_path import Origin
 from jobs.errors import InvalidInput
-from jobs.viewer import open_viewer
+from jobs.radiance import cpu, cuda
+from jobs.radiance.viewer import open_viewer
 
 
 class Job(BaseModel):

@@ -18,8 +18,8 @@ from prefect import get_run_logger
 
 from blocks import Expense, JobSpec, JobState, JobStatus, Workspace
 from jobs.errors import BudgetExceeded, RebelNerfError
-from jobs.quality import money
 from jobs.report import duration
+from jobs.web.quality import money
 from tasks.patience import patiently
 
 if TYPE_CHECKING:

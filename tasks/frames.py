@@ -18,9 +18,9 @@ from prefect.artifacts import acreate_markdown_artifact
 from blocks import Asset, Workspace
 from jobs import camera_path
 from jobs.camera_path import CameraPath
-from jobs.chart import as_data
 from jobs.errors import InvalidInput, NotFound
 from jobs.options import RenderOptions
+from jobs.web.chart import as_data
 from tasks.patience import patiently
 from tasks.plain_errors import named as named_scene
 
@@ -123,7 +123,7 @@ def read_cameras(workspace: Workspace, dataset: Asset, model: Asset | None, fold
         workspace: where the assets lie.
         dataset, model: see `check_camera_path`.
         folder: gets `transforms.json`, the sparse points that it names, and `dataparser_transforms.json`, so that it
-            is a dataset and a model for `jobs.trajectory`.
+            is a dataset and a model for `jobs.path.trajectory`.
     """
     try:
         text = workspace.read(dataset, "transforms.json")
@@ -153,9 +153,9 @@ def check_belongs(scene: str, dataset: Asset, path: CameraPath, folder: Path, su
     """Refuse a path that shows nothing of a dataset, as one that was made for another scene; what is doubtful, if any.
 
     Every scene's cameras are within a unit of its origin, so that distance alone tells little. Looked at is whether
-    frames show what the photos saw (`jobs.sight.lost`). Where the paths of two scenes look alike, as two walks about a
-    thing in the middle, or a walk in a house and one in a room, nothing but the origin in the path can tell them
-    apart: of generated paths of six captures in each other's frames, about half are recognised.
+    frames show what the photos saw (`jobs.path.sight.lost`). Where the paths of two scenes look alike, as two walks
+    about a thing in the middle, or a walk in a house and one in a room, nothing but the origin in the path can tell
+    them apart: of generated paths of six captures in each other's frames, about half are recognised.
 
     Args:
         scene: the scene's name.
@@ -169,7 +169,7 @@ def check_belongs(scene: str, dataset: Asset, path: CameraPath, folder: Path, su
     """
     import numpy as np  # not before a path is there
 
-    from jobs import sight, trajectory
+    from jobs.path import sight, trajectory
 
     with named_scene(scene):
         capture = trajectory.read_capture(folder, folder)
@@ -202,7 +202,7 @@ def check_belongs(scene: str, dataset: Asset, path: CameraPath, folder: Path, su
 
 
 def _plan(folder: Path, path: CameraPath) -> str:
-    from jobs import plan
+    from jobs.web import plan
 
     return plan.draw(folder, folder, path)
 

@@ -8,10 +8,10 @@ from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 
 from blocks import Asset, Workspace
-from jobs.chart import as_data
 from jobs.errors import RunCancelled
 from jobs.options import PageOptions
-from jobs.quality import Facts, Made, Role, Version
+from jobs.web.chart import as_data
+from jobs.web.quality import Facts, Made, Role, Version
 from tasks.patience import patiently
 from tasks.stage import Plan, stage_task
 from tasks.summary import figures_of

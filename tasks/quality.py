@@ -9,9 +9,9 @@ from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 
 from blocks import Asset, Workspace
-from jobs.chart import as_data
 from jobs.errors import GateRefused
-from jobs.quality import COLUMNS, Version, fall, plot, row, total, warning
+from jobs.web.chart import as_data
+from jobs.web.quality import COLUMNS, Version, fall, plot, row, total, warning
 from tasks.patience import patiently
 from tasks.stage import Gate
 

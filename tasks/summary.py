@@ -4,7 +4,7 @@ from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 
 from blocks import Asset, Workspace
-from jobs.quality import money
+from jobs.web.quality import money
 from tasks.budget import spent_by
 from tasks.wanted import current_run
 

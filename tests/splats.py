@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs import manifest
-from jobs.gaussians import Array, Gaussians
+from jobs.splats.gaussians import Array, Gaussians
 
 __all__ = ["splatfacto", "unpack", "write_checkpoint", "write_model"]
 
@@ -65,7 +65,7 @@ def write_model(model: Any, folder: Path, dataset: Path) -> Path:
 
 
 def unpack(content: bytes) -> Gaussians:
-    """What `jobs.spz.pack` packed, as far as the quantised attributes tell; read by the format's own description."""
+    """What `jobs.splats.spz.pack` packed, as far as the quantised attributes tell; by the format's own description."""
     plain = gzip.decompress(content)
     magic, version, number, degree, bits = struct.unpack_from("<4sIIBB", plain)
     assert (magic, version) == (b"NGSP", 3)

@@ -117,19 +117,24 @@ def check(python: Path | str, folder: Path, *options: str) -> tuple[int, dict[st
 
 
 def test_the_check_names_a_module_that_cannot_be_imported_and_looks_at_the_rest(tmp_path: Path) -> None:
-    """jobs.chart takes the process with it, jobs.plan fails."""
+    """jobs.web.chart takes the process with it, jobs.web.plan fails."""
     pytest.importorskip("nerfstudio")
     code = tmp_path / "code" / "jobs"
     code.mkdir(parents=True)
     for file in ("__init__", "check", "report", "errors", "model"):
         (code / f"{file}.py").write_text((ROOT / "jobs" / f"{file}.py").read_text())
-    (code / "chart.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
-    (code / "plan.py").write_text("import av.there_is_no_such_module\n")
+    (code / "web").mkdir()
+    (code / "web" / "chart.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    (code / "web" / "plan.py").write_text("import av.there_is_no_such_module\n")
     (code / "page.py").write_text("if __name__ == \"__main__\":\n    raise SystemExit('broken')\n")
     status, steps, said = check(sys.executable, tmp_path, "--no-run", "--require", "compiler")
     assert status == 1
     assert steps["video"]["state"] == "ok" and steps["modules"]["state"] == "FAILED", said
-    for words in ("jobs.chart (ended by SIGSEGV", "jobs.plan (ModuleNotFoundError", "jobs.page --help (RuntimeError"):
+    for words in (
+        "jobs.web.chart (ended by SIGSEGV",
+        "jobs.web.plan (ModuleNotFoundError",
+        "jobs.page --help (RuntimeError",
+    ):
         assert words in steps["modules"]["text"], said
     assert "jobs.report" not in steps["modules"]["text"]
 

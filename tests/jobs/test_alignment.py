@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.alignment import Similarity, compare_poses, rotation_angles, umeyama
 from jobs.errors import InvalidInput
+from jobs.sfm.alignment import Similarity, compare_poses, rotation_angles, umeyama
 
 
 def _rotation(rng: np.random.Generator) -> np.ndarray:

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from jobs.chart import Line, chart, nice_step
+from jobs.web.chart import Line, chart, nice_step
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -12,8 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from jobs.checkpoints import Checkpoints, content_of  # noqa: E402
-from jobs.chunks import Chunk, Chunks  # noqa: E402
+from jobs.radiance.checkpoints import Checkpoints, content_of  # noqa: E402
+from jobs.video.chunks import Chunk, Chunks  # noqa: E402
 from tests.deaths import lost_anywhere, torn  # noqa: E402
 
 
@@ -104,7 +104,7 @@ def test_a_checkpoint_that_cannot_be_read_back_costs_no_older_one(
     for step in (1, 2):
         checkpoints.save(step, state(step))
     with monkeypatch.context() as patch:
-        patch.setattr("jobs.checkpoints.place", lambda content, file: file.write_bytes(bytes(content)[:-1]))
+        patch.setattr("jobs.radiance.checkpoints.place", lambda content, file: file.write_bytes(bytes(content)[:-1]))
         for step in (3, 4, 5):
             checkpoints.save(step, state(step))
             assert newest(tmp_path) == 2

@@ -17,13 +17,14 @@ from pydantic_settings import CliApp
 pytest.importorskip("torch")
 pytest.importorskip("nerfstudio")
 
-from jobs import chunks, report
-from jobs.chunks import Chunks
+from jobs import report
 from jobs.errors import InvalidInput
 from jobs.options import RenderOptions, ShardOptions
 from jobs.render import choose_path, content_of, render
 from jobs.shard import shard
-from jobs.video import inspect
+from jobs.video import chunks
+from jobs.video.chunks import Chunks
+from jobs.video.h264 import inspect
 from tests.jobs.test_video import decode
 
 OPTIONS = RenderOptions(camera_path="tour", width=48, height=26, seconds=1.25, fps=8, png_frames=True)

@@ -12,7 +12,7 @@ from jobs.camera_path import CameraPath
 from jobs.compare import compare
 from jobs.errors import InvalidInput
 from jobs.options import CompareOptions
-from jobs.video import Picture, encode, inspect
+from jobs.video.h264 import Picture, encode, inspect
 from tests.jobs.test_video import decode
 
 POSE = {"camera_to_world": np.eye(4).flatten().tolist(), "fov": 50}

@@ -11,8 +11,8 @@ from jobs.errors import InvalidInput
 pytest.importorskip("nerfstudio")
 
 from jobs import model
-from jobs.config_file import read_config
-from jobs.methods import all_methods
+from jobs.radiance.config_file import read_config
+from jobs.radiance.methods import all_methods
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ encodings = pytest.importorskip("nerfstudio.field_components.encodings")
 
 from nerfstudio.field_components.spatial_distortions import SceneContraction  # noqa: E402
 
-from jobs import cpu  # noqa: E402
+from jobs.radiance import cpu  # noqa: E402
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,12 @@ pytest.importorskip("nerfstudio")
 
 import trimesh  # noqa: E402
 
-from jobs import export, manifest, model, report, surface, trajectory  # noqa: E402
+from jobs import export, manifest, model, report  # noqa: E402
 from jobs.errors import GateRefused, InvalidInput  # noqa: E402
-from jobs.gaussians import Y_UP, Gaussians  # noqa: E402
 from jobs.options import ExportOptions, TrainOptions  # noqa: E402
+from jobs.path import trajectory  # noqa: E402
+from jobs.splats import surface  # noqa: E402
+from jobs.splats.gaussians import Y_UP, Gaussians  # noqa: E402
 from jobs.train import train  # noqa: E402
 from tests.splats import splatfacto, unpack, write_model  # noqa: E402
 

@@ -11,12 +11,13 @@ import pycolmap
 import pytest
 from PIL import Image
 
-from jobs import frame, prepare
-from jobs.alignment import PoseErrors, compare_poses, compare_poses_in_frame_of
+from jobs import prepare
+from jobs.demo.street import Visit
 from jobs.errors import GateRefused
 from jobs.facade import render_capture
 from jobs.options import PrepareOptions
-from jobs.street import Visit
+from jobs.sfm import registration as frame
+from jobs.sfm.alignment import PoseErrors, compare_poses, compare_poses_in_frame_of
 
 OPTIONS = PrepareOptions(max_features=2000)
 
@@ -113,7 +114,7 @@ def test_another_zoom_is_another_camera(street: Path, first: Path, tmp_path: Pat
 def test_the_likeliest_pairs_are_enough(
     street: Path, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jobs import sfm
+    from jobs.sfm import reconstruction as sfm
 
     visit = shots(tmp_path, "2", photos=14, width=480)
     monkeypatch.setattr(sfm, "_EXHAUSTIVE_IMAGES", 13)

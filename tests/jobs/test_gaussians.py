@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("nerfstudio")
 
-from jobs.gaussians import SH_0, Y_UP, Gaussians  # noqa: E402
+from jobs.splats.gaussians import SH_0, Y_UP, Gaussians  # noqa: E402
 from tests.splats import splatfacto, write_checkpoint  # noqa: E402
 
 

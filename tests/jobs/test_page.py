@@ -15,11 +15,12 @@ from PIL import Image
 
 pytest.importorskip("nerfstudio")
 
-from jobs import page, trajectory
+from jobs import page
 from jobs.errors import InvalidInput
 from jobs.options import RenderOptions
-from jobs.quality import Facts, Made, Version
-from jobs.video import encode
+from jobs.path import trajectory
+from jobs.video.h264 import encode
+from jobs.web.quality import Facts, Made, Version
 from tests.browser import Browser, browser
 
 __all__ = ["browser"]

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from jobs import plan, trajectory
-from jobs.chart import COLOURS
 from jobs.options import RenderOptions
+from jobs.path import trajectory
+from jobs.web import plan
+from jobs.web.chart import COLOURS
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -14,11 +14,12 @@ import pytest
 from PIL import ExifTags, Image
 from pydantic_settings import CliApp
 
-from jobs import media, prepare, report, sfm
-from jobs.alignment import compare_poses
+from jobs import media, prepare, report
 from jobs.errors import GateRefused, InvalidInput, JobFailed
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
+from jobs.sfm import reconstruction as sfm
+from jobs.sfm.alignment import compare_poses
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobs.quality import COLUMNS, Version, fall, plot, previous, row, warning
+from jobs.web.quality import COLUMNS, Version, fall, plot, previous, row, warning
 
 
 def version(number: int, capture: int, psnr: float | None, **given: Any) -> Version:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jobs.raster import Camera, Geometry, Light, Patch, Scene
+from jobs.demo.raster import Camera, Geometry, Light, Patch, Scene
 
 _GREY = np.full((20, 20, 3), 0.5)
 

@@ -19,13 +19,14 @@ from PIL import Image, ImageSequence
 torch = pytest.importorskip("torch")
 pytest.importorskip("nerfstudio")
 
-from jobs import camera_path, model, render, report, trajectory  # noqa: E402
+from jobs import camera_path, model, render, report  # noqa: E402
 from jobs.camera_path import CameraPath, Origin  # noqa: E402
 from jobs.errors import GateRefused, InvalidInput, JobFailed  # noqa: E402
 from jobs.manifest import peak_memory  # noqa: E402
 from jobs.options import RenderOptions  # noqa: E402
+from jobs.path import trajectory  # noqa: E402
 from jobs.render import Renderer  # noqa: E402
-from jobs.video import Picture, encode, inspect  # noqa: E402
+from jobs.video.h264 import Picture, encode, inspect  # noqa: E402
 from tests.jobs.test_video import decode, waves  # noqa: E402
 
 

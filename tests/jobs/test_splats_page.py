@@ -11,7 +11,7 @@ from PIL import Image
 from selenium.webdriver import ActionChains
 
 from jobs.export import page
-from jobs.gaussians import Array, Gaussians
+from jobs.splats.gaussians import Array, Gaussians
 from tests.browser import Browser, browser
 
 __all__ = ["browser"]

@@ -8,9 +8,9 @@ import struct
 import numpy as np
 import pytest
 
-from jobs import spz
 from jobs.errors import InvalidInput
-from jobs.gaussians import Gaussians
+from jobs.splats import spz
+from jobs.splats.gaussians import Gaussians
 from tests.splats import unpack
 
 

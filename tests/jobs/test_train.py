@@ -23,10 +23,11 @@ from websockets.sync.client import connect
 torch = pytest.importorskip("torch")
 pytest.importorskip("nerfstudio")
 
-from jobs import cuda, manifest, model, report, train  # noqa: E402
-from jobs.checkpoints import KEPT, Checkpoints  # noqa: E402
+from jobs import manifest, model, report, train  # noqa: E402
 from jobs.errors import GateRefused, InvalidInput, JobFailed  # noqa: E402
 from jobs.options import METHODS, TrainOptions  # noqa: E402
+from jobs.radiance import cuda  # noqa: E402
+from jobs.radiance.checkpoints import KEPT, Checkpoints  # noqa: E402
 
 OPTIONS = TrainOptions(
     max_num_iterations=30, model_size="small", max_image_size=96, rays_per_batch=64, steps_per_save=6

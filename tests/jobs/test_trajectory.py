@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import camera_path, sight, trajectory
+from jobs import camera_path
 from jobs.errors import InvalidInput
 from jobs.options import RenderOptions
-from jobs.trajectory import Array, Capture
+from jobs.path import sight, trajectory
+from jobs.path.trajectory import Array, Capture
 
 RNG = np.random.default_rng(7)
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import video
 from jobs.camera_path import CameraPath
 from jobs.errors import GateRefused
-from jobs.video import Picture, Pictures, encode, inspect, join
+from jobs.video.h264 import Picture, Pictures, encode, inspect, join
+from jobs.video.h264 import h264 as video
 
 
 def decode(file: Path) -> list[Picture]:

@@ -15,7 +15,7 @@ import tasks
 from blocks import Asset, LocalWorkspace
 from jobs.errors import GateRefused
 from jobs.options import TrainOptions
-from jobs.quality import Version
+from jobs.web.quality import Version
 from tasks.wanted import current_run
 from tests.faults.chain import started
 

@@ -10,11 +10,11 @@ pytest.importorskip("triton", reason="the kernels are Triton's, and it is not in
 
 @pytest.fixture(autouse=True)
 def nerfstudios_own_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undo `jobs.cpu.install`, which an earlier test of this process may have called.
+    """Undo `jobs.radiance.cpu.install`, which an earlier test of this process may have called.
 
     What it installs may leave out gradients that these tests compare.
     """
-    from jobs import cpu
+    from jobs.radiance import cpu
 
     monkeypatch.setattr(cpu.HashEncoding, "pytorch_fwd", cpu._stock_encode)
     monkeypatch.setattr(cpu.SceneContraction, "forward", cpu._stock_contract)

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import torch
 
-from jobs import cuda, model, report, train
+from jobs import model, report, train
 from jobs.options import TrainOptions
-from jobs.radiance import steps
+from jobs.radiance import cuda, steps
 
 pytestmark = [
     pytest.mark.gpu,

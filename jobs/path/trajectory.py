@@ -7,7 +7,6 @@ All stay where the capture saw something. Poses are in the model's frame (+Z up,
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from jobs.camera_path import GENERATED, CameraPath, Frame
 from jobs.errors import InvalidInput
 from jobs.options import RenderOptions
-from jobs.sight import OFF, covered, unit, upright
+from jobs.path.capture import OFF, Capture, unit, upright
+from jobs.path.sight import covered
 
 __all__ = [
     "KINDS",
@@ -49,57 +49,6 @@ _TURN_PACE = 1.5  # a tour goes slower where more radians than this come on a wa
 _SPIRAL = np.array([0.12, 0.06, 0.06])  # how far a spiral goes to the right, up and back, by the depth
 _SPIRAL_TURNS = 2
 _CLOSED = ("orbit", "spiral")  # they end where they began
-
-
-@dataclass(frozen=True)
-class Capture:
-    """Where the photos of a dataset were taken, in the model's frame.
-
-    Args:
-        centres: (N, 3) camera centres.
-        looks: (N, 3) unit vectors of the optical axes.
-        depth: the typical distance from a camera to what it sees.
-        half_field: tangents of half the horizontal and half the vertical field of view of the photos.
-        points: (P, 3) what the photos show, sparsely.
-    """
-
-    centres: Array
-    looks: Array
-    depth: float
-    half_field: tuple[float, float]
-    points: Array = field(default_factory=lambda: np.empty((0, 3)))
-
-    @property
-    def focus(self) -> Array:
-        """(3,) the point that the cameras look at: nearest to all optical axes, in the sense of least squares.
-
-        Where the axes are parallel, it is at the typical depth before the middle camera.
-        """
-        across = np.eye(3) - self.looks[:, :, None] * self.looks[:, None, :]
-        ahead = np.median(self.centres + self.depth * self.looks, axis=0)
-        weight = 0.05 * np.eye(3)
-        right = np.einsum("nij,nj->i", across, self.centres) / len(across)
-        focus: Array = np.linalg.solve(across.mean(axis=0) + weight, right + weight @ ahead)
-        return focus
-
-    def largest_part(self) -> Capture:
-        """The capture without the photos that are apart from most, as groups elsewhere, other sides, and outliers are.
-
-        Two photos are together where a camera half-way between them is near both.
-        """
-        left, best = np.arange(len(self.centres)), np.empty(0, dtype=int)
-        while len(left) > len(best):
-            edge, part = [int(left[0])], []
-            left = left[1:]
-            while edge:
-                at = edge.pop()
-                part.append(at)
-                apart = np.linalg.norm(self.centres[left] - self.centres[at], axis=1)
-                near = (apart <= 2 * OFF * self.depth) & (self.looks[left] @ self.looks[at] >= 0)
-                edge.extend(left[near].tolist())
-                left = left[~near]
-            best = np.sort(part) if len(part) > len(best) else best
-        return replace(self, centres=self.centres[best], looks=self.looks[best])
 
 
 def generate(kind: str, dataset: Path, model: Path, options: RenderOptions) -> CameraPath:

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from jobs import report
-from jobs.chart import Line, chart
+from jobs.web.chart import Line, chart
 
 __all__ = [
     "COLUMNS",

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs import trajectory
 from jobs.camera_path import CameraPath
-from jobs.chart import COLOURS, document, nice_step, text
+from jobs.path import trajectory
+from jobs.web.chart import COLOURS, document, nice_step, text
 
 __all__ = ["draw"]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.errors import InvalidInput
-from jobs.gaussians import Array, Gaussians
+from jobs.splats.gaussians import Array, Gaussians
 
 __all__ = ["pack"]
 

@@ -2,8 +2,8 @@
 
 A chunk is a folder `<first>-<last>-<random>/` with `video.mp4` and whatever else was asked for, and `chunk.json`,
 written last. One without it, or whose files differ from it, was torn and is passed over. Nothing is renamed or
-overwritten: the folder may be blob storage behind a mount (see `jobs.checkpoints`). The first version named the folders
-`<first>-<last>`.
+overwritten: the folder may be blob storage behind a mount (see `jobs.radiance.checkpoints`). The first version named
+the folders `<first>-<last>`.
 """
 
 from __future__ import annotations

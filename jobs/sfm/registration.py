@@ -22,8 +22,8 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from jobs import media, report
-from jobs.alignment import Floats, Similarity
-from jobs.sfm import Points, Search, Shared, Tracks, View
+from jobs.sfm.alignment import Floats, Similarity
+from jobs.sfm.reconstruction import Points, Search, Shared, Tracks, View
 
 _LEAST_INLIERS = 40
 _LEAST_PHOTOS = 3  # of the new ones, and of the reference's

@@ -6,22 +6,14 @@ people fly where no photo was taken: it tells the frames that look into nothing,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from jobs.camera_path import CameraPath
+from jobs.path.capture import OFF, Array, Capture, unit, upright
 
-if TYPE_CHECKING:
-    from jobs.trajectory import Capture
+__all__ = ["ASIDE", "covered", "distances", "lost"]
 
-__all__ = ["ASIDE", "OFF", "covered", "distances", "lost", "unit", "upright"]
-
-Array = NDArray[np.float64]
-
-OFF = 0.5
-"""How far a generated path may be from the nearest photo that looks about the same way, by the typical depth."""
 ASIDE = float(np.cos(np.radians(60)))
 """How far such a photo's look may differ: the cosine."""
 
@@ -99,23 +91,6 @@ def lost(capture: Capture, path: CameraPath) -> dict[int, bool]:
         part = min(1.0, vertical[index] ** 2 * aspect / field)  # a long lens shows less at once
         home[index] = fills.sum() >= max(1.0, part * enough)
     return dict(zip(numbers.tolist(), (~home).tolist(), strict=True))
-
-
-def upright(centres: Array, looks: Array) -> Array:
-    """(F, 4, 4) rigid poses at `centres`, looking along `looks` (each (F, 3)), with no roll."""
-    looks = unit(looks)
-    # A capture that looks straight down, as a drone's, has no roll about +Z; there +Y is up in the picture.
-    up = np.array([0.0, 0.0, 1.0] if np.abs(looks[:, 2]).max() < 0.98 else [0.0, 1.0, 0.0])
-    right = unit(np.cross(looks, up))
-    poses = np.tile(np.eye(4), (len(looks), 1, 1))
-    poses[:, :3] = np.stack([right, np.cross(right, looks), -looks, centres], axis=2)
-    return poses
-
-
-def unit(vectors: Array) -> Array:
-    """Vectors (…, 3), each 1 long."""
-    units: Array = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
-    return units
 
 
 def _parts(frames: int, cameras: int) -> list[slice]:

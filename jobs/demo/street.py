@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from jobs.raster import Floats, Light, Patch, Scene
+from jobs.demo.raster import Floats, Light, Patch, Scene
 
 Color = tuple[float, float, float]
 Material = Callable[[float, float], Floats]

@@ -1,0 +1,1 @@
+"""The built-in street front, drawn by a rasteriser of our own."""

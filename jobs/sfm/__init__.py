@@ -1,0 +1,1 @@
+"""Structure from motion: camera poses from photos, and their registration to an earlier visit."""

@@ -1,0 +1,1 @@
+"""Gaussians, points and surfaces that leave the project, and their files."""

@@ -1,0 +1,1 @@
+"""H.264 videos, whole and in chunks."""
