@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from jobs.sfm import reconstruction as sfm
 from jobs.sfm.alignment import compare_poses
-from jobs.sfm.reconstruction import reconstruction as sfm
 
 _RUNS = 3
 _STEPS = ("features", "matching", "mapping")

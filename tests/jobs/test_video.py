@@ -15,8 +15,8 @@ from PIL import Image
 
 from jobs.camera_path import CameraPath
 from jobs.errors import GateRefused
+from jobs.video import h264 as video
 from jobs.video.h264 import Picture, Pictures, encode, inspect, join
-from jobs.video.h264 import h264 as video
 
 
 def decode(file: Path) -> list[Picture]:

@@ -1,0 +1,94 @@
+"""The command `rebel-nerf`: one name for every program of the project.
+
+`rebel-nerf run --scene facade` is `python -m flows.nerf --scene facade`, and so on for each line of `COMMANDS`. The
+program is imported only when it is run, so that the list of commands appears at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import runpy
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("flows.nerf", "Turn photos of a scene into a dataset, a model and a video."),
+    "render": ("flows.render", "Render another video of a scene's model."),
+    "export": ("flows.export", "Export a scene's model as a point cloud, mesh or splats."),
+    "view": ("flows.viewer", "Open the live viewer of a training or of a finished model."),
+    "page": ("flows.page", "Open the page of a scene's newest video."),
+    "path": ("flows.camera_path", "Save a camera path that was made in the viewer."),
+    "reprocess": ("flows.reprocess", "Process the captures that are new."),
+    "clean-up": ("flows.clean_up", "Cancel the jobs that no run waits for."),
+    "server": ("deployments.server", "Start the Prefect server."),
+    "worker": ("deployments.worker", "Start a worker, which runs what is scheduled."),
+    "deploy": ("", "Register the deployments with the Prefect server."),
+    "azure setup": ("deployments.azure.setup", "Set up an Azure ML workspace."),
+    "azure transfer": ("deployments.azure.transfer", "Copy photos to Azure, and results back."),
+    "azure events": ("deployments.azure.events", "Report new photos in blob storage to Prefect."),
+}
+"""Each command's module and one sentence on what it does."""
+
+
+def main() -> None:
+    """Run the command that the command line names; exit with 2 if there is no such command."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return
+    if arguments[0] == "--version":
+        print(f"rebel-nerf {version('rebel-nerf')}")
+        return
+    words = 2 if arguments[0] == "azure" else 1
+    name = " ".join(arguments[:words])
+    if name not in COMMANDS:
+        print(_unknown(name), file=sys.stderr)
+        sys.exit(2)
+    module, _ = COMMANDS[name]
+    sys.argv = [f"rebel-nerf {name}", *arguments[words:]]
+    if name == "deploy":
+        _deploy()
+    else:
+        runpy.run_module(module, run_name="__main__", alter_sys=False)
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {sentence}" for name, (_, sentence) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "rebel-nerf: from photos of a place to a fly-through of its NeRF.",
+            "",
+            "Usage: rebel-nerf COMMAND [OPTIONS]",
+            "",
+            *lines,
+            "",
+            "rebel-nerf COMMAND --help lists a command's options; rebel-nerf --version prints the version.",
+        ]
+    )
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f" Did you mean `rebel-nerf {near[0]}`?" if near else ""
+    return f"rebel-nerf has no command {name!r}.{hint} `rebel-nerf --help` lists all commands."
+
+
+def _deploy() -> None:
+    """Create the work pool and register the deployments of `prefect.yaml` in the current folder."""
+    if not Path("prefect.yaml").is_file():
+        sys.exit("rebel-nerf deploy: there is no prefect.yaml in this folder. Run it in the project's folder.")
+    settings = {"PREFECT_API_URL": "http://127.0.0.1:4200/api", "REBEL_NERF_PROJECT": os.getcwd(), **os.environ}
+    for program in (("deployments.worker", "--pool-only"), ("prefect", "--no-prompt", "deploy", "--all")):
+        done = subprocess.run([sys.executable, "-m", *program], env=settings)
+        if done.returncode:
+            sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()

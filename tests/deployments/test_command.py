@@ -1,0 +1,48 @@
+"""The command `rebel-nerf`, as people type it."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deployments.command import COMMANDS
+
+
+def run(*arguments: str, folder: Path | None = None) -> tuple[int, str, str]:
+    command = [Path(sys.executable).with_name("rebel-nerf"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_help_fits_a_screen_and_names_every_command() -> None:
+    status, said, _ = run("--help")
+    assert status == 0 and len(said.splitlines()) <= 24 and max(map(len, said.splitlines())) <= 100
+    assert all(f"  {name}  " in said for name in COMMANDS)
+    assert run()[1] == said
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest() -> None:
+    status, said, errors = run("rendr", "--scene", "facade")
+    assert (status, said) == (2, "") and "Did you mean `rebel-nerf render`?" in errors
+    status, _, errors = run("azure", "set-up")
+    assert status == 2 and "Did you mean `rebel-nerf azure setup`?" in errors
+
+
+def test_a_command_is_its_program() -> None:
+    status, said, _ = run("path", "--help")
+    assert status == 0 and said.startswith("usage: rebel-nerf path") and "--scene" in said
+
+
+def test_deploy_asks_for_the_projects_folder(tmp_path: Path) -> None:
+    status, _, errors = run("deploy", folder=tmp_path)
+    assert status == 1 and "no prefect.yaml" in errors
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if COMMANDS[name][0]])
+def test_every_command_has_its_program(name: str) -> None:
+    spec = importlib.util.find_spec(COMMANDS[name][0])
+    assert spec and spec.origin and '__name__ == "__main__"' in Path(spec.origin).read_text()
