@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 import tasks
 from flows._command import parse_command, say_errors
+from jobs.names import asset_name
 from jobs.options import SceneName
 
 
@@ -29,7 +30,7 @@ def show(given: Page) -> None:
         RebelNerfError: there is no such page, or the workspace cannot be reached.
     """
     place = asyncio.run(tasks.open_workspace(given.workspace))
-    page = tasks.find_registered(place, given.scene, f"{given.scene}-page", given.version)
+    page = tasks.find_registered(place, given.scene, asset_name(given.scene, "page"), given.version)
     file = place.fetch(page) / "index.html"
     print(f"{page}: {file}")
     if given.browser:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 from jobs import code
 from jobs.camera_path import CameraType, Crop, beyond_h264
 from jobs.errors import InvalidInput
+from jobs.names import SUFFIXES
 
 __all__ = [
     "METHODS",
@@ -37,11 +38,6 @@ __all__ = [
 ]
 
 _SCENE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-# A capture has the scene's own name: "wall-nerf" would be the model of "wall".
-_ENDINGS_OF_OTHER_ASSETS = (
-    *("-images-to-nerf-dataset", "-nerf", "-video", "-video-shard", "-then-and-now"),
-    *("-export", "-page"),
-)
 
 
 def _check_scene_name(name: str) -> str:
@@ -51,10 +47,11 @@ def _check_scene_name(name: str) -> str:
             f"scene {shown} is not a name: take lower-case letters, digits and hyphens, 1 to 63 of them, "
             "not a hyphen first. For example: town-hall-2"
         )
-    if name.endswith(_ENDINGS_OF_OTHER_ASSETS):
+    endings = tuple(SUFFIXES.values())
+    if name.endswith(endings):
         raise ValueError(
-            f"scene {name!r}: what is made of a scene ends in {', '.join(_ENDINGS_OF_OTHER_ASSETS)}; "
-            "take a name with another ending"
+            f"scene {name!r} has a name that ends like an asset of another scene: {', '.join(endings)}. "
+            "Choose a name with another ending."
         )
     return name
 

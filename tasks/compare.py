@@ -8,6 +8,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from blocks import Asset, Workspace
 from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput
+from jobs.names import asset_name
 from jobs.options import CompareOptions, Layout, RenderOptions
 from tasks.find import find_dataset, find_model_of_capture
 from tasks.frames import frame_of
@@ -125,7 +126,7 @@ def compare(then: Asset, now: Asset, options: CompareOptions) -> Plan:
         scene=scene,
         capture_version=now.tags["capture_version"],
         options=options,
-        asset_name=f"{scene}-then-and-now",
+        asset_name=asset_name(scene, "comparison"),
         kind="video",
         output="video",
         inputs={"then": then, "now": now},

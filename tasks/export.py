@@ -4,6 +4,7 @@ import json
 
 from blocks import Asset, Workspace
 from jobs.errors import InvalidInput
+from jobs.names import asset_name
 from jobs.options import ExportOptions
 from tasks.patience import patiently
 from tasks.plain_errors import named
@@ -33,7 +34,7 @@ def export(dataset: Asset, model: Asset, options: ExportOptions) -> Plan:
         scene=scene,
         capture_version=model.tags["capture_version"],
         options=options,
-        asset_name=f"{scene}-export",
+        asset_name=asset_name(scene, "export"),
         kind="export",
         output="export",
         inputs={"dataset": dataset, "model": model},

@@ -4,6 +4,7 @@ from prefect import get_run_logger, task
 
 from blocks import Asset, Workspace
 from jobs.errors import NotFound
+from jobs.names import asset_name
 from tasks.patience import patiently
 
 __all__ = [
@@ -42,7 +43,7 @@ async def find_model_of_capture(workspace: Workspace, scene: str, version: str |
     Raises:
         NotFound: there is no such model.
     """
-    model = await patiently(lambda: find_registered(workspace, scene, f"{scene}-nerf", version))
+    model = await patiently(lambda: find_registered(workspace, scene, asset_name(scene, "model"), version))
     get_run_logger().info("scene %s: the older visit is shown by %s", scene, model.title)
     return model
 
@@ -59,7 +60,7 @@ async def find_dataset(workspace: Workspace, scene: str, version: str | int | No
 
 def find_registered_model(workspace: Workspace, scene: str, version: str | int | None) -> Asset:
     """What the task `find_model` does, without Prefect."""
-    known = workspace.assets(f"{scene}-nerf")
+    known = workspace.assets(asset_name(scene, "model"))
     wanted = None if version is None else str(version)
     found = [model for model in known if wanted in (None, model.version)]
     if not found and wanted and wanted.isdecimal():
@@ -67,7 +68,7 @@ def find_registered_model(workspace: Workspace, scene: str, version: str | int |
     if found:
         return _completed(found[-1], scene)
     listed = ", ".join(f"{model.number or '–'} ({model.version})" for model in known) or "none yet"
-    which = f"model {wanted} of {scene}-nerf" if wanted else f"{scene}-nerf"
+    which = f"model {wanted} of {asset_name(scene, 'model')}" if wanted else asset_name(scene, "model")
     other = _of_capture(workspace, scene, version, None)
     hint = f" The newest model of capture {wanted} is {other.title}." if other else ""
     raise NotFound(f"scene {scene}: no {which} in {workspace.identity}; there is {listed}.{hint}")
@@ -77,7 +78,8 @@ def _of_capture(workspace: Workspace, scene: str, version: str | int | None, fou
     """Return the newest model of the capture version `version`; None if that is `found` itself."""
     if version is None or not str(version).isdecimal():
         return None
-    made = [each for each in workspace.assets(f"{scene}-nerf") if each.version.partition("-")[0] == str(version)]
+    models = workspace.assets(asset_name(scene, "model"))
+    made = [model for model in models if model.version.partition("-")[0] == str(version)]
     return made[-1] if made and (found is None or made[-1].version != found.version) else None
 
 
@@ -85,7 +87,7 @@ def find_registered_dataset(workspace: Workspace, scene: str, version: str | int
     """What the task `find_dataset` does, without Prefect."""
     if version is None:
         version = model.tags.get("dataset", "").partition(":")[2] or None
-    return find_registered(workspace, scene, f"{scene}-images-to-nerf-dataset", version)
+    return find_registered(workspace, scene, asset_name(scene, "dataset"), version)
 
 
 def find_registered(workspace: Workspace, scene: str, name: str, version: str | int | None) -> Asset:

@@ -19,6 +19,7 @@ from blocks import Asset, Workspace
 from jobs import camera_path
 from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput, NotFound
+from jobs.names import asset_name
 from jobs.options import RenderOptions
 from jobs.web.chart import as_data
 from tasks.patience import patiently
@@ -208,7 +209,7 @@ def _plan(folder: Path, path: CameraPath) -> str:
 
 
 async def _datasets(workspace: Workspace, scene: str) -> list[Asset]:
-    return await patiently(lambda: workspace.assets(f"{scene}-images-to-nerf-dataset"))
+    return await patiently(lambda: workspace.assets(asset_name(scene, "dataset")))
 
 
 async def _warn(scene: str, about: str, text: str) -> None:

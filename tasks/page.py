@@ -9,6 +9,7 @@ from prefect.artifacts import acreate_markdown_artifact
 
 from blocks import Asset, Workspace
 from jobs.errors import RunCancelled
+from jobs.names import asset_name
 from jobs.options import PageOptions
 from jobs.web.chart import as_data
 from jobs.web.quality import Facts, Made, Role, Version
@@ -28,7 +29,7 @@ def page(dataset: Asset, model: Asset, video: Asset, facts: Facts) -> Plan:
         scene=scene,
         capture_version=video.tags["capture_version"],
         options=PageOptions(),
-        asset_name=f"{scene}-page",
+        asset_name=asset_name(scene, "page"),
         kind="page",
         output="page",
         inputs={"dataset": dataset, "model": model, "video": video},

@@ -4,6 +4,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from blocks import Asset
+from jobs.names import asset_name
 from jobs.options import PrepareOptions
 from tasks.stage import Plan, stage_task
 
@@ -28,7 +29,7 @@ def prepare(capture: Asset, options: PrepareOptions, frames: Mapping[str, Sequen
         scene=scene,
         capture_version=capture.version,
         options=options,
-        asset_name=f"{scene}-images-to-nerf-dataset",
+        asset_name=asset_name(scene, "dataset"),
         kind="dataset",
         output="dataset",
         inputs={"images": capture},

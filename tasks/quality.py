@@ -10,6 +10,7 @@ from prefect.artifacts import acreate_markdown_artifact
 
 from blocks import Asset, Workspace
 from jobs.errors import GateRefused
+from jobs.names import asset_name
 from jobs.web.chart import as_data
 from jobs.web.quality import COLUMNS, Version, fall, plot, row, total, warning
 from tasks.patience import patiently
@@ -24,9 +25,9 @@ async def show_quality(workspace: Workspace, scene: str, model: Asset) -> list[V
     Returns:
         The versions up to that of `model`, oldest first.
     """
-    registered = await patiently(lambda: workspace.assets(f"{scene}-nerf"))
+    registered = await patiently(lambda: workspace.assets(asset_name(scene, "model")))
     models = sorted([model, *(each for each in registered if str(each) != str(model))], key=lambda each: each.created)
-    datasets = await patiently(lambda: workspace.assets(f"{scene}-images-to-nerf-dataset"))
+    datasets = await patiently(lambda: workspace.assets(asset_name(scene, "dataset")))
     by_name = {str(dataset): dataset for dataset in datasets}
     versions = [_version(workspace, each, by_name.get(each.tags.get("dataset", ""))) for each in models]
     own = models.index(model)
@@ -49,7 +50,7 @@ def psnr_gate(most: float) -> Gate:
 
     def gate(workspace: Workspace, tags: Mapping[str, str]) -> None:
         scene, now = tags["scene"], datetime.now(timezone.utc)
-        models = workspace.assets(f"{scene}-nerf")
+        models = workspace.assets(asset_name(scene, "model"))
         made = Asset(name="", version=tags["capture_version"], kind="model", tags=dict(tags), uri="", created=now)
         found = fall([_version(workspace, model, None) for model in models], _version(workspace, made, None))
         if found and found[0] > most:

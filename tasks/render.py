@@ -14,6 +14,7 @@ from blocks import Asset, Workspace
 from jobs import camera_path
 from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput
+from jobs.names import asset_name
 from jobs.options import Profile, RenderOptions, ShardOptions
 from tasks.frames import frame_of
 from tasks.patience import patiently
@@ -192,7 +193,7 @@ def render(
         scene=scene,
         capture_version=model.tags["capture_version"],
         options=options,
-        asset_name=f"{scene}-video",
+        asset_name=asset_name(scene, "video"),
         kind="video",
         output="video",
         inputs={"dataset": dataset, "model": model},
@@ -215,7 +216,7 @@ def shard(dataset: Asset, model: Asset, path: CameraPath | None, options: Render
         scene=scene,
         capture_version=model.tags["capture_version"],
         options=ShardOptions(**options.model_dump(), first=first, last=last),
-        asset_name=f"{scene}-video-shard",
+        asset_name=asset_name(scene, "shard"),
         kind="shard",
         output="shard",
         part=f"from-{first}",

@@ -25,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from blocks import Asset, DroppedCapture, Workspace
 from jobs.errors import TRANSIENT, NotFound
+from jobs.names import asset_name
 from jobs.options import PrepareOptions, Profile, SceneName
 from tasks.capture import take_in_dropped
 from tasks.patience import patiently
@@ -150,7 +151,7 @@ def _keys(workspace: Workspace, scene: str, content: str) -> list[str]:
 
 def _has_dataset(workspace: Workspace, capture: Asset) -> bool:
     """Whether a dataset was made of a capture version."""
-    datasets = workspace.assets(f"{capture.name}-images-to-nerf-dataset")
+    datasets = workspace.assets(asset_name(capture.name, "dataset"))
     return any(each.tags.get("images") == str(capture) for each in datasets)
 
 

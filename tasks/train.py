@@ -1,4 +1,5 @@
 from blocks import Asset
+from jobs.names import asset_name
 from jobs.options import TrainOptions
 from tasks.frames import frame_of
 from tasks.stage import Gate, Plan, stage_task
@@ -12,7 +13,7 @@ def train(dataset: Asset, options: TrainOptions, gate: Gate | None = None) -> Pl
         scene=scene,
         capture_version=dataset.tags["capture_version"],
         options=options,
-        asset_name=f"{scene}-nerf",
+        asset_name=asset_name(scene, "model"),
         kind="model",
         output="model",
         inputs={"dataset": dataset},

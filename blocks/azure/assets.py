@@ -19,6 +19,7 @@ from blocks.azure.tags import KIND, VERSION, exists, fitted
 from blocks.workspace import Asset, AssetKind, DroppedCapture, DroppedFile, content_fingerprint
 from jobs import media
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
+from jobs.names import SUFFIXES
 
 __all__ = ["Assets"]
 
@@ -284,7 +285,7 @@ def _with_content(versions: list[Asset], content: str) -> Asset | None:
 
 
 def _registries(name: str) -> tuple[str, ...]:
-    return ("models", "data") if name.endswith("-nerf") else ("data",)
+    return ("models", "data") if name.endswith(SUFFIXES["model"]) else ("data",)
 
 
 def _asset(entity: Any, archived: bool = False) -> Asset:

@@ -186,7 +186,7 @@ async def test_what_is_bad_stops_nothing_else(home: LocalWorkspace, deployment: 
     assert done.pop("good").startswith("started: version 1")
     for scene, why in {
         "Old Town": "scene 'Old Town' is not a name",
-        "wall-nerf": "what is made of a scene ends in",
+        "wall-nerf": "ends like an asset of another scene",
         "few": "holds 3 readable photos; at least 8 are needed",
         "broken": "holds 0 readable photos",
         "empty": "there are no photos and no video",
