@@ -380,14 +380,16 @@ class LocalWorkspace(Workspace):
                 supervisor.end_group(status["group"], lambda: unlocked(folder / "alive"))
             time.sleep(0.1)
 
+    def output_sizes(self, job: str, output: str) -> dict[str, int]:
+        source = self._output(job, output)
+        return {file.relative_to(source).as_posix(): file.stat().st_size for file in files_below(source)}
+
     def register(
         self, spec: JobSpec, output: str, name: str, version: str, kind: AssetKind, tags: Mapping[str, str]
     ) -> Asset:
         if asset := self.find_asset(name, version):
             return asset
-        source = self._job(spec.name) / "outputs" / output
-        if not source.is_dir():
-            raise NotFound(f"job {spec.name} has no output {output!r} any more in {source.parent}.")
+        source = self._output(spec.name, output)
         part = self._part("assets", name)
         checksums = {}
         for file in files_below(source):
@@ -409,6 +411,12 @@ class LocalWorkspace(Workspace):
 
     def _job(self, name: str) -> Path:
         return self.folder / "jobs" / name
+
+    def _output(self, job: str, output: str) -> Path:
+        folder = self._job(job) / "outputs" / output
+        if not folder.is_dir():
+            raise NotFound(f"job {job} has no output {output!r} any more in {folder.parent}.")
+        return folder
 
     def _scratch(self, spec: JobSpec, name: str) -> Path:
         return self.folder / "scratch" / spec.family / name

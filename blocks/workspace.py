@@ -414,6 +414,14 @@ class Workspace(Block, ABC):
         """End the job with all its processes and wait until it has ended; nothing happens if it already has."""
 
     @abstractmethod
+    def output_sizes(self, job: str, output: str) -> dict[str, int]:
+        """Return the size in bytes of each file of a job's output, by its path in the output.
+
+        Raises:
+            NotFound: the job or its output does not exist.
+        """
+
+    @abstractmethod
     def register(
         self, spec: JobSpec, output: str, name: str, version: str, kind: AssetKind, tags: Mapping[str, str]
     ) -> Asset:

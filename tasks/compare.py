@@ -129,6 +129,7 @@ def compare(then: Asset, now: Asset, options: CompareOptions) -> Plan:
         asset_name=asset_name(scene, "comparison"),
         kind="video",
         output="video",
+        must_have=("video.mp4", "video.json"),
         inputs={"then": then, "now": now},
         tier="cpu",
         time_limit=3 * 3600,

@@ -37,6 +37,7 @@ def export(dataset: Asset, model: Asset, options: ExportOptions) -> Plan:
         asset_name=asset_name(scene, "export"),
         kind="export",
         output="export",
+        must_have=("export.json",),
         inputs={"dataset": dataset, "model": model},
         tier="cpu" if options.forms == ("splat",) else "gpu",  # Gaussians are only written down
         time_limit=6 * 3600,

@@ -32,6 +32,7 @@ def page(dataset: Asset, model: Asset, video: Asset, facts: Facts) -> Plan:
         asset_name=asset_name(scene, "page"),
         kind="page",
         output="page",
+        must_have=("index.html",),
         inputs={"dataset": dataset, "model": model, "video": video},
         files={"facts.json": facts.model_dump_json()},
         arguments=("--facts", "{files.facts.json}"),

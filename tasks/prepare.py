@@ -32,6 +32,7 @@ def prepare(capture: Asset, options: PrepareOptions, frames: Mapping[str, Sequen
         asset_name=asset_name(scene, "dataset"),
         kind="dataset",
         output="dataset",
+        must_have=("transforms.json", "dataset.json"),
         inputs={"images": capture},
         references=references,
         arguments=("--reference", json.dumps(given)) if given else (),

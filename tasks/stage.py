@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import itertools
-import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, ParamSpec
+from dataclasses import replace
+from typing import Any, ParamSpec
 from uuid import uuid4
 
 from prefect import State, Task, get_run_logger, task
 from prefect.client.schemas.objects import TaskRun
 from prefect.tasks import exponential_backoff
-from prefect.utilities.urls import url_for
-from pydantic_settings import CliApp
 
-from blocks import Asset, AssetKind, JobSpec, JobState, JobStatus, Workspace
+from blocks import Asset, JobSpec, JobState, JobStatus, Workspace
 from jobs.errors import (
     GateRefused,
     InvalidInput,
@@ -35,11 +31,11 @@ from jobs.errors import (
     WorkspaceUnavailable,
     is_transient,
 )
-from jobs.options import Options
 from jobs.report import Failure, Page, Progress, Result, parse
 from tasks.budget import charge, record_end, settle_expense
 from tasks.curves import Curves
 from tasks.patience import patiently
+from tasks.plan import Gate, Plan
 from tasks.progress import ProgressReporter, show_job, show_page
 from tasks.turns import turn
 from tasks.wanted import current_run, raise_if_cancelled
@@ -53,9 +49,6 @@ _SILENT_POLLS = 4  # so many missed, and a follower counts as dead
 _LONGEST_SLEEP_SECONDS = 5.0
 
 P = ParamSpec("P")
-Gate = Callable[[Workspace, Mapping[str, str]], None]
-"""Looks at the tags that a finished job's result is to get, and raises GateRefused where it must not be registered."""
-
 _jobs_go_on = False
 
 
@@ -63,128 +56,6 @@ def end_without_cancelling() -> None:
     """From now on, runs of this process that are cancelled leave their jobs running: others will go on with them."""
     global _jobs_go_on
     _jobs_go_on = True
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that decides a stage's result, before anything runs.
-
-    Args:
-        scene: its name.
-        capture_version: the version that the user speaks of.
-        options: resolved: nothing is left to the profile.
-        asset_name, kind: of the result; its version follows from the fingerprint.
-        part: which part of something larger the result is, for people; "" where it is a whole.
-        output: the job's folder that becomes the asset, also the name of the job's option for it.
-        inputs: assets by the name of the job's option.
-        references: further assets to read, which `arguments` name as `{inputs.NAME}`. They do not count in the
-            fingerprint: what was made once stays made, though today's references are others.
-        parts: further inputs, that do not decide the result: what was made of it already, by parts.
-        files: small texts by file name; `arguments` refer to them as `{files.NAME}`.
-        scratch: folders that all attempts share, by the name of the job's option.
-        arguments: further arguments of the job.
-        tier: whether it needs the GPU.
-        time_limit: seconds.
-        work: how much there is to do, in the stage's own unit (iterations, frames): by it, the time that one version
-            took tells what another takes. None where that is not known.
-        generation: how often the same was asked for anew, counted from 1.
-        gate: what the result must pass before it is registered. The job of one that does not stays, to be registered
-            by a later run without the gate.
-    """
-
-    scene: str
-    capture_version: str
-    options: Options
-    asset_name: str
-    kind: AssetKind
-    output: str
-    inputs: dict[str, Asset]
-    part: str = ""
-    references: dict[str, Asset] = field(default_factory=dict)
-    parts: dict[str, Asset] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
-    scratch: tuple[str, ...] = ()
-    arguments: tuple[str, ...] = ()
-    tier: Literal["cpu", "gpu"] = "gpu"
-    time_limit: int = 24 * 3600
-    work: float | None = None
-    generation: int = 1
-    gate: Gate | None = None
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """Hash of the options, the inputs, the stage's own version and the generation."""
-        first = self._first_fingerprint
-        return first if self.generation == 1 else hashlib.sha256(f"{first} {self.generation}".encode()).hexdigest()
-
-    @functools.cached_property
-    def _first_fingerprint(self) -> str:
-        inputs = {name: asset.tags.get("fingerprint") or asset.tags["content"] for name, asset in self.inputs.items()}
-        return self.options.fingerprint(**inputs, **self.files)
-
-    @property
-    def version(self) -> str:
-        """The asset's version: `<capture version>-<8 hex>`, of the first generation's fingerprint, `-2` and so on."""
-        again = f"-{self.generation}" if self.generation > 1 else ""
-        return f"{self.capture_version}-{self._first_fingerprint[:8]}{again}"
-
-    def generations(self, assets: list[Asset]) -> dict[int, Asset]:
-        """The generations of this result among the versions of its asset."""
-        first = re.escape(replace(self, generation=1).version)
-        found = ((re.fullmatch(rf"{first}(?:-(\d+))?", asset.version), asset) for asset in assets)
-        return {int(match[1] or 1): asset for match, asset in found if match}
-
-    def cache_key(self, workspace: Workspace) -> str:
-        """What Prefect knows the result by."""
-        return f"rebel-nerf--{workspace.identity}--{self.asset_name}--{self.fingerprint}".replace("/", "--")
-
-    def spec(self, attempt: int, tags: dict[str, str]) -> JobSpec:
-        """The job of the given attempt."""
-        places = {name: f"{{inputs.{name}}}" for name in self.inputs}
-        places |= {name: f"{{scratch.{name}}}" for name in self.scratch}
-        places[self.output] = f"{{outputs.{self.output}}}"
-        where = [part for name, place in places.items() for part in (f"--{name}", place)]
-        return JobSpec(
-            family=f"{self.scene}-{self.options.STAGE}-{self.version}",
-            attempt=attempt,
-            scene=self.scene,
-            stage=self.options.STAGE,
-            part=self.part,
-            arguments=(*where, *CliApp.serialize(self.options), *self.arguments),
-            inputs=self.inputs | self.references | self.parts,
-            outputs=(self.output,),
-            scratch=self.scratch,
-            files=self.files,
-            tier=self.tier,
-            tags=tags,
-            description=self._description(),
-            time_limit=self.time_limit,
-        )
-
-    def _description(self) -> str:
-        """What the job's own page says of it: the scene, the result, and the way back to the flow run."""
-        told = f"Scene **{self.scene}**, capture version {self.capture_version}: {self.options.STAGE}"
-        told += f" ({self.part})" if self.part else ""
-        told += f", to make `{self.asset_name}:{self.version}`."
-        run = current_run()
-        page = url_for("flow-run", obj_id=run) if run else None
-        return told + (f"\n\n[The flow run that submitted it, in Prefect]({page})" if page else "")
-
-    def tags(self) -> dict[str, str]:
-        """Where the result comes from; what was made with the same options has the same `options`."""
-        parts = self.parts.values()
-        return {
-            "scene": self.scene,
-            "stage": self.options.STAGE,
-            "capture_version": self.capture_version,
-            "fingerprint": self.fingerprint,
-            "options": self.options.fingerprint()[:8],
-            "tier": self.tier,
-            **({"work": f"{self.work:g}"} if self.work else {}),
-            **{name: str(asset) for name, asset in {**self.inputs, **self.references}.items()},
-            **({"parts_seconds": str(sum(int(part.tags.get("job_seconds", 0)) for part in parts))} if parts else {}),
-            **({"flow_run": str(run)} if (run := current_run()) else {}),
-        }
 
 
 def stage_task(plan: Callable[P, Plan]) -> Callable[..., Awaitable[Asset]]:
@@ -266,11 +137,19 @@ def _newest_job(workspace: Workspace, plan: Plan) -> JobStatus | None:
 
 
 def _was_refused(workspace: Workspace, plan: Plan, run: str) -> bool:
-    """Whether the gate refuses what a job made that `run` does not wait for: another run was told so already."""
+    """Whether what a job made cannot be registered, and another run than `run` was told so already."""
     job = _newest_job(workspace, plan)
-    if plan.gate is None or job is None or job.state is not JobState.COMPLETED:
+    if job is None or job.state is not JobState.COMPLETED:
         return False
     if run in workspace.followers(job.name).get(job.name, {}):
+        return False
+    try:
+        _check_output(workspace, plan, job.name)
+    except JobFailed:
+        return True
+    except NotFound:  # it was registered once
+        return False
+    if plan.gate is None:
         return False
     figures: dict[str, str] = {}
     text, offset = workspace.read_log(job.name, 0)
@@ -309,6 +188,7 @@ async def run_to_end(workspace: Workspace, plan: Plan) -> Asset:
     for attempt in itertools.count(1):
         spec = plan.spec(attempt, tags)
         status = await asyncio.to_thread(workspace.find_job, spec.name)
+        ended_before = status is not None and status.state.ended
         async with AsyncExitStack() as held:
             if status is None:
                 await held.enter_async_context(turn(workspace, spec))
@@ -327,14 +207,44 @@ async def run_to_end(workspace: Workspace, plan: Plan) -> Asset:
         if plan.gate:
             await asyncio.to_thread(plan.gate, workspace, known)
         try:
-            asset = await asyncio.to_thread(
-                workspace.register, spec, plan.output, plan.asset_name, plan.version, plan.kind, known
-            )
-        except NotFound:  # completed long ago and its asset deleted since: to be made again
-            continue
+            asset = await asyncio.to_thread(_register, workspace, plan, spec, known)
+        except NotFound as error:
+            if not ended_before:
+                raise JobFailed(f"{error} The job has just ended well, and must have written it.") from None
+            continue  # completed long ago, and its asset was deleted since: make it again
         logger.info("registered %s: %s", asset.title, asset.uri)
         return asset
     raise AssertionError("unreachable")
+
+
+def _register(workspace: Workspace, plan: Plan, spec: JobSpec, tags: Mapping[str, str]) -> Asset:
+    """Register a completed job's output, if it has what it must.
+
+    Raises:
+        NotFound: the output does not exist.
+        JobFailed: a file is missing or empty.
+    """
+    try:
+        _check_output(workspace, plan, spec.name)
+    except (NotFound, JobFailed):
+        # Another run that followed the same job may have registered its output, and removed it from the job.
+        if asset := workspace.find_asset(plan.asset_name, plan.version):
+            return asset
+        raise
+    return workspace.register(spec, plan.output, plan.asset_name, plan.version, plan.kind, tags)
+
+
+def _check_output(workspace: Workspace, plan: Plan, job: str) -> None:
+    """Refuse the output of a job that ended well without writing what it must; see `_register`."""
+    if not plan.must_have:
+        return
+    sizes = workspace.output_sizes(job, plan.output)
+    if wrong := [file for file in plan.must_have if not sizes.get(file)]:
+        raise JobFailed(
+            f"scene {plan.scene}: job {job} ended well, but {', '.join(wrong)} of its {plan.kind} "
+            f"{'is' if len(wrong) == 1 else 'are'} missing or empty. Nothing was registered. Look at the job's log; "
+            "then run the flow again and name this stage under `refresh`."
+        )
 
 
 async def _follow(workspace: Workspace, spec: JobSpec, follower: str) -> tuple[dict[str, str], float]:

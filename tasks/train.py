@@ -16,6 +16,7 @@ def train(dataset: Asset, options: TrainOptions, gate: Gate | None = None) -> Pl
         asset_name=asset_name(scene, "model"),
         kind="model",
         output="model",
+        must_have=("config.yml", "dataparser_transforms.json", "model.json"),
         inputs={"dataset": dataset},
         scratch=("checkpoints",),
         arguments=("--frame", frame_of(dataset)),

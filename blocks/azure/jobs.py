@@ -158,13 +158,21 @@ class Jobs:
         while (status := self.find(name)) and not status.state.ended:
             time.sleep(3)
 
+    def output_sizes(self, job: str, output: str) -> dict[str, int]:
+        datastore, container = self._connection.store()
+        path = self._output(job, output)
+        sizes = {blob.path: blob.size for blob in container.blobs(path)}
+        if not sizes:
+            raise NotFound(f"job {job} has no output {output!r} any more in {datastore}/{path}.")
+        return sizes
+
     def register(
         self, spec: JobSpec, output: str, name: str, version: str, kind: AssetKind, tags: Mapping[str, str]
     ) -> Asset:
         if asset := self._assets.find(name, version):
             return asset
         datastore, container = self._connection.store()
-        path = self._output(spec, output)
+        path = self._output(spec.name, output)
         if not container.blobs(path, most=1):
             raise NotFound(f"job {spec.name} has no output {output!r} any more in {datastore}/{path}.")
         # A model by its job, to which the studio then links.
@@ -276,7 +284,7 @@ class Jobs:
             },
             outputs={
                 # Written on the node's own disk and uploaded whole: a video's header is written last.
-                **{name: kept(self._output(spec, name), "upload") for name in spec.outputs},
+                **{name: kept(self._output(spec.name, name), "upload") for name in spec.outputs},
                 **{name: kept(self._scratch(spec, name), "rw_mount") for name in spec.scratch},
             },
             services={"ssh": SshJobService(ssh_public_keys=key)} if key and not self._port_is_open(cluster) else None,
@@ -293,8 +301,8 @@ class Jobs:
             self._known.ports[cluster] = port_open(self._connection.client.compute.get(cluster))
         return self._known.ports[cluster]
 
-    def _output(self, spec: JobSpec, name: str) -> str:
-        return f"{self._place.folder}/jobs/{spec.name}/{name}/"
+    def _output(self, job: str, name: str) -> str:
+        return f"{self._place.folder}/jobs/{job}/{name}/"
 
     def _scratch(self, spec: JobSpec, name: str) -> str:
         return f"{self._place.folder}/scratch/{spec.family}/{name}{'/' if name else ''}"

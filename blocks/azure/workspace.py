@@ -263,6 +263,9 @@ class AzureMLWorkspace(Workspace):
     def cancel(self, name: str) -> None:
         self._jobs.cancel(name)
 
+    def output_sizes(self, job: str, output: str) -> dict[str, int]:
+        return self._jobs.output_sizes(job, output)
+
     def register(
         self, spec: JobSpec, output: str, name: str, version: str, kind: AssetKind, tags: Mapping[str, str]
     ) -> Asset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import shutil
 import time
@@ -19,9 +20,9 @@ from prefect.states import Cancelled, Cancelling
 import tasks
 from blocks import Asset, JobState, LocalWorkspace
 from flows.clean_up import clean_up
-from jobs.errors import RunCancelled
+from jobs.errors import JobFailed, RunCancelled
 from tasks import wanted
-from tests.faults.chain import FirstOptions, SecondOptions, first, second, started, workspace
+from tests.faults.chain import FirstOptions, SecondOptions, _plan, first, second, started, workspace
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -95,6 +96,32 @@ async def test_what_is_gone_is_made_again_as_what_it_was(place: LocalWorkspace) 
     shutil.rmtree(before[1].uri)
     assert [asset.version for asset in await both(place)] == [asset.version for asset in before]
     assert started(place) == ["first", "second", "second"]
+
+
+async def test_an_output_without_what_it_must_have_is_not_registered(place: LocalWorkspace) -> None:
+    """Whether a file is missing or empty; and the job, which ended well, is not run again unless that is asked for."""
+
+    @tasks.stage.stage_task
+    def hollow(before: Asset, options: FirstOptions) -> tasks.stage.Plan:
+        """Expect more than the job writes."""
+        return dataclasses.replace(_plan(before, options), must_have=("made", "model.json"))
+
+    @flow(name="hollow")
+    async def run(refresh: bool = False) -> None:
+        await hollow(place, capture(place), FirstOptions(seconds=0.1), refresh=refresh)
+
+    for refresh, jobs in ((False, 1), (False, 1), (True, 2)):
+        with pytest.raises(JobFailed, match=r"model\.json of its dataset is missing or empty"):
+            await run(refresh)
+        assert place.assets("street-first") == [] and len(started(place)) == jobs
+    for made in (place.folder / "jobs").glob("*/outputs/output"):
+        (made / "model.json").touch()
+    with pytest.raises(JobFailed, match=r"model\.json of its dataset is missing or empty"):
+        await run()
+    for made in (place.folder / "jobs").glob("*/outputs/output"):
+        (made / "model.json").write_text("{}")
+    await run()
+    assert len(place.assets("street-first")) == 1 and len(started(place)) == 2
 
 
 async def test_what_another_machine_made_is_not_made_again(place: LocalWorkspace, tmp_path: Path) -> None:
