@@ -70,6 +70,10 @@ def test_a_job_runs_to_its_end_and_its_output_becomes_an_asset(workspace: AzureM
     assert '{"stage"' in text and text.endswith("\n")
     assert workspace.read_log(job.name, offset) == ("", offset)
 
+    with pytest.raises(NotFound, match="no output 'video'"):
+        workspace.output_sizes(job.name, "video")
+    sizes = workspace.output_sizes(job.name, "capture")
+    assert sizes["truth.json"] > 0 and len([name for name in sizes if name.startswith("photos/")]) == 8
     asset = workspace.register(job, "capture", "street-photos", "1-abcd", "dataset", {"scene": "street"})
     assert (asset.kind, asset.tags) == ("dataset", {"scene": "street"})
     assert workspace.find_asset("street-photos", "1-abcd") == asset

@@ -90,6 +90,8 @@ def test_a_job_runs_to_its_end_and_its_output_becomes_an_asset(workspace: LocalW
     assert text == "rendering\n"
     assert workspace.read_log(job.name, offset) == ("", offset)
 
+    sizes = workspace.output_sizes(job.name, "capture")
+    assert sizes.keys() == {"truth.json", "photos/1.jpg"} and sizes["photos/1.jpg"] == len("one\n")
     asset = workspace.register(job, "capture", "street-photos", "1-abcd", "dataset", {"scene": "street"})
     folder = workspace.fetch(asset)
     assert (folder / "photos" / "1.jpg").read_text() == "one\n"
@@ -477,6 +479,8 @@ def test_what_was_dropped_is_taken_in(workspace: LocalWorkspace) -> None:
 
 def test_what_is_gone_is_said(workspace: LocalWorkspace, tmp_path: Path) -> None:
     job = spec(PHOTOS)
+    with pytest.raises(NotFound, match="no output"):
+        workspace.output_sizes(job.name, "capture")
     with pytest.raises(NotFound, match="no output"):
         workspace.register(job, "capture", "street-photos", "1", "dataset", {})
     (tmp_path / "a.jpg").write_bytes(b"one")
