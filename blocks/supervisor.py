@@ -43,7 +43,7 @@ def lock(file: Path, *, wait: bool = False) -> IO[str] | None:
 
     Whoever can open a file can lock it: only its owner can.
     """
-    stream = open(file, "a", opener=lambda path, flags: os.open(path, flags, 0o600))
+    stream = os.fdopen(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a")
     with suppress(PermissionError):  # another user's file, in a folder that was opened on purpose
         os.fchmod(stream.fileno(), 0o600)  # one that an older version of this program made
     try:

@@ -1,6 +1,7 @@
 """Prefect's server and UI: `python -m deployments.server`, or `make server`. Takes what `prefect server start` takes.
 
-It asks for this machine's password (`tasks/sign_in.py`), lets only its own UI's pages in, and its files are its owner's.
+It asks for this machine's password (`tasks/sign_in.py`), and lets only its own UI's pages in. What it writes, only its
+owner can read.
 
 On SQLite, Prefect's server can stand still for a minute or two. Python collects garbage wherever it happens to be, in
 the event loop too; a database cursor among the garbage waits for its connection; that one waits for another to finish
@@ -33,7 +34,6 @@ def main() -> None:
     os.umask(0o077)  # before Prefect makes its folder and database
     from prefect.cli import app
     from prefect.settings import PREFECT_HOME, PREFECT_SERVER_API_AUTH_STRING, get_current_settings, temporary_settings
-
     from pydantic import SecretStr
 
     from blocks.privacy import make_private

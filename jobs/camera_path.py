@@ -226,10 +226,10 @@ def _too_much(raw: bytes) -> str | None:
     """Say why a file is not parsed at all; None if it is. Parsing it could take minutes."""
     if len(raw) > _MOST_BYTES:
         return (
-            f"is larger than {_MOST_BYTES >> 20} MiB, in which there is room for about 30,000 frames. {_EXPORT}, shorter "
-            "or with fewer frames a second."
+            f"is larger than {_MOST_BYTES >> 20} MiB, the room of about 30,000 frames. {_EXPORT}, shorter or "
+            "with fewer frames a second."
         )
-    outside_strings = raw.replace(rb"\\", b"").replace(rb'\"', b"").split(b'"')[::2]
+    outside_strings = raw.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
     brackets = b"".join(outside_strings).translate(None, _NOT_BRACKETS)
     deepest = max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets), default=0)
     if deepest > _DEEPEST:

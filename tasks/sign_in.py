@@ -87,7 +87,7 @@ def server_settings(port: int | None = None) -> dict[Any, Any]:
 
 
 def sign_in_settings() -> dict[Any, Any]:
-    """Return `client_settings` for a command. Where no server is set, the one that Prefect starts for it is shut, too."""
+    """Return `client_settings`, and `server_settings` too where Prefect starts a server for the command."""
     return {**client_settings(), **({} if get_current_settings().api.url else server_settings())}
 
 
