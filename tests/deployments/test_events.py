@@ -437,7 +437,7 @@ def test_a_plain_webhook_as_the_readme_has_it(tmp_path: Path) -> None:
     [command] = re.findall(r"^(curl .*?)^```", README, re.M | re.S)
     scene = f"scene-{uuid.uuid4().hex[:8]}"
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "*"}
-    environment["PREFECT_API_URL"] = PREFECT_API_URL.value() or ""
+    environment |= {"PREFECT_API_URL": PREFECT_API_URL.value() or "", "PREFECT_API_AUTH_STRING": "rebel-nerf:secret"}
     done = subprocess.run(
         ["bash", "-c", command.replace("town-hall", scene)], env=environment, capture_output=True, text=True, timeout=60
     )
