@@ -41,7 +41,7 @@ deploy: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 deploy: export REBEL_NERF_PROJECT ?= $(CURDIR)
 deploy: .venv/installed
 	$(BIN)/python -m deployments.worker --pool-only
-	$(BIN)/prefect --no-prompt deploy --all
+	$(BIN)/python -m deployments.prefect --no-prompt deploy --all
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

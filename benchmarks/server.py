@@ -13,7 +13,6 @@ import urllib.request
 from pathlib import Path
 
 from prefect import flow
-from prefect.client.orchestration import PrefectClient
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Completed, Pending, Running, Scheduled
 
@@ -35,7 +34,7 @@ async def longest_silence(service: Service, seconds: float) -> tuple[float, int]
 
     async def use() -> None:
         nonlocal answered
-        async with PrefectClient(service.url) as client:
+        async with service.client() as client:
             while time.monotonic() < end:
                 try:
                     run = await client.create_flow_run(nothing)

@@ -41,7 +41,7 @@ async def main(scenes: int, seconds: float) -> None:
             requests = [0]
             direct = service.url
             service.url = service.environment["PREFECT_API_URL"] = await _counting(direct, requests)
-            async with PrefectClient(direct) as client:
+            async with service.client(direct) as client:
                 await _measure(service, client, home, scenes, seconds, requests)
         finally:
             service.close()

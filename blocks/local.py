@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import os
@@ -26,6 +25,7 @@ from blocks.environment import job_environment
 from blocks.expense import Expense
 from blocks.local_captures import list_dropped
 from blocks.local_files import IF_FULL, copy, files_below, link_or_copy, sync, sync_folder, write_durably
+from blocks.privacy import make_private
 from blocks.supervisor import unlocked
 from blocks.workspace import (
     Asset,
@@ -83,7 +83,7 @@ class LocalWorkspace(Workspace):
     def check(self) -> None:
         self.check_cost_limits()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_private(self.folder)
             probe = self.folder / f".{uuid.uuid4().hex}"
             probe.touch()
             probe.unlink()
@@ -222,7 +222,9 @@ class LocalWorkspace(Workspace):
         sync(part)
         with ExitStack() as held:
             if kind == "model":
-                fcntl.flock(held.enter_context(part.with_name(".numbers").open("a")), fcntl.LOCK_EX)
+                numbers = supervisor.lock(part.with_name(".numbers"), wait=True)
+                assert numbers is not None
+                held.enter_context(numbers)
                 manifest["number"] = 1 + max((asset.number or 0 for asset in self.assets(name)), default=0)
             content = json.dumps({**manifest, "checksums": checksums, "sizes": sizes}, indent=2)
             write_durably(part / "asset.json", content)

@@ -39,8 +39,13 @@ def write_status(folder: Path, **content: Any) -> None:
 
 
 def lock(file: Path, *, wait: bool = False) -> IO[str] | None:
-    """Take the lock of a file, held until the result is closed; None if another process has it."""
-    stream = file.open("a")
+    """Take the lock of a file, held until the result is closed; None if another process has it.
+
+    Whoever can open a file can lock it: only its owner can.
+    """
+    stream = os.fdopen(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a")
+    with suppress(PermissionError):  # another user's file, in a folder that was opened on purpose
+        os.fchmod(stream.fileno(), 0o600)  # one that an older version of this program made
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "server": ("deployments.server", "Start the Prefect server."),
     "worker": ("deployments.worker", "Start a worker, which runs what is scheduled."),
     "deploy": ("", "Register the deployments with the Prefect server."),
+    "prefect": ("deployments.prefect", "Run a command of Prefect's, signed in to the server."),
     "azure setup": ("deployments.azure.setup", "Set up an Azure ML workspace."),
     "azure transfer": ("deployments.azure.transfer", "Copy photos to Azure, and results back."),
     "azure events": ("deployments.azure.events", "Report new photos in blob storage to Prefect."),
@@ -84,7 +85,7 @@ def _deploy() -> None:
     if not Path("prefect.yaml").is_file():
         sys.exit("rebel-nerf deploy: there is no prefect.yaml in this folder. Run it in the project's folder.")
     settings = {"PREFECT_API_URL": "http://127.0.0.1:4200/api", "REBEL_NERF_PROJECT": os.getcwd(), **os.environ}
-    for program in (("deployments.worker", "--pool-only"), ("prefect", "--no-prompt", "deploy", "--all")):
+    for program in (("deployments.worker", "--pool-only"), ("deployments.prefect", "--no-prompt", "deploy", "--all")):
         done = subprocess.run([sys.executable, "-m", *program], env=settings)
         if done.returncode:
             sys.exit(done.returncode)

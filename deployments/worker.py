@@ -43,8 +43,10 @@ from pydantic import BaseModel, Field
 from pydantic_settings import CliApp
 
 from blocks import supervisor
+from blocks.privacy import make_private
 from tasks import end_without_cancelling
 from tasks.patience import PATIENT_CLIENT
+from tasks.sign_in import client_settings
 
 _BEGINNING_AT_ONCE = 2
 _LOOKING_FOR_LOST_SECONDS = 30.0
@@ -68,7 +70,8 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         super().__init__(*args, **kwargs)
         self._id = uuid4().hex
         self._folder = PREFECT_HOME.value() / "rebel-nerf-workers"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private(self._folder.parent)
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         # Locked as long as this process lives, whatever ends it; nobody sees it before it is.
         new = self._folder / f".{self._id}"
         self._lock = supervisor.lock(new)
@@ -263,7 +266,7 @@ class Worker(BaseModel):
 
 async def work(given: Worker, ended: asyncio.Event) -> None:
     """Work until `ended` is set."""
-    with temporary_settings(PATIENT_CLIENT):
+    with temporary_settings({**PATIENT_CLIENT, **client_settings()}):
         await _work(given, ended)
 
 

@@ -22,8 +22,9 @@ from pydantic_settings import CliApp
 
 from jobs.errors import RebelNerfError
 from tasks.patience import PATIENT_CLIENT
+from tasks.sign_in import sign_in_settings
 
-__all__ = ["parse_command", "run_as_command", "say_errors"]
+__all__ = ["as_command", "parse_command", "run_as_command"]
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -45,7 +46,7 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
         if not PREFECT_API_URL.value():
             print("No Prefect server is set (PREFECT_API_URL): starting one for this run …", file=sys.stderr)
         parameters = {name: getattr(given, name) for name in type(given).model_fields}
-        with say_errors():
+        with as_command():
             state = asyncio.run(_run(flow, parameters))
         page = f"{PREFECT_UI_URL.value() or 'http://127.0.0.1:4200'}/runs/flow-run/{state.state_details.flow_run_id}"
         print(f"\nThis run in Prefect's UI: {page}")
@@ -64,10 +65,12 @@ def parse_command(command: type[T], arguments: list[str]) -> T:
 
 
 @contextmanager
-def say_errors() -> Iterator[None]:
-    """End the process with 1, and the error's own words, where something goes wrong inside."""
+def as_command() -> Iterator[None]:
+    """Sign in to this machine's Prefect server, and end the process with 1, and the error's own words, where something
+    goes wrong inside."""
     try:
-        yield
+        with temporary_settings(sign_in_settings()):
+            yield
     except RebelNerfError as error:
         print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)

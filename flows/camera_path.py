@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from pydantic_settings import CliPositionalArg
 
 import tasks
-from flows._command import parse_command, say_errors
+from flows._command import as_command, parse_command
 from jobs.options import SceneName
 
 
@@ -49,5 +49,5 @@ def take(given: TakePath) -> None:
 
 
 if __name__ == "__main__":
-    with say_errors():
+    with as_command():
         take(parse_command(TakePath, sys.argv[1:]))

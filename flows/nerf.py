@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -66,7 +67,7 @@ async def nerf(
     """
     place = await tasks.open_workspace(workspace)
     profile = await tasks.resolve_profile(place, profile)
-    shown, path = tasks.find_camera_path(scene, render, profile, shards)
+    shown, path = await asyncio.to_thread(tasks.find_camera_path, scene, render, profile, shards)
     old = await tasks.find_then(place, scene, then)
     capture = await tasks.capture(place, scene, version, images, prepare)
     frames = await tasks.find_frames(place, scene)

@@ -9,7 +9,7 @@ import webbrowser
 from pydantic import BaseModel, Field
 
 import tasks
-from flows._command import parse_command, say_errors
+from flows._command import as_command, parse_command
 from jobs.names import asset_name
 from jobs.options import SceneName
 
@@ -38,5 +38,5 @@ def show(given: Page) -> None:
 
 
 if __name__ == "__main__":
-    with say_errors():
+    with as_command():
         show(parse_command(Page, sys.argv[1:]))

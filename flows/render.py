@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 from prefect import flow
@@ -46,7 +47,7 @@ async def render(
     """
     place = await tasks.open_workspace(workspace)
     profile = await tasks.resolve_profile(place, profile)
-    shown, path = tasks.find_camera_path(scene, render, profile, shards)
+    shown, path = await asyncio.to_thread(tasks.find_camera_path, scene, render, profile, shards)
     model = await tasks.find_model(place, scene, model_version)
     dataset = await tasks.find_dataset(place, scene, data_version, model)
     old = await tasks.find_then(place, scene, then)

@@ -10,7 +10,7 @@ import webbrowser
 from pydantic import BaseModel, Field
 
 import tasks
-from flows._command import parse_command, say_errors
+from flows._command import as_command, parse_command
 from jobs.options import SceneName
 
 
@@ -62,5 +62,5 @@ def _say(text: str) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending what was started
-    with say_errors():
+    with as_command():
         view(parse_command(Viewer, sys.argv[1:]))

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,10 @@ CameraType = Literal["perspective", "fisheye", "equirectangular"]
 
 # Of level 6.2, the highest (ITU-T H.264, table A-1): macroblocks of 16x16 px in a frame, and in a second.
 _MACROBLOCKS, _MACROBLOCKS_A_SECOND = 139_264, 16_711_680
+
+_MOST_BYTES = 16 << 20
+_DEEPEST = 20  # the viewer writes 5
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 _RIGID_TOLERANCE = 1e-3  # the viewer writes float64; files edited by hand are often rounded to four digits
 _LIKE = 1e-4
@@ -194,8 +199,11 @@ def read(file: Path) -> CameraPath:
     if not file.is_file():
         raise InvalidInput(f"The camera path {file} is not there. Name a file, or take one of: {', '.join(GENERATED)}.")
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        content = json.loads(text)
+        with file.open("rb") as stream:
+            raw = stream.read(_MOST_BYTES + 1)
+        if problem := _too_much(raw):
+            raise InvalidInput(f"The camera path {file} {problem}")
+        content = json.loads(raw.decode("utf-8-sig"))
         not_finite = list(_not_finite(content))
     except OSError as error:
         raise InvalidInput(f"The camera path {file} cannot be read: {error.strerror}.") from error
@@ -212,6 +220,21 @@ def read(file: Path) -> CameraPath:
         return CameraPath.model_validate(content)
     except ValidationError as error:
         raise InvalidInput(f"The camera path {file}: {describe(error)} {_REMEDY}") from None
+
+
+def _too_much(raw: bytes) -> str | None:
+    """Say why a file is not parsed at all; None if it is. Parsing it could take minutes."""
+    if len(raw) > _MOST_BYTES:
+        return (
+            f"is larger than {_MOST_BYTES >> 20} MiB, the room of about 30,000 frames. {_EXPORT}, shorter or "
+            "with fewer frames a second."
+        )
+    outside_strings = raw.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
+    brackets = b"".join(outside_strings).translate(None, _NOT_BRACKETS)
+    deepest = max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets), default=0)
+    if deepest > _DEEPEST:
+        return f"is nested {deepest} deep, and a path is never more than {_DEEPEST}. {_EXPORT}."
+    return None
 
 
 def describe(error: ValidationError) -> str:

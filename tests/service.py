@@ -7,8 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from pathlib import Path
+
+from prefect.client.orchestration import PrefectClient
 
 from tests.faults.front import Front
 from tests.processes import free_port
@@ -28,14 +31,15 @@ class Service:
     def __init__(self, home: Path) -> None:
         port = free_port()
         home.mkdir(parents=True, exist_ok=True)
-        self._home, self._port = home, port
+        self._home, self.port = home, port
+        self.prefect_home = home / "prefect"
         self.front = Front(port)
         """What worker and tests see of the server: it can be made to fail."""
         self.url = f"http://127.0.0.1:{self.front.port}/api"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
             "PYTHONPATH": str(ROOT),  # the flows of tests are no part of what pip installs
-            "PREFECT_HOME": str(home / "prefect"),
+            "PREFECT_HOME": str(self.prefect_home),
             "PREFECT_API_URL": self.url,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
@@ -43,15 +47,18 @@ class Service:
             "REBEL_NERF_HOME": str(home / "rebel-nerf"),
             "REBEL_NERF_PROJECT": str(ROOT),
         }
+        self.shell = {**self.environment, "PREFECT_PROFILES_PATH": str(self.prefect_home / "rebel-nerf.toml")}
+        """The environment of a terminal in which `prefect` commands work; this project's own need no more than
+        `environment`."""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start_server(self, *command: str) -> None:
         """Start the server, or another by its command, and wait until it answers."""
-        self._start("server", *(command or ("deployments.server",)), "--port", str(self._port))
+        self._start("server", *(command or ("deployments.server",)), "--port", str(self.port))
         deadline = time.monotonic() + 180
         while True:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self._port}/api/health", timeout=2)
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/health", timeout=2)
                 return
             except OSError:
                 assert time.monotonic() < deadline, self.log("server")
@@ -64,13 +71,26 @@ class Service:
     def deploy(self) -> None:
         """The work pool and the deployments of `prefect.yaml`."""
         self.run("deployments.worker", "--pool-only")
-        self.run("prefect", "--no-prompt", "deploy", "--all")
+        self.run("deployments.prefect", "--no-prompt", "deploy", "--all")
+
+    @property
+    def password(self) -> str:
+        """What the server asks for: made when it started first."""
+        profile = tomllib.loads((self.prefect_home / "rebel-nerf.toml").read_text())["profiles"]["rebel-nerf"]
+        password: str = profile["PREFECT_API_AUTH_STRING"]
+        return password
+
+    def client(self, url: str = "") -> PrefectClient:
+        """A client of the server, signed in."""
+        asks = (self.prefect_home / "rebel-nerf.toml").exists()
+        return PrefectClient(url or self.url, auth_string=self.password if asks else None)
 
     def run(self, module: str, *arguments: str) -> str:
         """What a command prints."""
         ended = subprocess.run(
             [sys.executable, "-m", module, *arguments],
-            env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=900,
+            env=self.shell if module == "prefect" else self.environment,
+            cwd=ROOT, capture_output=True, text=True, timeout=900,
         )  # fmt: skip
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout

@@ -23,6 +23,7 @@ from pydantic_settings import CliApp
 from blocks.azure import AzureCredential, AzureMLWorkspace
 from blocks.saved import loading, sentences
 from jobs.errors import InvalidInput, RebelNerfError, WorkspaceUnavailable
+from tasks.sign_in import sign_in_settings
 
 __all__ = ["Place", "capture_event", "credential", "has_secret", "load", "run", "server_answers"]
 
@@ -155,7 +156,7 @@ def run(command: type[BaseModel], main: Callable[[Any], None], arguments: list[s
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
     }
     try:
-        with temporary_settings(settings), server_answers():
+        with temporary_settings({**settings, **sign_in_settings()}), server_answers():
             main(given)
     except RebelNerfError as error:
         print(f"\n{error}", file=sys.stderr)

@@ -365,7 +365,7 @@ class _SetUp:
         environment = {"REBEL_NERF_PROJECT": str(on_server.ROOT), **os.environ}
         for what, stands, command in (
             ("work pool", on_server.has_pool(), ["deployments.worker", "--pool-only"]),
-            ("deployments", on_server.deployed(), ["prefect", "--no-prompt", "deploy", "--all"]),
+            ("deployments", on_server.deployed(), ["deployments.prefect", "--no-prompt", "deploy", "--all"]),
         ):
             self.step(what, stands, partial(on_server.call, [sys.executable, "-m", *command], environment))
 

@@ -47,6 +47,7 @@ def environment(stack: AzureStack, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name, value in {
         "JOB_IDENTITY": identity,
         "REBEL_NERF_EVENTS_KEY": "k" * 64,
+        "PREFECT_API_AUTH_STRING": "rebel-nerf:secret",
         "PREFECT_API_URL": str(PREFECT_API_URL.value()),
         "REBEL_NERF_HOME": str(tmp_path / "home"),
         "PYTHONUNBUFFERED": "1",

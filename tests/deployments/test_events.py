@@ -26,14 +26,14 @@ import yaml
 from jinja2 import Environment
 from prefect import Flow
 from prefect.blocks.system import Secret
-from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.events import DeploymentEventTrigger, DeploymentTriggerTypes
 from prefect.events.schemas.automations import Posture
 from prefect.events.schemas.events import Event, Resource
 from prefect.server.schemas.schedules import CronSchedule as ServedCronSchedule
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr, TypeAdapter
 
 from blocks.azure import AzureMLWorkspace
@@ -393,11 +393,11 @@ async def test_thousands_of_blobs_start_one_run(
     (tmp_path / "prefect.yaml").write_text(short)
     service.run("deployments.worker", "--pool-only")
     service.run("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(tmp_path / "prefect.yaml"))
-    with temporary_settings({PREFECT_API_URL: service.url}):
+    with temporary_settings({PREFECT_API_URL: service.url, PREFECT_API_AUTH_STRING: service.password}):
         await workspace.save("azure")
         await Secret(value=SECRET).save("key")
     log = tmp_path / "relay.log"
-    async with PrefectClient(service.url) as client:
+    async with service.client() as client:
         deployment = await client.read_deployment_by_name("reprocess/captures")
 
         async def runs(scene: str) -> list[FlowRun]:
@@ -437,7 +437,7 @@ def test_a_plain_webhook_as_the_readme_has_it(tmp_path: Path) -> None:
     [command] = re.findall(r"^(curl .*?)^```", README, re.M | re.S)
     scene = f"scene-{uuid.uuid4().hex[:8]}"
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "*"}
-    environment["PREFECT_API_URL"] = PREFECT_API_URL.value() or ""
+    environment |= {"PREFECT_API_URL": PREFECT_API_URL.value() or "", "PREFECT_API_AUTH_STRING": "rebel-nerf:secret"}
     done = subprocess.run(
         ["bash", "-c", command.replace("town-hall", scene)], env=environment, capture_output=True, text=True, timeout=60
     )

@@ -206,7 +206,7 @@ class World:
         )
         return subprocess.Popen(
             [sys.executable, "-c", program],
-            env=self.service.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=self.service.shell, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
     async def _runs(self, name: str) -> list[FlowRun]:
@@ -256,7 +256,7 @@ async def running_world(home: Path) -> AsyncIterator[World]:
     service = Service(home / "service")
     try:
         service.start_server()
-        async with PrefectClient(service.url) as client:
+        async with service.client() as client:
             world = World(service, client, home)
             await world.deploy()
             service.start_worker()

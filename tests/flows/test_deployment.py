@@ -42,7 +42,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 @pytest_asyncio.fixture(loop_scope="function")
 async def client(service: Service) -> AsyncIterator[PrefectClient]:
-    async with PrefectClient(service.url) as client:
+    async with service.client() as client:
         yield client
 
 
@@ -64,6 +64,8 @@ async def test_from_photos_to_a_video_and_another(
     ui = service.url.removesuffix("/api")
     browser.resize(1400, 900)
     browser.get(f"{ui}/runs/flow-run/{pages['street-page'].flow_run_id}")
+    field = browser.until(lambda: browser.find_elements("css selector", "input[type=password]"))[0]
+    field.send_keys(service.password + "\n")
     text = "return document.body.innerText"
     browser.until(lambda: browser.find_elements("id", "artifacts"))[0].click()
     browser.until(

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,8 @@ import tasks
 from blocks import LocalWorkspace
 from flows._command import parse_command
 from flows.camera_path import TakePath, take
+from flows.nerf import nerf
+from flows.render import render
 from jobs import camera_path
 from jobs.camera_path import CameraPath, Frame
 from jobs.errors import InvalidInput, NotFound
@@ -218,3 +222,21 @@ def test_what_is_given_beside_a_file_changes_its_path(trajectories: Path, tmp_pa
         for given in ({"camera_type": "perspective"}, {})
     )
     assert named.fingerprint() == by_default.fingerprint()
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize("flow", [nerf, render])
+async def test_a_path_is_parsed_beside_the_event_loop(
+    trajectories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flow: Any
+) -> None:
+    read, threads = camera_path.read, []
+
+    def noted(file: Path) -> CameraPath:
+        threads.append(threading.current_thread())
+        return read(file)
+
+    monkeypatch.setattr(camera_path, "read", noted)
+    options = RenderOptions(camera_path=str(exported(tmp_path / "camera_path.json")))
+    state = await flow(scene="nowhere", profile="preview", render=options, return_state=True)
+    assert state.is_failed() and "nowhere" in str(state.message)
+    assert threads and threading.current_thread() not in threads

@@ -216,7 +216,6 @@ def test_refuses(tmp_path: Path, change: Callable[[Content], Any], says: str) ->
         (b"not JSON", "is not JSON"),
         (b'{"camera_path": [', "is not JSON"),
         (b"\xff\xd8\xff\xe0 a picture", "is not JSON"),
-        (b"[" * 100_000, "is not JSON"),
     ],
 )
 def test_refuses_what_is_not_json(tmp_path: Path, content: bytes, says: str) -> None:
@@ -225,6 +224,28 @@ def test_refuses_what_is_not_json(tmp_path: Path, content: bytes, says: str) -> 
     with pytest.raises(InvalidInput, match=says) as refused:
         camera_path.read(file)
     assert str(file) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b" " * (1 << 24) + b"{}", "is larger than 16 MiB"),
+        (b'{"note": ' + b"[" * 21 + b"]" * 21 + b"}", "is nested 22 deep"),
+        (b"[" * 200_000, "is nested 200000 deep"),
+        (b'{"note": "\\\\", "deep": ' + b"[" * 21, "is nested 22 deep"),
+    ],
+)
+def test_refuses_what_would_take_minutes_to_parse(tmp_path: Path, content: bytes, says: str) -> None:
+    file = tmp_path / "camera_path.json"
+    file.write_bytes(content)
+    with pytest.raises(InvalidInput, match=f"camera_path.json {says}.*Export the path again"):
+        camera_path.read(file)
+
+
+def test_brackets_in_strings_are_no_depth(tmp_path: Path) -> None:
+    file = tmp_path / "camera_path.json"
+    file.write_text(json.dumps({**PATH, "note": "[" * 100 + '"[' * 100 + "\\"}))
+    assert len(camera_path.read(file).camera_path) == 4
 
 
 def test_refuses_what_is_not_there(tmp_path: Path) -> None:

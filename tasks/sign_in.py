@@ -1,0 +1,132 @@
+"""The password of this machine's Prefect server: made once, known to all that this user starts, asked of anybody else.
+
+Without it, each local user, and each web page that a browser here shows, could read the secrets of all blocks and start
+runs. It lies in a file that only its owner can read, written as Prefect's own profiles are: `prefect` commands find it
+by PREFECT_PROFILES_PATH.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tomllib
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_HOME,
+    PREFECT_SERVER_API_AUTH_STRING,
+    PREFECT_SERVER_CORS_ALLOWED_ORIGINS,
+    get_current_settings,
+)
+from pydantic import SecretStr
+
+from blocks.privacy import make_private
+from jobs.errors import InvalidInput
+
+__all__ = ["client_settings", "password_file", "server_settings", "sign_in_settings"]
+
+_PROFILE = """\
+# The password of this machine's Prefect server; made by rebel-nerf. To change it: stop server and worker, delete this
+# file, start them again.
+active = "rebel-nerf"
+
+[profiles.rebel-nerf]
+PREFECT_API_URL = "http://127.0.0.1:4200/api"
+PREFECT_API_AUTH_STRING = "rebel-nerf:{password}"
+"""
+
+
+def password_file() -> Path:
+    """Return where the password lies: `rebel-nerf.toml` in PREFECT_HOME."""
+    return Path(PREFECT_HOME.value()) / "rebel-nerf.toml"
+
+
+def client_settings() -> dict[Any, Any]:
+    """Return the Prefect settings that sign a client in to this machine's server, or to one that Prefect starts for it.
+
+    There are none for a server elsewhere (PREFECT_API_URL), or where the user has set PREFECT_API_AUTH_STRING or
+    PREFECT_API_KEY.
+
+    Raises:
+        InvalidInput: see `server_settings`.
+    """
+    api = get_current_settings().api
+    here = api.url is None or urlsplit(api.url).hostname in ("127.0.0.1", "localhost", "::1")
+    if api.auth_string or api.key or not here:
+        return {}
+    return {PREFECT_API_AUTH_STRING: _password()}
+
+
+def server_settings(port: int | None = None) -> dict[Any, Any]:
+    """Return the Prefect settings under which a server asks for the password and lets only its own UI's pages in.
+
+    What the user has set in their place stays: PREFECT_SERVER_API_AUTH_STRING (else PREFECT_API_AUTH_STRING, by which
+    clients sign in) and PREFECT_SERVER_CORS_ALLOWED_ORIGINS.
+
+    Args:
+        port: that the server listens on; Prefect's setting if not given.
+
+    Raises:
+        InvalidInput: the password cannot be read or written; names the file.
+    """
+    settings = get_current_settings()
+    server = settings.server.api
+    found: dict[Any, Any] = {}
+    if not server.auth_string:
+        found[PREFECT_SERVER_API_AUTH_STRING] = settings.api.auth_string or _password()
+    if "cors_allowed_origins" not in server.model_fields_set:
+        # The same UI has two names here, and its pages ask the API by one of them.
+        own = {f"http://{host}:{port or server.port}" for host in ("127.0.0.1", "localhost")}
+        found[PREFECT_SERVER_CORS_ALLOWED_ORIGINS] = ",".join(sorted(own | _origins(settings.ui_url)))
+    return found
+
+
+def sign_in_settings() -> dict[Any, Any]:
+    """Return `client_settings`, and `server_settings` too where Prefect starts a server for the command."""
+    return {**client_settings(), **({} if get_current_settings().api.url else server_settings())}
+
+
+def _origins(url: str | None) -> set[str]:
+    parts = urlsplit(url or "")
+    return {f"{parts.scheme}://{parts.netloc}"} if parts.netloc else set()
+
+
+def _password() -> SecretStr:
+    server = get_current_settings().server.api.auth_string
+    if server:  # the user's own
+        return server
+    file = password_file()
+    try:
+        if not file.exists():
+            _make(file)
+        if file.stat().st_mode & 0o077:
+            file.chmod(0o600)
+        return SecretStr(tomllib.loads(file.read_text())["profiles"]["rebel-nerf"]["PREFECT_API_AUTH_STRING"])
+    except OSError as error:
+        raise InvalidInput(
+            f"The Prefect server's password cannot be kept in {file} ({error.strerror}). Make that folder writable, or "
+            "set PREFECT_HOME to another."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(
+            f"{file} does not hold the Prefect server's password any more ({type(error).__name__}). Delete the file, "
+            "and start server and worker again: a new one is made."
+        ) from None
+
+
+def _make(file: Path) -> None:
+    """Write a new password; whoever comes first makes it."""
+    make_private(file.parent)
+    part = file.with_name(f".{uuid4().hex}.part")
+    with open(part, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
+        stream.write(_PROFILE.format(password=secrets.token_urlsafe(24)))
+    try:
+        with suppress(FileExistsError):  # unlike a rename, a link never takes the place of another's
+            os.link(part, file)
+    finally:
+        part.unlink()
