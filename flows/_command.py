@@ -20,10 +20,12 @@ from prefect.settings import (
 from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic_settings import CliApp
 
+import tasks
+from blocks import Workspace
 from jobs.errors import RebelNerfError
 from tasks.patience import PATIENT_CLIENT
 
-__all__ = ["parse_command", "run_as_command", "say_errors"]
+__all__ = ["open_workspace", "parse_command", "run_as_command", "say_errors"]
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -46,6 +48,7 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
             print("No Prefect server is set (PREFECT_API_URL): starting one for this run …", file=sys.stderr)
         parameters = {name: getattr(given, name) for name in type(given).model_fields}
         with say_errors():
+            tasks.check_server()
             state = asyncio.run(_run(flow, parameters))
         page = f"{PREFECT_UI_URL.value() or 'http://127.0.0.1:4200'}/runs/flow-run/{state.state_details.flow_run_id}"
         print(f"\nThis run in Prefect's UI: {page}")
@@ -61,6 +64,17 @@ def parse_command(command: type[T], arguments: list[str]) -> T:
         faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
         print("\n".join(["", *faults]), file=sys.stderr)
         sys.exit(2)
+
+
+def open_workspace(reference: str) -> Workspace:
+    """Open the workspace of a command that runs no flow. Only saved blocks need a server.
+
+    Raises:
+        RebelNerfError: see `tasks.open_workspace`, and `tasks.check_server`.
+    """
+    if reference != tasks.LOCAL:
+        tasks.check_server()
+    return asyncio.run(tasks.open_workspace(reference))
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from pydantic import BaseModel, Field
 from pydantic_settings import CliPositionalArg
 
 import tasks
-from flows._command import parse_command, say_errors
+from flows._command import open_workspace, parse_command, say_errors
 from jobs.options import SceneName
 
 
@@ -36,7 +35,7 @@ def take(given: TakePath) -> None:
             model, or another path has the name.
     """
     path = tasks.read_camera_path(given.scene, given.file)
-    place = asyncio.run(tasks.open_workspace(given.workspace))
+    place = open_workspace(given.workspace)
     model = tasks.find_registered_model(place, given.scene, given.model_version)
     dataset = tasks.find_registered_dataset(place, given.scene, None, model)
     doubt = tasks.check_taken_path(place, path, given.scene, model, dataset, anyway=given.anyway)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import webbrowser
 
 from pydantic import BaseModel, Field
 
 import tasks
-from flows._command import parse_command, say_errors
+from flows._command import open_workspace, parse_command, say_errors
 from jobs.options import SceneName
 
 
@@ -28,7 +27,7 @@ def show(given: Page) -> None:
     Raises:
         RebelNerfError: there is no such page, or the workspace cannot be reached.
     """
-    place = asyncio.run(tasks.open_workspace(given.workspace))
+    place = open_workspace(given.workspace)
     page = tasks.find_registered(place, given.scene, f"{given.scene}-page", given.version)
     file = place.fetch(page) / "index.html"
     print(f"{page}: {file}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 import webbrowser
@@ -10,7 +9,7 @@ import webbrowser
 from pydantic import BaseModel, Field
 
 import tasks
-from flows._command import parse_command, say_errors
+from flows._command import open_workspace, parse_command, say_errors
 from jobs.options import SceneName
 
 
@@ -32,7 +31,7 @@ def view(given: Viewer) -> None:
     Raises:
         RebelNerfError: there is neither a training nor a model, or the viewer cannot be reached or served.
     """
-    place = asyncio.run(tasks.open_workspace(given.workspace))
+    place = open_workspace(given.workspace)
     if given.model_version is None and (running := tasks.wait_for_page(place, given.scene, _say)):
         job, page = running
         _say(f"{job} is training.")
