@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, get_type_hints
+from pathlib import Path
+from typing import Any, TypeVar
 
 from prefect import Flow, State
 from prefect.settings import (
@@ -17,11 +17,11 @@ from prefect.settings import (
     PREFECT_UI_URL,
     temporary_settings,
 )
-from pydantic import BaseModel, Field, ValidationError, create_model
-from pydantic_settings import CliApp
+from pydantic import BaseModel
 
 import tasks
 from blocks import Workspace
+from flows._usage import command_of, parse
 from jobs.errors import RebelNerfError
 from tasks.patience import PATIENT_CLIENT
 
@@ -36,7 +36,7 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
     With a server (PREFECT_API_URL) the run shows there; without one, Prefect starts one of its own meanwhile.
     Exits with 2 for a wrong command line and with 1, and the error's own words, if the run fails.
     """
-    given = parse_command(_command(flow), arguments)
+    given = parse_command(command_of(flow.fn), arguments)
     settings = {
         # A first start makes the database, which takes longer than the default of 20 s on a small machine.
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
@@ -58,12 +58,7 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
 
 def parse_command(command: type[T], arguments: list[str]) -> T:
     """The options that a command line gives; exits with 2, and words, for a wrong one."""
-    try:
-        return CliApp.run(command, cli_args=arguments)
-    except ValidationError as error:
-        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
-        print("\n".join(["", *faults]), file=sys.stderr)
-        sys.exit(2)
+    return parse(command, arguments, f"flows.{Path(sys.argv[0]).stem}")
 
 
 def open_workspace(reference: str) -> Workspace:
@@ -95,21 +90,3 @@ async def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> State[Any]:
     state: State[Any] = await running
     await state.aresult()
     return state
-
-
-def _command(flow: Flow[..., Any]) -> type[BaseModel]:
-    hints = get_type_hints(flow.fn, include_extras=True)
-    described = flow.parameters.properties
-    fields: dict[str, Any] = {
-        name: (
-            hints[name],
-            Field(
-                ... if parameter.default is inspect.Parameter.empty else parameter.default,
-                description=described[name].get("description", ""),
-            ),
-        )
-        for name, parameter in inspect.signature(flow.fn).parameters.items()
-    }
-    summary = (flow.description or "").partition("\n\n")[0]
-    command: type[BaseModel] = create_model(flow.name, __doc__=summary, **fields)
-    return command
