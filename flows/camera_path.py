@@ -22,7 +22,7 @@ class TakePath(BaseModel):
     model_version: str | None = Field(
         None, description="number or full version of the model that it was drawn in; the newest if not given"
     )
-    workspace: str = Field("local", description="local, or a saved block as <block type>/<name>")
+    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     anyway: bool = Field(False, description="keep it though most of its frames show nothing of what the photos saw")
     replace: bool = Field(False, description="take the place of another path of that name")
 

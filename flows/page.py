@@ -17,7 +17,7 @@ class Page(BaseModel):
 
     scene: SceneName = Field(description="the scene's name")
     version: str | None = Field(None, description="of the page: in full, or a capture version; the newest if not given")
-    workspace: str = Field("local", description="local, or a saved block as <block type>/<name>")
+    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     browser: bool = Field(True, description="open the browser, too")
 
 

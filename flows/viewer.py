@@ -18,7 +18,7 @@ class Viewer(BaseModel):
 
     scene: SceneName = Field(description="the scene's name")
     model_version: str | None = Field(None, description="a registered model's number, or its full version")
-    workspace: str = Field("local", description="local, or a saved block as <block type>/<name>")
+    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     port: int = Field(
         7007, ge=1, le=65535, description="of this machine; a training on this machine has its own, and says which"
     )

@@ -248,7 +248,7 @@ class RenderOptions(Options):
         "auto",
         min_length=1,
         description="tour: along the cameras at a constant speed, slower only where it turns sharply; orbit, sweep, "
-        "spiral, or a camera_path.json; auto: trajectories/<scene>.json where there is one, else tour",
+        "spiral, or a camera_path.json; auto: trajectories/SCENE.json where there is one, else tour",
     )
     width: int | None = Field(
         None, ge=16, le=16384, description="px; if not given, it follows from the shape of the photos, or of a file"
