@@ -54,8 +54,13 @@ def main() -> None:
     sys.argv = [f"rebel-nerf {name}", *arguments[words:]]
     if name == "deploy":
         _deploy()
-    else:
-        runpy.run_module(module, run_name="__main__", alter_sys=False)
+        return
+    if module.startswith("flows."):  # help, and the check of the command line, without Prefect, which is slow to import
+        from flows import _usage
+
+        file = Path(_usage.__file__).with_name(module.removeprefix("flows.") + ".py")
+        _usage.parse(_usage.command_in(file), sys.argv[1:], sys.argv[0])
+    runpy.run_module(module, run_name="__main__", alter_sys=False)
 
 
 def _help() -> str:

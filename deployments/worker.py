@@ -44,7 +44,8 @@ from pydantic_settings import CliApp
 
 from blocks import supervisor
 from blocks.privacy import make_private
-from tasks import end_without_cancelling
+from jobs.errors import ServerUnavailable
+from tasks import check_server, end_without_cancelling
 from tasks.patience import PATIENT_CLIENT
 from tasks.sign_in import client_settings
 
@@ -262,6 +263,7 @@ class Worker(BaseModel):
     pool_only: bool = Field(False, description="make the work pool, and end")
     limit: int | None = Field(None, ge=1, description="flow runs at once")
     name: str | None = Field(None, description="of the worker, in Prefect's UI")
+    patience: float = Field(60.0, ge=0, description="how long to wait for a server that is starting, seconds")
 
 
 async def work(given: Worker, ended: asyncio.Event) -> None:
@@ -296,8 +298,14 @@ async def _work(given: Worker, ended: asyncio.Event) -> None:
 def main(given: Worker) -> None:
     """Work until a signal comes.
 
+    Without a server, it ends with 1 and says so.
+
     Not in the main thread: there, each flow run would take signals for itself, as if it had the process for its own.
     """
+    try:
+        check_server(given.patience)
+    except ServerUnavailable as error:
+        sys.exit(str(error))
     loop, ended, signalled = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: signalled.set())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, get_type_hints
+from pathlib import Path
+from typing import Any, TypeVar
 
 from prefect import Flow, State
 from prefect.settings import (
@@ -17,14 +17,16 @@ from prefect.settings import (
     PREFECT_UI_URL,
     temporary_settings,
 )
-from pydantic import BaseModel, Field, ValidationError, create_model
-from pydantic_settings import CliApp
+from pydantic import BaseModel
 
+import tasks
+from blocks import Workspace
+from flows._usage import command_of, parse
 from jobs.errors import RebelNerfError
 from tasks.patience import PATIENT_CLIENT
 from tasks.sign_in import sign_in_settings
 
-__all__ = ["as_command", "parse_command", "run_as_command"]
+__all__ = ["as_command", "open_workspace", "parse_command", "run_as_command"]
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -35,7 +37,7 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
     With a server (PREFECT_API_URL) the run shows there; without one, Prefect starts one of its own meanwhile.
     Exits with 2 for a wrong command line and with 1, and the error's own words, if the run fails.
     """
-    given = parse_command(_command(flow), arguments)
+    given = parse_command(command_of(flow.fn), arguments)
     settings = {
         # A first start makes the database, which takes longer than the default of 20 s on a small machine.
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
@@ -47,6 +49,7 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
             print("No Prefect server is set (PREFECT_API_URL): starting one for this run …", file=sys.stderr)
         parameters = {name: getattr(given, name) for name in type(given).model_fields}
         with as_command():
+            tasks.check_server()
             state = asyncio.run(_run(flow, parameters))
         page = f"{PREFECT_UI_URL.value() or 'http://127.0.0.1:4200'}/runs/flow-run/{state.state_details.flow_run_id}"
         print(f"\nThis run in Prefect's UI: {page}")
@@ -56,12 +59,20 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
 
 def parse_command(command: type[T], arguments: list[str]) -> T:
     """The options that a command line gives; exits with 2, and words, for a wrong one."""
-    try:
-        return CliApp.run(command, cli_args=arguments)
-    except ValidationError as error:
-        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
-        print("\n".join(["", *faults]), file=sys.stderr)
-        sys.exit(2)
+    started = sys.argv[0]
+    program = started if started.startswith("rebel-nerf ") else f"python -m flows.{Path(started).stem}"
+    return parse(command, arguments, program)
+
+
+def open_workspace(reference: str) -> Workspace:
+    """Open the workspace of a command that runs no flow. Only saved blocks need a server.
+
+    Raises:
+        RebelNerfError: see `tasks.open_workspace`, and `tasks.check_server`.
+    """
+    if reference != tasks.LOCAL:
+        tasks.check_server()
+    return asyncio.run(tasks.open_workspace(reference))
 
 
 @contextmanager
@@ -84,21 +95,3 @@ async def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> State[Any]:
     state: State[Any] = await running
     await state.aresult()
     return state
-
-
-def _command(flow: Flow[..., Any]) -> type[BaseModel]:
-    hints = get_type_hints(flow.fn, include_extras=True)
-    described = flow.parameters.properties
-    fields: dict[str, Any] = {
-        name: (
-            hints[name],
-            Field(
-                ... if parameter.default is inspect.Parameter.empty else parameter.default,
-                description=described[name].get("description", ""),
-            ),
-        )
-        for name, parameter in inspect.signature(flow.fn).parameters.items()
-    }
-    summary = (flow.description or "").partition("\n\n")[0]
-    command: type[BaseModel] = create_model(flow.name, __doc__=summary, **fields)
-    return command

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from pydantic import BaseModel, Field
 from pydantic_settings import CliPositionalArg
 
 import tasks
-from flows._command import as_command, parse_command
+from flows._command import as_command, open_workspace, parse_command
 from jobs.options import SceneName
 
 
@@ -23,7 +22,7 @@ class TakePath(BaseModel):
     model_version: str | None = Field(
         None, description="number or full version of the model that it was drawn in; the newest if not given"
     )
-    workspace: str = Field("local", description="local, or a saved block as <block type>/<name>")
+    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     anyway: bool = Field(False, description="keep it though most of its frames show nothing of what the photos saw")
     replace: bool = Field(False, description="take the place of another path of that name")
 
@@ -36,7 +35,7 @@ def take(given: TakePath) -> None:
             model, or another path has the name.
     """
     path = tasks.read_camera_path(given.scene, given.file)
-    place = asyncio.run(tasks.open_workspace(given.workspace))
+    place = open_workspace(given.workspace)
     model = tasks.find_registered_model(place, given.scene, given.model_version)
     dataset = tasks.find_registered_dataset(place, given.scene, None, model)
     doubt = tasks.check_taken_path(place, path, given.scene, model, dataset, anyway=given.anyway)

@@ -16,7 +16,7 @@ async def clean_up(workspaces: list[str] | None = None, grace_minutes: float = 3
     """Cancel the jobs whose runs were cancelled or have been gone for long, as after a crash of everything else.
 
     Args:
-        workspaces: "local", or saved blocks as <block type>/<name>; all if not given.
+        workspaces: "local", or saved blocks as BLOCK-TYPE/NAME; all if not given.
         grace_minutes: how long a job may go on without a run that waits for it. A run that is started meanwhile takes
             it over.
     """

@@ -49,7 +49,7 @@ async def nerf(
         scene: the scene's name: lower-case letters, digits and hyphens.
         version: the capture version to work on; the newest if not given.
         images: a folder of photos, or a video, to take in first as a new capture version.
-        workspace: where it runs: "local", or a saved block as <block type>/<name>.
+        workspace: where it runs: "local", or a saved block as BLOCK-TYPE/NAME.
         profile: full, fast, preview, or auto: full where there is a CUDA GPU, else preview.
         prepare: options of the dataset.
         train: options of the model.

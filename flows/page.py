@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import webbrowser
 
 from pydantic import BaseModel, Field
 
 import tasks
-from flows._command import as_command, parse_command
+from flows._command import as_command, open_workspace, parse_command
 from jobs.names import asset_name
 from jobs.options import SceneName
 
@@ -19,7 +18,7 @@ class Page(BaseModel):
 
     scene: SceneName = Field(description="the scene's name")
     version: str | None = Field(None, description="of the page: in full, or a capture version; the newest if not given")
-    workspace: str = Field("local", description="local, or a saved block as <block type>/<name>")
+    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     browser: bool = Field(True, description="open the browser, too")
 
 
@@ -29,7 +28,7 @@ def show(given: Page) -> None:
     Raises:
         RebelNerfError: there is no such page, or the workspace cannot be reached.
     """
-    place = asyncio.run(tasks.open_workspace(given.workspace))
+    place = open_workspace(given.workspace)
     page = tasks.find_registered(place, given.scene, asset_name(given.scene, "page"), given.version)
     file = place.fetch(page) / "index.html"
     print(f"{page}: {file}")

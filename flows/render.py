@@ -34,7 +34,7 @@ async def render(
         model_version: the model's number (3) or its full version (2-0a1b2c3d); the newest if not given.
         data_version: a capture version (2), for its newest dataset, or the dataset's full version; the one that the
             model was trained on if not given.
-        workspace: where it runs: "local", or a saved block as <block type>/<name>.
+        workspace: where it runs: "local", or a saved block as BLOCK-TYPE/NAME.
         profile: full, fast, preview, or auto: full where there is a CUDA GPU, else preview.
         render: options of the video, the camera path among them.
         shards: in how many jobs at the same time the video is rendered; it is the same video.

@@ -26,7 +26,7 @@ async def reprocess(
 
     Args:
         enabled: whether anything is done at all.
-        workspaces: "local", or saved blocks as <block type>/<name>; all if not given.
+        workspaces: "local", or saved blocks as BLOCK-TYPE/NAME; all if not given.
         scenes: only these, all if not given. The newest version of a scene that is named is started if it never was.
         settle_minutes: how long nothing may have changed in a scene's folder, by the store's clock.
         profile: of the runs: full, fast, preview, or auto: full where there is a CUDA GPU, else preview.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 import webbrowser
@@ -10,7 +9,7 @@ import webbrowser
 from pydantic import BaseModel, Field
 
 import tasks
-from flows._command import as_command, parse_command
+from flows._command import as_command, open_workspace, parse_command
 from jobs.options import SceneName
 
 
@@ -19,7 +18,7 @@ class Viewer(BaseModel):
 
     scene: SceneName = Field(description="the scene's name")
     model_version: str | None = Field(None, description="a registered model's number, or its full version")
-    workspace: str = Field("local", description="local, or a saved block as <block type>/<name>")
+    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     port: int = Field(
         7007, ge=1, le=65535, description="of this machine; a training on this machine has its own, and says which"
     )
@@ -32,7 +31,7 @@ def view(given: Viewer) -> None:
     Raises:
         RebelNerfError: there is neither a training nor a model, or the viewer cannot be reached or served.
     """
-    place = asyncio.run(tasks.open_workspace(given.workspace))
+    place = open_workspace(given.workspace)
     if given.model_version is None and (running := tasks.wait_for_page(place, given.scene, _say)):
         job, page = running
         _say(f"{job} is training.")

@@ -9,6 +9,7 @@ RebelNerfError
 ├── JobCancelled           a job was cancelled
 ├── RunCancelled           the flow run that waits was cancelled, and its job with it
 ├── BudgetExceeded         a job was not submitted, as a limit on costs does not allow it
+├── ServerUnavailable      the server that keeps the runs does not answer
 └── WorkspaceUnavailable   the workspace did not answer: worth another try
 """
 
@@ -25,6 +26,7 @@ __all__ = [
     "NotFound",
     "RebelNerfError",
     "RunCancelled",
+    "ServerUnavailable",
     "WorkspaceUnavailable",
     "is_transient",
 ]
@@ -64,6 +66,10 @@ class RunCancelled(RebelNerfError):
 
 class BudgetExceeded(RebelNerfError):
     """A job would exceed a limit on costs, and was not submitted. Never retried: limit or options must change."""
+
+
+class ServerUnavailable(RebelNerfError):
+    """The server that keeps the runs does not answer; nothing was begun."""
 
 
 class WorkspaceUnavailable(RebelNerfError):

@@ -213,6 +213,10 @@ def _whole(number: float) -> float:
     return int(number) if number == int(number) else number  # in a fingerprint, 30 is as it was
 
 
+def _even(pixels: float) -> int:
+    return max(16, 2 * round(pixels / 2))  # H.264's yuv420p needs it
+
+
 Rate = Annotated[
     int | float,
     Field(ge=1, le=240),
@@ -233,7 +237,7 @@ class RenderOptions(Options):
     ADDED: ClassVar[frozenset[str]] = frozenset(
         {
             *("easing", "loop", "field_of_view", "camera_type", "crop"),
-            *("near_plane", "outputs", "png_frames"),
+            *("near_plane", "outputs", "png_frames", "long_side"),
         }
     )
 
@@ -241,11 +245,16 @@ class RenderOptions(Options):
         "auto",
         min_length=1,
         description="tour: along the cameras at a constant speed, slower only where it turns sharply; orbit, sweep, "
-        "spiral, or a camera_path.json; auto: trajectories/<scene>.json where there is one, else tour",
+        "spiral, or a camera_path.json; auto: trajectories/SCENE.json where there is one, else tour",
     )
-    width: int | None = Field(None, ge=16, le=16384, description="px; of a file: its own, if not given")
+    width: int | None = Field(
+        None, ge=16, le=16384, description="px; if not given, it follows from the shape of the photos, or of a file"
+    )
     height: int | None = Field(
-        None, ge=16, le=16384, description="px; of a file: its own, or in its shape where a width is given"
+        None, ge=16, le=16384, description="px; if not given, it follows from the shape of the photos, or of a file"
+    )
+    long_side: int | None = Field(
+        None, ge=16, le=16384, description="longest side in px, where neither width nor height is given"
     )
     seconds: float | None = Field(
         None, gt=0, le=3600, description="length; the frames of a file are its own, and go as fast as this says"
@@ -282,23 +291,45 @@ class RenderOptions(Options):
         return tuple(sorted(set(outputs)))  # the same, in whatever order they are asked for
 
     def with_profile(self, profile: Profile) -> RenderOptions:
-        """As for every stage; an equirectangular picture is twice as wide as high, for it shows 360 by 180 degrees.
+        """Fill in what the profile decides; a width or height that follows from the photos' shape stays open.
+
+        An equirectangular picture is twice as wide as high, for it shows 360 by 180 degrees.
 
         Raises:
             InvalidInput: no video can be made with these figures.
         """
         options = super().with_profile(profile)
-        if self.camera_type == "equirectangular" and self.height is None:
-            options = options.model_copy(update={"height": (options.width or 0) // 2})
-        assert options.width and options.height and options.fps  # the profile has them all
         if options.frames < 2:
             raise InvalidInput(
                 f"{options.seconds:g} s at {options.fps:g} frames a second are {options.frames} frames, and a video "
                 "needs at least two: give more seconds or fps."
             )
-        if problem := beyond_h264(options.width, options.height, options.fps):
+        if self.camera_type == "equirectangular":
+            return options.in_shape(2.0)
+        if options.width and options.height:
+            return options.in_shape(options.width / options.height)
+        return options.model_copy(update={"long_side": None}) if options.width or options.height else options
+
+    def in_shape(self, shape: float) -> RenderOptions:
+        """Fill in the size that is still open. The profile must be filled in.
+
+        Args:
+            shape: the width of the picture divided by its height.
+
+        Raises:
+            InvalidInput: no H.264 video can be of this size.
+        """
+        width, height = self.width, self.height
+        if not width and not height:
+            assert self.long_side
+            width = self.long_side if shape >= 1 else _even(self.long_side * shape)
+            height = self.long_side if shape < 1 else None
+        width = width or _even((height or 0) * shape)
+        height = height or _even(width / shape)
+        assert self.fps
+        if problem := beyond_h264(width, height, self.fps):
             raise InvalidInput(f"{problem}. Give a smaller width, height or fps.")
-        return options
+        return self.model_copy(update={"width": width, "height": height, "long_side": None})
 
 
 class ShardOptions(RenderOptions):
@@ -377,12 +408,12 @@ class ExportOptions(Options):
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "full": {
         "train": {"max_num_iterations": 30_000, "model_size": "standard", "max_image_size": 1600},
-        "render": {"width": 1920, "height": 1080, "seconds": 10.0, "fps": 30},
+        "render": {"long_side": 1920, "seconds": 10.0, "fps": 30},
         "export": {"points": 1_000_000, "image_size": 640, "resolution": 320},
     },
     "preview": {
         "train": {"max_num_iterations": 1000, "model_size": "small", "max_image_size": 320, "rays_per_batch": 1024},
-        "render": {"width": 256, "height": 144, "seconds": 2.0, "fps": 24},
+        "render": {"long_side": 256, "seconds": 2.0, "fps": 24},
         "export": {"points": 200_000, "image_size": 160, "resolution": 128},
     },
 }

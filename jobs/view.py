@@ -22,7 +22,7 @@ from jobs import model, report
 from jobs.camera_path import Origin
 from jobs.errors import InvalidInput
 from jobs.radiance import cpu, cuda
-from jobs.radiance.viewer import open_viewer
+from jobs.radiance.viewer import open_viewer, show_finished, start_at_tour
 
 
 class Job(BaseModel):
@@ -36,7 +36,7 @@ class Job(BaseModel):
 
 
 def view(model_folder: Path, dataset: Path, port: int, origin: Origin) -> None:
-    """Serve the viewer, for ever.
+    """Serve the viewer, for ever. It starts where the scene's tour does.
 
     Args:
         model_folder: that `jobs.train` wrote.
@@ -68,9 +68,10 @@ def view(model_folder: Path, dataset: Path, port: int, origin: Origin) -> None:
         viewer = open_viewer(shown, pipeline, Path(folder), origin)
         if viewer.viser_server.get_port() != port:  # somebody took it meanwhile
             raise InvalidInput(taken)
-        report.emit(report.Page("view", "viewer", port))
+        start_at_tour(viewer.viser_server, dataset, model_folder)
         viewer.init_scene(pipeline.datamanager.train_dataset, "completed", pipeline.datamanager.eval_dataset)
-        viewer.update_scene(step=step)
+        show_finished(viewer, step)
+        report.emit(report.Page("view", "viewer", port))
         while True:
             time.sleep(1)
 

@@ -13,19 +13,22 @@ from tasks.prepare import prepare
 from tasks.quality import psnr_gate, show_quality
 from tasks.render import find_camera_path, render_in_shards
 from tasks.reprocess import LookedAt, list_looked_at, start_new_captures
+from tasks.server import check_server
 from tasks.stage import end_without_cancelling
 from tasks.summary import summarize
 from tasks.train import train
 from tasks.view import opened_page, served_page, until_ended, wait_for_page
-from tasks.workspace import all_workspaces, open_workspace, resolve_profile
+from tasks.workspace import LOCAL, all_workspaces, open_workspace, resolve_profile
 
 __all__ = [
+    "LOCAL",
     "LookedAt",
     "all_workspaces",
     "capture",
     "check_camera_path",
     "check_other_model",
     "check_same_frame",
+    "check_server",
     "check_taken_path",
     "clean_up_jobs",
     "end_without_cancelling",

@@ -31,6 +31,7 @@ _NEAR = 5.0  # the least distance of a path to the photos, in typical distances 
 _ANYWHERE = 100.0  # that of any of its frames
 _MOST_LOST = 0.4  # share of frames that look into nothing, of a path that does not say where it comes from
 _SOME_LOST = 0.15
+_PLAYED_EVERYWHERE = 4096 * 2304  # px, of level 5.2 of H.264
 
 
 def frame_of(dataset: Asset) -> str:
@@ -69,9 +70,10 @@ async def check_camera_path(
     named: bool,
     model: Asset | None = None,
 ) -> tuple[RenderOptions, CameraPath | None]:
-    """What can be shown of a dataset: the path, or a generated one instead if it belongs to another frame.
+    """Return what can be shown of a dataset: the path, or a generated one instead if it belongs to another frame.
 
-    An artifact shows the path from above, among the cameras and the sparse points, before anything is rendered.
+    A generated path gets the shape of the photos, where no size was given. An artifact shows a path of a file from
+    above, among the cameras and the sparse points, before anything is rendered.
 
     Args:
         workspace, scene, dataset: where and of what.
@@ -81,10 +83,43 @@ async def check_camera_path(
         model: that is to be rendered, where it is there already.
 
     Raises:
-        InvalidInput: see `check_belongs`.
+        InvalidInput: see `check_belongs` and `RenderOptions.in_shape`.
     """
+    if path:
+        options, path = await _check_path(workspace, scene, dataset, options, path, named, model)
     if path is None:
-        return options, path
+        options = await _in_shape(workspace, scene, dataset, options)
+    width, height = path.even_size if path else (options.width or 0, options.height or 0)
+    if width * height > _PLAYED_EVERYWHERE:
+        get_run_logger().warning(
+            "scene %s: many players and phones cannot show a video of %dx%d; 4096x2304 is what most can",
+            *(scene, width, height),
+        )
+    return options, path
+
+
+async def _in_shape(workspace: Workspace, scene: str, dataset: Asset, options: RenderOptions) -> RenderOptions:
+    """Return the options of a generated path with its size, or as they are where only the job can read the photos'."""
+    try:
+        transforms = json.loads(await patiently(lambda: workspace.read(dataset, "transforms.json")))
+    except (NotFound, ValueError):
+        return options
+    from jobs.path import trajectory
+
+    with named_scene(scene):
+        return options.in_shape(trajectory.photo_shape(transforms))
+
+
+async def _check_path(
+    workspace: Workspace,
+    scene: str,
+    dataset: Asset,
+    options: RenderOptions,
+    path: CameraPath,
+    named: bool,
+    model: Asset | None,
+) -> tuple[RenderOptions, CameraPath | None]:
+    """Do what `check_camera_path` says, of a path from a file."""
     datasets = await _datasets(workspace, scene)
     frames = {str(known): frame_of(known) for known in datasets}
     own = path.rebel_nerf.frame if path.rebel_nerf else None

@@ -25,16 +25,15 @@ __all__ = ["find_camera_path", "render", "render_in_shards", "shard"]
 
 TRAJECTORIES = Path(__file__).resolve().parent.parent / "trajectories"
 
-_PLAYED_EVERYWHERE = 4096 * 2304  # px, of level 5.2 of H.264
-
 
 def find_camera_path(
     scene: str, options: RenderOptions, profile: Profile, shards: int
 ) -> tuple[RenderOptions, CameraPath | None]:
     """The options with what their camera path means for a scene: the kind of a generated one, or "file" and the path.
 
-    What the profile decides is filled in. What was given beside a file changes its path: size, pace, field of view,
-    projection and crop; what is not given stays as the file has it, whatever the profile says.
+    What the profile decides is filled in; the size of a generated path stays open until the photos' shape is known (see
+    `check_camera_path`). What was given beside a file changes its path: size, pace, field of view, projection and crop;
+    what is not given stays as the file has it, whatever the profile says.
 
     Raises:
         InvalidInput: there is no such path, it is not valid, easing or loop was given beside a file, no video can be
@@ -45,12 +44,6 @@ def find_camera_path(
     frames = _frames(options, path)
     if shards > frames:
         raise InvalidInput(f"scene {scene}: {frames} frames cannot be rendered in {shards} shards; give fewer shards.")
-    width, height = path.even_size if path else (options.width or 0, options.height or 0)
-    if width * height > _PLAYED_EVERYWHERE:
-        get_run_logger().warning(
-            "scene %s: a video of %dx%d is more than many players and phones can show; 4096x2304 is what most can",
-            *(scene, width, height),
-        )
     return options, path
 
 
@@ -85,7 +78,9 @@ def _adjusted(path: CameraPath, file: Path, given: RenderOptions) -> CameraPath:
     projection, width, height = given.camera_type or path.camera_type, given.width, given.height
     shape = path.render_width / path.render_height
     if projection == "equirectangular" != path.camera_type:
-        shape, width = 2.0, width or (None if height else path.render_width)
+        shape, width = 2.0, width or (None if height or given.long_side else path.render_width)
+    if given.long_side and not (width or height):
+        width, height = (given.long_side, None) if shape >= 1 else (None, given.long_side)
     new = {
         "render_width": width or (height and round(height * shape)),
         "render_height": height or (width and round(width / shape)),

@@ -75,7 +75,7 @@ class Browser(Chrome):
         """What `look` gives, once that is something."""
         deadline = time.monotonic() + seconds
         while not (found := look()):
-            assert time.monotonic() < deadline, f"waited {seconds} s in vain at {self.current_url}"
+            assert time.monotonic() < deadline, f"waited {seconds} s in vain at {self.current_url}:\n{self.text()}"
             time.sleep(0.1)
         return found
 

@@ -126,8 +126,8 @@ def server_answers() -> Iterator[None]:
         if isinstance(error, RuntimeError) and "Failed to reach API" not in str(error):
             raise
         raise WorkspaceUnavailable(
-            f"Prefect's server {PREFECT_API_URL.value() or ''} does not answer ({error}). Start it, or set "
-            "PREFECT_API_URL to one that runs."
+            f"Prefect's server {PREFECT_API_URL.value() or ''} does not answer ({error}). Start it with "
+            "`make server`, or unset PREFECT_API_URL to go on without a server of your own."
         ) from None
 
 

@@ -25,6 +25,7 @@ class Capture:
         depth: the typical distance from a camera to what it sees.
         half_field: tangents of half the horizontal and half the vertical field of view of the photos.
         points: (P, 3) what the photos show, sparsely.
+        shape: see `jobs.path.trajectory.photo_shape`.
     """
 
     centres: Array
@@ -32,6 +33,7 @@ class Capture:
     depth: float
     half_field: tuple[float, float]
     points: Array = field(default_factory=lambda: np.empty((0, 3)))
+    shape: float = 16 / 9
 
     @property
     def focus(self) -> Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median_high
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ __all__ = [
     "model_to_dataset",
     "moments",
     "orbit",
+    "photo_shape",
     "read_capture",
     "read_points",
     "spiral",
@@ -54,7 +56,8 @@ _CLOSED = ("orbit", "spiral")  # they end where they began
 def generate(kind: str, dataset: Path, model: Path, options: RenderOptions) -> CameraPath:
     """A camera path through what the dataset saw, in the model's frame.
 
-    Its field of view is the photos' own, as far as it fits the video's shape, if the options name none.
+    If the options name none, the shape of the video and its field of view are those of the photos. A field of view
+    that does not fit the video's shape is made narrower.
 
     Args:
         kind: one of `KINDS`.
@@ -63,12 +66,13 @@ def generate(kind: str, dataset: Path, model: Path, options: RenderOptions) -> C
         options: with the profile filled in: size, length, pace, projection.
 
     Raises:
-        InvalidInput: see `read_capture`, `orbit` and `sweep`.
+        InvalidInput: see `read_capture`, `orbit`, `sweep` and `RenderOptions.in_shape`.
     """
+    capture = read_capture(dataset, model)
+    options = options.in_shape(capture.shape)
     assert options.width and options.height and options.seconds and options.fps
     # 29.97 frames a second are that, though no whole number of them may fill the time.
     seconds = options.seconds if options.fps == int(options.fps) else options.frames / options.fps
-    capture = read_capture(dataset, model)
     aspect = options.width / options.height
     horizontal, vertical = capture.half_field
     fov = options.field_of_view or float(np.degrees(2 * np.arctan(min(vertical, horizontal / aspect))))
@@ -133,7 +137,22 @@ def read_capture(dataset: Path, model: Path) -> Capture:
     horizontal, vertical = np.median(half_fields, axis=0)
     points, _ = _points(file, meta, way)
     depth = _typical_depth(centres, looks, points, max(horizontal, vertical))
-    return Capture(centres, looks, depth, (float(horizontal), float(vertical)), points)
+    return Capture(centres, looks, depth, (float(horizontal), float(vertical)), points, photo_shape(meta))
+
+
+def photo_shape(transforms: dict[str, Any]) -> float:
+    """Return the width of most photos divided by their height; 16:9 where they show all round or name no size.
+
+    Args:
+        transforms: the content of a dataset's `transforms.json`.
+    """
+    photos = [transforms | frame for frame in transforms.get("frames", [])]
+    shapes = [
+        photo["w"] / photo["h"]
+        for photo in photos
+        if photo.get("w") and photo.get("h") and photo.get("camera_model") != "EQUIRECTANGULAR"
+    ]
+    return float(median_high(shapes)) if shapes else 16 / 9
 
 
 def read_points(dataset: Path, model: Path) -> tuple[Array, Array]:

@@ -12,16 +12,19 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.pipelines.base_pipeline import Pipeline
-from nerfstudio.viewer.viewer import Viewer
+from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
 from viser import ClientHandle, GuiButtonHandle, GuiEvent, ViserServer
 
 from jobs import camera_path
 from jobs.camera_path import Origin
 from jobs.errors import InvalidInput
+from jobs.options import RenderOptions
+from jobs.path import trajectory
 
-__all__ = ["FILE", "open_viewer"]
+__all__ = ["FILE", "open_viewer", "show_finished", "start_at_tour"]
 
 FILE = "camera_path.json"
 """The name under which a path is downloaded."""
@@ -46,6 +49,46 @@ def open_viewer(config: ViewerConfig, pipeline: Pipeline, scratch: Path, origin:
     viewer = Viewer(config, log_filename=log, datapath=scratch, pipeline=pipeline, **training)
     _download_paths(viewer.viser_server, scratch / "camera_paths", origin)
     return viewer
+
+
+def show_finished(viewer: Viewer, step: int) -> None:
+    """Have the viewer of a model that is trained show its steps, no controls of a training, and no photos at first.
+
+    Args:
+        viewer: with its scene.
+        step: how long the model was trained.
+    """
+    viewer.pause_train.visible = viewer.resume_train.visible = False
+    viewer.set_camera_visibility(False)
+    viewer.hide_images.visible, viewer.show_images.visible = False, True
+    viewer.update_scene(step=step)
+    viewer.update_step(step)
+
+
+def start_at_tour(server: ViserServer, dataset: Path, model: Path) -> None:
+    """Have everybody who opens the viewer start at the first camera of the tour, or of the spiral where none can be.
+
+    Args:
+        server: of the viewer.
+        dataset, model: folders, as for `trajectory.generate`.
+    """
+    options = RenderOptions().with_profile("preview")
+    try:
+        path = trajectory.generate("tour", dataset, model, options)
+    except InvalidInput:
+        path = trajectory.generate("spiral", dataset, model, options)
+    first = path.camera_path[0]
+    pose = np.array(first.camera_to_world).reshape(4, 4)
+    place = pose[:3, 3] * VISER_NERFSTUDIO_SCALE_RATIO
+    # The viewer turns about what is in the middle of the picture.
+    depth = trajectory.read_capture(dataset, model).depth * VISER_NERFSTUDIO_SCALE_RATIO
+
+    @server.on_client_connect
+    def _(client: ClientHandle) -> None:
+        with client.atomic():
+            client.camera.position = place
+            client.camera.look_at = place - depth * pose[:3, 2]
+            client.camera.fov = np.radians(first.fov)
 
 
 def _download_paths(server: ViserServer, folder: Path, origin: Origin) -> None:

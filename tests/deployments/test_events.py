@@ -289,6 +289,24 @@ def deployed() -> Iterator[tuple[dict[str, Any], Flow[..., Any]]]:
         yield each, getattr(importlib.import_module(".".join(Path(path).with_suffix("").parts)), name)
 
 
+def texts(value: Any) -> Iterator[str]:
+    """All that a JSON value says, the names of its keys left out."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from texts(each)
+
+
+def test_nothing_that_a_run_form_shows_is_taken_for_html() -> None:
+    found = list(deployed())
+    assert len(found) == 5
+    for each, flow in found:
+        shown = [each["description"], flow.description or "", *texts(flow.parameters.model_dump(mode="json"))]
+        assert len(shown) > 5
+        assert [text for text in shown if "<" in text or ">" in text] == [], flow.name
+
+
 def triggers() -> Iterator[tuple[DeploymentEventTrigger, Flow[..., Any]]]:
     parse = TypeAdapter[DeploymentTriggerTypes](DeploymentTriggerTypes).validate_python
     for each, flow in deployed():

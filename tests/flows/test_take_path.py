@@ -201,6 +201,8 @@ def test_what_is_given_beside_a_file_changes_its_path(trajectories: Path, tmp_pa
     assert found(width=64, height=36, seconds=1.0) == own
     assert found(width=128).even_size == (128, 72) and found(height=72).even_size == (128, 72)
     assert found(width=100, height=100).even_size == (100, 100)
+    assert found(long_side=128).even_size == (128, 72) and found(long_side=128, height=36).even_size == (64, 36)
+    assert found(long_side=128, camera_type="equirectangular").even_size == (128, 64)
     assert found(seconds=2.0).frame_rate == 5.5 and len(found(seconds=2.0).camera_path) == 11
     assert float(found(fps=29.97).frame_rate) == pytest.approx(29.97)
     assert {frame.fov for frame in found(field_of_view=33.0).camera_path} == {33.0}

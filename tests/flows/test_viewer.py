@@ -26,7 +26,8 @@ from blocks import Asset, LocalWorkspace
 from flows._command import parse_command
 from flows.camera_path import TakePath, take
 from jobs import camera_path
-from jobs.options import TrainOptions
+from jobs.options import RenderOptions, TrainOptions
+from jobs.path import trajectory
 from tasks import wait_for_page
 from tasks.stage import Plan
 from tests.browser import Browser, browser
@@ -108,7 +109,10 @@ def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
             browser.until(lambda: "Render" in browser.text())
             canvas = browser.find_element("tag name", "canvas")
             browser.until(lambda: _commonest(browser, tmp_path / "screen.png") < 0.5)  # else it is the empty ground
-            assert "Connected" in browser.text() and "Resolution: 0" not in browser.text()
+            shown = browser.text()
+            assert "Connected" in shown and "Resolution: 0" not in shown
+            assert "Step: 30" in shown or "Step: 29" in shown, "as long as the model was trained"
+            assert "Training" not in shown and "Show Train Cams" in shown and "Hide Train Cams" not in shown
             browser.click("Render")
             browser.click("Generate Command")
             browser.until(lambda: "Add two keyframes" in browser.text())
@@ -130,6 +134,9 @@ def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
     assert path.rebel_nerf and path.rebel_nerf.model_dump() == {"model": "street-nerf:1-c0ffee00", "frame": dataset}
     first, last = (np.array(frame.camera_to_world) for frame in (path.camera_path[0], path.camera_path[-1]))
     assert np.abs(first - last).max() > 0.01, "the camera was not moved"
+    places = (home / f"assets/street-{name}/1-c0ffee00" for name in ("images-to-nerf-dataset", "nerf"))
+    tour = trajectory.generate("tour", *places, RenderOptions().with_profile("preview"))
+    np.testing.assert_allclose(first, tour.camera_path[0].camera_to_world, atol=0.01)
     for module in ("tasks.camera_path", "tasks.render"):
         monkeypatch.setattr(sys.modules[module], "TRAJECTORIES", tmp_path / "trajectories")
     take(parse_command(TakePath, ["--scene", "street", str(file)]))

@@ -89,11 +89,43 @@ def test_what_was_made_before_a_field_was_added_is_found_again() -> None:
         "near_plane": 0.1,
         "outputs": ("depth",),
         "png_frames": True,
+        "long_side": 640,
         "crop": {"crop_center": [0] * 3, "crop_scale": [1] * 3, "crop_bg_color": {"r": 0, "g": 0, "b": 0}},
     }
     assert set(set_otherwise) == RenderOptions.ADDED
     prints = {RenderOptions.model_validate({"width": 64, k: v}).fingerprint(a="b") for k, v in set_otherwise.items()}
     assert len(prints | {before}) == 1 + len(set_otherwise)
+
+
+@pytest.mark.parametrize(
+    ("given", "shape", "size"),
+    [
+        ({}, 16 / 9, (256, 144)),
+        ({}, 9 / 16, (144, 256)),
+        ({}, 3 / 4, (192, 256)),
+        ({}, 1.0, (256, 256)),
+        ({}, 0.01, (16, 256)),  # the least that a video can have
+        ({"long_side": 640}, 3 / 4, (480, 640)),
+        ({"width": 90}, 9 / 16, (90, 160)),
+        ({"height": 90}, 9 / 16, (50, 90)),
+        ({"width": 100, "height": 37, "long_side": 640}, 9 / 16, (100, 37)),
+        ({"camera_type": "equirectangular"}, 9 / 16, (256, 128)),
+        ({"camera_type": "equirectangular", "height": 100}, 9 / 16, (200, 100)),
+    ],
+)
+def test_a_size_that_is_not_given_follows_the_shape_of_the_photos(
+    given: dict[str, object], shape: float, size: tuple[int, int]
+) -> None:
+    found = RenderOptions.model_validate(given).with_profile("preview").in_shape(shape)
+    assert (found.width, found.height, found.long_side) == (*size, None)
+    explicit = RenderOptions.model_validate(given | dict(zip(("width", "height"), size, strict=True)))
+    explicit = explicit.model_copy(update={"long_side": None}).with_profile("preview")
+    assert found.fingerprint() == explicit.fingerprint(), "the same video, however its size was come by"
+
+
+def test_a_size_that_follows_from_the_shape_is_checked_too() -> None:
+    with pytest.raises(InvalidInput, match="16384x9216 is larger than an H.264"):
+        RenderOptions(width=16384).with_profile("preview").in_shape(16 / 9)
 
 
 def test_a_rate_may_be_a_fraction_and_a_whole_one_is_as_it_was() -> None:

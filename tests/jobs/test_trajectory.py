@@ -411,6 +411,31 @@ def test_the_video_sees_no_more_than_the_photos(tmp_path: Path) -> None:
     assert camera_path.read(tmp_path / "path.json") == path
 
 
+@pytest.mark.parametrize("kind", trajectory.KINDS)
+def test_upright_photos_give_an_upright_video_that_sees_as_much_of_the_height(tmp_path: Path, kind: str) -> None:
+    """Some of the photos lie, but most decide; 9:16 with a vertical field of 70 degrees."""
+    dataset, model = _dataset(tmp_path)
+    meta = json.loads((dataset / "transforms.json").read_text())
+    focal = 960 / np.tan(np.radians(35))
+    lying = {"w": 1920, "h": 1080, "fl_x": focal, "fl_y": focal}
+    meta |= {"w": 1080, "h": 1920, "fl_x": focal, "fl_y": focal}
+    meta["frames"] = [frame | (lying if n < 5 else {}) for n, frame in enumerate(meta["frames"])]
+    (dataset / "transforms.json").write_text(json.dumps(meta))
+    path = trajectory.generate(kind, dataset, model, RenderOptions().with_profile("preview"))
+    assert (path.render_width, path.render_height) == (144, 256)
+    assert path.camera_path[0].fov == pytest.approx(70)
+    path = trajectory.generate(kind, dataset, model, RenderOptions(width=256, height=144).with_profile("preview"))
+    assert (path.render_width, path.render_height) == (256, 144), "what a person gives wins"
+    assert path.camera_path[0].fov == pytest.approx(25, abs=0.5), "and shows no more than the photos do"
+
+
+@pytest.mark.parametrize(
+    "transforms", [{}, {"frames": [{}]}, {"w": 4, "h": 2, "camera_model": "EQUIRECTANGULAR", "frames": [{}]}]
+)
+def test_photos_without_a_shape_give_a_video_of_16_by_9(transforms: dict[str, object]) -> None:
+    assert trajectory.photo_shape(transforms) == 16 / 9
+
+
 @pytest.mark.parametrize("applied", [False, True])
 def test_the_path_is_in_the_models_frame(tmp_path: Path, applied: bool) -> None:
     """Against nerfstudio's own dataparser, with and without a frame that the dataset was already brought to."""

@@ -24,7 +24,7 @@ from tasks.frames import frame_of
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 OPTIONS = PrepareOptions(feature_image_size=320, max_features=1000)
-FILE = RenderOptions(camera_path="file")
+FILE = RenderOptions(camera_path="file").with_profile("preview")
 
 
 def asset(name: str, version: str, **tags: str) -> Asset:
@@ -96,6 +96,34 @@ def path_of(
         frames.append({"camera_to_world": pose.ravel().tolist(), "fov": 50})
     content = {"render_width": 64, "render_height": 36, "seconds": 1, "camera_path": frames}
     return CameraPath.model_validate({**content, "rebel_nerf": Origin(frame=frame)} if frame else content)
+
+
+@pytest.mark.parametrize("size", [(1080, 1920), None])
+async def test_a_generated_path_has_the_shape_of_the_photos(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: tuple[int, int] | None
+) -> None:
+    logging.getLogger("prefect.flow_runs").addHandler(caplog.handler)
+    place = LocalWorkspace(root=tmp_path / "home")
+    file = tmp_path / ("transforms.json" if size else "other.json")
+    file.write_text(json.dumps({"w": 1080, "h": 1920, "frames": [{}, {"w": 1920, "h": 1080}, {}]}))
+    dataset = place.take_in("street-images-to-nerf-dataset", {file.name: file}, {})
+
+    @flow(name="shaped")
+    async def shaped(**given: int) -> tuple[int | None, int | None, int | None]:
+        options, path = tasks.find_camera_path("street", RenderOptions(**given), "full", 1)  # type: ignore[arg-type]
+        options, _ = await tasks.check_camera_path(place, "street", dataset, options, path, named=False)
+        return options.width, options.height, options.long_side
+
+    # Of a dataset whose photos' sizes are not known here, the job finds the shape.
+    assert await shaped() == ((1080, 1920, None) if size else (None, None, 1920))
+    assert await shaped(width=540) == ((540, 960, None) if size else (540, None, None))
+    assert await shaped(width=640, height=640) == (640, 640, None)
+    assert "cannot show a video" not in caplog.text
+    await shaped(width=4096, height=4096)
+    assert "scene street: many players and phones cannot show a video of 4096x4096" in caplog.text
+    if size:
+        with pytest.raises(InvalidInput, match="scene street: 9216x16384 is larger"):
+            await shaped(height=16384)
 
 
 async def artifacts(key: str, since: datetime) -> list[str]:

@@ -1,0 +1,158 @@
+"""A command line and its help, with nothing imported that takes long.
+
+Prefect takes seconds to import. So `python -m flows.nerf` first reads its own module without Prefect: the signature of
+the flow is all that help and the check of a command line need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, get_type_hints
+
+from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic_settings import CliApp, CliSettingsSource
+
+from jobs.options import PROFILES
+
+__all__ = ["check_command_line", "command_in", "command_of", "parse"]
+
+T = TypeVar("T", bound=BaseModel)
+
+_LIGHT = ("typing", "pathlib", "pydantic", "pydantic_settings", "jobs.options")
+_NOISE = re.compile(r" ?\((default factory: .*|ifdef: required|default: (None|null|\[\]|\(\)))\)$")
+
+
+def check_command_line() -> None:
+    """Where a flow's module is being started, show help and exit if asked, or exit with 2 for a wrong command line."""
+    module = sys.orig_argv[-len(sys.argv)]
+    file = Path(__file__).parent / f"{module.rpartition('.')[2]}.py"
+    if module == f"flows.{file.stem}" and file.is_file():
+        parse(command_in(file), sys.argv[1:], f"python -m {module}")
+
+
+def command_in(file: Path) -> type[BaseModel]:
+    """Return the command of a module of this folder without importing what its run needs.
+
+    Args:
+        file: has one function decorated with `@flow`, or one class derived from BaseModel.
+    """
+    imports: list[ast.stmt] = []
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module in _LIGHT:
+            imports.append(node)
+        elif isinstance(node, ast.ClassDef) and any(ast.unparse(base) == "BaseModel" for base in node.bases):
+            found: Any = _run([*imports, node], file)[node.name]
+            return found  # type: ignore[no-any-return]
+        elif isinstance(node, ast.AsyncFunctionDef) and node.decorator_list:
+            node.decorator_list, node.returns, node.body = [], None, node.body[:1]
+            return command_of(_run([*imports, node], file)[node.name])
+    raise ValueError(f"{file} has no command")
+
+
+def _run(body: list[ast.stmt], file: Path) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": file.stem}
+    exec(compile(ast.Module(body, []), str(file), "exec", dont_inherit=True), names)
+    return names
+
+
+def command_of(function: Callable[..., Any]) -> type[BaseModel]:
+    """Return the command whose options are the parameters of a function, described as its docstring has them."""
+    import griffe
+
+    hints = get_type_hints(function, include_extras=True)
+    text = inspect.getdoc(function) or ""
+    described = {
+        each.name: each.description
+        for section in griffe.Docstring(text).parse("google", warnings=False)
+        if section.kind is griffe.DocstringSectionKind.parameters
+        for each in section.value
+    }
+    fields: dict[str, Any] = {
+        name: (
+            hints[name],
+            Field(
+                ... if parameter.default is inspect.Parameter.empty else parameter.default,
+                description=" ".join(described.get(name, "").split()),
+            ),
+        )
+        for name, parameter in inspect.signature(function).parameters.items()
+    }
+    command: type[BaseModel] = create_model(function.__name__, __doc__=text.partition("\n\n")[0], **fields)
+    return command
+
+
+def parse(command: type[T], arguments: list[str], program: str) -> T:
+    """Return the options that a command line gives; exits with 2 for a wrong one, and with 0 after help."""
+    parser = _Parser(prog=program, description=command.__doc__, formatter_class=_Formatter, allow_abbrev=False)
+    source: CliSettingsSource[Any] = CliSettingsSource(
+        command,  # type: ignore[arg-type]
+        root_parser=parser,
+        formatter_class=_Formatter,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_enforce_required=True,
+        cli_implicit_flags=True,
+        cli_kebab_case=True,
+    )
+    needed = [
+        " ".join([*action.option_strings, action.dest.upper()])
+        for action in parser._actions
+        if action.required or not action.option_strings
+    ]
+    parser.usage = " ".join(["%(prog)s", *needed, "[options]"])
+    try:
+        return CliApp.run(command, cli_args=arguments, cli_settings_source=source)
+    except ValidationError as error:
+        for each in error.errors():
+            option = "--" + ".".join(str(part).replace("_", "-") for part in each["loc"] if isinstance(part, str))
+            print(f"{option}: {each['msg'].removeprefix('Value error, ')}", file=sys.stderr)
+        print(f"All options: {parser.prog} --help", file=sys.stderr)
+        sys.exit(2)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in a line what is wrong, which option was meant, and where all of them are listed."""
+
+    _given: tuple[str, ...] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._given = tuple(args or ())
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        unknown = [word.partition("=")[0] for word in self._given if word.startswith("--")]
+        meant = [f"{word}: did you mean {found}?" for word in unknown if (found := self._like(word))]
+        lines = [f"{self.prog}: {message}", *meant, f"All options: {self.prog} --help"]
+        self.exit(2, "\n".join(lines) + "\n")
+
+    def _like(self, word: str) -> str | None:
+        """Return the option that a word that is none was meant to be, if there is one like it."""
+        known = list(self._option_string_actions)
+        if word in known:
+            return None
+        # By its last part ("--camera-path" of "--render.camera-path"), and as a whole.
+        last = {f"--{option.lstrip('-').rpartition('.')[2]}": option for option in reversed(known)}
+        close = difflib.get_close_matches(word, [*last, *known], n=1, cutoff=0.75)
+        return last.get(close[0], close[0]) if close else None
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Shows the defaults that each profile has, and none that say nothing."""
+
+    def _format_text(self, text: str) -> str:
+        text = text.removeprefix("default: None (undefined)").strip()  # of a group that need not be given
+        return super()._format_text(text) if text else ""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = _NOISE.sub("", action.help or "")
+        stage, _, name = action.dest.partition(".")
+        defaults = {profile: PROFILES[profile].get(stage, {}).get(name) for profile in ("full", "preview")}
+        shown = ", ".join(f"{profile}: {value}" for profile, value in defaults.items() if value)
+        return f"{text} (default: {shown})" if shown else text

@@ -1,0 +1,174 @@
+"""The flows as commands: what they say where nothing runs yet."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import Flow
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deployments import worker
+from flows import _usage
+from flows._command import as_command, open_workspace, parse_command, run_as_command
+from flows.camera_path import TakePath
+from flows.clean_up import clean_up
+from flows.export import export
+from flows.nerf import nerf
+from flows.page import Page
+from flows.render import render
+from flows.reprocess import reprocess
+from flows.viewer import Viewer
+from tasks import check_server
+from tests.processes import free_port
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """What PREFECT_API_URL says, where nothing listens."""
+    address = f"http://127.0.0.1:{free_port()}/api"
+    with temporary_settings({PREFECT_API_URL: address}):
+        yield address
+
+
+def open_saved() -> None:
+    with as_command():
+        open_workspace("rebel-nerf-local-workspace/x")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda: run_as_command(nerf, ["--scene", "street"]),
+        lambda: run_as_command(clean_up, []),
+        open_saved,
+    ],
+)
+def test_a_server_that_is_not_there_is_one_line(
+    command: Callable[[], None], address: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        command()
+    [said] = "".join(capfd.readouterr()).strip().splitlines()
+    assert end.value.code == 1
+    assert f"no Prefect server answers at {address}" in said
+    assert "`make server`" in said and "unset PREFECT_API_URL" in said
+
+
+def test_this_machines_workspace_needs_no_server(address: str) -> None:
+    assert open_workspace("local").folder
+
+
+def test_a_worker_without_a_server_is_one_line() -> None:
+    address = f"http://127.0.0.1:{free_port()}/api"
+    program = (
+        "import deployments.worker as worker; from prefect.settings import *;"
+        f"settings = temporary_settings({{PREFECT_API_URL: {address!r}}}); settings.__enter__();"
+        "worker.main(worker.Worker(patience=0))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    [said] = (ended.stdout + ended.stderr).strip().splitlines()
+    assert ended.returncode == 1 and f"no Prefect server answers at {address}" in said
+
+
+def test_a_server_that_starts_meanwhile_is_waited_for(capfd: pytest.CaptureFixture[str]) -> None:
+    port = free_port()
+    late = (
+        "import sys, time, http.server as h; time.sleep(1);"
+        "h.HTTPServer(('127.0.0.1', int(sys.argv[1])), h.BaseHTTPRequestHandler).serve_forever()"
+    )
+    with subprocess.Popen([sys.executable, "-c", late, str(port)], stderr=subprocess.DEVNULL) as server:
+        try:
+            with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
+                check_server(patience=60)
+        finally:
+            server.terminate()
+    assert "Waiting for the Prefect server" in capfd.readouterr().err
+    assert worker.Worker().patience >= 30, "a server takes half a minute to start"
+
+
+FLOWS = [clean_up, export, nerf, render, reprocess]
+COMMANDS = [TakePath, Page, Viewer]
+
+
+def module_of(command: Any) -> Path:
+    """The file of a flow or of a command's class."""
+    fn = getattr(command, "fn", command)
+    return Path("flows") / f"{fn.__module__.rpartition('.')[2]}.py"
+
+
+def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command as a person gives it; what it imports is in stderr, too."""
+    return subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", f"flows.{module}", *arguments], capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("command", [*FLOWS, *COMMANDS], ids=lambda command: module_of(command).stem)
+def test_a_command_is_known_without_importing_what_it_runs(command: Any) -> None:
+    early = _usage.command_in(Path(__file__).parents[2] / module_of(command))
+    late = _usage.command_of(command.fn) if isinstance(command, Flow) else command
+    assert list(early.model_fields) == list(late.model_fields)
+    for name, field in late.model_fields.items():
+        assert repr(early.model_fields[name]) == repr(field)
+    assert early.__doc__ == late.__doc__ and early.__doc__
+    if isinstance(command, Flow):
+        for name, shown in command.parameters.properties.items():
+            assert early.model_fields[name].description == " ".join(shown["description"].split()), "as in the form"
+    commands = {module_of(each).name for each in (*FLOWS, *COMMANDS)}
+    assert commands == {file.name for file in Path(_usage.__file__).parent.glob("[!_]*.py")}, "one is not tried here"
+
+
+@pytest.mark.parametrize("module", [module_of(each).stem for each in (*FLOWS, *COMMANDS)])
+def test_help_is_quick_and_says_nothing_of_the_program_behind_it(module: str) -> None:
+    ended = run(module, "--help")
+    assert ended.returncode == 0 and ended.stdout.startswith(f"usage: python -m flows.{module} ")
+    imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+    assert "pydantic" in imported and not imported & {"prefect", "numpy", "azure", "tasks", "blocks"}
+    for noise in ("lambda", "factory", "ifdef", "undefined", "default: None"):
+        assert noise not in ended.stdout
+    if module == "nerf":
+        assert "(default: full: 30000, preview: 1000)" in " ".join(ended.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--scene", "a", "--camera-path", "orbit"], "--camera-path: did you mean --render.camera-path?"),
+        (["--scene", "a", "--camera-path=orbit"], "--camera-path: did you mean --render.camera-path?"),
+        (["--scene", "a", "--rendr.camera-path", "x"], "--rendr.camera-path: did you mean --render.camera-path?"),
+        (["--scene", "a", "--iterations", "9"], "--iterations: did you mean --train.max-num-iterations?"),
+        (["--scene", "a", "--quux", "9"], None),
+        (["--scen", "a"], "--scen: did you mean --scene?"),
+        ([], None),
+        (["--scene", "A b"], "--scene: scene 'A b' is not a name"),
+        (["--scene", "a", "--render.long-side", "x"], "--render.long-side: Input should be a valid integer"),
+        (["--scene", "a", "--layout", "x"], "--layout: Input should be 'side-by-side' or 'wipe'"),
+    ],
+)
+def test_a_wrong_command_line_is_a_few_lines(
+    arguments: list[str], says: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        _usage.parse(_usage.command_of(nerf.fn), arguments, "python -m flows.nerf")
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert end.value.code == 2 and len(lines) <= 3
+    assert lines[-1] == "All options: python -m flows.nerf --help"
+    found = [line for line in lines if "did you mean" in line or line.startswith("--")]
+    assert (says in found[0]) if says else not found
+
+
+def test_a_wrong_command_line_is_refused_before_anything_is_imported() -> None:
+    ended = run("nerf", "--scene", "a", "--camera-path", "orbit")
+    assert ended.returncode == 2 and "did you mean --render.camera-path?" in ended.stderr
+    assert "| prefect" not in ended.stderr
+
+
+def test_what_is_given_arrives() -> None:
+    given = parse_command(_usage.command_of(nerf.fn), ["--scene", "a", "--render.width", "64", "--refresh", "train"])
+    assert given.model_dump(include={"scene", "refresh"}) == {"scene": "a", "refresh": ["train"]}
+    assert getattr(given, "render").width == 64 and getattr(given, "images") is None  # noqa: B009
