@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -52,6 +52,7 @@ class Job(PrepareOptions):
     reference: dict[str, tuple[Path, ...]] = Field(
         {}, description="earlier datasets of the scene by the frame that they are in, as JSON"
     )
+    left_out: str = Field("", description="what was left out before the photos became a capture, in words")
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def prepare(
     dataset: Path,
     options: PrepareOptions,
     references: Mapping[str, Sequence[Path]] = MappingProxyType({}),
+    left_out: str = "",
 ) -> None:
     """Make a dataset in the scene frame: that of the first of the references whose photos show the same things.
 
@@ -88,6 +90,7 @@ def prepare(
         dataset: folder to write; what an earlier run of this job left there is removed.
         options: all of them.
         references: earlier datasets of the scene, by the name of the frame that they are in.
+        left_out: what was left out before the photos became a capture, in words; `dataset.json` tells it, too.
 
     Raises:
         InvalidInput: the photos or the video cannot be read.
@@ -110,6 +113,10 @@ def prepare(
         grey.mkdir()
         with timer.step("reading"):
             pictures, unreadable, videos = _read(capture, dataset, grey, options)
+        sources = {picture.source for picture in pictures}
+        used = capture if videos else replace(capture, photos={n: f for n, f in capture.photos.items() if n in sources})
+        selected = replace(used, unreadable=unreadable).line([left_out] if left_out else [])
+        print(selected, flush=True)
         if len(pictures) < options.min_registered_images:
             what = f"frame{'s' * (len(pictures) != 1)} in the video" if videos else "photos that can be read"
             why = "; ".join(f"{name}: {reason}" for name, reason in list(unreadable.items())[:5])
@@ -120,7 +127,8 @@ def prepare(
         placed = result.registered
         content: dict[str, Any] = {
             "kind": "video" if videos else "photos",
-            "found": len(capture.files) + len(capture.unused) + len(capture.denied),
+            "found": capture.found,
+            "selection": selected,
             "unreadable": len(unreadable),
             "duplicates": len(capture.duplicates),
             "used": len(pictures),
@@ -135,6 +143,7 @@ def prepare(
             "unreadable_files": unreadable,
             "duplicate_files": capture.duplicates,
             "unused_files": capture.unused,
+            "left_out_files": capture.left_out,
             "images": [_fate(picture, result) for picture in pictures],
         }
         figures: dict[str, Any] = {}
@@ -496,7 +505,7 @@ def main() -> None:
     # threads of its own.
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     job = CliApp.run(Job, cli_args=sys.argv[1:])
-    prepare(job.images, job.dataset, PrepareOptions.of(job), job.reference)
+    prepare(job.images, job.dataset, PrepareOptions.of(job), job.reference, job.left_out)
 
 
 if __name__ == "__main__":
