@@ -41,6 +41,7 @@ _OTHER_MEDIA = re.compile(
     r"3fr|arw|avif|cr[23w]|dng|exr|gif|gpr|hdr|iiq|ins[pv]|j(p2|xl)|lrv|nef|nrw|orf|pef|psd|raf|raw|rw2|srw", re.I
 )
 _POSES = frozenset({"transforms.json", "cameras.bin", "cameras.txt", "cameras.xml", "cameras.json", "images.bin"})
+_NOT_TOLD = frozenset({"asset.json", "Thumbs.db", "desktop.ini"})  # a workspace's own file, and Windows'
 _SHARPNESS_WIDTH = 640  # px; smaller hides slight motion blur, larger counts sensor noise as sharpness
 
 
@@ -258,7 +259,8 @@ def find(folder: Path) -> tuple[dict[str, Path], list[str], dict[str, str]]:
     media = {name: folder / name for name in names if is_media(name)}
     suffixes = PHOTO_SUFFIXES | VIDEO_SUFFIXES
     left_out = {name: kind for name, kind in kinds.items() if os.path.splitext(name)[1].lower() in suffixes}
-    return media, [name for name in names if name not in media and name not in kinds], left_out
+    others = [name for name in names if name not in media and name not in kinds and Path(name).name not in _NOT_TOLD]
+    return media, others, left_out
 
 
 def may_be_read(file: Path, source: Path) -> bool:
