@@ -137,6 +137,7 @@ def prepare(
             "models": result.models,
             "matching": result.matching,
             "mapper": result.mapper,
+            "only_turned": result.only_turned,
         }
         details = {
             "videos": videos,
@@ -342,6 +343,12 @@ def _fate(picture: _Picture, result: Result) -> dict[str, Any]:
 
 
 def _refusal(images: Path, pictures: list[_Picture], result: Result, options: PrepareOptions) -> str:
+    if result.only_turned:
+        return (
+            f"{images}: the photos have no parallax: they match well, but all were taken from one spot, by turning "
+            "there. Such photos do not show how far away anything is. Walk while you take them: a step or more to the side "
+            "between photos, past the place or around it, each overlapping the last by two thirds."
+        )
     registered = len(result.registered)
     lost = [picture for picture in pictures if picture.features not in result.registered]
     named = "; ".join(f"{picture.source}: {result.why_not(picture.features)}" for picture in lost[:5])
