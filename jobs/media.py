@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import selection
+from jobs import memory, selection
 from jobs.errors import InvalidInput
 from jobs.selection import Header
 
@@ -34,6 +34,9 @@ VIDEO_SUFFIXES = frozenset(
 )
 MAX_PIXELS = 1_000_000_000
 """Larger pictures are taken for decompression bombs and refused unread."""
+
+MAX_FRAME_PIXELS = 80_000_000
+"""Videos with larger frames are refused undecoded: 12K (11520 x 5760) has 66 megapixels."""
 
 _PHOTO_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "HEIF", "BMP")  # by content: no decoder for anything else is let near
 _KINDS = "photos (jpg, jpeg, png, tif, tiff, webp, heic) or a video (mp4, mov, mkv, webm, avi …)"
@@ -333,7 +336,15 @@ def _photo_header(file: Path) -> Header:
     """Read a photo's header; what is wrong with it is raised as InvalidInput with the reason alone."""
     try:
         with _pillow().open(file, formats=_PHOTO_FORMATS) as image:
-            return Header(image.width, image.height, single=len(image.getbands()) == 1)
+            return Header(
+                image.width,
+                image.height,
+                single=len(image.getbands()) == 1,
+                # What is decoded, its RGB, that turned upright, and what is written; deep samples go through float64.
+                bytes_per_pixel=40
+                if image.mode == "F" or image.mode.startswith("I")
+                else 4 * len(image.getbands()) + 8,
+            )
     except PermissionError:
         raise
     except Exception as error:  # Pillow's plugins raise whatever a broken header makes them raise
@@ -359,10 +370,15 @@ def read_photo(file: Path) -> Photo:
     CMYK are converted; transparency is laid over white.
 
     Raises:
-        InvalidInput: the file is not a picture, damaged or cut off; the text is the reason alone.
+        InvalidInput: the file is not a picture, damaged, cut off, or larger than the memory; the text is the reason.
     """
     from PIL import ExifTags, ImageOps
 
+    needed, free = bytes_to_decode(file), memory.available()
+    if needed > free:
+        raise InvalidInput(
+            f"too large to decode here: about {needed / 1e9:.1f} GB of memory are needed, {free / 1e9:.1f} GB are free"
+        )
     try:
         with _pillow().open(file, formats=_PHOTO_FORMATS) as image:
             image.load()
@@ -383,6 +399,16 @@ def read_photo(file: Path) -> Photo:
         raise
     except Exception as error:  # as above: decoders raise anything
         raise InvalidInput(_reason(file, error)) from error
+
+
+def bytes_to_decode(file: Path) -> int:
+    """Estimate from a photo's header how much memory `read_photo` and writing the photo take at most.
+
+    Raises:
+        InvalidInput: the header cannot be read; the text is the reason alone.
+    """
+    header = _photo_header(file)
+    return header.width * header.height * header.bytes_per_pixel
 
 
 def grey(image: Image, longest: int) -> Image:
@@ -439,6 +465,9 @@ def _video_header(file: Path) -> Header:
         with av.open(str(file)) as container:
             if not container.streams.video:
                 raise InvalidInput("it has no picture, only sound")
+            frame_size = container.streams.video[0].codec_context
+            if frame_size.width * frame_size.height > MAX_FRAME_PIXELS:
+                raise InvalidInput(f"its frames have more than {MAX_FRAME_PIXELS // 10**6} megapixels")
             seconds = container.duration / av.time_base if container.duration else None
             for frame in _decode(container):
                 if frame.width * frame.height:

@@ -68,7 +68,8 @@ def rotation_residuals(pairs: Sequence[tuple[Floats, Floats]], size: tuple[int, 
 
 
 def _some(points: Floats) -> Floats:
-    return points[np.linspace(0, len(points) - 1, _MATCHES).round().astype(int)]
+    some: Floats = points[np.linspace(0, len(points) - 1, _MATCHES).round().astype(int)]
+    return some
 
 
 def _residuals(a: Floats, b: Floats, focal: float, k: float) -> Floats:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic_settings import CliApp
 
-from jobs import manifest, media, report
+from jobs import manifest, media, memory, report
 from jobs.errors import GateRefused, InvalidInput, JobFailed
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
@@ -203,11 +203,14 @@ def _read_photos(
     def read(item: tuple[int, tuple[str, Path]]) -> _Picture | tuple[str, str]:
         number, (name, file) = item
         try:
-            photo = media.read_photo(file)
+            with room.take(media.bytes_to_decode(file)):
+                photo = media.read_photo(file)
+                target = dataset / "images" / f"frame_{number:05d}.jpg"
+                return _write_picture(photo, name, target, grey, options, file if photo.verbatim else None)
         except InvalidInput as error:
             return name, str(error)
-        target = dataset / "images" / f"frame_{number:05d}.jpg"
-        return _write_picture(photo, name, target, grey, options, file if photo.verbatim else None)
+
+    room = memory.Room(memory.available() // 2)
 
     read_or_not = list(_parallel(read, list(enumerate(capture.photos.items(), 1)), len(capture.photos)))
     pictures = [item for item in read_or_not if isinstance(item, _Picture)]
@@ -346,8 +349,8 @@ def _refusal(images: Path, pictures: list[_Picture], result: Result, options: Pr
     if result.only_turned:
         return (
             f"{images}: the photos have no parallax: they match well, but all were taken from one spot, by turning "
-            "there. Such photos do not show how far away anything is. Walk while you take them: a step or more to the side "
-            "between photos, past the place or around it, each overlapping the last by two thirds."
+            "there. Such photos do not show how far away anything is. Walk while you take them: a step or more to the "
+            "side between photos, past the place or around it, each overlapping the last by two thirds."
         )
     registered = len(result.registered)
     lost = [picture for picture in pictures if picture.features not in result.registered]

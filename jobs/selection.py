@@ -68,12 +68,14 @@ class Header:
         width, height: px, as stored.
         single: whether the picture has a single channel, as a mask or a depth map has.
         seconds: length of a video; None for a photo, and where it is not known.
+        bytes_per_pixel: that a photo takes while it is decoded and written.
     """
 
     width: int
     height: int
     single: bool = False
     seconds: float | None = None
+    bytes_per_pixel: int = 0
 
     def like(self, other: Header) -> bool:
         """Whether both have the same proportions, turned or not, as far as rounded sides show."""
