@@ -51,7 +51,7 @@ def list_dropped(captures: Path, memory: Path, scene: str | None) -> list[Droppe
 
 def _look_at(folder: Path, known: _Memory, seen: _Memory, now: float) -> DroppedCapture:
     files, changed = {}, [folder.stat().st_ctime, *_changes(folder)]
-    there, _ = media.find(folder)
+    there, *_ = media.find(folder)
     for path, file in there.items():
         if not media.may_be_read(file, folder):
             continue

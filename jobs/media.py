@@ -18,21 +18,33 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs import memory, selection
 from jobs.errors import InvalidInput
+from jobs.selection import Header
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from PIL.Image import Image
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif"})
+PHOTO_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif", ".bmp"}
+)
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp", ".wmv"}
 )
 MAX_PIXELS = 1_000_000_000
 """Larger pictures are taken for decompression bombs and refused unread."""
 
-_PHOTO_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "HEIF")  # by content: no decoder for anything else is let near
+MAX_FRAME_PIXELS = 80_000_000
+"""Videos with larger frames are refused undecoded: 12K (11520 x 5760) has 66 megapixels."""
+
+_PHOTO_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "HEIF", "BMP")  # by content: no decoder for anything else is let near
 _KINDS = "photos (jpg, jpeg, png, tif, tiff, webp, heic) or a video (mp4, mov, mkv, webm, avi …)"
+_OTHER_MEDIA = re.compile(
+    r"3fr|arw|avif|cr[23w]|dng|exr|gif|gpr|hdr|iiq|ins[pv]|j(p2|xl)|lrv|nef|nrw|orf|pef|psd|raf|raw|rw2|srw", re.I
+)
+_POSES = frozenset({"transforms.json", "cameras.bin", "cameras.txt", "cameras.xml", "cameras.json", "images.bin"})
+_NOT_TOLD = frozenset({"asset.json", "Thumbs.db", "desktop.ini"})  # a workspace's own file, and Windows'
 _SHARPNESS_WIDTH = 640  # px; smaller hides slight motion blur, larger counts sensor noise as sharpness
 
 
@@ -47,6 +59,8 @@ class Capture:
         duplicates: each file that repeats another's content → that other file.
         unused: videos beside enough photos, or a few photos beside a video: a dataset is made of one kind.
         denied: unreadable files that not even the file system hands out.
+        left_out: each file that is made from others, hidden or deleted → its kind, e.g. "thumbnail".
+        others: files of other formats.
     """
 
     photos: dict[str, Path] = field(default_factory=dict)
@@ -55,8 +69,54 @@ class Capture:
     duplicates: dict[str, str] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
+    left_out: dict[str, str] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
-    """All that belongs to the capture as it came: the above without `unused` and `denied`."""
+    """The files that a capture keeps: `photos`, `videos`, `duplicates`, and those `unreadable` that may be read."""
+
+    @property
+    def found(self) -> int:
+        """The number of photos and videos, whatever became of them."""
+        listed = (self.photos, self.videos, self.unreadable, self.duplicates, self.unused, self.left_out)
+        return len(set().union(*listed))
+
+    def without(self, kept: Collection[str] = ()) -> list[str]:
+        """Tell what is left out and why, by kind: "16 thumbnails", "walk.mp4 (there are photos beside it …)".
+
+        Args:
+            kept: files not to tell of.
+        """
+        reasons = {name: reason.partition(":")[0] for name, reason in self.unreadable.items()}
+        reasons |= dict.fromkeys(self.duplicates, "duplicate")
+        reasons |= dict.fromkeys(self.unused, "video beside photos" if self.photos else "photo beside a video")
+        reasons |= self.left_out
+        for name in self.others:
+            suffix = Path(name).suffix[1:].upper()
+            reasons[name] = f"{suffix}, a format that is not read" if _OTHER_MEDIA.fullmatch(suffix) else "other file"
+        groups: dict[str, list[str]] = defaultdict(list)
+        for name, reason in reasons.items():
+            if name not in kept:
+                groups[reason].append(name)
+        told = [selection.words(reason, names) for reason, names in groups.items()]
+        if poses := next((name for name in self.others if Path(name).name in _POSES), None):
+            told.append(f"the poses in {poses} (the photos are placed anew)")
+        return told
+
+    def tags(self, kept: Collection[str]) -> dict[str, str]:
+        """Return the tag of a capture that is made of the files `kept`: what was left out of it, if anything."""
+        told = ", ".join(self.without(kept))
+        return {"left_out": f"{told[:499]}…" if len(told) > 500 else told} if told else {}
+
+    def line(self, before: Collection[str] = ()) -> str:
+        """One line: how many files were found and used, and what is left out and why.
+
+        Args:
+            before: what was left out before these files became a capture, as `without` tells it.
+        """
+        kind, used = ("photo", len(self.photos)) if self.photos else ("video", len(self.videos))
+        told = [*before, *self.without()]
+        rest = f"left out: {', '.join(told)}" if told else "nothing is left out"
+        return f"{used} {kind}{'s' * (used != 1)} used; {rest}."
 
 
 @dataclass(frozen=True)
@@ -88,8 +148,8 @@ class Frame:
 def scan(source: Path, minimum: int = 3) -> Capture:
     """Look at a capture without decoding it: file headers, and the first frame of each video.
 
-    A folder is searched with all its subfolders; hidden files are passed over. Photos win over videos beside them
-    (phones save a short video with each photo), unless the readable photos are fewer than `minimum`.
+    A folder is searched with all its subfolders. Thumbnails, masks, copies and the like are left out (see
+    `jobs.selection`). Photos win over videos beside them, unless the readable photos are fewer than `minimum`.
 
     Args:
         source: a folder of photos or videos, or one video.
@@ -102,25 +162,29 @@ def scan(source: Path, minimum: int = 3) -> Capture:
         raise InvalidInput(f"{source} is not there. Give a folder of {_KINDS}.")
     if source.is_file() and source.suffix.lower() not in VIDEO_SUFFIXES:
         raise InvalidInput(f"{source} is one file and not a video. Give a folder of {_KINDS}.")
-    found, others = ({source.name: source}, []) if source.is_file() else find(source)
+    found, others, left_out = ({source.name: source}, [], {}) if source.is_file() else find(source)
     if not found:
-        there = f"only {', '.join(others[:3])}{' …' if len(others) > 3 else ''}" if others else "nothing"
-        raise InvalidInput(f"{source} holds no photos and no video ({there}). Put in {_KINDS}.")
+        there = [*others, *left_out]
+        only = f"only {', '.join(there[:3])}{' …' if len(there) > 3 else ''}" if there else "nothing"
+        raise InvalidInput(f"{source} holds no photos and no video ({only}). Put in {_KINDS}.")
 
     unreadable, denied = {}, set()
+    headers: dict[str, Header] = {}
     for name, file in found.items():
         if problem := _not_ours(file, source):
             unreadable[name] = problem
             denied.add(name)
             continue
         try:
-            if problem := _photo_problem(file) if _is_photo(name) else _video_problem(file):
-                unreadable[name] = problem
+            headers[name] = _photo_header(file) if _is_photo(name) else _video_header(file)
+        except InvalidInput as error:
+            unreadable[name] = str(error)
         except PermissionError:
             unreadable[name] = "no permission to read it"
             denied.add(name)
-    duplicates = _duplicates({name: file for name, file in found.items() if name not in unreadable})
-    good = {name: file for name, file in found.items() if name not in unreadable and name not in duplicates}
+    derived = selection.derived(headers, [name for name in headers if _is_photo(name)])
+    duplicates = _duplicates({name: file for name, file in found.items() if name in headers and name not in derived})
+    good = {name: file for name, file in found.items() if name in headers and name not in {**derived, **duplicates}}
     photos = {name: file for name, file in good.items() if _is_photo(name)}
     videos = {name: file for name, file in good.items() if not _is_photo(name)}
     unused: list[str] = []
@@ -129,16 +193,15 @@ def scan(source: Path, minimum: int = 3) -> Capture:
     elif videos:
         unused, photos = list(photos), {}
     elif len(photos) < minimum:
-        _refuse_few(source, len(photos), minimum, found, unreadable, duplicates)
-    files = {name: file for name, file in found.items() if name not in denied and name not in unused}
-    return Capture(photos, videos, unreadable, duplicates, unused, denied, files)
+        _refuse_few(source, len(photos), minimum, found, unreadable, {**duplicates, **derived})
+    files = {name: file for name, file in found.items() if name not in {*denied, *unused, *derived}}
+    return Capture(photos, videos, unreadable, duplicates, unused, denied, {**left_out, **derived}, others, files)
 
 
 def is_media(path: str) -> bool:
-    """Whether a capture takes a file of this relative path: a photo or video by its name, and not hidden."""
-    hidden = any(mark in f"/{path}" for mark in ("/.", "/__MACOSX/"))
+    """Return whether a capture takes a file of this relative path: by its name a photo or video, and not hidden."""
     suffix = os.path.splitext(path)[1].lower()
-    return (suffix in PHOTO_SUFFIXES or suffix in VIDEO_SUFFIXES) and not hidden
+    return (suffix in PHOTO_SUFFIXES or suffix in VIDEO_SUFFIXES) and selection.aside(path) is None
 
 
 def check_names(names: Collection[str], minimum: int = 3) -> None:
@@ -167,10 +230,10 @@ def _refuse_few(
     minimum: int,
     found: dict[str, Path],
     unreadable: dict[str, str],
-    duplicates: dict[str, str],
+    others: dict[str, str],
 ) -> None:
     reasons = [f"{name}: {reason}" for name, reason in unreadable.items()]
-    reasons += [f"{name}: the same as {other}" for name, other in duplicates.items()]
+    reasons += [f"{name}: {f'the same as {reason}' if reason in found else reason}" for name, reason in others.items()]
     listed = f" Left out: {'; '.join(reasons[:5])}{' …' if len(reasons) > 5 else ''}." if reasons else ""
     if readable == 0 and len(found) == 1 and not _is_photo(next(iter(found))):
         name, problem = next(iter(unreadable.items()))
@@ -181,15 +244,26 @@ def _refuse_few(
     )
 
 
-def find(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """Photos and videos below `folder` by relative name, in natural order, and the names of other files."""
+def find(folder: Path) -> tuple[dict[str, Path], list[str], dict[str, str]]:
+    """Find photos and videos.
+
+    Args:
+        folder: with subfolders.
+
+    Returns:
+        The photos and videos by relative name, in natural order; the names of other files that are not hidden; and the
+        photos and videos that are thumbnails, hidden or deleted by their paths alone, with that kind.
+    """
     names = []
-    for directory, subfolders, files in os.walk(folder):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".") and name != "__MACOSX"]
-        names += [(Path(directory) / name).relative_to(folder).as_posix() for name in files if not name.startswith(".")]
+    for directory, _, files in os.walk(folder):
+        names += [(Path(directory) / name).relative_to(folder).as_posix() for name in files]
     names.sort(key=_natural)
+    kinds = {name: kind for name in names if (kind := selection.aside(name))}
     media = {name: folder / name for name in names if is_media(name)}
-    return media, [name for name in names if name not in media]
+    suffixes = PHOTO_SUFFIXES | VIDEO_SUFFIXES
+    left_out = {name: kind for name, kind in kinds.items() if os.path.splitext(name)[1].lower() in suffixes}
+    others = [name for name in names if name not in media and name not in kinds and Path(name).name not in _NOT_TOLD]
+    return media, others, left_out
 
 
 def may_be_read(file: Path, source: Path) -> bool:
@@ -258,15 +332,23 @@ def _pillow() -> Any:
     return Image
 
 
-def _photo_problem(file: Path) -> str | None:
-    """Why the file cannot be a photo, from its header alone; None if nothing speaks against it."""
+def _photo_header(file: Path) -> Header:
+    """Read a photo's header; what is wrong with it is raised as InvalidInput with the reason alone."""
     try:
-        with _pillow().open(file, formats=_PHOTO_FORMATS):
-            return None
+        with _pillow().open(file, formats=_PHOTO_FORMATS) as image:
+            return Header(
+                image.width,
+                image.height,
+                single=len(image.getbands()) == 1,
+                # What is decoded, its RGB, that turned upright, and what is written; deep samples go through float64.
+                bytes_per_pixel=40
+                if image.mode == "F" or image.mode.startswith("I")
+                else 4 * len(image.getbands()) + 8,
+            )
     except PermissionError:
         raise
     except Exception as error:  # Pillow's plugins raise whatever a broken header makes them raise
-        return _reason(file, error)
+        raise InvalidInput(_reason(file, error)) from error
 
 
 def _reason(file: Path, error: Exception) -> str:
@@ -288,10 +370,15 @@ def read_photo(file: Path) -> Photo:
     CMYK are converted; transparency is laid over white.
 
     Raises:
-        InvalidInput: the file is not a picture, damaged or cut off; the text is the reason alone.
+        InvalidInput: the file is not a picture, damaged, cut off, or larger than the memory; the text is the reason.
     """
     from PIL import ExifTags, ImageOps
 
+    needed, free = bytes_to_decode(file), memory.available()
+    if needed > free:
+        raise InvalidInput(
+            f"too large to decode here: about {needed / 1e9:.1f} GB of memory are needed, {free / 1e9:.1f} GB are free"
+        )
     try:
         with _pillow().open(file, formats=_PHOTO_FORMATS) as image:
             image.load()
@@ -312,6 +399,16 @@ def read_photo(file: Path) -> Photo:
         raise
     except Exception as error:  # as above: decoders raise anything
         raise InvalidInput(_reason(file, error)) from error
+
+
+def bytes_to_decode(file: Path) -> int:
+    """Estimate from a photo's header how much memory `read_photo` and writing the photo take at most.
+
+    Raises:
+        InvalidInput: the header cannot be read; the text is the reason alone.
+    """
+    header = _photo_header(file)
+    return header.width * header.height * header.bytes_per_pixel
 
 
 def grey(image: Image, longest: int) -> Image:
@@ -358,24 +455,28 @@ def _focal(exif: dict[int, Any]) -> float | None:
 # videos
 
 
-def _video_problem(file: Path) -> str | None:
-    """Why no frame can be had from the file; None if the first frame decodes."""
+def _video_header(file: Path) -> Header:
+    """Read a video's header and decode its first frame; what is wrong is raised as InvalidInput, the reason alone."""
     import av
 
     if file.stat().st_size == 0:
-        return "empty file"
+        raise InvalidInput("empty file")
     try:
         with av.open(str(file)) as container:
             if not container.streams.video:
-                return "it has no picture, only sound"
+                raise InvalidInput("it has no picture, only sound")
+            frame_size = container.streams.video[0].codec_context
+            if frame_size.width * frame_size.height > MAX_FRAME_PIXELS:
+                raise InvalidInput(f"its frames have more than {MAX_FRAME_PIXELS // 10**6} megapixels")
+            seconds = container.duration / av.time_base if container.duration else None
             for frame in _decode(container):
                 if frame.width * frame.height:
-                    return None
-            return "it has no frames"
+                    return Header(frame.width, frame.height, seconds=seconds)
     except PermissionError:
         raise
     except (OSError, ValueError) as error:  # all of FFmpeg's errors are one of these
-        return f"not a video, or damaged: {error}"
+        raise InvalidInput(f"not a video, or damaged: {error}") from error
+    raise InvalidInput("it has no frames")
 
 
 def _decode(container: Any) -> Iterator[VideoFrame]:

@@ -106,7 +106,7 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path) -> N
         rows=[(version is versions[-1], quality.row(version, facts.currency)) for version in versions],
         plot=Markup(quality.plot(versions)),
         photos=shown,
-        photos_said=_said(len(photos), lost, len(shown)),
+        photos_said=_said(len(photos), lost, len(shown), about["dataset"].get("selection", "")),
         capture=facts.capture,
         programs=_programs(about),
         made=[
@@ -190,9 +190,10 @@ def _money(facts: Facts) -> str | None:
     return None if cost is None else quality.money(cost, facts.currency)
 
 
-def _said(photos: int, lost: int, shown: int) -> str:
+def _said(photos: int, lost: int, shown: int, selection: str) -> str:
     said = f"{photos} photos; " + (f"{lost} of no use, marked, with the reason." if lost else "all of use.")
-    return said + (f" {shown} of them are shown." if shown < photos else "")
+    said += f" {shown} of them are shown." if shown < photos else ""
+    return f"{said} {selection}".strip()
 
 
 # pictures

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic_settings import CliApp
 
-from jobs import manifest, media, report
+from jobs import manifest, media, memory, report
 from jobs.errors import GateRefused, InvalidInput, JobFailed
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
@@ -52,6 +52,7 @@ class Job(PrepareOptions):
     reference: dict[str, tuple[Path, ...]] = Field(
         {}, description="earlier datasets of the scene by the frame that they are in, as JSON"
     )
+    left_out: str = Field("", description="what was left out before the photos became a capture, in words")
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def prepare(
     dataset: Path,
     options: PrepareOptions,
     references: Mapping[str, Sequence[Path]] = MappingProxyType({}),
+    left_out: str = "",
 ) -> None:
     """Make a dataset in the scene frame: that of the first of the references whose photos show the same things.
 
@@ -88,6 +90,7 @@ def prepare(
         dataset: folder to write; what an earlier run of this job left there is removed.
         options: all of them.
         references: earlier datasets of the scene, by the name of the frame that they are in.
+        left_out: what was left out before the photos became a capture, in words; `dataset.json` tells it, too.
 
     Raises:
         InvalidInput: the photos or the video cannot be read.
@@ -110,6 +113,10 @@ def prepare(
         grey.mkdir()
         with timer.step("reading"):
             pictures, unreadable, videos = _read(capture, dataset, grey, options)
+        sources = {picture.source for picture in pictures}
+        used = capture if videos else replace(capture, photos={n: f for n, f in capture.photos.items() if n in sources})
+        selected = replace(used, unreadable=unreadable).line([left_out] if left_out else [])
+        print(selected, flush=True)
         if len(pictures) < options.min_registered_images:
             what = f"frame{'s' * (len(pictures) != 1)} in the video" if videos else "photos that can be read"
             why = "; ".join(f"{name}: {reason}" for name, reason in list(unreadable.items())[:5])
@@ -120,7 +127,8 @@ def prepare(
         placed = result.registered
         content: dict[str, Any] = {
             "kind": "video" if videos else "photos",
-            "found": len(capture.files) + len(capture.unused) + len(capture.denied),
+            "found": capture.found,
+            "selection": selected,
             "unreadable": len(unreadable),
             "duplicates": len(capture.duplicates),
             "used": len(pictures),
@@ -129,12 +137,14 @@ def prepare(
             "models": result.models,
             "matching": result.matching,
             "mapper": result.mapper,
+            "only_turned": result.only_turned,
         }
         details = {
             "videos": videos,
             "unreadable_files": unreadable,
             "duplicate_files": capture.duplicates,
             "unused_files": capture.unused,
+            "left_out_files": capture.left_out,
             "images": [_fate(picture, result) for picture in pictures],
         }
         figures: dict[str, Any] = {}
@@ -193,11 +203,14 @@ def _read_photos(
     def read(item: tuple[int, tuple[str, Path]]) -> _Picture | tuple[str, str]:
         number, (name, file) = item
         try:
-            photo = media.read_photo(file)
+            with room.take(media.bytes_to_decode(file)):
+                photo = media.read_photo(file)
+                target = dataset / "images" / f"frame_{number:05d}.jpg"
+                return _write_picture(photo, name, target, grey, options, file if photo.verbatim else None)
         except InvalidInput as error:
             return name, str(error)
-        target = dataset / "images" / f"frame_{number:05d}.jpg"
-        return _write_picture(photo, name, target, grey, options, file if photo.verbatim else None)
+
+    room = memory.Room(memory.available() // 2)
 
     read_or_not = list(_parallel(read, list(enumerate(capture.photos.items(), 1)), len(capture.photos)))
     pictures = [item for item in read_or_not if isinstance(item, _Picture)]
@@ -333,6 +346,12 @@ def _fate(picture: _Picture, result: Result) -> dict[str, Any]:
 
 
 def _refusal(images: Path, pictures: list[_Picture], result: Result, options: PrepareOptions) -> str:
+    if result.only_turned:
+        return (
+            f"{images}: the photos have no parallax: they match well, but all were taken from one spot, by turning "
+            "there. Such photos do not show how far away anything is. Walk while you take them: a step or more to the "
+            "side between photos, past the place or around it, each overlapping the last by two thirds."
+        )
     registered = len(result.registered)
     lost = [picture for picture in pictures if picture.features not in result.registered]
     named = "; ".join(f"{picture.source}: {result.why_not(picture.features)}" for picture in lost[:5])
@@ -496,7 +515,7 @@ def main() -> None:
     # threads of its own.
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     job = CliApp.run(Job, cli_args=sys.argv[1:])
-    prepare(job.images, job.dataset, PrepareOptions.of(job), job.reference)
+    prepare(job.images, job.dataset, PrepareOptions.of(job), job.reference, job.left_out)
 
 
 if __name__ == "__main__":

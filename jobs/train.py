@@ -10,7 +10,6 @@ import copy
 import errno
 import json
 import math
-import os
 import random
 import signal
 import sys
@@ -39,7 +38,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 from torch import Tensor
 
-from jobs import manifest, model, report
+from jobs import manifest, memory, model, report
 from jobs.camera_path import Origin
 from jobs.errors import GateRefused, InvalidInput, JobFailed, JobInterrupted
 from jobs.options import TrainOptions
@@ -447,25 +446,12 @@ def _cache_images(config: TrainerConfig, dataset: Dataset, longest_side: int) ->
     size = dataset.images * longest_side**2 * 3
     if config.machine.device_type == "cuda":
         datamanager.images_on_gpu = size < 0.2 * torch.cuda.mem_get_info()[0]
-    room = 0.4 * _available_memory()  # the list of photos and the tensor made of it exist at the same time
+    room = 0.4 * memory.available()  # the list of photos and the tensor made of it exist at the same time
     if size > room and not datamanager.images_on_gpu:
         at_a_time = max(1, int(dataset.images * room / size))
         datamanager.train_num_images_to_sample_from = at_a_time
         datamanager.train_num_times_to_repeat_images = max(100, at_a_time)
         print(f"{dataset.images} photos do not fit in memory: {at_a_time} of them are taken at a time.")
-
-
-def _available_memory() -> int:
-    """Bytes of main memory that this process may still take, by the system and by its control group."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        kilobytes = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(kilobytes["MemAvailable"].split()[0]) * 1024
-        group = Path("/sys/fs/cgroup")
-        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    except (OSError, ValueError, KeyError):
-        pass  # no Linux, or no limit
-    return free
 
 
 def evaluate(pipeline: Pipeline) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def _capture(
         raise NotFound(f"scene {scene}: no capture version {version}; there is {_listed(known)}{archived}.")
     if images:
         found = _scan(scene, images.expanduser(), options)
-        taken = workspace.take_in(scene, found.files, {"source": str(images)})
+        taken = workspace.take_in(scene, found.files, {"source": str(images), **found.tags(found.files)})
         _tell_archived(workspace, taken)
         return taken
     for dropped in workspace.dropped(scene):
@@ -102,8 +102,9 @@ def take_in_dropped(
     """
     scene, minimum = dropped.scene, options.min_registered_images
     if dropped.folder:
-        _scan(scene, dropped.folder, options)
-        return workspace.take_in_dropped(dropped, {"source": str(dropped.folder), **tags})
+        found = _scan(scene, dropped.folder, options)
+        about = {"source": str(dropped.folder), **found.tags(dropped.files)}
+        return workspace.take_in_dropped(dropped, about | tags)
     with named(scene):
         media.check_names([*{f.checksum: path for path, f in dropped.files.items() if f.size}.values()], minimum)
     return workspace.take_in_dropped(dropped, {"source": "uploaded by hand", **tags})
@@ -114,6 +115,7 @@ def _scan(scene: str, source: Path, options: PrepareOptions) -> media.Capture:
         found = media.scan(source, minimum=options.min_registered_images)
     for file, reason in found.unreadable.items():
         get_run_logger().warning("scene %s: %s is left out: %s", scene, file, reason)
+    get_run_logger().info("scene %s: %s", scene, found.line())
     return found
 
 

@@ -25,6 +25,9 @@ def prepare(capture: Asset, options: PrepareOptions, frames: Mapping[str, Sequen
             name = f"reference_{len(references) + 1}"
             references[name] = dataset
             given.setdefault(frame, []).append(f"{{inputs.{name}}}")
+    arguments = ["--reference", json.dumps(given)] if given else []
+    if left_out := capture.tags.get("left_out"):
+        arguments += ["--left-out", left_out]
     return Plan(
         scene=scene,
         capture_version=capture.version,
@@ -35,7 +38,7 @@ def prepare(capture: Asset, options: PrepareOptions, frames: Mapping[str, Sequen
         must_have=("transforms.json", "dataset.json"),
         inputs={"images": capture},
         references=references,
-        arguments=("--reference", json.dumps(given)) if given else (),
+        arguments=tuple(arguments),
         tier="cpu",
         time_limit=12 * 3600,
     )

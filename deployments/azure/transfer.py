@@ -39,9 +39,10 @@ class Upload(Place):
         found = media.scan(self.images.expanduser(), minimum=minimum)
         for file, reason in found.unreadable.items():
             print(f"{file} is left out: {reason}")
+        print(found.line())
         workspace = self.open()
         with _bar(workspace, "uploading"):
-            asset = workspace.take_in(self.scene, found.files, {"source": str(self.images)})
+            asset = workspace.take_in(self.scene, found.files, {"source": str(self.images), **found.tags(found.files)})
         print(f"{asset}: {asset.uri}")
         if self.block and PREFECT_API_URL.value():
             self._tell()

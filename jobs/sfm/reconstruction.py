@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from scipy.spatial import cKDTree
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
 from jobs.report import Meter
+from jobs.sfm import parallax
 
 _SEED = 0
 _EXHAUSTIVE_IMAGES = 60  # up to here all pairs cost less than finding the right ones
@@ -37,6 +38,7 @@ _LOOP_NEIGHBOURS = 6  # … beside the sequence's own pairs
 _OVERLAP = 10  # pictures on either side in a sequence, and then in steps of powers of two
 _ENOUGH = 0.9  # share of registered pictures below which a wider search begins
 _ROOM_BYTES = 16_000_000  # of free disk that COLMAP's steps do not start to use up
+_LOOKED_AT = 64  # pairs that tell whether the camera only turned
 _FEW_MATCHES = 15  # COLMAP's least number of inlier matches of a pair
 
 
@@ -87,6 +89,8 @@ class Result:
     best_matches: Counter[str] = field(default_factory=Counter)
     elsewhere: set[str] = field(default_factory=set)
     search: Search | None = None
+    only_turned: bool = False
+    """Whether the camera only turned on the spot; then there is no model."""
 
     @property
     def registered(self) -> set[str]:
@@ -95,6 +99,8 @@ class Result:
 
     def why_not(self, name: str) -> str:
         """Why a picture has no pose, in words."""
+        if self.only_turned:
+            return "no parallax: the camera only turned on the spot"
         if self.features[name] < _FEW_MATCHES:
             return f"too few features: {self.features[name]} (blurred, dark, or without texture)"
         if self.best_matches[name] < _FEW_MATCHES:
@@ -138,6 +144,8 @@ def reconstruct(
     small = max(max(view.width, view.height) for view in views) <= 480
     search.find_features(first_octave=-1 if small else 0)
     search.match(search.pairs(kind), kind)
+    if search.only_turned():
+        return replace(search.result([], "none"), only_turned=True)
     result = search.map()
     needed = max(_ENOUGH, options.min_registered_share) * len(views)
     if len(result.registered) < needed and kind != "exhaustive" and options.matching == "auto":
@@ -327,7 +335,7 @@ class Search:
                     models += self._map_incrementally()
                     mapper = "global, then incremental"
         models.sort(key=lambda model: -model.num_reg_images())
-        return self._result(models, mapper)
+        return self.result(models, mapper)
 
     def _map_incrementally(self) -> list[pycolmap.Reconstruction]:
         options = pycolmap.IncrementalPipelineOptions(
@@ -370,7 +378,24 @@ class Search:
         folder.mkdir()
         return folder
 
-    def _result(self, models: list[pycolmap.Reconstruction], mapper: str) -> Result:
+    def only_turned(self) -> bool:
+        """Return whether the pictures that match were all taken from one spot (`jobs.sfm.parallax`)."""
+        (size, _), *_ = Counter((view.width, view.height) for view in self._views).most_common(1)
+        names = {view.name for view in self._views if (view.width, view.height) == size}
+        with pycolmap.Database.open(self._database) as database:
+            same = {image.image_id for image in database.read_all_images() if image.name in names}
+            counts = zip(*database.read_two_view_geometry_num_inliers(), strict=True)
+            found = [pycolmap.pair_id_to_image_pair(pair) for pair, inliers in counts if inliers >= 2 * _FEW_MATCHES]
+            found = sorted(pair for pair in found if same.issuperset(pair))
+            pairs = []
+            for i, j in found[:: max(1, len(found) // _LOOKED_AT)]:
+                matches = database.read_two_view_geometry(i, j).inlier_matches.astype(int)
+                a, b = (database.read_keypoints(image)[matches[:, k], :2] for k, image in enumerate((i, j)))
+                pairs.append((a.astype(float), b.astype(float)))
+        return parallax.only_turned(pairs, size)
+
+    def result(self, models: list[pycolmap.Reconstruction], mapper: str) -> Result:
+        """What the models tell, with the figures of features and matches; `models` the largest first."""
         with pycolmap.Database.open(self._database) as database:
             names = {image.image_id: image.name for image in database.read_all_images()}
             features = {name: database.num_keypoints_for_image(image_id) for image_id, name in names.items()}

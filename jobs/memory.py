@@ -1,0 +1,45 @@
+"""How much main memory is left, and taking turns at it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["Room", "available"]
+
+
+def available() -> int:
+    """Bytes of main memory that this process may still take, by the system and by its control group."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        kilobytes = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(kilobytes["MemAvailable"].split()[0]) * 1024
+        group = Path("/sys/fs/cgroup")
+        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError, KeyError):
+        pass  # no Linux, or no limit
+    return free
+
+
+class Room:
+    """Bytes that threads share: what does not fit beside the others waits, and what fits nowhere goes alone."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._taken = size, 0
+        self._change = threading.Condition()
+
+    @contextmanager
+    def take(self, size: int) -> Iterator[None]:
+        """Hold `size` bytes; waits until they fit, or nobody else holds any."""
+        with self._change:
+            self._change.wait_for(lambda: self._taken == 0 or self._taken + size <= self._size)
+            self._taken += size
+        try:
+            yield
+        finally:
+            with self._change:
+                self._taken -= size
+                self._change.notify_all()

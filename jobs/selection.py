@@ -1,0 +1,211 @@
+"""Which files of a capture are photos of their own, and which are made from others: thumbnails, masks, copies.
+
+A file is judged by its path and its header; nothing is decoded. A name that could be a photo's own excludes no photo
+alone: a folder `walk_2` is left out only where its pictures are smaller copies of those in `walk`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+__all__ = ["Header", "aside", "derived", "words"]
+
+_PLURALS = {
+    "thumbnail": "thumbnails",
+    "hidden file": "hidden files",
+    "deleted file": "deleted files",
+    "smaller copy": "smaller copies",
+    "edited copy": "edited copies",
+    "copy in another format": "copies in another format",
+    "mask": "masks",
+    "depth map": "depth maps",
+    "confidence map": "confidence maps",
+    "Live Photo video": "Live Photo videos",
+    "duplicate": "duplicates",
+    "video beside photos": "videos beside photos",
+    "photo beside a video": "photos beside a video",
+    "other file": "other files",
+}
+"""Why a file is left out, with its plural."""
+
+_HINTS = {
+    "video beside photos": "; to use a video, give it alone",
+    "photo beside a video": "; too few without the video",
+}
+
+_SET_ASIDE = (
+    ("thumbnail", re.compile(r"@eadir|\.(@__)?thumb.*", re.I)),  # Synology, QNAP, phones and Linux desktops
+    ("deleted file", re.compile(r"#recycle|@recycle|\$recycle\.bin|\.trash.*", re.I)),
+    ("hidden file", re.compile(r"\..*|__macosx", re.I)),
+)
+_PYRAMID = re.compile(r"(.+)_(2|4|8|16)")  # nerfstudio's and mip-NeRF 360's folders
+_SMALLER = re.compile(r"(thumb(nail)?|preview|small|low[-_]?res|resized|web)s?", re.I)
+_SMALLER_NAME = re.compile(r"(.+?)[-_.](thumb(nail)?|preview|small|\d{2,4}x\d{2,4})", re.I)
+_MAPS = (
+    ("mask", re.compile(r"masks?|.*_masks?", re.I)),
+    ("depth map", re.compile(r"depths?([-_].*|maps?)?", re.I)),
+    ("confidence map", re.compile(r"(confidences?|conf)([-_].*|maps?)?", re.I)),
+)
+_MAP_NAME = re.compile(r"(.+)[-_.](mask|depth|confidence|conf)", re.I)
+_EDITED = re.compile(r"(corrected|undistorted|edited|rectified)([-_ ]?(images?|photos?))?", re.I)
+_EDITED_NAME = re.compile(r"(.+?)[-_](edited|corrected|undistorted|rectified)", re.I)  # Google Photos: NAME-edited
+_APPLE_EDIT = re.compile(r"(IMG_)E(\d{4,})", re.I)
+_FORMATS = (".jpg", ".jpeg", ".jfif", ".mpo", ".heic", ".heif", ".tif", ".tiff", ".png", ".webp", ".bmp")
+"""Of two formats of one shot, equally large, the earlier is used: a JPEG needs no second encoding."""
+
+_LIVE_SECONDS = 6.0  # a Live Photo lasts 3 s
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file's header tells.
+
+    Args:
+        width, height: px, as stored.
+        single: whether the picture has a single channel, as a mask or a depth map has.
+        seconds: length of a video; None for a photo, and where it is not known.
+        bytes_per_pixel: that a photo takes while it is decoded and written.
+    """
+
+    width: int
+    height: int
+    single: bool = False
+    seconds: float | None = None
+    bytes_per_pixel: int = 0
+
+    def like(self, other: Header) -> bool:
+        """Whether both have the same proportions, turned or not, as far as rounded sides show."""
+        mine, its = sorted((self.width, self.height)), sorted((other.width, other.height))
+        return abs(mine[0] * its[1] - its[0] * mine[1]) <= max(mine[1], its[1]) + 0.01 * mine[1] * its[1]
+
+
+def aside(path: str) -> str | None:
+    """Return the kind of a file that is no part of a capture by its path alone; None for any other."""
+    parts = path.split("/")
+    return next((kind for kind, pattern in _SET_ASIDE if any(map(pattern.fullmatch, parts))), None)
+
+
+def derived(headers: Mapping[str, Header], photos: Collection[str]) -> dict[str, str]:
+    """Return the files that are made from others, with their kinds.
+
+    Args:
+        headers: of the readable photos and videos, by relative path.
+        photos: those among them that are photos.
+    """
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for path in photos:
+        by_stem[_stem(path)].append(path)
+    found: dict[str, str] = {}
+    for path in photos:
+        if kind := _map(path, headers, by_stem) or _copy(path, headers, by_stem):
+            found[path] = kind
+    left = [path for path in photos if path not in found]
+    by_place: dict[str, list[str]] = defaultdict(list)
+    for path in left:
+        by_place[_place(path)].append(path)
+    for shots in by_place.values():
+        shots.sort(key=lambda path: (-headers[path].width * headers[path].height, _rank(path)))
+        first, *others = shots
+        for path in others:
+            if _suffix(path) != _suffix(first) and headers[path].like(headers[first]):
+                found[path] = "copy in another format"
+    for path in headers.keys() - set(photos):
+        seconds = headers[path].seconds
+        if _place(path) in by_place and seconds is not None and seconds < _LIVE_SECONDS:
+            found[path] = "Live Photo video"
+    # Whatever they are called, pictures are photos where there is nothing that they could be made from.
+    return found if len(found) < len(headers) else {}
+
+
+def words(reason: str, names: Collection[str]) -> str:
+    """Tell of files that are left out for one reason: a single file by its name, more by their number."""
+    hint = _HINTS.get(reason, "")
+    if len(names) == 1:
+        return f"{next(iter(names))} ({reason}{hint})"
+    if reason in _PLURALS:
+        return f"{len(names)} {_PLURALS[reason]}{hint}"
+    return f"{len(names)} files ({reason})"
+
+
+def _map(path: str, headers: Mapping[str, Header], by_stem: Mapping[str, list[str]]) -> str | None:
+    """The kind of a mask, depth or confidence map: named as one, and either of a single channel or beside its photo."""
+    own = PurePosixPath(path)
+    for kind, pattern in _MAPS:
+        if any(pattern.fullmatch(part) for part in own.parent.parts):
+            outside = [other for other in by_stem[_stem(path)] if not _in(other, pattern)]
+            if outside or headers[path].single:
+                return kind
+    if (named := _MAP_NAME.fullmatch(_stem(path))) and _beside(path, named[1], by_stem):
+        word = named[2].lower()
+        return next(kind for kind, _ in _MAPS if kind.startswith(word[:4]))
+    return None
+
+
+def _copy(path: str, headers: Mapping[str, Header], by_stem: Mapping[str, list[str]]) -> str | None:
+    """The kind of a smaller or edited copy whose original is there, too."""
+    own, header = PurePosixPath(path), headers[path]
+    stem = _stem(path)
+
+    def smaller(originals: Iterable[str], factor: float) -> bool:
+        side = max(header.width, header.height)  # a copy's sides may be rounded by a pixel
+        return any(
+            header.like(headers[o]) and max(headers[o].width, headers[o].height) >= factor * (side - 1)
+            for o in originals
+        )
+
+    same = [other for other in by_stem[_stem(path)] if other != path]
+    for depth, part in enumerate(own.parent.parts):
+        if pyramid := _PYRAMID.fullmatch(part):
+            originals = [o for o in same if _folder(o, depth) == (*own.parts[:depth], pyramid[1])]
+            if smaller(originals, int(pyramid[2])):
+                return "smaller copy"
+        if _SMALLER.fullmatch(part) and smaller([o for o in same if not _in(o, _SMALLER)], 1.2):
+            return "smaller copy"
+        if _EDITED.fullmatch(part) and any(not _in(o, _EDITED) for o in same):
+            return "edited copy"
+    if (named := _SMALLER_NAME.fullmatch(stem)) and smaller(_beside(path, named[1], by_stem), 1.2):
+        return "smaller copy"
+    if (named := _EDITED_NAME.fullmatch(stem)) and _beside(path, named[1], by_stem):
+        return "edited copy"
+    if (named := _APPLE_EDIT.fullmatch(stem)) and _beside(path, named[1] + named[2], by_stem):
+        return "edited copy"
+    return None
+
+
+def _stem(path: str) -> str:
+    """The name before all endings: `IMG_1` of `masks/img_1.jpg.png`, in lower case."""
+    name = PurePosixPath(path).name.casefold()
+    while name.endswith(_FORMATS):
+        name = name[: name.rindex(".")]
+    return name
+
+
+def _place(path: str) -> str:
+    """A path without its endings: of the two files of one shot, the same."""
+    return str(PurePosixPath(path).with_suffix("")).casefold()
+
+
+def _suffix(path: str) -> str:
+    suffix = PurePosixPath(path).suffix.lower()
+    return {".jpeg": ".jpg", ".tiff": ".tif", ".heif": ".heic"}.get(suffix, suffix)
+
+
+def _rank(path: str) -> int:
+    return _FORMATS.index(PurePosixPath(path).suffix.lower())
+
+
+def _folder(path: str, depth: int) -> tuple[str, ...]:
+    return PurePosixPath(path).parent.parts[: depth + 1]
+
+
+def _in(path: str, pattern: re.Pattern[str]) -> bool:
+    return any(pattern.fullmatch(part) for part in PurePosixPath(path).parent.parts)
+
+
+def _beside(path: str, stem: str, by_stem: Mapping[str, list[str]]) -> list[str]:
+    folder = PurePosixPath(path).parent
+    return [other for other in by_stem.get(stem.casefold(), ()) if PurePosixPath(other).parent == folder]

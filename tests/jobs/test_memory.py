@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import av
+import pytest
+from PIL import Image
+
+from jobs import media, memory
+from jobs.errors import InvalidInput
+
+
+def test_what_does_not_fit_waits_and_what_fits_nowhere_goes_alone() -> None:
+    room, inside, most = memory.Room(10), set[int](), list[set[int]]()
+    lock = threading.Lock()
+
+    def hold(item: tuple[int, int]) -> None:
+        number, size = item
+        with room.take(size):
+            with lock:
+                inside.add(number)
+                most.append(set(inside))
+            with lock:
+                inside.discard(number)
+
+    sizes = dict(enumerate([4, 4, 30, 4, 9, 4, 30, 2] * 20))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(hold, sizes.items()))
+    assert len(most) == len(sizes)
+    for together in most:
+        assert len(together) == 1 or sum(sizes[number] for number in together) <= 10
+
+
+def test_a_photo_that_does_not_fit_into_memory_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (4000, 3000)).save(tmp_path / "large.png")
+    assert media.read_photo(tmp_path / "large.png").image.size == (4000, 3000)
+    monkeypatch.setattr(memory, "available", lambda: 100_000_000)
+    with pytest.raises(InvalidInput, match=r"too large to decode here: about 0\.2 GB of memory are needed, 0\.1 GB"):
+        media.read_photo(tmp_path / "large.png")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak of memory")
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
+def test_the_estimate_is_above_what_decoding_takes(tmp_path: Path, mode: str) -> None:
+    file = tmp_path / "a.png"
+    Image.new(mode, (4000, 3000)).save(file)
+    code = (
+        "import re, sys, numpy; from pathlib import Path; from jobs import media; media._pillow()\n"
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) * 1024\n"
+        "before = peak(); media.read_photo(Path(sys.argv[1])); print(peak() - before)"
+    )
+    taken = int(subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, check=True).stdout)
+    assert 0 < taken <= media.bytes_to_decode(file)
+
+
+def test_a_video_of_huge_frames_is_refused_undecoded(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "bomb.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 10_000, 8_100, "gray"
+        frame = av.VideoFrame(10_000, 8_100, "gray")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(InvalidInput, match=r"bomb\.mkv cannot be used: its frames have more than 80 megapixels"):
+        media.scan(tmp_path / "bomb.mkv")

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from jobs.demo.raster import Camera
+from jobs.errors import GateRefused
+from jobs.facade import street as street_front
+from jobs.options import PrepareOptions
+from jobs.prepare import prepare
+from jobs.sfm import parallax
+
+SIZE = (480, 270)
+
+
+def pairs(step: float, number: int = 12, noise: float = 0.3, k: float = 0.0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Matches of a camera that turns by 8° a picture and goes `step` m to the side, before things 4 to 12 m away."""
+    rng = np.random.default_rng(0)
+    angles = np.radians(8 * np.arange(number + 1))
+    found = []
+    for i in range(number):
+        at = np.array([step * i, 0, 0])
+        turn = [Rotation.from_euler("y", angle).as_matrix() for angle in angles[i : i + 2]]
+        local = np.column_stack([rng.uniform(-0.5, 0.5, 200), rng.uniform(-0.3, 0.3, 200), np.ones(200)])
+        things = at + (local * rng.uniform(4, 12, (200, 1))) @ turn[0].T
+        seen = []
+        for rotation, place in zip(turn, (at, at + np.array([step, 0, 0])), strict=True):
+            x, y, z = ((things - place) @ rotation).T
+            flat = np.stack([x / z, y / z], axis=1)
+            flat *= 1 - k * (flat**2).sum(axis=1, keepdims=True)
+            seen.append(flat * 345 + np.array(SIZE) / 2 + rng.normal(0, noise, flat.shape))
+        found.append((seen[0], seen[1]))
+    return found
+
+
+@pytest.mark.parametrize("k", [0.0, 0.1])
+def test_a_turn_on_the_spot_is_told_from_a_walk(k: float) -> None:
+    assert parallax.only_turned(pairs(step=0, k=k), SIZE)
+    assert not parallax.only_turned(pairs(step=0.4, k=k), SIZE)
+    assert np.median(parallax.rotation_residuals(pairs(step=0), SIZE)) < 0.001
+    assert np.median(parallax.rotation_residuals(pairs(step=0.4), SIZE)) > 0.005
+
+
+def test_some_wrong_matches_do_not_matter_and_few_pairs_tell_nothing() -> None:
+    wrong = pairs(step=0)
+    for _, b in wrong:
+        b[::8] += 40
+    assert parallax.only_turned(wrong, SIZE)
+    assert not parallax.only_turned(wrong[:2], SIZE)
+    assert not parallax.only_turned([], SIZE)
+
+
+def test_photos_from_one_spot_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    scene, spot = street_front(320), np.array([0.3, -9, 1.65])
+    (tmp_path / "photos").mkdir()
+    for number, angle in enumerate(np.linspace(-0.8, 0.8, 10)):
+        camera = Camera.look(spot, spot + np.array([9 * np.sin(angle), 9 * np.cos(angle), 1.5]), 0.72 * 320, 320, 180)
+        Image.fromarray(scene.photograph(camera)).save(tmp_path / "photos" / f"{number}.jpg", quality=92)
+    with pytest.raises(GateRefused, match=r"no parallax: they match well.*Walk while you take them"):
+        prepare(tmp_path / "photos", tmp_path / "dataset", PrepareOptions(max_features=1000))
+    manifest = json.loads((tmp_path / "dataset" / "dataset.json").read_text())
+    assert manifest["only_turned"] and "mapping" not in manifest["seconds"], "it is refused before poses are sought"
+    assert {image["reason"] for image in manifest["images"]} == {"no parallax: the camera only turned on the spot"}

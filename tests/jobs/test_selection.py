@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs import media
+from jobs.errors import InvalidInput
+
+
+def picture(seed: int, width: int = 64, height: int = 48) -> Image.Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def write(folder: Path, *names: str, shrink: int = 1, mode: str = "RGB") -> None:
+    """Write a picture to each path; pictures of one name show the same."""
+    media._pillow()
+    for name in names:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        number = int("".join(filter(str.isdigit, file.stem.split(".")[0])) or 0)
+        picture(number, 64 // shrink, 48 // shrink).convert(mode).save(file)
+
+
+def film(file: Path, seconds: float) -> None:
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(round(10 * seconds)):
+            container.mux(stream.encode(av.VideoFrame.from_image(picture(0))))
+        container.mux(stream.encode())
+
+
+SHOTS = [f"IMG_{i:04}" for i in range(1, 5)]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    write(tmp_path, *(f"{shot}.jpg" for shot in SHOTS))
+    return tmp_path
+
+
+def kinds(folder: Path) -> dict[str, str]:
+    found = media.scan(folder)
+    assert len(found.photos) == 4, found.line()
+    assert not set(found.left_out) & set(found.files), "a capture does not keep what is left out"
+    return found.left_out
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("@eaDir/{}.jpg/SYNOPHOTO_THUMB_XL.jpg", "thumbnail"),
+        (".thumbnails/{}.jpg", "thumbnail"),
+        (".@__thumb/default{}.jpg", "thumbnail"),
+        ("sub/.thumbs/{}.png", "thumbnail"),
+        ("__MACOSX/._{}.jpg", "hidden file"),
+        (".cache/{}.jpg", "hidden file"),
+        ("#recycle/{}.jpg", "deleted file"),
+    ],
+)
+def test_what_a_path_alone_tells(photos: Path, name: str, kind: str) -> None:
+    names = [name.format(shot) for shot in SHOTS]
+    write(photos, *names, shrink=2)
+    assert kinds(photos) == dict.fromkeys(names, kind)
+    assert not any(map(media.is_media, names))
+
+
+@pytest.mark.parametrize(
+    ("folder", "shrink", "mode", "kind"),
+    [
+        ("depth/{}.png", 1, "I;16", "depth map"),
+        ("depth_maps/{}.jpg", 1, "RGB", "depth map"),
+        ("confidence/{}.png", 2, "L", "confidence map"),
+        ("masks/{}.jpg.png", 1, "L", "mask"),
+        ("masks/{}.png", 1, "RGB", "mask"),
+        ("{}_mask.png", 1, "L", "mask"),
+        ("previews/{}.jpg", 2, "RGB", "smaller copy"),
+        ("{}_thumb.jpg", 4, "RGB", "smaller copy"),
+        ("{}-32x24.jpg", 2, "RGB", "smaller copy"),
+        ("undistorted/{}.jpg.tif", 1, "RGB", "edited copy"),
+        ("corrected_images/{}.jpg", 1, "RGB", "edited copy"),
+        ("{}-edited.jpg", 1, "RGB", "edited copy"),
+        ("{}.png", 1, "RGB", "copy in another format"),
+        ("{}.HEIC", 1, "RGB", "copy in another format"),
+    ],
+)
+def test_what_is_made_from_the_photos(photos: Path, folder: str, shrink: int, mode: str, kind: str) -> None:
+    names = [folder.format(shot) for shot in SHOTS]
+    write(photos, *names, shrink=shrink, mode="RGB" if mode == "I;16" else mode)
+    if mode == "I;16":
+        for name in names:
+            Image.fromarray(np.full((48, 64), 700, np.uint16)).save(photos / name)
+    assert kinds(photos) == dict.fromkeys(names, kind)
+
+
+def test_one_level_of_a_pyramid_is_used(tmp_path: Path) -> None:
+    for level in (1, 2, 4, 8):
+        folder = f"images_{level}" if level > 1 else "images"
+        write(tmp_path, *(f"{folder}/{shot}.jpg" for shot in SHOTS), shrink=level)
+    (tmp_path / "transforms.json").write_text("{}")
+    assert set(kinds(tmp_path).values()) == {"smaller copy"}
+    assert media.scan(tmp_path).line() == (
+        "4 photos used; left out: 12 smaller copies, transforms.json (other file), "
+        "the poses in transforms.json (the photos are placed anew)."
+    )
+
+
+def test_an_edited_photo_of_a_phone_is_left_out_beside_its_original(photos: Path) -> None:
+    write(photos, "IMG_E0001.jpg")
+    (photos / "IMG_E0001.jpg").write_bytes((photos / "IMG_E0001.jpg").read_bytes() + b"\0")  # no duplicate
+    assert kinds(photos) == {"IMG_E0001.jpg": "edited copy"}
+
+
+def test_the_larger_of_two_formats_is_used(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{shot}.heic" for shot in SHOTS))
+    write(tmp_path, *(f"{shot}.jpg" for shot in SHOTS), shrink=2)
+    assert set(kinds(tmp_path)) == {f"{shot}.jpg" for shot in SHOTS}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["walk/{}.jpg", "walk_2/1{}.jpg"],  # another walk
+        ["depth_of_the_cave/{}.jpg", "entrance/1{}.jpg"],
+        ["masks/{}.jpg"],  # an exhibition of masks
+        ["a/{}.jpg", "b/1{}.jpg"],
+        ["images_2/{}.jpg"],  # the originals are elsewhere
+        ["thumbs/{}.jpg"],
+    ],
+)
+def test_photos_of_their_own_are_used_whatever_their_folder_is_called(tmp_path: Path, names: list[str]) -> None:
+    for index, name in enumerate(names):
+        write(tmp_path, *(name.format(10 * index + i) for i in range(4)))
+    found = media.scan(tmp_path)
+    assert len(found.photos) == 4 * len(names) and not found.left_out
+
+
+def test_a_second_walk_of_equally_large_photos_with_the_same_names_is_used(tmp_path: Path) -> None:
+    write(tmp_path, *(f"walk/{shot}.jpg" for shot in SHOTS))
+    for number, shot in enumerate(SHOTS):
+        (tmp_path / "walk_2").mkdir(exist_ok=True)
+        picture(100 + number).save(tmp_path / "walk_2" / f"{shot}.jpg")
+    assert len(media.scan(tmp_path).photos) == 8
+
+
+def test_the_videos_of_live_photos_are_no_video_of_the_place(photos: Path) -> None:
+    for shot in SHOTS:
+        film(photos / f"{shot}.MOV", 1)
+    assert set(kinds(photos).values()) == {"Live Photo video"}
+    # They are not taken instead of photos that are too few, either; a long video is.
+    with pytest.raises(InvalidInput, match=r"4 readable photos; at least 8 .*IMG_0001\.MOV: Live Photo video"):
+        media.scan(photos, minimum=8)
+    film(photos / f"{SHOTS[0]}.mov", 7)
+    (photos / f"{SHOTS[0]}.MOV").unlink()
+    assert list(media.scan(photos, minimum=8).videos) == [f"{SHOTS[0]}.mov"]
+
+
+def test_one_line_tells_of_everything(photos: Path) -> None:
+    write(photos, *(f"@eaDir/{shot}.jpg" for shot in SHOTS), shrink=2)
+    film(photos / "walk.mp4", 1)
+    for name in ("1.DNG", "2.dng", "3.avif", "notes.txt"):
+        (photos / name).write_text(name)
+    (photos / "text.jpg").write_text("not a picture")
+    (photos / "copy.jpg").write_bytes((photos / "IMG_0002.jpg").read_bytes())
+    found = media.scan(photos)
+    assert found.line() == (
+        "4 photos used; left out: text.jpg (not a picture of a known format), IMG_0002.jpg (duplicate), "
+        "walk.mp4 (video beside photos; to use a video, give it alone), 4 thumbnails, "
+        "2 files (DNG, a format that is not read), 3.avif (AVIF, a format that is not read), notes.txt (other file)."
+    )
+    assert found.found == 11
+    # What the capture keeps is told of by the job; the rest can only be told of now.
+    assert found.tags(found.files)["left_out"].startswith("walk.mp4 (video beside photos")
+    assert "IMG_0002" not in found.tags(found.files)["left_out"] and "thumbnails" in found.tags(found.files)["left_out"]
+    assert media.Capture(photos=found.photos).line() == "4 photos used; nothing is left out."
+    assert media.Capture(photos=found.photos).tags([]) == {}

@@ -1,0 +1,49 @@
+"""A capture is chosen once, before it is taken in, and the dataset still tells of what was left out then."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from prefect import flow
+
+import tasks
+from blocks import Asset, LocalWorkspace
+from jobs.options import PrepareOptions
+from tasks.summary import figures_of
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def test_the_dataset_tells_what_was_left_out_before_the_photos_were_taken_in(
+    street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(street / "photos", photos)
+    for file in sorted(photos.iterdir()):
+        thumbnail = photos / "@eaDir" / file.name / "SYNOPHOTO_THUMB_M.jpg"
+        thumbnail.parent.mkdir(parents=True)
+        with Image.open(file) as image:
+            image.resize((160, 90)).save(thumbnail)
+    (photos / "IMG_1.DNG").write_text("raw")
+    place = LocalWorkspace(root=tmp_path / "home")
+
+    @flow(name="take in and prepare")
+    async def run() -> tuple[Asset, Asset]:
+        options = PrepareOptions(max_features=1500)
+        capture = await tasks.capture(place, "street", None, photos, options)
+        return capture, await tasks.prepare(place, capture, options)
+
+    capture, dataset = asyncio.run(run())
+    left_out = "14 thumbnails, IMG_1.DNG (DNG, a format that is not read)"
+    assert figures_of(capture) == {"left_out": left_out}, "the run's summary shows it"
+    assert f"scene street: 14 photos used; left out: {left_out}." in caplog.text
+    kept = {file.name for file in place.fetch(capture).rglob("*.*") if file.name != "asset.json"}
+    assert kept == {file.name for file in (street / "photos").iterdir()}
+    manifest = json.loads((place.fetch(dataset) / "dataset.json").read_text())
+    assert manifest["selection"] == f"14 photos used; left out: {left_out}."
+    assert manifest["used"] == 14
