@@ -119,7 +119,7 @@ def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
             browser.click("Add Keyframe")
             ActionChains(browser).drag_and_drop_by_offset(canvas, 120, 30).perform()
             browser.click("Add Keyframe")
-            browser.until(lambda: "Duration" in browser.text())
+            browser.until(lambda: "\n59\n" in browser.text())  # the last frame of a way between two keyframes
             browser.click("Generate Command")
             file = tmp_path / "downloads/camera_path.json"
             browser.until(file.is_file)
