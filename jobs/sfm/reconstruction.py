@@ -26,7 +26,7 @@ from scipy.spatial import cKDTree
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
 from jobs.report import Meter
-from jobs.sfm import parallax
+from jobs.sfm.reconstruction import parallax
 
 _SEED = 0
 _EXHAUSTIVE_IMAGES = 60  # up to here all pairs cost less than finding the right ones
@@ -379,7 +379,7 @@ class Search:
         return folder
 
     def only_turned(self) -> bool:
-        """Return whether the pictures that match were all taken from one spot (`jobs.sfm.parallax`)."""
+        """Return whether the pictures that match were all taken from one spot (`jobs.sfm.reconstruction.parallax`)."""
         (size, _), *_ = Counter((view.width, view.height) for view in self._views).most_common(1)
         names = {view.name for view in self._views if (view.width, view.height) == size}
         with pycolmap.Database.open(self._database) as database:
