@@ -26,7 +26,7 @@ from scipy.spatial import cKDTree
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
 from jobs.report import Meter
-from jobs.sfm.reconstruction import parallax
+from jobs.sfm import parallax
 
 _SEED = 0
 _EXHAUSTIVE_IMAGES = 60  # up to here all pairs cost less than finding the right ones

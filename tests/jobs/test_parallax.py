@@ -13,7 +13,7 @@ from jobs.errors import GateRefused
 from jobs.facade import street as street_front
 from jobs.options import PrepareOptions
 from jobs.prepare import prepare
-from jobs.sfm.reconstruction import parallax
+from jobs.sfm import parallax
 
 SIZE = (480, 270)
 
