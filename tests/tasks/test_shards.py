@@ -47,6 +47,7 @@ frame='{"camera_to_world": [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1], "fo
 echo '{"render_width": 64, "render_height": 36, "seconds": 1, "camera_path": ['"$frame, $frame"']}' \\
   >"$output/camera_path.json"
 echo "$given" >"$output/given"
+for file in shard.json video.json video.mp4; do echo made >"$output/$file"; done
 """
 
 
