@@ -391,19 +391,28 @@ class LocalWorkspace(Workspace):
     ) -> Asset:
         if asset := self.find_asset(name, version):
             return asset
-        source = self._output(spec.name, output)
-        part = self._part("assets", name)
-        checksums = {}
-        for file in files_below(source):
-            target = part / file.relative_to(source)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(file, target)
-            checksums[str(file.relative_to(source))] = checksum(target)
-        asset = self._publish(part, name, version, kind, tags, checksums)
-        if asset is None:
-            shutil.rmtree(part)
-            asset = self.find_asset(name, version)
-            assert asset is not None
+        folder = self.folder / "assets" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = supervisor.lock(folder / ".registering", wait=True)
+        assert lock is not None
+        with lock:
+            if asset := self.find_asset(name, version):
+                return asset
+            for left in folder.glob(".*.part"):  # of a process that was killed in here
+                shutil.rmtree(left)
+            source = self._output(spec.name, output)
+            part = self._part("assets", name)
+            checksums = {}
+            for file in files_below(source):
+                target = part / file.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(file, target)
+                checksums[str(file.relative_to(source))] = checksum(target)
+            asset = self._publish(part, name, version, kind, tags, checksums)
+            if asset is None:
+                shutil.rmtree(part)
+                asset = self.find_asset(name, version)
+                assert asset is not None
         shutil.rmtree(self._job(spec.name) / "outputs", ignore_errors=True)
         shutil.rmtree(self.folder / "scratch" / spec.family, ignore_errors=True)
         return asset

@@ -240,12 +240,12 @@ def test_a_number_that_is_always_taken_is_given_up(
 
 
 def test_the_longest_names_are_within_the_services_limits(workspace: AzureMLWorkspace, trained: Trained) -> None:
-    from jobs.options import _ENDINGS_OF_OTHER_ASSETS as ENDINGS
+    from jobs.names import SUFFIXES
     from tests.azureml import arm
 
     scene, version = "s" * 63, f"{10**9}-c736eabe-99"  # the billionth capture, made anew 98 times
     stages = re.findall(r"(\w+)\.py", " ".join(path.name for path in Path("jobs").glob("*.py")))
-    for ending in ENDINGS:
+    for ending in SUFFIXES.values():
         assert arm._NAME.fullmatch(f"{scene}{ending}")
     for stage in stages:
         assert arm._NAME.fullmatch(f"{scene}-{stage}-{version}-999")

@@ -92,7 +92,10 @@ def test_a_job_runs_to_its_end_and_its_output_becomes_an_asset(workspace: LocalW
 
     sizes = workspace.output_sizes(job.name, "capture")
     assert sizes.keys() == {"truth.json", "photos/1.jpg"} and sizes["photos/1.jpg"] == len("one\n")
+    left = workspace.folder / "assets/street-photos/.killed.part"
+    left.mkdir(parents=True)
     asset = workspace.register(job, "capture", "street-photos", "1-abcd", "dataset", {"scene": "street"})
+    assert not left.exists(), "what a killed process left is cleared away"
     folder = workspace.fetch(asset)
     assert (folder / "photos" / "1.jpg").read_text() == "one\n"
     assert workspace.find_asset("street-photos", "1-abcd") == asset

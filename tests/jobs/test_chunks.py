@@ -150,7 +150,8 @@ def test_what_a_chunk_shows_is_the_same_to_the_last_digits(tiny_model: Path, tin
 def test_every_process_comes_to_the_same_generated_path(tiny_model: Path, tiny_dataset: Path) -> None:
     """However many threads it computes with."""
     program = (
-        "import sys; from pathlib import Path; from jobs import trajectory; from jobs.options import RenderOptions;"
+        "import sys; from pathlib import Path; from jobs.path import trajectory;"
+        "from jobs.options import RenderOptions;"
         "options = RenderOptions().with_profile('preview');"
         "[print(trajectory.generate(kind, Path(sys.argv[1]), Path(sys.argv[2]), options)) for kind in trajectory.KINDS]"
     )
