@@ -37,11 +37,8 @@ worker: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 worker: .venv/installed
 	$(BIN)/python -m deployments.worker
 
-deploy: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
-deploy: export REBEL_NERF_PROJECT ?= $(CURDIR)
 deploy: .venv/installed
-	$(BIN)/python -m deployments.worker --pool-only
-	$(BIN)/python -m deployments.prefect --no-prompt deploy --all
+	$(BIN)/rebel-nerf deploy
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

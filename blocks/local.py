@@ -389,8 +389,6 @@ class LocalWorkspace(Workspace):
     def register(
         self, spec: JobSpec, output: str, name: str, version: str, kind: AssetKind, tags: Mapping[str, str]
     ) -> Asset:
-        if asset := self.find_asset(name, version):
-            return asset
         folder = self.folder / "assets" / name
         folder.mkdir(parents=True, exist_ok=True)
         lock = supervisor.lock(folder / ".registering", wait=True)

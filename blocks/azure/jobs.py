@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from blocks.azure.assets import Assets
 from blocks.azure.connection import Connection, datastore_uri
 from blocks.azure.errors import plain_errors
+from blocks.azure.listing import Blob
 from blocks.azure.tags import exists, fitted
 from blocks.workspace import Asset, AssetKind, JobSpec, JobState, JobStatus
 from jobs import code
@@ -159,12 +160,7 @@ class Jobs:
             time.sleep(3)
 
     def output_sizes(self, job: str, output: str) -> dict[str, int]:
-        datastore, container = self._connection.store()
-        path = self._output(job, output)
-        sizes = {blob.path: blob.size for blob in container.blobs(path)}
-        if not sizes:
-            raise NotFound(f"job {job} has no output {output!r} any more in {datastore}/{path}.")
-        return sizes
+        return {blob.path: blob.size for blob in self._output_blobs(job, output)}
 
     def register(
         self, spec: JobSpec, output: str, name: str, version: str, kind: AssetKind, tags: Mapping[str, str]
@@ -172,12 +168,11 @@ class Jobs:
         if asset := self._assets.find(name, version):
             return asset
         datastore, container = self._connection.store()
-        path = self._output(spec.name, output)
-        if not container.blobs(path, most=1):
-            raise NotFound(f"job {spec.name} has no output {output!r} any more in {datastore}/{path}.")
+        self._output_blobs(spec.name, output, most=1)
+        path = datastore_uri(datastore, self._output(spec.name, output))
         # A model by its job, to which the studio then links.
-        of_job, of_path = f"azureml://jobs/{spec.name}/outputs/{output}", datastore_uri(datastore, path)
-        asset = self._assets.register(name, version, kind, tags, of_job if kind == "model" else of_path)
+        of_job = f"azureml://jobs/{spec.name}/outputs/{output}"
+        asset = self._assets.register(name, version, kind, tags, of_job if kind == "model" else path)
         container.delete(self._scratch(spec, ""))
         return asset
 
@@ -300,6 +295,14 @@ class Jobs:
         if cluster not in self._known.ports:  # as `check` has not looked
             self._known.ports[cluster] = port_open(self._connection.client.compute.get(cluster))
         return self._known.ports[cluster]
+
+    def _output_blobs(self, job: str, output: str, most: int | None = None) -> list[Blob]:
+        """List the files of a job's output, or the first `most`; raise NotFound if there is none."""
+        datastore, container = self._connection.store()
+        path = self._output(job, output)
+        if not (found := container.blobs(path, most=most)):
+            raise NotFound(f"job {job} has no output {output!r} any more in {datastore}/{path}.")
+        return found
 
     def _output(self, job: str, name: str) -> str:
         return f"{self._place.folder}/jobs/{job}/{name}/"
