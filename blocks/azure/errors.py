@@ -94,6 +94,8 @@ def is_passing(error: BaseException) -> bool:
         return isinstance(error.__cause__, TimeoutExpired)
     if isinstance(error, azure.ClientAuthenticationError) and error.__cause__:  # sign-in that was not even reached
         return is_passing(error.__cause__)
+    if type(error).__module__.startswith("azure.ai.ml") and error.__cause__:  # it wraps whatever an upload raised
+        return is_passing(error.__cause__)
     if isinstance(error, ssl.SSLError):  # cut in the middle of a handshake, unless it is about the certificate
         return not isinstance(error, ssl.SSLCertVerificationError)
     if isinstance(error, (azure.HttpResponseError, StorageError)):

@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import re
+import ssl
 import subprocess
 import sys
 import threading
@@ -873,3 +874,20 @@ def test_no_secret_reaches_a_job(workspace: AzureMLWorkspace, stack: AzureStack)
     said = "".join(f"{exchange.operation}{exchange.request}" for exchange in stack.log if "/jobs" in exchange.operation)
     assert stack.client_secret not in said
     assert "sig=" not in said
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), WorkspaceUnavailable),
+        (ConnectionResetError("cut"), WorkspaceUnavailable),
+        (ssl.SSLCertVerificationError("self-signed certificate"), InvalidInput),
+        (ValueError("no such folder"), InvalidInput),
+    ],
+)
+def test_a_fault_that_the_sdk_wraps_is_told_by_its_cause(cause: Exception, expected: type[Exception]) -> None:
+    """As when the connection breaks while a job's code is uploaded."""
+    from azure.ai.ml.exceptions import AssetException
+
+    with pytest.raises(expected, match="submitting job a-1: .*Error with code"), plain_errors("submitting job a-1"):
+        raise AssetException(f"Error with code: {cause}", "Error getting code asset") from cause
