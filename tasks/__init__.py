@@ -1,22 +1,22 @@
 """One Prefect task a stage, and the one way in which every task runs a job to its end."""
 
 import tasks.plain_errors  # noqa: F401
-from tasks.camera_path import check_taken_path, keep_camera_path, read_camera_path
-from tasks.capture import capture
+from tasks.camera_path import check_taken_path, find_camera_path, keep_camera_path, read_camera_path
+from tasks.captures import capture
 from tasks.clean_up import clean_up_jobs, list_clean_up
-from tasks.compare import check_other_model, check_same_frame, find_then, leave_out_then, then_and_now
-from tasks.export import export, find_forms
 from tasks.find import find_dataset, find_model, find_registered, find_registered_dataset, find_registered_model
 from tasks.frames import check_camera_path, find_frames, tell_new_frame
-from tasks.page import publish_page
-from tasks.prepare import prepare
 from tasks.quality import psnr_gate, show_quality
-from tasks.render import find_camera_path, render_in_shards
 from tasks.reprocess import LookedAt, list_looked_at, start_new_captures
 from tasks.server import check_server
 from tasks.stage import end_without_cancelling
+from tasks.stages.compare import check_other_model, check_same_frame, find_then, leave_out_then, then_and_now
+from tasks.stages.export import export, find_forms
+from tasks.stages.page import publish_page
+from tasks.stages.prepare import prepare
+from tasks.stages.render import render_in_shards
+from tasks.stages.train import train
 from tasks.summary import summarize
-from tasks.train import train
 from tasks.view import opened_page, served_page, until_ended, wait_for_page
 from tasks.workspace import LOCAL, all_workspaces, open_workspace, resolve_profile
 

@@ -27,7 +27,7 @@ from blocks import Asset, DroppedCapture, Workspace
 from jobs.errors import TRANSIENT, NotFound
 from jobs.names import asset_name
 from jobs.options import PrepareOptions, Profile, SceneName
-from tasks.capture import take_in_dropped
+from tasks.captures import take_in_dropped
 from tasks.patience import patiently
 from tasks.workspace import LOCAL
 

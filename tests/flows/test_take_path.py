@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,8 +24,7 @@ from jobs.options import RenderOptions
 def trajectories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project's trajectories/, and a workspace with a model and its dataset."""
     monkeypatch.setenv("REBEL_NERF_HOME", str(tmp_path / "home"))
-    for module in ("tasks.camera_path", "tasks.render"):
-        monkeypatch.setattr(sys.modules[module], "TRAJECTORIES", tmp_path / "trajectories")
+    monkeypatch.setattr("tasks.camera_path.TRAJECTORIES", tmp_path / "trajectories")
     made_of = {"dataset": "street-images-to-nerf-dataset:1-aaaaaaaa"}
     for name, version, tags in (
         *(("street-images-to-nerf-dataset", "1-aaaaaaaa", {}), ("street-images-to-nerf-dataset", "2-bbbbbbbb", {})),

@@ -137,8 +137,7 @@ def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
     places = (home / f"assets/street-{name}/1-c0ffee00" for name in ("images-to-nerf-dataset", "nerf"))
     tour = trajectory.generate("tour", *places, RenderOptions().with_profile("preview"))
     np.testing.assert_allclose(first, tour.camera_path[0].camera_to_world, atol=0.01)
-    for module in ("tasks.camera_path", "tasks.render"):
-        monkeypatch.setattr(sys.modules[module], "TRAJECTORIES", tmp_path / "trajectories")
+    monkeypatch.setattr("tasks.camera_path.TRAJECTORIES", tmp_path / "trajectories")
     take(parse_command(TakePath, ["--scene", "street", str(file)]))
     assert camera_path.read(tmp_path / "trajectories/street.json") == path
 

@@ -16,7 +16,8 @@ from blocks import Asset, LocalWorkspace
 from jobs.camera_path import CameraPath, Frame
 from jobs.errors import GateRefused, InvalidInput
 from jobs.options import RenderOptions
-from tasks.page import _made
+from tasks.stages import render as render_stage
+from tasks.stages.page import _made
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -157,7 +158,7 @@ async def test_the_whole_is_waited_for_where_it_is_begun(place: LocalWorkspace) 
 
 async def test_a_whole_that_nobody_registered_is_taken(place: LocalWorkspace) -> None:
     dataset, model = inputs(place)
-    plan = tasks.render.render.__wrapped__(dataset, model, None, OPTIONS)
+    plan = render_stage.render.__wrapped__(dataset, model, None, OPTIONS)
     place.submit(plan.spec(1, {}))
     video = await render(place, 3)
     assert video.tags["job"].endswith("-1") and log(place) == ["render"]
@@ -206,14 +207,14 @@ def test_what_a_video_in_shards_took_is_told_with_its_shards(tmp_path: Path) -> 
     place = LocalWorkspace(root=tmp_path, cpu_price_per_hour=3600.0, gpu_price_per_hour=36_000.0)
     dataset, model = inputs(place)
     parts = [dataset.model_copy(update={"tags": {"job_seconds": seconds}}) for seconds in ("30", "40")]
-    plan = tasks.render.render.__wrapped__(dataset, model, None, OPTIONS, parts)  # type: ignore[attr-defined]
+    plan = render_stage.render.__wrapped__(dataset, model, None, OPTIONS, parts)  # type: ignore[attr-defined]
     video = dataset.model_copy(update={"tags": {**plan.tags(), "job_seconds": "6", "frames": "48"}})
     assert video.seconds == {"cpu": 6, "gpu": 70}
     assert place.cost(video) == 706
     made = _made(place, "video", video)
     assert (made.seconds, made.cost, made.figures) == (76, 706, {"frames": "48"})
     assert place.model_copy(update={"gpu_price_per_hour": None}).cost(video) is None
-    alone = tasks.render.render.__wrapped__(dataset, model, None, OPTIONS)  # type: ignore[attr-defined]
+    alone = render_stage.render.__wrapped__(dataset, model, None, OPTIONS)  # type: ignore[attr-defined]
     assert "parts_seconds" not in alone.tags()
 
 

@@ -13,8 +13,8 @@ from jobs.options import CompareOptions, Layout, RenderOptions
 from tasks.find import find_dataset, find_model_of_capture
 from tasks.frames import frame_of
 from tasks.patience import patiently
-from tasks.render import render_in_shards
 from tasks.stage import Plan, stage_task
+from tasks.stages.render import render_in_shards
 
 __all__ = ["check_other_model", "check_same_frame", "compare", "find_then", "leave_out_then", "then_and_now"]
 

@@ -1,0 +1,1 @@
+"""One module a stage: each says what its job needs and makes."""
