@@ -1,0 +1,124 @@
+"""Record a workspace: every stage with fixed options, run by a stand-in for the jobs.
+
+`python -m tests.tasks.recorded` made tests/data/recorded_workspace. It is kept as it was then: later versions of the
+program must find its assets again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from prefect import flow
+from prefect.testing.utilities import prefect_test_harness
+
+import tasks
+from blocks import Asset, LocalWorkspace
+from jobs.camera_path import CameraPath, Frame
+from jobs.options import (
+    CompareOptions,
+    ExportOptions,
+    Options,
+    PrepareOptions,
+    RenderOptions,
+    ShardOptions,
+    TrainOptions,
+)
+from tasks.stages.compare import compare
+
+__all__ = ["HOME", "STAGE_VERSIONS", "every_stage"]
+
+
+HOME = Path(__file__).parents[1] / "data" / "recorded_workspace"
+
+STAGE_VERSIONS: dict[type[Options], int] = {
+    CompareOptions: 1,
+    ExportOptions: 1,
+    PrepareOptions: 1,
+    RenderOptions: 1,
+    ShardOptions: 1,
+    TrainOptions: 1,
+}
+"""The stages' versions when the workspace was recorded. A stage with a higher version makes its results again."""
+
+PATH = CameraPath(
+    render_width=64,
+    render_height=36,
+    seconds=2.0,
+    fps=12.0,
+    camera_path=[
+        Frame(camera_to_world=[1.0, 0, 0, number / 10, 0, 1.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0, 1.0], fov=50.0)
+        for number in range(24)
+    ],
+)
+
+# As if `python -m jobs.<stage> …`: writes small files and reports what the real program reports.
+STAND_IN = f"""#!{sys.executable}
+import json, pathlib, sys
+stage, given = sys.argv[2].removeprefix("jobs."), dict(zip(sys.argv[3:], sys.argv[4:]))
+first = "wall-images-to-nerf-dataset:1-"
+registered = {{"registered": "20/22", "reprojection_error_px": 0.61, "points": 1234, "frame": "new"}}
+if "--reference" in given:
+    [frame] = json.loads(given["--reference"])
+    registered |= {{"frame": frame, "frame_inliers": 321, "frame_residual": 0.4}}
+trained = {{"method": "nerfacto", "psnr": 24.31, "ssim": 0.812, "lpips": "not available", "image_size": 800,
+           "steps": 2000, "training_seconds": 61}}
+rendered = {{"path": "file", "frames": 24, "size": "64x36", "fps": 12.0, "rendering_seconds": 4}}
+output, files, result = {{
+    "prepare": ("dataset", ["transforms.json", "dataset.json"], registered),
+    "train": ("model", ["config.yml", "dataparser_transforms.json", "model.json"], trained),
+    "shard": ("shard", ["camera_path.json", "shard.json"], {{"frames": 12, "rendering_seconds": 2}}),
+    "render": ("video", ["video.mp4", "video.json", "camera_path.json"], rendered),
+    "compare": ("video", ["video.mp4", "video.json"], {{"layout": "wipe", "frames": 24, "size": "64x36"}}),
+    "export": ("export", ["export.json", "index.html"], {{"forms": "pointcloud", "points": 99, "megabytes": 0.1}}),
+}}[stage]
+for name in files:
+    (pathlib.Path(given["--" + output]) / name).write_text("recorded\\n")
+print(json.dumps({{"stage": stage, "result": result}}))
+"""
+
+
+@flow(name="every-stage")
+async def every_stage(place: LocalWorkspace, again: bool = False) -> list[Asset]:
+    """Return the result of each stage, for two visits; `again` refreshes the older visit's model first."""
+    with tempfile.TemporaryDirectory() as name:
+        captures = []
+        for visit in ("first visit", "second visit"):
+            photo = Path(name) / f"{visit}.jpg"
+            photo.write_text(visit)
+            captures.append(place.take_in("wall", {photo.name: photo}, {"source": "photos", "left_out": "blurred.jpg"}))
+    made: list[Asset] = list(captures)
+    options = TrainOptions(max_num_iterations=2000).with_profile("preview")
+    shown = RenderOptions(camera_path="file").with_profile("preview")
+    models, videos = [], []
+    for capture in captures:
+        prepare = PrepareOptions(max_features=2048).with_profile("preview")
+        dataset = await tasks.prepare(place, capture, prepare, await tasks.find_frames(place, "wall"))
+        model = await tasks.train(place, dataset, options, refresh=again and capture is captures[0])
+        videos.append(await tasks.render_in_shards(place, dataset, model, PATH, shown, shards=1 + len(videos)))
+        made += [dataset, model, videos[-1]]
+        models.append(model)
+    both = CompareOptions(layout="wipe", then_label="version 1", now_label="version 2")
+    made.append(await compare(place, *videos, both))
+    forms = ExportOptions(forms=("pointcloud",)).with_profile("preview")
+    made.append(await tasks.export(place, dataset, models[-1], forms))
+    return made + place.assets("wall-video-shard")
+
+
+def _record(home: Path) -> None:
+    program = home.parent / "stand-in"
+    program.write_text(STAND_IN)
+    program.chmod(0o755)
+    place = LocalWorkspace(root=home, python=str(program))
+    with prefect_test_harness(server_startup_timeout=180):
+        for again in (False, True):
+            asyncio.run(every_stage(place, again=again))
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        _record(Path(folder) / "home")
+        shutil.copytree(Path(folder) / "home" / "assets", HOME / "assets")
