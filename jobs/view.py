@@ -11,6 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import jobs.radiance  # noqa: F401 – before nerfstudio, which then starts without torch's compiler
+
+# isort: split
 import yaml  # type: ignore[import-untyped]
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.utils import writer

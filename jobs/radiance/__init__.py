@@ -9,6 +9,11 @@ The mathematics are those of nerfstudio 1.1.5. A checkpoint stays an ordinary on
 - `photos`: the training photos in GPU memory.
 - `steps`: a whole training step as a CUDA graph.
 - `frames`: rendering by a CUDA graph.
+- `startup`: imports that take seconds and are rarely needed, put off until they are.
 
 Only `support` can be imported on a machine without Triton.
 """
+
+from jobs.radiance.startup import defer_the_compiler
+
+defer_the_compiler()
