@@ -20,7 +20,7 @@ from typing import Any
 from prefect.logging import get_logger
 from pydantic import Field, PrivateAttr
 
-from blocks import local_files, supervisor
+from blocks import integrity, local_files, supervisor
 from blocks.environment import job_environment
 from blocks.expense import Expense
 from blocks.local_captures import list_dropped
@@ -194,9 +194,7 @@ class LocalWorkspace(Workspace):
 
     def _set_aside(self, folder: Path, fault: str) -> None:
         """Rename a damaged asset's folder so that it is not listed any more; nothing in it is deleted."""
-        aside = folder.with_name(f".damaged-{folder.name}-{uuid.uuid4().hex[:8]}")
-        with suppress(FileNotFoundError):  # another process did it
-            folder.rename(aside)
+        if aside := integrity.set_aside(folder):
             get_logger(__name__).warning(
                 "asset %s:%s is damaged (%s). It is not used any more; its files are in %s",
                 *(folder.parent.name, folder.name, fault, aside),
@@ -260,7 +258,7 @@ class LocalWorkspace(Workspace):
 
     def submit(self, spec: JobSpec) -> JobStatus:
         for asset in spec.inputs.values():
-            self.fetch(asset)
+            integrity.check_input(asset, self.fetch(asset), self.folder / "verified", spec.scene)
         part = self._part("jobs")
         try:
             self._start(spec, part)

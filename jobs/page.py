@@ -23,6 +23,7 @@ from pydantic_settings import CliApp
 
 from jobs import camera_path, report
 from jobs.errors import InvalidInput
+from jobs.names import printable
 from jobs.options import PageOptions
 from jobs.web import chart, plan, quality
 from jobs.web.quality import Facts
@@ -113,7 +114,7 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path) -> N
             {"asset": each.asset, "figures": each.figures, "manifest": _shown(about[each.role])} for each in facts.made
         ],
     )
-    (page / "index.html").write_text(text)
+    (page / "index.html").write_text(printable(text), encoding="utf-8")
     report.emit(report.Result("page", {"bytes": (page / "index.html").stat().st_size, "photos": len(photos)}))
 
 

@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from jobs.names import printable
+
 __all__ = ["Header", "aside", "derived", "words"]
 
 _PLURALS = {
@@ -125,7 +127,7 @@ def words(reason: str, names: Collection[str]) -> str:
     """Tell of files that are left out for one reason: a single file by its name, more by their number."""
     hint = _HINTS.get(reason, "")
     if len(names) == 1:
-        return f"{next(iter(names))} ({reason}{hint})"
+        return f"{printable(next(iter(names)))} ({reason}{hint})"
     if reason in _PLURALS:
         return f"{len(names)} {_PLURALS[reason]}{hint}"
     return f"{len(names)} files ({reason})"

@@ -7,6 +7,7 @@ from prefect import get_run_logger, task
 from blocks import Asset, DroppedCapture, Workspace
 from jobs import media
 from jobs.errors import InvalidInput, NotFound
+from jobs.names import printable
 from jobs.options import PrepareOptions
 from tasks.patience import patiently
 from tasks.plain_errors import named
@@ -114,7 +115,7 @@ def _scan(scene: str, source: Path, options: PrepareOptions) -> media.Capture:
     with named(scene):
         found = media.scan(source, minimum=options.min_registered_images)
     for file, reason in found.unreadable.items():
-        get_run_logger().warning("scene %s: %s is left out: %s", scene, file, reason)
+        get_run_logger().warning("scene %s: %s is left out: %s", scene, printable(file), reason)
     get_run_logger().info("scene %s: %s", scene, found.line())
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from datetime import datetime, timedelta, timezone
 from fractions import Fraction
@@ -133,6 +134,18 @@ def test_many_photos_are_shown_by_some_of_them_and_all_that_are_of_no_use(
     text = (tmp_path / "page/index.html").read_text()
     assert text.count("<li ") + text.count("<li>") == 6 and "6 of them are shown" in text
     assert text.count('class="lost"') == 2
+
+
+def test_a_photo_whose_name_is_not_utf_8_is_on_the_page(
+    dataset: Path, tiny_model: Path, video: Path, tmp_path: Path
+) -> None:
+    about = json.loads((dataset / "dataset.json").read_text())
+    about["images"][0]["source"] = os.fsdecode(b"Stra\xdfe.jpg")
+    about["duplicate_files"] = {"copy.jpg": os.fsdecode(b"Stra\xdfe.jpg"), "odd.jpg": "\ud800.jpg"}
+    (dataset / "dataset.json").write_text(json.dumps(about))
+    page.make(dataset, tiny_model, video, facts(), tmp_path / "page")
+    text = (tmp_path / "page/index.html").read_text(encoding="utf-8")
+    assert r"Stra\xdfe.jpg" in text and r"the same as \ud800.jpg" in text
 
 
 def test_what_is_missing_or_damaged_is_said(tiny_dataset: Path, tiny_model: Path, video: Path, tmp_path: Path) -> None:
