@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "clean-up": ("flows.clean_up", "Cancel the jobs that no run waits for."),
     "server": ("deployments.server", "Start the Prefect server."),
     "worker": ("deployments.worker", "Start a worker, which runs what is scheduled."),
+    "doctor": ("deployments.doctor", "Check everything that a run needs."),
     "deploy": ("", "Register the deployments with the Prefect server."),
     "prefect": ("deployments.prefect", "Run a command of Prefect's, signed in to the server."),
     "azure setup": ("deployments.azure.setup", "Set up an Azure ML workspace."),

@@ -18,7 +18,7 @@ from tasks.stages.render import render_in_shards
 from tasks.stages.train import train
 from tasks.summary import summarize
 from tasks.view import opened_page, served_page, until_ended, wait_for_page
-from tasks.workspace import LOCAL, all_workspaces, open_workspace, resolve_profile
+from tasks.workspace import LOCAL, all_workspaces, load_workspace, open_workspace, resolve_profile
 
 __all__ = [
     "LOCAL",
@@ -46,6 +46,7 @@ __all__ = [
     "leave_out_then",
     "list_clean_up",
     "list_looked_at",
+    "load_workspace",
     "open_workspace",
     "opened_page",
     "prepare",

@@ -12,20 +12,32 @@ from jobs.errors import InvalidInput
 from jobs.options import Profile
 from tasks.patience import patiently
 
-__all__ = ["LOCAL", "all_workspaces", "open_workspace", "reference_to", "resolve_profile"]
+__all__ = ["LOCAL", "all_workspaces", "load_workspace", "open_workspace", "reference_to", "resolve_profile"]
 
 LOCAL = "local"
 
 
 async def open_workspace(reference: str) -> Workspace:
-    """The workspace of a saved block, checked: `<block type>/<name>` as in the UI's address; "local": this machine.
+    """Load a workspace, and check that it can work.
 
     Raises:
-        InvalidInput: there is no such block, or it is not a workspace, or cannot work as it is.
+        InvalidInput: see `load_workspace`; or the workspace cannot work as it is.
     """
-    workspace = LocalWorkspace() if reference == LOCAL else await _load(reference)
+    workspace = await load_workspace(reference)
     await patiently(workspace.check)
     return workspace
+
+
+async def load_workspace(reference: str) -> Workspace:
+    """Load a workspace.
+
+    Args:
+        reference: "local" for this machine, or a saved block as `<block type>/<name>`, as in the UI's address.
+
+    Raises:
+        InvalidInput: there is no such block, or it is not a workspace.
+    """
+    return LocalWorkspace() if reference == LOCAL else await _load(reference)
 
 
 def reference_to(workspace: Workspace) -> str:

@@ -68,6 +68,13 @@ class Service:
         """Start the worker."""
         self._start("worker", "deployments.worker")
 
+    def wait_for_worker(self) -> None:
+        """Wait until the worker takes runs."""
+        deadline = time.monotonic() + 180
+        while "started!" not in self.log("worker"):
+            assert self.runs("worker") and time.monotonic() < deadline, self.log("worker")
+            time.sleep(0.2)
+
     def deploy(self) -> None:
         """The work pool and the deployments of `prefect.yaml`."""
         self.run("deployments.worker", "--pool-only")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AzureMLWorkspace"]
 
-_SET_UP = "Make it with: python -m deployments.azure.setup"
+_SET_UP = "Make it with: rebel-nerf azure setup"
 
 ClusterName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9-]{1,31}$")]
 IdentityId = Annotated[
@@ -127,9 +128,25 @@ class AzureMLWorkspace(Workspace):
             self._connection.client.workspaces.get(self.workspace)
         for field in ("cpu_cluster", "gpu_cluster"):
             self._check_cluster(field)
+        self.check_environment()
+        self._connection.store()
+
+    def check_environment(self) -> None:
+        """Raise `InvalidInput` unless the environment of jobs is registered."""
         with naming(f"environment: there is no environment {self.environment!r} in {self.workspace}. {_SET_UP}"):
             self._jobs.environment_id()
-        self._connection.store()
+
+    def check_storage(self) -> str:
+        """Write a small file to the datastore, delete it, and return the datastore's name.
+
+        Raises:
+            InvalidInput: the storage refuses it.
+        """
+        name, container = self._connection.store()
+        probe = f"{self.folder}/probes/{uuid.uuid4().hex}"
+        container.write(probe, b"written by rebel-nerf doctor")
+        container.delete(probe)
+        return name
 
     def check_sign_in(self) -> None:
         """Raise, in words, unless the credential gets a token."""

@@ -1,0 +1,135 @@
+"""Checks of an Azure ML workspace for `rebel-nerf doctor`: sign-in, roles, storage, clusters, quota, image and ssh."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from blocks.azure import AzureMLWorkspace, sizes
+from blocks.azure.errors import plain_errors
+from blocks.azure.jobs import SERVERLESS, port_open
+from deployments.azure import clusters
+from deployments.azure.remedies import Remedies
+from deployments.health.finding import Check, Finding
+from jobs.errors import InvalidInput, NotFound
+
+__all__ = ["checks"]
+
+_SETUP = "rebel-nerf azure setup"
+_QUOTA = "https://ml.azure.com, Quota, your subscription and region, Request quota"
+
+
+def checks(workspace: AzureMLWorkspace) -> list[Check]:
+    """Return the checks of a workspace, each of which needs those before it."""
+    shared = workspace.cpu_cluster == workspace.gpu_cluster != SERVERLESS
+    tiers: list[Literal["cpu", "gpu"]] = ["gpu"] if shared else ["cpu", "gpu"]
+    return [
+        ("Azure sign-in", partial(_sign_in, workspace)),
+        ("Azure ML", partial(_workspace, workspace)),
+        ("roles", partial(_roles, workspace)),
+        ("storage", partial(_storage, workspace)),
+        *((f"{tier.upper()} cluster", partial(_cluster, workspace, tier)) for tier in tiers),
+        ("quota", partial(_quota, workspace)),
+        ("image", partial(_image, workspace)),
+        ("ssh", partial(_ssh, workspace)),
+        ("cost limits", partial(_limits, workspace)),
+    ]
+
+
+def _sign_in(workspace: AzureMLWorkspace) -> Finding:
+    workspace.check_sign_in()
+    return Finding.ok(f"by {workspace.credential.method}")
+
+
+def _workspace(workspace: AzureMLWorkspace) -> Finding:
+    with Remedies(workspace).allowed(f"workspace {workspace.workspace}", "AzureML Data Scientist"):
+        found = workspace.client.workspaces.get(workspace.workspace)
+    return Finding.ok(f"{workspace.workspace}, in {found.location}")
+
+
+def _roles(workspace: AzureMLWorkspace) -> Finding:
+    remedies = Remedies(workspace)
+    with remedies.allowed("jobs", "AzureML Data Scientist"):
+        list(islice(workspace.client.jobs.list(max_results=1), 1))
+    with remedies.allowed("clusters", "AzureML Compute Operator"):
+        list(islice(workspace.client.compute.list(), 1))
+    return Finding.ok("jobs and clusters can be read")
+
+
+def _storage(workspace: AzureMLWorkspace) -> Finding:
+    try:
+        name = workspace.check_storage()
+    except InvalidInput as error:
+        return Finding.wrong(str(error), Remedies(workspace).keyless if "KeyBased" in str(error) else "")
+    return Finding.ok(f"datastore {name} can be written")
+
+
+def _clusters(workspace: AzureMLWorkspace) -> dict[str, Any]:
+    """Return the workspace's clusters by name, as the SDK has them; None for those that are missing."""
+    names = {workspace.cpu_cluster, workspace.gpu_cluster} - {SERVERLESS}
+    with plain_errors("clusters"):
+        return {name: clusters.find(workspace, name) for name in sorted(names)}
+
+
+def _cluster(workspace: AzureMLWorkspace, tier: Literal["cpu", "gpu"]) -> Finding:
+    name = str(getattr(workspace, f"{tier}_cluster"))
+    if name == SERVERLESS:
+        size, text = str(getattr(workspace, f"{tier}_size")), f"serverless, {workspace.serverless_tier}"
+    else:
+        found = _clusters(workspace)[name]
+        if found is None:
+            return Finding.wrong(f"{name} is not there", _SETUP)
+        if found.provisioning_state == "Failed":
+            delete = Remedies(workspace).deletion(name)
+            return Finding.wrong(f"{name} could not be made: {found.provisioning_errors}", f"{delete}\n{_SETUP}")
+        size, text = str(found.size), f"{name}, {found.min_instances} to {found.max_instances} nodes, {found.tier}"
+    if tier == "gpu" and (refused := sizes.refusal(size, None)):
+        return Finding.wrong(f"{text}: {refused}", f"{_SETUP} --gpu-cluster NEW-NAME --gpu-size SIZE")
+    return Finding.ok(f"{text}, {size}")
+
+
+def _quota(workspace: AzureMLWorkspace) -> Finding:
+    lacking = []
+    for name, found in _clusters(workspace).items():
+        said = str(getattr(found, "provisioning_errors", None) or "")
+        if "quota" in said.lower():
+            lacking.append(f"{name}: {said}")
+    if lacking:
+        return Finding.wrong("\n".join(lacking), _QUOTA)
+    return Finding.ok("no cluster lacks it. What is left of it shows when a node is asked for")
+
+
+def _image(workspace: AzureMLWorkspace) -> Finding:
+    try:
+        workspace.check_environment()
+    except (InvalidInput, NotFound) as error:
+        return Finding.wrong(str(error), _SETUP)
+    return Finding.ok(workspace.environment)
+
+
+def _ssh(workspace: AzureMLWorkspace) -> Finding:
+    if not workspace.ssh_public_key:
+        return Finding.warning(
+            "the block has no ssh_public_key: the viewer of a training that runs cannot be reached",
+            f"ssh-keygen -t ed25519, then {_SETUP} --ssh-public-key ~/.ssh/id_ed25519.pub",
+        )
+    kind = workspace.ssh_public_key.split()[:2]
+    own = [file for file in Path("~/.ssh").expanduser().glob("*.pub") if file.read_text().split()[:2] == kind]
+    found = _clusters(workspace).get(workspace.gpu_cluster)
+    way = "through the cluster's open port" if found and port_open(found) else "through the jobs' ssh service"
+    if not any(file.with_suffix("").is_file() for file in own):
+        return Finding.warning(
+            f"{way}, but the block's key is none of those in ~/.ssh",
+            f"Use the machine that has the private key, or {_SETUP} --ssh-public-key with a key of this one.",
+        )
+    return Finding.ok(way)
+
+
+def _limits(workspace: AzureMLWorkspace) -> Finding:
+    workspace.check_cost_limits()
+    if not workspace.has_cost_limit:
+        return Finding.warning("none is set", "Set max_cost_per_run or max_cost_per_month in the workspace's block.")
+    limits = {"run": workspace.max_cost_per_run, "month": workspace.max_cost_per_month}
+    return Finding.ok(", ".join(f"{most:g} {workspace.currency} a {of}" for of, most in limits.items() if most))

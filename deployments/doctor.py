@@ -1,0 +1,91 @@
+"""Check everything that a run needs: `rebel-nerf doctor`. Exits with 1 if something is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from functools import partial
+
+from prefect.settings import (
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
+from pydantic import BaseModel, Field
+
+import tasks
+from blocks import LocalWorkspace, Workspace
+from blocks.azure import AzureMLWorkspace
+from deployments.azure import health as azure
+from deployments.health import assets, machine, service
+from deployments.health.finding import Check, Finding, Level, run_checks
+from flows._command import as_command, parse_command
+from jobs.errors import InvalidInput, RebelNerfError
+
+
+class Doctor(BaseModel):
+    """Check everything that a run needs, and say what to do about what is wrong."""
+
+    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
+    assets: bool = Field(False, description="only look for damaged assets, by the sizes of their files")
+    whole: bool = Field(False, description="with --assets: compare checksums, too, which reads every file")
+    repair: bool = Field(False, description="with --assets: set damaged assets aside, so that they are made again")
+
+
+def checks(given: Doctor) -> list[Check]:
+    """Return the checks that a command line asks for.
+
+    Raises:
+        InvalidInput: the options do not fit together.
+    """
+    if (given.whole or given.repair) and not given.assets:
+        raise InvalidInput("--whole and --repair go with --assets.")
+    if given.assets:
+        return [("assets", partial(_assets, given))]
+    workspace, failed = _load(given.workspace)
+    here = workspace if isinstance(workspace, LocalWorkspace) else LocalWorkspace()
+    found: list[Check] = [*machine.checks(here), *service.checks()]
+    if isinstance(workspace, AzureMLWorkspace):
+        return [*found, *azure.checks(workspace)]
+    return [*found, ("workspace", partial(_workspace, given.workspace, failed))]
+
+
+def _load(reference: str) -> tuple[Workspace | None, RebelNerfError | None]:
+    try:
+        if reference != tasks.LOCAL:
+            tasks.check_server()
+        return asyncio.run(tasks.load_workspace(reference)), None
+    except RebelNerfError as error:
+        return None, error
+
+
+def _workspace(reference: str, failed: RebelNerfError | None) -> Finding:
+    if failed:
+        raise failed
+    place = asyncio.run(tasks.open_workspace(reference))
+    return Finding.ok(f"{reference}: {place.identity}")
+
+
+def _assets(given: Doctor) -> Finding:
+    workspace, failed = _load(given.workspace)
+    if failed:
+        raise failed
+    if not isinstance(workspace, LocalWorkspace):
+        raise InvalidInput(f"--assets: {given.workspace} is not a local workspace. Azure checks its storage itself.")
+    return assets.check_assets(workspace, whole=given.whole, repair=given.repair)
+
+
+def main(given: Doctor) -> None:
+    """Run the checks; exit with 1 if something is wrong."""
+    # A saved block without a server of one's own: Prefect starts one, slowly the first time.
+    settings = {PREFECT_SERVER_ANALYTICS_ENABLED: False, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180}
+    with temporary_settings(settings):
+        worst = run_checks(checks(given))
+    print({Level.OK: "\nAll is well.", Level.WARNING: "\nRuns work.", Level.WRONG: "\nSomething is wrong."}[worst])
+    if worst is Level.WRONG:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    with as_command():
+        main(parse_command(Doctor, sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The checks of `rebel-nerf doctor`, one room a subject."""

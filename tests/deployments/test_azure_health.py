@@ -1,0 +1,53 @@
+"""What `rebel-nerf doctor --workspace` says of an Azure ML workspace."""
+
+from __future__ import annotations
+
+import pytest
+
+from blocks.azure import AzureMLWorkspace
+from deployments.azure import health
+from deployments.health.finding import Level, run_checks
+from tests.azure_fixtures import stack, workspace
+from tests.azureml.stack import AzureStack
+
+__all__ = ["stack", "workspace"]
+
+
+def look(workspace: AzureMLWorkspace, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """What is said of each check."""
+    run_checks(health.checks(workspace))
+    said: dict[str, str] = {}
+    name = ""
+    for line in capsys.readouterr().out.splitlines():
+        if line.startswith(tuple(level.value + " " for level in Level)):
+            name = line[9:24].strip()
+        said[name] = f"{said.get(name, '')}{line}\n"
+    return said
+
+
+def test_a_workspace_that_works(workspace: AzureMLWorkspace, capsys: pytest.CaptureFixture[str]) -> None:
+    said = look(workspace, capsys)
+    assert not [line for line in said.values() if line.startswith("WRONG")], said
+    names = ["Azure sign-in", "Azure ML", "roles", "storage", "CPU cluster", "GPU cluster", "quota", "image", "ssh"]
+    assert list(said) == [*names, "cost limits"]
+    assert "service principal" in said["Azure sign-in"] and said["ssh"].startswith("warning")
+
+
+def test_what_is_wrong_is_named_with_what_to_do(
+    workspace: AzureMLWorkspace, stack: AzureStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = workspace.model_copy(update={"cpu_cluster": "no-such", "environment": "rebel-nerf:no-such"})
+    with stack.faults.add("keyless", "blob"):
+        said = look(broken, capsys)
+    assert said["CPU cluster"].startswith("WRONG") and "rebel-nerf azure setup" in said["CPU cluster"]
+    assert said["image"].startswith("WRONG") and "no-such" in said["image"]
+    assert said["storage"].startswith("WRONG") and "az role assignment create" in said["storage"]
+    assert said["Azure ML"].startswith("ok"), "each check stands alone"
+
+
+def test_a_missing_role_comes_with_the_command_that_gives_it(
+    workspace: AzureMLWorkspace, stack: AzureStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stack.faults.add("forbidden", "GET .*/jobs"):
+        said = look(workspace, capsys)
+    assert said["roles"].startswith("WRONG") and "AzureML Data Scientist" in said["roles"]
