@@ -3,8 +3,8 @@
 - Programs: `prepare`, `train`, `render`, `shard`, `compare`, `export`, `page`, `view`, `facade` (draws the photos of
   the demo), `model` (writes a config for nerfstudio's own tools) and `check` (tries the environment).
 - The contract, which the scheduler (flows, tasks, blocks and deployments) may import: `camera_path`, `code`,
-  `errors`, `manifest`, `media` (with `selection` and `memory`), `names`, `options` and `report`. None of them imports
-  torch, nerfstudio or pycolmap.
+  `errors`, `manifest`, `media` (with `selection` and `memory`), `methods`, `names`, `options`, `profiles` and `report`.
+  None of them imports torch, nerfstudio or pycolmap.
 - Rooms: `sfm`, `radiance`, `path`, `video`, `splats`, `web` and `demo`. `path` and `web` need nothing but numpy, and
   the scheduler imports them too: it checks camera paths and writes summaries.
 """

@@ -1,11 +1,13 @@
-"""Names of the assets of a scene, the same in every workspace, and names of files as text."""
+"""Names of scenes and of their assets, the same in every workspace, and names of files as text."""
 
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-__all__ = ["SUFFIXES", "Product", "asset_name", "printable"]
+from pydantic import AfterValidator, Field
+
+__all__ = ["SUFFIXES", "Product", "SceneName", "asset_name", "printable"]
 
 Product = Literal["dataset", "model", "shard", "video", "comparison", "export", "page"]
 
@@ -21,6 +23,7 @@ SUFFIXES: dict[Product, str] = {
 """How the name of each product ends. A capture has the scene's own name, so a scene's name must not end like these."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")  # how Python reads bytes that are not UTF-8
+_SCENE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 def asset_name(scene: str, product: Product) -> str:
@@ -36,3 +39,27 @@ def printable(text: str) -> str:
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def _check_scene_name(name: str) -> str:
+    if not _SCENE_NAME.fullmatch(name):
+        shown = f"{name[:70]!r}{'…' if len(name) > 70 else ''}"
+        raise ValueError(
+            f"scene {shown} is not a valid name: use 1 to 63 lower-case letters, digits and hyphens, and start with a "
+            "letter or digit. For example: town-hall-2"
+        )
+    endings = tuple(SUFFIXES.values())
+    if name.endswith(endings):
+        raise ValueError(
+            f"scene {name!r} would share its name with an asset of another scene: {', '.join(endings)} are reserved. "
+            "Choose a name with another ending."
+        )
+    return name
+
+
+SceneName = Annotated[
+    str,
+    AfterValidator(_check_scene_name),
+    Field(json_schema_extra={"pattern": f"^{_SCENE_NAME.pattern}$"}),
+]
+"""A scene's name: 1 to 63 lower-case letters, digits and hyphens, which Azure ML and file systems accept."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CONTRACT = {"camera_path", "code", "errors", "manifest", "media", "names", "options", "report"}
+CONTRACT = {"camera_path", "code", "errors", "manifest", "media", "methods", "names", "options", "profiles", "report"}
 SHARED_ROOMS = {"path", "web"}
 NO_PART_OF_IT: dict[str, set[str]] = {
     "jobs": {"flows", "tasks", "blocks", "deployments", "prefect", "azure"},

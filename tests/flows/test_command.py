@@ -145,7 +145,7 @@ def test_help_is_quick_and_says_nothing_of_the_program_behind_it(module: str) ->
         (["--scene", "a", "--quux", "9"], None),
         (["--scen", "a"], "--scen: did you mean --scene?"),
         ([], None),
-        (["--scene", "A b"], "--scene: scene 'A b' is not a name"),
+        (["--scene", "A b"], "--scene: scene 'A b' is not a valid name"),
         (["--scene", "a", "--render.long-side", "x"], "--render.long-side: Input should be a valid integer"),
         (["--scene", "a", "--layout", "x"], "--layout: Input should be 'side-by-side' or 'wipe'"),
     ],

@@ -117,8 +117,8 @@ async def test_a_version_that_a_person_made_is_started_when_it_is_named(
     assert (await table())["barn"] == "nothing new: it is version 1"
     shutil.rmtree(home.folder / "captures")
     assert await table() == {}
-    assert "is not a name" in (await table(scenes=[""]))["local"]
-    assert "is not a name" in (await table(scenes=["../captures"]))["../captures"]
+    assert "is not a valid name" in (await table(scenes=[""]))["local"]
+    assert "is not a valid name" in (await table(scenes=["../captures"]))["../captures"]
     assert (await table(scenes=["barn"]))["barn"].startswith("started: version 1")
     assert (await table(scenes=["barn"]))["barn"].startswith("is being processed")
     assert await table(scenes=["nobody"]) == {"nobody": "left alone: there are no photos and no video"}
@@ -185,8 +185,8 @@ async def test_what_is_bad_stops_nothing_else(home: LocalWorkspace, deployment: 
     assert "give local, or a saved block" in done.pop("no-such/block")
     assert done.pop("good").startswith("started: version 1")
     for scene, why in {
-        "Old Town": "scene 'Old Town' is not a name",
-        "wall-nerf": "ends like an asset of another scene",
+        "Old Town": "scene 'Old Town' is not a valid name",
+        "wall-nerf": "share its name with an asset of another scene",
         "few": "holds 3 readable photos; at least 8 are needed",
         "broken": "holds 0 readable photos",
         "empty": "there are no photos and no video",
@@ -277,7 +277,7 @@ async def test_on_azure(workspace: AzureMLWorkspace, deployment: UUID, tmp_path:
     done = await look()
     assert done.pop("harbour").startswith("started: version 1")
     assert done.pop("video").startswith("started: version 1")
-    assert "is not a name" in done.pop("Bad")
+    assert "is not a valid name" in done.pop("Bad")
     assert "there are 7 photos; at least 8 are needed" in done.pop("small")
     assert done.pop("growing").startswith("waits: 8.jpg is being uploaded")
     assert not done

@@ -177,9 +177,13 @@ def test_the_frames_lead_back_and_forth(solid_model: Path, tiny_dataset: Path) -
 def test_what_a_method_cannot_give_is_refused(
     splats: Path, solid_model: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InvalidInput, match="model of splatfacto gives splat, and no mesh.*train with nerfacto"):
+    with pytest.raises(
+        InvalidInput, match="model of splatfacto can be exported as splat, not as mesh.*train with nerfacto"
+    ):
         export.export(ExportOptions(forms=("mesh",)), tiny_dataset, splats, tmp_path / "out")
-    with pytest.raises(InvalidInput, match="nerfacto gives mesh and pointcloud, and no splat.*train with splatfacto"):
+    with pytest.raises(
+        InvalidInput, match="nerfacto can be exported as mesh and pointcloud, not as splat.*train with splatfacto"
+    ):
         export.export(ExportOptions(forms=("splat",)), tiny_dataset, solid_model, tmp_path / "out")
     with pytest.raises(InvalidInput, match=re.escape("no transforms.json")):
         export.export(SMALL, tmp_path / "gone", solid_model, tmp_path / "out")

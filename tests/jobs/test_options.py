@@ -141,7 +141,7 @@ def test_a_rate_may_be_a_fraction_and_a_whole_one_is_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"seconds": 0.01}, "0.01 s at 24 frames a second are 0 frames.*at least two"),
+        ({"seconds": 0.01}, "0.01 s at 24 frames per second are 0 frames.*at least two"),
         ({"seconds": 1.0, "fps": 1}, "are 1 frames"),
         ({"width": 16384, "height": 16384}, "16384x16384 is larger than an H.264 video can be"),
         ({"width": 16384, "height": 16}, None),
@@ -192,7 +192,7 @@ def test_methods_that_a_capture_is_not_enough_for() -> None:
 
 
 def test_only_a_nerfacto_is_made_smaller() -> None:
-    with pytest.raises(ValidationError, match="splatfacto give standard"):
+    with pytest.raises(ValidationError, match="standard for splatfacto"):
         TrainOptions(method="splatfacto", model_size="small")
     assert TrainOptions(method="nerfacto-big").with_profile("preview").model_size == "small"
     assert TrainOptions(method="splatfacto").with_profile("preview").model_size == "standard"

@@ -222,7 +222,7 @@ def test_what_cannot_be_rendered_is_refused_before_any_job(tmp_path: Path) -> No
     assert tasks.find_camera_path("wall", RenderOptions(), "preview", 48)[0].frames == 48
     with pytest.raises(InvalidInput, match="scene wall: 48 frames cannot be rendered in 49 shards"):
         tasks.find_camera_path("wall", RenderOptions(), "preview", 49)
-    with pytest.raises(InvalidInput, match="scene wall: 0.02 s at 24 frames a second are 0 frames"):
+    with pytest.raises(InvalidInput, match="scene wall: 0.02 s at 24 frames per second are 0 frames"):
         tasks.find_camera_path("wall", RenderOptions(seconds=0.02), "preview", 1)
 
 
