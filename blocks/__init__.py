@@ -9,6 +9,7 @@ import prefect
 
 from blocks.expense import Expense
 from blocks.local import LocalWorkspace
+from blocks.marks import Marks
 from blocks.workspace import Asset, AssetKind, DroppedCapture, JobSpec, JobState, JobStatus, Measured, Workspace
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "JobState",
     "JobStatus",
     "LocalWorkspace",
+    "Marks",
     "Measured",
     "Workspace",
 ]

@@ -25,6 +25,7 @@ from blocks.environment import job_environment
 from blocks.expense import Expense
 from blocks.local_captures import list_dropped
 from blocks.local_files import IF_FULL, copy, files_below, link_or_copy, sync, sync_folder, write_durably
+from blocks.marks import Marks
 from blocks.privacy import make_private
 from blocks.supervisor import unlocked
 from blocks.workspace import (
@@ -40,6 +41,7 @@ from blocks.workspace import (
 from jobs import code
 from jobs.errors import InvalidInput, NotFound
 from jobs.manifest import checksum
+from jobs.names import scene_of
 
 __all__ = ["LocalWorkspace"]
 
@@ -152,6 +154,14 @@ class LocalWorkspace(Workspace):
         return self._take_in(dropped.scene, files, tags, {path: file.checksum for path, file in dropped.files.items()})
 
     # assets
+
+    def scenes(self) -> list[str]:
+        found = (self.folder / "assets").glob("[!.]*/[!.]*/asset.json")
+        return sorted({scene_of(manifest.parent.parent.name) for manifest in found})
+
+    def mark(self, asset: Asset, marks: Marks) -> Asset:
+        local_files.write_marks(self.fetch(asset), marks)
+        return asset.model_copy(update={"marks": marks})
 
     def assets(self, name: str) -> list[Asset]:
         found = (self._read_asset(manifest) for manifest in (self.folder / "assets" / name).glob("[!.]*/asset.json"))

@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from blocks.marks import Marks
 from blocks.workspace import Asset
 from jobs.errors import InvalidInput
 
@@ -25,11 +27,13 @@ __all__ = [
     "sync",
     "sync_folder",
     "write_durably",
+    "write_marks",
 ]
 
 IF_FULL = "If the disk is full, free some space or choose another root (REBEL_NERF_HOME)."
 """What to do about a file that could not be written."""
 
+_MARKS = "marks.json"
 _EMPTY = hashlib.sha256().hexdigest()
 _SYNCS_AT_ONCE = 16  # a journaling file system commits together what is synced at the same time
 
@@ -96,12 +100,29 @@ def read_manifest(file: Path) -> tuple[Asset, Mapping[str, int]]:
     try:
         content: dict[str, Any] = json.loads(file.read_text())
         known = {name: value for name, value in content.items() if name in Asset.model_fields}
-        asset = Asset(**known | {"uri": str(file.parent), "created": datetime.fromisoformat(content["created"])})
+        known |= {"uri": str(file.parent), "created": datetime.fromisoformat(content["created"])}
+        asset = Asset(**known | {"marks": _read_marks(file.parent)})
         sums: dict[str, str] = content["checksums"]
         sizes = content.get("sizes") or {path: 0 if checksum == _EMPTY else -1 for path, checksum in sums.items()}
     except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
     return asset, sizes
+
+
+def write_marks(folder: Path, marks: Marks) -> None:
+    """Keep marks in `marks.json`, beside the files of the asset, which stay as they are."""
+    part = folder / f".{uuid.uuid4().hex}.part"
+    write_durably(part, marks.model_dump_json(indent=2))
+    part.replace(folder / _MARKS)
+    sync_folder(folder)
+
+
+def _read_marks(folder: Path) -> Marks:
+    """Read an asset's marks. A file that a person has damaged counts as none: the asset itself is intact."""
+    try:
+        return Marks.model_validate_json((folder / _MARKS).read_text())
+    except (OSError, ValueError):
+        return Marks()
 
 
 def damage(folder: Path, sizes: Mapping[str, int]) -> str:

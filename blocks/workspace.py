@@ -17,6 +17,7 @@ from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.expense import Expense
+from blocks.marks import Marks
 from jobs.errors import InvalidInput
 
 __all__ = [
@@ -50,6 +51,7 @@ class Asset(_Record):
         created: when it was registered, with its time zone.
         number: the number of a model among all models of its name: 1, 2, 3 …; None for other assets.
         archived: whether a person has archived it. It is not used any more, but its version stays taken.
+        marks: what people have noted about it, when it was read.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Asset(_Record):
     created: datetime
     number: int | None = None
     archived: bool = False
+    marks: Marks = Marks()
 
     def __str__(self) -> str:
         return f"{self.name}:{self.version}"
@@ -313,6 +316,21 @@ class Workspace(Block, ABC):
         """
 
     # assets
+
+    @abstractmethod
+    def scenes(self) -> list[str]:
+        """Return the names of the scenes of which something is registered, sorted.
+
+        Where others register assets, too, a scene counts once something was made of its capture.
+        """
+
+    @abstractmethod
+    def mark(self, asset: Asset, marks: Marks) -> Asset:
+        """Replace what people have noted about a model, and return the model with it.
+
+        Raises:
+            NotFound: the model is not there any more.
+        """
 
     @abstractmethod
     def assets(self, name: str) -> list[Asset]:

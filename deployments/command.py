@@ -21,7 +21,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "render": ("flows.render", "Render another video of a scene's model."),
     "export": ("flows.export", "Export a scene's model as a point cloud, mesh or splats."),
     "view": ("flows.viewer", "Open the live viewer of a training or of a finished model."),
-    "page": ("flows.page", "Open the page of a scene's newest video."),
+    "list": ("flows.scenes", "List the scenes of a workspace, or the versions of one."),
+    "page": ("flows.page", "Open the page of a scene."),
+    "pin": ("flows.pin", "Choose the model that a scene is shown by."),
+    "note": ("flows.note", "Note a few words about a model."),
     "path": ("flows.camera_path", "Save a camera path that was made in the viewer."),
     "reprocess": ("flows.reprocess", "Process the captures that are new."),
     "clean-up": ("flows.clean_up", "Cancel the jobs that no run waits for."),
@@ -59,9 +62,11 @@ def main() -> None:
     if module.startswith("flows."):  # help, and the check of the command line, without Prefect, which is slow to import
         from flows import _usage
 
+        _usage.started_as = sys.argv[0]
         file = Path(_usage.__file__).with_name(module.removeprefix("flows.") + ".py")
         _usage.parse(_usage.command_in(file), sys.argv[1:], sys.argv[0])
-    runpy.run_module(module, run_name="__main__", alter_sys=False)
+    # Pydantic looks types up in sys.modules["__main__"]: that must be the program, and not this module.
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def _help() -> str:

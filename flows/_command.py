@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 import tasks
 from blocks import Workspace
+from flows import _usage
 from flows._usage import command_of, parse
 from jobs.errors import RebelNerfError
 from tasks.patience import PATIENT_CLIENT
@@ -59,8 +60,7 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
 
 def parse_command(command: type[T], arguments: list[str]) -> T:
     """The options that a command line gives; exits with 2, and words, for a wrong one."""
-    started = sys.argv[0]
-    program = started if started.startswith("rebel-nerf ") else f"python -m flows.{Path(started).stem}"
+    program = _usage.started_as or f"python -m flows.{Path(sys.argv[0]).stem}"
     return parse(command, arguments, program)
 
 

@@ -21,7 +21,10 @@ from pydantic_settings import CliApp, CliSettingsSource
 
 from jobs.options import PROFILES
 
-__all__ = ["check_command_line", "command_in", "command_of", "parse"]
+__all__ = ["check_command_line", "command_in", "command_of", "parse", "started_as"]
+
+started_as = ""
+"""What a person typed to start the program, e.g. "rebel-nerf page"; "" for `python -m flows.page`."""
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -112,7 +115,8 @@ def parse(command: type[T], arguments: list[str], program: str) -> T:
     except ValidationError as error:
         for each in error.errors():
             option = "--" + ".".join(str(part).replace("_", "-") for part in each["loc"] if isinstance(part, str))
-            print(f"{option}: {each['msg'].removeprefix('Value error, ')}", file=sys.stderr)
+            said = each["msg"].removeprefix("Value error, ")
+            print(f"{option}: {said}" if each["loc"] else said, file=sys.stderr)
         print(f"All options: {parser.prog} --help", file=sys.stderr)
         sys.exit(2)
 

@@ -20,7 +20,7 @@ class TakePath(BaseModel):
     scene: SceneName = Field(description="the scene's name")
     name: SceneName | None = Field(None, description="of this path beside others; the scene's own path if not given")
     model_version: str | None = Field(
-        None, description="number or full version of the model that it was drawn in; the newest if not given"
+        None, description="number or full version of the model that it was drawn in; the one that is shown if not given"
     )
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     anyway: bool = Field(False, description="keep it though most of its frames show nothing of what the photos saw")
@@ -44,7 +44,7 @@ def take(given: TakePath) -> None:
     if doubt:
         print(doubt)
     option = f" --render.camera-path {given.name}" if given.name else ""
-    print(f"Render it with: python -m flows.render --scene {given.scene}{option}")
+    print(f"Render it with: rebel-nerf render --scene {given.scene}{option}")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ async def export(
 
     Args:
         scene: the scene's name.
-        model_version: the model's number (3) or its full version (2-0a1b2c3d); the newest if not given.
+        model_version: the model's number (3) or its full version (2-0a1b2c3d); if not given, the pinned one, else the
+            newest good one.
         workspace: where it runs: "local", or a saved block as BLOCK-TYPE/NAME.
         profile: full, fast, preview, or auto: full where there is a CUDA GPU, else preview.
         export: what is written, and how finely.

@@ -1,4 +1,4 @@
-"""Open a scene's page in the browser: `python -m flows.page --scene facade`."""
+"""Open a scene's page in the browser: `rebel-nerf page --scene facade`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ import webbrowser
 from pydantic import BaseModel, Field
 
 import tasks
+from blocks import Asset, Workspace
 from flows._command import as_command, open_workspace, parse_command
+from jobs.errors import NotFound
 from jobs.names import asset_name
 from jobs.options import SceneName
 
 
 class Page(BaseModel):
-    """Fetch the page of a scene's video, say where it is, and open it."""
+    """Fetch the page of a scene, say where it is, and open it: of the pinned model, else of the newest good one."""
 
     scene: SceneName = Field(description="the scene's name")
-    version: str | None = Field(None, description="of the page: in full, or a capture version; the newest if not given")
+    model_version: str | None = Field(
+        None, description="show this model's page: its number (3) or its full version (2-0a1b2c3d)"
+    )
+    version: str | None = Field(None, description="of the page itself: in full, or a capture version")
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     browser: bool = Field(True, description="open the browser, too")
 
@@ -29,11 +34,37 @@ def show(given: Page) -> None:
         RebelNerfError: there is no such page, or the workspace cannot be reached.
     """
     place = open_workspace(given.workspace)
-    page = tasks.find_registered(place, given.scene, asset_name(given.scene, "page"), given.version)
+    page, said = find_page(place, given.scene, given.model_version, given.version)
     file = place.fetch(page) / "index.html"
-    print(f"{page}: {file}")
+    if said:
+        print(said, file=sys.stderr)
+    print(f"{page}: {file.as_uri()}")
     if given.browser:
         webbrowser.open(file.as_uri())
+
+
+def find_page(place: Workspace, scene: str, model_version: str | None, version: str | None) -> tuple[Asset, str]:
+    """Find the newest page of a model, or a page by its own version, and what to say of a newer model.
+
+    Raises:
+        NotFound: there is no such page.
+    """
+    name = asset_name(scene, "page")
+    if version is not None:
+        return tasks.find_registered(place, scene, name, version), ""
+    pages, said = place.assets(name), ""
+    if model_version is None:
+        model, said = tasks.find_shown_model(place, scene)
+    else:
+        model = tasks.find_registered_model(place, scene, model_version)
+    if own := [page for page in pages if page.tags.get("model") == str(model)]:
+        return own[-1], said
+    listed = ", ".join(dict.fromkeys(page.tags.get("model", "?") for page in pages)) or "none yet"
+    number = model.number or model.version
+    raise NotFound(
+        f"scene {scene}: {model.title} has no page; pages are of {listed}. "
+        f"This makes one: rebel-nerf render --scene {scene} --model-version {number}"
+    )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ async def render(
 
     Args:
         scene: the scene's name.
-        model_version: the model's number (3) or its full version (2-0a1b2c3d); the newest if not given.
+        model_version: the model's number (3) or its full version (2-0a1b2c3d); if not given, the pinned one, else the
+            newest good one.
         data_version: a capture version (2), for its newest dataset, or the dataset's full version; the one that the
             model was trained on if not given.
         workspace: where it runs: "local", or a saved block as BLOCK-TYPE/NAME.

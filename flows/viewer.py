@@ -17,7 +17,9 @@ class Viewer(BaseModel):
     """Open nerfstudio's viewer: of the training that runs, else of a registered model."""
 
     scene: SceneName = Field(description="the scene's name")
-    model_version: str | None = Field(None, description="a registered model's number, or its full version")
+    model_version: str | None = Field(
+        None, description="a registered model's number, or its full version; the one that is shown if not given"
+    )
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     port: int = Field(
         7007, ge=1, le=65535, description="of this machine; a training on this machine has its own, and says which"
@@ -40,7 +42,12 @@ def view(given: Viewer) -> None:
             if way:
                 _say(f"{job} is {tasks.until_ended(place, job, way)}.")
         return
-    model = tasks.find_registered_model(place, given.scene, given.model_version)
+    if given.model_version is None:
+        model, said = tasks.find_shown_model(place, given.scene)
+        if said:
+            _say(said)
+    else:
+        model = tasks.find_registered_model(place, given.scene, given.model_version)
     dataset = tasks.find_registered_dataset(place, given.scene, None, model)
     _say(f"Opening {model.title} …")
     with tasks.served_page(place, dataset, model, given.port) as printed:

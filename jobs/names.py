@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-__all__ = ["SUFFIXES", "Product", "SceneName", "asset_name", "printable"]
+__all__ = ["SUFFIXES", "Product", "SceneName", "asset_name", "printable", "scene_of"]
 
 Product = Literal["dataset", "model", "shard", "video", "comparison", "export", "page"]
 
@@ -63,3 +63,9 @@ SceneName = Annotated[
     Field(json_schema_extra={"pattern": f"^{_SCENE_NAME.pattern}$"}),
 ]
 """A scene's name: 1 to 63 lower-case letters, digits and hyphens, which Azure ML and file systems accept."""
+
+
+def scene_of(name: str) -> str:
+    """Return the scene that the asset of that name belongs to, e.g. "facade" for "facade-nerf"."""
+    ending = next((suffix for suffix in SUFFIXES.values() if name.endswith(suffix)), "")
+    return name.removesuffix(ending)

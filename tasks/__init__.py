@@ -3,8 +3,16 @@
 import tasks.plain_errors  # noqa: F401
 from tasks.camera_path import check_taken_path, find_camera_path, keep_camera_path, read_camera_path
 from tasks.captures import capture
+from tasks.choice import ModelVersion, choose, model_versions, note_model, pin_model
 from tasks.clean_up import clean_up_jobs, list_clean_up
-from tasks.find import find_dataset, find_model, find_registered, find_registered_dataset, find_registered_model
+from tasks.find import (
+    find_dataset,
+    find_model,
+    find_registered,
+    find_registered_dataset,
+    find_registered_model,
+    find_shown_model,
+)
 from tasks.frames import check_camera_path, find_frames, tell_new_frame
 from tasks.quality import psnr_gate, show_quality
 from tasks.reprocess import LookedAt, list_looked_at, start_new_captures
@@ -23,6 +31,7 @@ from tasks.workspace import LOCAL, all_workspaces, load_workspace, open_workspac
 __all__ = [
     "LOCAL",
     "LookedAt",
+    "ModelVersion",
     "all_workspaces",
     "capture",
     "check_camera_path",
@@ -30,6 +39,7 @@ __all__ = [
     "check_same_frame",
     "check_server",
     "check_taken_path",
+    "choose",
     "clean_up_jobs",
     "end_without_cancelling",
     "export",
@@ -41,14 +51,18 @@ __all__ = [
     "find_registered",
     "find_registered_dataset",
     "find_registered_model",
+    "find_shown_model",
     "find_then",
     "keep_camera_path",
     "leave_out_then",
     "list_clean_up",
     "list_looked_at",
     "load_workspace",
+    "model_versions",
+    "note_model",
     "open_workspace",
     "opened_page",
+    "pin_model",
     "prepare",
     "psnr_gate",
     "publish_page",

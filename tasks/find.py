@@ -5,6 +5,7 @@ from prefect import get_run_logger, task
 from blocks import Asset, Workspace
 from jobs.errors import NotFound
 from jobs.names import asset_name
+from tasks.choice import choose, model_versions
 from tasks.patience import patiently
 
 __all__ = [
@@ -14,12 +15,13 @@ __all__ = [
     "find_registered",
     "find_registered_dataset",
     "find_registered_model",
+    "find_shown_model",
 ]
 
 
-@task(description="The model to work with: the given number or version, else the newest.")
+@task(description="The model to work with: the given number or version, else the pinned or the newest good one.")
 async def find_model(workspace: Workspace, scene: str, version: str | int | None) -> Asset:
-    """Find a scene's model by its number (`3`) or its full version (`2-0a1b2c3d`).
+    """Find a scene's model by its number (`3`) or its full version (`2-0a1b2c3d`); without, the one that is shown.
 
     A number always means the model's own number. Where a capture has the same number but another model, the log says
     which is taken.
@@ -27,6 +29,11 @@ async def find_model(workspace: Workspace, scene: str, version: str | int | None
     Raises:
         NotFound: there is no such model, or no model of the scene at all.
     """
+    if version is None:
+        model, said = await patiently(lambda: find_shown_model(workspace, scene))
+        if said:
+            get_run_logger().warning("%s", said)
+        return model
     model = await patiently(lambda: find_registered_model(workspace, scene, version))
     if other := await patiently(lambda: _of_capture(workspace, scene, version, model)):
         get_run_logger().warning(
@@ -59,19 +66,36 @@ async def find_dataset(workspace: Workspace, scene: str, version: str | int | No
 
 
 def find_registered_model(workspace: Workspace, scene: str, version: str | int | None) -> Asset:
-    """What the task `find_model` does, without Prefect."""
+    """Do what the task `find_model` does, without Prefect."""
+    if version is None:
+        return find_shown_model(workspace, scene)[0]
     known = workspace.assets(asset_name(scene, "model"))
-    wanted = None if version is None else str(version)
-    found = [model for model in known if wanted in (None, model.version)]
-    if not found and wanted and wanted.isdecimal():
+    wanted = str(version)
+    found = [model for model in known if model.version == wanted]
+    if not found and wanted.isdecimal():
         found = [model for model in known if model.number == int(wanted)]
     if found:
         return _completed(found[-1], scene)
     listed = ", ".join(f"{model.number or '–'} ({model.version})" for model in known) or "none yet"
-    which = f"model {wanted} of {asset_name(scene, 'model')}" if wanted else asset_name(scene, "model")
     other = _of_capture(workspace, scene, version, None)
     hint = f" The newest model of capture {wanted} is {other.title}." if other else ""
+    which = f"model {wanted} of {asset_name(scene, 'model')}"
     raise NotFound(f"scene {scene}: no {which} in {workspace.identity}; there is {listed}.{hint}")
+
+
+def find_shown_model(workspace: Workspace, scene: str) -> tuple[Asset, str]:
+    """Find the model that a scene is shown by, the pinned or the newest good one, and what to say of a newer one.
+
+    Raises:
+        NotFound: the scene has no model.
+    """
+    choice = choose(model_versions(workspace, scene))
+    if choice is None:
+        raise NotFound(
+            f"scene {scene}: no {asset_name(scene, 'model')} in {workspace.identity}; there is none yet. "
+            f"`rebel-nerf list` shows the scenes of a workspace."
+        )
+    return _completed(choice.shown.asset, scene), choice.said
 
 
 def _of_capture(workspace: Workspace, scene: str, version: str | int | None, found: Asset | None) -> Asset | None:
@@ -84,7 +108,7 @@ def _of_capture(workspace: Workspace, scene: str, version: str | int | None, fou
 
 
 def find_registered_dataset(workspace: Workspace, scene: str, version: str | int | None, model: Asset) -> Asset:
-    """What the task `find_dataset` does, without Prefect."""
+    """Do what the task `find_dataset` does, without Prefect."""
     if version is None:
         version = model.tags.get("dataset", "").partition(":")[2] or None
     return find_registered(workspace, scene, asset_name(scene, "dataset"), version)

@@ -12,7 +12,8 @@ from blocks import Asset, Workspace
 from jobs.errors import GateRefused
 from jobs.names import asset_name
 from jobs.web.chart import as_data
-from jobs.web.quality import COLUMNS, Version, fall, plot, row, total, warning
+from jobs.web.quality import COLUMNS, Version, fall, plot, row, warning
+from tasks.choice import choose, model_versions, version_of
 from tasks.patience import patiently
 from tasks.stage import Gate
 
@@ -25,13 +26,12 @@ async def show_quality(workspace: Workspace, scene: str, model: Asset) -> list[V
     Returns:
         The versions up to that of `model`, oldest first.
     """
-    registered = await patiently(lambda: workspace.assets(asset_name(scene, "model")))
-    models = sorted([model, *(each for each in registered if str(each) != str(model))], key=lambda each: each.created)
-    datasets = await patiently(lambda: workspace.assets(asset_name(scene, "dataset")))
-    by_name = {str(dataset): dataset for dataset in datasets}
-    versions = [_version(workspace, each, by_name.get(each.tags.get("dataset", ""))) for each in models]
-    own = models.index(model)
-    if said := warning(versions, versions[own]):
+    models = await patiently(lambda: model_versions(workspace, scene, model))
+    versions = [each.version for each in models]
+    own = [str(each.asset) for each in models].index(str(model))
+    choice = choose(models)
+    said = " ".join(filter(None, (warning(versions, versions[own]), choice.said if choice else "")))
+    if said:
         get_run_logger().warning("%s: %s", model, said)
     lines = [f"**{said}**\n"] if said else []
     lines += [f"|{'|'.join(COLUMNS)}|", "|---" * len(COLUMNS) + "|"]
@@ -52,7 +52,7 @@ def psnr_gate(most: float) -> Gate:
         scene, now = tags["scene"], datetime.now(timezone.utc)
         models = workspace.assets(asset_name(scene, "model"))
         made = Asset(name="", version=tags["capture_version"], kind="model", tags=dict(tags), uri="", created=now)
-        found = fall([_version(workspace, model, None) for model in models], _version(workspace, made, None))
+        found = fall([version_of(workspace, model, None) for model in models], version_of(workspace, made, None))
         if found and found[0] > most:
             raise GateRefused(
                 f"scene {scene}: the new model's PSNR, {tags['psnr']} dB, is {found[0]:.2f} dB below that of version "
@@ -62,39 +62,6 @@ def psnr_gate(most: float) -> Gate:
             )
 
     return gate
-
-
-def _version(workspace: Workspace, model: Asset, dataset: Asset | None) -> Version:
-    """What the tags of a model and of its dataset say; of assets that a person registered, little or nothing."""
-    tags, made_of = model.tags, dataset.tags if dataset else {}
-    capture = tags.get("capture_version", model.version.partition("-")[0])
-    seconds = [_number(each.get("job_seconds")) for each in (made_of, tags)]
-    costs = [workspace.cost(each) if each else None for each in (dataset, model)]
-    steps, side = _number(tags.get("steps")), _number(tags.get("image_size"))
-    return Version(
-        version=model.version,
-        number=model.number,
-        capture=int(capture) if capture.isdigit() else 0,
-        created=model.created,
-        options=tags.get("options"),
-        method=tags.get("method"),
-        image_size=None if side is None else int(side),
-        psnr=_number(tags.get("psnr")),
-        ssim=_number(tags.get("ssim")),
-        lpips=_number(tags.get("lpips")),
-        registered=made_of.get("registered"),
-        steps=None if steps is None else int(steps),
-        seconds=total(seconds),
-        cost=total(costs),
-    )
-
-
-def _number(text: str | None) -> float | None:
-    """A figure from a tag; None for "not available" and what a person wrote by hand."""
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
 
 
 def _cell(text: str, bold: bool) -> str:

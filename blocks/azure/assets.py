@@ -16,10 +16,11 @@ from blocks.azure.errors import plain_errors
 from blocks.azure.files import md5s
 from blocks.azure.listing import Blob
 from blocks.azure.tags import KIND, VERSION, exists, fitted
+from blocks.marks import Marks
 from blocks.workspace import Asset, AssetKind, DroppedCapture, DroppedFile, content_fingerprint
 from jobs import media
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
-from jobs.names import SUFFIXES
+from jobs.names import SUFFIXES, scene_of
 
 __all__ = ["Assets"]
 
@@ -110,6 +111,25 @@ class Assets:
         return self._put_next("data", scene, lambda: _with_content(self.versions(scene), content), marked, uri)
 
     # assets
+
+    def scenes(self) -> list[str]:
+        with plain_errors("the names of all assets"):
+            listed = [*self._connection.client.data.list(), *self._connection.client.models.list()]
+        names = [str(entity.name) for entity in listed]
+        return sorted({scene_of(name) for name in names if name.endswith(tuple(SUFFIXES.values()))})
+
+    def mark(self, asset: Asset, marks: Marks) -> Asset:
+        """Replace the marks among a model's tags; everything else about it is immutable."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        models = self._connection.client.models
+        with plain_errors(f"noting something about {asset}"):
+            try:
+                entity = models.get(asset.name, str(asset.number))
+            except ResourceNotFoundError:
+                raise NotFound(f"asset {asset} is not in {self._connection.workspace} any more.") from None
+            entity.tags = fitted(marks.put_into(entity.tags or {}))
+            return _asset(models.create_or_update(entity))
 
     def versions(self, name: str) -> list[Asset]:
         found = [asset for registry in _registries(name) for asset in self._in_registry(registry, name)]
@@ -294,6 +314,7 @@ def _asset(entity: Any, archived: bool = False) -> Asset:
     Data without our tags is a capture that a person registered. Such a model has its number as its version.
     """
     tags, is_model = dict(entity.tags or {}), type(entity).__name__ == "Model"
+    marks = Marks.take_from(tags) if is_model else Marks()
     kind = tags.pop(KIND, "model" if is_model else "capture")
     created = entity.creation_context.created_at if entity.creation_context else None
     if isinstance(created, str):
@@ -307,6 +328,7 @@ def _asset(entity: Any, archived: bool = False) -> Asset:
         created=created or datetime.fromtimestamp(0, timezone.utc),
         number=int(entity.version) if is_model else None,
         archived=archived,
+        marks=marks,
     )
 
 

@@ -22,6 +22,7 @@ from blocks.azure.jobs import SERVERLESS, Jobs, Known, port_open
 from blocks.azure.metrics import Metrics
 from blocks.azure.sizes import has_cuda
 from blocks.expense import Expense
+from blocks.marks import Marks
 from blocks.workspace import Asset, AssetKind, DroppedCapture, JobSpec, JobStatus, Measured, Workspace
 from jobs.errors import InvalidInput, WorkspaceUnavailable
 
@@ -220,6 +221,12 @@ class AzureMLWorkspace(Workspace):
         return self._assets.take_in_dropped(dropped, tags)
 
     # assets
+
+    def scenes(self) -> list[str]:
+        return self._assets.scenes()
+
+    def mark(self, asset: Asset, marks: Marks) -> Asset:
+        return self._assets.mark(asset, marks)
 
     def assets(self, name: str) -> list[Asset]:
         return self._assets.versions(name)

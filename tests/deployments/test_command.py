@@ -46,3 +46,15 @@ def test_deploy_asks_for_the_projects_folder(tmp_path: Path) -> None:
 def test_every_command_has_its_program(name: str) -> None:
     spec = importlib.util.find_spec(COMMANDS[name][0])
     assert spec and spec.origin and '__name__ == "__main__"' in Path(spec.origin).read_text()
+
+
+def test_a_command_without_a_flow_runs_and_names_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REBEL_NERF_HOME", str(tmp_path))
+    status, said, errors = run("page", "--scene", "facade", "--no-browser")
+    assert (status, said) == (1, "") and errors.strip().startswith("NotFound: scene facade: no facade-nerf in")
+    status, said, errors = run("list")
+    assert (status, errors) == (0, "") and said.startswith(f"There is no scene in {tmp_path} yet.")
+    status, _, errors = run("list", "--scen", "facade")
+    assert status == 2 and errors.splitlines()[-1] == "All options: rebel-nerf list --help"
+    assert "required" not in run("azure", "transfer", "--help")[1].partition("upload")[0]
+    assert run("azure", "transfer", "upload", "--help")[0] == 0

@@ -19,9 +19,12 @@ from flows.camera_path import TakePath
 from flows.clean_up import clean_up
 from flows.export import export
 from flows.nerf import nerf
+from flows.note import Note
 from flows.page import Page
+from flows.pin import Pin
 from flows.render import render
 from flows.reprocess import reprocess
+from flows.scenes import Scenes
 from flows.viewer import Viewer
 from tasks import check_server
 from tests.processes import free_port
@@ -92,7 +95,7 @@ def test_a_server_that_starts_meanwhile_is_waited_for(capfd: pytest.CaptureFixtu
 
 
 FLOWS = [clean_up, export, nerf, render, reprocess]
-COMMANDS = [TakePath, Page, Viewer]
+COMMANDS = [TakePath, Note, Page, Pin, Scenes, Viewer]
 
 
 def module_of(command: Any) -> Path:

@@ -68,7 +68,7 @@ def test_a_path_is_kept_with_where_it_belongs(
     dataset = "street-images-to-nerf-dataset:1-aaaaaaaa"
     assert content["rebel_nerf"] == {"model": "street-nerf:1-dddddddd", "frame": dataset}
     assert content["keyframes"] == [{"time": 0}]  # the viewer can load it again
-    assert "python -m flows.render --scene street\n" in capsys.readouterr().out
+    assert "rebel-nerf render --scene street\n" in capsys.readouterr().out
     _, path = tasks.find_camera_path("street", RenderOptions(), "preview", 1)
     assert path == camera_path.read(trajectories / "street.json")
 

@@ -1,0 +1,40 @@
+"""Note a few words about a model: `rebel-nerf note --scene facade --model-version 3 "before the repaint"`."""
+
+from __future__ import annotations
+
+import sys
+
+from pydantic import BaseModel, Field
+from pydantic_settings import CliPositionalArg
+
+import tasks
+from flows._command import as_command, open_workspace, parse_command
+from jobs.options import SceneName
+
+
+class Note(BaseModel):
+    """Note a few words about a model; `rebel-nerf list` shows them. An empty text removes the note."""
+
+    text: CliPositionalArg[str] = Field(description="the words, in quotes")
+    scene: SceneName = Field(description="the scene's name")
+    model_version: str | None = Field(
+        None, description="the model's number (3) or its full version (2-0a1b2c3d); the one that is shown if not given"
+    )
+    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
+
+
+def note(given: Note) -> None:
+    """Keep the words and say of which model.
+
+    Raises:
+        RebelNerfError: there is no such model, the text is too long, or the workspace cannot be reached.
+    """
+    place = open_workspace(given.workspace)
+    model = tasks.find_registered_model(place, given.scene, given.model_version)
+    noted = tasks.note_model(place, model, given.text.strip())
+    print(f"{noted.title}: {noted.marks.note or 'no note'}")
+
+
+if __name__ == "__main__":
+    with as_command():
+        note(parse_command(Note, sys.argv[1:]))

@@ -1,0 +1,52 @@
+"""Choose the model that a scene is shown by: `rebel-nerf pin --scene facade --model-version 3`."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timezone
+from typing import Self
+
+from pydantic import BaseModel, Field, model_validator
+
+import tasks
+from flows._command import as_command, open_workspace, parse_command
+from jobs.options import SceneName
+
+
+class Pin(BaseModel):
+    """Have a scene shown by one model, whatever is trained later; or, with --off, by its newest good one again."""
+
+    scene: SceneName = Field(description="the scene's name")
+    model_version: str | None = Field(None, description="the model's number (3) or its full version (2-0a1b2c3d)")
+    off: bool = Field(False, description="take the pin away")
+    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
+
+    @model_validator(mode="after")
+    def _has_one(self) -> Self:
+        if self.off == (self.model_version is not None):
+            raise ValueError("give either --model-version or --off")
+        return self
+
+
+def pin(given: Pin) -> None:
+    """Pin the model and take other pins of the scene away, and say what it is shown by.
+
+    Raises:
+        RebelNerfError: there is no such model, or the workspace cannot be reached.
+    """
+    place = open_workspace(given.workspace)
+    wanted = tasks.find_registered_model(place, given.scene, given.model_version) if given.model_version else None
+    if wanted:  # first: a scene that is pinned stays pinned, should this end in between
+        wanted = tasks.pin_model(place, wanted, datetime.now(timezone.utc))
+    for each in tasks.model_versions(place, given.scene):
+        if each.asset.marks.pinned and str(each.asset) != str(wanted):
+            tasks.pin_model(place, each.asset, None)
+    choice = tasks.choose(tasks.model_versions(place, given.scene))
+    if choice:
+        pinned = ", which is pinned" if choice.shown.asset.marks.pinned else ", its newest good one"
+        print(choice.said or f"Scene {given.scene} is shown by {choice.shown.title}{pinned}.")
+
+
+if __name__ == "__main__":
+    with as_command():
+        pin(parse_command(Pin, sys.argv[1:]))

@@ -1,0 +1,103 @@
+"""List the scenes of a workspace, or the versions of one: `rebel-nerf list`, `rebel-nerf list --scene facade`."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from pydantic import BaseModel, Field
+
+import tasks
+from blocks import Workspace
+from flows._command import as_command, open_workspace, parse_command
+from flows._table import print_table
+from jobs.errors import NotFound
+from jobs.names import asset_name
+from jobs.options import SceneName
+from jobs.web.quality import row
+
+_AT_ONCE = 8
+_SCENES = ("scene", "visits", "models", "shown by", "PSNR, dB", "photos placed", "newest", "note")
+_VERSIONS = ("", "model", "version", "made", "PSNR, dB", "SSIM", "at", "photos placed", "steps", "time", "cost", "note")
+
+
+class Scenes(BaseModel):
+    """List the scenes of a workspace; with --scene, the versions of that scene's model."""
+
+    scene: SceneName | None = Field(None, description="the scene whose versions are listed; all scenes if not given")
+    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
+
+
+def show(given: Scenes) -> None:
+    """Print the table.
+
+    Raises:
+        RebelNerfError: there is no such scene, or the workspace cannot be reached.
+    """
+    place = open_workspace(given.workspace)
+    if given.scene:
+        _show_versions(place, given.scene)
+    else:
+        _show_scenes(place)
+
+
+def _show_scenes(place: Workspace) -> None:
+    scenes = place.scenes()
+    if not scenes:
+        print(
+            f"There is no scene in {place.identity} yet. The first: rebel-nerf run --scene NAME --images FOLDER, "
+            "or `make demo`."
+        )
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        rows = list(pool.map(lambda scene: _scene_row(place, scene), scenes))
+    print_table(_SCENES, rows)
+    print("rebel-nerf list --scene NAME lists the versions of a scene.")
+
+
+def _scene_row(place: Workspace, scene: str) -> list[str]:
+    models, visits = tasks.model_versions(place, scene), place.assets(scene)
+    choice = tasks.choose(models)
+    if choice is None:
+        newest = max((visit.created for visit in visits), default=None)
+        return [scene, str(len(visits)), "0", "–", "–", "–", f"{newest:%Y-%m-%d %H:%M}" if newest else "–", ""]
+    shown, marks = choice.shown.version, choice.shown.asset.marks
+    return [
+        scene,
+        str(len(visits)),
+        str(len(models)),
+        f"model {shown.number or '–'} ({shown.version}){', pinned' if marks.pinned else ''}",
+        "–" if shown.psnr is None else f"{shown.psnr:.2f}",
+        shown.registered or "–",
+        f"{models[-1].version.created:%Y-%m-%d %H:%M}",
+        marks.note,
+    ]
+
+
+def _show_versions(place: Workspace, scene: str) -> None:
+    models = tasks.model_versions(place, scene)
+    choice = tasks.choose(models)
+    if choice is None:
+        if not place.assets(scene):
+            known = ", ".join(place.scenes()) or "none yet"
+            raise NotFound(f"scene {scene}: there is no such scene in {place.identity}; there is {known}.")
+        raise NotFound(f"scene {scene}: it has photos in {place.identity}, and no {asset_name(scene, 'model')} yet.")
+    rows = []
+    for each in reversed(models):
+        state = "pinned" if each.asset.marks.pinned and each == choice.shown else ""
+        state = state or ("shown" if each == choice.shown else "")
+        _, made, psnr, ssim, _, *more = row(each.version, place.currency)
+        number = str(each.version.number or "–")
+        rows.append([state, number, each.version.version, made, psnr, ssim, *more, each.asset.marks.note])
+    print_table(_VERSIONS, rows)
+    if choice.said:
+        print(choice.said)
+    print(
+        f"rebel-nerf pin --scene {scene} --model-version N has the scene shown by model N; "
+        f"rebel-nerf page --scene {scene} opens its page."
+    )
+
+
+if __name__ == "__main__":
+    with as_command():
+        show(parse_command(Scenes, sys.argv[1:]))

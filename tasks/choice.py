@@ -1,0 +1,176 @@
+"""The versions of a scene's model, and which of them a scene is shown by when nobody names one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from blocks import Asset, Marks, Workspace
+from blocks.marks import MOST_NOTE_CHARACTERS
+from jobs.errors import InvalidInput
+from jobs.names import asset_name, scene_of
+from jobs.web.quality import Version, total
+
+__all__ = ["Choice", "ModelVersion", "choose", "model_versions", "note_model", "pin_model", "version_of"]
+
+_MUCH_WORSE = 2.0
+"""By more dB than this below the best, a newer model is a trial, and does not take the place of the best."""
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered model of a scene.
+
+    Args:
+        asset: the model.
+        version: its figures.
+    """
+
+    asset: Asset
+    version: Version
+
+    @property
+    def title(self) -> str:
+        """What people call it: its number, its version, and its PSNR where that is known."""
+        version = self.version
+        psnr = "" if version.psnr is None else f", {version.psnr:.1f} dB"
+        return f"model {version.number or '–'} ({version.version}{psnr})"
+
+    @property
+    def given(self) -> str:
+        """What `--model-version` takes for it."""
+        return str(self.version.number or self.version.version)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The model that a scene is shown by.
+
+    Args:
+        shown: that model.
+        newest: the newest model, which may be the same.
+        best: the model that tells how good the newest one is.
+    """
+
+    shown: ModelVersion
+    newest: ModelVersion
+    best: ModelVersion
+
+    @property
+    def said(self) -> str:
+        """What a person must know of a newer model that is not shown; "" where the newest is shown."""
+        if self.newest == self.shown:
+            return ""
+        pinned = ", which is pinned" if self.shown.asset.marks.pinned else ""
+        worse = _below(self.newest, self.best)
+        newest = f"is {self.newest.title}"
+        if worse:
+            than = "" if self.best == self.shown else f" than {self.best.title}"
+            newest = f", {self.newest.title}, is {abs(worse):.1f} dB {'worse' if worse > 0 else 'better'}{than}"
+        return (
+            f"Scene {scene_of(self.shown.asset.name)} is shown by {self.shown.title}{pinned}. "
+            f"The newest{'' if worse else ' '}{newest}; --model-version {self.newest.given} takes it."
+        )
+
+
+def model_versions(workspace: Workspace, scene: str, also: Asset | None = None) -> list[ModelVersion]:
+    """Return the registered models of a scene with their figures, oldest first.
+
+    Args:
+        workspace, scene: where and of what.
+        also: a model that was registered just now: a listing may not have it yet.
+    """
+    registered = workspace.assets(asset_name(scene, "model"))
+    if also and str(also) not in map(str, registered):
+        registered.append(also)
+    datasets = {str(dataset): dataset for dataset in workspace.assets(asset_name(scene, "dataset"))}
+    models = sorted(registered, key=lambda model: model.created)
+    return [
+        ModelVersion(model, version_of(workspace, model, datasets.get(model.tags.get("dataset", ""))))
+        for model in models
+    ]
+
+
+def choose(models: Sequence[ModelVersion]) -> Choice | None:
+    """Choose the model that a scene is shown by: the pinned one, else the newest good one; None if there is no model.
+
+    A model is good unless its PSNR is more than 2 dB below the best of those whose pictures were at least as large:
+    PSNR rises as pictures get smaller, so a larger picture's lower figure says nothing. A model whose PSNR is not known
+    is not judged.
+    """
+    if not models:
+        return None
+    newest = models[-1]
+    pinned = [(model.asset.marks.pinned, index) for index, model in enumerate(models) if model.asset.marks.pinned]
+    if pinned:
+        shown = models[max(pinned)[1]]
+        return Choice(shown, newest, shown)
+    shown = next(model for model in reversed(models) if _below(model, _best(models, model)) <= _MUCH_WORSE)
+    return Choice(shown, newest, _best(models, newest))
+
+
+def _best(models: Sequence[ModelVersion], own: ModelVersion) -> ModelVersion:
+    """Return the model that `own` falls furthest below; `own` itself if there is none."""
+    return max(models, key=lambda other: _below(own, other))
+
+
+def _below(own: ModelVersion, other: ModelVersion) -> float:
+    """Return by how many dB one model's PSNR is below another's; 0 where they cannot be compared."""
+    if own.version.psnr is None or other.version.psnr is None:
+        return 0.0
+    if (own.version.image_size or 0) > (other.version.image_size or 0):
+        return 0.0
+    return other.version.psnr - own.version.psnr
+
+
+def pin_model(workspace: Workspace, model: Asset, pinned: datetime | None) -> Asset:
+    """Pin a model since that time, or take its pin away; its note stays."""
+    return workspace.mark(model, model.marks.model_copy(update={"pinned": pinned}))
+
+
+def note_model(workspace: Workspace, model: Asset, note: str) -> Asset:
+    """Replace the note of a model, or remove it with an empty one; its pin stays.
+
+    Raises:
+        InvalidInput: the note is too long.
+    """
+    if len(note) > MOST_NOTE_CHARACTERS:
+        raise InvalidInput(
+            f"scene {model.tags.get('scene', model.name)}: a note has at most {MOST_NOTE_CHARACTERS} characters; "
+            f"this one has {len(note)}."
+        )
+    return workspace.mark(model, Marks(pinned=model.marks.pinned, note=note))
+
+
+def version_of(workspace: Workspace, model: Asset, dataset: Asset | None) -> Version:
+    """Return what the tags of a model and of its dataset say; of a model that a person registered, that is little."""
+    tags, made_of = model.tags, dataset.tags if dataset else {}
+    capture = tags.get("capture_version", model.version.partition("-")[0])
+    seconds = [_number(each.get("job_seconds")) for each in (made_of, tags)]
+    costs = [workspace.cost(each) if each else None for each in (dataset, model)]
+    steps, side = _number(tags.get("steps")), _number(tags.get("image_size"))
+    return Version(
+        version=model.version,
+        number=model.number,
+        capture=int(capture) if capture.isdigit() else 0,
+        created=model.created,
+        options=tags.get("options"),
+        method=tags.get("method"),
+        image_size=None if side is None else int(side),
+        psnr=_number(tags.get("psnr")),
+        ssim=_number(tags.get("ssim")),
+        lpips=_number(tags.get("lpips")),
+        registered=made_of.get("registered"),
+        steps=None if steps is None else int(steps),
+        seconds=total(seconds),
+        cost=total(costs),
+    )
+
+
+def _number(text: str | None) -> float | None:
+    """A figure from a tag; None for "not available" and what a person wrote by hand."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,169 @@
+"""Which model a scene is shown by, in a workspace on this machine and on Azure, and what people note about models."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+import tasks
+from blocks import Asset, LocalWorkspace, Marks
+from blocks.azure import AzureMLWorkspace
+from flows.page import find_page
+from jobs.errors import InvalidInput, NotFound
+from tests.azure_fixtures import stack, workspace
+from tests.azureml.stack import AzureStack
+from tests.blocks.test_azure_assets import Trained, trained
+
+__all__ = ["stack", "trained", "workspace"]
+
+START = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
+
+
+def put(place: LocalWorkspace, name: str, version: str, day: int, kind: str = "model", **tags: object) -> None:
+    """Put an asset where a job's result would be registered."""
+    folder = place.folder / "assets" / name / version
+    folder.mkdir(parents=True)
+    (folder / "index.html").write_text(version)
+    about = {"name": name, "version": version, "kind": kind, "created": (START + timedelta(days=day)).isoformat()}
+    sums = {"checksums": {"index.html": "0"}, "sizes": {"index.html": len(version)}}
+    (folder / "asset.json").write_text(json.dumps({**about, **sums, "tags": {k: str(v) for k, v in tags.items()}}))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> LocalWorkspace:
+    """A street whose second model is good, and whose third is a trial."""
+    place = LocalWorkspace(root=tmp_path / "home")
+    put(place, "street", "1", 0, "capture", scene="street")
+    for number, psnr, steps in ((1, 24.1, 1000), (2, 25.8, 2000), (3, 14.1, 60)):
+        version = f"1-{number:08x}"
+        put(place, "street-nerf", version, number, scene="street", psnr=psnr, image_size=320, steps=steps)
+        put(place, "street-page", version, number, "page", scene="street", model=f"street-nerf:{version}")
+    return place
+
+
+def shown(place: LocalWorkspace | AzureMLWorkspace, scene: str = "street") -> int | None:
+    return tasks.find_registered_model(place, scene, None).number
+
+
+def rebel_nerf(place: LocalWorkspace, *arguments: str) -> tuple[int, str, str]:
+    """What a person sees who gives the command in a terminal of no particular width."""
+    command = [sys.executable, "-m", "deployments.command", *arguments]
+    environment = {**os.environ, "REBEL_NERF_HOME": str(place.folder)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_trial_does_not_take_the_place_of_a_good_model(place: LocalWorkspace) -> None:
+    model, said = tasks.find_shown_model(place, "street")
+    assert model.number == 2
+    assert said == (
+        "Scene street is shown by model 2 (1-00000002, 25.8 dB). The newest, model 3 (1-00000003, 14.1 dB), is 11.7 dB "
+        "worse; --model-version 3 takes it."
+    )
+    page, said = find_page(place, "street", None, None)
+    assert page.version == "1-00000002" and "11.7 dB worse" in said
+    assert find_page(place, "street", "3", None)[0].version == "1-00000003"
+    put(place, "street-nerf", "1-00000004", 4, scene="street", psnr=24.2, image_size=320)
+    assert shown(place) == 4, "a newer model that is not much worse is shown"
+    assert tasks.find_shown_model(place, "street")[1] == ""
+    with pytest.raises(NotFound, match=r"model 4\) has no page; .* rebel-nerf render --scene street --model-version 4"):
+        find_page(place, "street", None, None)
+
+
+@pytest.mark.parametrize(
+    ("psnr", "size", "expected"),
+    [
+        (20.0, 640, 4),  # of larger pictures: the lower figure says nothing
+        (20.0, 160, 2),  # of smaller pictures, of which it should be higher
+        (20.0, 320, 2),
+        ("not available", 320, 4),
+    ],
+)
+def test_only_figures_that_can_be_compared_are(place: LocalWorkspace, psnr: object, size: int, expected: int) -> None:
+    put(place, "street-nerf", "1-00000004", 4, scene="street", psnr=psnr, image_size=size)
+    assert shown(place) == expected
+
+
+def test_a_pin_stays_whatever_comes(place: LocalWorkspace) -> None:
+    done, said, errors = rebel_nerf(place, "pin", "--scene", "street", "--model-version", "1")
+    assert done == 0 and said.startswith("Scene street is shown by model 1 (1-00000001, 24.1 dB), which is pinned."), (
+        errors
+    )
+    put(place, "street-nerf", "1-00000004", 4, scene="street", psnr=28.0, image_size=320)
+    model, words = tasks.find_shown_model(place, "street")
+    assert model.number == 1 and "The newest, model 4 (1-00000004, 28.0 dB), is 3.9 dB better" in words
+    rebel_nerf(place, "pin", "--scene", "street", "--model-version", "3")
+    assert [bool(each.asset.marks.pinned) for each in tasks.model_versions(place, "street")] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert shown(place) == 3
+    assert (
+        "model 4 (1-00000004, 28.0 dB), its newest good one"
+        in rebel_nerf(place, "pin", "--scene", "street", "--off")[1]
+    )
+    assert shown(place) == 4
+    done, _, errors = rebel_nerf(place, "pin", "--scene", "street")
+    assert done == 2 and errors.startswith("give either --model-version or --off\n")
+
+
+def test_the_lists_show_what_a_person_looks_for(place: LocalWorkspace) -> None:
+    put(place, "mill", "1", 0, "capture", scene="mill")
+    assert place.scenes() == ["mill", "street"]
+    rebel_nerf(place, "note", "--scene", "street", "--model-version", "2", "[bold]before the repaint")
+    listed = [line.strip() for line in rebel_nerf(place, "list")[1].splitlines()]
+    street = next(line for line in listed if line.startswith("street"))
+    assert (
+        "model 2 (1-00000002)" in street and "25.80" in street and street.rstrip().endswith("[bold]before the repaint")
+    )
+    assert next(line for line in listed if line.startswith("mill")).split()[:3] == ["mill", "1", "0"]
+    rebel_nerf(place, "pin", "--scene", "street", "--model-version", "2")
+    listed = rebel_nerf(place, "list", "--scene", "street")[1].splitlines()
+    rows = [line for line in listed if line.split("1-0000")[1:] and "dB" not in line]
+    assert ["3" in rows[0], rows[1].split()[0], "1-00000001" in rows[2]] == [True, "pinned", True]
+    assert "[bold]before the repaint" in rows[1] and "11.7 dB worse" in "\n".join(listed)
+    done, _, errors = rebel_nerf(place, "list", "--scene", "mil")
+    assert done == 1 and "there is mill, street" in errors and "Traceback" not in errors
+    assert "no mill-nerf yet" in rebel_nerf(place, "list", "--scene", "mill")[2]
+
+
+def test_a_damaged_mark_is_none_and_a_long_note_is_refused(place: LocalWorkspace) -> None:
+    model = tasks.find_registered_model(place, "street", 2)
+    tasks.note_model(place, model, "x" * 500)
+    with pytest.raises(InvalidInput, match="scene street: a note has at most 500 characters; this one has 501"):
+        tasks.note_model(place, model, "x" * 501)
+    assert tasks.find_registered_model(place, "street", 2).marks.note == "x" * 500
+    (place.folder / "assets/street-nerf/1-00000002/marks.json").write_text('{"pinned": ')
+    assert tasks.find_registered_model(place, "street", 2).marks == Marks()
+
+
+def test_marks_on_azure_are_tags_of_the_model(
+    workspace: AzureMLWorkspace, stack: AzureStack, trained: Trained, tmp_path: Path
+) -> None:
+    assert workspace.scenes() == []
+
+    def register(number: int, psnr: float) -> Asset:
+        job = trained(f"street-train-1-0000000{number}")
+        tags = {"scene": "street", "psnr": str(psnr), "image_size": "320"}
+        return workspace.register(job, "model", "street-nerf", f"1-0000000{number}", "model", tags)
+
+    first, trial = register(1, 25.8), register(2, 14.0)
+    assert shown(workspace) == 1
+    tasks.pin_model(workspace, tasks.note_model(workspace, trial, "only a trial"), START)
+    assert shown(workspace) == 2
+    found = workspace.find_asset("street-nerf", "1-00000002")
+    assert found and found.marks == Marks(pinned=START, note="only a trial") and found.tags == trial.tags
+    seen = workspace.client.models.get("street-nerf", "2")
+    assert (seen.tags["note"], seen.tags["psnr"]) == ("only a trial", "14.0"), "the studio shows them"
+    tasks.note_model(workspace, tasks.pin_model(workspace, found, None), "")
+    assert workspace.find_asset("street-nerf", "1-00000002") == trial
+    assert "note" not in workspace.client.models.get("street-nerf", "2").tags
+    assert workspace.assets("street-nerf") == [first, trial] and workspace.scenes() == ["street"]
