@@ -13,7 +13,7 @@ from jobs.compare import compare
 from jobs.errors import InvalidInput
 from jobs.options import CompareOptions
 from jobs.video.h264 import Picture, encode, inspect
-from tests.jobs.test_video import decode
+from tests.jobs.video.test_h264 import decode
 
 POSE = {"camera_to_world": np.eye(4).flatten().tolist(), "fov": 50}
 THEN, NOW = 60, 180  # grey

@@ -27,7 +27,7 @@ from jobs.options import RenderOptions  # noqa: E402
 from jobs.path import trajectory  # noqa: E402
 from jobs.render import Renderer  # noqa: E402
 from jobs.video.h264 import Picture, encode, inspect  # noqa: E402
-from tests.jobs.test_video import decode, waves  # noqa: E402
+from tests.jobs.video.test_h264 import decode, waves  # noqa: E402
 
 
 @pytest.fixture(scope="module")

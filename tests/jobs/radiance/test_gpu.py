@@ -15,6 +15,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+pytest.importorskip("nerfstudio")
+pytest.importorskip("triton", reason="the kernels are Triton's, and it is not installed")
+
 import torch
 
 from jobs import model, report, train
@@ -22,6 +26,7 @@ from jobs.options import TrainOptions
 from jobs.radiance import cuda, steps
 
 pytestmark = [
+    pytest.mark.usefixtures("nerfstudios_own_functions"),
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here"),
 ]

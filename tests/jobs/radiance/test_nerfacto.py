@@ -1,4 +1,7 @@
-"""Losses, gradients and pictures against nerfstudio's own, by the same parameters and random numbers."""
+"""Losses, gradients and pictures against nerfstudio's own, by the same parameters and random numbers.
+
+Kernels run on the GPU where there is one, else in Triton's interpreter on the CPU (see `tests/conftest.py`).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+pytest.importorskip("nerfstudio")
+pytest.importorskip("triton", reason="the kernels are Triton's, and it is not installed")
+
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.rays import RayBundle
@@ -18,6 +25,7 @@ from jobs.radiance import support
 from jobs.radiance.frames import Frames
 from jobs.radiance.nerfacto import Nerfacto
 
+pytestmark = pytest.mark.usefixtures("nerfstudios_own_functions")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PHOTOS = 5
 RAYS = 6 if DEVICE == "cpu" else 512

@@ -1,4 +1,7 @@
-"""Photos, steps and whole trainings, on the built-in street front."""
+"""Photos, steps and whole trainings, on the built-in street front.
+
+Kernels run on the GPU where there is one, else in Triton's interpreter on the CPU (see `tests/conftest.py`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("nerfstudio")
+pytest.importorskip("triton", reason="the kernels are Triton's, and it is not installed")
+
 import torch
 from nerfstudio.engine.schedulers import MultiStepSchedulerConfig
 from PIL import Image
@@ -19,6 +26,7 @@ from jobs.radiance import steps, support
 from jobs.radiance.photos import Photos
 from jobs.radiance.support import NotCovered
 
+pytestmark = pytest.mark.usefixtures("nerfstudios_own_functions")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 OPTIONS = TrainOptions(max_num_iterations=4, max_image_size=64, rays_per_batch=64, steps_per_save=2)
 _small = train._make_small

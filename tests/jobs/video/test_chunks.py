@@ -25,7 +25,7 @@ from jobs.shard import shard
 from jobs.video import chunks
 from jobs.video.chunks import Chunks
 from jobs.video.h264 import inspect
-from tests.jobs.test_video import decode
+from tests.jobs.video.test_h264 import decode
 
 OPTIONS = RenderOptions(camera_path="tour", width=48, height=26, seconds=1.25, fps=8, png_frames=True)
 
