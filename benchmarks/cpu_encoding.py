@@ -17,9 +17,13 @@ import torch
 from nerfstudio.field_components.encodings import HashEncoding
 from nerfstudio.field_components.spatial_distortions import SceneContraction
 
-from jobs import model, train
+from jobs import model
 from jobs.options import TrainOptions
-from jobs.radiance import cpu
+from jobs.radiance import cpu, settings
+from jobs.radiance.checkpoints import Checkpoints
+from jobs.radiance.datamanager import DataManager
+from jobs.radiance.dataset import read_dataset
+from jobs.radiance.trainer import ResumableTrainer
 
 ROUNDS = 7
 
@@ -52,14 +56,14 @@ def main(dataset: Path) -> None:
     torch.set_num_threads(1)
     rays = 1024
     options = TrainOptions(max_num_iterations=100, model_size="small", max_image_size=320, rays_per_batch=rays)
-    about = train.read_dataset(dataset)
-    config = train.configure(options, about, "cpu")
+    about = read_dataset(dataset)
+    config = settings.configure(options, about, "cpu")
     model.set_paths(config, Path(), dataset.resolve())
-    config.pipeline.datamanager._target = train._DataManager
+    config.pipeline.datamanager._target = DataManager
     with tempfile.TemporaryDirectory() as folder, model.lpips_from_cache():
-        trainer = train._Trainer(config, Path(folder), train.Checkpoints(Path(folder), ""))
+        trainer = ResumableTrainer(config, Path(folder), Checkpoints(Path(folder), ""))
         trainer.setup()
-    step = super(train._Trainer, trainer).train_iteration
+    step = super(ResumableTrainer, trainer).train_iteration
     network = trainer.pipeline.model
     encoding = network.field.mlp_base.model[0]
     points = torch.rand(rays * network.config.num_nerf_samples_per_ray, 3)

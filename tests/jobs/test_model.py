@@ -19,6 +19,7 @@ pytest.importorskip("nerfstudio")
 from jobs import model, train  # noqa: E402
 from jobs.errors import InvalidInput  # noqa: E402
 from jobs.options import TrainOptions  # noqa: E402
+from jobs.radiance.evaluation import evaluate  # noqa: E402
 from tests.processes import free_port  # noqa: E402
 
 torch.set_num_threads(1)  # as much is computed, and none of it in waiting for a thread that has no core
@@ -100,7 +101,7 @@ def test_a_model_and_its_dataset_load_from_anywhere(trained: Path, tmp_path: Pat
     shutil.copytree(trained / "dataset", tmp_path / "elsewhere" / "photos")
     pipeline = model.load(tmp_path / "a model", tmp_path / "elsewhere" / "photos", device="cpu")
     assert not pipeline.training
-    found = train.evaluate(pipeline)
+    found = evaluate(pipeline)
     assert found["psnr"] == pytest.approx(results(trained)["psnr"], abs=1e-3)
 
 

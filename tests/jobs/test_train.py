@@ -26,8 +26,10 @@ pytest.importorskip("nerfstudio")
 from jobs import manifest, model, report, train  # noqa: E402
 from jobs.errors import GateRefused, InvalidInput, JobFailed  # noqa: E402
 from jobs.options import METHODS, TrainOptions  # noqa: E402
-from jobs.radiance import cuda  # noqa: E402
+from jobs.radiance import cuda, settings  # noqa: E402
 from jobs.radiance.checkpoints import KEPT, Checkpoints  # noqa: E402
+from jobs.radiance.datamanager import ByteImages, DataManager  # noqa: E402
+from jobs.radiance.dataset import read_dataset  # noqa: E402
 
 OPTIONS = TrainOptions(
     max_num_iterations=30, model_size="small", max_image_size=96, rays_per_batch=64, steps_per_save=6
@@ -197,13 +199,13 @@ def test_photos_and_cameras_shrink_alike_and_never_grow(dataset: Path, size: int
     for photo in (dataset / "photos").iterdir():
         Image.open(photo).resize((240, 135)).save(half / photo.name)
     options = OPTIONS.model_copy(update={"max_image_size": size})
-    config = train.configure(options, train.read_dataset(dataset), "cpu")
+    config = settings.configure(options, read_dataset(dataset), "cpu")
     model.set_paths(config, Path(), dataset)
-    config.pipeline.datamanager._target = train._DataManager
+    config.pipeline.datamanager._target = DataManager
     images = config.pipeline.datamanager.setup(device="cpu", test_mode="inference")
     parser = config.pipeline.datamanager.dataparser.setup()
     outputs = parser.get_dataparser_outputs("train")
-    data = train._ByteImages(outputs, scale_factor=config.pipeline.datamanager.camera_res_scale_factor)
+    data = ByteImages(outputs, scale_factor=config.pipeline.datamanager.camera_res_scale_factor)
     height, width, _ = data[0]["image"].shape
     assert (width, height) == (int(data.cameras.width[0]), int(data.cameras.height[0]))
     assert width == min(size or 480, 480)
@@ -229,7 +231,7 @@ def test_every_method_is_set_up_or_refused_in_words(method: str, dataset: Path) 
     for device in ("cpu", "cuda"):
         try:
             options = TrainOptions(method=method, max_num_iterations=7)
-            config = train.configure(options, train.read_dataset(dataset), device)
+            config = settings.configure(options, read_dataset(dataset), device)
         except (InvalidInput, ValidationError) as error:
             refused = str(error)
             assert method in refused
@@ -239,10 +241,10 @@ def test_every_method_is_set_up_or_refused_in_words(method: str, dataset: Path) 
 
 
 def test_a_dataset_in_the_scene_frame_is_not_moved(dataset: Path) -> None:
-    parser = train.configure(OPTIONS, train.read_dataset(dataset), "cpu").pipeline.datamanager.dataparser
+    parser = settings.configure(OPTIONS, read_dataset(dataset), "cpu").pipeline.datamanager.dataparser
     assert (parser.orientation_method, parser.auto_scale_poses) == ("up", True)
     change(dataset, applied_scale=0.1, applied_transform=torch.eye(4)[:3].tolist())
-    parser = train.configure(OPTIONS, train.read_dataset(dataset), "cpu").pipeline.datamanager.dataparser
+    parser = settings.configure(OPTIONS, read_dataset(dataset), "cpu").pipeline.datamanager.dataparser
     assert (parser.orientation_method, parser.center_method, parser.auto_scale_poses) == ("none", "none", False)
 
 
@@ -250,7 +252,7 @@ def test_something_is_held_out_of_few_photos(dataset: Path) -> None:
     frames = json.loads((dataset / "transforms.json").read_text())["frames"]
     for number in (2, 3, 8, 9, 10, 14):
         change(dataset, frames=frames[:number])
-        config = train.configure(OPTIONS, train.read_dataset(dataset), "cpu")
+        config = settings.configure(OPTIONS, read_dataset(dataset), "cpu")
         model.set_paths(config, Path(), dataset)
         parser = config.pipeline.datamanager.dataparser.setup()
         held_out = len(parser.get_dataparser_outputs("val").image_filenames)
@@ -276,7 +278,7 @@ def frame(value: str) -> str:
 def test_what_is_no_dataset(content: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "transforms.json").write_text(content)
     with pytest.raises(InvalidInput, match=words):
-        train.read_dataset(tmp_path)
+        read_dataset(tmp_path)
 
 
 def test_an_unknown_method_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

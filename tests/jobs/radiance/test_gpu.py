@@ -23,7 +23,8 @@ import torch
 
 from jobs import model, report, train
 from jobs.options import TrainOptions
-from jobs.radiance import cuda, steps
+from jobs.radiance import cuda, steps, support
+from jobs.radiance.trainer import ResumableTrainer
 
 pytestmark = [
     pytest.mark.usefixtures("nerfstudios_own_functions"),
@@ -74,7 +75,7 @@ def test_pictures_are_made_while_graphs_train(
     pictures: list[torch.Tensor] = []
     over = threading.Event()
 
-    def look(trainer: train._Trainer) -> None:
+    def look(trainer: ResumableTrainer) -> None:
         network = trainer.pipeline.model
         camera = trainer.pipeline.datamanager.train_dataset.cameras[:1].to(network.device)
         while not over.is_set():
@@ -85,11 +86,11 @@ def test_pictures_are_made_while_graphs_train(
                 network.train()
             over.wait(0.01)
 
-    def open_viewer(trainer: train._Trainer) -> None:
+    def open_viewer(trainer: ResumableTrainer) -> None:
         threading.Thread(target=look, args=[trainer]).start()
 
-    monkeypatch.setattr(train._Trainer, "open_viewer", open_viewer)
-    monkeypatch.setattr(train._Trainer, "close_viewer", lambda _: over.set())
+    monkeypatch.setattr(ResumableTrainer, "open_viewer", open_viewer)
+    monkeypatch.setattr(ResumableTrainer, "close_viewer", lambda _: over.set())
     try:
         train.train(OPTIONS, tiny_dataset, tmp_path / "model", tmp_path / "checkpoints")
     finally:
@@ -127,7 +128,7 @@ def test_a_checkpoint_of_graphs_is_taken_up_without_them(
     options = OPTIONS.model_copy(update={"max_num_iterations": 300})
     with pytest.raises(KeyboardInterrupt):
         train.train(options, tiny_dataset, tmp_path / "model", tmp_path / "checkpoints")
-    monkeypatch.setattr(train.support, "machine_lacks", lambda: "this is a test")
+    monkeypatch.setattr(support, "machine_lacks", lambda: "this is a test")
     train.train(options, tiny_dataset, tmp_path / "model", tmp_path / "checkpoints")
     content = manifest_of(tmp_path / "model")
     assert content["steps_resumed"] == 201 and not content["cuda_graphs"] and at_the_end(content) > 18

@@ -22,14 +22,16 @@ from PIL import Image
 from jobs import model, train
 from jobs.errors import GateRefused
 from jobs.options import TrainOptions
-from jobs.radiance import steps, support
+from jobs.radiance import cuda, settings, steps, support, trainer
+from jobs.radiance.datamanager import DataManager
+from jobs.radiance.dataset import read_dataset
 from jobs.radiance.photos import Photos
 from jobs.radiance.support import NotCovered
 
 pytestmark = pytest.mark.usefixtures("nerfstudios_own_functions")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 OPTIONS = TrainOptions(max_num_iterations=4, max_image_size=64, rays_per_batch=64, steps_per_save=2)
-_small = train._make_small
+_small = settings._make_small
 
 
 def make_small(config: Any) -> None:
@@ -56,7 +58,7 @@ def dataset(street: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> TrainOptions:
     """Options of a training that is done by `jobs.radiance`, on the GPU or in the interpreter."""
-    monkeypatch.setattr(train, "_make_small", make_small)
+    monkeypatch.setattr(settings, "_make_small", make_small)
     monkeypatch.setattr(support, "machine_lacks", lambda: None)
     return OPTIONS.model_copy(update={"model_size": "small"})
 
@@ -64,9 +66,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> TrainOptions:
 def photos_of(dataset: Path, max_image_size: int | None = 96) -> tuple[Photos, Any]:
     """The training photos of a dataset, and nerfstudio's data manager of them."""
     options = OPTIONS.model_copy(update={"max_image_size": max_image_size})
-    config = train.configure(options, train.read_dataset(dataset), DEVICE.type)
+    config = settings.configure(options, read_dataset(dataset), DEVICE.type)
     model.set_paths(config, Path(), dataset)
-    config.pipeline.datamanager._target = train._DataManager
+    config.pipeline.datamanager._target = DataManager
     manager = config.pipeline.datamanager.setup(device=DEVICE, test_mode="val")
     return Photos(manager.train_dataset, DEVICE), manager
 
@@ -128,10 +130,10 @@ def test_photos_that_are_not_covered_are_told(dataset: Path, monkeypatch: pytest
 
 
 def test_what_a_training_may_be(dataset: Path) -> None:
-    about = train.read_dataset(dataset)
+    about = read_dataset(dataset)
 
     def why(method: str = "nerfacto", masks: bool = False, **changed: Any) -> str | None:
-        config = train.configure(TrainOptions(method=method), about, "cpu")
+        config = settings.configure(TrainOptions(method=method), about, "cpu")
         for name, value in changed.items():
             setattr(config.pipeline.model, name, value)
         return support.training_lacks(config, masks)
@@ -140,10 +142,10 @@ def test_what_a_training_may_be(dataset: Path) -> None:
     assert why(masks=True) == "the photos have masks"
     assert why("vanilla-nerf") == "the method vanilla-nerf is not covered"
     assert why(use_gradient_scaling=True) == "use_gradient_scaling is True"
-    config = train.configure(TrainOptions(), about, "cpu")
+    config = settings.configure(TrainOptions(), about, "cpu")
     config.optimizers["fields"]["scheduler"] = MultiStepSchedulerConfig()
     assert "the schedule of fields is MultiStep" in (support.training_lacks(config, False) or "")
-    config = train.configure(TrainOptions(), about, "cpu")
+    config = settings.configure(TrainOptions(), about, "cpu")
     config.optimizers["fields"]["optimizer"].max_norm = 1.0
     assert "the optimizer of fields is AdamOptimizerConfig" in (support.training_lacks(config, False) or "")
 
@@ -205,13 +207,13 @@ def draw_as(draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         rays = RayBundle(origins, directions, torch.ones_like(origins[:, :1]), cameras[:, None])
         return rays, {"image": colours}
 
-    monkeypatch.setattr(train._DataManager, "next_train", next_train)
+    monkeypatch.setattr(DataManager, "next_train", next_train)
 
 
 def test_divergence_is_refused(
     tiny: TrainOptions, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "_STEPS_AHEAD", 1)
+    monkeypatch.setattr(trainer, "_STEPS_AHEAD", 1)
     content = json.loads((dataset / "transforms.json").read_text())
     (dataset / "transforms.json").write_text(json.dumps({**content, "fl_x": 1e-40}))
     with pytest.raises(GateRefused, match="not a number at step 2.*focal length"):
@@ -225,7 +227,7 @@ def test_kernels_that_cannot_be_built_leave_it_to_nerfstudio(
         raise RuntimeError("no Python.h")
 
     monkeypatch.setattr(steps, "Steps", broken)
-    monkeypatch.setattr(train.cuda, "device", lambda: DEVICE.type)
+    monkeypatch.setattr(cuda, "device", lambda: DEVICE.type)
     train.train(tiny, dataset, tmp_path / "model", tmp_path / "checkpoints")
     assert not trained(tmp_path / "model")[1]["cuda_graphs"]
     if DEVICE.type == "cuda":

@@ -1,0 +1,47 @@
+"""The quality of a model, on the photos that were held out."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
+from nerfstudio.pipelines.base_pipeline import Pipeline
+
+from jobs import report
+
+__all__ = ["evaluate"]
+
+
+def evaluate(pipeline: Pipeline) -> dict[str, Any]:
+    """Mean PSNR (dB), SSIM and LPIPS over the held-out photos, at the resolution that was trained on.
+
+    Returns:
+        psnr, ssim, lpips (None where it is not available), images: their number, image_size: the longest side in px at
+        which they were compared, rays_per_second.
+    """
+    pipeline.eval()
+    datamanager = pipeline.datamanager
+    photos = getattr(datamanager, "fixed_indices_eval_dataloader", None)
+    if photos is None:  # loaded for inference
+        photos = FixedIndicesEvalDataloader(datamanager.eval_dataset, device=pipeline.device)
+    meter = report.Meter("train:evaluate", len(photos))
+    rows: list[dict[str, float]] = []
+    rays, side, start = 0, 0, time.monotonic()
+    for camera, batch in photos:
+        with torch.no_grad():
+            outputs = pipeline.model.get_outputs_for_camera(camera)
+            figures, _ = pipeline.model.get_image_metrics_and_images(outputs, batch)
+        rows.append({name: float(figures[name]) for name in ("psnr", "ssim", "lpips")})
+        rays += int(camera.width) * int(camera.height)
+        side = max(side, int(camera.width), int(camera.height))
+        meter.update(len(rows), {"psnr": rows[-1]["psnr"]})
+    mean = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    return {
+        **{name: value if math.isfinite(value) else None for name, value in mean.items()},
+        "images": len(rows),
+        "image_size": side,
+        "rays_per_second": round(rays / (time.monotonic() - start)),
+    }

@@ -1,0 +1,229 @@
+"""nerfstudio's Trainer with progress, a gate, a viewer, and checkpoints that can be resumed exactly."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from nerfstudio.engine.callbacks import TrainingCallbackLocation
+from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.pipelines.base_pipeline import Pipeline
+from torch import Tensor
+
+from jobs import report
+from jobs.camera_path import Origin
+from jobs.errors import GateRefused, JobInterrupted
+from jobs.radiance import gpu, support
+from jobs.radiance.checkpoints import Checkpoints
+from jobs.radiance.datamanager import ByteImages
+from jobs.radiance.randomness import random_state, set_random_state
+from jobs.radiance.viewer import open_viewer
+
+if TYPE_CHECKING:
+    from jobs.radiance.steps import Steps
+
+__all__ = ["ResumableTrainer", "pipeline_state"]
+
+_MOST_POINTS = 200  # of a training's curve
+_STEPS_AHEAD = 50  # of the GPU, by graphs: so much waits when training is to end, or a picture is to be shown
+
+# Of nerfacto's sampler; they decide whether the proposal networks are trained in a step.
+_SAMPLER_STATE = ("_step", "_steps_since_update")
+
+
+class ResumableTrainer(Trainer):  # type: ignore[misc]
+    """nerfstudio's Trainer with progress, a gate for NaN, and checkpoints that can be taken up exactly."""
+
+    def __init__(self, config: TrainerConfig, output: Path, checkpoints: Checkpoints, frame: str | None = None) -> None:
+        super().__init__(config)
+        self.base_dir = output
+        self.checkpoints = checkpoints
+        self.frame = frame
+        """That camera paths drawn in the viewer belong to."""
+        self.scratch = tempfile.TemporaryDirectory()
+        self.total: int = config.max_num_iterations
+        self.steps: Steps | None = None
+        """Whole steps as CUDA graphs; None: by nerfstudio."""
+        self.seconds = 0.0
+        """Spent in training steps, over all attempts."""
+        self.curve: dict[str, list[float | None]] = {"step": [], "loss": [], "psnr": []}
+        """Of the rays of single steps, evenly spaced, over all attempts."""
+        self.terminated = False
+        """SIGTERM came: end after this step."""
+        self._bad_losses = 0
+
+    def use_graphs(self) -> str | None:
+        """Take steps by CUDA graphs from now on; why not, in words, where that cannot be."""
+        from jobs.radiance import steps
+
+        try:
+            self.steps = steps.build(self.pipeline, self.optimizers)
+        except support.NotCovered as why:
+            return str(why)
+        return None
+
+    def resume(self) -> int:
+        """Go on from the newest checkpoint; the number of steps already done."""
+        if (state := self.checkpoints.newest()) is not None:
+            self.pipeline.load_pipeline(state["pipeline"], state["step"])
+            self.optimizers.load_optimizers(state["optimizers"])
+            self.optimizers.load_schedulers(state["schedulers"])
+            self.grad_scaler.load_state_dict(state["scalers"])
+            self.seconds = state["seconds"]
+            self.curve = state.get("curve", self.curve)
+            for name, value in state["sampler"].items():
+                setattr(self.pipeline.model.proposal_sampler, name, value)
+            set_random_state(state["random"])
+            self._start_step = state["step"] + 1
+            print(f"Going on from the checkpoint of step {state['step']}.")
+        self.config.max_num_iterations = self.total - self._start_step  # nerfstudio counts from the start step
+        return int(self._start_step)
+
+    def open_viewer(self) -> None:
+        """Serve nerfstudio's viewer while training; training goes on without where it cannot."""
+        try:
+            viewer = open_viewer(
+                self.config.viewer,
+                self.pipeline,
+                Path(self.scratch.name),
+                Origin(frame=self.frame),
+                trainer=self,
+                train_lock=self.train_lock,
+            )
+        except (OSError, RuntimeError) as error:
+            print(f"There is no viewer for this training: {error}")
+            return
+        # Who looks on must not hold a machine that is paid for.
+        viewer.pause_train.visible = False
+        self.viewer_state, self.config.vis = viewer, "viewer"
+        report.emit(report.Page("train", "viewer", viewer.viser_server.get_port()))
+
+    def close_viewer(self) -> None:
+        """End the viewer, whoever still looks."""
+        if self.viewer_state is not None:
+            self.viewer_state.viser_server.stop()
+        self.scratch.cleanup()
+
+    def _init_viewer_state(self) -> None:
+        if self.viewer_state is None:
+            return
+        shown = photos = self.pipeline.datamanager.train_dataset
+        if isinstance(photos, ByteImages):  # the viewer takes them as floats
+            shown = InputDataset(self.pipeline.datamanager.train_dataparser_outputs, photos.scale_factor)
+        self.viewer_state.init_scene(shown, self.training_state)
+
+    def train(self) -> None:
+        """Train to the end.
+
+        Raises:
+            JobInterrupted: SIGTERM came; a checkpoint was saved.
+            GateRefused: the loss is not a number.
+        """
+        self._meter = report.Meter("train", self.total, done=self._start_step)
+        self._told = (self._start_step, time.monotonic())
+        if self._start_step < self.total:
+            self.open_viewer()
+            super().train()
+            self.close_viewer()
+
+    def train_iteration(self, step: int) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """One step; see nerfstudio."""
+        if self.terminated:
+            if step > self._start_step:
+                self.save_checkpoint(step - 1)
+            raise JobInterrupted(
+                f"training was told to end after {step} of {self.total} steps; the next attempt goes on from there"
+            )
+        start = time.monotonic()
+        taken = self._newest = (self.steps.take if self.steps else super().train_iteration)(step)
+        self.seconds += time.monotonic() - start
+        return taken
+
+    def _update_viewer_state(self, step: int) -> None:
+        # Here, the viewer may render: it need not wait for steps that the GPU still has to do.
+        self._look(step)
+        super()._update_viewer_state(step)
+
+    def _look(self, step: int) -> None:
+        """Look at how it goes, now and then: the GPU has to be waited for."""
+        loss, _, metrics = self._newest
+        done, now = step + 1, time.monotonic()
+        if done % (_STEPS_AHEAD if self.steps else 10) == 0 or done == self.total:
+            self._check(loss, step)
+        if done % math.ceil(self.total / _MOST_POINTS) == 0 or done == self.total:
+            self._note(done, loss, metrics.get("psnr", math.nan))
+        if now - self._told[1] > 2 or done == self.total:
+            pace = (done - self._told[0]) / (now - self._told[1])
+            rays = self.pipeline.datamanager.get_train_rays_per_batch() * pace
+            self._told = (done, now)
+            lr = next(iter(self.optimizers.optimizers.values())).param_groups[0]["lr"]
+            figures = {"loss": loss, "psnr": metrics.get("psnr", math.nan), "steps/s": pace, "rays/s": rays, "lr": lr}
+            known = {name: torch.as_tensor(value).item() for name, value in figures.items()}
+            self._meter.update(done, known | gpu.use())
+        self.seconds += time.monotonic() - now
+
+    def _note(self, done: int, loss: Tensor, psnr: Tensor | float) -> None:
+        """Another point of the curve; not every method tells its PSNR."""
+        point = (done, *(float(f"{torch.as_tensor(value).item():.5g}") for value in (loss, psnr)))
+        for values, value in zip(self.curve.values(), point, strict=True):
+            values.append(value if math.isfinite(value) else None)
+
+    def save_checkpoint(self, step: int) -> None:
+        """Save all that it takes to go on after `step`, the last step that was done."""
+        sampler = getattr(self.pipeline.model, "proposal_sampler", None)
+        state = {
+            "step": step,
+            "pipeline": pipeline_state(self.pipeline),
+            "optimizers": {name: _optimizer_state(each) for name, each in self.optimizers.optimizers.items()},
+            "schedulers": {name: each.state_dict() for name, each in self.optimizers.schedulers.items()},
+            "scalers": self.grad_scaler.state_dict(),
+            "seconds": self.seconds,
+            "curve": self.curve,
+            "sampler": {name: getattr(sampler, name) for name in _SAMPLER_STATE if hasattr(sampler, name)},
+            "random": random_state(),
+        }
+        self.checkpoints.save(step, _plain(state))
+
+    def _after_train(self) -> None:
+        # nerfstudio would also print a table with a folder that is not the model's, and wait for its viewer
+        self.training_state = "completed"
+        self.save_checkpoint(self.step)
+        for callback in self.callbacks:
+            callback.run_callback_at_location(step=self.step, location=TrainingCallbackLocation.AFTER_TRAIN)
+
+    def _check(self, loss: Tensor, step: int) -> None:
+        # half precision has single bad losses, whose steps the gradient scaler leaves out
+        self._bad_losses = 0 if bool(torch.isfinite(loss)) else self._bad_losses + 1
+        if self._bad_losses == 3:
+            raise GateRefused(
+                f"the loss is not a number at step {step}: training diverged. Look at the poses and the focal length "
+                "in the dataset's transforms.json, or prepare it again; else try another seed or method"
+            )
+
+
+def _plain(value: Any) -> Any:
+    """`value` with NumPy's scalars as Python's: what `torch.load` takes without unpickling objects."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(each) for each in value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimizer's state; its learning rate, which a CUDA graph reads from the GPU, as a number."""
+    state: dict[str, Any] = optimizer.state_dict()
+    for group in state["param_groups"]:
+        group["lr"] = float(group["lr"])
+    return state
+
+
+def pipeline_state(pipeline: Pipeline) -> dict[str, Tensor]:
+    """The pipeline's parameters and buffers, without LPIPS's network: nerfstudio brings that itself."""
+    return {name: value for name, value in pipeline.state_dict().items() if ".lpips." not in name}
