@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jobs import report
-from jobs.render import CPU_CHUNK
+from jobs.radiance.renderer import CPU_CHUNK
 
 if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline

@@ -25,7 +25,8 @@ from jobs.errors import GateRefused, InvalidInput, JobFailed  # noqa: E402
 from jobs.manifest import peak_memory  # noqa: E402
 from jobs.options import RenderOptions  # noqa: E402
 from jobs.path import trajectory  # noqa: E402
-from jobs.render import Renderer  # noqa: E402
+from jobs.radiance import renderer as rendering  # noqa: E402
+from jobs.radiance.renderer import Renderer  # noqa: E402
 from jobs.video.h264 import Picture, encode, inspect  # noqa: E402
 from tests.jobs.video.test_h264 import decode, waves  # noqa: E402
 
@@ -148,7 +149,7 @@ def test_a_frame_needs_no_more_memory_than_its_bands(
     """An eighth of an 8K frame, in bands of an eighth of what they are."""
     monkeypatch.setattr(pipeline.model.proposal_sampler, "num_proposal_samples_per_ray", (4, 4))
     monkeypatch.setattr(pipeline.model.proposal_sampler, "num_nerf_samples_per_ray", 2)  # fast enough for a CPU
-    monkeypatch.setattr(render, "_BAND", render._BAND // 8)
+    monkeypatch.setattr(rendering, "_BAND", rendering._BAND // 8)
     wide = path.model_copy(update={"render_width": 7680, "render_height": 540})
     small = Renderer(pipeline, path.model_copy(update={"render_width": 960, "render_height": 68}))
     expected = small.frame(1)["rgb"]
