@@ -20,7 +20,8 @@ from pydantic_settings import CliApp
 from jobs import manifest, report
 from jobs.errors import GateRefused
 from jobs.options import ExportOptions
-from jobs.path import trajectory
+from jobs.path import reading
+from jobs.path.capture import Capture
 from jobs.splats import spz
 from jobs.splats.gaussians import Y_UP, Array, Gaussians
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
 
 Similarity = tuple[NDArray[np.float64], float, NDArray[np.float64]]
-"""Rotation (3, 3), scale and shift (3,): see `trajectory.model_to_dataset`."""
+"""Rotation (3, 3), scale and shift (3,): see `reading.model_to_dataset`."""
 
 _PAGE = Path(__file__).parent / "web/splats.html"
 _BALL = 0.35  # size of a point on the page, by its distance from its neighbours
@@ -54,8 +55,8 @@ def export(options: ExportOptions, dataset: Path, model: Path, output: Path) -> 
     options = options.with_profile("full").for_method(content["options"]["method"])
     assert options.forms
     output.mkdir(parents=True, exist_ok=True)
-    to_scene = trajectory.model_to_dataset(dataset, model)
-    capture = trajectory.read_capture(dataset, model)
+    to_scene = reading.model_to_dataset(dataset, model)
+    capture = reading.read_capture(dataset, model)
     if "splat" in options.forms:
         with timer.step("splat"):
             shown = Gaussians.of_checkpoint(model / content["checkpoint"]["file"]).moved(*_float(to_scene))
@@ -99,7 +100,7 @@ def page(gaussians: Gaussians, eye: Array, target: Array) -> str:
     return _PAGE.read_text().replace("{{view}}", json.dumps(view)).replace("{{splats}}", content)
 
 
-def _view(capture: trajectory.Capture, to_scene: Similarity) -> tuple[Array, Array]:
+def _view(capture: Capture, to_scene: Similarity) -> tuple[Array, Array]:
     """(3,) the middlemost camera of a capture, and (3,) the point that it looks at, in the scene frame."""
     middle = np.linalg.norm(capture.centres - np.median(capture.centres, axis=0), axis=1).argmin()
     eye, look = capture.centres[middle], capture.looks[middle]
@@ -111,7 +112,7 @@ def _view(capture: trajectory.Capture, to_scene: Similarity) -> tuple[Array, Arr
 def _export_surface(
     options: ExportOptions,
     pipeline: Pipeline,
-    capture: trajectory.Capture,
+    capture: Capture,
     to_scene: Similarity,
     output: Path,
     timer: manifest.Timer,

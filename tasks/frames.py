@@ -104,10 +104,10 @@ async def _in_shape(workspace: Workspace, scene: str, dataset: Asset, options: R
         transforms = json.loads(await patiently(lambda: workspace.read(dataset, "transforms.json")))
     except (NotFound, ValueError):
         return options
-    from jobs.path import trajectory
+    from jobs.path import reading
 
     with named_scene(scene):
-        return options.in_shape(trajectory.photo_shape(transforms))
+        return options.in_shape(reading.photo_shape(transforms))
 
 
 async def _check_path(
@@ -205,10 +205,10 @@ def check_belongs(scene: str, dataset: Asset, path: CameraPath, folder: Path, su
     """
     import numpy as np  # not before a path is there
 
-    from jobs.path import sight, trajectory
+    from jobs.path import reading, sight
 
     with named_scene(scene):
-        capture = trajectory.read_capture(folder, folder)
+        capture = reading.read_capture(folder, folder)
     size = max(capture.depth, float(np.linalg.norm(np.ptp(capture.centres, axis=0))))
     places = np.array([frame.camera_to_world[3:12:4] for frame in path.camera_path])
     distances = sight.distances(capture, places) * capture.depth / size

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["OFF", "Array", "Capture", "unit", "upright"]
+from jobs.errors import InvalidInput
+
+__all__ = ["OFF", "STRICTER", "Array", "Capture", "goes_back", "longest_run", "together", "unit", "upright"]
 
 Array = NDArray[np.float64]
 
 OFF = 0.5
 """How far a generated path may be from the nearest photo that looks about the same way, by the typical depth."""
+STRICTER = 0.9
+"""The bound where a way is laid out, for between its samples it may be a little farther off."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Capture:
         depth: the typical distance from a camera to what it sees.
         half_field: tangents of half the horizontal and half the vertical field of view of the photos.
         points: (P, 3) what the photos show, sparsely.
-        shape: see `jobs.path.trajectory.photo_shape`.
+        shape: see `jobs.path.reading.photo_shape`.
     """
 
     centres: Array
@@ -83,3 +88,25 @@ def unit(vectors: Array) -> Array:
     """Vectors (…, 3), each 1 long."""
     units: Array = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
     return units
+
+
+def together(capture: Capture) -> Capture:
+    """The largest part of a capture, of two photos at least."""
+    part = capture.largest_part()
+    if len(part.centres) < 2:
+        raise InvalidInput("The photos are too far from each other for a way along them; take the spiral instead.")
+    return part
+
+
+def goes_back(at: NDArray[Any]) -> bool:
+    """Whether places along a path, in the order of the photos, fall on the whole: it began where the capture ended."""
+    return bool(np.polyfit(np.arange(len(at)), at, 1)[0] < 0)
+
+
+def longest_run(seen: NDArray[np.bool_]) -> slice:
+    """The longest stretch of true values; an empty one where there is none."""
+    edges = np.flatnonzero(np.diff(seen.astype(int), prepend=0, append=0)).reshape(-1, 2)
+    if not len(edges):
+        return slice(0, 0)
+    first, last = edges[np.diff(edges, axis=1).argmax()].tolist()
+    return slice(first, last)

@@ -22,7 +22,7 @@ from jobs import camera_path
 from jobs.camera_path import Origin
 from jobs.errors import InvalidInput
 from jobs.options import RenderOptions
-from jobs.path import trajectory
+from jobs.path import reading, trajectory
 
 __all__ = ["FILE", "open_viewer", "show_finished", "start_at_tour"]
 
@@ -81,7 +81,7 @@ def start_at_tour(server: ViserServer, dataset: Path, model: Path) -> None:
     pose = np.array(first.camera_to_world).reshape(4, 4)
     place = pose[:3, 3] * VISER_NERFSTUDIO_SCALE_RATIO
     # The viewer turns about what is in the middle of the picture.
-    depth = trajectory.read_capture(dataset, model).depth * VISER_NERFSTUDIO_SCALE_RATIO
+    depth = reading.read_capture(dataset, model).depth * VISER_NERFSTUDIO_SCALE_RATIO
 
     @server.on_client_connect
     def _(client: ClientHandle) -> None:

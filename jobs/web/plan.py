@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.camera_path import CameraPath
-from jobs.path import trajectory
+from jobs.path import reading
+from jobs.path.capture import Capture
 from jobs.web.chart import COLOURS, document, nice_step, text
 
 __all__ = ["draw"]
@@ -35,8 +36,8 @@ def draw(dataset: Path, model: Path, path: CameraPath | None) -> str:
     Raises:
         InvalidInput: a file is missing or damaged.
     """
-    capture = trajectory.read_capture(dataset, model)
-    points, colours = _seen(capture, *trajectory.read_points(dataset, model))
+    capture = reading.read_capture(dataset, model)
+    points, colours = _seen(capture, *reading.read_points(dataset, model))
     way = np.array(
         [np.reshape(f.camera_to_world, (4, 4))[:2, 3] for f in path.camera_path] if path else np.empty((0, 2))
     )
@@ -71,7 +72,7 @@ def draw(dataset: Path, model: Path, path: CameraPath | None) -> str:
     return document(_WIDTH, height + _LEGEND, f"{len(cameras)} cameras from above", parts)
 
 
-def _seen(capture: trajectory.Capture, points: Array, colours: Array) -> tuple[Array, Array]:
+def _seen(capture: Capture, points: Array, colours: Array) -> tuple[Array, Array]:
     """(N, 2) points and (N, 3) colours of those near the cameras: a few that are far off must not decide the scale."""
     away = np.abs(points - np.clip(points, capture.centres.min(axis=0), capture.centres.max(axis=0))).max(axis=1)
     near = np.flatnonzero(away < _FAR * capture.depth)

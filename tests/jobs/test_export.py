@@ -20,7 +20,7 @@ import trimesh  # noqa: E402
 from jobs import export, manifest, model, report  # noqa: E402
 from jobs.errors import GateRefused, InvalidInput  # noqa: E402
 from jobs.options import ExportOptions, TrainOptions  # noqa: E402
-from jobs.path import trajectory  # noqa: E402
+from jobs.path import reading  # noqa: E402
 from jobs.splats import surface  # noqa: E402
 from jobs.splats.gaussians import Y_UP, Gaussians  # noqa: E402
 from jobs.train import train  # noqa: E402
@@ -154,7 +154,7 @@ def test_gaussians_as_ply_and_spz(splats: Path, tiny_dataset: Path, tmp_path: Pa
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         *("splat.ply", "splat.spz", "index.html", "export.json")
     }
-    rotation, scale, shift = trajectory.model_to_dataset(tiny_dataset, splats)
+    rotation, scale, shift = reading.model_to_dataset(tiny_dataset, splats)
     content = json.loads((splats / model.MANIFEST).read_text())
     trained = Gaussians.of_checkpoint(splats / content["checkpoint"]["file"])
     expected = scale * (trained.means @ rotation.T + shift)
@@ -167,8 +167,8 @@ def test_gaussians_as_ply_and_spz(splats: Path, tiny_dataset: Path, tmp_path: Pa
 
 
 def test_the_frames_lead_back_and_forth(solid_model: Path, tiny_dataset: Path) -> None:
-    centres = trajectory.read_capture(tiny_dataset, solid_model).centres
-    rotation, scale, shift = trajectory.model_to_dataset(tiny_dataset, solid_model)
+    centres = reading.read_capture(tiny_dataset, solid_model).centres
+    rotation, scale, shift = reading.model_to_dataset(tiny_dataset, solid_model)
     frames = json.loads((tiny_dataset / "transforms.json").read_text())["frames"]
     own = np.array([frame["transform_matrix"] for frame in frames])[:, :3, 3]
     assert np.allclose(scale * (centres @ rotation.T + shift), own, atol=1e-4)

@@ -13,8 +13,8 @@ from PIL import Image
 from jobs import camera_path
 from jobs.errors import InvalidInput
 from jobs.options import RenderOptions
-from jobs.path import sight, trajectory
-from jobs.path.trajectory import Array, Capture
+from jobs.path import reading, sight, trajectory
+from jobs.path.capture import Array, Capture
 
 RNG = np.random.default_rng(7)
 
@@ -433,7 +433,7 @@ def test_upright_photos_give_an_upright_video_that_sees_as_much_of_the_height(tm
     "transforms", [{}, {"frames": [{}]}, {"w": 4, "h": 2, "camera_model": "EQUIRECTANGULAR", "frames": [{}]}]
 )
 def test_photos_without_a_shape_give_a_video_of_16_by_9(transforms: dict[str, object]) -> None:
-    assert trajectory.photo_shape(transforms) == 16 / 9
+    assert reading.photo_shape(transforms) == 16 / 9
 
 
 @pytest.mark.parametrize("applied", [False, True])
@@ -454,7 +454,7 @@ def test_the_path_is_in_the_models_frame(tmp_path: Path, applied: bool) -> None:
     outputs = outputs.get_dataparser_outputs("train")
     outputs.save_dataparser_transform(model / "dataparser_transforms.json")
     poses = outputs.cameras.camera_to_worlds.numpy()
-    capture = trajectory.read_capture(dataset, model)
+    capture = reading.read_capture(dataset, model)
     np.testing.assert_allclose(capture.centres, poses[:, :, 3], atol=1e-5)
     np.testing.assert_allclose(capture.looks, -poses[:, :, 2], atol=1e-5)
     assert torch.isfinite(outputs.cameras.fx).all()
@@ -477,19 +477,19 @@ def test_the_depth_is_that_of_the_points_seen(tmp_path: Path, kind: str) -> None
     (dataset / "sparse_pc.ply").write_bytes(header.encode() + body)
     meta = json.loads((dataset / "transforms.json").read_text())
     (dataset / "transforms.json").write_text(json.dumps(meta | {"ply_file_path": "sparse_pc.ply"}))
-    capture = trajectory.read_capture(dataset, model)
+    capture = reading.read_capture(dataset, model)
     assert capture.depth == pytest.approx(np.median(-capture.centres[:, 1]), rel=0.1)
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
     dataset, model = _dataset(tmp_path)
     with pytest.raises(InvalidInput, match="dataparser_transforms.json"):
-        trajectory.read_capture(dataset, tmp_path)
+        reading.read_capture(dataset, tmp_path)
     (dataset / "transforms.json").write_text('{"frames": []}')
     with pytest.raises(InvalidInput, match="no frames"):
-        trajectory.read_capture(dataset, model)
+        reading.read_capture(dataset, model)
     with pytest.raises(InvalidInput, match="transforms.json"):
-        trajectory.read_capture(tmp_path / "none", model)
+        reading.read_capture(tmp_path / "none", model)
 
 
 def _dataset(folder: Path) -> tuple[Path, Path]:

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from jobs.options import RenderOptions
-from jobs.path import trajectory
+from jobs.path import reading, trajectory
 from jobs.web import plan
 from jobs.web.chart import COLOURS
 
@@ -26,7 +26,7 @@ def places(svg: str, colour: str, width: str) -> NDArray[np.float64]:
 
 
 def test_cameras_are_to_scale(tiny_dataset: Path, tiny_model: Path) -> None:
-    capture = trajectory.read_capture(tiny_dataset, tiny_model)
+    capture = reading.read_capture(tiny_dataset, tiny_model)
     path = trajectory.generate("tour", tiny_dataset, tiny_model, RenderOptions(width=64, height=36, seconds=1.0, fps=8))
     svg = plan.draw(tiny_dataset, tiny_model, path)
     found = places(svg, COLOURS[0], "6")
@@ -43,7 +43,7 @@ def test_cameras_are_to_scale(tiny_dataset: Path, tiny_model: Path) -> None:
 
 
 def test_one_point_far_away_does_not_shrink_the_rest(tiny_dataset: Path, tiny_model: Path, tmp_path: Path) -> None:
-    capture = trajectory.read_capture(tiny_dataset, tiny_model)
+    capture = reading.read_capture(tiny_dataset, tiny_model)
     shutil.copytree(tiny_dataset, tmp_path / "dataset")
     file = tmp_path / "dataset/transforms.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "ply_file_path": "points.ply"}))
@@ -58,6 +58,6 @@ def test_one_point_far_away_does_not_shrink_the_rest(tiny_dataset: Path, tiny_mo
     assert "camera path" not in svg
 
     points.write_text("\n".join([header.format(8) + "end_header", *(row[:-8] for row in rows), "900 900 1", ""]))
-    found, shades = trajectory.read_points(tmp_path / "dataset", tiny_model)
+    found, shades = reading.read_points(tmp_path / "dataset", tiny_model)
     assert found.shape == shades.shape == (8, 3) and set(shades.flat) == {128.0}
     assert capture.centres.shape == (14, 3)
