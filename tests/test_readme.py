@@ -1,0 +1,133 @@
+"""The Markdown pages: their commands, options, links and error messages exist, and the README's commands work."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from deployments.command import COMMANDS
+from flows import _usage
+from jobs import errors
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    ROOT / name
+    for name in (
+        *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "trajectories/README.md"),
+        *("docs/architecture.md", "docs/conventions.md"),
+    )
+]
+README = (ROOT / "README.md").read_text()
+NOT_OURS = {"401 Unauthorized"}  # a message of Prefect's
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Return the command lines in a page's shell blocks, without comments."""
+    blocks = re.findall(r"^( *)```sh\n(.*?)^\1```", page.read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line for _, block in blocks for line in textwrap.dedent(block).replace("\\\n", " ").splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def ours(page: Path) -> list[list[str]]:
+    """Return the words after `rebel-nerf` of a page's command lines."""
+    return [words[1:] for words in commands(page) if words[0].endswith("rebel-nerf")]
+
+
+def name_of(words: list[str]) -> str:
+    return " ".join(words[: 2 if words[0] == "azure" else 1])
+
+
+@cache
+def options_of(name: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments.command", *name.split(), "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    return set(re.findall(r"--[a-z][a-z.-]+", done.stdout))
+
+
+@cache
+def texts() -> list[str]:
+    """Return every string of the program, with a NUL where an f-string has a value."""
+    found = []
+    for package in ("blocks", "deployments", "flows", "jobs", "tasks"):
+        for file in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.append(node.value)
+                elif isinstance(node, ast.JoinedStr):
+                    parts = (part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+                    found.append("".join(map(str, parts)))
+    return found
+
+
+def is_said(message: str) -> bool:
+    """Say whether the program has a string with all parts of a message, whose `…` stand for what varies."""
+    parts = [part.strip() for part in message.split("…") if part.strip(" :")]
+    pattern = re.compile(".*".join(map(re.escape, parts)), re.DOTALL)
+    return any(pattern.search(text) for text in texts())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text()):
+        file = (page.parent / target) if target else page
+        assert file.exists(), f"{page.name} links to {target}"
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_table_of_contents_has_every_section() -> None:
+    contents = README.partition("\n## ")[0]
+    titles = re.findall(r"^## (.+)$", README, re.MULTILINE)
+    assert all(f"- [{title}](#" in contents for title in titles)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_make_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = page.read_text()
+    assert set(re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", text, re.MULTILINE)) <= {
+        pair for target in targets for pair in ((target, ""), ("", target))
+    }
+    named = {words[0] for words in map(str.split, re.findall(r"`(?:\.venv/bin/)?rebel-nerf ([^`-][^`]*)`", text))}
+    assert named <= {name.split()[0] for name in COMMANDS}
+
+
+@pytest.mark.parametrize(
+    "words", [words for page in PAGES for words in ours(page)], ids=lambda words: " ".join(words)[:60]
+)
+def test_the_program_accepts_the_command_line(words: list[str]) -> None:
+    name = name_of(words)
+    assert name in COMMANDS
+    before_options = words[: next((number for number, word in enumerate(words) if word.startswith("-")), None)]
+    module, given = COMMANDS[name][0], words[len(name.split()) :]
+    if module.startswith("flows."):
+        file = ROOT / f"{module.replace('.', '/')}.py"
+        _usage.parse(_usage.command_in(file), given, name)
+    assert {word.partition("=")[0] for word in given if word.startswith("--")} <= options_of(" ".join(before_options))
+
+
+def test_options_in_the_text_exist() -> None:
+    known = {option for name in COMMANDS if COMMANDS[name][0] for option in options_of(name)} | {"--help"}
+    quoted = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
+    told = {option for text in quoted for option in re.findall(r"(?<![\w-])--[a-z][a-z.-]+", text)}
+    assert told and not told - known
+
+
+def test_the_program_says_the_messages_of_the_table() -> None:
+    table = README.partition("| message | what to do |")[2].partition("\n\n")[0]
+    messages = [
+        re.sub(rf"^({'|'.join(errors.__all__)})\b:? *", "", m) for m in re.findall(r"^\| `([^`]+)`", table, re.M)
+    ]
+    assert len(messages) > 15
+    assert not [message for message in messages if not is_said(message) and message not in NOT_OURS]
+    assert not is_said("the moon … is made of cheese")
