@@ -7,12 +7,9 @@ PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all lint server worker deploy clean
 
-# Ends in the path of a video. Photos of the built-in street front, then the flow on them.
-demo: build/facade/truth.json
-	$(BIN)/python -m flows.nerf --scene facade --images build/facade/photos --profile preview
-
-build/facade/truth.json: .venv/installed
-	$(BIN)/python -m jobs.facade --output build/facade
+# Photos of the built-in street front, then the flow on them. Ends in a link to the scene's page.
+demo: .venv/installed
+	$(BIN)/rebel-nerf demo
 
 test: .venv/installed lint
 	$(BIN)/python -m tests.azureml.azurite

@@ -17,6 +17,7 @@ from pathlib import Path
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("flows.demo", "Make a fly-through of a built-in street front, on the CPU."),
     "run": ("flows.nerf", "Turn photos of a scene into a dataset, a model and a video."),
     "render": ("flows.render", "Render another video of a scene's model."),
     "export": ("flows.export", "Export a scene's model as a point cloud, mesh or splats."),
@@ -74,9 +75,7 @@ def _help() -> str:
     lines = [f"  {name:<{width}}  {sentence}" for name, (_, sentence) in COMMANDS.items()]
     return "\n".join(
         [
-            "rebel-nerf: from photos of a place to a fly-through of its NeRF.",
-            "",
-            "Usage: rebel-nerf COMMAND [OPTIONS]",
+            "rebel-nerf COMMAND [OPTIONS]: from photos of a place to a fly-through of its NeRF.",
             "",
             *lines,
             "",

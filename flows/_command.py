@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,36 +23,88 @@ from pydantic import BaseModel
 import tasks
 from blocks import Workspace
 from flows import _usage
-from flows._usage import command_of, parse
+from flows._quiet import quietly
+from flows._results import Results
+from flows._terminal import Display
+from flows._usage import TerminalOptions, command_of, parse
 from jobs.errors import RebelNerfError
 from tasks.patience import PATIENT_CLIENT
 from tasks.sign_in import sign_in_settings
+from tasks.watch import watching
 
-__all__ = ["as_command", "open_workspace", "parse_command", "run_as_command"]
+__all__ = ["as_command", "command_of", "open_workspace", "parse_command", "run_aloud", "run_as_command", "run_scene"]
 
 T = TypeVar("T", bound=BaseModel)
 
+_SETTINGS = {
+    # A first start makes the database, which takes longer than the default of 20 s on a small machine.
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
+    PREFECT_SERVER_ANALYTICS_ENABLED: False,
+    **PATIENT_CLIENT,
+}
 
-def run_as_command(flow: Flow[..., Any], arguments: list[str]) -> None:
+
+def run_as_command(flow: Flow[..., Any], arguments: list[str], stages: Sequence[str] = ()) -> None:
     """Run the flow here and now with options from a command line.
 
     With a server (PREFECT_API_URL) the run shows there; without one, Prefect starts one of its own meanwhile.
     Exits with 2 for a wrong command line and with 1, and the error's own words, if the run fails.
+
+    Args:
+        flow: to be run.
+        arguments: of the command line.
+        stages: of a flow of one scene, in their order: each is shown by a line, and Prefect's log goes into a file.
     """
     given = parse_command(command_of(flow.fn), arguments)
-    settings = {
-        # A first start makes the database, which takes longer than the default of 20 s on a small machine.
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
-        PREFECT_SERVER_ANALYTICS_ENABLED: False,
-        **PATIENT_CLIENT,
-    }
-    with temporary_settings(settings):
+    if isinstance(given, TerminalOptions) and stages and not given.verbose:
+        run_scene(flow, given, Display(stages))
+    else:
+        run_aloud(flow, given)
+
+
+def run_scene(
+    flow: Flow[..., Any], given: BaseModel, display: Display, before: Callable[[], None] | None = None
+) -> None:
+    """Run a flow of one scene and show how it goes; at the end, print where its page, video and 3D are.
+
+    Exits with 1, and the error's own words, if the run fails.
+
+    Args:
+        flow, given: as for `run_as_command`.
+        display: shows the stages.
+        before: called first, with the display on.
+    """
+    results = Results(str(getattr(given, "workspace", tasks.LOCAL)))
+    with as_command(), quietly(display, flow.name) as log:
+        try:
+            with display, watching(display.take), watching(results.take), temporary_settings(_SETTINGS):
+                if before:
+                    before()
+                if PREFECT_API_URL.value():
+                    tasks.check_server()
+                else:
+                    display.prepare("starting Prefect's server for this run (half a minute; `make server` keeps one)")
+                asyncio.run(_run(flow, _parameters(flow, given)))
+        except RebelNerfError as error:
+            raise type(error)(f"{error}\nThe log of this run: {log}") from error
+        except Exception:
+            print(f"The log of this run: {log}", file=sys.stderr)
+            raise
+    results.show(display.seconds, log, open_page=bool(getattr(given, "open", False)))
+
+
+def _parameters(flow: Flow[..., Any], given: BaseModel) -> dict[str, Any]:
+    return {name: getattr(given, name) for name in inspect.signature(flow.fn).parameters}
+
+
+def run_aloud(flow: Flow[..., Any], given: BaseModel) -> None:
+    """Run a flow with Prefect's log on the terminal."""
+    with temporary_settings(_SETTINGS):
         if not PREFECT_API_URL.value():
             print("No Prefect server is set (PREFECT_API_URL): starting one for this run …", file=sys.stderr)
-        parameters = {name: getattr(given, name) for name in type(given).model_fields}
         with as_command():
             tasks.check_server()
-            state = asyncio.run(_run(flow, parameters))
+            state = asyncio.run(_run(flow, _parameters(flow, given)))
         page = f"{PREFECT_UI_URL.value() or 'http://127.0.0.1:4200'}/runs/flow-run/{state.state_details.flow_run_id}"
         print(f"\nThis run in Prefect's UI: {page}")
         if not PREFECT_API_URL.value():

@@ -16,12 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import AliasChoices, BaseModel, Field, ValidationError, create_model
 from pydantic_settings import CliApp, CliSettingsSource
 
 from jobs.options import PROFILES
 
-__all__ = ["check_command_line", "command_in", "command_of", "parse", "started_as"]
+__all__ = ["TerminalOptions", "check_command_line", "command_in", "command_of", "parse", "started_as"]
 
 started_as = ""
 """What a person typed to start the program, e.g. "rebel-nerf page"; "" for `python -m flows.page`."""
@@ -30,6 +30,15 @@ T = TypeVar("T", bound=BaseModel)
 
 _LIGHT = ("typing", "pathlib", "pydantic", "pydantic_settings", "jobs.options")
 _NOISE = re.compile(r" ?\((default factory: .*|ifdef: required|default: (None|null|\[\]|\(\)))\)$")
+
+
+class TerminalOptions(BaseModel):
+    """What a person can choose about a run that was started from a terminal, and not in the form."""
+
+    verbose: bool = Field(
+        False, validation_alias=AliasChoices("v", "verbose"), description="show Prefect's log, line by line"
+    )
+    open: bool = Field(False, description="open the scene's page in the browser at the end")
 
 
 def check_command_line() -> None:
@@ -87,7 +96,10 @@ def command_of(function: Callable[..., Any]) -> type[BaseModel]:
         )
         for name, parameter in inspect.signature(function).parameters.items()
     }
-    command: type[BaseModel] = create_model(function.__name__, __doc__=text.partition("\n\n")[0], **fields)
+    base = TerminalOptions if "scene" in fields else BaseModel
+    command: type[BaseModel] = create_model(
+        function.__name__, __base__=base, __doc__=text.partition("\n\n")[0], **fields
+    )
     return command
 
 

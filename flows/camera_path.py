@@ -10,6 +10,7 @@ from pydantic_settings import CliPositionalArg
 
 import tasks
 from flows._command import as_command, open_workspace, parse_command
+from flows._program import typed
 from jobs.options import SceneName
 
 
@@ -44,7 +45,7 @@ def take(given: TakePath) -> None:
     if doubt:
         print(doubt)
     option = f" --render.camera-path {given.name}" if given.name else ""
-    print(f"Render it with: rebel-nerf render --scene {given.scene}{option}")
+    print(f"Render it with: {typed(f'render --scene {given.scene}{option}')}")
 
 
 if __name__ == "__main__":

@@ -46,4 +46,4 @@ async def export(
 
 
 if __name__ == "__main__":
-    run_as_command(export, sys.argv[1:])
+    run_as_command(export, sys.argv[1:], ("export",))

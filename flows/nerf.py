@@ -25,6 +25,9 @@ from jobs.options import (
     TrainOptions,
 )
 
+STAGES = ("capture", "prepare", "train", "render", "page")
+"""Of this flow, in their order."""
+
 
 @flow(name="nerf", flow_run_name="{scene}")
 @cancellable
@@ -88,4 +91,4 @@ async def nerf(
 
 
 if __name__ == "__main__":
-    run_as_command(nerf, sys.argv[1:])
+    run_as_command(nerf, sys.argv[1:], STAGES)

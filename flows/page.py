@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 import tasks
 from blocks import Asset, Workspace
 from flows._command import as_command, open_workspace, parse_command
+from flows._program import typed
 from jobs.errors import NotFound
 from jobs.names import asset_name
 from jobs.options import SceneName
@@ -63,7 +64,7 @@ def find_page(place: Workspace, scene: str, model_version: str | None, version: 
     number = model.number or model.version
     raise NotFound(
         f"scene {scene}: {model.title} has no page; pages are of {listed}. "
-        f"This makes one: rebel-nerf render --scene {scene} --model-version {number}"
+        f"This makes one: {typed(f'render --scene {scene} --model-version {number}')}"
     )
 
 

@@ -65,4 +65,4 @@ async def render(
 
 
 if __name__ == "__main__":
-    run_as_command(render, sys.argv[1:])
+    run_as_command(render, sys.argv[1:], ("render", "page"))

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 import tasks
 from blocks import Workspace
 from flows._command import as_command, open_workspace, parse_command
+from flows._program import typed
 from flows._table import print_table
 from jobs.errors import NotFound
 from jobs.names import asset_name
@@ -45,14 +46,14 @@ def _show_scenes(place: Workspace) -> None:
     scenes = place.scenes()
     if not scenes:
         print(
-            f"There is no scene in {place.identity} yet. The first: rebel-nerf run --scene NAME --images FOLDER, "
-            "or `make demo`."
+            f"There is no scene in {place.identity} yet. The first: {typed('run --scene NAME --images FOLDER')}, "
+            f"or {typed('demo')}."
         )
         return
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         rows = list(pool.map(lambda scene: _scene_row(place, scene), scenes))
     print_table(_SCENES, rows)
-    print("rebel-nerf list --scene NAME lists the versions of a scene.")
+    print(f"{typed('list --scene NAME')} lists the versions of a scene.")
 
 
 def _scene_row(place: Workspace, scene: str) -> list[str]:
@@ -93,8 +94,8 @@ def _show_versions(place: Workspace, scene: str) -> None:
     if choice.said:
         print(choice.said)
     print(
-        f"rebel-nerf pin --scene {scene} --model-version N has the scene shown by model N; "
-        f"rebel-nerf page --scene {scene} opens its page."
+        f"{typed(f'pin --scene {scene} --model-version N')} has the scene shown by model N; "
+        f"{typed(f'page --scene {scene}')} opens its page."
     )
 
 

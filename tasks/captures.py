@@ -11,6 +11,7 @@ from jobs.names import printable
 from jobs.options import PrepareOptions
 from tasks.patience import patiently
 from tasks.plain_errors import named
+from tasks.watch import News, tell
 
 __all__ = ["capture", "take_in_dropped"]
 
@@ -27,7 +28,10 @@ async def capture(
         InvalidInput: `images` cannot become a dataset; names the scene, the file and the remedy.
         NotFound: there is no such version, or no capture of the scene at all.
     """
-    return await patiently(lambda: _capture(workspace, scene, version, images, options))
+    tell(News("capture", words="reading photos"))
+    taken = await patiently(lambda: _capture(workspace, scene, version, images, options))
+    tell(News("capture", state="done", asset=taken))
+    return taken
 
 
 def _capture(
@@ -117,6 +121,7 @@ def _scan(scene: str, source: Path, options: PrepareOptions) -> media.Capture:
     for file, reason in found.unreadable.items():
         get_run_logger().warning("scene %s: %s is left out: %s", scene, printable(file), reason)
     get_run_logger().info("scene %s: %s", scene, found.line())
+    tell(News("capture", words=found.line().rstrip(".")))
     return found
 
 

@@ -17,6 +17,7 @@ from prefect.artifacts import (
 from blocks import JobSpec, JobStatus, Workspace
 from jobs.errors import RebelNerfError
 from jobs.report import Page, Progress
+from tasks.watch import News, tell
 
 __all__ = ["ProgressReporter", "show_job", "show_page"]
 
@@ -30,12 +31,13 @@ class ProgressReporter:
     def __init__(self, spec: JobSpec) -> None:
         self._key = f"{_about(spec)}-progress"
         self._artifact: UUID | None = None
-        self._stage = spec.stage
+        self._stage, self._part = spec.stage, spec.part
         self._step = ""
         self._last = 0.0
 
     async def update(self, progress: Progress) -> None:
         """Show a progress line, unless one of the same step was shown just now; a step's first and last always are."""
+        tell(News(self._stage, self._part, progress=progress))
         moved_on = progress.stage != self._step or progress.step == progress.total
         if not moved_on and time.monotonic() - self._last < _SECONDS_BETWEEN_UPDATES:
             return

@@ -30,7 +30,8 @@ async def show_quality(workspace: Workspace, scene: str, model: Asset) -> list[V
     versions = [each.version for each in models]
     own = [str(each.asset) for each in models].index(str(model))
     choice = choose(models)
-    said = " ".join(filter(None, (warning(versions, versions[own]), choice.said if choice else "")))
+    shown = choice.said if choice and str(choice.shown.asset) != str(model) else ""
+    said = " ".join(filter(None, (warning(versions, versions[own]), shown)))
     if said:
         get_run_logger().warning("%s: %s", model, said)
     lines = [f"**{said}**\n"] if said else []

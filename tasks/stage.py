@@ -39,6 +39,7 @@ from tasks.plan import Gate, Plan
 from tasks.progress import ProgressReporter, show_job, show_page
 from tasks.turns import turn
 from tasks.wanted import current_run, raise_if_cancelled
+from tasks.watch import News, tell
 
 __all__ = ["Gate", "Plan", "end_without_cancelling", "is_begun", "run_to_end", "settle", "stage_task"]
 
@@ -81,6 +82,7 @@ def stage_task(plan: Callable[P, Plan]) -> Callable[..., Awaitable[Asset]]:
     ) -> Asset:
         planned, stands = await settle(workspace, plan(*args, **kwargs), refresh, generation)
         asset: Asset = await run.with_options(refresh_cache=not stands)(workspace, planned)
+        tell(News(planned.options.STAGE, planned.part, "done", asset=asset, was_there=stands))
         return asset
 
     return stage
@@ -317,6 +319,7 @@ async def _follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> 
     last_lines: deque[str] = deque(maxlen=_LOG_LINES_IN_AN_ERROR)
     start = answered = time.monotonic()
     offset, reason = 0, ""
+    state: JobState | None = None
     while True:
         try:
             await asyncio.to_thread(workspace.follow, spec.name, follower)
@@ -332,6 +335,10 @@ async def _follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> 
         if status and status.reason != reason and not status.state.ended:  # no quota, no node …
             reason = status.reason
             get_run_logger().warning("job %s is %s: %s", spec.name, status.state.value.lower(), reason or "as it was")
+        if status and status.state is not state:
+            state = status.state
+            queued = state is JobState.QUEUED
+            tell(News(spec.stage, spec.part, "waiting" if queued else "running", "queued" if queued else ""))
         for line in text.splitlines():
             report = parse(line)
             if isinstance(report, Progress):

@@ -1,0 +1,95 @@
+"""Prefect's log, away from the terminal: all of it in a file, and warnings meant for people on the display."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import prefect
+from prefect.logging.handlers import PrefectConsoleHandler
+
+from blocks import LocalWorkspace
+from blocks.privacy import make_private
+from flows._terminal import Display
+from jobs.errors import InvalidInput
+
+__all__ = ["quietly"]
+
+_KEPT = 50  # logs of earlier runs
+_OF_PREFECT = Path(prefect.__file__).parent
+_FORM = "%(asctime)s | %(levelname)-7s | %(name)s - %(message)s"
+
+
+@contextmanager
+def quietly(display: Display, name: str) -> Iterator[Path]:
+    """Keep what is logged inside in a file, and give its path; the display gets our own warnings.
+
+    Args:
+        display: shows warnings and errors that this project logs.
+        name: of the file, after its time.
+
+    Raises:
+        InvalidInput: the file cannot be written.
+    """
+    file = _new_file(name)
+    root = logging.getLogger()
+    loggers = [root, *(each for each in root.manager.loggerDict.values() if isinstance(each, logging.Logger))]
+    console = {handler for each in loggers for handler in each.handlers if isinstance(handler, PrefectConsoleHandler)}
+    written, shown = logging.FileHandler(file), _Shown(display)
+    written.setFormatter(logging.Formatter(_FORM))
+    _silence(console)
+    root.addHandler(written)
+    root.addHandler(shown)
+    try:
+        yield file
+    finally:
+        for handler in (written, shown):
+            root.removeHandler(handler)
+            handler.close()
+        for silent in console:
+            silent.removeFilter(_nothing)
+        atexit.register(_silence, console)  # Prefect says goodbye as the process ends
+
+
+def _silence(console: Iterable[logging.Handler]) -> None:
+    for handler in console:
+        handler.addFilter(_nothing)
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
+
+
+def _new_file(name: str) -> Path:
+    home = LocalWorkspace().folder
+    folder = home / "logs"
+    try:
+        make_private(home)
+        folder.mkdir(exist_ok=True)
+        for old in sorted(folder.glob("*.log"))[:-_KEPT]:
+            old.unlink(missing_ok=True)
+        file = folder / f"{datetime.now():%Y%m%d-%H%M%S}-{name}.log"
+        file.touch()
+    except OSError as error:
+        raise InvalidInput(
+            f"The log of this run cannot be written to {folder} ({error.strerror}). Set REBEL_NERF_HOME to a folder "
+            "that you can write, or show the log with --verbose."
+        ) from error
+    return file
+
+
+class _Shown(logging.Handler):
+    """Shows warnings of this project's own; the end of a run that fails is said once, by the command."""
+
+    def __init__(self, display: Display) -> None:
+        super().__init__(logging.WARNING)
+        self._display = display
+
+    def emit(self, record: logging.LogRecord) -> None:
+        ours = record.name.startswith(("prefect.flow_runs", "prefect.task_runs", "blocks", "tasks"))
+        if ours and not Path(record.pathname).is_relative_to(_OF_PREFECT):
+            self._display.warn(record.getMessage())

@@ -1,0 +1,97 @@
+"""What a run led to, in a few lines at its end."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+
+from blocks import Asset
+from flows._program import typed
+from jobs.names import scene_of
+from jobs.report import duration
+from jobs.web.verdict import Verdict, judge
+from tasks.watch import News
+from tasks.workspace import LOCAL
+
+__all__ = ["Results", "verdict_of", "words_of"]
+
+_FILES = {"page": "index.html", "video": "video.mp4", "export": "index.html"}
+_NAMES = {"page": "page", "video": "video", "export": "3D"}
+
+
+def words_of(news: News) -> str:
+    """Return what a stage's line says of its result; "" if the stage's name says it all."""
+    asset = news.asset
+    if asset is None:
+        return news.words
+    tags = asset.tags
+    if asset.kind == "dataset" and "/" in tags.get("registered", ""):
+        placed, _, used = tags["registered"].partition("/")
+        words = f"{placed} of {used} photos placed"
+    elif asset.kind == "model" and (psnr := _number(tags.get("psnr"))) is not None:
+        words = f"{psnr:.1f} dB on held-out photos"
+    elif asset.kind == "video" and "size" in tags:
+        words = f"{tags.get('frames', '?')} frames, {tags['size'].replace('x', '×')} px"
+    else:
+        words = news.words
+    return f"{words} (made before)".strip() if news.was_there else words
+
+
+def verdict_of(dataset: Asset | None, model: Asset | None) -> Verdict | None:
+    """Judge a model by its own tags and those of its dataset; None where they say nothing."""
+    placed, _, used = (dataset.tags.get("registered", "") if dataset else "").partition("/")
+    registered = (int(placed), int(used)) if placed.isdecimal() and used.isdecimal() else None
+    tags = model.tags if model else {}
+    steps = _number(tags.get("steps"))
+    return judge(registered, _number(tags.get("psnr")), None if steps is None else int(steps))
+
+
+class Results:
+    """Collects what a run makes.
+
+    Args:
+        workspace: where, as `--workspace` has it.
+    """
+
+    def __init__(self, workspace: str = LOCAL) -> None:
+        self._elsewhere = "" if workspace == LOCAL else f" --workspace {workspace}"
+        self._assets: dict[str, Asset] = {}
+
+    def take(self, news: News) -> None:
+        """Note a stage's result."""
+        if news.asset:
+            self._assets[news.asset.kind] = news.asset
+
+    def show(self, seconds: float, log: Path, open_page: bool = False) -> None:
+        """Print one sentence, and links to the page, the video and the 3D view; open the page if asked."""
+        made = self._assets
+        if not made:
+            return
+        scene = scene_of(next(iter(made.values())).name)
+        verdict = verdict_of(made.get("dataset"), made.get("model"))
+        print(f"\n{scene}: {verdict}, in {duration(seconds)}" if verdict else f"\n{scene}: {duration(seconds)}")
+        if verdict and verdict.reason:
+            print(f"  why    {verdict.reason}. {verdict.advice}")
+        print(f"  log    {log}")
+        for kind, name in _NAMES.items():
+            if kind in made:
+                print(f"  {name:<6} {self._link(made[kind], scene)}")
+            elif kind == "export" and "model" in made:
+                print(f"  {name:<6} not made yet; {typed(f'export --scene {scene}{self._elsewhere}')} makes it")
+        if open_page and (page := made.get("page")) and page.uri.startswith("/"):
+            webbrowser.open(self._link(page, scene))
+
+    def _link(self, asset: Asset, scene: str) -> str:
+        """Return where a person can open an asset, or the command that fetches it where it is on another machine."""
+        if asset.uri.startswith("/"):
+            return (Path(asset.uri) / _FILES[asset.kind]).as_uri()
+        if asset.kind == "page":
+            return typed(f"page --scene {scene} --version {asset.version}{self._elsewhere}")
+        return asset.uri
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,70 @@
+"""From the photos of a built-in street front to its fly-through: `rebel-nerf demo`, `make demo`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from flows._command import command_of, parse_command, run_aloud, run_scene
+from flows._terminal import Display
+from flows.nerf import STAGES, nerf
+from jobs import report
+from jobs.errors import JobFailed
+from jobs.report import Failure, Progress
+from tasks.watch import News
+
+_LAST_LINES = 15
+
+
+class Demo(BaseModel):
+    """Photograph a built-in street front, and turn the photos into a dataset, a model and a video, on the CPU."""
+
+    photos: Path = Field(Path("build/facade"), description="the folder for the photos; kept, and used again")
+    verbose: bool = Field(False, description="show Prefect's log, line by line")
+    open: bool = Field(False, description="open the scene's page in the browser at the end")
+
+
+def demonstrate(given: Demo) -> None:
+    """Take the photos unless they are there, and run the flow on them."""
+    command = command_of(nerf.fn)
+    run = command(scene="facade", images=given.photos / "photos", profile="preview", open=given.open)
+    display = Display(("photos", *STAGES))
+    if given.verbose:
+        photograph(given.photos, display)
+        run_aloud(nerf, run)
+    else:
+        run_scene(nerf, run, display, before=lambda: photograph(given.photos, display))
+
+
+def photograph(folder: Path, display: Display) -> None:
+    """Make the photos of the street front in a process of their own: that needs what jobs need.
+
+    Raises:
+        JobFailed: they could not be made; the process's last words are in the text.
+    """
+    if (folder / "truth.json").is_file():
+        display.take(News("photos", state="done", words="made before"))
+        return
+    last: deque[str] = deque(maxlen=_LAST_LINES)
+    program = [sys.executable, "-m", "jobs.facade", "--output", str(folder)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as made:
+        assert made.stdout
+        for line in made.stdout:
+            said = report.parse(line)
+            if isinstance(said, Progress):
+                display.take(News("photos", progress=said))
+            elif isinstance(said, Failure):
+                raise said.exception()
+            else:
+                last.append(line)
+    if made.returncode:
+        raise JobFailed(f"scene facade: the photos could not be made in {folder}:\n{''.join(last)}")
+    display.take(News("photos", state="done", words=f"{len(list((folder / 'photos').iterdir()))} photos"))
+
+
+if __name__ == "__main__":
+    demonstrate(parse_command(Demo, sys.argv[1:]))
