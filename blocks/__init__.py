@@ -10,7 +10,17 @@ import prefect
 from blocks.expense import Expense
 from blocks.local import LocalWorkspace
 from blocks.marks import Marks
-from blocks.workspace import Asset, AssetKind, DroppedCapture, JobSpec, JobState, JobStatus, Measured, Workspace
+from blocks.workspace import (
+    Asset,
+    AssetKind,
+    DroppedCapture,
+    JobSpec,
+    JobState,
+    JobStatus,
+    Leftover,
+    Measured,
+    Workspace,
+)
 
 __all__ = [
     "Asset",
@@ -20,6 +30,7 @@ __all__ = [
     "JobSpec",
     "JobState",
     "JobStatus",
+    "Leftover",
     "LocalWorkspace",
     "Marks",
     "Measured",

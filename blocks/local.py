@@ -20,7 +20,7 @@ from typing import Any
 from prefect.logging import get_logger
 from pydantic import Field, PrivateAttr
 
-from blocks import integrity, local_files, supervisor
+from blocks import integrity, local_cleanup, local_files, supervisor
 from blocks.environment import job_environment
 from blocks.expense import Expense
 from blocks.local_captures import list_dropped
@@ -35,6 +35,7 @@ from blocks.workspace import (
     JobSpec,
     JobState,
     JobStatus,
+    Leftover,
     Workspace,
     content_fingerprint,
 )
@@ -178,6 +179,26 @@ class LocalWorkspace(Workspace):
         if not (folder / "asset.json").is_file():
             raise NotFound(f"asset {asset} is not in {self.folder}/assets any more. Run the stage that makes it again.")
         return folder
+
+    def size(self, asset: Asset) -> int:
+        return local_cleanup.size_of(self.fetch(asset))
+
+    def remove(self, asset: Asset) -> None:
+        folder = self.folder / "assets" / asset.name / asset.version
+        if (lock := supervisor.lock(folder.with_name(".registering"), wait=True)) is not None:
+            with lock:
+                local_cleanup.remove_folder(folder)
+        (self.folder / "verified" / asset.name / f"{asset.version}.json").unlink(missing_ok=True)
+
+    def leftovers(self, older_than: float) -> list[Leftover]:
+        return list(local_cleanup.find_leftovers(self.folder, older_than))
+
+    def remove_leftover(self, leftover: Leftover) -> None:
+        place = Path(leftover.place)
+        if place.is_dir():
+            local_cleanup.remove_folder(place)
+        else:
+            place.unlink(missing_ok=True)
 
     def read(self, asset: Asset, file: str) -> bytes:
         try:

@@ -28,6 +28,7 @@ __all__ = [
     "JobSpec",
     "JobState",
     "JobStatus",
+    "Leftover",
     "Measured",
     "Workspace",
     "content_fingerprint",
@@ -117,6 +118,21 @@ class DroppedCapture:
     def size(self) -> int:
         """Bytes in all."""
         return sum(file.size for file in self.files.values())
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """What is left of work that ended.
+
+    Args:
+        place: where it lies, as the workspace names it.
+        what: in words.
+        size: bytes.
+    """
+
+    place: str
+    what: str
+    size: int
 
 
 class JobSpec(_Record):
@@ -363,6 +379,30 @@ class Workspace(Block, ABC):
         Raises:
             NotFound: the asset, or the file in it, is not there.
         """
+
+    @abstractmethod
+    def size(self, asset: Asset) -> int:
+        """Return how many bytes an asset's files have.
+
+        Raises:
+            NotFound: the asset is not there any more.
+        """
+
+    @abstractmethod
+    def remove(self, asset: Asset) -> None:
+        """Remove an asset and its files for good; nothing happens if it is gone."""
+
+    def leftovers(self, older_than: float) -> list[Leftover]:
+        """Return what is left of work that ended and that nothing needs any more.
+
+        Args:
+            older_than: seconds since anything in it last changed.
+        """
+        return []
+
+    def remove_leftover(self, leftover: Leftover) -> None:
+        """Remove what `leftovers` has returned."""
+        raise NotImplementedError
 
     # jobs
 

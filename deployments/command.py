@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "server": ("deployments.server", "Start the Prefect server."),
     "worker": ("deployments.worker", "Start a worker, which runs what is scheduled."),
     "doctor": ("deployments.doctor", "Check everything that a run needs."),
+    "prune": ("deployments.prune", "Show what takes space, and remove old versions."),
     "deploy": ("", "Register the deployments with the Prefect server."),
     "prefect": ("deployments.prefect", "Run a command of Prefect's, signed in to the server."),
     "azure setup": ("deployments.azure.setup", "Set up an Azure ML workspace."),
@@ -73,15 +74,9 @@ def main() -> None:
 def _help() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {sentence}" for name, (_, sentence) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "rebel-nerf COMMAND [OPTIONS]: from photos of a place to a fly-through of its NeRF.",
-            "",
-            *lines,
-            "",
-            "rebel-nerf COMMAND --help lists a command's options; rebel-nerf --version prints the version.",
-        ]
-    )
+    title = "rebel-nerf COMMAND [OPTIONS]: from photos of a place to a fly-through of its NeRF."
+    more = "rebel-nerf COMMAND --help lists a command's options; rebel-nerf --version prints the version."
+    return "\n".join([title, "", *lines, more])
 
 
 def _unknown(name: str) -> str:

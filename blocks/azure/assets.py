@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -189,6 +190,27 @@ class Assets:
                     raise NotFound(f"asset {asset}: {error} Run the stage that makes it again.") from None
                 part.rename(final)
         return final
+
+    def size(self, asset: Asset) -> int:
+        container = self._connection.container(asset.uri)
+        return sum(blob.size for blob in container.blobs(self._connection.path(asset.uri)))
+
+    def remove(self, asset: Asset) -> None:
+        """Archive an asset, and delete its blobs. Azure ML keeps its entry, so that its version stays taken.
+
+        Raises:
+            InvalidInput: its files are not where this program writes, so that they are somebody else's.
+        """
+        path = self._connection.path(asset.uri)
+        if not path.startswith(f"{self._folder}/"):
+            raise InvalidInput(
+                f"{asset} lies in {path}, outside of {self._folder}/: it was registered by hand. Remove it by hand."
+            )
+        registry, version = ("models", str(asset.number)) if asset.number else ("data", asset.version)
+        with plain_errors(f"archiving {asset}"):
+            getattr(self._connection.client, registry).archive(asset.name, version)
+        self._connection.container(asset.uri).delete(path)
+        shutil.rmtree(self._cache / "assets" / asset.name / asset.version, ignore_errors=True)
 
     def read(self, asset: Asset, file: str) -> bytes:
         try:

@@ -240,6 +240,12 @@ class AzureMLWorkspace(Workspace):
     def fetch(self, asset: Asset) -> Path:
         return self._assets.fetch(asset)
 
+    def size(self, asset: Asset) -> int:
+        return self._assets.size(asset)
+
+    def remove(self, asset: Asset) -> None:
+        self._assets.remove(asset)
+
     def read(self, asset: Asset, file: str) -> bytes:
         return self._assets.read(asset, file)
 

@@ -1,0 +1,78 @@
+"""What can be removed from a local workspace: assets, and what is left of jobs that ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from blocks.supervisor import unlocked
+from blocks.workspace import Leftover
+
+__all__ = ["find_leftovers", "remove_folder", "size_of"]
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files below a folder; a file with several names in it counts once."""
+    files = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                stat = os.lstat(os.path.join(place, name))
+                files[stat.st_ino] = stat.st_size
+    return sum(files.values())
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder in such a way that nobody ever sees a part of it; nothing happens if it is gone."""
+    doomed = folder.with_name(f".{uuid.uuid4().hex}.part")  # what is left of it is a leftover
+    with suppress(FileNotFoundError):
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def find_leftovers(root: Path, older_than: float) -> Iterator[Leftover]:
+    """Find unfinished folders of processes that were killed, and of ended jobs their code and useless output.
+
+    The log, the specification and the status of a job stay. So does the output of a completed job: a gate may have
+    refused it, and a later run may register it.
+
+    Args:
+        root: the workspace's folder.
+        older_than: seconds since anything in it last changed.
+    """
+    for pattern in ("jobs/.*.part", "assets/*/.*.part", "verified/*/.*.part", "spent/*/.*.part"):
+        for part in root.glob(pattern):
+            if _age(part) > older_than and unlocked(part / "alive"):
+                yield Leftover(str(part), "unfinished, of a process that was killed", _size(part))
+    for job in (root / "jobs").glob("[!.]*"):
+        if not unlocked(job / "alive") or _age(job) < older_than:
+            continue
+        for name, what in (("code", "code of a job that ended"), ("outputs", "output of a job that failed")):
+            folder = job / name
+            if folder.is_dir() and (name == "code" or not _completed(job)):
+                yield Leftover(str(folder), what, size_of(folder))
+
+
+def _completed(job: Path) -> bool:
+    """Return whether a job ended well, as the shell around it noted."""
+    with suppress(OSError):
+        return (job / "exit_code").read_text().strip() == "0"
+    return False
+
+
+def _size(path: Path) -> int:
+    return size_of(path) if path.is_dir() else path.lstat().st_size
+
+
+def _age(path: Path) -> float:
+    """Return the seconds since a file, or anything directly in a folder, last changed."""
+    times = [0.0]
+    for each in (path, *(path.iterdir() if path.is_dir() else ())):
+        with suppress(FileNotFoundError):
+            times.append(each.lstat().st_mtime)
+    return time.time() - max(times)

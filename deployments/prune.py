@@ -1,0 +1,103 @@
+"""Show what takes space in a workspace, and remove what is old: `rebel-nerf prune`, and with --remove."""
+
+from __future__ import annotations
+
+import sys
+
+from pydantic import BaseModel, Field
+
+import tasks
+from blocks import Leftover, Workspace
+from flows._command import as_command, open_workspace, parse_command
+from flows._table import print_table
+from jobs.errors import RebelNerfError
+from jobs.names import SceneName, printable
+from tasks.prune import Judged, judge_scene
+
+_DAY = 24 * 3600.0
+
+
+class Prune(BaseModel):
+    """Show what takes space, and what can be removed; with --remove, remove it.
+
+    Kept are the newest versions of each asset, pinned models, all that these were made from, and captures.
+    """
+
+    scene: SceneName | None = Field(None, description="only this scene; all scenes if not given")
+    workspace: str = Field(tasks.LOCAL, description="local, or a saved block as BLOCK-TYPE/NAME")
+    keep: int = Field(2, ge=1, description="how many of the newest versions of each asset are kept")
+    captures: bool = Field(
+        False, description="also remove old captures, if the folder of dropped photos still has the same photos"
+    )
+    older_days: float = Field(1.0, ge=0, description="age from which what is left of ended jobs can be removed, days")
+    remove: bool = Field(False, description="remove what is listed; without, nothing is changed")
+
+
+def prune(given: Prune) -> None:
+    """List and, if that is wanted, remove.
+
+    Raises:
+        RebelNerfError: the workspace cannot be reached, or something could not be removed.
+    """
+    place = open_workspace(given.workspace)
+    scenes = [given.scene] if given.scene else place.scenes()
+    judged = {scene: judge_scene(place, scene, given.keep, captures=given.captures) for scene in scenes}
+    leftovers = [] if given.scene else place.leftovers(_DAY * given.older_days)
+    _show_space(judged, leftovers)
+    old = [each for found in judged.values() for each in found if not each.kept]
+    _show_old(old, leftovers)
+    freed = sum(each.size for each in old) + sum(each.size for each in leftovers)
+    if not old and not leftovers:
+        print("Nothing can be removed.")
+    elif given.remove:
+        _remove(place, old, leftovers)
+        print(f"Removed {_bytes(freed)}.")
+    else:
+        print(
+            f"{_bytes(freed)} can be removed. Nothing was changed; `rebel-nerf prune --remove` removes what is listed."
+        )
+
+
+def _show_space(judged: dict[str, list[Judged]], leftovers: list[Leftover]) -> None:
+    def row(name: str, sizes: list[int], removable: list[int]) -> list[str]:
+        return [name, str(len(sizes)), _bytes(sum(sizes)), _bytes(sum(removable)) if removable else ""]
+
+    rows = [
+        row(scene, [each.size for each in found], [each.size for each in found if not each.kept])
+        for scene, found in judged.items()
+    ]
+    left = [each.size for each in leftovers]
+    print_table(("scene", "assets", "space", "can be removed"), [*rows, row("left of jobs", left, left)])
+
+
+def _show_old(old: list[Judged], leftovers: list[Leftover]) -> None:
+    rows = [[each.asset.title, each.asset.kind, f"{each.asset.created:%Y-%m-%d}", _bytes(each.size)] for each in old]
+    rows += [[printable(each.place), each.what, "", _bytes(each.size)] for each in leftovers]
+    if rows:
+        print_table(("can be removed", "what", "made", "space"), rows)
+
+
+def _remove(place: Workspace, old: list[Judged], leftovers: list[Leftover]) -> None:
+    """Remove everything; what cannot be removed does not keep the rest from it."""
+    failed: list[RebelNerfError] = []
+    # Newest first: if this is interrupted, nothing is left whose origin is gone.
+    for each in sorted(old, key=lambda judged: judged.asset.created, reverse=True):
+        try:
+            place.remove(each.asset)
+        except RebelNerfError as error:
+            failed.append(error)
+    for leftover in leftovers:
+        place.remove_leftover(leftover)
+    if failed:
+        raise type(failed[0])("\n".join(map(str, failed)))
+
+
+def _bytes(size: int) -> str:
+    """Return a size with its unit, in three digits."""
+    power = min((len(str(size)) - 1) // 3, 4)
+    return f"{size / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+if __name__ == "__main__":
+    with as_command():
+        prune(parse_command(Prune, sys.argv[1:]))

@@ -1,0 +1,80 @@
+"""Which assets of a scene can be removed: old ones that nobody pinned and that nothing newer was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from blocks import Asset, Workspace
+from jobs.names import SUFFIXES, asset_name
+
+__all__ = ["Judged", "judge_scene"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An asset, and why it is kept.
+
+    Args:
+        asset: the asset.
+        kept: the reason; "" where it can be removed.
+        size: bytes.
+    """
+
+    asset: Asset
+    kept: str
+    size: int
+
+
+def judge_scene(workspace: Workspace, scene: str, keep: int, *, captures: bool) -> list[Judged]:
+    """Say of each asset of a scene whether it can be removed, and how large it is.
+
+    Kept are the newest versions of each asset, pinned models, what something kept was made from, and captures. With
+    `captures`, an old capture can be removed if people's own folder of photos still has the same content.
+
+    Args:
+        workspace, scene: where and of what.
+        keep: how many of the newest versions of each asset are kept; at least 1.
+        captures: whether captures can be removed as well.
+    """
+    if keep < 1:
+        raise ValueError(f"at least 1 version must be kept, not {keep}")
+    names = [scene, *(asset_name(scene, product) for product in SUFFIXES)]
+    versions = {name: workspace.assets(name) for name in names}
+    if _is_worked_on(workspace, scene):
+        return [Judged(asset, "a run is under way", workspace.size(asset)) for asset in _all(versions)]
+    kept: dict[str, str] = {}
+    for assets in versions.values():
+        for asset in assets[-keep:]:
+            kept[str(asset)] = f"among the newest {keep}"
+        for asset in assets:
+            if asset.marks.pinned:
+                kept[str(asset)] = "pinned"
+    dropped = {each.content for each in workspace.dropped(scene)} if captures else set()
+    for capture in versions[scene]:
+        if capture.tags.get("content") not in dropped:
+            kept.setdefault(str(capture), "the only copy of these photos" if captures else "a capture")
+    _keep_origins(kept, versions)
+    return [Judged(asset, kept.get(str(asset), ""), workspace.size(asset)) for asset in _all(versions)]
+
+
+def _keep_origins(kept: dict[str, str], versions: Mapping[str, list[Asset]]) -> None:
+    """Add to `kept` what the assets in it were made from, and so on."""
+    known = {str(asset): asset for asset in _all(versions)}
+    waiting = list(kept)
+    while waiting:
+        user = waiting.pop()
+        for value in known[user].tags.values():
+            if value in known and value not in kept:
+                kept[value] = f"{user} was made from it"
+                waiting.append(value)
+
+
+def _is_worked_on(workspace: Workspace, scene: str) -> bool:
+    """Return whether a run waits for a job of the scene."""
+    jobs = (workspace.find_job(name) for name in workspace.followers() if name.startswith(f"{scene}-"))
+    return any(job and not job.state.ended for job in jobs)
+
+
+def _all(versions: Mapping[str, list[Asset]]) -> Iterable[Asset]:
+    return [asset for assets in versions.values() for asset in assets]

@@ -1,0 +1,189 @@
+"""What `rebel-nerf prune` keeps and removes, on this machine and on Azure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from blocks import JobSpec, LocalWorkspace, Marks, supervisor
+from blocks.azure import AzureMLWorkspace
+from deployments.prune import Prune, prune
+from tasks.prune import judge_scene
+from tests.azure_fixtures import stack, workspace
+from tests.tasks.test_choice import put
+
+__all__ = ["stack", "workspace"]
+
+START = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalWorkspace:
+    """A street with five visits; each has a dataset in the first one's frame, a model and a video."""
+    place = LocalWorkspace(root=tmp_path / "home", python="true")
+    monkeypatch.setenv("REBEL_NERF_HOME", str(place.folder))
+    for visit in range(1, 6):
+        own = {"scene": "street", "capture_version": visit}
+        version = f"{visit}-{visit:08x}"
+        dataset, model = f"street-images-to-nerf-dataset:{version}", f"street-nerf:{version}"
+        put(place, "street", str(visit), 10 * visit, "capture", **own, content=f"content {visit}")
+        first = {"reference_1": "street-images-to-nerf-dataset:1-00000001"} if visit > 1 else {}
+        put(
+            place,
+            dataset.partition(":")[0],
+            version,
+            10 * visit + 1,
+            "dataset",
+            **own,
+            images=f"street:{visit}",
+            **first,
+        )
+        put(place, "street-nerf", version, 10 * visit + 2, **own, dataset=dataset)
+        put(place, "street-video", version, 10 * visit + 3, "video", **own, dataset=dataset, model=model)
+    return place
+
+
+def kept(place: LocalWorkspace, keep: int = 2, captures: bool = False) -> dict[str, str]:
+    """The visits that are kept, by the kind of asset."""
+    found: dict[str, str] = {}
+    for each in judge_scene(place, "street", keep, captures=captures):
+        if each.kept:
+            found[each.asset.kind] = found.get(each.asset.kind, "") + each.asset.version.partition("-")[0]
+    return found
+
+
+def test_the_newest_are_kept_and_all_that_they_were_made_from(place: LocalWorkspace) -> None:
+    assert kept(place) == {"capture": "12345", "dataset": "145", "model": "45", "video": "45"}
+    assert kept(place, keep=1) == {"capture": "12345", "dataset": "15", "model": "5", "video": "5"}
+    shutil.rmtree(place.folder / "assets/street-video/5-00000005")
+    shutil.rmtree(place.folder / "assets/street-video/4-00000004")
+    assert kept(place, keep=1) == {"capture": "12345", "dataset": "135", "model": "35", "video": "3"}
+
+
+def test_a_pinned_model_is_kept_with_its_dataset(place: LocalWorkspace) -> None:
+    place.mark(place.assets("street-nerf")[1], Marks(pinned=START))
+    assert kept(place, keep=1) == {"capture": "12345", "dataset": "125", "model": "25", "video": "5"}
+
+
+def test_the_only_copy_of_a_capture_is_never_removed(place: LocalWorkspace) -> None:
+    assert kept(place, keep=1, captures=True)["capture"] == "12345"
+    photo = place.folder / "captures/street/1.jpg"
+    photo.parent.mkdir(parents=True)
+    photo.write_bytes(b"a photo")
+    [dropped] = place.dropped("street")
+    manifest = place.folder / "assets/street/2/asset.json"
+    manifest.write_text(manifest.read_text().replace("content 2", dropped.content))
+    assert kept(place, keep=1, captures=False)["capture"] == "12345"
+    assert kept(place, keep=1, captures=True)["capture"] == "1345"
+    assert kept(place, keep=4, captures=True)["capture"] == "12345", "a dataset that is kept was made from it"
+
+
+def test_nothing_of_a_scene_is_removed_while_a_run_waits_for_its_job(place: LocalWorkspace) -> None:
+    job = JobSpec(family="street-train-5-abcd", attempt=1, scene="street", stage="train", arguments=())
+    folder = place.folder / "jobs" / job.name
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(job.model_dump_json())
+    place.follow(job.name, "a run")
+    alive = supervisor.lock(folder / "alive")
+    assert alive
+    with alive:
+        assert set(kept(place, keep=1).values()) == {"12345"}
+    assert kept(place, keep=1)["model"] == "5"
+
+
+def test_nothing_changes_without_remove(place: LocalWorkspace, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(place.folder.rglob("*"))
+    prune(Prune(keep=1))
+    said = capsys.readouterr().out
+    assert sorted(place.folder.rglob("*")) == before
+    assert "street-nerf:1-00000001 (model 1)" in said and "Nothing was changed" in said
+    assert "street-nerf:5-00000005" not in said
+
+
+def test_what_is_listed_is_removed(place: LocalWorkspace, capsys: pytest.CaptureFixture[str]) -> None:
+    prune(Prune(keep=1, remove=True))
+    assert "Removed " in capsys.readouterr().out
+    assert [model.version for model in place.assets("street-nerf")] == ["5-00000005"]
+    assert [each.version[0] for each in place.assets("street-images-to-nerf-dataset")] == ["1", "5"]
+    assert len(place.assets("street")) == 5
+    assert not list(place.folder.rglob("*.part"))
+    prune(Prune(keep=1, remove=True))
+    assert "Nothing can be removed." in capsys.readouterr().out
+
+
+def job_folder(place: LocalWorkspace, name: str, exit_code: str, days: float) -> Path:
+    folder = place.folder / "jobs" / name
+    for part in ("code/jobs", "outputs/model"):
+        (folder / part).mkdir(parents=True)
+        (folder / part / "file").write_text("x" * 1000)
+    for file, text in (("exit_code", exit_code), ("std_log.txt", "a log"), ("spec.json", "{}")):
+        (folder / file).write_text(text)
+    age(folder, days)
+    return folder
+
+
+def age(folder: Path, days: float) -> None:
+    then = time.time() - 24 * 3600 * days
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (then, then))
+
+
+def test_what_is_left_of_ended_jobs_is_removed_and_their_logs_stay(place: LocalWorkspace) -> None:
+    good, bad = job_folder(place, "street-train-1-1", "0", 3), job_folder(place, "street-train-2-1", "1", 3)
+    young, running = job_folder(place, "street-train-3-1", "1", 0.1), job_folder(place, "street-train-4-1", "", 3)
+    part, fresh = place.folder / "jobs/.a.part", place.folder / "assets/street/.b.part"
+    for folder in (part, fresh):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("x")
+    age(part, 3)
+    alive = supervisor.lock(running / "alive")
+    assert alive
+    with alive:
+        age(running, 3)
+        found = {Path(each.place) for each in place.leftovers(24 * 3600)}
+        assert found == {good / "code", bad / "code", bad / "outputs", part}
+        prune(Prune(keep=5, remove=True))
+    assert not any(path.exists() for path in found)
+    assert (good / "outputs/model/file").exists(), "a gate may have refused it"
+    assert (bad / "std_log.txt").exists() and (young / "code").exists() and (running / "code").exists()
+    assert fresh.exists()
+
+
+def test_a_removal_that_was_killed_leaves_nothing_that_is_listed(
+    place: LocalWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            place.remove(place.assets("street-video")[0])
+    assert [each.version[0] for each in place.assets("street-video")] == ["2", "3", "4", "5"]
+    assert len(place.leftovers(-1)) == 1
+
+
+def test_on_azure_an_old_model_is_archived_and_its_files_are_deleted(
+    workspace: AzureMLWorkspace, tmp_path: Path
+) -> None:
+    name, container = workspace._connection.store()
+    for visit in (1, 2):
+        path = f"rebel-nerf/models/quay/{visit}/"
+        container.write(f"{path}model.json", b"x" * 100)
+        tags = {"scene": "quay", "dataset": "quay-images-to-nerf-dataset:1"}
+        workspace._assets.register(
+            "quay-nerf", f"{visit}-0{visit}", "model", tags, f"azureml://datastores/{name}/paths/{path}"
+        )
+    old, new = workspace.assets("quay-nerf")
+    assert workspace.size(old) == 100
+    judged = {each.asset.version: each.kept for each in judge_scene(workspace, "quay", 1, captures=False)}
+    assert judged == {old.version: "", new.version: "among the newest 1"}
+    workspace.remove(old)
+    assert [each.version for each in workspace.assets("quay-nerf")] == [new.version]
+    assert [each.version for each in workspace.archived("quay-nerf")] == [old.version]
+    assert not container.blobs("rebel-nerf/models/quay/1/") and container.blobs("rebel-nerf/models/quay/2/")
