@@ -285,7 +285,16 @@ class LocalWorkspace(Workspace):
             state = JobState(ended)
         wall = max(0.0, status["ended"] - status["started"]) if "ended" in status else 0.0
         seconds = status.get("seconds", wall)  # by the wall clock for jobs of earlier versions
-        return JobStatus(name=name, state=state, reason=reason, url=folder.as_uri(), seconds=seconds)
+        place, behind = self._place(folder) if state is JobState.QUEUED else (0, "")
+        return JobStatus(
+            name=name, state=state, reason=reason, url=folder.as_uri(), seconds=seconds, place=place, behind=behind
+        )
+
+    def _place(self, folder: Path) -> tuple[int, str]:
+        try:
+            return supervisor.place_of(folder.name, json.loads((folder / "run.json").read_text())["slots"])
+        except (OSError, ValueError):  # the line has moved on meanwhile
+            return 0, ""
 
     def submit(self, spec: JobSpec) -> JobStatus:
         for asset in spec.inputs.values():

@@ -26,6 +26,7 @@ from typing import IO, Any
 
 GRACE_SECONDS = 15  # between SIGTERM and SIGKILL: time enough to finish writing a checkpoint
 _POLL_SECONDS = 0.2
+_TICKET_SECONDS = 10  # so long a ticket may be without its lock, as it is at first
 _OVER_LIMIT = "over_limit"  # a file of this name says so
 # A trapped signal, unlike an ignored one, is not inherited: the job gets SIGTERM, the shell survives to note its end.
 _NOTE_EXIT_CODE = 'trap : TERM; "$@"; echo $? >exit_code.part && mv exit_code.part exit_code'
@@ -79,12 +80,50 @@ def end_group(group: int, gone: Callable[[], bool], *, grace: float = GRACE_SECO
 
 
 def _wait_for_slot(slots: list[str], folder: Path) -> tuple[int, IO[str]] | None:
-    while not (folder / "cancel").exists():
-        for index, slot in enumerate(slots):
-            if held := lock(Path(slot)):
-                return index, held
-        time.sleep(_POLL_SECONDS)
-    return None
+    """Wait in line for one of the slots, whose file then holds the job's name; None if the job is cancelled."""
+    line = Path(slots[0].rpartition("-")[0] + "-line")
+    line.mkdir(exist_ok=True)
+    ticket = line / f"{time.time_ns():020d} {folder.name}"
+    with lock(ticket, wait=True) or open(os.devnull):
+        try:
+            while not (folder / "cancel").exists():
+                first = not any(name < ticket.name for name in waiting_in(line))
+                for index, slot in enumerate(slots if first else ()):
+                    if held := lock(Path(slot)):
+                        held.truncate(0)
+                        held.write(folder.name)
+                        held.flush()
+                        return index, held
+                time.sleep(_POLL_SECONDS)
+            return None
+        finally:
+            ticket.unlink(missing_ok=True)
+
+
+def waiting_in(line: Path) -> list[str]:
+    """Return the tickets of a line, "<time> <job>", in their order; those that a killed supervisor left are removed."""
+    tickets = []
+    for ticket in sorted(line.glob("*")):
+        if not unlocked(ticket):
+            tickets.append(ticket.name)
+        elif time.time() - ticket.stat().st_mtime > _TICKET_SECONDS:
+            ticket.unlink(missing_ok=True)
+    return tickets
+
+
+def place_of(job: str, slots: list[str]) -> tuple[int, str]:
+    """Return a job's place in the line for some slots, 1 for the next, and the job before it; 0 and "" if unknown.
+
+    Before the next one in the line is a job that holds a slot, if all are held.
+    """
+    line = [name.partition(" ")[2] for name in waiting_in(Path(slots[0].rpartition("-")[0] + "-line"))]
+    if job not in line:
+        return 0, ""
+    place = line.index(job)
+    if place:
+        return place + 1, line[place - 1]
+    holding = [Path(slot).read_text() for slot in slots if not unlocked(Path(slot))]
+    return 1, holding[0] if len(holding) == len(slots) else ""
 
 
 def _state_of(code: int) -> tuple[str, str]:

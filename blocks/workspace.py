@@ -201,14 +201,24 @@ class JobState(str, Enum):
 
 
 class JobStatus(_Record):
-    """What a workspace knows of a job: its state, the reason where it has one, where to look at it, and once it has
-    ended, for how many seconds it ran, queueing not counted."""
+    """What a workspace knows of a job.
+
+    Args:
+        name, state: its name, and where it stands.
+        reason: why it is in that state, where there is a reason.
+        url: where to look at it.
+        seconds: how long it ran, once it has ended; queueing is not counted.
+        place: of a queued job in its line, 1 for the next; 0 where that is not known.
+        behind: the job just before it, which runs or waits; "" where that is not known.
+    """
 
     name: str
     state: JobState
     reason: str = ""
     url: str = ""
     seconds: float = 0.0
+    place: int = 0
+    behind: str = ""
 
 
 class Measured(_Record):

@@ -83,7 +83,7 @@ def run_scene(
                 if PREFECT_API_URL.value():
                     tasks.check_server()
                 else:
-                    display.prepare("starting Prefect's server for this run (half a minute; `make server` keeps one)")
+                    display.prepare("starting Prefect (half a minute)")
                 asyncio.run(_run(flow, _parameters(flow, given)))
         except RebelNerfError as error:
             raise type(error)(f"{error}\nThe log of this run: {log}") from error

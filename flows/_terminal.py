@@ -25,6 +25,7 @@ from tasks.watch import News
 __all__ = ["Display"]
 
 _STEPS = {
+    "facade:street": "photographing",
     "facade:photos": "photographing",
     "prepare:reading": "reading photos",
     "prepare:features": "finding features",
@@ -196,8 +197,7 @@ class Display(AbstractContextManager["Display"]):
     def _table(self, width: int) -> Table:
         table = Table.grid(padding=(0, 2, 0, 0))
         if self._preparing:
-            table.add_row(self._spinner, Text(self._preparing), Text(duration(self.seconds), style="dim"))
-            return table
+            table.add_row(self._spinner, Text("server"), Text(self._preparing), Text(""))
         for row in self._rows.values():
             table.add_row(*self._cells(row, width))
         table.add_row("", Text("total", style="dim"), "", Text(duration(self.seconds), style="dim"))

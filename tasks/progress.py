@@ -34,6 +34,7 @@ class ProgressReporter:
         self._stage, self._part = spec.stage, spec.part
         self._step = ""
         self._last = 0.0
+        self._waits = ""
 
     async def update(self, progress: Progress) -> None:
         """Show a progress line, unless one of the same step was shown just now; a step's first and last always are."""
@@ -44,6 +45,15 @@ class ProgressReporter:
         self._step, self._last = progress.stage, time.monotonic()
         get_run_logger().info("%s", progress)
         await self._show(progress.percent, str(progress))
+
+    async def wait(self, words: str) -> None:
+        """Show what the job waits for: in the log, as an artifact, and on the terminal; once, until that changes."""
+        if words == self._waits:
+            return
+        self._waits = words
+        tell(News(self._stage, self._part, "waiting", words))
+        get_run_logger().info("%s %s", self._stage, words)
+        await self._show(0.0, f"{self._stage} {words}")
 
     async def done(self) -> None:
         """Show that the stage is through."""

@@ -37,7 +37,7 @@ from tasks.curves import Curves
 from tasks.patience import patiently
 from tasks.plan import Gate, Plan
 from tasks.progress import ProgressReporter, show_job, show_page
-from tasks.turns import turn
+from tasks.turns import turn, waits_for
 from tasks.wanted import current_run, raise_if_cancelled
 from tasks.watch import News, tell
 
@@ -46,6 +46,7 @@ __all__ = ["Gate", "Plan", "end_without_cancelling", "is_begun", "run_to_end", "
 _LOG_LINES_IN_AN_ERROR = 15
 _PATIENCE_SECONDS = 30 * 60  # how long a workspace may not answer before following is given up
 _ATTEMPTS = 4
+_SILENT_SECONDS = 10.0  # so long a job may be queued, as each is at first, without a word
 _SILENT_POLLS = 4  # so many missed, and a follower counts as dead
 _LONGEST_SLEEP_SECONDS = 5.0
 
@@ -337,8 +338,13 @@ async def _follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> 
             get_run_logger().warning("job %s is %s: %s", spec.name, status.state.value.lower(), reason or "as it was")
         if status and status.state is not state:
             state = status.state
-            queued = state is JobState.QUEUED
-            tell(News(spec.stage, spec.part, "waiting" if queued else "running", "queued" if queued else ""))
+            if state is JobState.RUNNING:
+                tell(News(spec.stage, spec.part))
+        if status and state is JobState.QUEUED:
+            if status.behind:
+                await reporter.wait(waits_for(spec.tier, status.place, status.behind))
+            elif status.reason or time.monotonic() - start > _SILENT_SECONDS:
+                await reporter.wait(f"is queued{f': {status.reason}' if status.reason else ''}")
         for line in text.splitlines():
             report = parse(line)
             if isinstance(report, Progress):

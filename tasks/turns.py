@@ -6,23 +6,50 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
-from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.concurrency.asyncio import AcquireConcurrencySlotTimeoutError, concurrency
 from prefect.exceptions import ObjectAlreadyExists
 
 from blocks import JobSpec, Workspace
+from tasks.progress import ProgressReporter
 from tasks.wanted import raise_if_cancelled
 
-__all__ = ["turn"]
+__all__ = ["turn", "waits_for"]
 
 _LEASE_SECONDS = 60.0  # so long a turn is held after its holder was killed
 _SECONDS_BETWEEN_LOOKS = 10.0
 
-# Within a process, who came first is served first: of all who wait, only one asks the server.
-_queues: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = WeakKeyDictionary()
+
+@dataclass
+class _Line:
+    """Who waits in this process: who came first is served first, and of all who wait, only one asks the server."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: list[str] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
+
+    def words(self, spec: JobSpec) -> str:
+        """Say what a job of this line waits for."""
+        place = self.waiting.index(spec.name)
+        before = self.waiting[place - 1 : place] if place else self.running[:1]
+        return waits_for(spec.tier, place + 1, before[0] if before else "another run's job")
+
+
+_lines: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Line]] = WeakKeyDictionary()
+
+
+def waits_for(tier: str, place: int, behind: str) -> str:
+    """Say what a queued job waits for, from its place in the line and the job before it."""
+    what = "the GPU" if tier == "gpu" else "a free processor"
+    return f"waits for {what}: {_ordinal(place)} in line, behind {behind}"
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
 
 
 @asynccontextmanager
@@ -40,31 +67,45 @@ async def turn(workspace: Workspace, spec: JobSpec) -> AsyncIterator[None]:
     async with get_client() as client:
         with suppress(ObjectAlreadyExists):  # another run has made it just now
             await client.upsert_global_concurrency_limit_by_name(name, limit)
-    queue = _queues.setdefault(asyncio.get_running_loop(), {}).setdefault(name, asyncio.Lock())
+    line = _lines.setdefault(asyncio.get_running_loop(), {}).setdefault(name, _Line())
     async with AsyncExitStack() as held:
-        if queue.locked():
-            get_run_logger().info("job %s waits for its turn: %d GPU jobs at once", spec.name, limit)
-        await _acquire(queue, spec)
+        line.waiting.append(spec.name)
         try:
-            while True:
-                try:
-                    await held.enter_async_context(
-                        concurrency(name, timeout_seconds=_SECONDS_BETWEEN_LOOKS, lease_duration=_LEASE_SECONDS)
-                    )
-                    break
-                except AcquireConcurrencySlotTimeoutError:
-                    await raise_if_cancelled(spec)
+            await _wait(line, name, spec, limit, held)
         finally:
-            queue.release()
+            line.waiting.remove(spec.name)
+        line.running.append(spec.name)
+        held.callback(line.running.remove, spec.name)
         yield
 
 
-async def _acquire(queue: asyncio.Lock, spec: JobSpec) -> None:
-    acquiring = asyncio.ensure_future(queue.acquire())
+async def _wait(line: _Line, name: str, spec: JobSpec, limit: int, held: AsyncExitStack) -> None:
+    """Come to the head of the line, and then get a turn from the server, which `held` gives back."""
+    reporter = ProgressReporter(spec)
+    if line.lock.locked() or len(line.running) >= limit:
+        await reporter.wait(line.words(spec))
+    await _acquire(line, spec, reporter)
+    try:
+        while True:
+            try:
+                await held.enter_async_context(
+                    concurrency(name, timeout_seconds=_SECONDS_BETWEEN_LOOKS, lease_duration=_LEASE_SECONDS)
+                )
+                return
+            except AcquireConcurrencySlotTimeoutError:
+                await reporter.wait(line.words(spec))
+                await raise_if_cancelled(spec)
+    finally:
+        line.lock.release()
+
+
+async def _acquire(line: _Line, spec: JobSpec, reporter: ProgressReporter) -> None:
+    acquiring = asyncio.ensure_future(line.lock.acquire())
     try:
         while not (await asyncio.wait([acquiring], timeout=_SECONDS_BETWEEN_LOOKS))[0]:
+            await reporter.wait(line.words(spec))
             await raise_if_cancelled(spec)
     except BaseException:
         if not acquiring.cancel():
-            queue.release()
+            line.lock.release()
         raise

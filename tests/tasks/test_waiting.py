@@ -1,0 +1,121 @@
+"""What a person is told while a job waits for the GPU, and that who came first is served first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+from blocks import Asset, LocalWorkspace, supervisor
+from tasks.watch import News, watching
+from tests.faults.chain import FirstOptions, first
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+SCENES = ("dock", "mill", "barn", "yard")
+
+# As if `python -m jobs.first --input … --output …`, for as long as there is no file `go` beside it.
+JOB = """#!/bin/sh
+while [ $# -gt 1 ]; do
+  case "$1" in --output) output="$2";; esac
+  shift
+done
+until [ -e "$(dirname "$0")/go" ]; do sleep 0.1; done
+echo made >"$output/made"
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> LocalWorkspace:
+    program = tmp_path / "python"
+    program.write_text(JOB)
+    program.chmod(0o755)
+    return LocalWorkspace(root=tmp_path, python=str(program), jobs_at_once=1)
+
+
+def capture(place: LocalWorkspace, scene: str) -> Asset:
+    photo = place.folder / f"{scene}.jpg"
+    photo.write_text(scene)
+    return place.take_in(scene, {"photo.jpg": photo}, {})
+
+
+async def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.05)
+
+
+async def make(place: LocalWorkspace, scene: str) -> Asset:
+    @flow(name="make")
+    async def run() -> Asset:
+        made: Asset = await first(place, capture(place, scene), FirstOptions(seconds=0.0))
+        return made
+
+    result: Asset = await run()
+    return result
+
+
+async def run_all(place: LocalWorkspace) -> tuple[list[str], list[str]]:
+    """Run all scenes, each once the one before it runs or waits; what they wait for at last, and how they ended."""
+    news: list[News] = []
+    with watching(news.append):
+        running = []
+        for number, scene in enumerate(SCENES):
+            running.append(asyncio.create_task(make(place, scene)))
+            if number:
+                await until(lambda number=number: len([each for each in news if each.words]) == number)
+            else:
+                await until(lambda: any(each.state == "running" for each in news))
+        (place.folder / "go").touch()
+        await asyncio.gather(*running)
+    waited = [each.words for each in news if each.words]
+    return waited[: len(SCENES) - 1], [str(each.asset).partition("-")[0] for each in news if each.state == "done"]
+
+
+def in_line(said: list[str]) -> bool:
+    """Whether each says its place and the job just before it."""
+    expected = ("1st in line, behind dock", "2nd in line, behind mill", "3rd in line, behind barn")
+    pairs = zip(said, expected, strict=True)
+    return all(words.startswith(f"waits for the GPU: {each}-first-1-") for words, each in pairs)
+
+
+async def test_jobs_on_this_machine_wait_in_line_and_say_behind_whom(
+    place: LocalWorkspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("prefect.task_runs").addHandler(caplog.handler)
+    said, ended = await run_all(place)
+    assert in_line(said), said
+    assert ended == list(SCENES)
+    assert "first waits for the GPU: 2nd in line, behind mill-first-1-" in caplog.text
+    async with get_client() as client:
+        key = ArtifactFilter(key=ArtifactFilterKey(any_=["yard-first-progress"]))
+        [artifact] = await client.read_artifacts(artifact_filter=key)
+    assert artifact.description == "first: done", "what it waited for is over"
+    assert list((place.folder / "slots/gpu-line").iterdir()) == []
+
+
+async def test_runs_that_take_turns_say_behind_whom(place: LocalWorkspace) -> None:
+    said, ended = await run_all(place.model_copy(update={"jobs_at_once": 1000, "gpu_jobs_at_once": 1}))
+    assert in_line(said), said
+    assert ended == list(SCENES)
+
+
+def test_a_ticket_that_was_left_behind_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gpu-line").mkdir()
+    left = tmp_path / "gpu-line/00000000000000000001 dead-1"
+    left.write_text("")
+    assert supervisor.waiting_in(tmp_path / "gpu-line") == [] and left.exists(), "it may be just being made"
+    monkeypatch.setattr(supervisor, "_TICKET_SECONDS", 0)
+    folder = tmp_path / "job-1"
+    folder.mkdir()
+    held = supervisor._wait_for_slot([str(tmp_path / "gpu-0")], folder)
+    assert held and (tmp_path / "gpu-0").read_text() == "job-1" and not left.exists()
+    held[1].close()
