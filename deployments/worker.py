@@ -1,10 +1,10 @@
-"""The worker: `python -m deployments.worker`, or `make worker`. All its flow runs live in one process.
+"""The worker: `rebel-nerf worker`, or `make worker`. It executes all its flow runs in one process.
 
-A flow run here does nothing but wait for jobs, so hundreds of them fit in one event loop (`benchmarks/waiting.md`);
-Prefect's process worker takes a hundred megabytes for each.
+A flow run only waits for jobs, so one event loop can hold hundreds of them (`benchmarks/waiting.md`). Prefect's own
+process worker needs a hundred megabytes for each.
 
-Ended by a signal, the worker leaves the jobs running and puts its runs back into the queue: the next worker goes on
-with both. Killed, it is missed by another worker of the same machine, or the next, which puts them back.
+When a signal stops the worker, it leaves the jobs running and puts its flow runs back into the queue. The next worker
+continues them. When the worker is killed, another worker on the same machine notices and does this for it.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ from tasks.sign_in import client_settings
 
 _BEGINNING_AT_ONCE = 2
 _LOOKING_FOR_LOST_SECONDS = 30.0
-_PAGE = 200  # flow runs that a server gives at once
+_PAGE = 200  # most flow runs in one answer of the server
 _TAKEN_BY = "taken by worker "
-_PATIENCE_SECONDS = 20.0  # that ending may take
-_THREADS = 64  # what blocks (a poll, a transfer) runs in threads: many transfers must not keep polls waiting
+_PATIENCE_SECONDS = 20.0  # how long stopping may take
+_THREADS = 64  # for calls that block (polls, transfers): many transfers must not delay polls
 
 
 class SceneWorkerResult(BaseWorkerResult):
@@ -62,7 +62,11 @@ class SceneWorkerResult(BaseWorkerResult):
 
 
 class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerResult]):
-    """Runs flows of this project in its own process and event loop."""
+    """Executes flows of this project in its own process and event loop.
+
+    Prefect has no public hooks for this, so the class overrides private methods of `BaseWorker`, which
+    `tests/deployments/test_worker.py` lists. `pyproject.toml` admits only the tested versions of Prefect.
+    """
 
     type = "rebel-nerf"
     _description = "Runs the flows of rebel-nerf in one process: hundreds of scenes can wait at once."
@@ -73,7 +77,7 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         self._folder = PREFECT_HOME.value() / "rebel-nerf-workers"
         make_private(self._folder.parent)
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        # Locked as long as this process lives, whatever ends it; nobody sees it before it is.
+        # The lock lasts as long as this process. The file gets its visible name only once it is locked.
         new = self._folder / f".{self._id}"
         self._lock = supervisor.lock(new)
         new.rename(self._folder / self._id)
@@ -86,15 +90,15 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         configuration: BaseJobConfiguration,
         task_status: anyio.abc.TaskStatus[Any] | None = None,
     ) -> SceneWorkerResult:
-        """Run a flow run to its end; its outcome is its state, whatever it is."""
+        """Execute a flow run to its end. Its state says how it ended."""
         assert flow_run.deployment_id is not None
         deployment = await self.client.read_deployment(flow_run.deployment_id)
-        # Once it is Running, its state does not say any more whose it is.
+        # The state Pending names this worker, but the state Running does not.
         await self.client.update_flow_run(flow_run.id, infrastructure_pid=self._id)
         begun = asyncio.Event()
         flow = _load(deployment.entrypoint or "").with_options(on_running=[lambda *_: begun.set()])
-        # A run of a deployment gets a thread and a websocket of its own, to be suspended by, and the event loop waits
-        # for both: with a hundred runs the server did not take another, and all stood still.
+        # For a deployment's run, Prefect opens a thread and a websocket to suspend the run. The event loop
+        # waits for both. With a hundred runs, the server accepted no more connections and all runs blocked.
         alone = flow_run.model_copy(update={"deployment_id": None})
         running = asyncio.create_task(
             run_flow_async(flow, flow_run=alone, parameters=flow_run.parameters, return_type="state")
@@ -114,38 +118,38 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
             pass
         elif error := running.exception():
             self._logger.error("Flow run %s: %s", flow_run.name, error)
-        elif (state := running.result()) and state.is_cancelling():  # before it began: nobody else brings it to its end
+        elif (state := running.result()) and state.is_cancelling():  # cancelled before it began: no one else ends it
             await self._mark_flow_run_as_cancelled(flow_run)
         return SceneWorkerResult(identifier=self._id, status_code=0)
 
     async def kill_infrastructure(self, *args: Any, **kwargs: Any) -> None:
-        """A run that is cancelled before it began has nothing to be killed; it finds out by itself."""
+        """Report that there is nothing to kill. A flow run in this process sees its cancellation by itself."""
         raise InfrastructureNotFound
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
-        """Poll the server. A failed poll is logged: Prefect would end the worker after a few."""
+        """Poll the server. A failed poll is only logged; Prefect's own method would stop the worker after a few."""
         try:
             return await super().get_and_submit_flow_runs()
         except httpx.HTTPError as error:
-            self._logger.warning("The Prefect server failed (%s). The worker goes on, and polls again", error)
+            self._logger.warning("The Prefect server failed (%s). The worker continues and polls again", error)
             return []
 
     async def sync_with_backend(self) -> None:
-        """Send a heartbeat. One that fails is logged, unless it is the first: that one says that nothing works yet."""
+        """Send a heartbeat. A failed one is only logged, unless it is the first, which shows a wrong configuration."""
         try:
             await super().sync_with_backend()
         except httpx.HTTPError as error:
             if not self._has_successfully_synced:
                 raise
-            self._logger.warning("The Prefect server failed (%s). The worker goes on, and tries again", error)
+            self._logger.warning("The Prefect server failed (%s). The worker continues and tries again", error)
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
-        # A server on SQLite turns away what many ask at once, and each waits longer before it asks again: 20 runs that
-        # began together took three minutes.
+        # A server on SQLite rejects many simultaneous requests, and each client backs off: 20 runs that started at once
+        # needed three minutes.
         async with self._beginning:
             try:
                 await super()._submit_run(flow_run)
-            except Exception as error:  # it would end the worker; the run is missed in put_back_lost_runs
+            except Exception as error:  # would stop the worker; put_back_lost_runs finds the run
                 self._logger.warning(
                     "Flow run %s could not be started: %r. It will be queued again", flow_run.name, error
                 )
@@ -153,7 +157,7 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
                 self._submitting_flow_run_ids.discard(flow_run.id)
 
     async def _propose_crashed_state(self, flow_run: FlowRun, message: str, *args: Any, **kwargs: Any) -> None:
-        if isinstance(sys.exc_info()[1], httpx.HTTPError):  # the server failed as the run began, not the run
+        if isinstance(sys.exc_info()[1], httpx.HTTPError):  # the server failed, not the run
             self._logger.warning(
                 "Flow run %s could not be started: %s. It will be queued again", flow_run.name, message
             )
@@ -161,25 +165,26 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         await super()._propose_crashed_state(flow_run, message, *args, **kwargs)
 
     async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
-        # The state says whose the run is: whoever dies right after it is missed all the same.
+        # The state names this worker, so that the run is found even if the worker dies right now.
         try:
             state = await propose_state(self.client, Pending(message=_TAKEN_BY + self._id), flow_run_id=flow_run.id)
         except Abort as error:
-            self._logger.info("Flow run %s is not to be run: %s", flow_run.name, error)
+            self._logger.info("Flow run %s is not executed: %s", flow_run.name, error)
             return False
-        except Exception:  # as Prefect's own: an exception here would end the worker
-            self._logger.exception("Flow run %s could not be taken", flow_run.name)
+        except Exception:  # as in Prefect: an exception here would stop the worker
+            self._logger.exception("Flow run %s could not be claimed", flow_run.name)
             return False
         return state.is_pending()
 
     async def _propose_submitting_state(self, flow_run: FlowRun) -> None:
-        """It starts in this process: there is nothing between being taken and running."""
+        """Do nothing: between Pending and Running, there is no infrastructure to submit to."""
 
     async def put_back_lost_runs(self) -> None:
-        """Put runs back into the queue that nobody runs: of workers killed on this machine, or mislaid by this one."""
+        """Put flow runs back into the queue that no worker executes: those of killed workers on this machine, and those
+        that this worker failed to start."""
         dead = {}
         for file in self._folder.glob("[!.]*"):
-            if file.name != self._id and (lock := supervisor.lock(file)):  # else another puts its runs back
+            if file.name != self._id and (lock := supervisor.lock(file)):  # if locked, it lives or is handled
                 dead[file.name] = lock
         before = self._mine()
         async with get_client() as client:
@@ -191,16 +196,16 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
             lock.close()
 
     async def put_back_lost_runs_for_ever(self) -> None:
-        """Look for lost runs now and then."""
+        """Look for lost runs every 30 seconds."""
         while True:
             try:
                 await self.put_back_lost_runs()
-            except Exception as error:  # a server that does not answer, most likely: there is a next time
+            except Exception as error:  # most likely the server does not answer: try again later
                 self._logger.warning("Could not look for lost runs: %r", error)
             await asyncio.sleep(_LOOKING_FOR_LOST_SECONDS)
 
     async def end_runs(self) -> list[FlowRun]:
-        """End all runs here; those that were."""
+        """Stop all flow runs of this process and return them."""
         running = dict(self._running)
         for task in running:
             task.cancel()
@@ -209,10 +214,10 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         return list(running.values())
 
     async def put_back(self, ended: list[FlowRun]) -> None:
-        """Put all runs of this worker back into the queue: those that it ended, and those that it took."""
+        """Put this worker's flow runs back into the queue: those that it stopped, and those that it had claimed."""
         async with get_client() as client:
             found = [await client.read_flow_run(run.id) for run in ended]
-            crashed = [run for run in found if run.state and run.state.is_crashed()]  # by being ended
+            crashed = [run for run in found if run.state and run.state.is_crashed()]  # because they were stopped
             for run in [*crashed, *await self._taken(client, {self._id})]:
                 await self._put_back(client, run)
 
@@ -220,7 +225,7 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         return {run.id for run in self._running.values()} | self._submitting_flow_run_ids
 
     async def _taken(self, client: PrefectClient, by: set[str]) -> list[FlowRun]:
-        """The runs that these workers took and that have not ended."""
+        """Return the unfinished flow runs that these workers claimed."""
         types = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
         chosen = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=types)))
         pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._work_pool_name]))
@@ -234,22 +239,22 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         return taken
 
     async def _put_back(self, client: PrefectClient, run: FlowRun) -> None:
-        new: State[Any] = Scheduled(message="its worker ended")
+        new: State[Any] = Scheduled(message="its worker stopped")
         if run.state and run.state.is_cancelling():
-            new = Cancelled(message="its worker ended")
-        self._logger.info("Flow run %s is %s: its worker ended", run.name, new.name)
+            new = Cancelled(message="its worker stopped")
+        self._logger.info("Flow run %s is %s: its worker stopped", run.name, new.name)
         await client.set_flow_run_state(run.id, new, force=True)
 
 
 def _worker_of(run: FlowRun) -> str | None:
     assert run.state
-    if run.state.is_pending():  # it may still have the number of a worker that had it before
+    if run.state.is_pending():  # infrastructure_pid may still name an earlier worker
         return (run.state.message or "").removeprefix(_TAKEN_BY)
     return run.infrastructure_pid
 
 
 def _load(entrypoint: str) -> Flow[..., Any]:
-    """The flow of an entrypoint (`flows/nerf.py:nerf`), as a module of this process, imported once."""
+    """Import the flow of an entrypoint (`flows/nerf.py:nerf`) as a module of this process."""
     path, _, name = entrypoint.partition(":")
     found = getattr(importlib.import_module(".".join(Path(path).with_suffix("").parts)), name)
     assert isinstance(found, Flow)
@@ -257,13 +262,13 @@ def _load(entrypoint: str) -> Flow[..., Any]:
 
 
 class Worker(BaseModel):
-    """Run the flow runs of a work pool in this process."""
+    """Execute the flow runs of a work pool in this process."""
 
-    pool: str = Field("rebel-nerf", description="the work pool; made if it is not there")
-    pool_only: bool = Field(False, description="make the work pool, and end")
-    limit: int | None = Field(None, ge=1, description="flow runs at once")
-    name: str | None = Field(None, description="of the worker, in Prefect's UI")
-    patience: float = Field(60.0, ge=0, description="how long to wait for a server that is starting, seconds")
+    pool: str = Field("rebel-nerf", description="Work pool to serve. It is created if it does not exist.")
+    pool_only: bool = Field(False, description="Create the work pool and exit.")
+    limit: int | None = Field(None, ge=1, description="Maximum number of concurrent flow runs. Defaults to no limit.")
+    name: str | None = Field(None, description="Name of the worker in Prefect's UI.")
+    patience: float = Field(60.0, ge=0, description="Seconds to wait for a server that is starting.")
 
 
 async def work(given: Worker, ended: asyncio.Event) -> None:
@@ -288,7 +293,7 @@ async def _work(given: Worker, ended: asyncio.Event) -> None:
     runs = await worker.end_runs()
     working.cancel()
     await asyncio.wait([working, minding])
-    runs += await worker.end_runs()  # what began meanwhile
+    runs += await worker.end_runs()  # those that began meanwhile
     await worker.put_back(runs)
     for task in (working, minding):
         with suppress(asyncio.CancelledError):
@@ -296,11 +301,9 @@ async def _work(given: Worker, ended: asyncio.Event) -> None:
 
 
 def main(given: Worker) -> None:
-    """Work until a signal comes.
+    """Work until a signal arrives. Exit with 1 if no server answers.
 
-    Without a server, it ends with 1 and says so.
-
-    Not in the main thread: there, each flow run would take signals for itself, as if it had the process for its own.
+    The worker runs in its own thread, because in the main thread each flow run would install its own signal handlers.
     """
     try:
         check_server(given.patience)
@@ -313,7 +316,7 @@ def main(given: Worker) -> None:
         working = thread.submit(loop.run_until_complete, work(given, ended))
         while not working.done() and not signalled.wait(0.5):
             pass
-        # With a server that is gone, Prefect would try to reach it for minutes; the next worker misses what is left.
+        # If the server is gone, Prefect would retry for minutes. The next worker finds the remaining runs.
         impatient = threading.Timer(_PATIENCE_SECONDS, os._exit, [1])
         impatient.daemon = True
         impatient.start()
