@@ -1,7 +1,7 @@
 """The command `rebel-nerf`: one name for every program of the project.
 
-`rebel-nerf run --scene facade` is `python -m flows.nerf --scene facade`, and so on for each line of `COMMANDS`. The
-program is imported only when it is run, so that the list of commands appears at once.
+`rebel-nerf run --scene facade` is `python -m flows.nerf --scene facade`, and so on for each entry of `COMMANDS`. A
+program is imported only when it runs, so that the list of commands appears at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "file_of", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("flows.demo", "Make a fly-through of a built-in street front, on the CPU."),
@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reprocess": ("flows.reprocess", "Process the captures that are new."),
     "clean-up": ("flows.clean_up", "Cancel the jobs that no run waits for."),
     "server": ("deployments.server", "Start the Prefect server."),
-    "worker": ("deployments.worker", "Start a worker, which runs what is scheduled."),
+    "worker": ("deployments.worker", "Start a worker, which executes flow runs."),
     "doctor": ("deployments.doctor", "Check everything that a run needs."),
     "prune": ("deployments.prune", "Show what takes space, and remove old versions."),
     "deploy": ("", "Register the deployments with the Prefect server."),
@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "azure setup": ("deployments.azure.setup", "Set up an Azure ML workspace."),
     "azure transfer": ("deployments.azure.transfer", "Copy photos to Azure, and results back."),
     "azure events": ("deployments.azure.events", "Report new photos in blob storage to Prefect."),
+    "completion": ("deployments.completion", "Complete command lines in bash and zsh."),
 }
 """Each command's module and one sentence on what it does."""
 
@@ -61,14 +62,18 @@ def main() -> None:
     if name == "deploy":
         _deploy()
         return
-    if module.startswith("flows."):  # help, and the check of the command line, without Prefect, which is slow to import
+    if module.startswith("flows."):  # show help and check the command line before the slow import of Prefect
         from flows import _usage
 
         _usage.started_as = sys.argv[0]
-        file = Path(_usage.__file__).with_name(module.removeprefix("flows.") + ".py")
-        _usage.parse(_usage.command_in(file), sys.argv[1:], sys.argv[0])
-    # Pydantic looks types up in sys.modules["__main__"]: that must be the program, and not this module.
+        _usage.parse(_usage.command_in(file_of(module)), sys.argv[1:], sys.argv[0])
+    # Pydantic looks types up in sys.modules["__main__"], which must be the program instead of this module.
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def file_of(module: str) -> Path:
+    """Return the file of a module of this project, without importing the module."""
+    return Path(__file__).parents[1].joinpath(*module.split(".")).with_suffix(".py")
 
 
 def _help() -> str:
@@ -76,7 +81,7 @@ def _help() -> str:
     lines = [f"  {name:<{width}}  {sentence}" for name, (_, sentence) in COMMANDS.items()]
     title = "rebel-nerf COMMAND [OPTIONS]: from photos of a place to a fly-through of its NeRF."
     more = "rebel-nerf COMMAND --help lists a command's options; rebel-nerf --version prints the version."
-    return "\n".join([title, "", *lines, more])
+    return "\n".join([title, *lines, more])
 
 
 def _unknown(name: str) -> str:

@@ -12,16 +12,16 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import AliasChoices, BaseModel, Field, ValidationError, create_model
 from pydantic_settings import CliApp, CliSettingsSource
 
 from jobs.options import PROFILES
 
-__all__ = ["TerminalOptions", "check_command_line", "command_in", "command_of", "parse", "started_as"]
+__all__ = ["TerminalOptions", "check_command_line", "choices_of", "command_in", "command_of", "parse", "started_as"]
 
 started_as = ""
 """What a person typed to start the program, e.g. "rebel-nerf page"; "" for `python -m flows.page`."""
@@ -103,8 +103,44 @@ def command_of(function: Callable[..., Any]) -> type[BaseModel]:
     return command
 
 
+def choices_of(command: type[BaseModel]) -> dict[str, tuple[str, ...]]:
+    """Return the values that each option of a command accepts; () where they are no fixed list."""
+    parser, _ = _parser_of(command, "")
+    values = dict(_literals_of(command, "--"))
+    return {option: values.get(option, ()) for option in parser._option_string_actions if option.startswith("--")}
+
+
+def _literals_of(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for name, field in model.model_fields.items():
+        option = prefix + name.replace("_", "-")
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _literals_of(field.annotation, f"{option}.")
+        else:
+            yield option, _literals(field.annotation)
+
+
+def _literals(annotation: Any) -> tuple[str, ...]:
+    arguments = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return tuple(map(str, arguments))
+    return tuple(value for argument in arguments for value in _literals(argument))
+
+
 def parse(command: type[T], arguments: list[str], program: str) -> T:
     """Return the options that a command line gives; exits with 2 for a wrong one, and with 0 after help."""
+    parser, source = _parser_of(command, program)
+    try:
+        return CliApp.run(command, cli_args=arguments, cli_settings_source=source)
+    except ValidationError as error:
+        for each in error.errors():
+            option = "--" + ".".join(str(part).replace("_", "-") for part in each["loc"] if isinstance(part, str))
+            said = each["msg"].removeprefix("Value error, ")
+            print(f"{option}: {said}" if each["loc"] else said, file=sys.stderr)
+        print(f"All options: {parser.prog} --help", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser_of(command: type[BaseModel], program: str) -> tuple[_Parser, CliSettingsSource[Any]]:
     parser = _Parser(prog=program, description=command.__doc__, formatter_class=_Formatter, allow_abbrev=False)
     source: CliSettingsSource[Any] = CliSettingsSource(
         command,  # type: ignore[arg-type]
@@ -122,15 +158,7 @@ def parse(command: type[T], arguments: list[str], program: str) -> T:
         if action.required or not action.option_strings
     ]
     parser.usage = " ".join(["%(prog)s", *needed, "[options]"])
-    try:
-        return CliApp.run(command, cli_args=arguments, cli_settings_source=source)
-    except ValidationError as error:
-        for each in error.errors():
-            option = "--" + ".".join(str(part).replace("_", "-") for part in each["loc"] if isinstance(part, str))
-            said = each["msg"].removeprefix("Value error, ")
-            print(f"{option}: {said}" if each["loc"] else said, file=sys.stderr)
-        print(f"All options: {parser.prog} --help", file=sys.stderr)
-        sys.exit(2)
+    return parser, source
 
 
 class _Parser(argparse.ArgumentParser):

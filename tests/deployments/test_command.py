@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from deployments.command import COMMANDS
+from deployments.completion import complete
 
 
 def run(*arguments: str, folder: Path | None = None) -> tuple[int, str, str]:
@@ -58,3 +60,28 @@ def test_a_command_without_a_flow_runs_and_names_itself(tmp_path: Path, monkeypa
     assert status == 2 and errors.splitlines()[-1] == "All options: rebel-nerf list --help"
     assert "required" not in run("azure", "transfer", "--help")[1].partition("upload")[0]
     assert run("azure", "transfer", "upload", "--help")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "candidates"),
+    [
+        ("rebel-nerf re", ["render", "reprocess"]),
+        ("rebel-nerf azure ", ["events", "setup", "transfer"]),
+        ("rebel-nerf run --render.cam", ["--render.camera-path", "--render.camera-type"]),
+        ("rebel-nerf run --scene facade --profile f", ["fast", "full"]),
+        ("rebel-nerf run --images ", []),
+        ("rebel-nerf export --export.re", ["--export.reach", "--export.resolution"]),
+        ("rebel-nerf view --browser --mod", ["--model-version"]),
+        ("rebel-nerf nonsense ", []),
+    ],
+)
+def test_completion_offers_commands_options_and_values(line: str, candidates: list[str]) -> None:
+    assert complete(line) == candidates
+
+
+def test_a_shell_gets_one_candidate_a_line() -> None:
+    shell = {**os.environ, "COMP_LINE": "rebel-nerf vi --scene", "COMP_POINT": "13"}  # the cursor is behind "vi"
+    command = [Path(sys.executable).with_name("rebel-nerf"), "completion", "rebel-nerf", "vi", "rebel-nerf"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=shell)
+    assert done.stdout == "view\n", done.stderr
+    assert 'complete -o default -C "rebel-nerf completion" rebel-nerf' in run("completion")[1]
