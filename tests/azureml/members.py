@@ -1,4 +1,4 @@
-"""What the service knows: members of request bodies, values of enumerations, and VM sizes.
+"""What the service accepts: members of request bodies, values of enumerations, and VM sizes.
 
 Members are those of the recordings (`recorded/`), and for the few bodies that are not recorded those of the REST
 reference, https://learn.microsoft.com/rest/api/azureml.

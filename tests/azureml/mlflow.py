@@ -1,9 +1,9 @@
-"""The MLflow REST API of a workspace, as far as metrics of runs go; its errors have MLflow's form.
+"""The part of a workspace's MLflow REST API that is about metrics of runs; errors have MLflow's form.
 
 Requests and limits: https://mlflow.org/docs/latest/rest-api.html (Log Batch, Get Metric History), and MLflow's own
 validation, mlflow/utils/validation.py and mlflow/server/handlers.py of https://github.com/mlflow/mlflow/tree/v2.17.2.
 Names and rows: https://learn.microsoft.com/azure/machine-learning/resource-limits-capacity. Not recorded from the
-service. Stricter than MLflow: members that it would pass over are refused, and the same point twice is kept twice.
+service. Stricter than MLflow: unknown members are refused, and a point that is logged twice is kept twice.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from tests.azureml.arm import Arm, Workspace, route
+from tests.azureml.arm import Arm, route
 from tests.azureml.service import Answer, Refusal, Request
+from tests.azureml.state import Workspace
 
 if TYPE_CHECKING:
     from tests.azureml.runner import Job

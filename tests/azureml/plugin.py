@@ -1,4 +1,4 @@
-"""Fixtures: `azure_stack`, up for the whole session, and `azure_environment`, with the client's environment set."""
+"""Fixtures: `azure_stack` runs for the whole session, `azure_environment` sets a client's variables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def azure_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureStack]:
-    """Azure on this machine."""
+    """Run the emulator."""
     from tests.azureml.stack import AzureStack  # the Azure SDKs are slow to import, and most tests don't need them
 
     with AzureStack(tmp_path_factory.mktemp("azure")) as stack:
@@ -22,7 +22,7 @@ def azure_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureStack
 
 @pytest.fixture
 def azure_environment(azure_stack: AzureStack, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureStack]:
-    """The stack, with the environment of a client that can sign in; no faults are left over, no failures allowed."""
+    """Set the environment of a client that can sign in; start without faults, and fail if the emulator had failures."""
     for name, value in azure_stack.environment.items():
         monkeypatch.setenv(name, value)
     azure_stack.faults.clear()

@@ -1,4 +1,4 @@
-"""An HTTP proxy that leads Azure's host names to the stack and everything else nowhere."""
+"""An HTTP proxy that routes Azure's host names to the emulator, and refuses all others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _CHUNK = 1 << 18
 
 
 class Proxy(ThreadingHTTPServer):
-    """CONNECT only. `route(host)` is the port of 127.0.0.1 that plays the host, or None; `refused` lists the others."""
+    """Takes CONNECT only.
+
+    `route(host)` is the port of 127.0.0.1 that stands for a host, or None. `refused` lists the hosts without one.
+    """
 
     daemon_threads = True
     request_queue_size = 128
@@ -29,7 +32,7 @@ class Proxy(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, name="proxy", daemon=True).start()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Broken connections are what it is for."""
+        """Ignore broken connections, which tests ask for."""
 
 
 class _Tunnel(BaseHTTPRequestHandler):
@@ -50,7 +53,7 @@ class _Tunnel(BaseHTTPRequestHandler):
                 self._relay(upstream, host)
 
     def _relay(self, upstream: socket.socket, host: str) -> None:
-        """Pass bytes on, both ways, until an end closes or a fault strikes."""
+        """Copy bytes both ways until an end closes or a fault strikes."""
         passed, faults = 0, self.server.faults
         other = {upstream: self.connection, self.connection: upstream}
         while True:

@@ -1,4 +1,4 @@
-"""What the real service answered: traffic of the public test recordings of `azure-ai-ml`, condensed into `recorded/`.
+"""Answers of the real service: the public test recordings of `azure-ai-ml`, condensed into `recorded/`.
 
 Each file names its origin. The emulator's answers start from these bodies, and its traffic is compared with them.
 """
@@ -24,13 +24,13 @@ _FREE = re.compile(
 
 @cache
 def exchanges() -> list[dict[str, Any]]:
-    """All recorded exchanges: operation, status, names of headers, request, response."""
+    """Return all recorded exchanges: operation, status, names of headers, request, response."""
     files = sorted((Path(__file__).parent / "recorded").glob("*.json"))
     return [exchange for file in files for exchange in json.loads(file.read_text())["exchanges"]]
 
 
 def properties(operation: str, status: int = 200) -> dict[str, Any]:
-    """The `properties` of a recorded answer, to be filled."""
+    """Return a copy of the `properties` of a recorded answer."""
     [found] = [e for e in exchanges() if (e["operation"], e["status"]) == (operation, status)]
     body = found["response"]
     filled: dict[str, Any] = copy.deepcopy(body["properties"])
@@ -38,7 +38,7 @@ def properties(operation: str, status: int = 200) -> dict[str, Any]:
 
 
 def differences(log: Iterable[Exchange]) -> list[str]:
-    """How the first answer of each recorded operation and status falls short of the recorded one."""
+    """Return what our answers lack, compared with the recorded ones of the same operation and status."""
     ours: dict[tuple[str, int], list[Exchange]] = {}
     for exchange in log:
         ours.setdefault((exchange.operation, exchange.status), []).append(exchange)

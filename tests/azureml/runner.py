@@ -1,4 +1,4 @@
-"""Jobs: each a local process group, with folders filled from and emptied into blob storage."""
+"""Runs jobs as local process groups, with inputs from blob storage and outputs to it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.azureml.faults import Faults
 from tests.azureml.storage import Storage
 
 if TYPE_CHECKING:
-    from tests.azureml.arm import Workspace
+    from tests.azureml.state import Workspace
 
 ENDED = ("Completed", "Failed", "Canceled", "NotResponding")
 _SECONDS_BETWEEN_SYNCS = 0.25
 
 
 class JobError(Exception):
-    """Why a job fails: the code and message of `details.error`."""
+    """The reason why a job fails: the code and message of `details.error`."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -36,7 +36,7 @@ class JobError(Exception):
 
 @dataclass
 class Cluster:
-    """An AmlCompute: its body, and which job runs on which of its nodes."""
+    """An AmlCompute: its body, and the jobs on its nodes."""
 
     body: dict[str, Any]
     created: str
@@ -44,7 +44,7 @@ class Cluster:
     waiting: list[str] = field(default_factory=list)
     errors: list[dict[str, Any]] | None = None
     failed: str | None = None
-    """Why it could not be made."""
+    """The code of the error with which its creation failed."""
     change: threading.Condition = field(default_factory=threading.Condition)
 
     @property
@@ -55,7 +55,7 @@ class Cluster:
 
 @dataclass
 class Job:
-    """A submitted command. `request` is the body's properties, `attempts` counts the starts of its process."""
+    """A submitted command. `request` holds the body's properties, `attempts` counts the starts of its process."""
 
     name: str
     request: dict[str, Any]
@@ -74,7 +74,7 @@ class Job:
 
     @property
     def artifacts(self) -> str:
-        """Where its logs and `outputs/` go in the artifact store."""
+        """The folder of its logs and `outputs/` in the artifact store."""
         return f"ExperimentRun/dcid.{self.name}"
 
     @property
@@ -84,7 +84,7 @@ class Job:
         return self.workspace.serverless[self.request["resources"]["instanceType"].lower()]
 
     def output_uri(self, name: str) -> str:
-        """Where an output lies: its own path, else the service's."""
+        """Return the URI of an output: its own path, else the service's default."""
         uri = self.request["outputs"][name].get("uri")
         return (uri or "azureml://datastores/workspaceblobstore/paths/azureml/${{name}}/" + name).replace(
             "${{name}}", self.name
@@ -92,11 +92,11 @@ class Job:
 
 
 class _Restart(Exception):
-    """The node went; the job begins again."""
+    """The job lost its node, and starts again."""
 
 
 class Runner(threading.Thread):
-    """One job from Starting to its end."""
+    """Runs one job from Starting to its end."""
 
     def __init__(
         self, job: Job, storage: Storage, faults: Faults, folder: Path, proxy: str, pace: float, python: str
@@ -170,7 +170,7 @@ class Runner(threading.Thread):
             self.job.cluster.change.notify_all()
 
     def _attempt(self, folder: Path) -> None:
-        """Run the command once, from folders filled to folders emptied."""
+        """Run the command once: fetch its inputs, follow it, and store its outputs."""
         job = self.job
         shutil.rmtree(folder, ignore_errors=True)
         work = folder / "wd"
@@ -205,7 +205,7 @@ class Runner(threading.Thread):
             )
 
     def _follow(self, process: subprocess.Popen[bytes], log: Path) -> int:
-        """Sync logs and mounted outputs until the process ends or is ended; its exit status."""
+        """Store logs and mounted outputs until the process has ended; return its exit status."""
         job, began, outputs = self.job, time.monotonic(), log.parent / "outputs"
         limit = _seconds((job.request.get("limits") or {}).get("timeout"))
         while process.poll() is None:
@@ -248,7 +248,7 @@ class Runner(threading.Thread):
         return process.returncode
 
     def _command(self, folder: Path) -> str:
-        """The command with `${{inputs.x}}` and `${{outputs.x}}` replaced, which fetches the inputs."""
+        """Fetch the inputs; return the command with `${{inputs.x}}` and `${{outputs.x}}` replaced."""
         job, places = self.job, dict[str, str]()
         for name, given in (job.request.get("inputs") or {}).items():
             if given["jobInputType"] == "literal":
@@ -281,7 +281,7 @@ class Runner(threading.Thread):
         return place
 
     def _environment(self, folder: Path) -> dict[str, str]:
-        """A node's: no credentials, and no way out but the proxy, which refuses it."""
+        """Return a node's environment: no credentials, and no network but the proxy, which refuses everything."""
         kept = {
             name: os.environ[name]
             for name in ("LANG", "TZ", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
@@ -315,7 +315,7 @@ class Runner(threading.Thread):
                 self._logged += len(block)
 
     def _sync_mounts(self, outputs: Path, last: bool = False) -> None:
-        """Like a mount, which stores a file once it is closed: files that did not change since the last look."""
+        """Store the files that have not changed since the last call, as a mount stores a file when it is closed."""
         for name, stored in self._synced.items():
             now, before = _stamps(outputs / name), self._seen[name]
             ready = [file for file, at in now.items() if stored.get(file) != at and (last or before.get(file) == at)]
@@ -349,7 +349,7 @@ def _kill(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 
 def _seconds(duration: str | None) -> float | None:
-    """The length of an ISO 8601 duration of days, hours, minutes, and seconds."""
+    """Return the length of an ISO 8601 duration of days, hours, minutes, and seconds."""
     found = re.fullmatch(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?)?", duration or "")
     if not found:
         return None

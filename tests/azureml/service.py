@@ -1,4 +1,4 @@
-"""HTTP in front of the emulator: hosts, bearer tokens, api-versions, routes, faults, and a record of all traffic."""
+"""The emulator's HTTP server: hosts, api-versions, routes, faults, and a record of all traffic."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _API_VERSIONS = re.compile(
 
 @dataclass
 class Request:
-    """What came in; `query` has the last of each parameter, `body` is decoded JSON or a form."""
+    """A request; `query` has the last of each parameter, `body` is decoded JSON or a form."""
 
     host: str
     method: str
@@ -45,7 +45,7 @@ class Request:
 
 @dataclass
 class Answer:
-    """What goes out: JSON, XML as it is, or nothing."""
+    """An answer: JSON, XML as it is, or nothing."""
 
     body: Any = None
     status: int = 200
@@ -97,7 +97,7 @@ class Exchange:
 
 
 def operation(method: str, path: str) -> str:
-    """The operation that a request stands for, names and ids replaced: "PUT {ws}/jobs/*"."""
+    """Return a request's operation, with names and ids replaced: "PUT {ws}/jobs/*"."""
     path = re.sub(
         r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/[^/]+/workspaces/[^/]+", "{ws}", path, flags=re.I
     )
@@ -109,13 +109,13 @@ def operation(method: str, path: str) -> str:
 
 
 class Router:
-    """Handlers by method and pattern of the whole path."""
+    """Finds handlers by method and by a pattern of the whole path."""
 
     def __init__(self) -> None:
         self._routes: list[tuple[str, re.Pattern[str], Callable[..., Answer]]] = []
 
     def __call__(self, method: str, pattern: str) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
-        """Decorate a method `(request, *groups)` of the emulator."""
+        """Decorate a handler `(arm, request, workspace, *groups)`, or one without workspace for other paths."""
 
         def add(handler: Callable[..., Answer]) -> Callable[..., Answer]:
             self._routes.append((method, re.compile(pattern, re.I), handler))
@@ -124,7 +124,7 @@ class Router:
         return add
 
     def find(self, request: Request) -> tuple[Callable[..., Answer], tuple[str, ...]] | None:
-        """The handler and the pattern's groups."""
+        """Return the handler and the pattern's groups, or None."""
         for method, pattern, handler in self._routes:
             if method == request.method and (found := pattern.fullmatch(request.path)):
                 return handler, found.groups()
@@ -132,7 +132,7 @@ class Router:
 
 
 class Service(ThreadingHTTPServer):
-    """The TLS server. `answer` decides by host; `log` has the traffic, `failures` what no test should have caused."""
+    """The TLS server. `answer` decides by host; `log` has the traffic, `failures` what tests must not cause."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -152,10 +152,10 @@ class Service(ThreadingHTTPServer):
             super().finish_request(wrapped, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Connections break when a test wants them to."""
+        """Ignore broken connections, which tests ask for."""
 
     def respond(self, request: Request) -> Answer:
-        """Faults, then the handler; whatever a handler raises is a failure that tests see."""
+        """Apply faults, then answer; record whatever a handler raises as a failure."""
         name = f"{request.method} {request.path}"
         try:
             if fault := self.faults.take("delay", name):
@@ -185,7 +185,7 @@ class Service(ThreadingHTTPServer):
             )
 
     def unrouted(self, request: Request) -> Refusal:
-        """The answer to what the emulator does not know, and a failure."""
+        """Record a failure, and return the answer to a request that the emulator does not know."""
         self.failures.append(f"unrouted: {request.method} https://{request.host}{request.path} {request.query}")
         return Refusal(404, "NotFound", f"the emulator has no {request.method} {request.path}")
 

@@ -31,7 +31,7 @@ class SignIn:
         self._public = public
 
     def answer(self, request: Request) -> Answer:
-        """Requests to login.microsoftonline.com."""
+        """Answer a request to login.microsoftonline.com."""
         if request.path == "/common/discovery/instance":
             hosts = ["login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net"]
             cloud = {"preferred_network": hosts[0], "preferred_cache": hosts[1], "aliases": hosts}
@@ -78,7 +78,7 @@ class SignIn:
                        "access_token": self.token(resource)})  # fmt: skip
 
     def token(self, resource: str) -> str:
-        """A token for a resource, as sign-in and a machine's own identity endpoint give it."""
+        """Return a token for a resource, as sign-in and a machine's identity endpoint give it."""
         now = int(time.time())
         claims = {"aud": resource, "tid": self.tenant, "appid": self.client_id}
         ends = {"iat": now, "nbf": now, "exp": now + self.lifetime}

@@ -1,4 +1,4 @@
-"""Azure on this machine: sign-in, ARM, run history, a job runner, and blob storage, behind a proxy."""
+"""The whole emulator: sign-in, ARM, run history, a job runner, and blob storage, behind a proxy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.azureml import mlflow  # noqa: F401 – its routes
-from tests.azureml.arm import Arm, Workspace
+from tests.azureml import assets, computes, history, jobs, mlflow  # noqa: F401 – their routes
+from tests.azureml.arm import Arm
 from tests.azureml.azurite import Azurite
 from tests.azureml.faults import Faults
 from tests.azureml.proxy import Proxy
 from tests.azureml.runner import ENDED, Cluster, Job, Runner
 from tests.azureml.service import Answer, Exchange, Request, Service
 from tests.azureml.signin import SignIn
+from tests.azureml.state import Workspace
 from tests.azureml.storage import Storage
 from tests.azureml.tls import write_certificates
 
@@ -35,14 +36,14 @@ _CLUSTERS = {"cpu-cluster": ("Standard_DS3_v2", 2), "gpu-cluster": ("Standard_NC
 
 
 class AzureStack:
-    """A subscription with a resource group, workspaces, and their clusters; `with` it, it is up.
+    """A subscription with a resource group, workspaces, and their clusters. It runs until `close`.
 
     `environment` is all that a client needs: proxy, certificate authority, and a service principal's secret.
-    `faults` makes things go wrong. `requests` counts requests by operation ("PUT {ws}/jobs/*"), `log` has them all,
-    `failures` what must not happen (an unrouted request, an error in the emulator), and `refused` the hosts that
-    the proxy refused; `sign_in.lifetime` is how long tokens live, and `pace`
-    how long a job stays in each state on its way, in seconds. `python` is the interpreter of the jobs, in whose folder
-    a `python` lies: by default $REBEL_NERF_JOB_PYTHON, or else the one that runs the tests.
+    `faults` injects faults. `requests` counts requests by operation ("PUT {ws}/jobs/*"), `log` has them all,
+    `failures` lists what must not happen (an unrouted request, an error in the emulator), and `refused` the hosts that
+    the proxy refused. `sign_in.lifetime` is the lifetime of tokens, and `pace` the time that a job spends in each state
+    on its way, in seconds. `python` is the jobs' interpreter, in a folder where it is called `python`: by default
+    $REBEL_NERF_JOB_PYTHON, else the one that runs the tests.
 
     Args:
         folder: for certificates, logs and the jobs' working folders; made if it is not there.
@@ -142,7 +143,7 @@ class AzureStack:
         return [job for job in self.jobs.values() if job.process and job.process.poll() is None]
 
     def wait(self, job: str, *statuses: str, timeout: float = 60) -> Job:
-        """The job, once it has one of the statuses, or has ended if none are given."""
+        """Wait until a job has one of the statuses, or has ended if none are given; return it."""
         deadline = time.monotonic() + timeout
         while job not in self.jobs or self.jobs[job].status not in (statuses or ENDED):
             if time.monotonic() > deadline:
@@ -151,11 +152,11 @@ class AzureStack:
         return self.jobs[job]
 
     def assets(self, kind: str) -> dict[str, dict[str, dict[str, Any]]]:
-        """The bodies of "data", "models", "environments", or "codes" by name and version."""
+        """Return the bodies of "data", "models", "environments", or "codes" by name and version."""
         return self._workspaces[self.workspace].assets[kind]
 
     def delete_blobs(self, uri: str) -> int:
-        """Have the blobs vanish that a datastore URI or asset id stands for; how many there were."""
+        """Delete the blobs that a datastore URI or asset id stands for; return how many there were."""
         ws = self._workspaces[self.workspace]
         return ws.storage.delete(*ws.locate(uri))
 
@@ -164,7 +165,7 @@ class AzureStack:
         self._workspaces[self.workspace].delete(kind, name, version)
 
     def ssh_at(self, host: str, port: int) -> None:
-        """Where the first node of a cluster lets people in."""
+        """Set the address and ssh port of the first node of each cluster."""
         self.arm.node_address = (host, port)
 
     # inside

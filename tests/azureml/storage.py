@@ -1,4 +1,4 @@
-"""The workspace's storage account: two containers, their SAS tokens, and folders in and out of it."""
+"""The workspace's storage account: containers, SAS tokens, and copies of folders from and to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.azureml.azurite import Azurite
 
 
 class Storage:
-    """What the service itself does with blobs, with the account's key."""
+    """Does what the service itself does with blobs, with the account's key."""
 
     def __init__(self, azurite: Azurite, workspace_id: str) -> None:
         self._azurite = azurite
@@ -37,16 +37,16 @@ class Storage:
             self.create(container)
 
     def create(self, container: str) -> None:
-        """Make a container; one that exists is left alone."""
+        """Create a container unless it exists."""
         with suppress(ResourceExistsError):
             self._azurite.client.create_container(container)
 
     def open(self, container: str) -> ContainerClient:
-        """A client with the account's key."""
+        """Return a client with the account's key."""
         return self._azurite.client.get_container_client(container)
 
     def account_sas(self, lifetime: timedelta, permission: str = "rwdlcu") -> str:
-        """What `listSecrets` gives: containers and objects of the account, but not the account itself."""
+        """Return the SAS of `listSecrets`: for containers and objects of the account, but not the account itself."""
         return generate_account_sas(
             self.account,
             self._azurite.key,
@@ -57,7 +57,7 @@ class Storage:
         )
 
     def container_sas(self, container: str) -> str:
-        """An hour of reading and writing in one container."""
+        """Return a SAS for an hour of reading and writing in one container."""
         return generate_container_sas(
             self.account,
             container,
@@ -67,7 +67,7 @@ class Storage:
         )
 
     def download(self, container: str, prefix: str, folder: Path) -> Path | None:
-        """Copy the blobs under a prefix into a folder, which is returned, or one blob as a file; or None."""
+        """Copy the blobs under a prefix into a folder, or one blob to a file; return its path, or None if none."""
         client, prefix = self.open(container), prefix.strip("/")
         names = list(client.list_blob_names(name_starts_with=prefix))
         if prefix in names:
@@ -99,7 +99,7 @@ class Storage:
             list(pool.map(store, files))
 
     def delete(self, container: str, prefix: str) -> int:
-        """Delete every blob under a prefix; how many there were."""
+        """Delete every blob under a prefix; return how many there were."""
         client = self.open(container)
         names = list(client.list_blob_names(name_starts_with=prefix.strip("/")))
         for name in names:

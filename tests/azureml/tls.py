@@ -1,4 +1,4 @@
-"""One private authority and one certificate for every host name that the stack plays."""
+"""A private authority, and one certificate for every host name of the emulator."""
 
 from __future__ import annotations
 

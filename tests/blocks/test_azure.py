@@ -339,17 +339,9 @@ def test_a_missing_role(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
         workspace.submit(facade("barred"))
 
 
-POLICY = "Deny-MachineLearningComputeCluster-RemoteLoginPortPublicAccess"
-
-
 @pytest.mark.parametrize(
     ("kind", "meaning", "words"),
     [
-        (
-            "disallowed",
-            f"a policy of your organization forbids it.*Policy: «{POLICY}» \\(assignment «Deny public ssh»\\)",
-            f"RequestDisallowedByPolicy.*was disallowed by policy.*{POLICY}",
-        ),
         ("linked", "Managed Identity Operator", "LinkedAuthorizationFailed.*userAssignedIdentities/assign/action"),
         ("forbidden", "lacks a role.*AzureML Data Scientist", "AuthorizationFailed.*jobs/write"),
     ],
@@ -413,6 +405,21 @@ def test_a_refusal_that_the_sdk_wraps_in_a_bare_exception(
         plain_errors("environment"),
     ):
         workspace.client.environments.create_or_update(environment)
+
+
+def test_a_policy_that_denies_a_cluster_is_named(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+    from azure.ai.ml.entities import AmlCompute
+
+    policy = "Deny-MachineLearning-Compute-SubnetId"
+    cluster = AmlCompute(name="denied", size="Standard_DS2_v2")
+    meaning = f"a policy of your organization forbids it.*«{policy}» \\(assignment «Company guardrails»\\)"
+    words = f"Azure says: .*RequestDisallowedByPolicy.*was disallowed by policy.*{policy}"
+    with (
+        stack.faults.add("policy", policy),
+        pytest.raises(InvalidInput, match=f"cluster denied: {meaning}.*{words}"),
+        plain_errors("cluster denied"),
+    ):
+        workspace.client.compute.begin_create_or_update(cluster).result()
 
 
 def test_a_policy_is_named_however_much_azure_says_of_it() -> None:

@@ -241,15 +241,15 @@ def test_a_number_that_is_always_taken_is_given_up(
 
 def test_the_longest_names_are_within_the_services_limits(workspace: AzureMLWorkspace, trained: Trained) -> None:
     from jobs.names import SUFFIXES
-    from tests.azureml import arm
+    from tests.azureml import assets
 
     scene, version = "s" * 63, f"{10**9}-c736eabe-99"  # the billionth capture, made anew 98 times
     stages = re.findall(r"(\w+)\.py", " ".join(path.name for path in Path("jobs").glob("*.py")))
     for ending in SUFFIXES.values():
-        assert arm._NAME.fullmatch(f"{scene}{ending}")
+        assert assets.NAME.fullmatch(f"{scene}{ending}")
     for stage in stages:
-        assert arm._NAME.fullmatch(f"{scene}-{stage}-{version}-999")
-    assert len(version) <= arm._LONGEST_DATA_VERSION
+        assert assets.NAME.fullmatch(f"{scene}-{stage}-{version}-999")
+    assert len(version) <= assets.LONGEST_DATA_VERSION
     job = trained(f"{scene}-train-{version}")
     assert register(workspace, job, f"{scene}-nerf", version).number == 1
     video = workspace.register(job, "model", f"{scene}-images-to-nerf-dataset", version, "dataset", {})
