@@ -1,4 +1,4 @@
-"""Clusters: how one is made, scaled, and compared with what is wanted."""
+"""Clusters: creating and scaling them, and comparing them with what is wanted."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _SCALE = ("min_instances", "max_instances", "idle_time_before_scale_down")
 
 @dataclass(frozen=True)
 class Wanted:
-    """A cluster as set-up would make it.
+    """A cluster as set-up would create it.
 
     Args:
         name, size: its name, and its VM size.
         dedicated: whether Azure must not take its nodes away.
-        nodes: the most; the fewest are always 0.
-        idle_seconds: after which a node without a job goes.
+        nodes: the most nodes; the fewest are always 0.
+        idle_seconds: the time after which a node without a job is released.
         key: the public ssh key of its nodes, if they get one.
         port: whether its ssh port is open to the internet.
         subnet: the subnet's resource ID, or "VNET/SUBNET" of the workspace's resource group; "" for none.
         public_ip: whether its nodes have public addresses.
-        identity: the user-assigned managed identity of its nodes, by resource ID or client ID.
+        identity: the resource ID or client ID of its nodes' user-assigned managed identity.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Wanted:
 
     @property
     def tier(self) -> str:
+        """The SDK's name for the tier."""
         return "dedicated" if self.dedicated else "low_priority"
 
     def __str__(self) -> str:
@@ -63,7 +64,7 @@ class Wanted:
         return f"{self.name} ({', '.join(parts)})"
 
     def make(self, workspace: AzureMLWorkspace) -> None:
-        """Make the cluster. Where a company's policy denies the open ssh port, its port is closed, and that is said.
+        """Create the cluster. If a policy denies an open ssh port, print that and create it with a closed one.
 
         Raises:
             HttpResponseError: Azure refuses it.
@@ -85,12 +86,12 @@ class Wanted:
             replace(self, port=False).make(workspace)
 
     def is_scaled(self, found: Any) -> bool:
-        """Whether a cluster that exists has the wanted scale."""
+        """Tell whether a cluster that exists has the wanted scale."""
         entity = self._entity()
         return all(getattr(found, part) == getattr(entity, part) for part in _SCALE)
 
     def scale(self, workspace: AzureMLWorkspace) -> None:
-        """Change the scale of a cluster that exists, and nothing else of it.
+        """Change the scale of a cluster that exists, and nothing else.
 
         The SDK's own `begin_update` (azure-ai-ml 1.35.2) sends a PUT with a whole body, which drops the cluster's
         subnet, among others. https://learn.microsoft.com/rest/api/azureml/compute/update
@@ -138,7 +139,7 @@ class Wanted:
 
 
 def find(workspace: AzureMLWorkspace, name: str) -> Any | None:
-    """The cluster of that name as the SDK has it, or None."""
+    """Return the SDK's entity of a cluster, or None if there is none."""
     from azure.core.exceptions import ResourceNotFoundError
 
     try:
@@ -148,7 +149,7 @@ def find(workspace: AzureMLWorkspace, name: str) -> Any | None:
 
 
 def mismatch(found: Any, wanted: Wanted) -> tuple[str, str] | None:
-    """What cannot be changed of a cluster that exists and is not as wanted: what it is, and how to keep it."""
+    """Return how a cluster differs in what cannot be changed, and how to keep it; None if it does not differ."""
     if found.provisioning_state == "Failed":
         why = f" ({found.provisioning_errors})" if found.provisioning_errors else ""
         return f"could not be made{why}", "wait until its cause is gone"
@@ -174,26 +175,26 @@ def _subnet_end(given: str) -> str:
 
 
 def _identities(found: Any) -> set[str]:
-    """A cluster's user-assigned identities, by resource ID and client ID."""
+    """Return the resource IDs and client IDs of a cluster's user-assigned identities."""
     assigned = (found.identity.user_assigned_identities if found.identity else None) or []
     ids = [each.resource_id for each in assigned] + [vars(each).get("clientId") or each.client_id for each in assigned]
     return {str(each).lower() for each in ids if each}
 
 
 def lacks_quota(error: Exception) -> bool:
-    """Whether Azure makes no cluster as the subscription's quota does not suffice.
+    """Tell whether Azure refused a cluster because the subscription's quota is too low.
 
-    Its codes differ, its words do not: https://github.com/Azure/mlops-v2/issues/81.
+    The codes differ, but the text always names the quota: https://github.com/Azure/mlops-v2/issues/81.
     """
     return "quota" in str(error).lower()
 
 
 def quota_help(wanted: Wanted, family: str | None, cores: int | None, location: str) -> str:
-    """Which quota to ask for, and where.
+    """Return which quota to ask for, and where.
 
     Args:
-        wanted: the cluster that could not be made.
-        family, cores: of its VM size; None where they are not known.
+        wanted: the cluster that Azure did not create.
+        family, cores: those of its VM size, or None if they are not known.
         location: the workspace's region.
     """
     if wanted.dedicated:
@@ -204,16 +205,16 @@ def quota_help(wanted: Wanted, family: str | None, cores: int | None, location: 
         kind = "«Total Cluster LowPriority Regional vCPUs»"
     count = f"at least {cores * wanted.nodes} vCPUs" if cores else f"enough vCPUs for {wanted.nodes} × {wanted.size}"
     return (
-        f"The subscription's quota in {location} does not suffice. Ask for {count} of {kind}: "
+        f"The subscription's quota in {location} is too low. Ask for {count} of {kind}: "
         "https://ml.azure.com, Quota, your subscription and region, Request quota. "
         "See https://learn.microsoft.com/azure/machine-learning/how-to-manage-quotas."
     )
 
 
 def check_identity(wanted: Wanted) -> None:
-    """Raise if a cluster cannot be made with the wanted identity, as only its client ID is known."""
+    """Raise if only the client ID of the wanted identity is known: creating a cluster needs its resource ID."""
     if wanted.identity and not wanted.identity.startswith("/"):
         raise InvalidInput(
-            f"job_identity: cluster {wanted.name} is to be made, and a new cluster needs the identity's resource ID, "
-            "not its client ID: az identity show --name NAME --resource-group GROUP --query id --output tsv"
+            f"job_identity: cluster {wanted.name} does not exist yet, and a new cluster needs the identity's resource "
+            "ID, not its client ID: az identity show --name NAME --resource-group GROUP --query id --output tsv"
         )

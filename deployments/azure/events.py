@@ -1,11 +1,11 @@
-"""Uploads start by themselves: `python -m deployments.azure.events --block azure --port 8081` hears of them from Azure.
+"""A relay from Azure Event Grid to Prefect: `rebel-nerf azure events --block azure --port 8081`.
 
-Azure Event Grid posts to it what happens to blobs, in its own schema or as CloudEvents. It tells Prefect which scenes
-have new photos: a trigger of the deployment `reprocess/captures` starts a run once a scene's upload has settled.
+Event Grid posts what happens to blobs, in its own schema or as CloudEvents. The relay reports to Prefect which scenes
+have new photos; a trigger of the deployment `reprocess/captures` starts a run once a scene's upload has settled.
 
 The handshake: https://learn.microsoft.com/azure/event-grid/end-point-validation-event-grid-events-schema and
 https://learn.microsoft.com/azure/event-grid/end-point-validation-cloud-events-schema; the events of blobs:
-https://learn.microsoft.com/azure/event-grid/event-schema-blob-storage; what Event Grid makes of each answer:
+https://learn.microsoft.com/azure/event-grid/event-schema-blob-storage; what Event Grid does after each answer:
 https://learn.microsoft.com/azure/event-grid/delivery-and-retry
 """
 
@@ -44,18 +44,18 @@ _HANDSHAKE = "Microsoft.EventGrid.SubscriptionValidationEvent"
 
 
 class Events(Place):
-    """Listen to Azure Event Grid, and tell Prefect of each scene whose photos change.
+    """Listen to Azure Event Grid, and report to Prefect each scene whose photos change.
 
-    The key that Event Grid must show comes from $REBEL_NERF_EVENTS_KEY, or from a block.
+    The key that Event Grid must present comes from $REBEL_NERF_EVENTS_KEY, or from a block.
     """
 
     host: str = Field("127.0.0.1", description="the address to listen on; 0.0.0.0 in a container")
-    port: int = Field(8081, ge=1, le=65535, description="to listen on, for a reverse proxy with TLS in front of it")
+    port: int = Field(8081, ge=1, le=65535, description="the port to listen on, behind a reverse proxy with TLS")
     key_block: str = Field("", description=f"name of a saved Secret block with the key, instead of ${KEY}")
 
 
 class _Told(BaseModel):
-    """One event, by the names of Event Grid's schema or of CloudEvents."""
+    """An event in Event Grid's schema or as a CloudEvent."""
 
     kind: str = Field(validation_alias=AliasChoices("eventType", "type"))
     source: str = Field("", validation_alias=AliasChoices("topic", "source"))
@@ -64,17 +64,17 @@ class _Told(BaseModel):
 
 
 class Relay(ThreadingHTTPServer):
-    """What Event Grid posts to. Nothing is kept here: what could not be told on is refused, and delivered again.
+    """The server that Event Grid posts to. It keeps nothing: it refuses what it could not pass on, and gets it again.
 
     Args:
         address: host and port to listen on.
-        workspace: whose storage account, container and folder of captures count.
-        reference: what a flow's parameter `workspace` takes for it.
-        key: what a request must show, as `?code=…` or `Authorization: Bearer …`.
-        client: of the Prefect server.
+        workspace: the workspace whose storage account, container and folder of captures count.
+        reference: the value of a flow's parameter `workspace` for it.
+        key: what a request must present, as `?code=…` or `Authorization: Bearer …`.
+        client: a client of the Prefect server.
 
     Raises:
-        InvalidInput: the address cannot be listened on.
+        InvalidInput: the relay cannot listen on the address.
     """
 
     def __init__(
@@ -94,11 +94,11 @@ class Relay(ThreadingHTTPServer):
             raise InvalidInput(f"host, port: {address[0]}:{address[1]} cannot be listened on ({error}).") from None
 
     def allows(self, shown: str) -> bool:
-        """Whether that is the key."""
+        """Tell whether a request presented the key."""
         return hmac.compare_digest(shown.encode(errors="replace"), self._key)
 
     def scene(self, told: _Told) -> str | None:
-        """The scene that got a photo or video by this event; None where it is about anything else."""
+        """Return the scene to which an event added a photo or video, or None if it is about anything else."""
         if told.kind not in _BLOB_EVENTS or not told.subject.startswith(self.subject):
             return None
         if not told.source.lower().endswith(f"/storageaccounts/{self.account}".lower()):
@@ -111,13 +111,13 @@ class Relay(ThreadingHTTPServer):
         return scene if is_media(path) else None
 
     def tell(self, scenes: set[str]) -> None:
-        """One event of each scene, all in one request.
+        """Send Prefect one event for each scene, all in one request.
 
         Raises:
-            httpx.HTTPError: the server did not take them.
+            httpx.HTTPError: the server did not accept them.
         """
         events = [capture_event("changed", scene, self._reference) for scene in sorted(scenes)]
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # Event Grid tries again, and is not kept waiting
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # Event Grid tries again, and must not wait
             self._client.request("POST", "/events", json=[event.model_dump(mode="json") for event in events])
 
 
@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30.0
 
     def do_OPTIONS(self) -> None:
-        """CloudEvents' handshake: whether this sender may post here."""
+        """Answer CloudEvents' handshake, by which a sender asks whether it may post here."""
         origin = self.headers.get("WebHook-Request-Origin", "")
         if not self._is_allowed():
             self._answer(HTTPStatus.UNAUTHORIZED)
@@ -137,14 +137,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, headers=allowed)
 
     def do_POST(self) -> None:
-        """Events, or Event Grid's handshake."""
+        """Take events, or answer Event Grid's handshake."""
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch(r"[0-9]{1,18}", length):
             self._answer(HTTPStatus.LENGTH_REQUIRED)
         elif int(length) > _MOST_BYTES:
             self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         else:
-            body = self.rfile.read(int(length))  # also of whom it is refused: else the answer can get lost
+            body = self.rfile.read(int(length))  # even if the request is refused: else the answer can get lost
             if self._is_allowed():
                 self._take(body)
             else:
@@ -190,19 +190,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args: Any) -> None:
-        """Nothing: a request's first line has the key in it."""
+        """Log nothing, because a request's first line contains the key."""
 
 
 def main(given: Events) -> None:
     """Listen until a signal comes.
 
     Raises:
-        InvalidInput: no block, no server, or no key is named.
+        InvalidInput: the block, the server or the key is missing.
     """
     if not given.block:
         raise InvalidInput("block: give the name of a saved block of the workspace; a flow finds it by that.")
     if not PREFECT_API_URL.value():
-        raise InvalidInput("PREFECT_API_URL is not set: it says which Prefect server is told of uploads.")
+        raise InvalidInput("PREFECT_API_URL is not set: it says which Prefect server gets the events.")
     reference, key = f"{AzureMLWorkspace.get_block_type_slug()}/{given.block}", _key(given)
     with (
         get_client(httpx_settings={"timeout": _TIMEOUT}, sync_client=True) as client,
@@ -225,7 +225,7 @@ def _key(given: Events) -> SecretStr:
         key = SecretStr(str(secret.get()))
     if len(key.get_secret_value()) < _SHORTEST_KEY:
         raise InvalidInput(
-            f"{source} holds no key of at least {_SHORTEST_KEY} characters, which Event Grid must show. "
+            f"{source} holds no key of at least {_SHORTEST_KEY} characters, which Event Grid must present. "
             "Make one: openssl rand -hex 32"
         )
     return key

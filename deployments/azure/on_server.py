@@ -1,4 +1,4 @@
-"""What a Prefect server has already: the saved block, the work pool and the deployments."""
+"""What the Prefect server already has: the saved block, the work pool and the deployments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POOL = "rebel-nerf"
 
 
 def is_saved(name: str) -> bool:
-    """Whether a workspace's block of that name is saved."""
+    """Tell whether a workspace's block of that name is saved."""
     with get_client(sync_client=True) as client:
         try:
             client.read_block_document_by_name(name, AzureMLWorkspace.get_block_type_slug())
@@ -31,7 +31,7 @@ def is_saved(name: str) -> bool:
 
 
 def has_pool() -> bool:
-    """Whether the work pool is there."""
+    """Tell whether the work pool exists."""
     with get_client(sync_client=True) as client:
         try:
             client.read_work_pool(POOL)
@@ -41,7 +41,7 @@ def has_pool() -> bool:
 
 
 def deployed() -> bool:
-    """Whether all deployments are on the server, of this folder, and since their files last changed."""
+    """Tell whether the server has all deployments, from this folder, and as new as their files."""
     files = [ROOT / "prefect.yaml", ROOT / "jobs" / "options.py", *(ROOT / "flows").glob("*.py")]
     changed = max(file.stat().st_mtime for file in files)
     wanted = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -59,7 +59,7 @@ def call(command: list[str], environment: dict[str, str]) -> None:
     """Run a command in the project's folder.
 
     Raises:
-        InvalidInput: it fails; has what it said.
+        InvalidInput: it failed. The text contains its output.
     """
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""What all commands for Azure have in common: which workspace is meant, and errors without stack frames."""
+"""What the commands for Azure have in common: options that name a workspace, and errors without tracebacks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _from_environment(name: str) -> Any:
 
 
 class Place(BaseModel):
-    """An Azure ML workspace: a saved block, or told by options and environment variables."""
+    """An Azure ML workspace: a saved block, or described by options and environment variables."""
 
     block: str = Field("", description="name of a saved block of the workspace; the other options are not needed then")
     subscription: str = _from_environment("AZURE_SUBSCRIPTION_ID")
@@ -41,33 +41,33 @@ class Place(BaseModel):
     workspace: str = _from_environment("AZURE_ML_WORKSPACE")
 
     def open(self) -> AzureMLWorkspace:
-        """The workspace's block.
+        """Return the workspace's block.
 
         Raises:
-            InvalidInput: there is no such block, it is wrong, or the options do not tell a workspace.
+            InvalidInput: there is no such block, it is wrong, or the options name no workspace.
         """
         return load(self.block) if self.block else self.described()
 
     def described(self, saved: AzureMLWorkspace | None = None, **more: Any) -> AzureMLWorkspace:
-        """The workspace that the options tell; with a saved block, that one with what they change.
+        """Return the workspace that the options describe, or the saved one with what they change.
 
         Raises:
-            InvalidInput: they do not tell a workspace.
+            InvalidInput: they name no workspace.
         """
-        told = {
+        place = {
             "subscription_id": self.subscription,
             "resource_group": self.resource_group,
             "workspace": self.workspace,
         }
         if saved is None:
-            return _valid({"credential": credential(), **told, **more})
-        changes = {**({} if self.block else {name: value for name, value in told.items() if value}), **more}
+            return _valid({"credential": credential(), **place, **more})
+        changes = {**({} if self.block else {name: value for name, value in place.items() if value}), **more}
         changed = _valid({**dict(saved), **changes})
         return saved.model_copy(update={name: getattr(changed, name) for name in changes})
 
 
 def load(name: str) -> AzureMLWorkspace:
-    """The saved workspace of that name.
+    """Load the saved workspace of that name.
 
     Raises:
         InvalidInput: there is none, or it is wrong.
@@ -86,13 +86,15 @@ def _valid(fields: dict[str, Any]) -> AzureMLWorkspace:
 
 
 def has_secret() -> bool:
-    """Whether the environment has a service principal's secret or certificate."""
+    """Tell whether the environment has a service principal's secret or certificate."""
     return bool(os.environ.get("AZURE_CLIENT_SECRET") or os.environ.get("AZURE_CLIENT_CERTIFICATE_PATH"))
 
 
 def credential() -> AzureCredential:
-    """A service principal, if AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH
-    are set as for Azure's own tools; else the Azure CLI's sign-in."""
+    """Return a service principal's credential if the variables of Azure's own tools are set, else the Azure CLI's.
+
+    The variables are AZURE_CLIENT_ID, AZURE_TENANT_ID, and AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH.
+    """
     given = os.environ.get
     secret, certificate = given("AZURE_CLIENT_SECRET"), given("AZURE_CLIENT_CERTIFICATE_PATH")
     if not has_secret():
@@ -115,10 +117,10 @@ def credential() -> AzureCredential:
 
 @contextmanager
 def server_answers() -> Iterator[None]:
-    """Have a Prefect server that does not answer inside be said so.
+    """Translate the errors of a Prefect server that does not answer. Only Prefect uses httpx; Azure's SDKs do not.
 
     Raises:
-        WorkspaceUnavailable: it does not. Only Prefect's client speaks by httpx, Azure's SDKs do not.
+        WorkspaceUnavailable: it does not answer.
     """
     try:
         yield
@@ -132,26 +134,26 @@ def server_answers() -> Iterator[None]:
 
 
 def capture_event(what: str, scene: str, workspace: str) -> Event:
-    """Prefect's event `rebel-nerf.capture.<what>`, as the triggers of `reprocess/captures` expect it.
+    """Return Prefect's event `rebel-nerf.capture.<what>`, as the triggers of `reprocess/captures` expect it.
 
     Args:
-        what: "changed" (there may be more to come) or "uploaded" (all is there).
+        what: "changed" if more may come, or "uploaded" if the upload is complete.
         scene: the scene's name.
-        workspace: what a flow's parameter `workspace` takes.
+        workspace: the value of a flow's parameter `workspace`.
     """
     resource = {"prefect.resource.id": f"rebel-nerf.capture.{scene}", "scene": scene, "workspace": workspace}
     return Event(event=f"rebel-nerf.capture.{what}", resource=Resource(resource))
 
 
 def run(command: type[BaseModel], main: Callable[[Any], None], arguments: list[str]) -> None:
-    """Run a command with options from a command line; exits with 2 for a wrong one and 1 for what goes wrong."""
+    """Run a command with options from a command line; exit with 2 for wrong options and with 1 if the command fails."""
     try:
         given = CliApp.run(command, cli_args=arguments)
     except ValidationError as error:
         print(sentences(error, "options"), file=sys.stderr)
         sys.exit(2)
     settings = {
-        # Saved blocks are Prefect's; without a server, one of its own starts meanwhile, and slowly the first time.
+        # Prefect keeps saved blocks. Without a server, it starts one for the while, which is slow the first time.
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
     }

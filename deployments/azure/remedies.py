@@ -1,4 +1,4 @@
-"""What to do when Azure refuses something: `az` lines, with the names of the workspace at hand filled in."""
+"""What to do when Azure refuses something: `az` commands for the workspace in question."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.errors import InvalidInput
 
 __all__ = ["Remedies"]
 
-# What helps against a refusal, by the service's code for it.
+# What helps against a refusal, by its code.
 _ADVICE = {
     "RequestDisallowedByPolicy": "These options of set-up do what such policies usually ask for: --no-ssh-port, "
     "--subnet, --no-public-ip, --job-identity, --gpu-size, --cpu-size.",
@@ -29,19 +29,19 @@ class Remedies:
 
     @property
     def scope(self) -> str:
-        """The resource group, as roles name it."""
+        """The resource group's resource ID."""
         return f"/subscriptions/{self.workspace.subscription_id}/resourceGroups/{self.workspace.resource_group}"
 
     @contextmanager
     def allowed(self, what: str, role: str) -> Iterator[None]:
-        """Put errors into words, and add to a refusal the commands or options that help.
+        """Translate errors, and add to a refusal the commands or options that help.
 
         Args:
-            what: what is done inside.
+            what: what is being done, with which the text begins.
             role: the Azure role that it needs.
 
         Raises:
-            InvalidInput: Azure refuses it; has Azure's own words.
+            InvalidInput: Azure refused it. The text contains Azure's own words.
         """
         refused: tuple[str, str] | None = None
         try:
@@ -63,7 +63,7 @@ class Remedies:
             raise
 
     def assignment(self, role: str) -> str:
-        """The `az` line that gives a role to whoever signs in."""
+        """Return the `az` command that gives a role to whoever signs in."""
         who = self.workspace.credential.client_id
         if not who and self.workspace.credential.method == "managed identity":
             who = "$(az vm identity show --resource-group GROUP --name VM --query principalId --output tsv)"
@@ -71,7 +71,7 @@ class Remedies:
         return f'az role assignment create --assignee "{who}" --role "{role}" --scope {self.scope}'
 
     def creation(self, location: str) -> str:
-        """The `az` lines that lead from an empty subscription to the workspace, and what may stand in the way."""
+        """Return the `az` commands that create the workspace, and what to do if its name is taken."""
         workspace = self.workspace
         place = f"--resource-group {workspace.resource_group} --location {location}"
         lines = [
@@ -86,7 +86,7 @@ class Remedies:
         ]
         return "\n".join(
             [
-                "These commands make it:\n",
+                "These commands create it:\n",
                 *lines,
                 "\nA deleted workspace keeps its name for 14 days. If Azure says «Soft-deleted workspace exists»,",
                 "choose another name, recover it in the portal (Azure Machine Learning, Recently deleted),",
@@ -97,7 +97,7 @@ class Remedies:
 
     @property
     def keyless(self) -> str:
-        """The `az` lines that let the workspace, and whoever signs in here, use the storage by identity."""
+        """The `az` commands that let the workspace, and whoever signs in here, use the storage by identity."""
         place = f"--name {self.workspace.workspace} --resource-group {self.workspace.resource_group}"
         return (
             f"az ml workspace update {place} --system-datastores-auth-mode identity\n"
@@ -105,14 +105,14 @@ class Remedies:
         )
 
     def purge(self) -> str:
-        """The `az` line that deletes the workspace for good."""
+        """Return the `az` command that deletes the workspace permanently."""
         return (
             f"az ml workspace delete --name {self.workspace.workspace} "
             f"--resource-group {self.workspace.resource_group} --permanently-delete"
         )
 
     def deletion(self, cluster: str) -> str:
-        """The `az` line that deletes a cluster."""
+        """Return the `az` command that deletes a cluster."""
         return (
             f"az ml compute delete --name {cluster} --resource-group {self.workspace.resource_group} "
             f"--workspace-name {self.workspace.workspace}"

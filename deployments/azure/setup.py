@@ -1,4 +1,4 @@
-"""Makes an existing Azure ML workspace ready for jobs: `python -m deployments.azure.setup --dry-run`."""
+"""Make an existing Azure ML workspace ready for jobs: `rebel-nerf azure setup --dry-run`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from deployments.azure.remedies import Remedies
 from jobs.errors import InvalidInput, NotFound
 
 _ROOT = Path(__file__).resolve().parents[2]
-# What the job environment's image is made of, by its own content. It is tried with jobs/, which it does not keep.
+# The files that decide what is in the image. The build also gets jobs/, to check the image with, but does not keep it.
 _IMAGE = [Path(__file__).with_name(name) for name in ("Dockerfile", "environment.lock", "build_gsplat.py")]
 _OTHER_NAME = "choose another name for the cluster (--gpu-cluster, --cpu-cluster)"
 _TIERS: tuple[Literal["cpu", "gpu"], ...] = ("cpu", "gpu")
@@ -39,7 +39,7 @@ def _own_key() -> Path | None:
 
 
 class Setup(Place):
-    """Make what a workspace lacks: clusters, job environment, blocks, work pool and deployments; then check it.
+    """Create what a workspace lacks: clusters, job environment, blocks, work pool and deployments. Then check it.
 
     You can run it again at any time: it keeps what exists, and what you changed in a saved block. Secrets come from
     the environment (AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH). Without
@@ -47,45 +47,47 @@ class Setup(Place):
     """
 
     name: str = Field(
-        "azure", pattern="^[a-z0-9-]+$", description="name under which the block is saved; --block has its own"
+        "azure", pattern="^[a-z0-9-]+$", description="name under which the block is saved; with --block, that name"
     )
     credential_name: str = Field(
         "",
         pattern="^[a-z0-9-]*$",
-        description="name of the credential's block; the saved one's, else name, if not given",
+        description="name of the credential's block; by default the saved one's, else that of the workspace's block",
     )
     managed_identity: bool = Field(
-        False, description="sign in with this machine's managed identity: $AZURE_CLIENT_ID's, else its own"
+        False,
+        description="sign in with this machine's managed identity: the one of $AZURE_CLIENT_ID, else the machine's own",
     )
     location: str = Field(
         "westeurope", description="region of a workspace that does not exist yet, for the az commands"
     )
-    gpu_size: str = Field("", description=f"VM size that trains and renders; {_SIZES['gpu']} if not given")
-    cpu_size: str = Field("", description=f"VM size for everything else; {_SIZES['cpu']} if not given")
+    gpu_size: str = Field("", description=f"VM size for training and rendering; by default {_SIZES['gpu']}")
+    cpu_size: str = Field("", description=f"VM size for everything else; by default {_SIZES['cpu']}")
     gpu_cluster: str = Field(
-        "", description="name of the GPU cluster, or serverless; the saved block's, else gpu-cluster, if not given"
+        "", description="name of the GPU cluster, or serverless; by default the saved block's, else gpu-cluster"
     )
     cpu_cluster: str = Field(
-        "", description="name of the CPU cluster, or serverless; the saved block's, else cpu-cluster, if not given"
+        "", description="name of the CPU cluster, or serverless; by default the saved block's, else cpu-cluster"
     )
     datastore: str = Field(
-        "", description="blob datastore to work in; the saved block's, else the workspace's default, if not given"
+        "", description="blob datastore to work in; by default the saved block's, else the workspace's default"
     )
     nodes: int = Field(
-        1, ge=1, le=100, description="most nodes of each cluster, which is how many jobs it runs at once"
+        1, ge=1, le=100, description="most nodes of each cluster, and so the most jobs that it runs at once"
     )
-    idle_minutes: int = Field(5, ge=1, description="minutes after which a node without a job goes")
+    idle_minutes: int = Field(5, ge=1, description="minutes after which a node without a job is released")
     dedicated: bool = Field(False, description="use nodes that Azure does not take away, at a higher price")
     ssh_public_key: Path | None = Field(
-        default_factory=_own_key, description="file with your public key, which lets you reach a training job's viewer"
+        default_factory=_own_key,
+        description="file with your public ssh key, which opens the viewer of a training job to you",
     )
     ssh_port: bool = Field(
-        True, description="open the clusters' ssh port for the key; if not, jobs get an ssh service instead"
+        True, description="open the clusters' ssh port to the key; if closed, jobs get an ssh service instead"
     )
     job_identity: str = Field(
         "",
         description="resource ID of the user-assigned managed identity of clusters and jobs; storage without account "
-        "keys needs it. The saved block's, if not given",
+        "keys needs it. By default the saved block's",
     )
     subnet: str = Field(
         "",
@@ -95,18 +97,22 @@ class Setup(Place):
     )
     public_ip: bool = Field(
         True,
-        description="give the clusters' nodes public IP addresses; without, they need a subnet, or a workspace "
-        "with a managed network",
+        description="give the clusters' nodes public IP addresses; nodes without need a subnet, or a workspace with a "
+        "managed network",
     )
     image_build_cluster: str = Field(
         "", description="CPU cluster on which the workspace builds its images; a private registry needs one"
     )
-    deploy: bool = Field(True, description="also make the work pool and deployments, on the server of PREFECT_API_URL")
-    smoke_test: bool = Field(True, description="run a short job on each cluster that tries the job environment")
-    dry_run: bool = Field(False, description="only say what would be done")
+    deploy: bool = Field(
+        True, description="also create the work pool and deployments, on the server of PREFECT_API_URL"
+    )
+    smoke_test: bool = Field(True, description="run a short job on each cluster that checks the job environment")
+    dry_run: bool = Field(False, description="only print what would be done")
 
 
 class _SetUp:
+    """One run of set-up."""
+
     def __init__(self, given: Setup) -> None:
         self.given = given
         key = _read_key(given.ssh_public_key.expanduser()) if given.ssh_public_key else None
@@ -130,13 +136,13 @@ class _SetUp:
             if serverless:
                 decided[f"{tier}_size"] = self.sizes[tier]
                 decided["serverless_tier"] = "standard" if given.dedicated else "spot"
-        # What is not given stays as it was saved, and so does all that is not set-up's to decide.
+        # Options that are not given keep their saved values, and so do the fields that set-up has no option for.
         self.workspace = given.described(self.saved, **{field: value for field, value in decided.items() if value})
         self.key = self.workspace.ssh_public_key
         self.remedies = Remedies(self.workspace)
 
     def _new_credential(self) -> AzureCredential | None:
-        """The one that is given now; None where the saved one stays."""
+        """Return the credential that is given now, or None if the saved one stays."""
         if self.given.managed_identity:
             try:
                 return AzureCredential(method="managed identity", client_id=os.environ.get("AZURE_CLIENT_ID") or None)
@@ -146,7 +152,7 @@ class _SetUp:
         return None if new and self.saved and dict(new) == dict(self.saved.credential) else new
 
     def run(self) -> None:
-        """Each step in turn."""
+        """Take each step in turn."""
         self.find_workspace()
         self.check_sizes()
         for tier in self._tiers():
@@ -166,20 +172,20 @@ class _SetUp:
         if self.given.smoke_test:
             self.check()
         done = "Nothing was done. Then" if self.given.dry_run else "Ready"
-        print(f"\n{done}: python -m flows.nerf --scene NAME --images FOLDER --workspace {self.reference}")
+        print(f"\n{done}: rebel-nerf run --scene NAME --images FOLDER --workspace {self.reference}")
 
     def _tiers(self) -> list[Literal["cpu", "gpu"]]:
-        """The tiers, one if they share a cluster."""
+        """Return the tiers, only one if they share a cluster."""
         shared = self.workspace.cpu_cluster == self.workspace.gpu_cluster != SERVERLESS
         return ["gpu"] if shared else ["cpu", "gpu"]
 
     @property
     def reference(self) -> str:
-        """What a flow's parameter `workspace` takes."""
+        """The value of a flow's parameter `workspace`."""
         return f"{AzureMLWorkspace.get_block_type_slug()}/{self.name}"
 
     def step(self, what: str, stands: bool, make: Callable[[], None]) -> None:
-        """One thing that must be there."""
+        """Create one thing unless it exists, and print which it was."""
         if stands:
             print(f"{what}: there")
         elif self.given.dry_run:
@@ -190,7 +196,7 @@ class _SetUp:
             print(f"{what}: made")
 
     def find_workspace(self) -> None:
-        """Raise, with the commands that make it, unless the workspace is there."""
+        """Find the workspace, or raise with the commands that create it."""
         self.workspace.check_sign_in()
         name = self.workspace.workspace
         try:
@@ -206,7 +212,7 @@ class _SetUp:
         print(f"workspace {name}: there, in {self.location}")
 
     def check_sizes(self) -> None:
-        """Raise unless the region has both sizes and the GPU is one that trains."""
+        """Raise unless the region has both sizes and the GPU can train."""
         from azure.core.exceptions import HttpResponseError
 
         listed: list[Any] | None = None
@@ -216,8 +222,8 @@ class _SetUp:
             except HttpResponseError as error:
                 if not lacks_role(error):
                     raise
-                # They are the subscription's to list, and roles on a resource group do not reach so far.
-                print(f"VM sizes of {self.location}: not looked at, for the credential may not list them")
+                # The list is the subscription's: a role on the resource group is not enough.
+                print(f"VM sizes of {self.location}: not checked, because the credential may not list them")
         offered = None if listed is None else [str(size.name) for size in listed]
         self.listed = {str(size.name).lower(): vars(size) for size in listed or []}
         if reason := sizes.refusal(self.sizes["gpu"], offered):
@@ -228,8 +234,11 @@ class _SetUp:
                 raise InvalidInput(f"{tier}_size: {self.location} has no {size}.{hint}")
 
     def cluster(self, name: str, size: str) -> None:
-        """A cluster of 0 to `nodes` nodes. Of one that exists only the scale is changed; what cannot be changed is
-        refused, or said if it is only the ssh port."""
+        """Create a cluster of 0 to `nodes` nodes, or change the scale of one that exists.
+
+        Raises:
+            InvalidInput: it differs in something that cannot be changed. A different ssh port is only printed.
+        """
         given = self.given
         if given.public_ip is False and not given.subnet and not self._has_managed_network():
             raise InvalidInput(
@@ -292,9 +301,9 @@ class _SetUp:
         return bool(network and (network.isolation_mode or "").lower() not in ("", "disabled"))
 
     def image_builds(self) -> None:
-        """The cluster on which the workspace builds images, if one is wanted.
+        """Set the cluster on which the workspace builds images, if one is wanted.
 
-        Only that property is sent: the SDK's own `begin_update` sends others with it.
+        Send only that property: the SDK's own `begin_update` sends others with it.
         https://learn.microsoft.com/rest/api/azureml/workspaces/update
         """
         wanted, workspace = self.given.image_build_cluster, self.workspace
@@ -310,7 +319,7 @@ class _SetUp:
             )
 
     def environment(self) -> None:
-        """Register the job environment, its version a hash of its content. Azure builds it when it is first used."""
+        """Register the job environment; its version is a hash of its content. Azure builds it when it is first used."""
         from azure.ai.ml.entities import BuildContext, Environment
         from azure.core.exceptions import ResourceNotFoundError
 
@@ -333,7 +342,7 @@ class _SetUp:
             self.step(f"environment rebel-nerf:{self.version}", stands, make)
 
     def save_blocks(self) -> None:
-        """The credential under its own name, where it is new, and the workspace, which refers to it."""
+        """Save the workspace, and the credential that it refers to if that is new."""
         given, signs_in = self.given, self.workspace.credential
         before = self.saved.credential._block_document_name if self.saved else None
         if self.saved is None or signs_in is not self.saved.credential:
@@ -341,7 +350,7 @@ class _SetUp:
         self.workspace.save(self.name, overwrite=True)
 
     def check(self) -> None:
-        """The check job on each cluster, whose report is shown."""
+        """Run the check on each cluster, and show its report."""
         checks = [smoke.Check(self.workspace, tier, self.sizes[tier]) for tier in self._tiers()]
         for check in checks:
             stands = "passed before" if check.find() else "would be run" if self.given.dry_run else "…"
@@ -349,18 +358,21 @@ class _SetUp:
         if self.given.dry_run or all(check.passed for check in checks):
             return
         print(
-            "  A job of a few minutes on each cluster tries all that jobs need. The first one also waits 15 to 30\n"
-            "  minutes while Azure builds the image. You pay for one node of each cluster while its job runs.\n"
-            "  Ctrl-C cancels the jobs; --no-smoke-test leaves them out.",
+            "  A job of a few minutes on each cluster checks everything that jobs need. The first one also waits 15\n"
+            "  to 30 minutes while Azure builds the image. You pay for one node of each cluster while its job runs.\n"
+            "  Ctrl-C cancels the jobs; --no-smoke-test skips them.",
             flush=True,
         )
         smoke.follow(checks)
         print("check: passed")
 
     def deployments(self) -> None:
-        """Work pool and deployments, by Prefect's own command."""
+        """Create the work pool and the deployments, by Prefect's own command."""
         if not os.environ.get("PREFECT_API_URL"):
-            print("work pool, deployments: left out, for no server is set. Start one, set PREFECT_API_URL, run again.")
+            print(
+                "work pool, deployments: skipped. To create them, start a server, set PREFECT_API_URL, and run this "
+                "again."
+            )
             return
         environment = {"REBEL_NERF_PROJECT": str(on_server.ROOT), **os.environ}
         for what, stands, command in (
@@ -376,7 +388,7 @@ def _read_key(file: Path) -> str:
     except OSError as error:
         raise InvalidInput(f"ssh_public_key: {file} cannot be read ({error.strerror}).") from None
     if not key.startswith(("ssh-", "ecdsa-")):
-        raise InvalidInput(f"ssh_public_key: {file} is no public key; it should begin with ssh-… or ecdsa-….")
+        raise InvalidInput(f"ssh_public_key: {file} is not a public key: it should begin with ssh-… or ecdsa-….")
     return key
 
 
@@ -385,7 +397,7 @@ def _wait(poller: Any) -> None:
 
 
 def main(given: Setup) -> None:
-    """Set a workspace up."""
+    """Set up a workspace."""
     _SetUp(given).run()
 
 

@@ -1,7 +1,7 @@
-"""The check of a workspace: a job on each cluster tries the whole job environment, and its report is shown.
+"""The check of a workspace: a job on each cluster checks the job environment, and its report is shown.
 
-A check that passed is its own memory: the job's name stands for the environment and the cluster. So the same check is
-never run twice, and one that is under way is followed instead of started anew.
+The job's name contains a hash of the environment and the cluster. So a check that has passed is found and not repeated,
+and one that is running is followed instead of started again.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from jobs.report import Failure, parse
 __all__ = ["TIME_LIMIT", "Check", "follow"]
 
 TIME_LIMIT = 45 * 60
-"""Seconds that a check may run. What it runs is tiny: most of the time goes into a slow node's first imports."""
+"""Seconds that a check may run. Its stages are tiny; most of the time goes into the first imports on a slow node."""
 
-_LONGEST_WAIT = 90 * 60  # seconds for a node; on the way Azure may build the image
-_ATTEMPTS = 3  # as nodes can be taken away
+_LONGEST_WAIT = 90 * 60  # seconds until the job runs; Azure may have to build the image first
+_ATTEMPTS = 3  # because Azure can take nodes away
 _PATIENCE = 10 * 60  # seconds for which Azure may not answer
 
 
@@ -44,16 +44,16 @@ class Check:
         self.cluster = str(getattr(workspace, f"{tier}_cluster"))
         with plain_errors(f"cluster {self.cluster}"):
             found = None if self.cluster == SERVERLESS else clusters.find(workspace, self.cluster)
-        made = str(getattr(found, "created_on", ""))  # one that is made anew is checked anew
-        told = (size.lower(), made, workspace.environment, workspace.job_identity)
-        mark = hashlib.sha256(repr(told).encode()).hexdigest()[:8]
+        made = str(getattr(found, "created_on", ""))  # a cluster that was created again is checked again
+        checked = (size.lower(), made, workspace.environment, workspace.job_identity)
+        mark = hashlib.sha256(repr(checked).encode()).hexdigest()[:8]
         self._family = f"rebel-nerf-check-{tier}-{self.cluster}-{mark}"
         self._attempt = self._started = 0
         self._status: JobStatus | None = None
         self._offset, self._said = 0, ""
         self._began = self._answered = 0.0
         self.problem = ""
-        """Why it failed; empty while it did not."""
+        """Why it failed; empty if it has not failed."""
 
     @property
     def spec(self) -> JobSpec:
@@ -71,7 +71,7 @@ class Check:
         )
 
     def find(self) -> bool:
-        """Find the newest attempt, or choose the next one; whether the check has passed already."""
+        """Find the newest attempt or choose the next one; return whether the check has passed already."""
         newest: JobStatus | None = None
         for self._attempt in itertools.count(1):
             found = self.workspace.find_job(self.spec.name)
@@ -85,16 +85,16 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether it came to a good end."""
+        """Whether the check has passed."""
         return self._status is not None and self._status.state is JobState.COMPLETED
 
     @property
     def ended(self) -> bool:
-        """Whether there is nothing more to follow."""
+        """Whether the check has passed or failed."""
         return self.passed or bool(self.problem)
 
     def start(self) -> None:
-        """Submit the job, unless `find` found one that is under way."""
+        """Submit the job, unless `find` found one that is running."""
         how = "attached to" if self._status else "submitted"
         self._status = self._status or self.workspace.submit(self.spec)
         self._started += 1
@@ -103,7 +103,7 @@ class Check:
         self._say(f"{how} job {self.spec.name}: {self._status.url}")
 
     def poll(self) -> None:
-        """Look at the job, show what is new, and start the next attempt if its node was taken away."""
+        """Read the job's state and log, show what is new, and start the next attempt if its node was taken away."""
         name = self.spec.name
         try:
             status, failure = self.workspace.find_job(name), self._show_log(name)
@@ -127,10 +127,10 @@ class Check:
             self.problem = f"{failure or said}. Its log: {status.url}"
         elif status.state is JobState.QUEUED and time.monotonic() - self._began > _LONGEST_WAIT:
             self.workspace.cancel(name)
-            self.problem = f"it got no node within {_LONGEST_WAIT // 60} minutes, and was cancelled. {status.reason}"
+            self.problem = f"it got no node within {_LONGEST_WAIT // 60} minutes and was cancelled. {status.reason}"
 
     def _show_log(self, name: str) -> str:
-        """Show the new lines of the report; what its failure line says, if there is one."""
+        """Show the new lines of the report; return the message of its failure, if there is one."""
         failure = ""
         while True:
             text, self._offset = self.workspace.read_log(name, self._offset)
@@ -144,7 +144,7 @@ class Check:
                 return failure
 
     def cancel(self) -> None:
-        """End the job."""
+        """Cancel the job if it has not ended."""
         if self._status and not self._status.state.ended:
             self.workspace.cancel(self.spec.name)
             self._say("cancelled")
@@ -154,12 +154,12 @@ class Check:
 
 
 def follow(checks: Sequence[Check]) -> None:
-    """Run checks side by side to their ends; those that `find` knows to have passed are left out.
+    """Run the checks that have not passed yet side by side, to their ends.
 
-    Ctrl-C, like any error here, cancels their jobs.
+    Ctrl-C and errors cancel their jobs.
 
     Raises:
-        JobFailed: a check failed; says what is wrong.
+        JobFailed: a check failed. The text says why.
     """
     checks = [check for check in checks if not check.passed]
     began = time.monotonic()

@@ -1,10 +1,10 @@
-"""Connects ssh with a job's ssh service: `ssh -o ProxyCommand="python -m deployments.azure.ssh_proxy wss://… BLOCK"`.
+"""Connect ssh with a job's ssh service: `ssh -o ProxyCommand="python -m deployments.azure.ssh_proxy wss://… BLOCK"`.
 
-Where a cluster has no public ssh port, Azure ML lets people in through a web socket, with a token of theirs. No public
-document says how to open it. This does what Microsoft's Azure Developer CLI does (`azd ai training job connect-ssh`,
+If a cluster has no public ssh port, Azure ML offers a web socket, which takes the user's token. No public document says
+how to open it. This does what Microsoft's Azure Developer CLI does (`azd ai training job connect-ssh`,
 https://github.com/Azure/azure-dev/pull/7964): it appends the path below to the service's endpoint, sends a token for
-Azure Resource Manager, and cuts the stream into binary messages anywhere. It was tried with a web socket and an ssh
-server of our own, but never with a real endpoint.
+Azure Resource Manager, and sends the stream as binary messages of any length. It is tested with a web socket and an ssh
+server of our own, but was never tried with a real endpoint.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from deployments.azure.options import credential, load
 from jobs.errors import RebelNerfError, WorkspaceUnavailable
 
 _PATH = "/nbip/v1.0/ws-tcp"
-_OPEN_SECONDS = 60.0  # the way to a container that has just started is slow
-_PING_SECONDS = 30.0  # keeps the connection from being cut as idle, and notices that it was
+_OPEN_SECONDS = 60.0  # a container that has just started answers slowly
+_PING_SECONDS = 30.0  # keeps an idle connection open, and detects a broken one
 
 
 def main(endpoint: str, saved: str = "") -> None:
-    """Carry bytes both ways until either side ends.
+    """Copy bytes both ways until either side ends.
 
     Args:
         endpoint: the service's `ProxyEndpoint`.
-        saved: name of the workspace's block, whose credential signs in; without, the environment's or `az login`.
+        saved: name of the workspace's block whose credential signs in; if empty, the environment's or `az login` does.
 
     Raises:
-        RebelNerfError: it cannot sign in, Azure refuses the connection, or the connection broke.
+        RebelNerfError: sign-in failed, Azure refused the connection, or the connection broke.
     """
     with plain_errors("credential"):
         token = (load(saved).credential if saved else credential()).sign_in().get_token(ARM_SCOPE).token
@@ -55,7 +55,7 @@ def main(endpoint: str, saved: str = "") -> None:
     with channel:
 
         def send() -> None:
-            with suppress(ConnectionClosed):  # what reads it says so
+            with suppress(ConnectionClosed):  # the reading side reports it
                 while block := os.read(sys.stdin.fileno(), 1 << 12):
                     channel.send(block)
                 channel.close()

@@ -1,4 +1,4 @@
-"""Captures up, results down: `python -m deployments.azure.transfer upload --scene facade --images photos/`."""
+"""Upload captures, download results: `rebel-nerf azure transfer upload --scene facade --images photos/`."""
 
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ from jobs.options import PrepareOptions, SceneName
 
 
 class Upload(Place):
-    """Upload a folder of photos, or a video, as the scene's next capture version; what is there is not sent again.
+    """Upload a folder of photos, or a video, as the scene's next capture version; nothing is sent twice.
 
-    With a saved block and a server (PREFECT_API_URL), its flow is started as well, by the deployment
-    `reprocess/captures`.
+    With a saved block and a server (PREFECT_API_URL), the deployment `reprocess/captures` then starts the scene's flow.
     """
 
     scene: SceneName
     images: Path = Field(description="a folder of photos, or a video")
 
     def cli_cmd(self) -> None:
-        """Scan as a flow would, then upload."""
+        """Check the photos as a flow would, then upload them."""
         minimum = PrepareOptions().min_registered_images
         found = media.scan(self.images.expanduser(), minimum=minimum)
         for file, reason in found.unreadable.items():
@@ -54,21 +53,21 @@ class Upload(Place):
                 asyncio.run(_tell_uploaded(self.scene, workspace))
         except (WorkspaceUnavailable, OSError, WebSocketException) as error:
             raise WorkspaceUnavailable(
-                f"The upload stands, but Prefect's server was not told of it ({error}). Run the same command again: "
-                "nothing is sent twice. Or start the flow by hand: "
+                f"The upload is complete, but Prefect's server did not get the event ({error}). Run the same command "
+                "again: nothing is sent twice. Or start the flow yourself: "
                 f"prefect deployment run nerf/scene -p scene={self.scene} -p workspace={workspace}"
             ) from None
-        print("The server is told of it: reprocess/captures starts its flow.")
+        print("The server has the event: reprocess/captures starts the scene's flow.")
 
 
 class Download(Place):
     """Download an asset, e.g. the newest video of a scene: `download --asset facade-video --to video/`."""
 
-    asset: str = Field(description="its name, or name:version; the newest if no version is given")
+    asset: str = Field(description="its name, or name:version; by default the newest version")
     to: Path = Field(description="a folder, which must not exist yet")
 
     def cli_cmd(self) -> None:
-        """Find and fetch."""
+        """Find the asset, and download it."""
         if self.to.expanduser().exists():
             raise InvalidInput(f"to: {self.to} is there already. Give a folder that does not exist yet.")
         workspace = self.open()
@@ -83,7 +82,7 @@ class Download(Place):
 
 
 class Transfer(BaseModel):
-    """Captures up, results down."""
+    """Upload captures, download results."""
 
     upload: CliSubCommand[Upload]
     download: CliSubCommand[Download]
@@ -95,7 +94,7 @@ def main(given: Transfer) -> None:
 
 
 async def _tell_uploaded(scene: str, workspace: str) -> None:
-    """Send the event on which the deployment `reprocess/captures` looks at the scene at once."""
+    """Send the event on which the deployment `reprocess/captures` processes the scene at once."""
     async with get_events_client() as client:
         await client.emit(capture_event("uploaded", scene, workspace))
 

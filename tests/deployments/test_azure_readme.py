@@ -1,4 +1,4 @@
-"""The commands of deployments/azure/README.md, run on the emulator in their order; those of other programs are not."""
+"""The `rebel-nerf` commands of deployments/azure/README.md, run on the emulator in their order."""
 
 from __future__ import annotations
 
@@ -21,22 +21,28 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "deployments/azure/README.md").read_text()
 OTHERS = {"--permanently-delete", "--from", "--to"}  # of az and caddy
 
-# What each of our programs says where there are no photos, no model and no training yet: it took the options, found the
-# workspace by its block, and looked.
+# Exit status and words of each command where there are no photos, no model and no training yet: it has read its
+# options, found the workspace by its block, and looked.
 ANSWERS = {
-    "flows.nerf": (1, "town-hall"),
-    "flows.render": (1, "town-hall-nerf"),
-    "flows.viewer": (1, "town-hall-nerf"),
-    "deployments.azure.transfer download": (1, "there is no asset town-hall-video"),
-    "deployments.azure.transfer upload": (0, "town-hall:1: azureml://"),
+    "run": (1, "town-hall"),
+    "render": (1, "town-hall-nerf"),
+    "view": (1, "town-hall-nerf"),
+    "azure transfer download": (1, "there is no asset town-hall-video"),
+    "azure transfer upload": (0, "town-hall:1: azureml://"),
 }
 
 
 def commands() -> list[list[str]]:
-    """Our own command lines among the page's shell blocks, with variables and all."""
+    """Return the words of our own command lines in the page's shell blocks, variables included."""
     blocks = re.findall(r"^( *)```sh\n(.*?)^\1```", README, re.MULTILINE | re.DOTALL)
     lines = (line for _, block in blocks for line in textwrap.dedent(block).replace("\\\n", " ").splitlines())
-    return [shlex.split(line)[2:] for line in lines if line.startswith("python -m ")]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("rebel-nerf ")]
+
+
+def named(words: list[str]) -> tuple[str, list[str]]:
+    """Split the words of a command line into the command's name and its options."""
+    count = next((index for index, word in enumerate(words) if word.startswith("--")), len(words))
+    return " ".join(words[:count]), words[count:]
 
 
 @pytest.fixture
@@ -65,17 +71,17 @@ def test_the_commands_do_what_the_page_says(
     photos = Path(environment["HOME"], "Pictures", "town-hall")
     photos.mkdir(parents=True)
     ran = []
-    for module, *given in commands():
-        arguments = [os.path.expanduser(os.path.expandvars(argument)) for argument in given]
-        name = f"{module} {given[0]}" if module.endswith("transfer") else module
+    for words in commands():
+        words = [os.path.expanduser(os.path.expandvars(word)) for word in words]
+        name, arguments = named(words)
         ran.append(name)
-        if module == "deployments.azure.setup":
+        if name == "azure setup":
             stack._workspaces[stack.workspace].computes.clear()  # so that each makes its clusters
             status, said = command("setup", *arguments, "--no-deploy")
-            assert status == 0 and "python -m flows.nerf --scene" in said, said
+            assert status == 0 and "rebel-nerf run --scene" in said, said
             continue
-        line = [sys.executable, "-m", module, *arguments]
-        if module == "deployments.azure.events":
+        line = [sys.executable, "-m", "deployments.command", *words]
+        if name == "azure events":
             with subprocess.Popen(line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as relay:
                 assert relay.stdout and "Listening on 127.0.0.1:8081" in relay.stdout.readline()
                 relay.terminate()
@@ -86,13 +92,14 @@ def test_the_commands_do_what_the_page_says(
         said = done.stdout + done.stderr
         assert (done.returncode, ANSWERS[name][1] in said) == (ANSWERS[name][0], True), said
         assert "Traceback" not in said and "usage:" not in said, said
-    assert set(ran) == {*ANSWERS, "deployments.azure.setup", "deployments.azure.events"} and not stack.failures
+    assert set(ran) == {*ANSWERS, "azure setup", "azure events"} and not stack.failures
 
 
 def test_every_option_on_the_page_exists() -> None:
     known = set(OTHERS)
-    for module in ("deployments.azure.setup", "deployments.azure.events", "flows.nerf", "flows.render", "flows.viewer"):
-        done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
+    for name in ("run", "render", "view", "azure setup", "azure events"):
+        line = [sys.executable, "-m", "deployments.command", *name.split(), "--help"]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
         known |= set(re.findall(r"--[a-z][a-z-]+", done.stdout))
     told = {option for text in re.findall(r"`([^`\n]+)`", README) for option in re.findall(r"--[a-z][a-z-]+", text)}
     assert told - known == set()

@@ -55,7 +55,7 @@ def test_set_up_makes_what_is_missing_and_nothing_twice(
     # The saved block serves the other commands.
     photos = ("--scene", "square", "--images", str(street / "photos"))
     status, said = command("transfer", "upload", "--block", "azure", *photos, AZURE_CLIENT_SECRET="")
-    assert status == 0 and "The server is told of it" in said, said
+    assert status == 0 and "The server has the event" in said, said
     assert told_of("square") == ["rebel-nerf-azure-ml/azure"]
     assert not stack.failures
 
@@ -172,7 +172,7 @@ def test_set_up_names_the_role_that_is_missing(stack: AzureStack, command: Comma
         assert line in said
     with stack.faults.add("forbidden", "/vmSizes"):
         status, said = command("setup", "--name", "role", "--gpu-cluster", "gpu-role", "--no-deploy", "--dry-run")
-    assert status == 0 and "VM sizes of westeurope: not looked at" in said, said
+    assert status == 0 and "VM sizes of westeurope: not checked" in said, said
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -260,7 +260,7 @@ def test_an_upload_stands_where_the_server_is_gone(
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         status, said = command("transfer", "upload", "--block", "azure", *photos)
     assert status == 1 and "alley:1: azureml://" in said
-    assert "The upload stands, but Prefect's server was not told" in said and "Traceback" not in said
+    assert "The upload is complete, but Prefect's server did not get the event" in said and "Traceback" not in said
 
 
 # sizes
