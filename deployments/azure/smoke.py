@@ -51,6 +51,7 @@ class Check:
         self._attempt = self._started = 0
         self._status: JobStatus | None = None
         self._offset, self._said = 0, ""
+        self._failure = ""  # which the log can have long before the job has ended
         self._began = self._answered = 0.0
         self.problem = ""
         """Why it failed; empty if it has not failed."""
@@ -98,7 +99,7 @@ class Check:
         how = "attached to" if self._status else "submitted"
         self._status = self._status or self.workspace.submit(self.spec)
         self._started += 1
-        self._offset, self._began = 0, time.monotonic()
+        self._offset, self._failure, self._began = 0, "", time.monotonic()
         self._answered = self._began
         self._say(f"{how} job {self.spec.name}: {self._status.url}")
 
@@ -106,7 +107,8 @@ class Check:
         """Read the job's state and log, show what is new, and start the next attempt if its node was taken away."""
         name = self.spec.name
         try:
-            status, failure = self.workspace.find_job(name), self._show_log(name)
+            status = self.workspace.find_job(name)
+            self._show_log(name)
         except WorkspaceUnavailable as error:  # a failing poll is not a failing job
             if time.monotonic() - self._answered > _PATIENCE:
                 raise
@@ -124,24 +126,23 @@ class Check:
             self._attempt, self._status = self._attempt + 1, None
             self.start()
         elif status.state.ended and not self.passed:
-            self.problem = f"{failure or said}. Its log: {status.url}"
+            self.problem = f"{self._failure or said}. Its log: {status.url}"
         elif status.state is JobState.QUEUED and time.monotonic() - self._began > _LONGEST_WAIT:
             self.workspace.cancel(name)
             self.problem = f"it got no node within {_LONGEST_WAIT // 60} minutes and was cancelled. {status.reason}"
 
-    def _show_log(self, name: str) -> str:
-        """Show the new lines of the report; return the message of its failure, if there is one."""
-        failure = ""
+    def _show_log(self, name: str) -> None:
+        """Show the new lines of the report, and keep the message of its failure."""
         while True:
             text, self._offset = self.workspace.read_log(name, self._offset)
             for line in text.splitlines():
                 report = parse(line)
                 if isinstance(report, Failure):
-                    failure = report.message
+                    self._failure = report.message
                 elif report is None:
                     self._say(line)
             if not text:
-                return failure
+                return
 
     def cancel(self) -> None:
         """Cancel the job if it has not ended."""

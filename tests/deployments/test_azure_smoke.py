@@ -1,7 +1,9 @@
-"""The check that ends set-up: with a stand-in for the program that runs inside its jobs, and once with the real one."""
+"""The check at the end of set-up: with a stand-in for the program that its jobs run, and once with the real one."""
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,9 +22,10 @@ print("ok       0.1 s  python: 3.12", flush=True)
 print('{"stage": "check", "result": {"steps": 1}}')
 """
 FAILS = """
-import sys
+import sys, time
 print("FAILED   0.1 s  gpu: torch finds no CUDA GPU")
-print('{"stage": "check", "error": "JobFailed", "message": "this environment fails at: gpu"}')
+print('{"stage": "check", "error": "JobFailed", "message": "this environment fails at: gpu"}', flush=True)
+time.sleep(2)  # the log is there before the job has ended
 sys.exit(1)
 """
 LASTS = "import time; print('ok       0.1 s  python: 3.12', flush=True); time.sleep(300)"
@@ -149,9 +152,22 @@ def test_a_check_that_gets_no_node_is_given_up(
 
 
 @pytest.mark.slow
-def test_the_real_check_passes(workspace: AzureMLWorkspace, capsys: pytest.CaptureFixture[str]) -> None:
-    real = smoke.Check(workspace, "cpu", "real")
-    real.find()
-    smoke.follow([real])
-    said = capsys.readouterr().out
-    assert real.passed and "  other: ok " in said and "page: " in said
+@pytest.mark.timeout(3000)
+@pytest.mark.usefixtures("prefect_server")
+def test_set_up_runs_the_real_check_on_both_clusters(
+    stack: AzureStack, command: Command, job_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the job environment; without a GPU, every stage passes, and set-up names what the GPU cluster lacks."""
+    monkeypatch.setattr(stack, "python", str(job_python))
+    has_gpu = subprocess.run([job_python, "-c", "import torch; assert torch.cuda.is_available()"]).returncode == 0
+    clusters = ("--gpu-cluster", "gpu-real", "--cpu-cluster", "cpu-real", "--no-deploy", "--name", "real")
+    status, said = command("setup", *clusters, "--smoke-test")
+    for cluster in ("cpu-real", "gpu-real"):
+        for stage in ("prepare", "train", "render", "shard", "join", "compare", "export", "page"):
+            assert re.search(rf"  {cluster}: ok +[0-9.]+ s  {stage}: ", said), said
+    assert "  cpu-real: completed" in said and "The check on cpu-real failed" not in said
+    if has_gpu:
+        assert status == 0 and "check: passed" in said, said
+    else:
+        assert status == 1 and "The check on gpu-real failed: this environment fails at: gpu" in said, said
+        assert re.search("  gpu-real: FAILED.*gpu: ", said)
