@@ -1,11 +1,11 @@
 """Check that this environment can run the jobs: `python -m jobs.check`.
 
-It imports every module of this package, asks each program for its help, looks at what the jobs stand on (torch, GPU,
-pycolmap, gsplat's kernels, a C compiler, LPIPS' weights, video), then makes a tiny capture and runs it through every
-stage, from photos to a page, as jobs run: each in a process of its own. Each step is one line: ok, absent (something
-that jobs can do without) or FAILED. All steps are tried; the exit status is 1 if any failed.
+It examines what the jobs rely on (torch, GPU, pycolmap, gsplat's kernels, a C compiler, LPIPS' weights, video), imports
+every module of this package, and asks each program for its help. Then it renders a tiny capture and runs every stage on
+it, from photos to a page, in a process each, as jobs run. Each step prints one line: ok, absent (jobs can do without
+it) or FAILED. A failed step does not stop the others; the exit status is 1 if any failed.
 
-Nothing but the standard library is imported here, as the libraries are what is checked.
+This module imports nothing but the standard library, because the libraries are what it checks.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from pathlib import Path
 from jobs import report
 
 _PACKAGE = Path(__file__).parent
-_LOG_LINES = 30  # of a step that failed
-_LIMIT_S = 900.0  # for a step; on two CPU cores the longest takes half a minute
+_LOG_LINES = 30  # that are shown of a step that failed
+_LIMIT_S = 900.0  # for one step; the longest takes half a minute on two CPU cores
 _SIZE = ("--width", "96", "--height", "54", "--seconds", "0.5", "--fps", "12")
 _FRAMES = 6
-_TRAINING = (  # after fewer steps the model is a fog, of which nothing can be exported
+_TRAINING = (  # after fewer steps, the model is a fog without a surface to export
     *("--max-num-iterations", "150", "--model-size", "small"),
     *("--max-image-size", "96", "--rays-per-batch", "512"),
 )
@@ -45,18 +45,18 @@ _SMALL = ("--points", "1000", "--image-size", "48", "--resolution", "16")
 
 
 class _Absent(Exception):
-    """Something is not there that jobs can do without."""
+    """Something is missing that jobs can do without."""
 
 
 class _Failed(Exception):
-    """A step failed; the text says why. `log` holds the end of what the process wrote."""
+    """A step failed; the text says why. `log` is the end of the process's output."""
 
     def __init__(self, why: str, log: str = "") -> None:
         super().__init__(why)
         self.log = log
 
 
-# What is looked at, in another process, as a broken library can end the process that imports it.
+# Each of these runs in another process, because a broken library can end the process that imports it.
 
 
 def _torch() -> str:
@@ -80,7 +80,7 @@ def _gpu() -> str:
     assert torch.equal(square @ square, square), "the GPU computes a wrong product"
     return (
         f"{device.name}, compute capability {device.major}.{device.minor}, {device.total_memory / 1e9:.0f} GB, "
-        f"driver {_driver()}, {torch.cuda.device_count()} in all"
+        f"driver {_driver()}, {torch.cuda.device_count()} in total"
     )
 
 
@@ -106,7 +106,7 @@ def _gsplat() -> str:
     try:
         from gsplat import csrc  # noqa: F401
     except ImportError as error:
-        raise _Absent(f"gsplat's CUDA kernels are not built in ({error}): splatfacto builds them, or fails") from None
+        raise _Absent(f"gsplat's CUDA kernels are not built in ({error}): splatfacto compiles them, or fails") from None
     if not torch.cuda.is_available():
         return "its CUDA kernels are built in"
     from gsplat import rasterization
@@ -126,7 +126,7 @@ def _gsplat() -> str:
         height=32,
     )
     assert 0.5 < float(picture[0, 16, 16, 0]) <= 1, "gsplat draws a wrong picture"
-    return "its CUDA kernels are built in, and draw"
+    return "its CUDA kernels are built in, and draw correctly"
 
 
 def _compiler() -> str:
@@ -149,7 +149,7 @@ def _lpips() -> str:
     with lpips_from_cache() as why_not:
         if why_not:
             raise _Absent(f"LPIPS will not be measured: {why_not}")
-    return "its weights are there"
+    return "its weights are present"
 
 
 def _video() -> str:
@@ -173,7 +173,7 @@ _CAN_BE_REQUIRED = ("gpu", "pycolmap", "gsplat", "compiler", "lpips")
 
 
 def _trials() -> list[str]:
-    """What is tried in the other process: a look, the import "jobs.x", and "jobs.x --help" where that is a program."""
+    """Return what the other process tries: the names in _LOOKS, "jobs.x" to import, "jobs.x --help" for programs."""
     files = [file for file in sorted(_PACKAGE.rglob("*.py")) if file.name not in ("__init__.py", "check.py")]
     names = {file: ".".join(file.relative_to(_PACKAGE).with_suffix("").parts) for file in files}
     programs = [names[file] for file in files if '__name__ == "__main__"' in file.read_text()]
@@ -181,7 +181,7 @@ def _trials() -> list[str]:
 
 
 def _try_each(trials: list[str]) -> None:
-    """Print how each goes, as a line of JSON: the state, what there is to say, and the seconds that it took."""
+    """Print the result of each trial as a line of JSON: state, text and seconds."""
     for trial in trials:
         began, state, text = time.monotonic(), "ok", ""
         name, _, option = trial.partition(" ")
@@ -195,18 +195,18 @@ def _try_each(trials: list[str]) -> None:
                     importlib.import_module(name)
         except _Absent as why:
             state, text = "absent", str(why)
-        except BaseException as error:  # SystemExit too: a module must not end the process
+        except BaseException as error:  # SystemExit included: a module must not end the process
             state, text = "FAILED", f"{type(error).__name__}: {error}"
         print(json.dumps([state, text, time.monotonic() - began]), flush=True)
 
 
 def _help(program: str) -> None:
-    """Run `python -m PROGRAM --help` in this process, which has imported its libraries already."""
+    """Run `python -m PROGRAM --help` in this process, which has already imported its libraries."""
     before, sys.argv = sys.argv, [program, "--help"]
     said = io.StringIO()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(said):
-            warnings.simplefilter("ignore")  # that the module is imported already
+            warnings.simplefilter("ignore")  # the module has already been imported
             runpy.run_module(program, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if end.code:
@@ -214,14 +214,14 @@ def _help(program: str) -> None:
     finally:
         sys.argv = before
     if "usage:" not in said.getvalue():
-        raise RuntimeError("it shows no usage")
+        raise RuntimeError("its help shows no usage")
 
 
 class _Check:
-    """One run of all steps, each a line on standard output.
+    """One run of all steps; each prints one line.
 
     Args:
-        required: what must not be absent.
+        required: the names in _CAN_BE_REQUIRED that must not be absent.
     """
 
     def __init__(self, required: list[str]) -> None:
@@ -234,7 +234,7 @@ class _Check:
         return [str(step["step"]) for step in self.steps if step["state"] == "FAILED"]
 
     def step(self, name: str, action: Callable[[], str]) -> None:
-        """Do one thing, and say how it went."""
+        """Take one step, and print its result."""
         began = time.monotonic()
         try:
             state, text, log = "ok", action(), ""
@@ -252,7 +252,7 @@ class _Check:
             print(f"       | {line}", flush=True)
 
     def look(self) -> None:
-        """Look at what the jobs stand on, and at every module and program."""
+        """Examine what the jobs rely on, and every module and program."""
         self.step("python", lambda: f"{platform.python_version()}, {sys.executable}")
         self.step("machine", _machine)
         trials, failures, total = _trials(), [], 0.0
@@ -272,7 +272,7 @@ class _Check:
             self._tell("modules", "ok", text, total)
 
     def run(self, folder: Path) -> None:
-        """Run every stage on a tiny capture, in an empty folder."""
+        """Render a tiny capture into an empty folder, and run every stage on it."""
         capture, dataset, model, video = (folder / name for name in ("capture", "dataset", "model", "video"))
         shard, joined, facts = folder / "shard", folder / "joined", folder / "facts.json"
         facts.write_text('{"scene": "check"}')
@@ -280,7 +280,7 @@ class _Check:
         def stage(name: str, program: str, made: Path, *options: str | Path, needs: tuple[Path, ...] = ()) -> None:
             def run() -> str:
                 if missing := [need.name for need in needs if not need.exists()]:
-                    raise _Failed(f"not tried, as an earlier step made no {', '.join(missing)}")
+                    raise _Failed(f"not tried, because an earlier step made no {', '.join(missing)}")
                 said = _run("-m", f"jobs.{program}", *map(str, options))
                 if not made.is_file():
                     raise _Failed(f"it made no {made.name}", said)
@@ -293,7 +293,7 @@ class _Check:
         stage("prepare", "prepare", dataset / "transforms.json", "--images", capture / "photos", "--dataset", dataset,
               needs=(capture / "photos",))  # fmt: skip
         if not (dataset / "transforms.json").is_file() and (capture / "truth.json").is_file():
-            dataset = capture  # with the true poses, so that the other stages are tried, too
+            dataset = capture  # has the true poses, with which the other stages can still be tried
             (capture / "truth.json").rename(dataset / "transforms.json")
         both: tuple[str | Path, ...] = ("--dataset", dataset, "--model", model)
         stage("train", "train", model / "model.json", *both, "--checkpoints", folder / "training", *_TRAINING,
@@ -322,33 +322,33 @@ def _machine() -> str:
 
 
 def _environment() -> dict[str, str]:
-    """With this package on the path, and without warnings, which hide what matters."""
+    """Return the environment of a job, with this package on the path and without distracting warnings."""
     paths = [str(_PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}
 
 
 def _run(*arguments: str) -> str:
-    """Run this interpreter as a job's command would; what it wrote to standard output.
+    """Run this interpreter as a job's command does; return its standard output.
 
     Raises:
-        _Failed: it failed, with its own words.
+        _Failed: it failed. The text contains its own error.
     """
     command = [sys.executable, *arguments]
     try:
         done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=_LIMIT_S)
     except subprocess.TimeoutExpired:
-        raise _Failed(f"it was ended after {_LIMIT_S:.0f} s") from None
+        raise _Failed(f"it was stopped after {_LIMIT_S:.0f} s") from None
     if done.returncode:
         lines = [*done.stderr.strip().splitlines(), *done.stdout.strip().splitlines()]
         failures = [line for line in map(report.parse, lines) if isinstance(line, report.Failure)]
-        last = done.stderr.strip().splitlines()[-1:] or lines[-1:] or ["it says nothing"]
+        last = done.stderr.strip().splitlines()[-1:] or lines[-1:] or ["it printed nothing"]
         why = f"{failures[-1].error}: {failures[-1].message}" if failures else last[0]
         raise _Failed(f"{_end(done.returncode)}: {why}", "\n".join(lines[-_LOG_LINES:]))
     return done.stdout.strip()
 
 
 def _tried(trials: list[str]) -> Iterator[tuple[str, str, str, float]]:
-    """Try all in one process; in another one after a crash. Each trial with its state, text and seconds, as it goes."""
+    """Try everything in one process, or in a new one after a crash; yield trial, state, text and seconds."""
     left = list(trials)
     while left:
         code = f"from jobs.check import _try_each; _try_each({left!r})"
@@ -378,13 +378,13 @@ def _end(status: int) -> str:
 
 
 def _result(said: str) -> str:
-    """The figures of a job's result, in words; "" where it tells none."""
+    """Return the figures of a job's result as text, or "" if it reported none."""
     found = [line for line in map(report.parse, said.splitlines()) if isinstance(line, report.Result)]
     return ", ".join(f"{name} {value}" for name, value in found[-1].result.items()) if found else ""
 
 
 def main() -> None:
-    """Run the program that the command line tells."""
+    """Run the check with the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m jobs.check", description=(__doc__ or "").partition("\n\n")[2])
     parser.add_argument("--no-run", action="store_true", help="do not run the stages on a tiny capture")
     parser.add_argument(
@@ -392,9 +392,9 @@ def main() -> None:
         nargs="+",
         default=[],
         choices=_CAN_BE_REQUIRED,
-        help="what must be there, though jobs can do without it; pycolmap means pycolmap with CUDA",
+        help="what must not be absent, although jobs can do without it; pycolmap means pycolmap with CUDA",
     )
-    parser.add_argument("--output", type=Path, help="a folder, made if missing, into which check.json is written")
+    parser.add_argument("--output", type=Path, help="a folder for check.json, created if missing")
     given = parser.parse_args()
     check = _Check(given.require)
     began = time.monotonic()
