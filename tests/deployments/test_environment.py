@@ -20,7 +20,7 @@ from pydantic_settings import CliApp
 
 from deployments.azure import setup
 from jobs.options import CompareOptions, ExportOptions, Options, PrepareOptions, RenderOptions
-from tests import job_environment
+from tests import image, job_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = job_environment.LOCK.read_text()
@@ -64,7 +64,8 @@ def test_the_lock_has_all_that_jobs_import_and_nothing_of_the_schedulers() -> No
 
 def test_the_build_is_sent_all_that_the_dockerfile_copies_and_numbered_by_what_stays_in_the_image() -> None:
     dockerfile = (ROOT / "deployments" / "azure" / "Dockerfile").read_text()
-    copied = " ".join(re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.M)).split()
+    copies = [rest.split() for stage in image.stages(dockerfile) for word, rest in stage.instructions if word == "COPY"]
+    copied = [source for *sources, _ in copies if not sources[0].startswith("--from") for source in sources]
     numbered = {file.name for file in setup._IMAGE}
     assert {"Dockerfile", *copied} == {*numbered, "jobs"}
     assert all(file.is_file() for file in setup._IMAGE)
