@@ -21,9 +21,11 @@ from PIL import Image
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from jobs import media, report
+from jobs import report
+from jobs.pictures import photo as photos
 from jobs.sfm.alignment import Floats, Similarity
-from jobs.sfm.reconstruction import Points, Search, Shared, Tracks, View
+from jobs.sfm.refinement import adjust
+from jobs.sfm.search import Points, Search, Shared, Tracks, View
 
 _LEAST_INLIERS = 40
 _LEAST_PHOTOS = 3  # of the new ones, and of the reference's
@@ -105,7 +107,7 @@ class Reference:
         for image, photo in zip(self._images, self._photos, strict=True):
             camera = self.model.cameras[image.camera_id]
             with Image.open(photo) as opened:
-                grey = media.grey(opened, self._longest)
+                grey = photos.grey(opened, self._longest)
             name = f"{prefix}{photo.stem}.pgm"
             grey.save(folder / name)
             focal = camera.mean_focal_length() / float(np.hypot(camera.width, camera.height))
@@ -180,16 +182,7 @@ def _with_cameras_of(reference: Any, model: Any, threads: int) -> tuple[Any, int
     held = [camera for camera in adjusted.cameras.values() if _take_the_like(reference.cameras.values(), camera)]
     if not held:
         return model, 0
-    config = pycolmap.BundleAdjustmentConfig()
-    for image in adjusted.images.values():
-        if image.has_pose:
-            config.add_image(image.image_id)
-    for camera in held:
-        config.set_constant_cam_intrinsics(camera.camera_id)
-    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    options = pycolmap.BundleAdjustmentOptions(print_summary=False)
-    options.ceres.solver_options.num_threads = threads
-    pycolmap.create_default_bundle_adjuster(options, config, adjusted).solve()
+    adjust(adjusted, threads, held=[camera.camera_id for camera in held])
     before, after = map(_reprojection_error, (model, adjusted))
     return (adjusted, len(held)) if after <= _AS_WELL * before else (model, 0)
 

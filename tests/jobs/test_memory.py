@@ -13,6 +13,7 @@ from PIL import Image
 
 from jobs import media, memory
 from jobs.errors import InvalidInput
+from jobs.pictures import photo
 
 
 def test_what_does_not_fit_waits_and_what_fits_nowhere_goes_alone() -> None:
@@ -39,10 +40,10 @@ def test_what_does_not_fit_waits_and_what_fits_nowhere_goes_alone() -> None:
 
 def test_a_photo_that_does_not_fit_into_memory_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (4000, 3000)).save(tmp_path / "large.png")
-    assert media.read_photo(tmp_path / "large.png").image.size == (4000, 3000)
+    assert photo.read(tmp_path / "large.png").image.size == (4000, 3000)
     monkeypatch.setattr(memory, "available", lambda: 100_000_000)
     with pytest.raises(InvalidInput, match=r"too large to decode here: about 0\.2 GB of memory are needed, 0\.1 GB"):
-        media.read_photo(tmp_path / "large.png")
+        photo.read(tmp_path / "large.png")
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak of memory")
@@ -51,12 +52,12 @@ def test_the_estimate_is_above_what_decoding_takes(tmp_path: Path, mode: str) ->
     file = tmp_path / "a.png"
     Image.new(mode, (4000, 3000)).save(file)
     code = (
-        "import re, sys, numpy; from pathlib import Path; from jobs import media; media._pillow()\n"
+        "import re, sys, numpy; from pathlib import Path; from jobs.pictures import photo; photo.pillow()\n"
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) * 1024\n"
-        "before = peak(); media.read_photo(Path(sys.argv[1])); print(peak() - before)"
+        "before = peak(); photo.read(Path(sys.argv[1])); print(peak() - before)"
     )
     taken = int(subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, check=True).stdout)
-    assert 0 < taken <= media.bytes_to_decode(file)
+    assert 0 < taken <= photo.bytes_to_decode(file)
 
 
 def test_a_video_of_huge_frames_is_refused_undecoded(tmp_path: Path) -> None:

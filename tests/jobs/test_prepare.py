@@ -14,12 +14,16 @@ import pytest
 from PIL import ExifTags, Image
 from pydantic_settings import CliApp
 
-from jobs import media, prepare, report
+from jobs import prepare, report
 from jobs.errors import GateRefused, InvalidInput, JobFailed
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
-from jobs.sfm import reconstruction as sfm
+from jobs.pictures import reading
+from jobs.pictures.photo import Photo
+from jobs.pictures.photo import read as read_photo
+from jobs.sfm import search as sfm
 from jobs.sfm.alignment import compare_poses
+from jobs.sfm.reconstruction import reconstruct
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -236,10 +240,8 @@ def test_large_photos_get_the_pyramid_that_nerfstudio_asks_for(tmp_path: Path) -
     (tmp_path / "grey").mkdir()
     image = Image.new("RGB", (6401, 3001), "red")
     options = PrepareOptions(feature_image_size=800)
-    photo = media.Photo(image, "", None, verbatim=False)
-    picture = prepare._write_picture(
-        photo, "a.png", tmp_path / "images" / "frame_00001.jpg", tmp_path / "grey", options, None
-    )
+    decoded = Photo(image, "", None, verbatim=False)
+    picture = reading.write(decoded, "a.png", tmp_path / "images" / "frame_00001.jpg", tmp_path / "grey", options, None)
     sizes = {
         folder.name: Image.open(folder / "frame_00001.jpg").size
         for folder in tmp_path.iterdir()
@@ -283,7 +285,7 @@ def test_the_search_widens_where_too_few_pictures_register(
         picture.save(tmp_path / f"{i:02d}.pgm")
     views = [sfm.View(f"{i:02d}.pgm", 320, 180, "one") for i in range(len(pictures))]
     options = PrepareOptions(max_features=1000)
-    result = sfm.reconstruct(tmp_path, views, tmp_path, options, Timer(), sequence=True)
+    result = reconstruct(tmp_path, views, tmp_path, options, Timer(), sequence=True)
     assert result.matching == "sequential, then exhaustive"
     assert result.registered == {f"{i:02d}.pgm" for i in range(20) if i % 3 != 2}
 
@@ -293,8 +295,8 @@ def test_turned_photos_are_written_upright_and_no_longer_say_that_they_are_turne
     exif[ExifTags.Base.Orientation] = 8
     Image.new("RGB", (64, 48), "red").save(tmp_path / "a.jpg", exif=exif)
     target = tmp_path / "images" / "frame_00001.jpg"
-    photo = media.read_photo(tmp_path / "a.jpg")
-    picture = prepare._write_picture(photo, "a.jpg", target, tmp_path, PrepareOptions(), None)
+    decoded = read_photo(tmp_path / "a.jpg")
+    picture = reading.write(decoded, "a.jpg", target, tmp_path, PrepareOptions(), None)
     assert picture.size == Image.open(target).size == (48, 64)
     assert ExifTags.Base.Orientation not in Image.open(target).getexif()
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from jobs import media
 from jobs.errors import InvalidInput
+from jobs.pictures import photo
 
 
 def picture(seed: int, width: int = 64, height: int = 48) -> Image.Image:
@@ -18,7 +19,7 @@ def picture(seed: int, width: int = 64, height: int = 48) -> Image.Image:
 
 def write(folder: Path, *names: str, shrink: int = 1, mode: str = "RGB") -> None:
     """Write a picture to each path; pictures of one name show the same."""
-    media._pillow()
+    photo.pillow()
     for name in names:
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +107,7 @@ def test_one_level_of_a_pyramid_is_used(tmp_path: Path) -> None:
     assert set(kinds(tmp_path).values()) == {"smaller copy"}
     assert media.scan(tmp_path).line() == (
         "4 photos used; left out: 12 smaller copies, transforms.json (other file), "
-        "the poses in transforms.json (the photos are placed anew)."
+        "the poses in transforms.json (the photos are placed again)."
     )
 
 

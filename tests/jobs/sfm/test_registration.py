@@ -114,7 +114,7 @@ def test_another_zoom_is_another_camera(street: Path, first: Path, tmp_path: Pat
 def test_the_likeliest_pairs_are_enough(
     street: Path, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jobs.sfm import reconstruction as sfm
+    from jobs.sfm import search as sfm
 
     visit = shots(tmp_path, "2", photos=14, width=480)
     monkeypatch.setattr(sfm, "_EXHAUSTIVE_IMAGES", 13)
@@ -131,7 +131,7 @@ def test_the_likeliest_pairs_are_enough(
 def test_another_place_is_refused_where_the_frame_is_to_be_kept(first: Path, tmp_path: Path) -> None:
     visit = shots(tmp_path, "elsewhere", photos=10, width=480)
     keep = OPTIONS.model_copy(update={"frame": "keep"})
-    with pytest.raises(GateRefused, match=r"do not fit into the scene's frame.* the photos of first\. Take photos"):
+    with pytest.raises(GateRefused, match=r"do not fit the scene's frame.* the photos of first\. Take photos"):
         prepare.prepare(visit / "photos", tmp_path / "dataset", keep, {"first": [first]})
     assert manifest(tmp_path / "dataset")["frame"] == {"reference": "new"}
     assert not (tmp_path / "dataset" / "transforms.json").exists()

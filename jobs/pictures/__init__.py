@@ -1,0 +1,1 @@
+"""The photos and videos of a capture, decoded. Importing a module here costs nothing: heavy packages load on use."""

@@ -1,0 +1,137 @@
+"""Videos: their headers, the times of their frames, and the sharpest frames as upright 8-bit RGB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.errors import InvalidInput
+from jobs.selection import Header
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from PIL.Image import Image
+
+__all__ = ["Frame", "frame_times", "read_header", "sharpest_frames"]
+
+MAX_FRAME_PIXELS = 80_000_000
+"""Videos with larger frames are refused undecoded: 12K (11520 x 5760) has 66 megapixels."""
+
+_SHARPNESS_WIDTH = 640  # px; smaller hides slight motion blur, larger counts sensor noise as sharpness
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame of a video: upright 8-bit RGB, its `time` in seconds from the start, and its sharpness."""
+
+    image: Image
+    time: float
+    sharpness: float
+
+
+def read_header(file: Path) -> Header:
+    """Read a video's header, and decode its first frame.
+
+    Raises:
+        InvalidInput: the file is not a video, damaged or too large; the text is the reason alone.
+    """
+    import av
+
+    if file.stat().st_size == 0:
+        raise InvalidInput("empty file")
+    try:
+        with av.open(str(file)) as container:
+            if not container.streams.video:
+                raise InvalidInput("it has no picture, only sound")
+            frame_size = container.streams.video[0].codec_context
+            if frame_size.width * frame_size.height > MAX_FRAME_PIXELS:
+                raise InvalidInput(f"its frames have more than {MAX_FRAME_PIXELS // 10**6} megapixels")
+            seconds = container.duration / av.time_base if container.duration else None
+            for frame in _decode(container):
+                if frame.width * frame.height:
+                    return Header(frame.width, frame.height, seconds=seconds)
+    except PermissionError:
+        raise
+    except (OSError, ValueError) as error:  # all of FFmpeg's errors are one of these
+        raise InvalidInput(f"not a video, or damaged: {error}") from error
+    raise InvalidInput("it has no frames")
+
+
+def _decode(container: Any) -> Iterator[VideoFrame]:
+    """Yield the frames of the first video stream in order of presentation; damaged packets are skipped."""
+    import av
+
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    for packet in container.demux(stream):
+        try:
+            yield from packet.decode()
+        except av.InvalidDataError:
+            continue
+
+
+def frame_times(video: Path) -> list[float]:
+    """Return the time of each frame of a video, in seconds from the first one. Nothing is decoded."""
+    import av
+
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        stamps = [p.pts if p.pts is not None else p.dts for p in container.demux(stream) if p.size]
+        base = stream.time_base
+    known = sorted(stamp for stamp in stamps if stamp is not None)
+    if base is None or len(known) < len(stamps) or not known or known[0] == known[-1]:
+        return [i / 30 for i in range(len(stamps))]  # no usable time stamps: assume an even pace
+    return [float((stamp - known[0]) * base) for stamp in known]
+
+
+def sharpest_frames(video: Path, times: list[float], count: int) -> Iterator[Frame]:
+    """Yield the sharpest frame of each of `count` equal windows of time; one frame is held at a time.
+
+    Sharpness is the variance of the Laplacian of the luminance at 640 px width (Pech-Pacheco et al., ICPR 2000).
+
+    Args:
+        video: the file.
+        times: `frame_times` of it.
+        count: number of windows; every frame is taken if there are fewer frames than that.
+    """
+    import av
+
+    count = min(count, len(times))
+    span = times[-1] * len(times) / max(1, len(times) - 1) if times else 0.0
+
+    def window(i: int) -> int:
+        return i if count == len(times) else min(count - 1, int(times[min(i, len(times) - 1)] / span * count + 1e-9))
+
+    best: VideoFrame | None = None
+    best_sharpness, best_index, current = -1.0, 0, 0
+    with av.open(str(video)) as container:
+        for index, frame in enumerate(_decode(container)):
+            if window(index) != current and best is not None:
+                yield Frame(_upright(best), times[best_index], best_sharpness)
+                best, best_sharpness = None, -1.0
+            current = window(index)
+            # If every frame is taken, there is nothing to choose.
+            sharpness = 0.0 if count == len(times) else _sharpness(frame)
+            if sharpness > best_sharpness:
+                best, best_sharpness, best_index = frame, sharpness, min(index, len(times) - 1)
+        if best is not None:
+            yield Frame(_upright(best), times[best_index], best_sharpness)
+
+
+def _sharpness(frame: VideoFrame) -> float:
+    import numpy as np
+
+    width = min(_SHARPNESS_WIDTH, frame.width)
+    grey = frame.to_ndarray(format="gray", width=width, height=max(3, frame.height * width // frame.width))
+    luminance = grey.astype(np.float32)
+    inner = luminance[1:-1, 1:-1]
+    laplacian = luminance[:-2, 1:-1] + luminance[2:, 1:-1] + luminance[1:-1, :-2] + luminance[1:-1, 2:] - 4 * inner
+    return float(laplacian.var())
+
+
+def _upright(frame: VideoFrame) -> Image:
+    """Return the RGB picture of a frame, turned as the video's display matrix says."""
+    image: Image = frame.to_image()  # type: ignore[no-untyped-call]
+    return image.rotate(frame.rotation, expand=True) if frame.rotation else image

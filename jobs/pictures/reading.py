@@ -1,0 +1,187 @@
+"""A capture's photos and frames, written as the pictures of a dataset."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs import memory, report
+from jobs.errors import InvalidInput
+from jobs.options import PrepareOptions
+from jobs.pictures import film, photo
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from jobs.media import Capture
+
+__all__ = ["Picture", "read", "write"]
+
+_AUTO_RESOLUTION = 1600  # px: nerfstudio takes images_2, images_4 … until the longer side is at most this
+_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the dataset.
+
+    Args:
+        file: its name in images/.
+        source: the photo, or the video and the time, that it was made from.
+        size: px (width, height) as written.
+        feature_size: px of the grey picture in which features are found.
+        model: the camera's model, or the video.
+        focal: see `jobs.pictures.photo.Photo`.
+    """
+
+    file: str
+    source: str
+    size: tuple[int, int]
+    feature_size: tuple[int, int]
+    model: str
+    focal: float | None
+
+    @property
+    def features(self) -> str:
+        """Name of the grey picture."""
+        return f"{Path(self.file).stem}.pgm"
+
+
+def read(
+    capture: Capture, dataset: Path, grey: Path, options: PrepareOptions
+) -> tuple[list[Picture], dict[str, str], list[dict[str, Any]]]:
+    """Write the pictures of a dataset, and grey ones for structure from motion.
+
+    Args:
+        capture: the files to read.
+        dataset: gets images/, and images_2/ … if the pictures are large.
+        grey: folder for the grey pictures.
+        options: downscale_factor, num_frames and feature_image_size are used.
+
+    Returns:
+        The pictures; the files that cannot be read, with the reason; and the facts about each video.
+    """
+    if capture.videos:
+        pictures, videos = _read_videos(capture, dataset, grey, options)
+        return pictures, capture.unreadable, videos
+    pictures, broken = _read_photos(capture, dataset, grey, options)
+    return pictures, {**capture.unreadable, **broken}, []
+
+
+def _read_photos(
+    capture: Capture, dataset: Path, grey: Path, options: PrepareOptions
+) -> tuple[list[Picture], dict[str, str]]:
+    """Write every photo that can be decoded; return the reasons for the others by name."""
+    room = memory.Room(memory.available() // 2)
+
+    def decode(item: tuple[int, tuple[str, Path]]) -> Picture | tuple[str, str]:
+        number, (name, file) = item
+        try:
+            with room.take(photo.bytes_to_decode(file)):
+                decoded = photo.read(file)
+                target = dataset / "images" / f"frame_{number:05d}.jpg"
+                return write(decoded, name, target, grey, options, file if decoded.verbatim else None)
+        except InvalidInput as error:
+            return name, str(error)
+
+    read_or_not = list(_parallel(decode, list(enumerate(capture.photos.items(), 1)), len(capture.photos)))
+    pictures = [item for item in read_or_not if isinstance(item, Picture)]
+    return pictures, dict(item for item in read_or_not if not isinstance(item, Picture))
+
+
+def _read_videos(
+    capture: Capture, dataset: Path, grey: Path, options: PrepareOptions
+) -> tuple[list[Picture], list[dict[str, Any]]]:
+    """Write the sharpest frames, shared among several videos by their lengths; return the facts about each video."""
+    times = {name: film.frame_times(file) for name, file in capture.videos.items()}
+    seconds = {name: frames[-1] if frames else 0.0 for name, frames in times.items()}
+    whole = sum(seconds.values()) or 1.0
+    shares = {name: max(1, round(options.num_frames * length / whole)) for name, length in seconds.items()}
+    total = sum(min(share, len(times[name])) for name, share in shares.items())
+
+    def frames() -> Iterator[tuple[int, str, film.Frame]]:
+        number = 0
+        for name, file in capture.videos.items():
+            for frame in film.sharpest_frames(file, times[name], shares[name]):
+                number += 1
+                yield number, name, frame
+
+    def encode(item: tuple[int, str, film.Frame]) -> Picture:
+        number, name, frame = item
+        decoded = photo.Photo(frame.image, model=name, focal=None, verbatim=False)
+        target = dataset / "images" / f"frame_{number:05d}.jpg"
+        return write(decoded, f"{name}#t={frame.time:.3f}", target, grey, options, None)
+
+    pictures = list(_parallel(encode, frames(), total))
+    taken = Counter(picture.source.partition("#t=")[0] for picture in pictures)
+    facts = [
+        {"file": name, "frames": len(times[name]), "seconds": round(seconds[name], 3), "taken": taken[name]}
+        for name in capture.videos
+    ]
+    return pictures, facts
+
+
+def _parallel(do: Callable[[Any], Any], items: Iterable[Any], total: int) -> Iterator[Any]:
+    """Map on all cores, in order, with progress. Few items are read ahead: frames would fill the memory."""
+    meter = report.Meter("prepare:reading", total)
+    threads = max(2, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: list[Any] = []
+        done = 0
+        for item in items:
+            waiting.append(pool.submit(do, item))
+            if len(waiting) > threads:
+                yield waiting.pop(0).result()
+                done += 1
+                meter.update(min(done, total))
+        for future in waiting:
+            yield future.result()
+            done += 1
+            meter.update(min(done, total))
+
+
+def write(
+    decoded: photo.Photo, source: str, target: Path, grey: Path, options: PrepareOptions, verbatim: Path | None
+) -> Picture:
+    """Write a picture for training, its smaller levels, and a grey one for structure from motion.
+
+    Args:
+        decoded: the picture.
+        source: see `Picture`.
+        target: file to write, in the dataset's images/.
+        grey: folder for the grey picture.
+        options: downscale_factor and feature_image_size are used.
+        verbatim: a file that already is this picture, to be copied instead of encoding it again.
+    """
+    shades = photo.grey(decoded.image, options.feature_image_size)
+    shades.save(grey / f"{target.stem}.pgm")
+
+    written = _shrunk(decoded.image, options.downscale_factor)
+    target.parent.mkdir(exist_ok=True)
+    if verbatim and options.downscale_factor == 1:
+        shutil.copyfile(verbatim, target)
+    else:
+        written.save(target, quality=_QUALITY)
+    level, small = 1, written
+    while max(written.size) / level > _AUTO_RESOLUTION:
+        level, small = level * 2, _shrunk(small, 2)
+        folder = target.parent.with_name(f"images_{level}")
+        folder.mkdir(exist_ok=True)
+        small.save(folder / target.name, quality=_QUALITY)
+    return Picture(target.name, source, written.size, shades.size, decoded.model, decoded.focal)
+
+
+def _shrunk(image: Image, factor: int) -> Image:
+    """Return the picture smaller by a whole factor; sides are rounded down, as nerfstudio does with its cameras."""
+    from PIL.Image import Resampling
+
+    if factor == 1:
+        return image
+    size = (max(1, image.width // factor), max(1, image.height // factor))
+    return image.resize(size, Resampling.LANCZOS, reducing_gap=2.0)

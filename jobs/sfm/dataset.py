@@ -1,0 +1,142 @@
+"""A reconstruction as a dataset: nerfstudio's `transforms.json`, COLMAP's files and a point cloud, in the scene frame.
+
+The format: https://docs.nerf.studio/quickstart/data_conventions.html
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pycolmap
+from numpy.typing import NDArray
+
+from jobs import report
+from jobs.pictures.reading import Picture
+from jobs.sfm.search import gpu
+
+if TYPE_CHECKING:
+    from jobs.sfm.registration import Fit
+
+__all__ = ["write_model"]
+
+
+def write_model(
+    model: Any, pictures: dict[str, Picture], dataset: Path, fit: Fit | None
+) -> tuple[dict[str, Any], dict[str, float | int | bool]]:
+    """Write COLMAP's files and the point cloud, in the scene frame and in px of the written pictures.
+
+    Args:
+        model: a pycolmap.Reconstruction in px of the grey pictures; it is changed.
+        pictures: by the names of their grey pictures.
+        dataset: the folder to write into.
+        fit: how the model fits the scene's frame; None to begin a new one.
+
+    Returns:
+        The content of transforms.json, and figures for the manifest.
+    """
+    meter = report.Meter("prepare:writing", 4)
+    scales = {}
+    for image in model.images.values():
+        picture, camera = pictures[image.name], model.cameras[image.camera_id]
+        if image.camera_id not in scales:
+            scales[image.camera_id] = np.array(picture.size) / (camera.width, camera.height)
+            camera.rescale(*picture.size)
+        image.name = picture.file
+        if (scales[image.camera_id] != 1).any():
+            for point in image.points2D:
+                point.xy = point.xy * scales[image.camera_id]
+    meter.update(1)
+    model.transform(fit.sim3d() if fit else _scene_from_model(model))
+    model.update_point_3d_errors()
+    model.extract_colors_for_all_images(dataset / "images")
+    meter.update(2)
+    folder = dataset / "colmap" / "sparse" / "0"
+    folder.mkdir(parents=True)
+    model.write(folder)
+    _write_points(model, dataset / "sparse_pc.ply")
+    meter.update(3)
+    transforms = _transforms(model)
+    figures = {
+        "reprojection_error_px": round(model.compute_mean_reprojection_error(), 4),
+        "points": model.num_points3D(),
+        "track_length": round(model.compute_mean_track_length(), 3),
+        "cameras": len({image.camera_id for image in model.images.values() if image.has_pose}),
+        "gpu": gpu(),
+    }
+    meter.update(4)
+    return transforms, figures
+
+
+def _scene_from_model(model: Any) -> Any:
+    """Return the similarity that brings a model into a new scene frame.
+
+    It is that of nerfstudio's `auto_orient_and_center_poses` with "up" and "poses" and its `auto_scale_poses`.
+    """
+    poses = np.array([image.cam_from_world().inverse().matrix() for image in model.images.values() if image.has_pose])
+    up = -poses[:, :, 1].mean(axis=0)  # COLMAP's cameras look along +Z with Y down
+    rotation = _rotation_between(up / np.linalg.norm(up), np.array([0.0, 0.0, 1.0]))
+    centers = (poses[:, :, 3] - poses[:, :, 3].mean(axis=0)) @ rotation.T
+    scale = 1 / np.abs(centers).max()
+    return pycolmap.Sim3d(scale, pycolmap.Rotation3d(rotation), -scale * rotation @ poses[:, :, 3].mean(axis=0))
+
+
+def _rotation_between(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the smallest rotation that turns unit vector `a` to unit vector `b`, (3, 3), by Rodrigues' formula."""
+    axis, cosine = np.cross(a, b), float(a @ b)
+    if cosine < -1 + 1e-12:  # half a turn, about any axis at right angles
+        other = np.cross(a, np.eye(3)[np.abs(a).argmin()])
+        half_turn: NDArray[np.float64] = 2 * np.outer(other, other) / (other @ other) - np.eye(3)
+        return half_turn
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    rotation: NDArray[np.float64] = np.eye(3) + cross + cross @ cross / (1 + cosine)
+    return rotation
+
+
+def _transforms(model: Any) -> dict[str, Any]:
+    """Return the content of transforms.json: OpenGL camera axes, scene frame; intrinsics per frame if they differ."""
+    images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
+    cameras = {image.camera_id: _intrinsics(model.cameras[image.camera_id]) for image in images}
+    shared = next(iter(cameras.values())) if len(cameras) == 1 else {}
+    frames = []
+    for image in images:
+        pose = np.eye(4)
+        pose[:3] = image.cam_from_world().inverse().matrix()
+        pose[:3, 1:3] *= -1  # OpenCV's axes to OpenGL's: y up, z backward
+        frame = {"file_path": f"images/{image.name}", "transform_matrix": pose.tolist(), "colmap_im_id": image.image_id}
+        frames.append(frame if shared else {**frame, **cameras[image.camera_id]})
+    return {
+        "camera_model": "OPENCV",
+        **shared,
+        "applied_transform": np.eye(4)[:3].tolist(),
+        "applied_scale": 1.0,
+        "ply_file_path": "sparse_pc.ply",
+        "frames": frames,
+    }
+
+
+def _intrinsics(camera: Any) -> dict[str, float | int]:
+    """Return a COLMAP camera (OPENCV or SIMPLE_RADIAL) by nerfstudio's keys, px."""
+    extra = dict(zip(("k1", "k2", "p1", "p2"), camera.params[camera.extra_params_idxs()], strict=False))
+    return {
+        "w": camera.width,
+        "h": camera.height,
+        "fl_x": float(camera.focal_length_x),
+        "fl_y": float(camera.focal_length_y),
+        "cx": float(camera.principal_point_x),
+        "cy": float(camera.principal_point_y),
+        **{name: float(extra.get(name, 0.0)) for name in ("k1", "k2", "p1", "p2")},
+    }
+
+
+def _write_points(model: Any, file: Path) -> None:
+    """Write the sparse points with their colours as binary PLY, in the scene frame."""
+    layout = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
+    points = np.empty(model.num_points3D(), dtype=layout)
+    for i, (_, point) in enumerate(sorted(model.points3D.items())):
+        points[i] = (*point.xyz, *point.color)
+    kinds = {"<f4": "float", "u1": "uchar"}
+    properties = "".join(f"property {kinds[kind]} {name}\n" for name, kind in layout)
+    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n{properties}end_header\n"
+    file.write_bytes(header.encode() + points.tobytes())

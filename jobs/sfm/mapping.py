@@ -1,0 +1,85 @@
+"""Poses and points from matches, by COLMAP's mappers.
+
+COLMAP: Schönberger and Frahm, "Structure-from-Motion Revisited", CVPR 2016; its global mapper is GLOMAP:
+Pan et al., "Global Structure-from-Motion Revisited", ECCV 2024.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pycolmap
+
+from jobs.report import Meter
+from jobs.sfm.search import SEED, Search, gpu, threads
+
+__all__ = ["ENOUGH", "map_matches"]
+
+ENOUGH = 0.9
+"""Share of registered pictures below which something else is tried."""
+
+_INCREMENTAL_IMAGES = 400  # with more pictures, the incremental mapper takes longer than the global one
+
+
+def map_matches(search: Search) -> tuple[list[pycolmap.Reconstruction], str]:
+    """Reconstruct the pictures of a search.
+
+    Returns:
+        The models that came out, the one with the most pictures first; and the mapper that made them, in words.
+    """
+    mapper: str = search.options.mapper
+    if mapper == "auto":
+        mapper = "incremental" if len(search.views) <= _INCREMENTAL_IMAGES else "global"
+    with search.timer.step("mapping"):
+        models = _map_globally(search) if mapper == "global" else _map_incrementally(search)
+        if mapper == "global" and search.options.mapper == "auto":
+            most = max((model.num_reg_images() for model in models), default=0)
+            if most < ENOUGH * len(search.views):
+                models += _map_incrementally(search)
+                mapper = "global, then incremental"
+    return sorted(models, key=lambda model: -model.num_reg_images()), mapper
+
+
+def _map_incrementally(search: Search) -> list[pycolmap.Reconstruction]:
+    options = pycolmap.IncrementalPipelineOptions(
+        random_seed=SEED,
+        num_threads=search.threads,
+        extract_colors=False,
+        min_model_size=3,
+    )
+    meter = Meter("prepare:mapping", len(search.views))
+    placed = 0
+
+    def place(pictures: int) -> None:
+        nonlocal placed
+        placed = pictures
+        meter.update(min(placed, len(search.views) - 1))
+
+    models = pycolmap.incremental_mapping(
+        search.database,
+        search.folder,
+        _output(search),
+        options,
+        initial_image_pair_callback=lambda: place(2),  # called for every new model
+        next_image_callback=lambda: place(placed + 1),
+    )
+    meter.update(len(search.views))
+    return list(models.values())
+
+
+def _map_globally(search: Search) -> list[pycolmap.Reconstruction]:
+    if sum(view.focal is None for view in search.views) > len(search.views) / 2:
+        pycolmap.calibrate_view_graph(search.database, pycolmap.ViewGraphCalibrationOptions(random_seed=SEED))
+    options = pycolmap.GlobalPipelineOptions(random_seed=SEED, num_threads=threads())
+    options.mapper.global_positioning.use_gpu = gpu()
+    options.mapper.bundle_adjustment.ceres.use_gpu = gpu()
+    return list(pycolmap.global_mapping(search.database, search.folder, _output(search), options).values())
+
+
+def _output(search: Search) -> Path:
+    """Return an empty folder: the mapper writes its models there as well as returning them."""
+    folder = search.work / "models"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder

@@ -1,0 +1,77 @@
+"""A last bundle adjustment, which also finds the principal points and gives wrong matches little weight."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pycolmap
+
+__all__ = ["adjust", "refine"]
+
+_ENOUGH_PHOTOS = 16  # of a camera: with 12, a principal point is no better known than from the middle of the picture
+_FARTHEST = 0.1  # of a principal point from the middle, in terms of the picture's diagonal: more comes from cropping
+_LOSS_SCALE = 1.0  # px: what is farther off counts less and less
+_TOLERANCE = 1e-6  # relative decrease of the cost at which the adjustment ends
+
+
+def refine(model: Any, threads: int) -> int:
+    """Adjust a reconstruction in place, with the principal points of the cameras that took enough photos.
+
+    COLMAP's mappers hold the principal point in the middle of the picture, where few lenses have it. The rotation of
+    every photo then makes up for it.
+
+    Args:
+        model: a pycolmap.Reconstruction.
+        threads: of the solver.
+
+    Returns:
+        The number of cameras whose principal point was refined.
+    """
+    photos = Counter(image.camera_id for image in model.images.values() if image.has_pose)
+    enough = {camera for camera, number in photos.items() if number >= _ENOUGH_PHOTOS}
+    adjust(model, threads)
+    if not enough:
+        return 0
+    before = {camera: np.array(model.cameras[camera].params) for camera in photos}
+    adjust(model, threads, held=photos.keys() - enough, principal_points=True)
+    if any(_offset(model.cameras[camera]) > _FARTHEST for camera in enough):
+        for camera, params in before.items():
+            model.cameras[camera].params = params
+        adjust(model, threads)
+        return 0
+    return len(enough)
+
+
+def adjust(model: Any, threads: int, held: Collection[int] = (), *, principal_points: bool = False) -> None:
+    """Adjust poses, points and cameras of a reconstruction in place, with Cauchy's loss.
+
+    Args:
+        model: a pycolmap.Reconstruction.
+        threads: of the solver.
+        held: numbers of the cameras whose intrinsics stay as they are.
+        principal_points: whether those of the other cameras change, too.
+    """
+    config = pycolmap.BundleAdjustmentConfig()
+    for image in model.images.values():
+        if image.has_pose:
+            config.add_image(image.image_id)
+    for camera in held:
+        config.set_constant_cam_intrinsics(camera)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    options = pycolmap.BundleAdjustmentOptions(print_summary=False, refine_principal_point=principal_points)
+    options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+    options.ceres.loss_function_scale = _LOSS_SCALE
+    options.ceres.solver_options.num_threads = threads
+    options.ceres.solver_options.function_tolerance = _TOLERANCE
+    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
+    model.update_point_3d_errors()
+
+
+def _offset(camera: Any) -> float:
+    """Return how far the principal point is from the middle of the picture, in terms of its diagonal."""
+    size = np.array([camera.width, camera.height])
+    point = np.array([camera.principal_point_x, camera.principal_point_y])
+    return float(np.linalg.norm(point - size / 2) / np.linalg.norm(size))

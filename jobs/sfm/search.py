@@ -1,0 +1,361 @@
+"""Features of pictures and the matches between them, in one COLMAP database."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pycolmap
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from jobs.manifest import Timer
+from jobs.options import PrepareOptions
+from jobs.report import Meter
+from jobs.sfm import parallax
+
+__all__ = ["FEW_MATCHES", "SEED", "Matching", "Points", "Search", "Shared", "Tracks", "View", "gpu", "threads"]
+
+SEED = 0
+FEW_MATCHES = 15
+"""COLMAP's least number of inlier matches of a pair."""
+
+_EXHAUSTIVE_IMAGES = 60  # up to here, matching all pairs costs less than choosing some
+_NEIGHBOURS = 24  # pictures that retrieval proposes for each picture
+_REPEATABLE_IMAGES = 100  # up to here, one thread maps as fast as many, and gives the same poses each time
+_ADDED_NEIGHBOURS = 8  # pictures of an earlier dataset for each picture
+_LOOP_NEIGHBOURS = 6  # … in addition to the pairs of a sequence
+_OVERLAP = 10  # next neighbours of a picture in a sequence; farther ones are taken in powers of two
+_ROOM_BYTES = 16_000_000  # free disk space that COLMAP's steps must leave
+_LOOKED_AT = 64  # pairs that decide whether the camera only turned
+
+Matching = Literal["exhaustive", "sequential", "retrieval"]
+Points = NDArray[np.int64]
+Tracks = dict[str, tuple[NDArray[np.float64], Points]]
+"""By picture's name: where points were seen in it, (n, 2) px, and the points' numbers, (n,)."""
+Shared = list[tuple[str, str, Points]]
+"""For pairs of pictures of two models, by name: the numbers in both models of the points that are the same, (m, 2)."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture for structure from motion.
+
+    Args:
+        name: file name in the folder of pictures.
+        width, height: px.
+        camera: pictures with the same key share their intrinsics.
+        focal: focal length from EXIF as a multiple of the diagonal; None if unknown.
+    """
+
+    name: str
+    width: int
+    height: int
+    camera: str
+    focal: float | None = None
+
+
+def gpu() -> bool:
+    """Return whether pycolmap can use a GPU: it is built for CUDA, and there is one."""
+    return bool(pycolmap.has_cuda) and pycolmap.get_num_cuda_devices() > 0
+
+
+def threads() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Search:
+    """A COLMAP database of features and matches, and the steps that fill it and read it.
+
+    Args:
+        folder: where the pictures are, in grey.
+        views: the pictures, in the order in which they were taken.
+        work: an empty folder on a local disk.
+        options: matching and max_features are used here, mapper by `jobs.sfm.mapping`.
+        timer: gets the steps features and matching.
+    """
+
+    def __init__(self, folder: Path, views: list[View], work: Path, options: PrepareOptions, timer: Timer) -> None:
+        self.folder, self.views, self.work, self.options, self.timer = folder, views, work, options, timer
+        self.database = work / "database.db"
+        self.matching: list[str] = []
+        """The kinds of matching that were used, in order."""
+        self._names = [view.name for view in views]
+        self._first_octave = 0
+
+    def likely(self, *, sequence: bool) -> Matching:
+        """Return the kind of matching that suits these pictures; `sequence` if they are frames of a video."""
+        if self.options.matching != "auto":
+            return self.options.matching
+        if len(self.views) <= _EXHAUSTIVE_IMAGES:
+            return "exhaustive"
+        return "sequential" if sequence else "retrieval"
+
+    def find_features(self, first_octave: int) -> None:
+        """Find SIFT features in every picture.
+
+        Args:
+            first_octave: 0, or -1 to enlarge the pictures twofold first, at four times the cost.
+        """
+        self.database.unlink(missing_ok=True)
+        self.matching = []
+        self._first_octave = first_octave
+        self.add(self.folder, self.views)
+
+    def add(self, folder: Path, views: list[View]) -> None:
+        """Find features in more pictures, in the same way."""
+        with pycolmap.Database.open(self.database) as database:
+            _write_views(database, views)
+            known = _images_with_features(database)
+        options = pycolmap.FeatureExtractionOptions(num_threads=threads())
+        options.sift.max_num_features = self.options.max_features
+        options.sift.first_octave = self._first_octave
+        with (
+            self.timer.step("features"),
+            self._progress(
+                "features", len(views), lambda database: _images_with_features(database) - known
+            ) as cancellation,
+        ):
+            pycolmap.extract_features(
+                self.database,
+                folder,
+                [view.name for view in views],
+                extraction_options=options,
+                device=_device(),
+                cancellation_token=cancellation,
+            )
+
+    def pairs(self, kind: Matching) -> list[tuple[str, str]]:
+        """Return the pairs of pictures, by name, that a kind of matching compares."""
+        number = len(self.views)
+        if kind == "exhaustive":
+            chosen = set(combinations(range(number), 2))
+        else:
+            steps = {*range(1, _OVERLAP + 1), *(1 << k for k in range(4, number.bit_length()))}
+            if kind == "retrieval":  # photos are mostly taken along a walk: a few neighbours are a good guess
+                steps = {1, 2, 3}
+            chosen = {(i, i + step) for step in steps for i in range(number - step)}
+            chosen |= self._look_alikes(_LOOP_NEIGHBOURS if kind == "sequential" else _NEIGHBOURS)
+        return [(self._names[i], self._names[j]) for i, j in sorted(chosen)]
+
+    def pairs_with(self, added: list[View]) -> list[tuple[str, str]]:
+        """Return the pairs, by name, of these pictures with added ones: all, or only the likeliest of many."""
+        names = [view.name for view in added]
+        if len(self._names) * len(names) <= _EXHAUSTIVE_IMAGES**2 / 2:
+            return [(own, other) for own in self._names for other in names]
+        with pycolmap.Database.open(self.database) as database:  # it may hold those of another dataset as well
+            pictures = {image.image_id: image.name for image in database.read_all_images()}
+        wanted, chosen = set(names), dict[int, list[str]]()
+        for i, j in self._alike(len(pictures), of=range(1, len(self._names) + 1)):  # the likeliest first
+            if pictures[j] in wanted:
+                chosen.setdefault(i, []).append(pictures[j])
+        return [(pictures[i], other) for i, others in chosen.items() for other in others[:_ADDED_NEIGHBOURS]]
+
+    def _look_alikes(self, neighbours: int) -> set[tuple[int, int]]:
+        """Return pairs that share visual words, by position among the pictures."""
+        pairs = self._alike(neighbours + 1)  # each picture is among its own neighbours
+        return {(min(i, j) - 1, max(i, j) - 1) for i, j in pairs if i != j}
+
+    def _alike(self, neighbours: int, of: Iterable[int] = ()) -> list[tuple[int, int]]:
+        """Return pairs of a picture (any, or one of the given numbers) and one with many of the same visual words.
+
+        The vocabulary tree is built from the largest features of these pictures: COLMAP's own tree is a download, and
+        a small tree of the capture itself separates its pictures as well.
+        """
+        with self.timer.step("matching"), pycolmap.Database.open(self.database) as database:
+            largest = []
+            for image in database.read_all_images():
+                keypoints = database.read_keypoints(image.image_id)
+                if len(keypoints):
+                    order = np.argsort(-np.abs(keypoints[:, 2:]).sum(axis=1), kind="stable")
+                    largest.append(database.read_descriptors(image.image_id).data[order[:400]])
+            if sum(map(len, largest)) < 64:
+                return []
+            descriptors = np.concatenate(largest).astype(np.float32)
+            index = pycolmap.VisualIndex.create(descriptors.shape[1], 64)
+            build = pycolmap.VisualIndex.BuildOptions(num_iterations=20, num_rounds=1, num_threads=threads())
+            build.num_visual_words = int(np.clip(len(descriptors) // 40, 1, 4096))
+            index.build(build, pycolmap.FeatureDescriptorsFloat(pycolmap.FeatureExtractorType.SIFT, descriptors))
+            index.write(self.work / "vocabulary.bin")
+            options = pycolmap.VocabTreePairingOptions(
+                vocab_tree_path=self.work / "vocabulary.bin",
+                num_images=neighbours,
+                max_num_features=400,
+                num_threads=threads(),
+            )
+            pairs: list[tuple[int, int]] = pycolmap.VocabTreePairGenerator(options, database, list(of)).all_pairs()
+        return pairs
+
+    @property
+    def threads(self) -> int:
+        """The number of threads for steps whose result repeats exactly only with one thread."""
+        return 1 if len(self.views) <= _REPEATABLE_IMAGES else threads()
+
+    def shared(self, own: Tracks, added: Tracks) -> Shared:
+        """Find the points that two models have in common, through the features that match between their pictures.
+
+        Args:
+            own, added: the points that each picture of the two models shows.
+        """
+        result = []
+        with pycolmap.Database.open(self.database) as database:
+            known = {image.name: image.image_id for image in database.read_all_images()}
+            points = {
+                name: _points_of(database.read_keypoints(known[name]), *seen) for name, seen in {**own, **added}.items()
+            }
+            numbers = {known[name]: name for name in points}
+            for pair, _ in zip(*database.read_two_view_geometry_num_inliers(), strict=True):
+                i, j = pycolmap.pair_id_to_image_pair(pair)
+                names = numbers.get(i, ""), numbers.get(j, "")
+                if names[0] not in own or names[1] not in added:
+                    continue
+                matches = database.read_two_view_geometry(i, j).inlier_matches.astype(int)
+                both = np.stack([points[name][matches[:, k]] for k, name in enumerate(names)], axis=1)
+                both = both[(both >= 0).all(axis=1)]
+                if len(both):
+                    result.append((*names, both))
+        return result
+
+    def match(self, pairs: list[tuple[str, str]], kind: str) -> None:
+        """Match the features of the pairs, and keep the matches that one rigid motion explains."""
+        self.matching.append(kind)
+        pairing = pycolmap.ImportedPairingOptions(match_list_path=self.work / "pairs.txt")
+        pairing.match_list_path.write_text("".join(f"{a} {b}\n" for a, b in pairs))
+        matching = pycolmap.FeatureMatchingOptions(num_threads=threads())
+        verification = pycolmap.TwoViewGeometryOptions()
+        verification.ransac.random_seed = SEED
+        known = self._read(lambda database: database.num_matched_image_pairs())
+        with (
+            self.timer.step("matching"),
+            self._progress(
+                "matching", len(pairs), lambda database: database.num_matched_image_pairs() - known
+            ) as cancellation,
+        ):
+            pycolmap.match_image_pairs(
+                self.database,
+                matching_options=matching,
+                pairing_options=pairing,
+                verification_options=verification,
+                device=_device(),
+                cancellation_token=cancellation,
+            )
+
+    def only_turned(self) -> bool:
+        """Return whether the pictures that match were all taken from one spot (see `jobs.sfm.parallax`)."""
+        (size, _), *_ = Counter((view.width, view.height) for view in self.views).most_common(1)
+        names = {view.name for view in self.views if (view.width, view.height) == size}
+        with pycolmap.Database.open(self.database) as database:
+            same = {image.image_id for image in database.read_all_images() if image.name in names}
+            counts = zip(*database.read_two_view_geometry_num_inliers(), strict=True)
+            found = [pycolmap.pair_id_to_image_pair(pair) for pair, inliers in counts if inliers >= 2 * FEW_MATCHES]
+            found = sorted(pair for pair in found if same.issuperset(pair))
+            pairs = []
+            for i, j in found[:: max(1, len(found) // _LOOKED_AT)]:
+                matches = database.read_two_view_geometry(i, j).inlier_matches.astype(int)
+                a, b = (database.read_keypoints(image)[matches[:, k], :2] for k, image in enumerate((i, j)))
+                pairs.append((a.astype(float), b.astype(float)))
+        return parallax.only_turned(pairs, size)
+
+    def figures(self) -> tuple[dict[str, int], Counter[str]]:
+        """Return, by picture's name, its number of features, and its most inlier matches with any one other picture."""
+        with pycolmap.Database.open(self.database) as database:
+            names = {image.image_id: image.name for image in database.read_all_images()}
+            features = {name: database.num_keypoints_for_image(image_id) for image_id, name in names.items()}
+            best = Counter[str]()
+            for pair, inliers in zip(*database.read_two_view_geometry_num_inliers(), strict=True):
+                for image_id in pycolmap.pair_id_to_image_pair(pair):
+                    best[names[image_id]] = max(best[names[image_id]], inliers)
+        return features, best
+
+    def _read(self, question: Callable[[Any], int]) -> int:
+        with pycolmap.Database.open(self.database) as database:
+            return question(database)
+
+    @contextmanager
+    def _progress(self, step: str, total: int, done: Callable[[Any], int]) -> Iterator[Any]:
+        """Report the progress of a COLMAP step, from a thread that reads its database; yield the step's cancellation.
+
+        The database is read through pycolmap alone: a second SQLite library in a process breaks the first one's locks.
+
+        Raises:
+            OSError: the disk is nearly full. On a full disk, COLMAP would abort the process.
+        """
+        meter = Meter(f"prepare:{step}", total)
+        ended = threading.Event()
+        cancellation = pycolmap.CancellationToken()
+
+        def watch() -> None:
+            with pycolmap.Database.open(self.database) as database:
+                while not ended.wait(1.0):
+                    meter.update(min(done(database), total - 1))
+                    if shutil.disk_usage(self.work).free < _ROOM_BYTES:
+                        cancellation.cancel()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield cancellation
+        except InterruptedError:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.work)) from None
+        finally:
+            ended.set()
+            thread.join()
+        meter.update(total)
+
+
+def _images_with_features(database: Any) -> int:
+    return sum(database.exists_keypoints(image.image_id) for image in database.read_all_images())
+
+
+def _points_of(keypoints: NDArray[np.float32], seen: NDArray[np.float64], points: NDArray[np.int64]) -> Points:
+    """Return the number of the point that each keypoint shows, or -1 if none was seen within a pixel of it."""
+    if not len(seen) or not len(keypoints):
+        return np.full(len(keypoints), -1)
+    distances, nearest = cKDTree(seen).query(keypoints[:, :2])
+    found: Points = np.where(distances < 1, points[nearest], -1)
+    return found
+
+
+def _write_views(database: Any, views: list[View]) -> None:
+    """Add cameras and images to a database, in the order given; each image is a frame of a trivial rig."""
+    sizes = Counter(view.camera for view in views)
+    cameras: dict[str, Any] = {}
+    known = database.num_cameras()
+    for number, view in enumerate(views, database.num_images() + 1):
+        if view.camera not in cameras:
+            diagonal = float(np.hypot(view.width, view.height))
+            # COLMAP guesses 1.2 times the longer side where EXIF says nothing.
+            focal = view.focal * diagonal if view.focal else 1.2 * max(view.width, view.height)
+            # With few pictures, eight parameters of focal length and distortion fit the noise.
+            model = "OPENCV" if sizes[view.camera] >= 8 else "SIMPLE_RADIAL"
+            camera = pycolmap.Camera.create_from_model_name(
+                known + len(cameras) + 1, model, focal, view.width, view.height
+            )
+            camera.has_prior_focal_length = view.focal is not None
+            database.write_camera(camera, use_camera_id=True)
+            rig = pycolmap.Rig(rig_id=camera.camera_id)
+            rig.add_ref_sensor(camera.sensor_id)
+            database.write_rig(rig, use_rig_id=True)
+            cameras[view.camera] = camera
+        camera_id = cameras[view.camera].camera_id
+        image = pycolmap.Image(name=view.name, camera_id=camera_id, image_id=number)
+        database.write_image(image, use_image_id=True)
+        frame = pycolmap.Frame(frame_id=number, rig_id=camera_id)
+        frame.add_data_id(image.data_id)
+        database.write_frame(frame, use_frame_id=True)
+
+
+def _device() -> Any:
+    """Return where features are found and matched. A pycolmap built for CUDA does not check whether there is a GPU."""
+    return pycolmap.Device.cuda if gpu() else pycolmap.Device.cpu

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from jobs.errors import InvalidInput
+from jobs.pictures import photo
+from tests.pictures import difference, picture
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "heic"])
+def test_formats(tmp_path: Path, suffix: str) -> None:
+    photo.pillow()
+    picture().save(tmp_path / f"a.{suffix}", quality=95)
+    found = photo.read(tmp_path / f"a.{suffix}")
+    assert found.image.mode == "RGB"
+    assert difference(found.image, picture()) < 4
+    assert found.verbatim == (suffix == "jpg")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "heic"])
+def test_orientation_is_applied_once(tmp_path: Path, suffix: str) -> None:
+    photo.pillow()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # the camera was held upright: turn by 90 degrees clockwise to show
+    image = picture()
+    image.info["exif"] = exif.tobytes()  # as such, and not as an argument, it makes a HEIC turn by its own property
+    image.save(tmp_path / f"a.{suffix}", quality=95, **({"exif": exif} if suffix == "jpg" else {}))
+    found = photo.read(tmp_path / f"a.{suffix}")
+    assert not found.verbatim
+    assert found.image.size == (48, 64)
+    assert difference(found.image, picture().transpose(Image.Transpose.ROTATE_270)) < 4
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (48, 1))
+    Image.fromarray(ramp).save(tmp_path / f"a.{suffix}")
+    assert difference(photo.read(tmp_path / f"a.{suffix}").image.convert("L"), (ramp / 257).round()) < 1
+
+
+def test_sixteen_bit_colour_is_scaled(tmp_path: Path) -> None:
+    import cv2
+
+    deep = np.asarray(picture()).astype(np.uint16) * 257
+    for name in ("a.png", "a.tif"):
+        cv2.imwrite(str(tmp_path / name), deep[..., ::-1])
+        assert difference(photo.read(tmp_path / name).image, picture()) < 1
+
+
+@pytest.mark.parametrize("peak", [1.0, 255.0, 40.0])
+def test_floating_point_samples_are_scaled(tmp_path: Path, peak: float) -> None:
+    limit = peak if peak != 40 else 255
+    ramp = np.tile(np.linspace(0, peak, 64, dtype=np.float32), (48, 1))
+    Image.fromarray(ramp).save(tmp_path / "a.tif")
+    assert difference(photo.read(tmp_path / "a.tif").image.convert("L"), ramp * 255 / limit) < 1
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("L", "jpg"), ("L", "png"), ("1", "png"), ("P", "png"), ("CMYK", "jpg")])
+def test_other_modes_become_rgb(tmp_path: Path, mode: str, suffix: str) -> None:
+    image = picture().convert(mode)
+    image.save(tmp_path / f"a.{suffix}", quality=95)
+    found = photo.read(tmp_path / f"a.{suffix}")
+    assert found.image.mode == "RGB" and not found.verbatim
+    assert difference(found.image, image.convert("RGB")) < 4
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_is_laid_over_white(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGBA", (64, 48), (0, 0, 0, 255))
+    image.paste((0, 0, 0, 0), (32, 0, 64, 48))
+    image.convert(mode).save(tmp_path / "a.png")
+    result = np.asarray(photo.read(tmp_path / "a.png").image)
+    assert (result[:, :32] == 0).all() and (result[:, 32:] == 255).all()
+
+
+def test_a_truncated_photo_tells_why(tmp_path: Path) -> None:
+    picture(640, 480).save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InvalidInput, match=r"damaged: .*truncated"):
+        photo.read(tmp_path / "a.jpg")
+
+
+def test_focal_length_from_exif(tmp_path: Path) -> None:
+    def focal(**values: object) -> float | None:
+        exif = Image.Exif()
+        for name, value in values.items():
+            exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base[name]] = value
+        picture().save(tmp_path / "a.jpg", exif=exif)
+        return photo.read(tmp_path / "a.jpg").focal
+
+    assert focal() is None
+    assert focal(FocalLengthIn35mmFilm=26) == pytest.approx(26 / 43.267, rel=1e-4)
+    # An APS-C sensor of 22.2 x 14.8 mm.
+    sensor = {"ExifImageWidth": 2220, "ExifImageHeight": 1480, "FocalPlaneResolutionUnit": 3}
+    resolution = {"FocalPlaneXResolution": 1000.0, "FocalPlaneYResolution": 1000.0}
+    assert focal(FocalLength=50.0, **sensor, **resolution) == pytest.approx(50 / np.hypot(22.2, 14.8), rel=1e-4)
+    assert focal(FocalLength=50.0) is None

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pycolmap
+import pytest
+
+from jobs.sfm import refinement
+from jobs.sfm.alignment import rotation_angles, umeyama
+
+FOCAL, MIDDLE, POINT = 900.0, (512, 384), (527, 372)
+
+
+def scene(photos: int, wrong: float = 0.03) -> Any:
+    """A reconstruction as it truly is: a lens that is off the middle, seen points with noise, and wrong matches."""
+    pycolmap.set_random_seed(1)
+    options = pycolmap.SyntheticDatasetOptions(num_rigs=1, num_frames_per_rig=photos, num_points3D=400)
+    options.camera_model_id = pycolmap.CameraModelId.OPENCV
+    options.camera_params = [FOCAL, FOCAL, *POINT, 0.02, -0.01, 0, 0]
+    model = pycolmap.synthesize_dataset(options)
+    rng = np.random.default_rng(0)
+    for image in model.images.values():
+        for point in image.points2D:
+            far = point.has_point3D() and rng.random() < wrong
+            point.xy = point.xy + rng.normal(0, 15 if far else 0.4, 2)
+    return model
+
+
+def with_the_point_in_the_middle(model: Any) -> Any:
+    """The reconstruction as COLMAP's mappers leave it."""
+    model = copy.deepcopy(model)
+    camera = model.cameras[1]
+    camera.params = [*camera.params[:2], *MIDDLE, *camera.params[4:]]
+    refinement.adjust(model, threads=1)
+    return model
+
+
+def rotation_error(model: Any, truth: Any) -> float:
+    """The mean angle to the true rotations in degrees, with the camera centres brought to the true ones."""
+    poses, true = (
+        np.stack([image.cam_from_world().inverse().matrix() for _, image in sorted(m.images.items())])
+        for m in (model, truth)
+    )
+    turn = umeyama(poses[:, :, 3], true[:, :, 3]).rotation
+    return float(rotation_angles(turn @ poses[:, :, :3], true[:, :, :3]).mean())
+
+
+def test_a_principal_point_off_the_middle_is_found_in_spite_of_wrong_matches() -> None:
+    truth = scene(photos=20)
+    model = with_the_point_in_the_middle(truth)
+    before = rotation_error(model, truth)
+    assert before > 0.3
+    assert refinement.refine(model, threads=1) == 1
+    found = [model.cameras[1].principal_point_x, model.cameras[1].principal_point_y]
+    assert found == pytest.approx(POINT, abs=3)
+    assert rotation_error(model, truth) < before / 3
+
+
+def test_wrong_matches_count_little() -> None:
+    truth, clean = scene(photos=20), scene(photos=20, wrong=0)
+    for model in (truth, clean):
+        refinement.adjust(model, threads=1)
+    assert rotation_error(truth, scene(photos=20)) < 2 * rotation_error(clean, scene(photos=20)) + 0.01
+
+
+def test_few_photos_keep_the_point_in_the_middle() -> None:
+    model = with_the_point_in_the_middle(scene(photos=8))
+    assert refinement.refine(model, threads=1) == 0
+    assert (model.cameras[1].principal_point_x, model.cameras[1].principal_point_y) == MIDDLE
+
+
+def test_a_point_that_runs_away_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refinement, "_FARTHEST", 0.005)
+    model = with_the_point_in_the_middle(scene(photos=20))
+    assert refinement.refine(model, threads=1) == 0
+    assert (model.cameras[1].principal_point_x, model.cameras[1].principal_point_y) == MIDDLE

@@ -1,0 +1,47 @@
+"""Small pictures and videos to test with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+
+def picture(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
+    """Smooth colours, so that lossy formats keep them."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def photos(folder: Path, number: int, suffix: str = ".jpg") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(number):
+        picture(seed=i).save(folder / f"img_{i}{suffix}")
+    return folder
+
+
+def difference(image: Image.Image, other: Image.Image) -> float:
+    return float(np.abs(np.asarray(image, dtype=float) - np.asarray(other, dtype=float)).mean())
+
+
+def video(file: Path, frames: list[Image.Image], fps: int = 10, codec: str = "libx264") -> Path:
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.width, stream.height, stream.pix_fmt = *frames[0].size, "yuv420p"
+        stream.bit_rate = 4_000_000
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_image(frame)))
+        container.mux(stream.encode())
+    return file
+
+
+def turned(file: Path) -> Path:
+    """Write into an MP4's track header that it is shown turned by 90 degrees clockwise, as phones do (ISO 14496-12)."""
+    content = bytearray(file.read_bytes())
+    matrix = content.index(b"tkhd") + 4 + 40
+    fixed = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]
+    content[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in fixed)
+    file.write_bytes(content)
+    return file
