@@ -47,6 +47,7 @@ class Capture:
         denied: unreadable files that not even the file system hands out.
         left_out: each file that is made from others, hidden or deleted → its kind, e.g. "thumbnail".
         others: files of other formats.
+        masks: the mask of each photo that has one. Its black pixels are not used.
     """
 
     photos: dict[str, Path] = field(default_factory=dict)
@@ -57,8 +58,9 @@ class Capture:
     denied: set[str] = field(default_factory=set)
     left_out: dict[str, str] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
+    masks: dict[str, Path] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
-    """The files that a capture keeps: `photos`, `videos`, `duplicates`, and `unreadable` ones that may be copied."""
+    """What a capture keeps: `photos`, `videos`, `masks`, `duplicates`, and those `unreadable` that may be copied."""
 
     @property
     def found(self) -> int:
@@ -100,9 +102,10 @@ class Capture:
             before: what was left out before these files became a capture, as `without` lists it.
         """
         kind, used = ("photo", len(self.photos)) if self.photos else ("video", len(self.videos))
+        masks = f", {len(self.masks)} with a mask" if self.masks else ""
         listed = [*before, *self.without()]
         rest = f"left out: {', '.join(listed)}" if listed else "nothing is left out"
-        return f"{used} {kind}{'s' * (used != 1)} used; {rest}."
+        return f"{used} {kind}{'s' * (used != 1)} used{masks}; {rest}."
 
 
 def scan(source: Path, minimum: int = 3) -> Capture:
@@ -142,9 +145,13 @@ def scan(source: Path, minimum: int = 3) -> Capture:
         except PermissionError:
             unreadable[name] = "no permission to read it"
             denied.add(name)
-    derived = selection.derived(headers, [name for name in headers if _is_photo(name)])
-    duplicates = _duplicates({name: file for name, file in found.items() if name in headers and name not in derived})
-    good = {name: file for name, file in found.items() if name in headers and name not in {**derived, **duplicates}}
+    pictures = [name for name in headers if _is_photo(name)]
+    derived = selection.derived(headers, pictures)
+    masks = selection.masks(headers, pictures, derived)
+    derived = {name: kind for name, kind in derived.items() if name not in masks.values()}
+    apart = {*derived, *masks.values()}
+    duplicates = _duplicates({name: file for name, file in found.items() if name in headers and name not in apart})
+    good = {name: file for name, file in found.items() if name in headers and name not in {*apart, *duplicates}}
     photos = {name: file for name, file in good.items() if _is_photo(name)}
     videos = {name: file for name, file in good.items() if not _is_photo(name)}
     unused: list[str] = []
@@ -154,8 +161,11 @@ def scan(source: Path, minimum: int = 3) -> Capture:
         unused, photos = list(photos), {}
     elif len(photos) < minimum:
         _refuse_few(source, len(photos), minimum, found, unreadable, {**duplicates, **derived})
+    applied = {photo: found[mask] for photo, mask in masks.items() if photo in photos}
+    derived |= {mask: "mask" for photo, mask in masks.items() if photo not in photos}
     files = {name: file for name, file in found.items() if name not in {*denied, *unused, *derived}}
-    return Capture(photos, videos, unreadable, duplicates, unused, denied, {**left_out, **derived}, others, files)
+    left_out = {**left_out, **derived}
+    return Capture(photos, videos, unreadable, duplicates, unused, denied, left_out, others, applied, files)
 
 
 def is_media(path: str) -> bool:

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,7 +34,11 @@ if TYPE_CHECKING:
     from jobs.sfm.registration import Fit
 
 _BYTES_PER_FRAME = 4_000_000  # of the dataset, all sizes of a video's frame and its features together
-_OURS = ("transforms.json", "dataset.json", "sparse_pc.ply", "colmap", "images", "images_[0-9]*", ".work-*")
+_OURS = (
+    *("transforms.json", "dataset.json", "sparse_pc.ply", "colmap", ".work-*"),
+    *("images", "images_[0-9]*", "masks", "masks_[0-9]*"),
+)
+"""What an earlier run of this job can have left in a dataset's folder."""
 
 
 class Job(PrepareOptions):
@@ -77,7 +80,7 @@ def prepare(
     """
     if dataset.resolve() == images.resolve() or dataset.resolve() in images.resolve().parents:
         raise InvalidInput(
-            f"dataset {dataset} must not be the folder of the photos, nor contain it: a dataset's folder is overwritten."
+            f"dataset {dataset} must not be the folder of the photos, nor contain it: datasets are overwritten."
         )
     timer = Timer()
     with timer.step("scan"):
@@ -104,6 +107,9 @@ def prepare(
             )
         result = _structure_from_motion(pictures, grey, work, options, timer, sequence=bool(videos))
         placed = result.registered
+        if result.without_exif:
+            print(result.without_exif, flush=True)
+            selected = f"{selected} {result.without_exif}"
         content: dict[str, Any] = {
             "kind": "video" if videos else "photos",
             "found": capture.found,
@@ -111,12 +117,14 @@ def prepare(
             "unreadable": len(unreadable),
             "duplicates": len(capture.duplicates),
             "used": len(pictures),
+            "masked": sum(picture.masked for picture in pictures),
             "registered": len(placed),
             "registered_share": round(len(placed) / len(pictures), 4),
             "models": result.models,
             "matching": result.matching,
             "mapper": result.mapper,
             "principal_points_refined": result.refined,
+            "exif_focal_lengths_ignored": result.without_exif is not None,
             "only_turned": result.only_turned,
         }
         details = {
@@ -172,13 +180,12 @@ def _structure_from_motion(
     from jobs.sfm.reconstruction import reconstruct
     from jobs.sfm.search import View
 
-    # Photos share intrinsics by size, camera and zoom; one whose EXIF is lost is of the commonest of its size.
-    known = Counter((p.size, p.model, p.focal) for p in pictures if p.model or p.focal)
-    commonest = {size: (model, focal) for (size, model, focal), _ in reversed(known.most_common())}
-    views = []
-    for p in pictures:
-        model, focal = (p.model, p.focal) if p.model or p.focal else commonest.get(p.size, ("", None))
-        views.append(View(p.features, *p.feature_size, camera=f"{p.size} {model} {focal}", focal=focal))
+    # Photos share intrinsics by size, camera and zoom. Those without EXIF are a group of their own: another camera's
+    # photos can have the same size.
+    views = [
+        View(p.features, *p.feature_size, camera=f"{p.size} {p.model} {p.focal}", focal=p.focal, known=bool(p.model))
+        for p in pictures
+    ]
     return reconstruct(grey, views, work, options, timer, sequence=sequence)
 
 

@@ -1,7 +1,7 @@
-"""Which files of a capture are photos of their own, and which are made from others: thumbnails, masks, copies.
+"""Tell the photos of a capture from files that are made from photos: thumbnails, masks, copies.
 
-A file is judged by its path and its header; nothing is decoded. A name that could be a photo's own excludes no photo
-alone: a folder `walk_2` is left out only where its pictures are smaller copies of those in `walk`.
+A file is judged by its path and its header; nothing is decoded. A name alone excludes no photo that could be one: a
+folder `walk_2` is left out only if its pictures are smaller copies of those in `walk`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from jobs.names import printable
 
-__all__ = ["Header", "aside", "derived", "words"]
+__all__ = ["Header", "aside", "derived", "masks", "words"]
 
 _PLURALS = {
     "thumbnail": "thumbnails",
@@ -64,13 +64,13 @@ _LIVE_SECONDS = 6.0  # a Live Photo lasts 3 s
 
 @dataclass(frozen=True)
 class Header:
-    """What a file's header tells.
+    """The header of a file.
 
     Args:
         width, height: px, as stored.
         single: whether the picture has a single channel, as a mask or a depth map has.
-        seconds: length of a video; None for a photo, and where it is not known.
-        bytes_per_pixel: that a photo takes while it is decoded and written.
+        seconds: length of a video; None for a photo, or if unknown.
+        bytes_per_pixel: memory that decoding and writing a photo take.
     """
 
     width: int
@@ -80,7 +80,7 @@ class Header:
     bytes_per_pixel: int = 0
 
     def like(self, other: Header) -> bool:
-        """Whether both have the same proportions, turned or not, as far as rounded sides show."""
+        """Return whether both have the same proportions, turned or not, within the rounding of sides."""
         mine, its = sorted((self.width, self.height)), sorted((other.width, other.height))
         return abs(mine[0] * its[1] - its[0] * mine[1]) <= max(mine[1], its[1]) + 0.01 * mine[1] * its[1]
 
@@ -103,7 +103,8 @@ def derived(headers: Mapping[str, Header], photos: Collection[str]) -> dict[str,
         by_stem[_stem(path)].append(path)
     found: dict[str, str] = {}
     for path in photos:
-        if kind := _map(path, headers, by_stem) or _copy(path, headers, by_stem):
+        kind, _ = _map(path, headers, by_stem)
+        if kind := kind or _copy(path, headers, by_stem):
             found[path] = kind
     left = [path for path in photos if path not in found]
     by_place: dict[str, list[str]] = defaultdict(list)
@@ -119,12 +120,44 @@ def derived(headers: Mapping[str, Header], photos: Collection[str]) -> dict[str,
         seconds = headers[path].seconds
         if _place(path) in by_place and seconds is not None and seconds < _LIVE_SECONDS:
             found[path] = "Live Photo video"
-    # Whatever they are called, pictures are photos where there is nothing that they could be made from.
+    # Whatever their names, pictures are photos if there is nothing that they could be made from.
     return found if len(found) < len(headers) else {}
 
 
+def masks(headers: Mapping[str, Header], photos: Collection[str], left_out: Mapping[str, str]) -> dict[str, str]:
+    """Return the mask of each photo that has one.
+
+    Args:
+        headers: of the readable photos and videos, by relative path.
+        photos: those among them that are photos.
+        left_out: what `derived` returned for them.
+    """
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for path in photos:
+        by_stem[_stem(path)].append(path)
+    found: dict[str, str] = {}
+    for path in sorted(path for path, kind in left_out.items() if kind == "mask"):
+        _, candidates = _map(path, headers, by_stem)
+        used = [photo for photo in candidates if photo not in left_out and photo not in found]
+        if photo := _nearest(path, used):
+            found[photo] = path
+    return found
+
+
+def _nearest(path: str, photos: Collection[str]) -> str | None:
+    """Return the photo whose folders have most names in common with a path; None if several have as many."""
+    parents = set(PurePosixPath(path).parent.parts)
+
+    def distance(photo: str) -> tuple[int, int]:
+        folders = set(PurePosixPath(photo).parent.parts)
+        return -len(folders & parents), len(folders - parents)
+
+    ranked = sorted(photos, key=distance)
+    return ranked[0] if ranked and (len(ranked) == 1 or distance(ranked[0]) < distance(ranked[1])) else None
+
+
 def words(reason: str, names: Collection[str]) -> str:
-    """Tell of files that are left out for one reason: a single file by its name, more by their number."""
+    """Describe files that are left out for one reason: a single file by its name, more by their number."""
     hint = _HINTS.get(reason, "")
     if len(names) == 1:
         return f"{printable(next(iter(names)))} ({reason}{hint})"
@@ -133,22 +166,27 @@ def words(reason: str, names: Collection[str]) -> str:
     return f"{len(names)} files ({reason})"
 
 
-def _map(path: str, headers: Mapping[str, Header], by_stem: Mapping[str, list[str]]) -> str | None:
-    """The kind of a mask, depth or confidence map: named as one, and either of a single channel or beside its photo."""
+def _map(path: str, headers: Mapping[str, Header], by_stem: Mapping[str, list[str]]) -> tuple[str | None, list[str]]:
+    """Return whether a file is a mask, depth or confidence map, and the photos that it can belong to.
+
+    It is one if it is named as one, and either has a single channel or belongs to a photo.
+    """
     own = PurePosixPath(path)
     for kind, pattern in _MAPS:
         if any(pattern.fullmatch(part) for part in own.parent.parts):
-            outside = [other for other in by_stem[_stem(path)] if not _in(other, pattern)]
+            named = _MAP_NAME.fullmatch(_stem(path))
+            stems = [_stem(path), *([named[1].casefold()] if named else [])]
+            outside = [other for stem in stems for other in by_stem.get(stem, ()) if not _in(other, pattern)]
             if outside or headers[path].single:
-                return kind
-    if (named := _MAP_NAME.fullmatch(_stem(path))) and _beside(path, named[1], by_stem):
+                return kind, outside
+    if (named := _MAP_NAME.fullmatch(_stem(path))) and (photos := _beside(path, named[1], by_stem)):
         word = named[2].lower()
-        return next(kind for kind, _ in _MAPS if kind.startswith(word[:4]))
-    return None
+        return next(kind for kind, _ in _MAPS if kind.startswith(word[:4])), photos
+    return None, []
 
 
 def _copy(path: str, headers: Mapping[str, Header], by_stem: Mapping[str, list[str]]) -> str | None:
-    """The kind of a smaller or edited copy whose original is there, too."""
+    """Return the kind of a smaller or edited copy whose original is there, too."""
     own, header = PurePosixPath(path), headers[path]
     stem = _stem(path)
 
@@ -179,7 +217,7 @@ def _copy(path: str, headers: Mapping[str, Header], by_stem: Mapping[str, list[s
 
 
 def _stem(path: str) -> str:
-    """The name before all endings: `IMG_1` of `masks/img_1.jpg.png`, in lower case."""
+    """Return the name before all endings, in lower case: `img_1` for `masks/IMG_1.jpg.png`."""
     name = PurePosixPath(path).name.casefold()
     while name.endswith(_FORMATS):
         name = name[: name.rindex(".")]
@@ -187,7 +225,7 @@ def _stem(path: str) -> str:
 
 
 def _place(path: str) -> str:
-    """A path without its endings: of the two files of one shot, the same."""
+    """Return a path without its ending: the two files of one shot have the same."""
     return str(PurePosixPath(path).with_suffix("")).casefold()
 
 

@@ -15,12 +15,22 @@ from jobs.selection import Header
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["MAX_PIXELS", "Photo", "bytes_to_decode", "grey", "pillow", "read", "read_header"]
+__all__ = [
+    "MAX_PIXELS",
+    "Photo",
+    "bytes_to_decode",
+    "grey",
+    "pillow",
+    "read",
+    "read_header",
+    "read_mask",
+]
 
 MAX_PIXELS = 1_000_000_000
 """Larger pictures are treated as decompression bombs and refused unread."""
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "HEIF", "BMP")  # by content; no other decoder is ever used
+_TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
 @dataclass(frozen=True)
@@ -32,12 +42,16 @@ class Photo:
         model: the camera's model from EXIF, or "".
         focal: the focal length as a multiple of the picture's diagonal, from EXIF; None if unknown.
         verbatim: the file itself is this picture: an upright 8-bit RGB JPEG, which needs no second encoding.
+        mask: grey, of the same size, black where the picture is not to be used; None to use all of it.
+        orientation: EXIF's, as the file was before it was turned upright.
     """
 
     image: Image
-    model: str
-    focal: float | None
-    verbatim: bool
+    model: str = ""
+    focal: float | None = None
+    verbatim: bool = False
+    mask: Image | None = None
+    orientation: int = 1
 
 
 @functools.cache
@@ -90,12 +104,12 @@ def read(file: Path) -> Photo:
     """Decode a photo of any accepted kind to upright 8-bit RGB.
 
     The EXIF orientation is applied. 16-bit and floating-point samples are scaled to 8 bits, not clipped; grey, palette
-    and CMYK are converted; transparent pixels become white.
+    and CMYK are converted; transparent pixels become white, and are masked.
 
     Raises:
         InvalidInput: the file is not a picture, damaged, cut off, or larger than the memory; the text is the reason.
     """
-    from PIL import ExifTags, ImageOps
+    from PIL import ExifTags
 
     needed, free = bytes_to_decode(file), memory.available()
     if needed > free:
@@ -109,19 +123,52 @@ def read(file: Path) -> Photo:
             orientation = exif.get(ExifTags.Base.Orientation, 1)
             upright = orientation not in range(2, 9)
             rgb = _to_rgb(image)
+            mask = _opacity(image)
             if not upright:
-                rgb.getexif()[ExifTags.Base.Orientation] = orientation
-                ImageOps.exif_transpose(rgb, in_place=True)
+                rgb, mask = _turned(rgb, orientation), mask and _turned(mask, orientation)
             return Photo(
                 image=rgb,
                 model=str(exif.get(ExifTags.Base.Model, "")).strip("\0 "),
                 focal=tags.focal_length(exif.get_ifd(ExifTags.IFD.Exif)),
                 verbatim=image.format in ("JPEG", "MPO") and image.mode == "RGB" and upright,
+                mask=mask,
+                orientation=1 if upright else orientation,
             )
     except MemoryError:
         raise
     except Exception as error:  # decoders raise any exception, too
         raise InvalidInput(_reason(file, error)) from error
+
+
+def read_mask(file: Path, decoded: Photo) -> Image:
+    """Read the mask of a photo: grey, of the photo's size, 0 where the photo is not to be used and 255 elsewhere.
+
+    A mask that is drawn for the photo as stored is turned upright with it. A mask of another size is resized.
+
+    Raises:
+        InvalidInput: the mask cannot be read or has another shape than the photo; the text is the reason.
+    """
+    try:
+        stored = read(file)
+    except InvalidInput as error:
+        raise InvalidInput(f"its mask {file.name} cannot be read: {error}") from error
+    mask, size = stored.image.convert("L"), decoded.image.size
+    if not Header(*mask.size).like(Header(*size)):
+        raise InvalidInput(
+            f"its mask {file.name} has another shape: {mask.width} x {mask.height}, the photo {size[0]} x {size[1]}"
+        )
+    if (mask.width > mask.height) != (size[0] > size[1]):
+        mask = _turned(mask, decoded.orientation)
+    if mask.size != size:
+        mask = mask.resize(size, _resampling().NEAREST)
+    return _black_or_white(mask)
+
+
+def _black_or_white(mask: Image) -> Image:
+    """Return a grey picture with 255 where it is brighter than half of its brightest pixel, and 0 elsewhere."""
+    brightest = max(value for value, number in enumerate(mask.histogram()) if number)
+    limit = max(1, (brightest + 1) // 2)  # some programs write 0 and 1
+    return mask.point([0] * limit + [255] * (256 - limit))
 
 
 def bytes_to_decode(file: Path) -> int:
@@ -144,6 +191,27 @@ def grey(image: Image, longest: int) -> Image:
     return shades if size == image.size else shades.resize(size, Resampling.LANCZOS, reducing_gap=2.0)
 
 
+def _resampling() -> Any:
+    return pillow().Resampling
+
+
+def _turned(image: Image, orientation: int) -> Image:
+    """Return a picture turned upright, as EXIF's orientation says."""
+    from PIL import ExifTags, ImageOps
+
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _opacity(image: Image) -> Image | None:
+    """Return a mask of a picture's transparent pixels; None if there are none."""
+    if image.mode not in _TRANSPARENT and "transparency" not in image.info:
+        return None
+    mask = _black_or_white(image.convert("RGBA").getchannel("A"))
+    return mask if mask.histogram()[0] else None
+
+
 def _to_rgb(image: Image) -> Image:
     """Return the picture as 8-bit RGB of the same size."""
     if image.mode == "F" or image.mode.startswith("I"):  # one channel of more than 8 bits
@@ -153,7 +221,7 @@ def _to_rgb(image: Image) -> Image:
         peak = float(samples.max(initial=0.0))
         limit = 65535.0 if image.mode.startswith("I;16") else next((m for m in (1, 255, 65535) if peak <= m), peak)
         image = pillow().fromarray(np.clip(samples * (255 / limit) + 0.5, 0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
         opaque = pillow().new("RGBA", image.size, "white")
         opaque.alpha_composite(image.convert("RGBA"))
         image = opaque

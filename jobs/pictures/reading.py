@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jobs.media import Capture
 
-__all__ = ["Picture", "read", "write"]
+__all__ = ["Picture", "read", "save_feature_mask", "write"]
 
 _AUTO_RESOLUTION = 1600  # px: nerfstudio takes images_2, images_4 … until the longer side is at most this
 _QUALITY = 95
@@ -38,6 +38,7 @@ class Picture:
         feature_size: px of the grey picture in which features are found.
         model: the camera's model, or the video.
         focal: see `jobs.pictures.photo.Photo`.
+        masked: it has a mask, `mask` in masks/.
     """
 
     file: str
@@ -46,6 +47,12 @@ class Picture:
     feature_size: tuple[int, int]
     model: str
     focal: float | None
+    masked: bool = False
+
+    @property
+    def mask(self) -> str:
+        """File name of its mask."""
+        return f"{Path(self.file).stem}.png"
 
     @property
     def features(self) -> str:
@@ -60,8 +67,9 @@ def read(
 
     Args:
         capture: the files to read.
-        dataset: gets images/, and images_2/ … if the pictures are large.
-        grey: folder for the grey pictures.
+        dataset: gets images/, and images_2/ … if the pictures are large. If a picture has a mask, all get one in
+            masks/, and masks_2/ …, as nerfstudio requires.
+        grey: folder for the grey pictures, with masks/ as COLMAP names them.
         options: downscale_factor, num_frames and feature_image_size are used.
 
     Returns:
@@ -71,6 +79,10 @@ def read(
         pictures, videos = _read_videos(capture, dataset, grey, options)
         return pictures, capture.unreadable, videos
     pictures, broken = _read_photos(capture, dataset, grey, options)
+    if any(picture.masked for picture in pictures):
+        for picture in pictures:
+            if not picture.masked:
+                _write_mask(_white(picture.size), dataset / "images" / picture.file)
     return pictures, {**capture.unreadable, **broken}, []
 
 
@@ -85,6 +97,8 @@ def _read_photos(
         try:
             with room.take(photo.bytes_to_decode(file)):
                 decoded = photo.read(file)
+                if name in capture.masks:
+                    decoded = _with_mask(decoded, photo.read_mask(capture.masks[name], decoded))
                 target = dataset / "images" / f"frame_{number:05d}.jpg"
                 return write(decoded, name, target, grey, options, file if decoded.verbatim else None)
         except InvalidInput as error:
@@ -161,6 +175,8 @@ def write(
     """
     shades = photo.grey(decoded.image, options.feature_image_size)
     shades.save(grey / f"{target.stem}.pgm")
+    if decoded.mask:
+        save_feature_mask(decoded.mask, shades.size, grey / f"{target.stem}.pgm")
 
     written = _shrunk(decoded.image, options.downscale_factor)
     target.parent.mkdir(exist_ok=True)
@@ -168,13 +184,56 @@ def write(
         shutil.copyfile(verbatim, target)
     else:
         written.save(target, quality=_QUALITY)
-    level, small = 1, written
-    while max(written.size) / level > _AUTO_RESOLUTION:
-        level, small = level * 2, _shrunk(small, 2)
+    small = written
+    for level in _levels(written.size):
+        small = _shrunk(small, 2)
         folder = target.parent.with_name(f"images_{level}")
         folder.mkdir(exist_ok=True)
         small.save(folder / target.name, quality=_QUALITY)
-    return Picture(target.name, source, written.size, shades.size, decoded.model, decoded.focal)
+    if decoded.mask:
+        _write_mask(decoded.mask.resize(written.size, _nearest()), target)
+    size, masked = written.size, decoded.mask is not None
+    return Picture(target.name, source, size, shades.size, decoded.model, decoded.focal, masked)
+
+
+def save_feature_mask(mask: Image, size: tuple[int, int], grey: Path) -> None:
+    """Write a mask where structure from motion looks for that of a grey picture: masks/NAME.pgm.png beside it."""
+    folder = grey.parent / "masks"
+    folder.mkdir(exist_ok=True)
+    mask.resize(size, _nearest()).save(folder / f"{grey.name}.png")
+
+
+def _with_mask(decoded: photo.Photo, mask: Image) -> photo.Photo:
+    from PIL import ImageChops
+
+    return replace(decoded, mask=ImageChops.darker(mask, decoded.mask) if decoded.mask else mask)
+
+
+def _write_mask(mask: Image, image: Path) -> None:
+    """Write the mask of the picture `image` in images/, and its smaller levels."""
+    folders = {1: "masks", **{level: f"masks_{level}" for level in _levels(mask.size)}}
+    for level, name in folders.items():
+        folder = image.parent.with_name(name)
+        folder.mkdir(exist_ok=True)
+        size = (max(1, mask.width // level), max(1, mask.height // level))
+        mask.resize(size, _nearest()).save(folder / f"{image.stem}.png")
+
+
+def _white(size: tuple[int, int]) -> Image:
+    white: Image = photo.pillow().new("L", size, 255)
+    return white
+
+
+def _nearest() -> Any:
+    return photo.pillow().Resampling.NEAREST
+
+
+def _levels(size: tuple[int, int]) -> list[int]:
+    """Return the factors of the smaller levels that nerfstudio asks for of a picture of this size."""
+    levels: list[int] = []
+    while max(size) / (levels[-1] if levels else 1) > _AUTO_RESOLUTION:
+        levels.append(2 * levels[-1] if levels else 2)
+    return levels
 
 
 def _shrunk(image: Image, factor: int) -> Image:

@@ -9,14 +9,17 @@ from typing import Any
 import torch
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
 from nerfstudio.pipelines.base_pipeline import Pipeline
+from torch import Tensor
 
 from jobs import report
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "ignore_masked"]
 
 
 def evaluate(pipeline: Pipeline) -> dict[str, Any]:
-    """Mean PSNR (dB), SSIM and LPIPS over the held-out photos, at the resolution that was trained on.
+    """Return the mean PSNR (dB), SSIM and LPIPS of the held-out photos, at the resolution that was trained on.
+
+    Masked pixels do not count in PSNR. In SSIM and LPIPS, they count as equal.
 
     Returns:
         psnr, ssim, lpips (None where it is not available), images: their number, image_size: the longest side in px at
@@ -33,7 +36,9 @@ def evaluate(pipeline: Pipeline) -> dict[str, Any]:
     for camera, batch in photos:
         with torch.no_grad():
             outputs = pipeline.model.get_outputs_for_camera(camera)
+            kept = ignore_masked(outputs, batch)
             figures, _ = pipeline.model.get_image_metrics_and_images(outputs, batch)
+            figures["psnr"] += 10 * math.log10(kept)  # its mean is over all pixels
         rows.append({name: float(figures[name]) for name in ("psnr", "ssim", "lpips")})
         rays += int(camera.width) * int(camera.height)
         side = max(side, int(camera.width), int(camera.height))
@@ -45,3 +50,13 @@ def evaluate(pipeline: Pipeline) -> dict[str, Any]:
         "image_size": side,
         "rays_per_second": round(rays / (time.monotonic() - start)),
     }
+
+
+def ignore_masked(outputs: dict[str, Tensor], batch: dict[str, Any]) -> float:
+    """Give masked pixels of a rendered photo the photo's own colours; return the share of the other pixels."""
+    if "mask" not in batch:
+        return 1.0
+    rgb, mask, truth = outputs["rgb"], batch["mask"], batch["image"]
+    truth = (truth / 255 if truth.dtype == torch.uint8 else truth)[..., :3]
+    outputs["rgb"] = torch.where(mask.to(rgb.device), rgb, truth.to(rgb))
+    return max(int(mask.sum()), 1) / int(mask.numel())

@@ -5,6 +5,7 @@ The format: https://docs.nerf.studio/quickstart/data_conventions.html
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,8 @@ def write_model(
     model.write(folder)
     _write_points(model, dataset / "sparse_pc.ply")
     meter.update(3)
-    transforms = _transforms(model)
+    masks = {p.file: f"masks/{p.mask}" for p in pictures.values()} if any(p.masked for p in pictures.values()) else {}
+    transforms = _transforms(model, masks)
     figures = {
         "reprojection_error_px": round(model.compute_mean_reprojection_error(), 4),
         "points": model.num_points3D(),
@@ -94,8 +96,11 @@ def _rotation_between(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray
     return rotation
 
 
-def _transforms(model: Any) -> dict[str, Any]:
-    """Return the content of transforms.json: OpenGL camera axes, scene frame; intrinsics per frame if they differ."""
+def _transforms(model: Any, masks: Mapping[str, str]) -> dict[str, Any]:
+    """Return the content of transforms.json: OpenGL camera axes, scene frame; intrinsics per frame if they differ.
+
+    `masks` has the masks' paths by picture.
+    """
     images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
     cameras = {image.camera_id: _intrinsics(model.cameras[image.camera_id]) for image in images}
     shared = next(iter(cameras.values())) if len(cameras) == 1 else {}
@@ -105,6 +110,8 @@ def _transforms(model: Any) -> dict[str, Any]:
         pose[:3] = image.cam_from_world().inverse().matrix()
         pose[:3, 1:3] *= -1  # OpenCV's axes to OpenGL's: y up, z backward
         frame = {"file_path": f"images/{image.name}", "transform_matrix": pose.tolist(), "colmap_im_id": image.image_id}
+        if image.name in masks:
+            frame["mask_path"] = masks[image.name]
         frames.append(frame if shared else {**frame, **cameras[image.camera_id]})
     return {
         "camera_model": "OPENCV",

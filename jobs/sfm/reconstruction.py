@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pycolmap
@@ -15,6 +15,8 @@ from jobs.sfm.mapping import ENOUGH, map_matches
 from jobs.sfm.search import FEW_MATCHES, SEED, Search, View, gpu
 
 __all__ = ["Result", "reconstruct"]
+
+_MATCH_WELL = 50  # inlier matches of a picture with its best neighbour: then its pose can hardly fail for want of them
 
 
 @dataclass
@@ -30,7 +32,8 @@ class Result:
         elsewhere: names of the pictures in the other, smaller models.
         search: features and matches, to which pictures of an earlier dataset can be added.
         only_turned: the camera only turned on the spot; then there is no model.
-        refined: cameras whose principal point was refined.
+        refined: number of cameras whose principal point was refined.
+        without_exif: why the focal lengths in EXIF were ignored, in words; None if they were not.
     """
 
     model: pycolmap.Reconstruction | None = None
@@ -43,6 +46,7 @@ class Result:
     search: Search | None = None
     only_turned: bool = False
     refined: int = 0
+    without_exif: str | None = None
 
     @property
     def registered(self) -> set[str]:
@@ -67,9 +71,10 @@ def reconstruct(
 ) -> Result:
     """Find the poses of pictures.
 
-    The search starts with the pairs that the kind and number of pictures make likely. If too few pictures register, it
-    widens: first to all pairs with the missing ones, then to features of half the size. A last bundle adjustment
-    refines the principal points.
+    The search starts with the pairs that the kind and number of pictures make likely. If pictures that match well do
+    not register, the focal lengths in EXIF may be wrong: they are ignored once. If too few pictures register, the
+    search widens: first to all pairs with the missing ones, then to features of half the size. A last bundle
+    adjustment refines the principal points.
 
     Args:
         folder: where the pictures are, in grey.
@@ -98,18 +103,54 @@ def reconstruct(
         return Result(matching=matching, mapper="none", features=features, best_matches=best, only_turned=True)
     result = _map(search)
     needed = max(ENOUGH, options.min_registered_share) * len(views)
+    if len(result.registered) < needed and not sequence and _match_well(result):
+        result = _without_exif(search, result)
+        search = result.search or search
     if len(result.registered) < needed and kind != "exhaustive" and options.matching == "auto":
         missing = {view.name for view in views} - result.registered
         search.match([pair for pair in search.pairs("exhaustive") if missing & set(pair)], "exhaustive")
-        result = max(result, _map(search), key=lambda r: len(r.registered))
+        result = _better(result, _map(search))
     if len(result.registered) < options.min_registered_share * len(views) and not small:
         search.find_features(first_octave=-1)
         search.match(search.pairs(kind), f"{kind} with finer features")
-        result = max(result, _map(search), key=lambda r: len(r.registered))
+        result = _better(result, _map(search))
     if result.model:
         with timer.step("refinement"):
             result.refined = refinement.refine(result.model, search.threads)
     return result
+
+
+def _better(first: Result, second: Result) -> Result:
+    """Return the result with more registered pictures."""
+    best = max(first, second, key=lambda result: len(result.registered))
+    return replace(best, without_exif=first.without_exif)
+
+
+def _match_well(result: Result) -> bool:
+    """Return whether most of the pictures without a pose have a neighbour with many matches."""
+    missing = result.features.keys() - result.registered
+    return 2 * sum(result.best_matches[name] >= _MATCH_WELL for name in missing) > len(missing)
+
+
+def _without_exif(search: Search, result: Result) -> Result:
+    """Try again with no focal length from EXIF, and a camera for each picture that was grouped by its size alone."""
+    views = [replace(view, focal=None, camera=view.camera if view.known else view.name) for view in search.views]
+    if views == search.views:
+        return result
+    other = _map(search.with_views(views))
+    before, after = len(result.registered), len(other.registered)
+    if after <= before:
+        return result
+    text = (
+        f"The focal lengths in EXIF were ignored: with them {before} of {len(views)} photos could be placed, without "
+        f"them {after}."
+    )
+    if not any(view.focal for view in search.views):
+        text = (
+            f"The photos without EXIF are of several cameras: as of one camera {before} of {len(views)} photos could "
+            f"be placed, with a camera for each {after}."
+        )
+    return replace(other, without_exif=text)
 
 
 def _map(search: Search) -> Result:

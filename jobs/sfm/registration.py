@@ -23,6 +23,7 @@ from scipy.spatial.transform import Rotation
 
 from jobs import report
 from jobs.pictures import photo as photos
+from jobs.pictures.reading import save_feature_mask
 from jobs.sfm.alignment import Floats, Similarity
 from jobs.sfm.refinement import adjust
 from jobs.sfm.search import Points, Search, Shared, Tracks, View
@@ -110,6 +111,10 @@ class Reference:
                 grey = photos.grey(opened, self._longest)
             name = f"{prefix}{photo.stem}.pgm"
             grey.save(folder / name)
+            mask = photo.parent.with_name("masks") / f"{photo.stem}.png"
+            if mask.is_file():
+                with Image.open(mask) as opened:
+                    save_feature_mask(opened.convert("L"), grey.size, folder / name)
             focal = camera.mean_focal_length() / float(np.hypot(camera.width, camera.height))
             views.append(View(name, *grey.size, camera=f"{prefix}{image.camera_id}", focal=focal))
             tracks[name] = _seen(image, grey.width / camera.width)

@@ -56,6 +56,7 @@ class View:
         width, height: px.
         camera: pictures with the same key share their intrinsics.
         focal: focal length from EXIF as a multiple of the diagonal; None if unknown.
+        known: the camera is known by its name, and not just by the picture's size.
     """
 
     name: str
@@ -63,6 +64,7 @@ class View:
     height: int
     camera: str
     focal: float | None = None
+    known: bool = True
 
 
 def gpu() -> bool:
@@ -79,16 +81,25 @@ class Search:
     """A COLMAP database of features and matches, and the steps that fill it and read it.
 
     Args:
-        folder: where the pictures are, in grey.
+        folder: where the pictures are, in grey; masks/NAME.png in it is the mask of picture NAME.
         views: the pictures, in the order in which they were taken.
         work: an empty folder on a local disk.
         options: matching and max_features are used here, mapper by `jobs.sfm.mapping`.
         timer: gets the steps features and matching.
+        database: file name in `work`.
     """
 
-    def __init__(self, folder: Path, views: list[View], work: Path, options: PrepareOptions, timer: Timer) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        views: list[View],
+        work: Path,
+        options: PrepareOptions,
+        timer: Timer,
+        database: str = "database.db",
+    ) -> None:
         self.folder, self.views, self.work, self.options, self.timer = folder, views, work, options, timer
-        self.database = work / "database.db"
+        self.database = work / database
         self.matching: list[str] = []
         """The kinds of matching that were used, in order."""
         self._names = [view.name for view in views]
@@ -121,6 +132,9 @@ class Search:
         options = pycolmap.FeatureExtractionOptions(num_threads=threads())
         options.sift.max_num_features = self.options.max_features
         options.sift.first_octave = self._first_octave
+        reader = pycolmap.ImageReaderOptions()
+        if (masks := folder / "masks").is_dir():
+            reader.mask_path = masks
         with (
             self.timer.step("features"),
             self._progress(
@@ -131,6 +145,7 @@ class Search:
                 self.database,
                 folder,
                 [view.name for view in views],
+                reader_options=reader,
                 extraction_options=options,
                 device=_device(),
                 cancellation_token=cancellation,
@@ -227,14 +242,41 @@ class Search:
                     result.append((*names, both))
         return result
 
+    def with_views(self, views: list[View]) -> Search:
+        """Return a search of the same pictures with other cameras: its matches are the same ones, verified again."""
+        other = Search(self.folder, views, self.work, self.options, self.timer, f"again-{self.database.name}")
+        other.database.unlink(missing_ok=True)
+        other.matching, other._first_octave = list(self.matching), self._first_octave
+        pairs = []
+        with (
+            self.timer.step("matching"),
+            pycolmap.Database.open(self.database) as source,
+            pycolmap.Database.open(other.database) as target,
+        ):
+            _write_views(target, views)
+            names = {image.image_id: image.name for image in source.read_all_images()}
+            same = {image.name: image.image_id for image in target.read_all_images()}
+            for number, name in names.items():
+                target.write_keypoints(same[name], source.read_keypoints(number))
+                target.write_descriptors(same[name], source.read_descriptors(number))
+            for pair, matches in zip(*source.read_all_matches(), strict=True):
+                a, b = (names[number] for number in pycolmap.pair_id_to_image_pair(pair))
+                target.write_matches(same[a], same[b], matches)
+                pairs.append((a, b))
+        with self.timer.step("matching"):
+            pycolmap.verify_matches(other.database, other._write_pairs(pairs), _verification())
+        return other
+
+    def _write_pairs(self, pairs: list[tuple[str, str]]) -> Path:
+        file = self.work / "pairs.txt"
+        file.write_text("".join(f"{a} {b}\n" for a, b in pairs))
+        return file
+
     def match(self, pairs: list[tuple[str, str]], kind: str) -> None:
         """Match the features of the pairs, and keep the matches that one rigid motion explains."""
         self.matching.append(kind)
-        pairing = pycolmap.ImportedPairingOptions(match_list_path=self.work / "pairs.txt")
-        pairing.match_list_path.write_text("".join(f"{a} {b}\n" for a, b in pairs))
+        pairing = pycolmap.ImportedPairingOptions(match_list_path=self._write_pairs(pairs))
         matching = pycolmap.FeatureMatchingOptions(num_threads=threads())
-        verification = pycolmap.TwoViewGeometryOptions()
-        verification.ransac.random_seed = SEED
         known = self._read(lambda database: database.num_matched_image_pairs())
         with (
             self.timer.step("matching"),
@@ -246,7 +288,7 @@ class Search:
                 self.database,
                 matching_options=matching,
                 pairing_options=pairing,
-                verification_options=verification,
+                verification_options=_verification(),
                 device=_device(),
                 cancellation_token=cancellation,
             )
@@ -354,6 +396,12 @@ def _write_views(database: Any, views: list[View]) -> None:
         frame = pycolmap.Frame(frame_id=number, rig_id=camera_id)
         frame.add_data_id(image.data_id)
         database.write_frame(frame, use_frame_id=True)
+
+
+def _verification() -> Any:
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.random_seed = SEED
+    return options
 
 
 def _device() -> Any:

@@ -77,9 +77,6 @@ def test_what_a_path_alone_tells(photos: Path, name: str, kind: str) -> None:
         ("depth/{}.png", 1, "I;16", "depth map"),
         ("depth_maps/{}.jpg", 1, "RGB", "depth map"),
         ("confidence/{}.png", 2, "L", "confidence map"),
-        ("masks/{}.jpg.png", 1, "L", "mask"),
-        ("masks/{}.png", 1, "RGB", "mask"),
-        ("{}_mask.png", 1, "L", "mask"),
         ("previews/{}.jpg", 2, "RGB", "smaller copy"),
         ("{}_thumb.jpg", 4, "RGB", "smaller copy"),
         ("{}-32x24.jpg", 2, "RGB", "smaller copy"),
@@ -180,3 +177,47 @@ def test_one_line_tells_of_everything(photos: Path) -> None:
     assert "IMG_0002" not in found.tags(found.files)["left_out"] and "thumbnails" in found.tags(found.files)["left_out"]
     assert media.Capture(photos=found.photos).line() == "4 photos used; nothing is left out."
     assert media.Capture(photos=found.photos).tags([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("folder", "mode"),
+    [
+        ("masks/{}.jpg.png", "L"),
+        ("masks/{}.png", "RGB"),
+        ("masks/{}_mask.png", "L"),
+        ("mask/sub/{}.jpg", "L"),
+        ("{}_mask.png", "L"),
+        ("{}.mask.png", "RGB"),
+    ],
+)
+def test_masks_are_applied_to_their_photos(photos: Path, folder: str, mode: str) -> None:
+    write(photos, *(folder.format(shot) for shot in SHOTS), mode=mode)
+    found = media.scan(photos)
+    assert found.masks == {f"{shot}.jpg": photos / folder.format(shot) for shot in SHOTS}
+    assert len(found.photos) == 4 and set(found.files) == {*found.photos, *(folder.format(shot) for shot in SHOTS)}
+    assert found.line() == "4 photos used, 4 with a mask; nothing is left out."
+
+
+def test_a_mask_belongs_to_the_photo_of_its_own_folder(tmp_path: Path) -> None:
+    for walk in ("one", "two"):
+        write(tmp_path, *(f"{walk}/images/{shot}.jpg" for shot in SHOTS))
+        for number, shot in enumerate(SHOTS):
+            (tmp_path / walk / "images" / f"{shot}.jpg").write_bytes(
+                (tmp_path / walk / "images" / f"{shot}.jpg").read_bytes() + f"{walk}{number}".encode()
+            )
+    write(tmp_path, f"one/masks/{SHOTS[0]}.png", f"masks/two/{SHOTS[1]}.png", f"masks/{SHOTS[2]}.png", mode="L")
+    found = media.scan(tmp_path)
+    assert found.masks == {
+        f"one/images/{SHOTS[0]}.jpg": tmp_path / "one" / "masks" / f"{SHOTS[0]}.png",
+        f"two/images/{SHOTS[1]}.jpg": tmp_path / "masks" / "two" / f"{SHOTS[1]}.png",
+    }
+    assert found.left_out == {f"masks/{SHOTS[2]}.png": "mask"}, "it could be either photo's"
+
+
+def test_masks_of_photos_that_are_left_out_are_left_out(photos: Path) -> None:
+    write(photos, *(f"masks/{shot}.png" for shot in SHOTS), mode="L")
+    (photos / "z.jpg").write_bytes((photos / "IMG_0004.jpg").read_bytes())
+    (photos / "IMG_0004.jpg").write_text("damaged")
+    found = media.scan(photos)
+    assert set(found.masks) == {f"{shot}.jpg" for shot in SHOTS[:3]}
+    assert found.left_out == {"masks/IMG_0004.png": "mask"}

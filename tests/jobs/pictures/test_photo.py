@@ -85,18 +85,59 @@ def test_a_truncated_photo_tells_why(tmp_path: Path) -> None:
         photo.read(tmp_path / "a.jpg")
 
 
-def test_focal_length_from_exif(tmp_path: Path) -> None:
-    def focal(**values: object) -> float | None:
-        exif = Image.Exif()
-        for name, value in values.items():
-            exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base[name]] = value
-        picture().save(tmp_path / "a.jpg", exif=exif)
-        return photo.read(tmp_path / "a.jpg").focal
+def test_the_focal_length_and_the_model_come_with_the_photo(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Model] = "a camera"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 26
+    picture().save(tmp_path / "a.jpg", exif=exif)
+    found = photo.read(tmp_path / "a.jpg")
+    assert (found.model, found.focal) == ("a camera", pytest.approx(26 / 43.267, rel=1e-4))
 
-    assert focal() is None
-    assert focal(FocalLengthIn35mmFilm=26) == pytest.approx(26 / 43.267, rel=1e-4)
-    # An APS-C sensor of 22.2 x 14.8 mm.
-    sensor = {"ExifImageWidth": 2220, "ExifImageHeight": 1480, "FocalPlaneResolutionUnit": 3}
-    resolution = {"FocalPlaneXResolution": 1000.0, "FocalPlaneYResolution": 1000.0}
-    assert focal(FocalLength=50.0, **sensor, **resolution) == pytest.approx(50 / np.hypot(22.2, 14.8), rel=1e-4)
-    assert focal(FocalLength=50.0) is None
+
+# masks
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pixels_are_masked(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGBA", (64, 48), (0, 0, 0, 255))
+    image.convert(mode).save(tmp_path / "opaque.png")
+    assert photo.read(tmp_path / "opaque.png").mask is None
+    image.paste((0, 0, 0, 0), (32, 0, 64, 48))
+    image.convert(mode).save(tmp_path / "a.png")
+    mask = photo.read(tmp_path / "a.png").mask
+    assert mask and mask.mode == "L"
+    assert (np.asarray(mask)[:, :32] == 255).all() and (np.asarray(mask)[:, 32:] == 0).all()
+
+
+@pytest.mark.parametrize("white", [1, 255])
+@pytest.mark.parametrize("size", [(64, 48), (32, 24)])
+def test_a_mask_is_black_and_white_and_of_the_photos_size(tmp_path: Path, white: int, size: tuple[int, int]) -> None:
+    mask = Image.new("L", size, white)
+    mask.paste(0, (0, 0, size[0] // 2, size[1]))
+    mask.save(tmp_path / "a.png")
+    found = np.asarray(photo.read_mask(tmp_path / "a.png", photo.Photo(picture())))
+    assert found.shape == (48, 64)
+    assert (found[:, :32] == 0).all() and (found[:, 32:] == 255).all()
+
+
+def test_a_mask_of_the_stored_photo_is_turned_with_it(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    picture().save(tmp_path / "a.jpg", exif=exif)
+    mask = Image.new("L", (64, 48), 255)
+    mask.paste(0, (0, 0, 20, 48))
+    mask.save(tmp_path / "stored.png")
+    mask.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "upright.png")
+    upright = photo.read(tmp_path / "a.jpg")
+    stored, shown = (np.asarray(photo.read_mask(tmp_path / f"{n}.png", upright)) for n in ("stored", "upright"))
+    assert stored.shape == (64, 48) and (stored == shown).all()
+    assert (stored[:20] == 0).all() and (stored[20:] == 255).all()
+
+
+def test_a_mask_of_another_shape_is_refused_by_name(tmp_path: Path) -> None:
+    Image.new("L", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no picture")
+    with pytest.raises(InvalidInput, match=r"mask a\.png has another shape: 64 x 64, the photo 64 x 48"):
+        photo.read_mask(tmp_path / "a.png", photo.Photo(picture()))
+    with pytest.raises(InvalidInput, match=r"mask b\.png cannot be read: not a picture"):
+        photo.read_mask(tmp_path / "b.png", photo.Photo(picture()))

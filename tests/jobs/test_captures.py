@@ -1,0 +1,136 @@
+"""Captures as people have them, from the street's photos: poses are compared with the truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+import pytest
+from PIL import ExifTags, Image
+
+from jobs.options import PrepareOptions
+from jobs.prepare import prepare
+from jobs.sfm.alignment import PoseErrors, compare_poses
+
+OPTIONS = PrepareOptions(max_features=2000)
+
+
+def manifest(dataset: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((dataset / "dataset.json").read_text())
+    return content
+
+
+def errors(street: Path, dataset: Path) -> PoseErrors:
+    photos = {Path(image["file"]).name: image["source"] for image in manifest(dataset)["images"]}
+    return compare_poses(street / "truth.json", dataset / "transforms.json", photos)
+
+
+def exif(focal: int | None) -> Image.Exif:
+    """EXIF with a focal length in mm in terms of film; empty without one."""
+    tags = Image.Exif()
+    if focal:
+        tags[ExifTags.Base.Model] = "a camera"
+        tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = focal
+    return tags
+
+
+def zoomed(image: Image.Image, factor: float) -> Image.Image:
+    """The photo that a longer lens takes, of the same size."""
+    width, height = image.size
+    x, y = (width - width / factor) / 2, (height - height / factor) / 2
+    return image.resize((width, height), Image.Resampling.LANCZOS, box=(x, y, width - x, height - y))
+
+
+def test_a_wrong_focal_length_in_exif_is_ignored_and_said(street: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for photo in (street / "photos").iterdir():
+        with Image.open(photo) as image:
+            image.save(tmp_path / "photos" / photo.name, exif=exif(225), quality=95)
+    prepare(tmp_path / "photos", tmp_path / "dataset", OPTIONS)
+    about = manifest(tmp_path / "dataset")
+    assert about["registered"] == 14 and about["exif_focal_lengths_ignored"]
+    assert "The focal lengths in EXIF were ignored: with them" in about["selection"]
+    found = errors(street, tmp_path / "dataset")
+    assert found.positions.max() < 0.01 and found.rotations.max() < 1
+
+
+def test_photos_without_exif_are_not_taken_for_another_cameras_of_the_same_size(street: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number, photo in enumerate(sorted((street / "photos").iterdir())):
+        with Image.open(photo) as image:
+            if number % 2:
+                zoomed(image, 1.3).save(tmp_path / "photos" / photo.name, quality=95)
+            else:
+                image.save(tmp_path / "photos" / photo.name, exif=exif(26), quality=95)
+    prepare(tmp_path / "photos", tmp_path / "dataset", OPTIONS)
+    found = errors(street, tmp_path / "dataset")
+    assert len(found.names) == 14 and found.positions.max() < 0.01
+    focals = sorted(
+        {frame["fl_x"] for frame in json.loads((tmp_path / "dataset/transforms.json").read_text())["frames"]}
+    )
+    assert focals == pytest.approx([26 / 36 * 480, 1.3 * 26 / 36 * 480], rel=0.03)
+
+
+@pytest.fixture(scope="module")
+def masked(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of photos through which somebody walks, with masks of that person; one photo shows nobody."""
+    folder = tmp_path_factory.mktemp("masked")
+    for name in ("images", "masks"):
+        (folder / "photos" / name).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    coat = Image.fromarray(rng.integers(0, 256, (20, 8, 3), dtype=np.uint8)).resize((80, 200), Image.Resampling.NEAREST)
+    for number, photo in enumerate(sorted((street / "photos").iterdir())):
+        with Image.open(photo) as image:
+            if number:
+                mask = Image.new("L", image.size, 255)
+                for picture, fill in ((image, coat), (mask, 0)):
+                    left = 200 + 3 * number  # always about the middle: the camera seems to follow
+                    picture.paste(fill, (left, 60, left + 80, 260))
+                mask.save(folder / "photos" / "masks" / f"{photo.name}.png")
+            image.save(folder / "photos" / "images" / photo.name, exif=exif(26), quality=95)
+    prepare(folder / "photos", folder / "dataset", OPTIONS)
+    return folder / "dataset"
+
+
+def test_masks_keep_features_off_what_moves(street: Path, masked: Path) -> None:
+    assert manifest(masked)["masked"] == 13 and manifest(masked)["registered"] == 14
+    found = errors(street, masked)
+    assert found.positions.max() < 0.01 and found.rotations.max() < 1
+    model, hidden = pycolmap.Reconstruction(masked / "colmap/sparse/0"), 0
+    for image in model.images.values():
+        mask = np.asarray(Image.open(masked / "masks" / f"{Path(image.name).stem}.png"))
+        at = np.array([point.xy for point in image.points2D]).astype(int)
+        assert len(at) > 100 and mask[at[:, 1], at[:, 0]].all()
+        hidden += int((mask == 0).any())
+    assert hidden == 13
+
+
+def test_nerfstudio_trains_and_evaluates_with_the_masks(masked: Path, tmp_path: Path) -> None:
+    from jobs.options import TrainOptions
+    from jobs.train import train
+
+    frames = json.loads((masked / "transforms.json").read_text())["frames"]
+    assert all((masked / frame["mask_path"]).is_file() for frame in frames)
+    options = TrainOptions(max_num_iterations=30, model_size="small", max_image_size=96, rays_per_batch=256)
+    train(options, masked, tmp_path / "model", tmp_path / "checkpoints")
+    assert json.loads((tmp_path / "model" / "model.json").read_text())["psnr"] > 5
+
+
+def test_masked_pixels_do_not_count_in_psnr() -> None:
+    import torch
+
+    from jobs.radiance.evaluation import ignore_masked
+
+    truth = torch.rand(20, 30, 3)
+    mask = torch.ones(20, 30, 1, dtype=torch.bool)
+    mask[:, :10] = False
+    rendered = truth + 0.1
+    rendered[:, :10] = 5
+    outputs = {"rgb": rendered}
+    kept = ignore_masked(outputs, {"image": truth, "mask": mask})
+    psnr = -10 * np.log10(float(((outputs["rgb"] - truth) ** 2).mean())) + 10 * np.log10(kept)
+    assert kept == pytest.approx(2 / 3) and psnr == pytest.approx(20, abs=1e-3)
+    assert ignore_masked(outputs, {"image": truth}) == 1
