@@ -210,6 +210,8 @@ def _fit_any(
 
 def _fate(picture: Picture, result: Result) -> dict[str, Any]:
     fate: dict[str, Any] = {"file": f"images/{picture.file}", "source": picture.source}
+    if tags := picture.tags.known():
+        fate["tags"] = tags
     if picture.features in result.registered:
         return {**fate, "registered": True}
     return {**fate, "registered": False, "reason": result.why_not(picture.features)}

@@ -1,16 +1,94 @@
-"""What a photo's EXIF says about its camera."""
+"""The tags of a photo: what EXIF and XMP say about the camera, where it was, and how it was held."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["focal_length"]
+__all__ = ["Tags", "focal_length", "is_panorama", "read_tags"]
 
 _FILM = math.hypot(36, 24)  # mm
 _FOCALS = (8 / _FILM, 1200 / _FILM)  # in diagonals: from a fisheye's to the longest telephoto lenses that are sold
 _SENSORS = (5.0, 75.0)  # mm diagonal: of the smallest cameras that write a focal-plane resolution, of medium format
+_XMP_BYTES = 1_000_000  # of which the tags are sought
+_NUMBER = rb"""\s*(?:=\s*["']|>)\s*([-+]?\d{1,6}(?:\.\d{1,12})?)"""
+_GIMBAL = {
+    angle: re.compile(rb":(?:Gimbal|Camera)" + angle.capitalize().encode() + rb"Degree" + _NUMBER)  # DJI, Parrot
+    for angle in ("pitch", "roll", "yaw")
+}
+_PANORAMA = re.compile(rb"""GPano:ProjectionType\s*(?:=\s*["']|>)\s*equirectangular""")
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Where a photo was taken from, and how the camera was held; None if unknown.
+
+    Args:
+        latitude, longitude: degrees, WGS 84.
+        altitude: metres.
+        accuracy: of latitude and longitude, metres.
+        direction: of the view, degrees clockwise from north.
+        pitch: of the view above the horizon, degrees; -90 is straight down.
+        roll: of the camera about the view, degrees clockwise; None if EXIF has the pitch alone.
+    """
+
+    latitude: float | None = None
+    longitude: float | None = None
+    altitude: float | None = None
+    accuracy: float | None = None
+    direction: float | None = None
+    pitch: float | None = None
+    roll: float | None = None
+
+    def known(self) -> dict[str, float]:
+        """Return the tags that are known, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def up(self) -> tuple[float, float, float] | None:
+        """Return the direction against gravity in the camera's frame: x right, y down, z forward; None if unknown."""
+        if self.pitch is None:
+            return None
+        pitch, roll = math.radians(self.pitch), math.radians(self.roll or 0.0)
+        return (-math.sin(roll) * math.cos(pitch), -math.cos(roll) * math.cos(pitch), math.sin(pitch))
+
+
+def read_tags(exif: Any, xmp: bytes) -> Tags:
+    """Return the tags of a photo. Values that cannot be are ignored.
+
+    Args:
+        exif: Pillow's Exif.
+        xmp: the XMP packet, or b"".
+    """
+    from PIL.ExifTags import GPS, IFD, Base
+
+    gps, details = exif.get_ifd(IFD.GPSInfo), exif.get_ifd(IFD.Exif)
+    latitude = _degrees(gps.get(GPS.GPSLatitude), gps.get(GPS.GPSLatitudeRef), "S", 90)
+    longitude = _degrees(gps.get(GPS.GPSLongitude), gps.get(GPS.GPSLongitudeRef), "W", 180)
+    if latitude is None or longitude is None or latitude == longitude == 0:  # zeros stand for "no fix"
+        latitude = longitude = None
+    below = gps.get(GPS.GPSAltitudeRef) in (1, b"\x01")
+    altitude = _number(gps.get(GPS.GPSAltitude), -1000, 20_000)
+    angles = {name: _found(pattern, xmp) for name, pattern in _GIMBAL.items()}
+    if angles["pitch"] is None:
+        angles = {"pitch": _number(details.get(Base.CameraElevationAngle), -90, 90), "roll": None, "yaw": None}
+    yaw = angles["yaw"] if angles["yaw"] is not None else _number(gps.get(GPS.GPSImgDirection), 0, 360)
+    return Tags(
+        latitude=latitude,
+        longitude=longitude,
+        altitude=-altitude if altitude and below else altitude,
+        accuracy=_number(gps.get(GPS.GPSHPositioningError), 0, 1e6),
+        direction=None if yaw is None else yaw % 360,
+        pitch=angles["pitch"],
+        roll=angles["roll"],
+    )
+
+
+def is_panorama(xmp: bytes) -> bool:
+    """Return whether XMP says that a photo is equirectangular, as Google's spherical metadata define it."""
+    return bool(_PANORAMA.search(xmp[:_XMP_BYTES]))
 
 
 def focal_length(exif: Mapping[int, Any]) -> float | None:
@@ -38,3 +116,26 @@ def focal_length(exif: Mapping[int, Any]) -> float | None:
 
 def _possible(focal: float) -> float | None:
     return round(focal, 4) if _FOCALS[0] <= focal <= _FOCALS[1] else None
+
+
+def _number(value: Any, least: float, most: float) -> float | None:
+    try:
+        number = float(value)
+    except (ValueError, TypeError, ZeroDivisionError, OverflowError):
+        return None
+    return number if least <= number <= most else None  # not a number compares false
+
+
+def _degrees(value: Any, reference: Any, negative: str, most: float) -> float | None:
+    """Return an angle of degrees, minutes and seconds."""
+    try:
+        degrees, minutes, seconds = (float(part) for part in value)
+    except (ValueError, TypeError, ZeroDivisionError, OverflowError):
+        return None
+    angle = _number(degrees + minutes / 60 + seconds / 3600, 0, most)
+    return -angle if angle and str(reference).strip("\0 ").upper() == negative else angle
+
+
+def _found(pattern: re.Pattern[bytes], xmp: bytes) -> float | None:
+    found = pattern.search(xmp[:_XMP_BYTES])
+    return _number(found[1], -360, 360) if found else None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import memory
 from jobs.errors import InvalidInput
-from jobs.pictures import exif as tags
+from jobs.pictures.exif import Tags, focal_length, read_tags
 from jobs.selection import Header
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ __all__ = [
     "read",
     "read_header",
     "read_mask",
+    "xmp",
 ]
 
 MAX_PIXELS = 1_000_000_000
@@ -44,6 +45,7 @@ class Photo:
         verbatim: the file itself is this picture: an upright 8-bit RGB JPEG, which needs no second encoding.
         mask: grey, of the same size, black where the picture is not to be used; None to use all of it.
         orientation: EXIF's, as the file was before it was turned upright.
+        tags: where it was taken from, and how the camera was held.
     """
 
     image: Image
@@ -52,6 +54,7 @@ class Photo:
     verbatim: bool = False
     mask: Image | None = None
     orientation: int = 1
+    tags: Tags = field(default_factory=Tags)
 
 
 @functools.cache
@@ -129,10 +132,11 @@ def read(file: Path) -> Photo:
             return Photo(
                 image=rgb,
                 model=str(exif.get(ExifTags.Base.Model, "")).strip("\0 "),
-                focal=tags.focal_length(exif.get_ifd(ExifTags.IFD.Exif)),
+                focal=focal_length(exif.get_ifd(ExifTags.IFD.Exif)),
                 verbatim=image.format in ("JPEG", "MPO") and image.mode == "RGB" and upright,
                 mask=mask,
                 orientation=1 if upright else orientation,
+                tags=read_tags(exif, xmp(image)),
             )
     except MemoryError:
         raise
@@ -189,6 +193,12 @@ def grey(image: Image, longest: int) -> Image:
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     shades = image.convert("L")
     return shades if size == image.size else shades.resize(size, Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def xmp(image: Image) -> bytes:
+    """Return the XMP packet of an opened picture; b"" if there is none."""
+    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    return packet.encode() if isinstance(packet, str) else bytes(packet)
 
 
 def _resampling() -> Any:

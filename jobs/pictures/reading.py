@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from jobs import memory, report
 from jobs.errors import InvalidInput
 from jobs.options import PrepareOptions
 from jobs.pictures import film, photo
+from jobs.pictures.exif import Tags
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,6 +40,7 @@ class Picture:
         model: the camera's model, or the video.
         focal: see `jobs.pictures.photo.Photo`.
         masked: it has a mask, `mask` in masks/.
+        tags: see `jobs.pictures.photo.Photo`.
     """
 
     file: str
@@ -48,6 +50,7 @@ class Picture:
     model: str
     focal: float | None
     masked: bool = False
+    tags: Tags = field(default_factory=Tags)
 
     @property
     def mask(self) -> str:
@@ -193,7 +196,7 @@ def write(
     if decoded.mask:
         _write_mask(decoded.mask.resize(written.size, _nearest()), target)
     size, masked = written.size, decoded.mask is not None
-    return Picture(target.name, source, size, shades.size, decoded.model, decoded.focal, masked)
+    return Picture(target.name, source, size, shades.size, decoded.model, decoded.focal, masked, decoded.tags)
 
 
 def save_feature_mask(mask: Image, size: tuple[int, int], grey: Path) -> None:

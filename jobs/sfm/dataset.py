@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pycolmap
-from numpy.typing import NDArray
 
 from jobs import report
 from jobs.pictures.reading import Picture
+from jobs.sfm.alignment import Floats
+from jobs.sfm.orientation import find_up
 from jobs.sfm.search import gpu
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ __all__ = ["write_model"]
 
 def write_model(
     model: Any, pictures: dict[str, Picture], dataset: Path, fit: Fit | None
-) -> tuple[dict[str, Any], dict[str, float | int | bool]]:
+) -> tuple[dict[str, Any], dict[str, float | int | bool | str]]:
     """Write COLMAP's files and the point cloud, in the scene frame and in px of the written pictures.
 
     Args:
@@ -49,7 +50,12 @@ def write_model(
             for point in image.points2D:
                 point.xy = point.xy * scales[image.camera_id]
     meter.update(1)
-    model.transform(fit.sim3d() if fit else _scene_from_model(model))
+    source: str = "reference"
+    if fit:
+        model.transform(fit.sim3d())
+    else:
+        up, source = find_up(model, {picture.file: picture.tags for picture in pictures.values()})
+        model.transform(_scene_from_model(model, up))
     model.update_point_3d_errors()
     model.extract_colors_for_all_images(dataset / "images")
     meter.update(2)
@@ -65,34 +71,35 @@ def write_model(
         "points": model.num_points3D(),
         "track_length": round(model.compute_mean_track_length(), 3),
         "cameras": len({image.camera_id for image in model.images.values() if image.has_pose}),
+        "up": source,
         "gpu": gpu(),
     }
     meter.update(4)
     return transforms, figures
 
 
-def _scene_from_model(model: Any) -> Any:
-    """Return the similarity that brings a model into a new scene frame.
+def _scene_from_model(model: Any, up: Floats) -> Any:
+    """Return the similarity that brings a model into a new scene frame: the cameras in the middle, within ±1.
 
-    It is that of nerfstudio's `auto_orient_and_center_poses` with "up" and "poses" and its `auto_scale_poses`.
+    With the cameras' mean up, it is that of nerfstudio's `auto_orient_and_center_poses` with "up" and "poses" and its
+    `auto_scale_poses`.
     """
     poses = np.array([image.cam_from_world().inverse().matrix() for image in model.images.values() if image.has_pose])
-    up = -poses[:, :, 1].mean(axis=0)  # COLMAP's cameras look along +Z with Y down
-    rotation = _rotation_between(up / np.linalg.norm(up), np.array([0.0, 0.0, 1.0]))
+    rotation = _rotation_between(up, np.array([0.0, 0.0, 1.0]))
     centers = (poses[:, :, 3] - poses[:, :, 3].mean(axis=0)) @ rotation.T
     scale = 1 / np.abs(centers).max()
     return pycolmap.Sim3d(scale, pycolmap.Rotation3d(rotation), -scale * rotation @ poses[:, :, 3].mean(axis=0))
 
 
-def _rotation_between(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+def _rotation_between(a: Floats, b: Floats) -> Floats:
     """Return the smallest rotation that turns unit vector `a` to unit vector `b`, (3, 3), by Rodrigues' formula."""
     axis, cosine = np.cross(a, b), float(a @ b)
     if cosine < -1 + 1e-12:  # half a turn, about any axis at right angles
         other = np.cross(a, np.eye(3)[np.abs(a).argmin()])
-        half_turn: NDArray[np.float64] = 2 * np.outer(other, other) / (other @ other) - np.eye(3)
+        half_turn: Floats = 2 * np.outer(other, other) / (other @ other) - np.eye(3)
         return half_turn
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    rotation: NDArray[np.float64] = np.eye(3) + cross + cross @ cross / (1 + cosine)
+    rotation: Floats = np.eye(3) + cross + cross @ cross / (1 + cosine)
     return rotation
 
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ExifTags
+from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import IFDRational
 
-from jobs.pictures.exif import focal_length
+from jobs.pictures.exif import Tags, focal_length, is_panorama, read_tags
 
 SENSOR = {"ExifImageWidth": 2220, "ExifImageHeight": 1480, "FocalPlaneResolutionUnit": 3}
 RESOLUTION = {"FocalPlaneXResolution": 1000.0, "FocalPlaneYResolution": 1000.0}
@@ -34,3 +35,59 @@ def test_sensors_that_no_camera_has_are_ignored(width: int) -> None:
     """As of photos that an editor made smaller without changing their focal-plane resolution."""
     size = {"ExifImageWidth": width, "ExifImageHeight": width * 2 // 3}
     assert focal(FocalLength=50.0, **{**SENSOR, **size}, **RESOLUTION) is None
+
+
+def tags(xmp: bytes = b"", **gps: Any) -> Tags:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update({ExifTags.GPS[name]: value for name, value in gps.items()})
+    again = Image.Exif()
+    again.load(exif.tobytes())
+    return read_tags(again, xmp)
+
+
+def test_gps_position() -> None:
+    where = {"GPSLatitudeRef": "S", "GPSLatitude": (33.0, 51.0, 24.5), "GPSLongitudeRef": "E"}
+    where |= {"GPSLongitude": (151.0, 12.0, 30.0), "GPSAltitudeRef": b"\1", "GPSAltitude": 12.5}
+    found = tags(**where, GPSHPositioningError=4.7, GPSImgDirection=271.0)
+    assert found.latitude == pytest.approx(-33.856806) and found.longitude == pytest.approx(151.208333)
+    assert (found.altitude, found.accuracy, found.direction) == (-12.5, pytest.approx(4.7), 271)
+    assert found.up() is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"GPSLatitude": (0.0, 0.0, 0.0), "GPSLongitude": (0.0, 0.0, 0.0)},
+        {"GPSLatitude": (95.0, 0.0, 0.0), "GPSLongitude": (8.0, 0.0, 0.0)},
+        {"GPSLatitude": (50.0, 0.0, 0.0)},
+        {"GPSLatitude": (50.0, 0.0), "GPSLongitude": (8.0, 0.0, 0.0)},
+        {"GPSLatitude": (IFDRational(1, 0), 0.0, 0.0), "GPSLongitude": (8.0, 0.0, 0.0)},
+    ],
+)
+def test_positions_that_cannot_be_are_ignored(wrong: dict[str, Any]) -> None:
+    assert tags(**wrong).known() == {}
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b'<rdf:Description drone-dji:GimbalRollDegree="+0.00" drone-dji:GimbalYawDegree="-92.5" '
+        b'drone-dji:GimbalPitchDegree="-89.90"/>',
+        b"<drone-dji:GimbalPitchDegree>-89.90</drone-dji:GimbalPitchDegree><drone-dji:GimbalRollDegree>0</x>"
+        b"<drone-dji:GimbalYawDegree>267.5</x>",
+        b"drone-parrot:CameraPitchDegree='-89.9' drone-parrot:CameraRollDegree='0' "
+        b"drone-parrot:CameraYawDegree='267.5'",
+    ],
+)
+def test_gimbal(packet: bytes) -> None:
+    found = tags(packet)
+    assert (found.pitch, found.roll, found.direction) == (-89.9, 0, 267.5)
+    assert found.up() == pytest.approx((0, 0, -1), abs=0.01)
+    assert tags(packet.replace(b"89.9", b"899.9")).pitch is None
+
+
+def test_only_equirectangular_photos_are_panoramas() -> None:
+    assert is_panorama(b'<x GPano:ProjectionType="equirectangular"/>')
+    assert is_panorama(b"<GPano:ProjectionType>equirectangular</GPano:ProjectionType>")
+    assert not is_panorama(b'<x GPano:ProjectionType="cylindrical"/>')
+    assert not is_panorama(b"")
