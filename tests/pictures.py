@@ -37,11 +37,15 @@ def video(file: Path, frames: list[Image.Image], fps: int = 10, codec: str = "li
     return file
 
 
-def turned(file: Path) -> Path:
-    """Write into an MP4's track header that it is shown turned by 90 degrees clockwise, as phones do (ISO 14496-12)."""
+def turned(file: Path, matrix: tuple[int, int, int, int] = (0, 1, -1, 0)) -> Path:
+    """Write a display matrix (a, b, c, d) into an MP4's track header, as phones do (ISO 14496-12).
+
+    By default, the video is shown turned by 90 degrees clockwise.
+    """
     content = bytearray(file.read_bytes())
-    matrix = content.index(b"tkhd") + 4 + 40
-    fixed = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]
-    content[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in fixed)
+    a, b, c, d = (value << 16 for value in matrix)
+    fixed = [a, b, 0, c, d, 0, 0, 0, 1 << 30]
+    matrix_at = content.index(b"tkhd") + 4 + 40
+    content[matrix_at : matrix_at + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in fixed)
     file.write_bytes(content)
     return file

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import InvalidInput
+from jobs.pictures.colour import to_rgb
 from jobs.selection import Header
 
 if TYPE_CHECKING:
@@ -132,6 +134,32 @@ def _sharpness(frame: VideoFrame) -> float:
 
 
 def _upright(frame: VideoFrame) -> Image:
-    """Return the RGB picture of a frame, turned as the video's display matrix says."""
-    image: Image = frame.to_image()  # type: ignore[no-untyped-call]
+    """Return the RGB picture of a frame, turned and mirrored as the video's display matrix says."""
+    from PIL.Image import Transpose
+
+    image = to_rgb(frame)
+    matrix = _display_matrix(frame)
+    if matrix in _TURNS:
+        return image.transpose(Transpose[_TURNS[matrix]])
     return image.rotate(frame.rotation, expand=True) if frame.rotation else image
+
+
+_TURNS = {
+    (-1, 0, 0, 1): "FLIP_LEFT_RIGHT",
+    (1, 0, 0, -1): "FLIP_TOP_BOTTOM",
+    (-1, 0, 0, -1): "ROTATE_180",
+    (0, 1, 1, 0): "TRANSPOSE",
+    (0, -1, -1, 0): "TRANSVERSE",
+    (0, 1, -1, 0): "ROTATE_270",
+    (0, -1, 1, 0): "ROTATE_90",
+}
+"""Pillow's names of what a display matrix (a, b, c, d) does: x' = a x + c y, y' = b x + d y (ISO 14496-12)."""
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
+    """Return a frame's display matrix, rounded to whole numbers; None without one."""
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return None
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data)[:36])
+    return tuple(round(value / 65536) for value in (a, b, c, d))

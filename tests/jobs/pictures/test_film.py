@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,11 +37,25 @@ def test_containers(tmp_path: Path, suffix: str, codec: str) -> None:
     assert len(list(film.sharpest_frames(file, times, 5))) == 5
 
 
-def test_a_videos_rotation_is_applied(tmp_path: Path) -> None:
-    file = turned(video(tmp_path / "a.mp4", [picture()] * 3))
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((1, 0, 0, 1), None),
+        ((0, 1, -1, 0), Image.Transpose.ROTATE_270),  # a quarter clockwise
+        ((0, -1, 1, 0), Image.Transpose.ROTATE_90),
+        ((-1, 0, 0, -1), Image.Transpose.ROTATE_180),
+        ((-1, 0, 0, 1), Image.Transpose.FLIP_LEFT_RIGHT),  # a front camera
+        ((1, 0, 0, -1), Image.Transpose.FLIP_TOP_BOTTOM),
+        ((0, 1, 1, 0), Image.Transpose.TRANSPOSE),
+        ((0, -1, -1, 0), Image.Transpose.TRANSVERSE),
+    ],
+)
+def test_a_video_is_turned_and_mirrored(tmp_path: Path, matrix: Any, shown: Image.Transpose | None) -> None:
+    file = turned(video(tmp_path / "a.mp4", [picture()] * 3), matrix)
     first = next(film.sharpest_frames(file, film.frame_times(file), 1))
-    assert first.image.size == (48, 64)
-    assert difference(first.image, picture().transpose(Image.Transpose.ROTATE_270)) < 6
+    expected = picture().transpose(shown) if shown is not None else picture()
+    assert first.image.size == expected.size
+    assert difference(first.image, expected) < 6
 
 
 def test_damage_in_the_middle_of_a_video_costs_a_few_frames(tmp_path: Path) -> None:

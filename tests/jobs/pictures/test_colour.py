@@ -1,0 +1,143 @@
+"""Videos of known colours, as cameras and phones write them: what comes out is compared with what went in."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from jobs.pictures import film
+
+COLOURS = np.array(
+    [
+        *([200, 40, 40], [40, 160, 40], [40, 60, 200], [128, 128, 128]),
+        *([235, 235, 235], [20, 20, 20], [224, 172, 140], [90, 140, 60]),
+    ]
+)
+BT709, BT601, BT2020 = (0.2126, 0.0722), (0.299, 0.114), (0.2627, 0.0593)
+"""Shares of red and blue in the luminance."""
+SDR, HD, FULL = {"colorspace": 1, "color_primaries": 1, "color_trc": 1}, (1280, 720), {"color_range": 2}
+
+
+def film_of(
+    file: Path, signal: np.ndarray, shares: tuple[float, float], tags: dict[str, int], depth: int = 8, size: Any = None
+) -> Path:
+    """Write stripes of colours, given as R'G'B' signals 0 to 1, (n, 3)."""
+    width, height = size or (320, 192)
+    full = tags.get("color_range") == 2
+    red, blue = shares
+    y = signal @ [red, 1 - red - blue, blue]
+    cb, cr = (signal[:, 2] - y) / (2 * (1 - blue)), (signal[:, 0] - y) / (2 * (1 - red))
+    step = 2 ** (depth - 8)
+    if full:
+        y, cb, cr = y * (2**depth - 1), cb * (2**depth - 1) + 128 * step, cr * (2**depth - 1) + 128 * step
+    else:
+        y, cb, cr = (16 + 219 * y) * step, (128 + 224 * cb) * step, (128 + 224 * cr) * step
+    pixels = "yuv420p" if depth == 8 else "yuv420p10le"
+    with av.open(str(file), "w") as container:
+        codec = "libx264" if depth == 8 else "libx265"
+        stream = container.add_stream(codec, rate=10, options={"crf": "4"})
+        stream.width, stream.height, stream.pix_fmt = width, height, pixels
+        if depth > 8:
+            stream.options["x265-params"] = "log-level=none"
+        for name, value in tags.items():
+            setattr(stream.codec_context, name, value)
+        for number in range(3):
+            frame = av.VideoFrame(width, height, pixels)
+            for plane, values in zip(frame.planes, (y, cb, cr), strict=True):
+                kind = np.uint8 if depth == 8 else np.uint16
+                stripes = np.repeat(np.rint(values), plane.width // len(values))
+                rows = np.zeros((plane.height, plane.line_size // np.dtype(kind).itemsize), kind)
+                rows[:, : plane.width] = stripes
+                plane.update(rows.tobytes())
+            frame.pts, frame.time_base = number, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file
+
+
+def shown(file: Path) -> np.ndarray:
+    """The colours of the stripes, (n, 3), 0 to 255."""
+    frame = next(film.sharpest_frames(file, film.frame_times(file), 1))
+    picture = np.asarray(frame.image).astype(int)
+    width = picture.shape[1] / len(COLOURS)
+    return picture[picture.shape[0] // 2, ((np.arange(len(COLOURS)) + 0.5) * width).astype(int)]
+
+
+def light(colours: np.ndarray) -> np.ndarray:
+    """Linear light in BT.2020 of sRGB colours."""
+    value = colours / 255
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    to_2020 = [[0.627404, 0.329283, 0.043313], [0.069097, 0.919540, 0.011362], [0.016391, 0.088013, 0.895595]]
+    return np.maximum(linear @ np.array(to_2020).T, 0)
+
+
+def pq(display: np.ndarray) -> np.ndarray:
+    """The signal of light in cd/m², ITU-R BT.2100."""
+    power = (display / 10_000) ** 0.1593017578125
+    signal: np.ndarray = ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+    return signal
+
+
+def hlg(display: np.ndarray) -> np.ndarray:
+    """The signal of light in cd/m² on a display of 1000 cd/m², ITU-R BT.2100."""
+    relative = display / 1000
+    luminance = np.maximum(relative @ [0.2627, 0.6780, 0.0593], 1e-9)[:, None]
+    scene = relative * luminance ** (1 / 1.2 - 1)
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    high = a * np.log(np.maximum(12 * scene - b, 1e-9)) + c
+    signal: np.ndarray = np.where(scene <= 1 / 12, np.sqrt(3 * scene), high)
+    return signal
+
+
+@pytest.mark.parametrize(
+    ("shares", "tags", "size"),
+    [
+        (BT709, {**SDR, "color_range": 1}, None),
+        (BT709, {**SDR, **FULL}, None),
+        (BT601, {"colorspace": 6, "color_range": 1}, None),
+        (BT601, {"colorspace": 5, **FULL}, None),
+        (BT709, {}, HD),
+        (BT709, {}, (768, 1280)),
+        (BT709, FULL, HD),
+        (BT601, {}, (640, 480)),
+    ],
+    ids=["BT.709", "full range", "BT.601", "full BT.601", "HD", "upright HD", "full HD", "SD"],
+)
+def test_sdr_is_within_three_levels(tmp_path: Path, shares: Any, tags: dict[str, int], size: Any) -> None:
+    file = film_of(tmp_path / "a.mp4", COLOURS / 255, shares, tags, size=size)
+    assert np.abs(shown(file) - COLOURS).max() <= 3
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
+@pytest.mark.parametrize("transfer", ["HLG", "PQ"])
+def test_hdr_has_white_where_white_was(tmp_path: Path, transfer: str, full: bool) -> None:
+    """White at 203 cd/m², as ITU-R BT.2408 has it; within four levels."""
+    tags = {"colorspace": 9, "color_primaries": 9, "color_trc": 18 if transfer == "HLG" else 16}
+    tags["color_range"] = 2 if full else 1
+    signal = (hlg if transfer == "HLG" else pq)(203 * light(COLOURS))
+    file = film_of(tmp_path / "a.mov", signal, BT2020, tags, depth=10)
+    assert np.abs(shown(file) - COLOURS).max() <= 4
+
+
+def test_highlights_keep_their_order_and_their_hue(tmp_path: Path) -> None:
+    grey = np.full((1, 3), 255.0)
+    times = [0.5, 0.8, 1, 1.5, 2, 3, 4, 4.9]
+    tags = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
+    found = shown(film_of(tmp_path / "a.mp4", pq(203 * np.vstack([t * light(grey) for t in times])), BT2020, tags, 10))
+    assert (np.diff(found[:, 0]) >= 0).all() and found[2, 0] > 245 and found[-1, 0] >= 254
+    assert (np.ptp(found, axis=1) <= 2).all()
+    orange = np.vstack([4 * light(np.array([[255.0, 120.0, 20.0]]))] * 8)
+    red, green, blue = shown(film_of(tmp_path / "b.mp4", pq(203 * orange), BT2020, tags, 10))[0]
+    assert red > 250 and red - 60 > green > blue + 40
+
+
+def test_a_wide_gamut_without_hdr_is_converted(tmp_path: Path) -> None:
+    signal = light(COLOURS)
+    signal = np.where(signal <= 0.0031308, 12.92 * signal, 1.055 * signal ** (1 / 2.4) - 0.055)
+    tags = {"colorspace": 9, "color_primaries": 9, "color_trc": 14, "color_range": 1}
+    assert np.abs(shown(film_of(tmp_path / "a.mp4", signal, BT2020, tags, 10)) - COLOURS).max() <= 4
