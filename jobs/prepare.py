@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 import sys
@@ -26,12 +27,13 @@ from jobs import manifest, media, report
 from jobs.errors import GateRefused, InvalidInput, JobFailed
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
-from jobs.pictures import reading
+from jobs.pictures import panorama, reading
 from jobs.pictures.reading import Picture
 
 if TYPE_CHECKING:
     from jobs.sfm.reconstruction import Result
     from jobs.sfm.registration import Fit
+    from jobs.sfm.views import View
 
 _BYTES_PER_FRAME = 4_000_000  # of the dataset, all sizes of a video's frame and its features together
 _OURS = (
@@ -178,15 +180,22 @@ def _structure_from_motion(
     pictures: list[Picture], grey: Path, work: Path, options: PrepareOptions, timer: Timer, *, sequence: bool
 ) -> Result:
     from jobs.sfm.reconstruction import reconstruct
-    from jobs.sfm.search import View
+
+    views = [_view(picture) for picture in pictures]
+    return reconstruct(grey, views, work, options, timer, sequence=sequence)
+
+
+def _view(picture: Picture) -> View:
+    from jobs.sfm.views import Mount, View
 
     # Photos share intrinsics by size, camera and zoom. Those without EXIF are a group of their own: another camera's
     # photos can have the same size.
-    views = [
-        View(p.features, *p.feature_size, camera=f"{p.size} {p.model} {p.focal}", focal=p.focal, known=bool(p.model))
-        for p in pictures
-    ]
-    return reconstruct(grey, views, work, options, timer, sequence=sequence)
+    camera = f"{picture.size} {picture.model} {picture.focal} {picture.view}"
+    if picture.view is None:
+        focal, known = picture.focal, bool(picture.model)
+        return View(picture.features, *picture.feature_size, camera=camera, focal=focal, known=known)
+    mount = Mount(picture.file.rpartition("_")[0], picture.view, panorama.ROTATIONS[picture.view])
+    return View(picture.features, *picture.feature_size, camera=camera, focal=0.5 / math.sqrt(2), mount=mount)  # 90°
 
 
 def _fit_any(

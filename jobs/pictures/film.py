@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import InvalidInput
+from jobs.pictures import panorama
 from jobs.pictures.colour import to_rgb
 from jobs.selection import Header
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from PIL.Image import Image
 
-__all__ = ["Frame", "frame_times", "read_header", "sharpest_frames"]
+__all__ = ["Frame", "frame_times", "is_panorama", "read_header", "sharpest_frames"]
 
 MAX_FRAME_PIXELS = 80_000_000
 """Videos with larger frames are refused undecoded: 12K (11520 x 5760) has 66 megapixels."""
@@ -72,6 +73,17 @@ def _decode(container: Any) -> Iterator[VideoFrame]:
             yield from packet.decode()
         except av.InvalidDataError:
             continue
+
+
+def is_panorama(video: Path) -> bool:
+    """Return whether a video's frames are equirectangular: by its spherical metadata, or by its first frame."""
+    import av
+
+    with av.open(str(video)) as container:
+        frame = next(_decode(container), None)
+        if frame is None or frame.width != 2 * frame.height:
+            return False
+        return "SPHERICAL" in frame.side_data or panorama.wraps(to_rgb(frame))
 
 
 def frame_times(video: Path) -> list[float]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import memory
 from jobs.errors import InvalidInput
-from jobs.pictures.exif import Tags, focal_length, read_tags
+from jobs.pictures import panorama
+from jobs.pictures.exif import Tags, focal_length, is_panorama, read_tags
 from jobs.selection import Header
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Photo:
         mask: grey, of the same size, black where the picture is not to be used; None to use all of it.
         orientation: EXIF's, as the file was before it was turned upright.
         tags: where it was taken from, and how the camera was held.
+        panorama: it is equirectangular, and shows 360° by 180°.
     """
 
     image: Image
@@ -55,6 +57,7 @@ class Photo:
     mask: Image | None = None
     orientation: int = 1
     tags: Tags = field(default_factory=Tags)
+    panorama: bool = False
 
 
 @functools.cache
@@ -137,6 +140,7 @@ def read(file: Path) -> Photo:
                 mask=mask,
                 orientation=1 if upright else orientation,
                 tags=read_tags(exif, xmp(image)),
+                panorama=(rgb.width == 2 * rgb.height and is_panorama(xmp(image))) or panorama.wraps(rgb),
             )
     except MemoryError:
         raise

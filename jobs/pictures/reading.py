@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jobs import memory, report
 from jobs.errors import InvalidInput
 from jobs.options import PrepareOptions
-from jobs.pictures import film, photo
+from jobs.pictures import film, panorama, photo
 from jobs.pictures.exif import Tags
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Picture:
         focal: see `jobs.pictures.photo.Photo`.
         masked: it has a mask, `mask` in masks/.
         tags: see `jobs.pictures.photo.Photo`.
+        view: which view of an equirectangular photo or frame it is, from 0 (see `jobs.pictures.panorama`); else None.
     """
 
     file: str
@@ -51,6 +52,7 @@ class Picture:
     focal: float | None
     masked: bool = False
     tags: Tags = field(default_factory=Tags)
+    view: int | None = None
 
     @property
     def mask(self) -> str:
@@ -95,7 +97,7 @@ def _read_photos(
     """Write every photo that can be decoded; return the reasons for the others by name."""
     room = memory.Room(memory.available() // 2)
 
-    def decode(item: tuple[int, tuple[str, Path]]) -> Picture | tuple[str, str]:
+    def decode(item: tuple[int, tuple[str, Path]]) -> list[Picture] | tuple[str, str]:
         number, (name, file) = item
         try:
             with room.take(photo.bytes_to_decode(file)):
@@ -103,13 +105,13 @@ def _read_photos(
                 if name in capture.masks:
                     decoded = _with_mask(decoded, photo.read_mask(capture.masks[name], decoded))
                 target = dataset / "images" / f"frame_{number:05d}.jpg"
-                return write(decoded, name, target, grey, options, file if decoded.verbatim else None)
+                return _write_views(decoded, name, target, grey, options, file if decoded.verbatim else None)
         except InvalidInput as error:
             return name, str(error)
 
     read_or_not = list(_parallel(decode, list(enumerate(capture.photos.items(), 1)), len(capture.photos)))
-    pictures = [item for item in read_or_not if isinstance(item, Picture)]
-    return pictures, dict(item for item in read_or_not if not isinstance(item, Picture))
+    pictures = [picture for item in read_or_not if isinstance(item, list) for picture in item]
+    return pictures, dict(item for item in read_or_not if not isinstance(item, list))
 
 
 def _read_videos(
@@ -119,7 +121,12 @@ def _read_videos(
     times = {name: film.frame_times(file) for name, file in capture.videos.items()}
     seconds = {name: frames[-1] if frames else 0.0 for name, frames in times.items()}
     whole = sum(seconds.values()) or 1.0
-    shares = {name: max(1, round(options.num_frames * length / whole)) for name, length in seconds.items()}
+    panoramas = {name: film.is_panorama(file) for name, file in capture.videos.items()}
+    pictures_wanted = {name: options.num_frames * length / whole for name, length in seconds.items()}
+    shares = {
+        name: max(1, round(wanted / (len(panorama.ROTATIONS) if panoramas[name] else 1)))
+        for name, wanted in pictures_wanted.items()
+    }
     total = sum(min(share, len(times[name])) for name, share in shares.items())
 
     def frames() -> Iterator[tuple[int, str, film.Frame]]:
@@ -129,14 +136,15 @@ def _read_videos(
                 number += 1
                 yield number, name, frame
 
-    def encode(item: tuple[int, str, film.Frame]) -> Picture:
+    def encode(item: tuple[int, str, film.Frame]) -> list[Picture]:
         number, name, frame = item
-        decoded = photo.Photo(frame.image, model=name, focal=None, verbatim=False)
+        decoded = photo.Photo(frame.image, model=name, panorama=panoramas[name])
         target = dataset / "images" / f"frame_{number:05d}.jpg"
-        return write(decoded, f"{name}#t={frame.time:.3f}", target, grey, options, None)
+        return _write_views(decoded, f"{name}#t={frame.time:.3f}", target, grey, options, None)
 
-    pictures = list(_parallel(encode, frames(), total))
-    taken = Counter(picture.source.partition("#t=")[0] for picture in pictures)
+    written = list(_parallel(encode, frames(), total))
+    pictures = [picture for views in written for picture in views]
+    taken = Counter(views[0].source.partition("#t=")[0] for views in written)
     facts = [
         {"file": name, "frames": len(times[name]), "seconds": round(seconds[name], 3), "taken": taken[name]}
         for name in capture.videos
@@ -161,6 +169,23 @@ def _parallel(do: Callable[[Any], Any], items: Iterable[Any], total: int) -> Ite
             yield future.result()
             done += 1
             meter.update(min(done, total))
+
+
+def _write_views(
+    decoded: photo.Photo, source: str, target: Path, grey: Path, options: PrepareOptions, verbatim: Path | None
+) -> list[Picture]:
+    """Write a picture, or the views of an equirectangular one, as `write` does."""
+    if not decoded.panorama:
+        return [write(decoded, source, target, grey, options, verbatim)]
+    masks = panorama.cut(decoded.mask) if decoded.mask else [None] * len(panorama.ROTATIONS)
+    written = []
+    for number, (image, mask) in enumerate(zip(panorama.cut(decoded.image), masks, strict=True)):
+        held = panorama.TAGS[number]
+        tags = replace(decoded.tags, pitch=held.pitch, roll=held.roll, direction=None)
+        view = photo.Photo(image, decoded.model, mask=mask, tags=tags)
+        file = target.with_name(f"{target.stem}_{number + 1}{target.suffix}")
+        written.append(replace(write(view, source, file, grey, options, None), view=number))
+    return written
 
 
 def write(

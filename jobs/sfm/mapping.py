@@ -47,7 +47,9 @@ def _map_incrementally(search: Search) -> list[pycolmap.Reconstruction]:
         num_threads=search.threads,
         extract_colors=False,
         min_model_size=3,
+        ba_refine_sensor_from_rig=False,
     )
+    options.constant_cameras = search.mounted()
     meter = Meter("prepare:mapping", len(search.views))
     placed = 0
 
@@ -72,6 +74,7 @@ def _map_globally(search: Search) -> list[pycolmap.Reconstruction]:
     if sum(view.focal is None for view in search.views) > len(search.views) / 2:
         pycolmap.calibrate_view_graph(search.database, pycolmap.ViewGraphCalibrationOptions(random_seed=SEED))
     options = pycolmap.GlobalPipelineOptions(random_seed=SEED, num_threads=threads())
+    options.mapper.bundle_adjustment.refine_sensor_from_rig = False
     options.mapper.global_positioning.use_gpu = gpu()
     options.mapper.bundle_adjustment.ceres.use_gpu = gpu()
     return list(pycolmap.global_mapping(search.database, search.folder, _output(search), options).values())

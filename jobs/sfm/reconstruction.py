@@ -12,7 +12,8 @@ from jobs.manifest import Timer
 from jobs.options import PrepareOptions
 from jobs.sfm import refinement
 from jobs.sfm.mapping import ENOUGH, map_matches
-from jobs.sfm.search import FEW_MATCHES, SEED, Search, View, gpu
+from jobs.sfm.search import FEW_MATCHES, SEED, Search, gpu
+from jobs.sfm.views import View
 
 __all__ = ["Result", "reconstruct"]
 
@@ -134,7 +135,10 @@ def _match_well(result: Result) -> bool:
 
 def _without_exif(search: Search, result: Result) -> Result:
     """Try again with no focal length from EXIF, and a camera for each picture that was grouped by its size alone."""
-    views = [replace(view, focal=None, camera=view.camera if view.known else view.name) for view in search.views]
+    views = [
+        view if view.mount else replace(view, focal=None, camera=view.camera if view.known else view.name)
+        for view in search.views
+    ]
     if views == search.views:
         return result
     other = _map(search.with_views(views))

@@ -31,8 +31,9 @@ def refine(model: Any, threads: int) -> int:
         The number of cameras whose principal point was refined.
     """
     photos = Counter(image.camera_id for image in model.images.values() if image.has_pose)
-    enough = {camera for camera, number in photos.items() if number >= _ENOUGH_PHOTOS}
-    adjust(model, threads)
+    exact = {number for number, camera in model.cameras.items() if camera.model == pycolmap.CameraModelId.PINHOLE}
+    enough = {camera for camera, number in photos.items() if number >= _ENOUGH_PHOTOS} - exact
+    adjust(model, threads, held=photos.keys() & exact)
     if not enough:
         return 0
     before = {camera: np.array(model.cameras[camera].params) for camera in photos}
@@ -40,7 +41,7 @@ def refine(model: Any, threads: int) -> int:
     if any(_offset(model.cameras[camera]) > _FARTHEST for camera in enough):
         for camera, params in before.items():
             model.cameras[camera].params = params
-        adjust(model, threads)
+        adjust(model, threads, held=photos.keys() & exact)
         return 0
     return len(enough)
 
@@ -62,6 +63,7 @@ def adjust(model: Any, threads: int, held: Collection[int] = (), *, principal_po
         config.set_constant_cam_intrinsics(camera)
     config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     options = pycolmap.BundleAdjustmentOptions(print_summary=False, refine_principal_point=principal_points)
+    options.refine_sensor_from_rig = False
     options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     options.ceres.loss_function_scale = _LOSS_SCALE
     options.ceres.solver_options.num_threads = threads

@@ -26,7 +26,8 @@ from jobs.pictures import photo as photos
 from jobs.pictures.reading import save_feature_mask
 from jobs.sfm.alignment import Floats, Similarity
 from jobs.sfm.refinement import adjust
-from jobs.sfm.search import Points, Search, Shared, Tracks, View
+from jobs.sfm.search import Points, Search, Shared, Tracks
+from jobs.sfm.views import View
 
 _LEAST_INLIERS = 40
 _LEAST_PHOTOS = 3  # of the new ones, and of the reference's

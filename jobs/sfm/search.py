@@ -9,7 +9,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -23,8 +22,9 @@ from jobs.manifest import Timer
 from jobs.options import PrepareOptions
 from jobs.report import Meter
 from jobs.sfm import parallax
+from jobs.sfm.views import View, write_views
 
-__all__ = ["FEW_MATCHES", "SEED", "Matching", "Points", "Search", "Shared", "Tracks", "View", "gpu", "threads"]
+__all__ = ["FEW_MATCHES", "SEED", "Matching", "Points", "Search", "Shared", "Tracks", "gpu", "threads"]
 
 SEED = 0
 FEW_MATCHES = 15
@@ -45,26 +45,6 @@ Tracks = dict[str, tuple[NDArray[np.float64], Points]]
 """By picture's name: where points were seen in it, (n, 2) px, and the points' numbers, (n,)."""
 Shared = list[tuple[str, str, Points]]
 """For pairs of pictures of two models, by name: the numbers in both models of the points that are the same, (m, 2)."""
-
-
-@dataclass(frozen=True)
-class View:
-    """A picture for structure from motion.
-
-    Args:
-        name: file name in the folder of pictures.
-        width, height: px.
-        camera: pictures with the same key share their intrinsics.
-        focal: focal length from EXIF as a multiple of the diagonal; None if unknown.
-        known: the camera is known by its name, and not just by the picture's size.
-    """
-
-    name: str
-    width: int
-    height: int
-    camera: str
-    focal: float | None = None
-    known: bool = True
 
 
 def gpu() -> bool:
@@ -127,7 +107,7 @@ class Search:
     def add(self, folder: Path, views: list[View]) -> None:
         """Find features in more pictures, in the same way."""
         with pycolmap.Database.open(self.database) as database:
-            _write_views(database, views)
+            write_views(database, views)
             known = _images_with_features(database)
         options = pycolmap.FeatureExtractionOptions(num_threads=threads())
         options.sift.max_num_features = self.options.max_features
@@ -160,9 +140,11 @@ class Search:
             steps = {*range(1, _OVERLAP + 1), *(1 << k for k in range(4, number.bit_length()))}
             if kind == "retrieval":  # photos are mostly taken along a walk: a few neighbours are a good guess
                 steps = {1, 2, 3}
-            chosen = {(i, i + step) for step in steps for i in range(number - step)}
+            ahead = 1 + max((view.mount.index for view in self.views if view.mount), default=0)  # to the next moment
+            chosen = {(i, i + step * ahead) for step in steps for i in range(number - step * ahead)}
             chosen |= self._look_alikes(_LOOP_NEIGHBOURS if kind == "sequential" else _NEIGHBOURS)
-        return [(self._names[i], self._names[j]) for i, j in sorted(chosen)]
+        moments = [view.mount.frame if view.mount else view.name for view in self.views]
+        return [(self._names[i], self._names[j]) for i, j in sorted(chosen) if moments[i] != moments[j]]
 
     def pairs_with(self, added: list[View]) -> list[tuple[str, str]]:
         """Return the pairs, by name, of these pictures with added ones: all, or only the likeliest of many."""
@@ -253,7 +235,7 @@ class Search:
             pycolmap.Database.open(self.database) as source,
             pycolmap.Database.open(other.database) as target,
         ):
-            _write_views(target, views)
+            write_views(target, views)
             names = {image.image_id: image.name for image in source.read_all_images()}
             same = {image.name: image.image_id for image in target.read_all_images()}
             for number, name in names.items():
@@ -308,6 +290,12 @@ class Search:
                 a, b = (database.read_keypoints(image)[matches[:, k], :2] for k, image in enumerate((i, j)))
                 pairs.append((a.astype(float), b.astype(float)))
         return parallax.only_turned(pairs, size)
+
+    def mounted(self) -> set[int]:
+        """Return the numbers of the cameras in rigs, whose intrinsics are exact."""
+        names = {view.name for view in self.views if view.mount}
+        with pycolmap.Database.open(self.database) as database:
+            return {image.camera_id for image in database.read_all_images() if image.name in names}
 
     def figures(self) -> tuple[dict[str, int], Counter[str]]:
         """Return, by picture's name, its number of features, and its most inlier matches with any one other picture."""
@@ -367,35 +355,6 @@ def _points_of(keypoints: NDArray[np.float32], seen: NDArray[np.float64], points
     distances, nearest = cKDTree(seen).query(keypoints[:, :2])
     found: Points = np.where(distances < 1, points[nearest], -1)
     return found
-
-
-def _write_views(database: Any, views: list[View]) -> None:
-    """Add cameras and images to a database, in the order given; each image is a frame of a trivial rig."""
-    sizes = Counter(view.camera for view in views)
-    cameras: dict[str, Any] = {}
-    known = database.num_cameras()
-    for number, view in enumerate(views, database.num_images() + 1):
-        if view.camera not in cameras:
-            diagonal = float(np.hypot(view.width, view.height))
-            # COLMAP guesses 1.2 times the longer side where EXIF says nothing.
-            focal = view.focal * diagonal if view.focal else 1.2 * max(view.width, view.height)
-            # With few pictures, eight parameters of focal length and distortion fit the noise.
-            model = "OPENCV" if sizes[view.camera] >= 8 else "SIMPLE_RADIAL"
-            camera = pycolmap.Camera.create_from_model_name(
-                known + len(cameras) + 1, model, focal, view.width, view.height
-            )
-            camera.has_prior_focal_length = view.focal is not None
-            database.write_camera(camera, use_camera_id=True)
-            rig = pycolmap.Rig(rig_id=camera.camera_id)
-            rig.add_ref_sensor(camera.sensor_id)
-            database.write_rig(rig, use_rig_id=True)
-            cameras[view.camera] = camera
-        camera_id = cameras[view.camera].camera_id
-        image = pycolmap.Image(name=view.name, camera_id=camera_id, image_id=number)
-        database.write_image(image, use_image_id=True)
-        frame = pycolmap.Frame(frame_id=number, rig_id=camera_id)
-        frame.add_data_id(image.data_id)
-        database.write_frame(frame, use_frame_id=True)
 
 
 def _verification() -> Any:

@@ -11,9 +11,11 @@ import pycolmap
 import pytest
 from PIL import ExifTags, Image
 
+from jobs.facade import street as street_front
 from jobs.options import PrepareOptions
 from jobs.prepare import prepare
-from jobs.sfm.alignment import PoseErrors, compare_poses
+from jobs.sfm.alignment import PoseErrors, compare_poses, umeyama
+from tests import panorama
 
 OPTIONS = PrepareOptions(max_features=2000)
 
@@ -134,3 +136,25 @@ def test_masked_pixels_do_not_count_in_psnr() -> None:
     psnr = -10 * np.log10(float(((outputs["rgb"] - truth) ** 2).mean())) + 10 * np.log10(kept)
     assert kept == pytest.approx(2 / 3) and psnr == pytest.approx(20, abs=1e-3)
     assert ignore_masked(outputs, {"image": truth}) == 1
+
+
+def test_equirectangular_photos_are_cut_into_views_of_a_rig(tmp_path: Path) -> None:
+    scene, number = street_front(480), 9
+    centers = np.array([[x, -7 + 0.5 * np.sin(x), 1.7 + 0.2 * np.cos(2 * x)] for x in np.linspace(-3, 3, number)])
+    (tmp_path / "photos").mkdir()
+    for i, center in enumerate(centers):
+        panorama.photograph(scene, center, 1024).save(tmp_path / "photos" / f"{i}.jpg", quality=92, xmp=panorama.XMP)
+    prepare(tmp_path / "photos", tmp_path / "dataset", OPTIONS)
+    about = manifest(tmp_path / "dataset")
+    assert (about["found"], about["used"], about["registered"], about["up"]) == (9, 45, 45, "gravity")
+    frames = json.loads((tmp_path / "dataset" / "transforms.json").read_text())["frames"]
+    assert all(frame["fl_x"] == pytest.approx(frame["w"] / 2, rel=1e-6) and frame["k1"] == 0 for frame in frames)
+    poses = np.array([frame["transform_matrix"] for frame in frames]).reshape(number, 5, 4, 4)
+    assert np.abs(poses[:, :, :3, 3] - poses[:, :1, :3, 3]).max() < 1e-6, "the views of a photo have one centre"
+    ahead = poses[:, 0]
+    similarity = umeyama(ahead[:, :3, 3], centers)
+    size = np.linalg.norm(np.ptp(centers, axis=0))
+    assert np.linalg.norm(similarity.points(ahead[:, :3, 3]) - centers, axis=1).max() < 0.01 * size
+    looks = similarity.rotation @ -ahead[:, :3, 2:3]
+    assert np.degrees(np.arccos(np.clip(looks[:, 1, 0], -1, 1))).max() < 0.5, "the middle of each photo looks along +Y"
+    assert ahead[:, :3, 1] @ [0, 0, 1] == pytest.approx(np.ones(number), abs=1e-3), "the scene is level"

@@ -24,6 +24,7 @@ from jobs.pictures.photo import read as read_photo
 from jobs.sfm import search as sfm
 from jobs.sfm.alignment import compare_poses
 from jobs.sfm.reconstruction import reconstruct
+from jobs.sfm.views import View
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -261,7 +262,7 @@ def test_pairs_are_chosen_by_sequence_and_likeness(street: Path, tmp_path: Path,
     order = [*photos, *reversed(photos)]
     for i, photo in enumerate(order):
         Image.open(photo).convert("L").resize((320, 180)).save(grey / f"{i:02d}.pgm")
-    views = [sfm.View(f"{i:02d}.pgm", 320, 180, "one") for i in range(len(order))]
+    views = [View(f"{i:02d}.pgm", 320, 180, "one") for i in range(len(order))]
     search = sfm.Search(grey, views, tmp_path, PrepareOptions(), Timer())
     search.find_features(first_octave=0)
     pairs = {(int(a[:2]), int(b[:2])) for a, b in search.pairs(kind)}
@@ -283,7 +284,7 @@ def test_the_search_widens_where_too_few_pictures_register(
         pictures.insert(i, Image.new("L", (320, 180)))
     for i, picture in enumerate(pictures):
         picture.save(tmp_path / f"{i:02d}.pgm")
-    views = [sfm.View(f"{i:02d}.pgm", 320, 180, "one") for i in range(len(pictures))]
+    views = [View(f"{i:02d}.pgm", 320, 180, "one") for i in range(len(pictures))]
     options = PrepareOptions(max_features=1000)
     result = reconstruct(tmp_path, views, tmp_path, options, Timer(), sequence=True)
     assert result.matching == "sequential, then exhaustive"

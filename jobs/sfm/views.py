@@ -1,0 +1,106 @@
+"""The pictures of structure from motion, and their cameras and rigs in COLMAP's database."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pycolmap
+
+__all__ = ["Mount", "View", "write_views"]
+
+
+@dataclass(frozen=True)
+class Mount:
+    """The place of a camera in a rig of cameras with one common centre.
+
+    Args:
+        frame: pictures with the same key were taken at the same moment.
+        index: of the camera in its rig; 0 is the reference.
+        rotation: (3, 3), from the camera to the reference.
+    """
+
+    frame: str
+    index: int
+    rotation: tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture for structure from motion.
+
+    Args:
+        name: file name in the folder of pictures.
+        width, height: px.
+        camera: pictures with the same key share their intrinsics.
+        focal: focal length from EXIF as a multiple of the diagonal; None if unknown.
+        known: the camera is known by its name, and not just by the picture's size.
+        mount: the camera's place in a rig; its focal length is then exact, and it has no distortion.
+    """
+
+    name: str
+    width: int
+    height: int
+    camera: str
+    focal: float | None = None
+    known: bool = True
+    mount: Mount | None = None
+
+
+def write_views(database: Any, views: list[View]) -> None:
+    """Add cameras, rigs, images and frames to a database, in the order given."""
+    sizes = Counter(view.camera for view in views)
+    cameras: dict[str, Any] = {}
+    known = database.num_cameras()
+    for view in views:
+        if view.camera not in cameras:
+            camera = _camera(known + len(cameras) + 1, view, sizes[view.camera])
+            database.write_camera(camera, use_camera_id=True)
+            cameras[view.camera] = camera
+    rigs = _write_rigs(database, views, cameras)
+    frames: dict[str, Any] = {}
+    for number, view in enumerate(views, database.num_images() + 1):
+        image = pycolmap.Image(name=view.name, camera_id=cameras[view.camera].camera_id, image_id=number)
+        database.write_image(image, use_image_id=True)
+        key = view.mount.frame if view.mount else view.name
+        if key not in frames:
+            frames[key] = pycolmap.Frame(frame_id=number, rig_id=rigs[view.camera])
+        frames[key].add_data_id(image.data_id)
+    for frame in frames.values():
+        database.write_frame(frame, use_frame_id=True)
+
+
+def _camera(number: int, view: View, pictures: int) -> Any:
+    diagonal = float(np.hypot(view.width, view.height))
+    # COLMAP guesses 1.2 times the longer side where EXIF says nothing.
+    focal = view.focal * diagonal if view.focal else 1.2 * max(view.width, view.height)
+    # With few pictures, eight parameters of focal length and distortion fit the noise.
+    model = "PINHOLE" if view.mount else "OPENCV" if pictures >= 8 else "SIMPLE_RADIAL"
+    camera = pycolmap.Camera.create_from_model_name(number, model, focal, view.width, view.height)
+    camera.has_prior_focal_length = view.focal is not None
+    return camera
+
+
+def _write_rigs(database: Any, views: list[View], cameras: dict[str, Any]) -> dict[str, int]:
+    """Add a rig for each camera, or for those that are mounted together; return each camera's rig."""
+    together: dict[str, dict[int, View]] = defaultdict(dict)
+    for view in views:
+        if view.mount:
+            together[view.mount.frame][view.mount.index] = view
+    rigs: dict[str, int] = {}
+    for mounted in [*together.values(), *({0: view} for view in views if not view.mount)]:
+        reference = cameras[mounted[0].camera]
+        if mounted[0].camera in rigs:
+            continue
+        rig = pycolmap.Rig(rig_id=reference.camera_id)
+        rig.add_ref_sensor(reference.sensor_id)
+        for index, view in sorted(mounted.items()):
+            rigs[view.camera] = reference.camera_id
+            if index:
+                assert view.mount
+                from_rig = pycolmap.Rigid3d(pycolmap.Rotation3d(np.array(view.mount.rotation, float).T), np.zeros(3))
+                rig.add_sensor(cameras[view.camera].sensor_id, from_rig)
+        database.write_rig(rig, use_rig_id=True)
+    return rigs

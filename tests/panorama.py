@@ -1,0 +1,37 @@
+"""An equirectangular camera for the built-in street."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from jobs.demo.raster import Camera, Scene
+
+__all__ = ["XMP", "photograph"]
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" '
+    b'GPano:ProjectionType="equirectangular"/></rdf:RDF></x:xmpmeta>'
+)
+_FACES = [(0, 1, 0), (0, -1, 0), (1, 0, 0), (-1, 0, 0), (0, 0.001, 1), (0, 0.001, -1)]
+
+
+def photograph(scene: Scene, center: np.ndarray, width: int) -> Image.Image:
+    """Photograph all round from a place, +Y of the world in the middle; from six photos of 90° each."""
+    side = width * 3 // 8
+    longitude = ((np.arange(width) + 0.5) / width * 2 - 1) * np.pi
+    latitude = (0.5 - (np.arange(width // 2) + 0.5) / (width // 2)) * np.pi
+    longitude, latitude = np.meshgrid(longitude, latitude)
+    flat = np.cos(latitude)
+    rays = np.stack([flat * np.sin(longitude), flat * np.cos(longitude), np.sin(latitude)], axis=-1)
+    picture, nearest = np.zeros((*rays.shape[:2], 3), np.uint8), np.full(rays.shape[:2], 0.2)
+    for face in _FACES:
+        camera = Camera.look(center, center + np.array(face, float), side / 2, side, side)
+        local = rays @ camera.rotation
+        depth = local[..., 2]
+        seen = (depth > nearest) & (np.abs(local[..., :2]).max(axis=2) <= 1.001 * depth)
+        at = np.clip(local[..., :2] / np.maximum(depth, 1e-6)[..., None] * side / 2 + side / 2, 0, side - 1).astype(int)
+        picture[seen] = scene.photograph(camera, 1)[at[seen][:, 1], at[seen][:, 0]]
+        nearest[seen] = depth[seen]
+    return Image.fromarray(picture)
