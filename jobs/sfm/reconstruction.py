@@ -18,6 +18,7 @@ from jobs.sfm.views import View
 __all__ = ["Result", "reconstruct"]
 
 _MATCH_WELL = 50  # inlier matches of a picture with its best neighbour: then its pose can hardly fail for want of them
+_FULL = 0.95  # of the most features that a picture may have
 
 
 @dataclass
@@ -74,8 +75,8 @@ def reconstruct(
 
     The search starts with the pairs that the kind and number of pictures make likely. If pictures that match well do
     not register, the focal lengths in EXIF may be wrong: they are ignored once. If too few pictures register, the
-    search widens: first to all pairs with the missing ones, then to features of half the size. A last bundle
-    adjustment refines the principal points.
+    search widens: first to all pairs with the missing ones, then to features of half the size, unless the pictures already
+    have as many as they may. A last bundle adjustment refines the principal points.
 
     Args:
         folder: where the pictures are, in grey.
@@ -111,7 +112,8 @@ def reconstruct(
         missing = {view.name for view in views} - result.registered
         search.match([pair for pair in search.pairs("exhaustive") if missing & set(pair)], "exhaustive")
         result = _better(result, _map(search))
-    if len(result.registered) < options.min_registered_share * len(views) and not small:
+    few = len(result.registered) < options.min_registered_share * len(views)
+    if few and not small and _finer_features_can_help(result, options.max_features):
         search.find_features(first_octave=-1)
         search.match(search.pairs(kind), f"{kind} with finer features")
         result = _better(result, _map(search))
@@ -131,6 +133,12 @@ def _match_well(result: Result) -> bool:
     """Return whether most of the pictures without a pose have a neighbour with many matches."""
     missing = result.features.keys() - result.registered
     return 2 * sum(result.best_matches[name] >= _MATCH_WELL for name in missing) > len(missing)
+
+
+def _finer_features_can_help(result: Result, most: int) -> bool:
+    """Return whether the missing pictures leave room for finer features: of too many, the largest are kept."""
+    missing = result.features.keys() - result.registered
+    return 4 * sum(result.features[name] < _FULL * most for name in missing) >= len(missing)
 
 
 def _without_exif(search: Search, result: Result) -> Result:

@@ -405,3 +405,14 @@ def test_the_point_cloud_is_a_ply_that_others_read(dataset: tuple[Path, list[Any
     assert [p.name for p in vertices.properties] == ["x", "y", "z", "red", "green", "blue"]
     assert vertices["red"].max() > vertices["red"].min()
     assert struct.unpack("<f", vertices["x"][:1].tobytes())[0] == points(dataset[0] / "sparse_pc.ply")["xyz"][0, 0]
+
+
+def test_a_capture_that_finer_features_cannot_save_is_refused_without_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for i in range(9):
+        coarse = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((640, 480), Image.Resampling.NEAREST).save(tmp_path / "photos" / f"{i}.jpg")
+    with pytest.raises(GateRefused, match="0 of 9 pictures"):
+        prepare.prepare(tmp_path / "photos", tmp_path / "dataset", PrepareOptions(max_features=512))
+    assert read(tmp_path / "dataset" / "dataset.json")["matching"] == "exhaustive"
