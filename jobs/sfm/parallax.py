@@ -1,8 +1,8 @@
-"""Whether a camera only turned on the spot: then pictures show nothing of how far away things are.
+"""Detect a camera that only turned on the spot: its pictures contain no depth.
 
-Structure from motion does not notice: it bends the lens until the points lie on a ball, with small residuals.
+Structure from motion does not notice: it distorts the lens until the points lie on a sphere, with small residuals.
 Two pictures from one place differ by a rotation alone, x' ~ K R K⁻¹ x (Hartley and Zisserman, "Multiple View Geometry",
-2nd edition, section 8.4.1). So matches are compared with the best rotation of each pair, for one lens of all pairs.
+2nd edition, section 8.4.1). So matches are compared with the best rotation of each pair, with one lens for all pairs.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from scipy.optimize import minimize
 
 Floats = NDArray[np.float64]
 
-_MATCHES = 48  # of a pair that are looked at
+_MATCHES = 48  # of a pair that are compared
 _PAIRS = 64
 _FOCALS = np.geomspace(0.35, 3.5, 12)  # in diagonals of the picture: 15 to 150 mm on film of 36 x 24 mm
 _DISTORTION = 0.5  # of a lens, at most, on a plane at distance 1
 _FEW_PAIRS = 3
-_CLIP = 0.02  # of the diagonal: what is farther off is a wrong match
-
-
+_CLIP = 0.02  # of the diagonal: a match that is farther off is wrong
 _ONLY_TURNED = 0.005  # of the diagonal. Measured: 0.0004 on one spot, 0.0018 with 5 cm of shake 9 m away, where poses
 # are wrong by 170°; at least 0.010 in captures whose poses are right
 
@@ -37,7 +35,7 @@ def only_turned(pairs: Sequence[tuple[Floats, Floats]], size: tuple[int, int]) -
 
 
 def rotation_residuals(pairs: Sequence[tuple[Floats, Floats]], size: tuple[int, int]) -> Floats:
-    """Return how far matches are from where a rotation alone takes them, for the lens that explains most.
+    """Return how far matches are from where a rotation alone takes them, with the lens that explains most.
 
     Args:
         pairs: for each pair of pictures, where matching features are in both, each (n, 2), px; n at least 8.
@@ -73,7 +71,7 @@ def _some(points: Floats) -> Floats:
 
 
 def _residuals(a: Floats, b: Floats, focal: float, k: float) -> Floats:
-    """The distances of all matches (pairs, matches) from the best rotation of their pair, in diagonals."""
+    """Return the distances of all matches (pairs, matches) from the best rotation of their pair, in diagonals."""
     rays = [_rays(each / focal, k) for each in (a, b)]
     weights = np.ones(a.shape[:2])
     distances = weights
@@ -87,7 +85,7 @@ def _residuals(a: Floats, b: Floats, focal: float, k: float) -> Floats:
 
 
 def _rays(points: Floats, k: float) -> Floats:
-    """Unit vectors of points on the plane at distance 1, whose distortion is taken out to first order."""
+    """Return unit vectors to points on the plane at distance 1, with distortion corrected to first order."""
     points = points * (1 + k * (points**2).sum(axis=-1, keepdims=True))
     rays = np.concatenate([points, np.ones((*points.shape[:-1], 1))], axis=-1)
     unit: Floats = rays / np.linalg.norm(rays, axis=-1, keepdims=True)

@@ -75,8 +75,8 @@ def reconstruct(
 
     The search starts with the pairs that the kind and number of pictures make likely. If pictures that match well do
     not register, the focal lengths in EXIF may be wrong: they are ignored once. If too few pictures register, the
-    search widens: first to all pairs with the missing ones, then to features of half the size, unless the pictures already
-    have as many as they may. A last bundle adjustment refines the principal points.
+    search widens: first to all pairs with the missing ones, then to features of half the size, unless the pictures
+    have as many features as they may already. A last bundle adjustment refines the principal points.
 
     Args:
         folder: where the pictures are, in grey.
