@@ -100,6 +100,9 @@ def prepare(
         sources = {picture.source for picture in pictures}
         used = capture if videos else replace(capture, photos={n: f for n, f in capture.photos.items() if n in sources})
         selected = replace(used, unreadable=unreadable).line([left_out] if left_out else [])
+        if whole := sum(picture.view == 0 for picture in pictures):
+            selected += f" {whole} equirectangular picture{'s were' if whole > 1 else ' was'} cut into "
+            selected += f"{len(panorama.ROTATIONS)} views each."
         print(selected, flush=True)
         if len(pictures) < options.min_registered_images:
             what = f"frame{'s' * (len(pictures) != 1)} in the video" if videos else "photos that can be read"

@@ -147,6 +147,7 @@ def test_equirectangular_photos_are_cut_into_views_of_a_rig(tmp_path: Path) -> N
     prepare(tmp_path / "photos", tmp_path / "dataset", OPTIONS)
     about = manifest(tmp_path / "dataset")
     assert (about["found"], about["used"], about["registered"], about["up"]) == (9, 45, 45, "gravity")
+    assert about["selection"].endswith("9 equirectangular pictures were cut into 5 views each.")
     frames = json.loads((tmp_path / "dataset" / "transforms.json").read_text())["frames"]
     assert all(frame["fl_x"] == pytest.approx(frame["w"] / 2, rel=1e-6) and frame["k1"] == 0 for frame in frames)
     poses = np.array([frame["transform_matrix"] for frame in frames]).reshape(number, 5, 4, 4)
