@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from jobs.manifest import Timer
+from jobs.options import PrepareOptions
+from jobs.sfm.search import Search
+from jobs.sfm.views import View, write_views
+
+
+def test_other_cameras_keep_the_features_and_the_matches(tmp_path: Path) -> None:
+    """Points on two depths, seen by three cameras that move sideways, whose focal length is given wrongly at first."""
+    rng = np.random.default_rng(0)
+    points = np.column_stack([rng.uniform(-3, 3, 200), rng.uniform(-2, 2, 200), rng.uniform(5, 12, 200)])
+    views = [View(f"{i}.pgm", 640, 480, "a camera", focal=4.0, known=False) for i in range(3)]
+    search = Search(tmp_path, views, tmp_path, PrepareOptions(), Timer())
+    descriptors = pycolmap.FeatureDescriptors(
+        pycolmap.FeatureExtractorType.SIFT, rng.integers(0, 255, (200, 128), dtype=np.uint8)
+    )
+    keypoints = []
+    with pycolmap.Database.open(search.database) as database:
+        write_views(database, views)
+        for number in range(3):
+            local = points - [0.5 * number, 0, 0]
+            keypoints.append((500 * local[:, :2] / local[:, 2:] + [320, 240]).astype(np.float32))
+            database.write_keypoints(number + 1, keypoints[-1])
+            database.write_descriptors(number + 1, descriptors)
+        same = np.repeat(np.arange(200, dtype=np.uint32)[:, None], 2, axis=1)
+        for pair in ((1, 2), (1, 3), (2, 3)):
+            database.write_matches(*pair, same)
+    other = search.with_views([replace(view, focal=None, camera=view.name) for view in views])
+    features, best = other.figures()
+    assert features == dict.fromkeys(("0.pgm", "1.pgm", "2.pgm"), 200)
+    assert min(best.values()) > 190, "the matches are verified again"
+    with pycolmap.Database.open(other.database) as database:
+        assert database.num_cameras() == 3
+        np.testing.assert_allclose(database.read_keypoints(2)[:, :2], keypoints[1])
+        assert not any(camera.has_prior_focal_length for camera in database.read_all_cameras())
+    with pycolmap.Database.open(search.database) as database:
+        assert database.num_cameras() == 1, "the first search stays as it is"
