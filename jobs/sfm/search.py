@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.spatial import cKDTree
 
 from jobs.manifest import Timer
@@ -115,6 +116,9 @@ class Search:
         reader = pycolmap.ImageReaderOptions()
         if (masks := folder / "masks").is_dir():
             reader.mask_path = masks
+            for view in views:  # COLMAP finds no features in a picture without one
+                if not (mask := masks / f"{view.name}.png").exists():
+                    Image.new("L", (view.width, view.height), 255).save(mask)
         with (
             self.timer.step("features"),
             self._progress(
