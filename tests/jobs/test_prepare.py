@@ -65,7 +65,7 @@ def capture(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "walk" / "truncated.jpg").write_bytes(names[3].read_bytes()[:9000])
     (folder / "text.jpg").write_text("not a picture")
     with Image.open(names[5]) as image:  # the same scene, but not a plain JPEG
-        image.save(folder / "walk" / f"{names[5].stem}.png")
+        image.save(folder / "walk" / f"{names[5].stem}.png", exif=image.getexif())
     names[5].unlink()
     noise = np.random.default_rng(0).integers(0, 256, (270, 480, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "zz_noise.png")
@@ -102,7 +102,7 @@ def test_the_manifest_tells_every_files_fate(dataset: tuple[Path, list[Any]]) ->
     assert "too few matches" in images["zz_noise.png"]["reason"]
     assert "too few features" in images["zz_wall.png"]["reason"]
     assert 0 < manifest["reprojection_error_px"] < 1 and manifest["points"] > 500
-    assert set(manifest["seconds"]) == {"scan", "reading", "features", "matching", "mapping", "writing"}
+    assert set(manifest["seconds"]) == {"scan", "reading", "features", "matching", "mapping", "refinement", "writing"}
     assert manifest["versions"]["pycolmap"]
 
 
