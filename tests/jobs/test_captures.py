@@ -118,7 +118,7 @@ def test_nerfstudio_trains_and_evaluates_with_the_masks(masked: Path, tmp_path: 
     assert all((masked / frame["mask_path"]).is_file() for frame in frames)
     options = TrainOptions(max_num_iterations=30, model_size="small", max_image_size=96, rays_per_batch=256)
     train(options, masked, tmp_path / "model", tmp_path / "checkpoints")
-    assert json.loads((tmp_path / "model" / "model.json").read_text())["psnr"] > 5
+    assert json.loads((tmp_path / "model" / "model.json").read_text())["metrics"]["psnr"] > 5
 
 
 def test_masked_pixels_do_not_count_in_psnr() -> None:
