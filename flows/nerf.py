@@ -85,8 +85,8 @@ async def nerf(
     versions = await tasks.show_quality(place, scene, model)
     video = await tasks.render_in_shards(place, dataset, model, path, shown, shards, refresh="render" in refresh)
     videos = [video, *await tasks.then_and_now(place, video, old, shown, layout, shards)]
-    await tasks.publish_page(place, dataset, model, video, versions)
-    await tasks.summarize(place, scene, capture, dataset, model, *videos)
+    pages = await tasks.publish_page(place, dataset, model, video, versions)
+    await tasks.summarize(place, scene, capture, dataset, model, *videos, *pages)
     return videos[-1]
 
 

@@ -59,8 +59,8 @@ async def render(
     video = await tasks.render_in_shards(place, dataset, model, path, shown, shards)
     videos = [video, *await tasks.then_and_now(place, video, old, shown, layout, shards)]
     versions = await tasks.show_quality(place, scene, model)
-    await tasks.publish_page(place, dataset, model, video, versions)
-    await tasks.summarize(place, scene, dataset, model, *videos)
+    pages = await tasks.publish_page(place, dataset, model, video, versions)
+    await tasks.summarize(place, scene, dataset, model, *videos, *pages)
     return videos[-1]
 
 

@@ -43,8 +43,11 @@ def page(dataset: Asset, model: Asset, video: Asset, facts: Facts) -> Plan:
 
 async def publish_page(
     workspace: Workspace, dataset: Asset, model: Asset, video: Asset, versions: list[Version]
-) -> None:
-    """Make the video's page, and show its plan and how to open it: an artifact. Without a page a run goes on.
+) -> list[Asset]:
+    """Make the video's page, and show its plan and how to open it as an artifact.
+
+    Returns:
+        The page; nothing if it could not be made, which does not stop a run.
 
     Args:
         workspace: where it all lies.
@@ -65,13 +68,14 @@ async def publish_page(
         raise
     except Exception as error:  # the video stands, and is what was asked for
         get_run_logger().warning("scene %s: the video stands, but its page could not be made: %s", scene, error)
-        return
+        return []
     elsewhere = "" if (place := reference_to(workspace)) == LOCAL else f" --workspace {place}"
-    command = f"python -m flows.page --scene {scene} --version {asset.version}{elsewhere}"
+    command = f"rebel-nerf page --scene {scene} --version {asset.version}{elsewhere}"
     file = f"{asset.uri.rstrip('/')}/index.html"
     text = f"The page, one file: `{file}`. This opens it:\n\n```\n{command}\n```\n\n![From above]({as_data(plan)})"
     await acreate_markdown_artifact(text, key=f"{scene}-page", description=f"The page of {video}, and its plan")
     get_run_logger().info("the page of %s: %s, opened by: %s", video, file, command)
+    return [asset]
 
 
 def _made(workspace: Workspace, role: Role, asset: Asset) -> Made:
