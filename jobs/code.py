@@ -1,4 +1,4 @@
-"""What a job runs: this package and, where the user has one beside it, a nerfstudio checkout of their own."""
+"""The code of a job: this package and, if the project's root has one, the user's nerfstudio checkout."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _NO_CODE = shutil.ignore_patterns("__pycache__", ".git", "*.pyc")
 
 
 def copy_to(folder: Path) -> None:
-    """Copy it all below a folder that a job has on its PYTHONPATH: what it imports does not change under it."""
+    """Copy the code into a folder for a job's PYTHONPATH, so that later edits do not affect the job."""
     shutil.copytree(_JOBS, folder / "jobs", ignore=_NO_CODE)
     if own := own_nerfstudio():
         shutil.copytree(own, folder / "nerfstudio", ignore=_NO_CODE)
 
 
 def own_nerfstudio() -> Path | None:
-    """The package in the user's nerfstudio checkout, in the project's root; None where there is none."""
+    """Return the package in the nerfstudio checkout in the project's root, or None."""
     if _JOBS.parent.name in ("site-packages", "dist-packages"):
-        return None  # what lies beside this package there is what pip installed
+        return None  # installed by pip: a nerfstudio beside this package is not a checkout
     checkout = _JOBS.parent / "nerfstudio"
     return next((place for place in (checkout / "nerfstudio", checkout) if (place / "__init__.py").is_file()), None)
 
 
 def own_nerfstudio_fingerprint() -> str:
-    """SHA-256 in hex of its Python files; "" where there is none."""
+    """Return the SHA-256, in hex, of the checkout's Python files, or "" if there is no checkout."""
     own = own_nerfstudio()
     if own is None:
         return ""
