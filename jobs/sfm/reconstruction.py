@@ -112,7 +112,7 @@ class Result:
 
 def gpu() -> bool:
     """Whether pycolmap works on a GPU here: it is built for CUDA, and there is one."""
-    return bool(pycolmap.has_cuda) and pycolmap.get_num_cuda_devices() > 0
+    return bool(pycolmap.has_cuda) and pycolmap.get_num_cuda_devices() > 0  # type: ignore[attr-defined]
 
 
 def reconstruct(
