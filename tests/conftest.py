@@ -17,22 +17,29 @@ if not shutil.which("nvidia-smi"):  # without a GPU, kernels run in Triton's int
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """A real Prefect server, on a database and results of its own."""
-    from prefect.testing.utilities import prefect_test_harness
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A real Prefect server, on a database and results of its own.
 
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
+    Each process has one: what tests do at the same time, to deployments and blocks of the same names, does not mix.
+    """
+    from prefect.testing import utilities
+
+    from tests.made_once import prefect_database
+
+    folder = tmp_path_factory.mktemp("prefect")
+    shutil.copyfile(prefect_database(), folder / "prefect-test.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utilities, "mkdtemp", lambda: str(folder))  # where the harness has its database
+        with utilities.prefect_test_harness(server_startup_timeout=180):
+            yield
 
 
 @pytest.fixture(scope="session")
 def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small capture of the built-in street front: `photos/` and `truth.json`."""
-    from jobs.facade import render_capture
+    from tests import made_once
 
-    folder = tmp_path_factory.mktemp("street")
-    render_capture(folder, photos=14, width=480, height=270)
-    return folder
+    return Path(shutil.copytree(made_once.street(), tmp_path_factory.mktemp("street"), dirs_exist_ok=True))
 
 
 @pytest.fixture(scope="session")
@@ -48,12 +55,9 @@ def tiny_dataset(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def tiny_model(tiny_dataset: Path) -> Path:
     """A nerfacto that was trained on `tiny_dataset` for a moment: a fog in the colours of the street."""
     pytest.importorskip("nerfstudio")
-    from jobs.options import TrainOptions
-    from jobs.train import train
+    from tests import made_once
 
-    options = TrainOptions(max_num_iterations=30, model_size="small", max_image_size=96, rays_per_batch=256)
-    train(options, tiny_dataset, tiny_dataset.parent / "model", tiny_dataset.parent / "checkpoints")
-    return tiny_dataset.parent / "model"
+    return Path(shutil.copytree(made_once.tiny_model(), tiny_dataset.parent / "model"))
 
 
 @pytest.fixture(scope="session")

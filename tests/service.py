@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from prefect.client.orchestration import PrefectClient
 
 from tests.faults.front import Front
+from tests.made_once import prefect_database
 from tests.processes import free_port
 
 __all__ = ["Service"]
@@ -26,13 +28,17 @@ class Service:
 
     Args:
         home: a folder for its database, results and logs.
+        first_start: let the server make its own home and database, which takes seconds.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, first_start: bool = False) -> None:
         port = free_port()
         home.mkdir(parents=True, exist_ok=True)
         self._home, self.port = home, port
         self.prefect_home = home / "prefect"
+        if not (first_start or self.prefect_home.exists()):
+            self.prefect_home.mkdir(mode=0o700)
+            shutil.copyfile(prefect_database(), self.prefect_home / "prefect.db")
         self.front = Front(port)
         """What worker and tests see of the server: it can be made to fail."""
         self.url = f"http://127.0.0.1:{self.front.port}/api"

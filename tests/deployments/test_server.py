@@ -32,7 +32,7 @@ FOREIGN = "http://evil.example"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("service"))
+    service = Service(tmp_path_factory.mktemp("service"), first_start=True)
     try:
         service.start_server()
         yield service
