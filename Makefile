@@ -1,11 +1,11 @@
 # Everything is set up in .venv, with nothing but python3 (3.11 to 3.13) and make.
 PYTHON ?= python3
 BIN := .venv/bin
-# One more than two cores: tests wait for servers and jobs much of the time. In the order of the folders, as by their
-# number of tests the longest files, of one test, would come last.
+# One more than two cores: tests wait for servers and jobs much of the time. In the order of tests/conftest.py, as by
+# their number of tests the longest files, of one test, would come last.
 PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all lint server worker deploy clean
+.PHONY: demo test test-all test-random lint server worker deploy clean
 
 # Photos of the built-in street front, then the flow on them. Ends in a link to the scene's page.
 demo: .venv/installed
@@ -14,6 +14,12 @@ demo: .venv/installed
 test: .venv/installed lint
 	$(BIN)/python -m tests.azureml.azurite
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) --durations=10
+
+# In another order each time, to find tests that lean on others. SEED=1 repeats an order; the run prints its seed.
+SEED ?= default
+test-random: .venv/installed
+	$(BIN)/python -m tests.azureml.azurite
+	$(BIN)/python -m pytest -v -p randomly --randomly-seed=$(SEED) -m "not slow" $(PARALLEL)
 
 # The emulator's jobs run in the job environment, as on Azure.
 test-all: .venv/installed lint

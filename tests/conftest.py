@@ -16,6 +16,19 @@ if not shutil.which("nvidia-smi"):  # without a GPU, kernels run in Triton's int
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+# The folders by how long their longest files take: what is quick comes last, and no process is left with a long file.
+LONGEST_FIRST = ("flows", "faults", "deployments", "tasks", "blocks", "azureml", "jobs")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the folders in the order of LONGEST_FIRST, unless the order is to be random."""
+    if config.pluginmanager.hasplugin("randomly"):
+        return
+    folders = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: folders.get(item.path.relative_to(tests).parts[0], len(folders)))
+
+
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A real Prefect server, on a database and results of its own.

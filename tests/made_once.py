@@ -16,6 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobs.demo.street import Visit
 
 __all__ = ["locked", "made_once", "prefect_database", "street", "tiny_model"]
 
@@ -59,15 +63,15 @@ def made_once(name: str, depends: Iterable[Path], packages: Iterable[str], make:
     return folder
 
 
-def street(visit: str = "1", photos: int = 14) -> Path:
-    """Return a small capture of the built-in street front: `photos/` and `truth.json`."""
+def street(visit: Visit = "1", photos: int = 14) -> Path:
+    """Return a small capture of a visit to the built-in street front: `photos/` and `truth.json`."""
     from jobs.facade import render_capture
 
     return made_once(
         f"street_{visit}_{photos}",
         [ROOT / "jobs" / "facade.py", ROOT / "jobs" / "demo", Path(__file__)],
         ["numpy", "pillow"],
-        lambda folder: render_capture(folder, photos=photos, width=480, height=270, visit=visit),  # type: ignore[arg-type]
+        lambda folder: render_capture(folder, photos=photos, width=480, height=270, visit=visit),
     )
 
 

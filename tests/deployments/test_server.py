@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -125,6 +126,21 @@ def test_the_password_is_made_once(home: Path) -> None:
             f"http://{host}" for host in ("127.0.0.1:4200", "127.0.0.1:4300", "localhost:4300")
         ),
     }
+
+
+def test_a_password_that_another_process_makes_meanwhile_is_kept(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one comes after this one has seen that there is none, and before it has written its own."""
+    monkeypatch.setattr(secrets, "token_urlsafe", lambda size: "the others")
+    [others] = client_settings().values()
+    content = password_file().read_text()
+    password_file().unlink()
+
+    def meanwhile(size: int) -> str:
+        password_file().write_text(content)
+        return "our own"
+
+    monkeypatch.setattr(secrets, "token_urlsafe", meanwhile)
+    assert list(client_settings().values()) == [others] and password_file().read_text() == content
 
 
 @pytest.mark.parametrize(

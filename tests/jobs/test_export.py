@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +41,14 @@ def solid_model(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def exported(solid_model: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder that the job writes when it is run as a workspace does, and its log."""
+    """The folder that the job writes, and its log."""
     folder = tmp_path_factory.mktemp("export")
     places = ["--dataset", tiny_dataset, "--model", solid_model, "--export", folder]
     options = ["--points=3000", "--image-size=48", "--resolution=32"]
-    done = subprocess.run(
-        [sys.executable, "-m", "jobs.export", *map(str, places), *options],
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder, done.stdout
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as log:
+        patch.setattr(sys, "argv", ["export", *map(str, places), *options])
+        export.main()
+    return folder, log.getvalue()
 
 
 @pytest.fixture

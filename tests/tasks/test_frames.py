@@ -17,9 +17,9 @@ import tasks
 from blocks import Asset, LocalWorkspace
 from jobs.camera_path import CameraPath, Origin
 from jobs.errors import InvalidInput
-from jobs.facade import render_capture
 from jobs.options import PrepareOptions, RenderOptions
 from tasks.frames import frame_of
+from tests import made_once
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -139,7 +139,7 @@ async def test_captures_share_a_frame_or_it_is_said_loudly(
     start = datetime.now(timezone.utc)
     logging.getLogger("prefect.flow_runs").addHandler(caplog.handler)
     place = LocalWorkspace(root=tmp_path / "home")
-    render_capture(tmp_path / "elsewhere", photos=9, width=320, height=180, visit="elsewhere")
+    elsewhere = made_once.street("elsewhere", 10)
 
     first = await prepared(place, street / "photos", OPTIONS)
     assert frame_of(first) == str(first) and first.tags["frame"] == "new" and "reference_1" not in first.tags
@@ -154,7 +154,7 @@ async def test_captures_share_a_frame_or_it_is_said_loudly(
     np.testing.assert_allclose(poses[0], poses[1], atol=5e-3)
     assert await artifacts("street-new-frame", start) == []
 
-    other = await prepared(place, tmp_path / "elsewhere" / "photos", OPTIONS)
+    other = await prepared(place, elsewhere / "photos", OPTIONS)
     assert frame_of(other) == str(other) and other.tags["reference_1"] == str(first)
     [said] = await artifacts("street-new-frame", start)
     assert f"{other} begins a new frame" in said and f"scene street: {other} begins a new frame" in caplog.text
