@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import jobs.radiance  # noqa: F401 – before any test imports nerfstudio, which then starts without torch's compiler
+
 pytest_plugins = ["tests.azureml.plugin"]
 
 # A home of its own: no test reads or writes a person's blocks, runs or results.
