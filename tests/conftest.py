@@ -14,6 +14,8 @@ pytest_plugins = ["tests.azureml.plugin"]
 # A home of its own: no test reads or writes a person's blocks, runs or results.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+# Several processes share the cores: of more threads in each, most would spin while they wait for one that has no core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if not shutil.which("nvidia-smi"):  # without a GPU, kernels run in Triton's interpreter: it asks when it is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
