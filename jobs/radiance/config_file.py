@@ -24,6 +24,8 @@ __all__ = ["read_config"]
 
 # The last two are what jobs.model.save_config writes, getitem what DataManager[Dataset] becomes.
 _CALLED = ("pathlib.PosixPath", "pathlib.WindowsPath", "_operator.getitem", "posixpath.abspath", "tempfile.gettempdir")
+# Python 3.13 names the classes of its paths by a private module, which other versions do not have.
+_PRIVATE = "pathlib._local."
 _FUNCTIONS = ("nerfstudio.data.utils.nerfstudio_collate.nerfstudio_collate",)
 _MODULES = ("nerfstudio.", "torch.optim.")
 
@@ -52,6 +54,7 @@ class _Loader(yaml.Loader):  # type: ignore[misc]
         raise _refusal(name, mark)
 
     def find_python_name(self, name: str, mark: Any) -> Any:
+        name = _public(name)
         module, attribute = name.rpartition(".")[::2]
         if name not in _CALLED and not f"{module}.".startswith(_MODULES):
             raise _refusal(name, mark)
@@ -72,10 +75,14 @@ class _Loader(yaml.Loader):  # type: ignore[misc]
         newobj: bool = False,
     ) -> Any:
         found = self.find_python_name(suffix, node.start_mark)
-        fits = dataclasses.is_dataclass(found) if newobj else suffix in _CALLED or issubclass(found, Enum)
+        fits = dataclasses.is_dataclass(found) if newobj else _public(suffix) in _CALLED or issubclass(found, Enum)
         if not fits:
             raise _refusal(suffix, node.start_mark)
         return super().make_python_instance(suffix, node, args, kwds, newobj)
+
+
+def _public(name: str) -> str:
+    return f"pathlib.{name.removeprefix(_PRIVATE)}" if name.startswith(_PRIVATE) else name
 
 
 def _refusal(name: str, mark: Any) -> Exception:
