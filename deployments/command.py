@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "view": ("flows.viewer", "Open the live viewer of a training or of a finished model."),
     "list": ("flows.scenes", "List the scenes of a workspace, or the versions of one."),
     "page": ("flows.page", "Open the page of a scene."),
+    "gallery": ("flows.gallery", "Make one page of all scenes."),
     "pin": ("flows.pin", "Choose the model that a scene is shown by."),
     "note": ("flows.note", "Note a few words about a model."),
     "path": ("flows.camera_path", "Save a camera path that was made in the viewer."),

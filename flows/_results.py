@@ -61,8 +61,8 @@ class Results:
         scene = scene_of(next(iter(made.values())).name)
         verdict = verdict_of(made.get("dataset"), made.get("model"))
         print(f"\n{scene}: {verdict}, in {duration(seconds)}" if verdict else f"\n{scene}: {duration(seconds)}")
-        if verdict and verdict.reason:
-            print(f"  why    {verdict.reason}. {verdict.advice}")
+        if verdict and verdict.why:
+            print(f"  {verdict.why}")
         print(f"  log    {log}")
         for kind, name in _NAMES.items():
             if kind in made:

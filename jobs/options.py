@@ -340,7 +340,7 @@ class PageOptions(Options):
     """How a video, its model and its dataset become a page."""
 
     STAGE: ClassVar[str] = "page"
-    STAGE_VERSION: ClassVar[int] = 2
+    STAGE_VERSION: ClassVar[int] = 3
 
 
 Form = Literal["pointcloud", "mesh", "splat"]

@@ -14,6 +14,7 @@ from tasks.find import (
     find_shown_model,
 )
 from tasks.frames import check_camera_path, find_frames, tell_new_frame
+from tasks.gallery import card_of
 from tasks.quality import psnr_gate, show_quality
 from tasks.reprocess import LookedAt, list_looked_at, start_new_captures
 from tasks.server import check_server
@@ -34,6 +35,7 @@ __all__ = [
     "ModelVersion",
     "all_workspaces",
     "capture",
+    "card_of",
     "check_camera_path",
     "check_other_model",
     "check_same_frame",

@@ -12,7 +12,7 @@ from blocks import Asset, Workspace
 from jobs.errors import GateRefused
 from jobs.names import asset_name
 from jobs.web.chart import as_data
-from jobs.web.quality import COLUMNS, Version, fall, plot, row, warning
+from jobs.web.quality import Version, fall, plot, table, warning
 from tasks.choice import choose, model_versions, version_of
 from tasks.patience import patiently
 from tasks.stage import Gate
@@ -35,11 +35,9 @@ async def show_quality(workspace: Workspace, scene: str, model: Asset) -> list[V
     if said:
         get_run_logger().warning("%s: %s", model, said)
     lines = [f"**{said}**\n"] if said else []
-    lines += [f"|{'|'.join(COLUMNS)}|", "|---" * len(COLUMNS) + "|"]
-    lines += [
-        f"|{'|'.join(_cell(cell, bold=each is versions[own]) for cell in row(each, workspace.currency))}|"
-        for each in versions
-    ]
+    columns, rows = table(versions, workspace.currency)
+    lines += [f"|{'|'.join(columns)}|", "|---" * len(columns) + "|"]
+    lines += [f"|{'|'.join(_cell(cell, bold=index == own) for cell in cells)}|" for index, cells in enumerate(rows)]
     lines += ["", f"![PSNR over the versions]({as_data(drawn)})"] if (drawn := plot(versions)) else []
     description = f"The versions of {scene}'s model" + (f". {said}" if said else "")
     await acreate_markdown_artifact("\n".join(lines), key=f"{scene}-quality", description=description)

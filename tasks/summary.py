@@ -10,7 +10,7 @@ from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 
 from blocks import Asset, Workspace
-from jobs.errors import RebelNerfError
+from jobs.errors import NotFound
 from jobs.web.quality import money
 from jobs.web.verdict import Verdict, judge
 from tasks.budget import spent_by
@@ -19,7 +19,7 @@ from tasks.patience import patiently
 from tasks.wanted import current_run
 from tasks.workspace import LOCAL, reference_to
 
-__all__ = ["figures_of", "summarize", "verdict_of"]
+__all__ = ["figures_of", "poster_of", "summarize", "verdict_of"]
 
 # Tags that say where an asset comes from rather than how good it is.
 _PROVENANCE = {
@@ -67,11 +67,11 @@ async def summarize(workspace: Workspace, scene: str, *assets: Asset) -> None:
     """
     by_kind = {asset.kind: asset for asset in assets}
     verdict = verdict_of(by_kind.get("dataset"), by_kind.get("model"))
-    parts = [f"![{scene}]({poster})"] if (poster := await _poster(workspace, assets)) else []
+    videos = [asset for asset in assets if asset.kind == "video"]
+    poster = await patiently(lambda: poster_of(workspace, videos[-1])) if videos else ""
+    parts = [f"![{scene}]({poster})"] if poster else []
     if verdict:
-        parts.append(
-            f"**{verdict}**" + (f". {verdict.reason.capitalize()}. {verdict.advice}" if verdict.reason else "")
-        )
+        parts.append(f"**{verdict}**. {verdict.why}".rstrip())
     if model := by_kind.get("model"):
         choice = choose(await patiently(lambda: model_versions(workspace, scene, model)))
         if choice and str(choice.shown.asset) != str(model):
@@ -107,16 +107,13 @@ def _places(workspace: Workspace, scene: str, assets: tuple[Asset, ...]) -> list
     return found
 
 
-async def _poster(workspace: Workspace, assets: tuple[Asset, ...]) -> str:
-    """Return a small picture of the last video as a `data:` address; "" if there is none."""
-    videos = [asset for asset in assets if asset.kind == "video"]
-    if not videos:
-        return ""
+def poster_of(workspace: Workspace, video: Asset) -> str:
+    """Return a small picture of a video as a `data:` address; "" if there is none. Blocks."""
     try:
-        content = await patiently(lambda: workspace.read(videos[-1], "poster.jpg"))
+        content = workspace.read(video, "poster.jpg")
         with Image.open(io.BytesIO(content)) as picture:
             small = picture.convert("RGB")
-    except (RebelNerfError, OSError):  # a video of an earlier version of this program, or not of ours
+    except (NotFound, OSError):  # a video of an earlier version of this program, or not of ours
         return ""
     small.thumbnail((_POSTER_WIDTH, _POSTER_WIDTH), Image.Resampling.LANCZOS)
     stream = io.BytesIO()

@@ -57,7 +57,10 @@ async def test_a_run_is_seen_at_a_glance(tmp_path: Path) -> None:
     with Image.open(io.BytesIO(base64.b64decode(picture))) as small:
         assert small.size == (480, 270)
     assert parts[1].startswith("**46 of 48 photos, 15.2 dB on held-out photos: poor**. Held-out photos are matched")
-    assert "trained for only 60 steps" in parts[1] and "--train.max-num-iterations" in parts[1]
+    assert (
+        "matched at 15.2 dB only: it was trained for only 60 steps" in parts[1]
+        and "--train.max-num-iterations" in parts[1]
+    )
     assert "shown by model 1 (1-0c, 25.8 dB)" in parts[2]
     assert parts[3].startswith(
         f"- page: `{place.folder}/assets/street-page/1-0e/index.html`\n- open it with: `rebel-nerf"
