@@ -19,17 +19,15 @@ from pydantic_settings import CliApp
 
 from jobs import manifest, report
 from jobs.errors import GateRefused
+from jobs.geometry import Y_UP, Similarity
 from jobs.options import ExportOptions
 from jobs.path import reading
 from jobs.path.capture import Capture
 from jobs.splats import spz
-from jobs.splats.gaussians import Y_UP, Array, Gaussians
+from jobs.splats.gaussians import Array, Gaussians
 
 if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
-
-Similarity = tuple[NDArray[np.float64], float, NDArray[np.float64]]
-"""Rotation (3, 3), scale and shift (3,): see `reading.model_to_dataset`."""
 
 _PAGE = Path(__file__).parent / "web/splats.html"
 _BALL = 0.35  # size of a point on the page, by its distance from its neighbours
@@ -59,7 +57,7 @@ def export(options: ExportOptions, dataset: Path, model: Path, output: Path) -> 
     capture = reading.read_capture(dataset, model)
     if "splat" in options.forms:
         with timer.step("splat"):
-            shown = Gaussians.of_checkpoint(model / content["checkpoint"]["file"]).moved(*_float(to_scene))
+            shown = Gaussians.of_checkpoint(model / content["checkpoint"]["file"]).moved(to_scene)
             if not len(shown):
                 raise GateRefused(
                     "The model has no Gaussian that can be seen: nothing is exported. Train it for longer."
@@ -95,7 +93,7 @@ def page(gaussians: Gaussians, eye: Array, target: Array) -> str:
         gaussians: in the scene frame, +Z up.
         eye, target: (3,) from where the page shows what at first.
     """
-    view = {"eye": (Y_UP @ eye).tolist(), "target": (Y_UP @ target).tolist()}
+    view = {"eye": Y_UP.points(eye).tolist(), "target": Y_UP.points(target).tolist()}
     content = base64.b64encode(spz.pack(gaussians.plain().moved(Y_UP))).decode()
     return _PAGE.read_text().replace("{{view}}", json.dumps(view)).replace("{{splats}}", content)
 
@@ -104,9 +102,8 @@ def _view(capture: Capture, to_scene: Similarity) -> tuple[Array, Array]:
     """(3,) the middlemost camera of a capture, and (3,) the point that it looks at, in the scene frame."""
     middle = np.linalg.norm(capture.centres - np.median(capture.centres, axis=0), axis=1).argmin()
     eye, look = capture.centres[middle], capture.looks[middle]
-    rotation, scale, shift = to_scene
-    places = scale * (np.stack([eye, eye + capture.depth * look]) @ rotation.T + shift)
-    return places[0].astype(np.float32), places[1].astype(np.float32)
+    eye, target = to_scene.points([eye, eye + capture.depth * look]).astype(np.float32)
+    return eye, target
 
 
 def _export_surface(
@@ -123,7 +120,6 @@ def _export_surface(
     from jobs.splats import surface
 
     assert options.forms and options.points and options.image_size and options.resolution
-    rotation, scale, shift = _float(to_scene)
     figures = {}
     with timer.step("views"):
         views = surface.look(pipeline, options.image_size, options.reach * capture.depth)
@@ -134,7 +130,8 @@ def _export_surface(
             "The model shows nothing solid to the photos' cameras: nothing is exported. Look at its PSNR and its "
             f"video; if they are good, try a reach of more than {options.reach:g}."
         )
-    in_scene = found._replace(points=scale * (found.points @ rotation.T + shift), spacing=scale * found.spacing)
+    points = to_scene.points(found.points).astype(np.float32)
+    in_scene = found._replace(points=points, spacing=to_scene.scale * found.spacing)
     if "pointcloud" in options.forms:
         cloud = trimesh.PointCloud(in_scene.points, colors=_bytes(found.colours))
         cloud.export(output / "pointcloud.ply")
@@ -148,17 +145,12 @@ def _export_surface(
                 "The photos' cameras see no surface in the model that they agree on: there is no mesh. Train for "
                 "longer, or export the point cloud alone."
             )
-        vertices = scale * (mesh.vertices @ rotation.T + shift)
-        for name, turn in (("mesh.ply", np.eye(3)), ("mesh.glb", Y_UP)):
+        vertices = to_scene.points(mesh.vertices).astype(np.float32)
+        for name, shown in (("mesh.ply", vertices), ("mesh.glb", Y_UP.points(vertices))):
             colours = _bytes(mesh.colours)
-            trimesh.Trimesh(vertices @ turn.T, mesh.faces, vertex_colors=colours, process=False).export(output / name)
+            trimesh.Trimesh(shown, mesh.faces, vertex_colors=colours, process=False).export(output / name)
         figures["faces"] = len(mesh.faces)
     return Gaussians.of_points(in_scene.points, found.colours, _BALL * in_scene.spacing), figures
-
-
-def _float(similarity: Similarity) -> tuple[Array, float, Array]:
-    rotation, scale, shift = similarity
-    return rotation.astype(np.float32), scale, shift.astype(np.float32)
 
 
 def _bytes(colours: Array) -> NDArray[np.uint8]:

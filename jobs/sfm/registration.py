@@ -22,7 +22,7 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from jobs import media, report
-from jobs.sfm.alignment import Floats, Similarity
+from jobs.geometry import Floats, Similarity
 from jobs.sfm.reconstruction import Points, Search, Shared, Tracks, View
 
 _LEAST_INLIERS = 40

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SH_0", "Y_UP", "Array", "Gaussians"]
+from jobs.geometry import Floats, Similarity
+from jobs.ply import write_vertices
+
+__all__ = ["SH_0", "Array", "Gaussians"]
 
 Array = NDArray[np.float32]
 
 SH_0 = 0.28209479177387814
 """The spherical harmonic of degree 0: a colour is 0.5 + SH_0 times its coefficient."""
-Y_UP = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=np.float32)
-"""The rotation from axes with +Z up, as scenes have them, to axes with +Y up, as glTF, SPZ and browsers have them."""
 
 _LEAST_OPACITY = float(np.log(1 / 254))  # logit of 1/255: less is not drawn
 _POINT_OPACITY = float(np.log(0.98 / 0.02))
@@ -86,14 +87,14 @@ class Gaussians:
         fields = (self.means, self.scales, self.rotations, self.opacities, self.sh)
         return Gaussians(*(each[which] for each in fields))
 
-    def moved(self, rotation: Array, scale: float = 1.0, shift: Array | float = 0.0) -> Gaussians:
-        """These in another frame, to which `scale * (rotation @ p + shift)` leads."""
+    def moved(self, to_frame: Similarity) -> Gaussians:
+        """Return the same Gaussians in another frame."""
         return Gaussians(
-            (scale * (self.means @ rotation.T + shift)).astype(np.float32),
-            self.scales + np.float32(np.log(scale)),
-            _product(_quaternion(rotation), self.rotations).astype(np.float32),
+            to_frame.points(self.means).astype(np.float32),
+            self.scales + np.float32(np.log(to_frame.scale)),
+            _product(_quaternion(to_frame.rotation), self.rotations).astype(np.float32),
             self.opacities,
-            _turned(self.sh, rotation),
+            _turned(self.sh, to_frame.rotation),
         )
 
     def plain(self) -> Gaussians:
@@ -112,14 +113,10 @@ class Gaussians:
             **{f"scale_{i}": each for i, each in enumerate(self.scales.T)},
             **{f"rot_{i}": each for i, each in enumerate(self.rotations.T)},
         }
-        properties = "".join(f"property float {name}\n" for name in columns)
-        header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(self)}\n{properties}end_header\n"
-        with file.open("wb") as stream:
-            stream.write(header.encode())
-            stream.write(np.stack(list(columns.values()), axis=1).astype("<f4").tobytes())
+        write_vertices(file, {name: column.astype(np.float32) for name, column in columns.items()})
 
 
-def _quaternion(rotation: Array) -> Array:
+def _quaternion(rotation: Floats) -> Array:
     """(4,) the unit quaternion w, x, y, z of a (3, 3) rotation."""
     from scipy.spatial.transform import Rotation
 
@@ -134,7 +131,7 @@ def _product(left: Array, right: Array) -> Array:
     return right @ matrix.T
 
 
-def _turned(sh: Array, rotation: Array) -> Array:
+def _turned(sh: Array, rotation: Floats) -> Array:
     """The coefficients (N, K, 3) of the same colours, seen in a frame that is turned by `rotation`.
 
     Colours f'(d) = f(Rᵀ d) in all directions d determine the new coefficients: those of a few directions are solved
