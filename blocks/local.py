@@ -321,7 +321,7 @@ class LocalWorkspace(Workspace):
             (part / "outputs" / name).mkdir(parents=True)
         for name in spec.scratch:
             self._scratch(spec, name).mkdir(parents=True, exist_ok=True)
-        code.copy_to(part / "code")
+        code.copy_to(part / "code", spec.stage)
 
         def place(group: str, name: str) -> str:
             if group == "inputs":

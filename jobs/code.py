@@ -10,11 +10,23 @@ __all__ = ["copy_to", "own_nerfstudio", "own_nerfstudio_fingerprint"]
 
 _JOBS = Path(__file__).resolve().parent
 _NO_CODE = shutil.ignore_patterns("__pycache__", ".git", "*.pyc")
+_DEMO = ("demo", "facade.py")
+_NEED_THE_DEMO = ("check", "facade")
 
 
-def copy_to(folder: Path) -> None:
-    """Copy the code into a folder for a job's PYTHONPATH, so that later edits do not affect the job."""
-    shutil.copytree(_JOBS, folder / "jobs", ignore=_NO_CODE)
+def copy_to(folder: Path, stage: str) -> None:
+    """Copy the code into a folder for a job's PYTHONPATH, so that later edits do not affect the job.
+
+    Args:
+        folder: gets `jobs/` and, for a checkout, `nerfstudio/`.
+        stage: the job's stage. The built-in street is copied only for stages that draw it.
+    """
+
+    def left_out(place: str, names: list[str]) -> set[str]:
+        demo = set(_DEMO) if Path(place) == _JOBS and stage not in _NEED_THE_DEMO else set()
+        return _NO_CODE(place, names) | demo
+
+    shutil.copytree(_JOBS, folder / "jobs", ignore=left_out)
     if own := own_nerfstudio():
         shutil.copytree(own, folder / "nerfstudio", ignore=_NO_CODE)
 

@@ -419,7 +419,7 @@ def _quoted(argument: str) -> str:
 
 def _copy_code(spec: JobSpec, folder: Path) -> None:
     """What a job needs to run: its programs, and its small files."""
-    code.copy_to(folder)
+    code.copy_to(folder, spec.stage)
     (folder / ".amlignore").write_text("__pycache__\n")  # what others ignore is shipped
     for name, text in spec.files.items():
         file = folder / "files" / name

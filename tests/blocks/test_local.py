@@ -287,7 +287,7 @@ def test_a_job_ends_with_its_workspace(workspace: LocalWorkspace) -> None:
 def test_a_full_disk_is_said_and_leaves_nothing_behind(
     workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(folder: Path) -> None:
+    def full(folder: Path, stage: str) -> None:
         folder.mkdir()
         (folder / "half.py").write_text("half")
         raise shutil.Error([("half.py", "half.py", f"[Errno {errno.ENOSPC}] No space left on device")])
