@@ -106,7 +106,7 @@ def test_training_on_nodes_that_are_lost_ends_as_if_they_had_not_been(
     log.unlink()
     # in the second checkpoint's JSON; while the third is written; while the oldest is removed
     lose_nodes(mount, lambda: train("model", mount.path / "checkpoints"), (12, 2, 14), "checkpoints/step-*.json")
-    assert log.read_text().count("Going on from the checkpoint") == 3, log.read_text()
+    assert log.read_text().count("Resuming from the checkpoint") == 3, log.read_text()
     whole, resumed = parameters(tmp_path / "whole"), parameters(tmp_path / "model")
     assert whole.keys() == resumed.keys()
     for name in whole:

@@ -254,7 +254,7 @@ def frame(value: str) -> str:
         ('{"w": 8, "h": 8, "frames": []}', "at least 2"),
         ('{"w": 8, "h": 8, "frames": [{"file_path": "a"}]}', "transform_matrix"),
         (f'{{"w": 8, "h": 8, "frames": [{frame("NaN")}, {frame("1")}]}}', "not finite"),
-        (f'{{"w": 8, "h": 8, "frames": [{frame("1")}, {frame("1")}]}}', "not there"),
+        (f'{{"w": 8, "h": 8, "frames": [{frame("1")}, {frame("1")}]}}', "do not exist"),
         (f'{{"frames": [{frame("1")}, {frame("1")}]}}', "not a nerfstudio dataset"),
     ],
 )
