@@ -67,7 +67,7 @@ def test_a_registered_model_can_be_looked_at(home: Path, monkeypatch: pytest.Mon
             with connect(f"ws://127.0.0.1:{port}", max_size=None) as tab:
                 assert tab.recv(timeout=60)
             with view(home, monkeypatch, "--port", str(port)) as other:
-                assert other.stdout and f"InvalidInput: port {port} is taken" in other.stdout.read()
+                assert other.stdout and f"InvalidInput: Port {port} is in use" in other.stdout.read()
             assert other.returncode == 1
         finally:
             viewer.terminate()
