@@ -1,12 +1,12 @@
-"""Leave torch's compiler out of a job's start: importing it takes longer than importing nerfstudio.
+"""Defer the import of torch's compiler, which takes longer than importing nerfstudio.
 
-Two imports of nerfstudio's bring `torch._dynamo` and `torch._inductor` with them, although nothing of theirs is used by
-the methods here, or only later:
+Two modules that nerfstudio imports load `torch._dynamo` and `torch._inductor`, although the methods here do not need
+them, or need them only later:
 
-- `torchvision.models`, which imports `torchvision.ops`, which asks `torch._dynamo` whether it can compile;
-- `nerfstudio.models.splatfacto`, which the viewer imports, and which has `torch.compile` prepare a function.
+- `torchvision.models` imports `torchvision.ops`, which asks `torch._dynamo` whether it can compile;
+- `nerfstudio.models.splatfacto`, which the viewer imports, prepares a function with `torch.compile`.
 
-The former are loaded when something of them is first used, the latter's function is compiled when it is first called.
+The torchvision modules are now loaded on first use. The function of splatfacto is compiled when it is first called.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _COMPILED_LATER = "nerfstudio.models.splatfacto"
 
 
 def defer_the_compiler() -> None:
-    """Change how the modules above are imported from now on; those that are imported already are left alone."""
+    """Change how the modules above are imported from now on. Modules that are already imported do not change."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
@@ -43,7 +43,7 @@ class _Finder(MetaPathFinder):
 
 
 class _CompilingLater(Loader):
-    """Execute a module in which `torch.compile` only notes what is to be compiled."""
+    """Executes a module in which `torch.compile` compiles on first call."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
@@ -63,7 +63,7 @@ class _CompilingLater(Loader):
 
 
 def _compile_later(compile_now: Callable[..., Any], function: Any = None, **options: Any) -> Any:
-    """Do as `torch.compile` does, but not before the function is called."""
+    """Compile a function when it is first called."""
     if function is None:  # as a decorator
         return functools.partial(_compile_later, compile_now, **options)
     compiled: list[Callable[..., Any]] = []

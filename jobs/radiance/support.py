@@ -1,4 +1,4 @@
-"""What this package covers: of nerfstudio's configs, of photos, and of machines."""
+"""Decide which of nerfstudio's configs, which photos and which machines the CUDA kernels cover."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["NotCovered", "machine_lacks", "model_lacks", "training_lacks"]
 
-_TRITON = (3, 0)  # `tl.join` came with it
+_TRITON = (3, 0)  # the first version with `tl.join`
 _CAPABILITY = (7, 5)
 
-# What the code is written for, of the fields of a NerfactoModelConfig.
+# The fields of a NerfactoModelConfig for which only these values are covered.
 _MODEL = {
     "predict_normals": False,
     "disable_scene_contraction": False,
@@ -34,11 +34,11 @@ _TRAINING = {"use_single_jitter": True, "use_gradient_scaling": False}
 
 
 class NotCovered(Exception):
-    """This package cannot do it; the text says why, and nerfstudio's own code can."""
+    """The kernels do not cover a case, and nerfstudio's own code does. The text says why."""
 
 
 def machine_lacks() -> str | None:
-    """What this machine lacks, in words; None if it has all."""
+    """Return what this machine lacks, or None."""
     if not torch.cuda.is_available():
         return "there is no CUDA GPU"
     if (capability := torch.cuda.get_device_capability()) < _CAPABILITY:
@@ -59,7 +59,7 @@ def _differs(config: NerfactoModelConfig, needs: Mapping[str, object]) -> str | 
 
 
 def model_lacks(model: Model) -> str | None:
-    """Why a model cannot be rendered, in words; None if it can."""
+    """Return why a model cannot be rendered, or None."""
     if type(model) is not NerfactoModel:
         return f"{type(model).__name__} is not covered"
     if not hasattr(model.field.mlp_base.model[0], "hash_table"):
@@ -74,10 +74,10 @@ def _config_lacks(config: NerfactoModelConfig) -> str | None:
 
 
 def training_lacks(config: TrainerConfig, masks: bool) -> str | None:
-    """Why a training cannot be done, in words; None if it can.
+    """Return why a training is not covered, or None.
 
     Args:
-        config: nerfstudio's.
+        config: nerfstudio's config of the training.
         masks: whether the photos have masks.
     """
     model = config.pipeline.model

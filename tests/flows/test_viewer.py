@@ -115,7 +115,7 @@ def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
             assert "Training" not in shown and "Show Train Cams" in shown and "Hide Train Cams" not in shown
             browser.click("Render")
             browser.click("Generate Command")
-            browser.until(lambda: "Add two keyframes" in browser.text())
+            browser.until(lambda: "Add at least two keyframes" in browser.text())
             browser.click("Add Keyframe")
             ActionChains(browser).drag_and_drop_by_offset(canvas, 120, 30).perform()
             browser.click("Add Keyframe")

@@ -127,7 +127,7 @@ def test_rendering_on_nodes_that_are_lost_ends_as_if_they_had_not_been(
     log.unlink()
     # a chunk is about 190 requests: sixty frames, the video and the JSON
     lose_nodes(mount, lambda: render("video", mount.path / "checkpoints"), (100, 300, 189), "checkpoints/*/chunk.json")
-    assert "frames are there already" in log.read_text() and "is torn" in log.read_text(), log.read_text()
+    assert "frames are already rendered" in log.read_text() and "is incomplete" in log.read_text(), log.read_text()
     frames = {file.name: file.read_bytes() for file in (tmp_path / "whole/frames").iterdir()}
     assert {file.name: file.read_bytes() for file in (tmp_path / "video/frames").iterdir()} == frames
     assert len(frames) == 240

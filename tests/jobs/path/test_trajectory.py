@@ -324,7 +324,7 @@ def test_a_tour_of_two_groups_is_along_one_and_says_so(tmp_path: Path, capsys: p
         frame["transform_matrix"][0][3] += 400
     (dataset / "transforms.json").write_text(json.dumps(meta))
     trajectory.generate("tour", dataset, model, RenderOptions().with_profile("preview"))
-    assert "3 of 20 photos are apart from the others: tour leaves them out" in capsys.readouterr().out
+    assert "3 of 20 photos are far from the others. The tour ignores them" in capsys.readouterr().out
 
 
 def test_a_tour_does_not_cut_across_what_no_photo_saw() -> None:

@@ -231,6 +231,6 @@ def test_kernels_that_cannot_be_built_leave_it_to_nerfstudio(
     train.train(tiny, dataset, tmp_path / "model", tmp_path / "checkpoints")
     assert not trained(tmp_path / "model")[1]["cuda_graphs"]
     if DEVICE.type == "cuda":
-        assert "by nerfstudio's own steps: its kernels could not be built here (RuntimeError('no Python.h'))" in (
+        assert "with nerfstudio's own steps: the kernels could not be built here (RuntimeError('no Python.h'))" in (
             capsys.readouterr().out
         )

@@ -72,7 +72,9 @@ def test_only_chunks_that_are_missing_or_torn_are_rendered_again(
     capsys.readouterr()
     render(OPTIONS, tiny_dataset, tiny_model, tmp_path / "again", store)
     log = capsys.readouterr().out
-    assert f"{torn} is torn" in log and f"{unfinished} is torn" in log and "4 of 10 frames are there already" in log
+    assert (
+        f"{torn} is incomplete" in log and f"{unfinished} is incomplete" in log and "4 of 10 frames are already" in log
+    )
     assert (kept / "chunk.json").read_bytes() == about, "a whole chunk was rendered again"
     assert frames_of(tmp_path / "again") == frames_of(whole)
     assert psnr(tmp_path / "again" / "video.mp4", whole / "video.mp4") > 45  # x264 rounds otherwise now and then
