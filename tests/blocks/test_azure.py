@@ -634,8 +634,8 @@ def _lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have `python -m jobs.lasts` be a program in every job's code."""
     copy = code.copy_to
 
-    def copy_to(folder: Path) -> None:
-        copy(folder)
+    def copy_to(folder: Path, stage: str) -> None:
+        copy(folder, stage)
         (folder / "jobs" / "lasts.py").write_text(LASTS)
 
     monkeypatch.setattr(code, "copy_to", copy_to)
