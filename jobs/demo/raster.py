@@ -146,21 +146,21 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Light:
-    """Parallel light: (3,) unit direction TO the light, (3,) irradiance of a surface that faces it, linear RGB."""
+    """Parallel light: the unit direction TO the light (3,), and the irradiance (3,) of a facing surface, linear RGB."""
 
     direction: Floats
     color: Floats
 
 
 class Scene:
-    """Lit patches, ready to be photographed.
+    """Lit patches that can be photographed.
 
     Args:
         patches: the surfaces.
         suns: lights with sharp shadows (about 2 cm).
         skies: lights with soft shadows (about 6 cm).
-        bounce: (3,) irradiance from below of a surface that looks down, linear RGB.
-        sky: (2, 3) colour of the background at the horizon and at the zenith, sRGB 0..1.
+        bounce: (3,) the irradiance from below of a surface that faces down, in linear RGB.
+        sky: (2, 3) the colours of the sky at the horizon and at the zenith, in sRGB 0..1.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class Scene:
         self._store([_develop(p.color, sun, soft) for p, sun, soft in zip(patches, light, ambient, strict=True)])
 
     def _store(self, textures: Sequence[NDArray[np.uint8]]) -> None:
-        """All mipmaps of all textures one after another in one array, so that one look-up fetches from any of them."""
+        """Store the mipmaps of all textures in one array, so that one look-up can read any of them."""
         chunks: list[NDArray[np.uint8]] = []
         self._start = np.zeros((len(textures), _LEVELS), np.int64)
         self._size = np.zeros((len(textures), _LEVELS, 2), np.int32)

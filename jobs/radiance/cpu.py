@@ -86,7 +86,7 @@ class _Encode(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         rows, features = ctx.table_shape
         levels = gradients[0].shape[1] // features
-        # one row a feature, so that the sums run over a one-dimensional table that fits in the cache
+        # One row per feature, so that the sums run over a one-dimensional table that fits in the cache.
         result = gradients[0].new_zeros(features, rows)
         corners = ctx.saved_tensors
         for block, index, weights in zip(torch.split(gradients[0], _BLOCK), corners[::2], corners[1::2], strict=True):
@@ -97,9 +97,9 @@ class _Encode(torch.autograd.Function):
 
 
 def _corners(points: Tensor, scalings: Tensor, log2_size: int) -> tuple[Tensor, Tensor]:
-    """The rows of the table and the trilinear weights of the eight corners around each point: [levels, N, 8] each.
+    """Return the table rows and the trilinear weights of the eight corners around each point, [levels, N, 8] each.
 
-    Where nerfstudio takes the ceiling, here is the floor plus one: they differ where the weight is zero.
+    nerfstudio uses the ceiling instead of the floor plus one. They differ only where the weight is zero.
     """
     mask = (1 << log2_size) - 1
     scaled = points.t()[:, None, :] * scalings[:, None]  # [3, levels, N]

@@ -44,14 +44,14 @@ def build(pipeline: Pipeline, optimizers: Optimizers) -> Steps:
 class Steps:
     """The training steps of a model. A step returns before the GPU has finished it.
 
-    Building one compiles the kernels, and changes neither the model nor random numbers. A checkpoint may be loaded
-    until the first step is taken: the graphs are captured then.
+    The constructor compiles the kernels, and changes neither the model nor the random numbers. The first step captures
+    the graphs. Until then, a checkpoint may be loaded.
 
     Args:
-        model: that `support` covers.
-        optimizers: nerfstudio's.
-        photos: what to train on.
-        rays: of a step.
+        model: a model that `support` covers.
+        optimizers: nerfstudio's optimizers.
+        photos: the photos to train on.
+        rays: the number of rays per step.
         dtype: see `Nerfacto`.
     """
 
