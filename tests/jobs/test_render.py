@@ -123,7 +123,7 @@ def test_frames_are_those_of_nerfstudio(
         frame = renderer.frame(index)["rgb"]
         assert frame.shape == (26, 48, 3)
         assert np.abs(frame - expected).max() <= 1
-        monkeypatch.setattr(render, "_BAND", 48 * 5)
+        monkeypatch.setattr(rendering, "_BAND", 48 * 5)
 
 
 def test_a_crop_shows_only_what_is_in_the_box(pipeline: Any, path: CameraPath, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_a_crop_shows_only_what_is_in_the_box(pipeline: Any, path: CameraPath, m
     }
     cropped = Renderer(pipeline, CameraPath.model_validate(path.content() | {"crop": crop}))
     frame = cropped.frame(0)["rgb"]
-    monkeypatch.setattr(render, "_BAND", 48 * 4)
+    monkeypatch.setattr(rendering, "_BAND", 48 * 4)
     assert np.abs(cropped.frame(0)["rgb"].astype(int) - frame).max() <= 1
     red = (frame == [255, 0, 0]).all(axis=2)
     assert red[0, 0] and red[-1, -1] and not red[red.shape[0] // 2, red.shape[1] // 2]
