@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jobs.errors import InvalidInput
 
-__all__ = ["OFF", "STRICTER", "Array", "Capture", "goes_back", "longest_run", "together", "unit", "upright"]
+__all__ = ["OFF", "STRICTER", "Array", "Capture", "goes_back", "longest_run", "together", "unit", "upright", "weighted"]
 
 Array = NDArray[np.float64]
 
@@ -82,6 +82,16 @@ def upright(centres: Array, directions: Array) -> Array:
     poses = np.tile(np.eye(4), (len(directions), 1, 1))
     poses[:, :3] = np.stack([right, np.cross(right, directions), -directions, centres], axis=2)
     return poses
+
+
+def weighted(weights: Array, values: Array) -> Array:
+    """Return the sums (S, …) of values (N, …) with weights (S, N).
+
+    All machines and processes must generate the same path. BLAS is avoided, because the last digits of its products
+    depend on the number of its threads.
+    """
+    sums: Array = np.einsum("sn,n...->s...", weights, values)
+    return sums
 
 
 def unit(vectors: Array) -> Array:

@@ -48,7 +48,7 @@ def read_capture(dataset: Path, model: Path) -> Capture:
     if not photos:
         raise InvalidInput(f"{opened.file} lists no photos. Prepare the dataset again.")
     poses = opened.to_model.poses([photo["transform_matrix"] for photo in photos])
-    centres, directions = poses[:, :3, 3], unit(-poses[:, :3, 2])
+    centres, directions = poses[:, :3, 3].copy(), unit(-poses[:, :3, 2])
     half_fields = [_half_field(opened.transforms | photo) for photo in photos]
     horizontal, vertical = np.median(half_fields, axis=0)
     points, _ = opened.points()

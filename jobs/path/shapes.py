@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jobs.errors import InvalidInput
-from jobs.path.capture import OFF, STRICTER, Array, Capture, goes_back, longest_run, together, unit, upright
+from jobs.path.capture import OFF, STRICTER, Array, Capture, goes_back, longest_run, together, unit, upright, weighted
 from jobs.path.sight import covered
 
 __all__ = ["orbit", "spiral", "sweep"]
@@ -69,7 +69,7 @@ def _ring(offsets: Array, angles: Array, closed_gap: float) -> tuple[Array, Arra
     apart = np.angle(np.exp(1j * (around[:, None] - angles)))
     near = np.exp(-0.5 * (apart / _ORBIT_BLUR) ** 2) + 1e-12
     near /= near.sum(axis=1, keepdims=True)
-    return around, near @ np.linalg.norm(offsets[:, :2], axis=1), near @ offsets[:, 2]
+    return around, weighted(near, np.linalg.norm(offsets[:, :2], axis=1)), weighted(near, offsets[:, 2])
 
 
 def _on_ring(focus: Array, side: float, around: Array, radius: Array, height: Array) -> tuple[Array, Array]:

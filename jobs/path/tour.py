@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jobs.errors import InvalidInput
-from jobs.path.capture import OFF, STRICTER, Array, Capture, goes_back, longest_run, together, unit, upright
+from jobs.path.capture import OFF, STRICTER, Array, Capture, goes_back, longest_run, together, unit, upright, weighted
 from jobs.path.sight import covered
 
 __all__ = ["tour"]
@@ -129,8 +129,8 @@ def _fit(places: Array, stops: Array, samples: int = 300) -> Array:
         along = np.linspace(at.min(), at.max(), samples)
         near = np.exp(-0.5 * ((along[:, None] - at) / width) ** 2) + 1e-12
         near /= near.sum(axis=1, keepdims=True)
-        middle = near @ at
+        middle = weighted(near, at.astype(np.float64))
         offsets = at - middle[:, None]
-        slopes = (near * offsets) @ places / (near * offsets**2).sum(axis=1, keepdims=True).clip(1e-9)
-        way = near @ places + (along - middle)[:, None] * slopes
+        slopes = weighted(near * offsets, places) / (near * offsets**2).sum(axis=1, keepdims=True).clip(1e-9)
+        way = weighted(near, places) + (along - middle)[:, None] * slopes
     return way
