@@ -1,4 +1,4 @@
-"""How good the versions of a scene's model are, side by side, and the gate that keeps a worse one from being taken."""
+"""Compare the versions of a scene's model, and refuse a version that is worse."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from jobs.web.chart import as_data
 from jobs.web.quality import Version, fall, plot, table, warning
 from tasks.choice import choose, model_versions, version_of
 from tasks.patience import patiently
-from tasks.stage import Gate
+from tasks.plan import Gate
 
 __all__ = ["psnr_gate", "show_quality"]
 
 
 async def show_quality(workspace: Workspace, scene: str, model: Asset) -> list[Version]:
-    """Show all versions of a scene's model: an artifact, and a warning if `model` is worse than the one before it.
+    """Show all versions of a scene's model, as an artifact. Warn if `model` is worse than the version before it.
 
     Returns:
         The versions up to that of `model`, oldest first.
@@ -45,7 +45,7 @@ async def show_quality(workspace: Workspace, scene: str, model: Asset) -> list[V
 
 
 def psnr_gate(most: float) -> Gate:
-    """A gate for models: their PSNR may be at most so many dB below that of the last version made the same way."""
+    """Return a gate that refuses a model more than `most` dB worse than the last version with the same options."""
 
     def gate(workspace: Workspace, tags: Mapping[str, str]) -> None:
         scene, now = tags["scene"], datetime.now(timezone.utc)

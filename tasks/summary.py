@@ -21,13 +21,6 @@ from tasks.workspace import LOCAL, reference_to
 
 __all__ = ["figures_of", "poster_of", "summarize", "verdict_of"]
 
-# Tags that say where an asset comes from rather than how good it is.
-_PROVENANCE = {
-    *("scene", "stage", "capture_version", "content", "source", "fingerprint", "options", "tier", "flow_run", "job"),
-    *("images", "dataset", "model", "video", "then", "now", "frame", "taken_in_by", "job_seconds", "parts_seconds"),
-    "work",
-}
-_REFERENCE = "reference_"  # and a number
 _UNKNOWN = "not available"
 _POSTER_WIDTH = 480  # px: about 30 kB, so that the run's page opens at once
 _OPENED = {"page": ("page", "index.html"), "video": ("video", "video.mp4"), "export": ("3D", "index.html")}
@@ -35,11 +28,7 @@ _OPENED = {"page": ("page", "index.html"), "video": ("video", "video.mp4"), "exp
 
 def figures_of(asset: Asset) -> dict[str, str]:
     """Return the tags that say how good an asset is, without those that are not known."""
-    return {name: value for name, value in asset.tags.items() if not _is_provenance(name) and value != _UNKNOWN}
-
-
-def _is_provenance(name: str) -> bool:
-    return name in _PROVENANCE or name.startswith(_REFERENCE)
+    return {name: value for name, value in asset.figures.items() if value != _UNKNOWN}
 
 
 def verdict_of(dataset: Asset | None, model: Asset | None) -> Verdict | None:

@@ -29,7 +29,7 @@ from blocks import JobSpec, JobState
 from blocks.azure import AzureCredential, AzureMLWorkspace
 from blocks.azure.credential import Tokens
 from blocks.azure.errors import plain_errors, translate
-from blocks.azure.jobs import node_lost
+from blocks.azure.status import node_lost
 from jobs import code
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 from tests.azure_fixtures import identity_endpoint, stack, workspace
@@ -725,7 +725,7 @@ def test_a_failed_job_that_speaks_of_preemption(workspace: AzureMLWorkspace, nam
     ("kind", "said"),
     [
         ("preemption_error", "UserError: .*PreemptionError: .*pre-empted"),
-        ("not_responding", "does not respond any more"),
+        ("not_responding", "no longer responds"),
     ],
 )
 def test_a_lost_node_is_an_interruption(workspace: AzureMLWorkspace, stack: AzureStack, kind: str, said: str) -> None:
@@ -780,7 +780,7 @@ def test_two_submit_at_once(workspace: AzureMLWorkspace, stack: AzureStack) -> N
 def test_a_cluster_without_quota_is_named(
     workspace: AzureMLWorkspace, stack: AzureStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blocks.azure.jobs._LONG_QUEUED_SECONDS", 0.0)
+    monkeypatch.setattr("blocks.azure.status._LONG_QUEUED_SECONDS", 0.0)
     job = facade("street-poor")
     with stack.faults.add("quota", job.name):
         workspace.submit(job)

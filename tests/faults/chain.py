@@ -11,7 +11,7 @@ from prefect import flow
 from blocks import Asset, LocalWorkspace
 from flows._cancellation import cancellable
 from jobs.options import Options
-from tasks.stage import Plan, stage_task
+from tasks.stage import Plan, Stage
 
 # As if `python -m jobs.<stage> --input … --output … --seconds …`, noting each start.
 JOB = """#!/bin/sh
@@ -68,13 +68,13 @@ def _plan(before: Asset, options: FirstOptions) -> Plan:
     )
 
 
-@stage_task
+@Stage
 def first(before: Asset, options: FirstOptions) -> Plan:
     """The first stage."""
     return _plan(before, options)
 
 
-@stage_task
+@Stage
 def second(before: Asset, options: SecondOptions) -> Plan:
     """The second stage."""
     return _plan(before, options)
