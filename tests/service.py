@@ -74,12 +74,14 @@ class Service:
         """Start the worker."""
         self._start("worker", "deployments.worker")
 
-    def wait_for_worker(self) -> None:
-        """Wait until the worker takes runs."""
+    def restart_worker(self) -> None:
+        """Start the worker, and wait until it takes runs."""
+        before = self.log("worker").count("started!")
+        self.start_worker()
         deadline = time.monotonic() + 180
-        while "started!" not in self.log("worker"):
+        while self.log("worker").count("started!") == before:
             assert self.runs("worker") and time.monotonic() < deadline, self.log("worker")
-            time.sleep(0.2)
+            time.sleep(0.1)
 
     def deploy(self) -> None:
         """The work pool and the deployments of `prefect.yaml`."""
@@ -128,7 +130,8 @@ class Service:
 
     def log(self, name: str) -> str:
         """All that the server or worker printed."""
-        return (self._home / f"{name}.log").read_text()
+        file = self._home / f"{name}.log"
+        return file.read_text() if file.exists() else ""
 
     def close(self) -> None:
         """End it all."""
