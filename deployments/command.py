@@ -96,7 +96,13 @@ def _deploy() -> None:
     if not Path("prefect.yaml").is_file():
         sys.exit("rebel-nerf deploy: there is no prefect.yaml in this folder. Run it in the project's folder.")
     settings = {"PREFECT_API_URL": "http://127.0.0.1:4200/api", "REBEL_NERF_PROJECT": os.getcwd(), **os.environ}
-    for program in (("deployments.worker", "--pool-only"), ("deployments.prefect", "--no-prompt", "deploy", "--all")):
+    programs: list[tuple[str, ...]] = [
+        ("deployments.worker", "--pool-only"),
+        ("deployments.prefect", "--no-prompt", "deploy", "--all"),
+    ]
+    if settings.get("REBEL_NERF_WEBHOOK_URL"):
+        programs.append(("deployments.notifications",))
+    for program in programs:
         done = subprocess.run([sys.executable, "-m", *program], env=settings)
         if done.returncode:
             sys.exit(done.returncode)
