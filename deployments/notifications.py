@@ -29,9 +29,7 @@ _BLOCK = "rebel-nerf-notifications"
 _FAILED = {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}
 _FINISHED = {"prefect.flow-run.Completed"}
 _STUCK_HOURS = 12
-_SCENES = ResourceSpecification(
-    {"prefect.resource.role": "deployment", "prefect.resource.name": "scene"}  # type: ignore[dict-item]
-)
+_SCENES = ResourceSpecification({"prefect.resource.role": "deployment", "prefect.resource.name": "scene"})
 
 
 def automations(webhook: UUID) -> list[AutomationCore]:
@@ -66,7 +64,7 @@ def _automation(name: str, trigger: EventTrigger, words: str, webhook: UUID) -> 
 async def set_up(url: SecretStr) -> None:
     """Save the webhook's address, and make the automations or bring them up to date."""
     block = Webhook(url=url, headers=SecretDict({"Content-Type": "application/json"}))
-    webhook: UUID = await block.save(_BLOCK, overwrite=True)  # type: ignore[misc]
+    webhook: UUID = await block.save(_BLOCK, overwrite=True)
     async with get_client() as client:
         for wanted in automations(webhook):
             there = await client.read_automations_by_name(wanted.name)

@@ -223,19 +223,21 @@ def table(outcomes: Iterable[Outcome]) -> str:
     return "\n".join(lines)
 
 
-async def main(rounds: int, seed: int, at_once: int, only: list[Kind]) -> int:
+async def main(given: argparse.Namespace) -> int:
     """Go through rounds, print what went wrong and a table; return how many went wrong."""
     outcomes: list[Outcome] = []
-    kinds = [(only or KINDS)[number % len(only or KINDS)] for number in range(rounds)]
+    kinds = given.only or KINDS
+    wanted = [kinds[number % len(kinds)] for number in range(given.rounds)]
     with tempfile.TemporaryDirectory() as name:
-        async with running_world(Path(name)) as world:
-            async for outcome in go_through(world, kinds, seed, at_once):
+        async with running_world(Path(name), given.patience) as world:
+            async for outcome in go_through(world, wanted, given.seed, given.at_once):
                 outcomes.append(outcome)
                 words = "; ".join(outcome.faults) or "nothing wrong"
-                print(
-                    f"{len(outcomes):4} {outcome.kind}, {outcome.seconds:.0f} s: {words}", file=sys.stderr, flush=True
-                )
-            if any(outcome.faults for outcome in outcomes):
+                took = f"{outcome.seconds:.0f} s"
+                print(f"{len(outcomes):4} {outcome.kind}, {took}: {words}", file=sys.stderr, flush=True)
+                if outcome.faults and given.until_wrong:
+                    break
+            if given.log:
                 print(world.service.log("worker"), file=sys.stderr)
     print(table(outcomes))
     return sum(bool(outcome.faults) for outcome in outcomes)
