@@ -92,11 +92,11 @@ MUTATIONS = (
         ("two at once", "flow"),
     ),
     Mutation(
-        "a registered result is not found",
-        "tasks/stage.py",
-        "    if asset := await asyncio.to_thread(workspace.find_asset, plan.asset_name, plan.version):",
-        "    if asset := None:",
-        ("flow",),
+        "registering notes a wrong checksum",
+        "blocks/local.py",
+        "checksums[str(file.relative_to(source))] = checksum(target)",
+        'checksums[str(file.relative_to(source))] = "0" * 64',
+        ("two at once",),
     ),
     Mutation(
         "a job that was killed is not tried again",
