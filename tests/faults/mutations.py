@@ -150,9 +150,8 @@ MUTATIONS = (
     Mutation(
         "a worker ends when the server fails",
         "deployments/worker.py",
-        'self._logger.warning("The Prefect server failed (%s). The worker goes on, and polls again", error)\n'
-        "            return []",
-        "raise",
+        "            return await super().get_and_submit_flow_runs()\n        except httpx.HTTPError as error:",
+        "            return await super().get_and_submit_flow_runs()\n        except ZeroDivisionError as error:",
         ("server failing",),
     ),
 )
