@@ -18,9 +18,11 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
+from prefect import State
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, StateType
@@ -127,7 +129,9 @@ class World:
         last = await self.run(name, root)
         try:
             for run in await self.runs(name):
-                await self._ended(run.id)
+                state = await self._ended(run.id)
+                if not (state.is_completed() or (state.is_cancelled() and kind.startswith("cancel"))):
+                    faults.append(f"a run ended as {state.name}: {state.message}")
         except TimeoutError as error:
             faults.append(str(error))
         if not self.service.runs("worker"):
@@ -135,7 +139,7 @@ class World:
             self.service.restart_worker()
         ended = await self.client.read_flow_run(last.id)
         if not (ended.state and ended.state.is_completed()):
-            faults.append(f"the last run ended {ended.state!r}")
+            faults.append("the last run has not completed")
         may_be_lost, killed = _MAY_BE_LOST.get(kind, ()), kind in _WRITER_KILLED
         verdict = judge(place, name, may_be_lost, parts=killed, forgotten=kind == "power loss")
         faults += verdict.faults
@@ -163,12 +167,12 @@ class World:
         taken = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
         return any(run.state_type in taken for run in await self.runs(name))
 
-    async def _ended(self, run: UUID) -> None:
+    async def _ended(self, run: UUID) -> State[Any]:
         deadline = time.monotonic() + self._patience
         while True:
             found = await self.client.read_flow_run(run)
             if found.state and found.state.is_final():
-                return
+                return found.state
             if time.monotonic() > deadline:
                 raise TimeoutError(f"run {found.name} is {found.state_name} for ever")
             await asyncio.sleep(0.2)
