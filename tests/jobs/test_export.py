@@ -198,7 +198,7 @@ def test_an_export_of_nothing_is_refused(solid_model: Path, tiny_dataset: Path, 
     with torch.no_grad():
         clear.gauss_params["opacities"].fill_(-9)
     model = write_model(clear, tmp_path / "clear", tiny_dataset)
-    with pytest.raises(GateRefused, match="no Gaussian that can be seen"):
+    with pytest.raises(GateRefused, match="no visible Gaussians"):
         export.export(ExportOptions(), tiny_dataset, model, tmp_path / "out")
 
 

@@ -203,7 +203,7 @@ def test_what_a_method_needs_of_a_machine_is_said() -> None:
     for method in ("instant-ngp", "splatfacto"):
         with pytest.raises(InvalidInput, match=f"{method} needs a CUDA GPU"):
             cuda.check(method, "cpu")
-    with pytest.raises(InvalidInput, match="splatfacto needs gsplat's CUDA kernels, .*: install NVIDIA's CUDA toolkit"):
+    with pytest.raises(InvalidInput, match="splatfacto needs gsplat's CUDA kernels, .*Install NVIDIA's CUDA toolkit"):
         cuda.check("splatfacto", "cuda:0")
     cuda.check("nerfacto", "cpu")
     cuda.check("instant-ngp", "cuda")
