@@ -58,7 +58,7 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
     device = cuda.device()
     config = configure(options, about, device)
     print(f"{options.method} on {_gpu() or 'the CPU'}, {config.max_num_iterations} steps, {about.images} photos.")
-    no_graphs = support.machine_lacks() or support.training_lacks(config, about.has_masks)
+    no_graphs = support.machine_lacks() or support.training_lacks(config)
     if no_graphs is None:
         config.pipeline.model.implementation = "torch"
     tcnn = TCNN_EXISTS and getattr(config.pipeline.model, "implementation", "tcnn") == "tcnn"

@@ -126,18 +126,28 @@ def _spread(table_ptr, grad_ptr, x, y, z, scale, ga, gb, mask, MASK: tl.constexp
 
 @triton.jit
 def draw(
-    random_ptr, pixel_ptr, first_ptr, size_ptr, table_ptr, lens_ptr, pose_ptr, o_ptr, d_ptr, camera_ptr, colour_ptr,
-    images, R, BLOCK: tl.constexpr,
+    random_ptr, pixel_ptr, first_ptr, size_ptr, table_ptr, lens_ptr, pose_ptr, valid_ptr, begin_ptr,
+    o_ptr, d_ptr, camera_ptr, colour_ptr, images, R, MASKED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Draw random pixels, and load their rays and colours; see `photos.Photos`."""
+    """Draw random pixels, and load their rays and colours; see `photos.Photos`.
+
+    With masks, valid_ptr lists the valid pixels of each photo, and begin_ptr says where each photo's list begins.
+    """
     r = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = r < R
     camera = (tl.load(random_ptr + r * 3, mask=mask, other=0.0) * images).to(tl.int64)
-    height = tl.load(size_ptr + camera * 2, mask=mask, other=1)
-    width = tl.load(size_ptr + camera * 2 + 1, mask=mask, other=1)
-    row = (tl.load(random_ptr + r * 3 + 1, mask=mask, other=0.0) * height.to(tl.float32)).to(tl.int64)
-    column = (tl.load(random_ptr + r * 3 + 2, mask=mask, other=0.0) * width.to(tl.float32)).to(tl.int64)
-    pixel = row * width + column
+    if MASKED:
+        begin = tl.load(begin_ptr + camera, mask=mask, other=0)
+        count = tl.load(begin_ptr + camera + 1, mask=mask, other=1) - begin
+        drawn = (tl.load(random_ptr + r * 3 + 1, mask=mask, other=0.0) * count.to(tl.float32)).to(tl.int64)
+        # In float32, a random number close to 1 times a large count rounds up to the count.
+        pixel = tl.load(valid_ptr + begin + tl.minimum(drawn, count - 1), mask=mask, other=0).to(tl.int64)
+    else:
+        height = tl.load(size_ptr + camera * 2, mask=mask, other=1)
+        width = tl.load(size_ptr + camera * 2 + 1, mask=mask, other=1)
+        row = (tl.load(random_ptr + r * 3 + 1, mask=mask, other=0.0) * height.to(tl.float32)).to(tl.int64)
+        column = (tl.load(random_ptr + r * 3 + 2, mask=mask, other=0.0) * width.to(tl.float32)).to(tl.int64)
+        pixel = row * width + column
     pixel_at = (tl.load(first_ptr + camera, mask=mask, other=0) + pixel) * 3
     table_at = (tl.load(lens_ptr + camera, mask=mask, other=0) + pixel) * 3
     dx = tl.load(table_ptr + table_at, mask=mask, other=0.0)

@@ -1,4 +1,4 @@
-"""The training photos in GPU memory, as bytes, with the ray of each pixel."""
+"""The training photos in GPU memory, as bytes, with the ray of each pixel and the pixels that masks leave."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from torch import Tensor
 
+from jobs.errors import InvalidInput
 from jobs.radiance import kernels
 from jobs.radiance.support import NotCovered
 
@@ -21,7 +22,7 @@ _SHARE = 0.5  # of the free memory, for photos and rays; training needs the rest
 
 
 class Photos:
-    """All photos of a dataset, of any size and lens, and the rays through their pixels.
+    """All photos of a dataset, of any size and lens, with or without masks, and the rays through their pixels.
 
     Args:
         dataset: returns photos as bytes.
@@ -29,6 +30,7 @@ class Photos:
 
     Raises:
         NotCovered: the photos do not fit into the GPU's memory or have a fourth channel, or a pose contains a scale.
+        InvalidInput: a mask leaves no pixel of its photo.
     """
 
     def __init__(self, dataset: InputDataset, device: torch.device) -> None:
@@ -37,7 +39,9 @@ class Photos:
         areas = sizes.prod(dim=1)
         lenses, lens_of = _lenses(cameras)
         first_of_lens = [int((lens_of == lens).nonzero()[0, 0]) for lens in range(len(lenses))]
-        _check_room(int(areas.sum()) * 3 + int(areas[first_of_lens].sum()) * 12, device)
+        self._masked = dataset._dataparser_outputs.mask_filenames is not None
+        a_pixel = 7 if self._masked else 3  # bytes: its colours, and its place in the list of valid pixels
+        _check_room(int(areas.sum()) * a_pixel + int(areas[first_of_lens].sum()) * 12, device)
         rotations = cameras.camera_to_worlds[:, :, :3].cpu()
         if not torch.allclose(rotations @ rotations.mT, torch.eye(3).expand_as(rotations), atol=1e-3):
             raise NotCovered("a photo's pose is not a rotation and a translation")
@@ -51,10 +55,13 @@ class Photos:
         self._lens = begin[lens_of].to(device)  # index of the first direction of each photo's lens
         self._table = torch.cat(tables).contiguous()
         self._pixels = torch.empty((int(areas.sum()), 3), dtype=torch.uint8, device=device)
-        self._load(dataset, areas.tolist())
+        valid = self._load(dataset, areas.tolist())
+        begin = torch.tensor([0, *(len(each) for each in valid)]).cumsum(0)
+        self._begin = begin.to(device)  # of each photo, in the list of valid pixels
+        self._valid = torch.cat(valid).to(device)
 
     def draw(self, rays: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Draw random pixels. All photos are equally likely.
+        """Draw random pixels. All photos are equally likely; pixels outside a photo's mask are never drawn.
 
         Returns:
             The origins and directions (R, 3) of their rays, their photos (R,), and their colours (R, 3), 0 to 1.
@@ -63,8 +70,8 @@ class Photos:
         origins, directions, colours = (torch.empty_like(random) for _ in range(3))
         cameras = torch.empty(rays, dtype=torch.int64, device=self._device)
         kernels.draw[(triton.cdiv(rays, 128),)](
-            random, self._pixels, self._first, self._sizes, self._table, self._lens, self._poses,
-            origins, directions, cameras, colours, self._number, rays, BLOCK=128,
+            random, self._pixels, self._first, self._sizes, self._table, self._lens, self._poses, self._valid,
+            self._begin, origins, directions, cameras, colours, self._number, rays, MASKED=self._masked, BLOCK=128,
         )  # fmt: skip
         return origins, directions, cameras, colours
 
@@ -78,17 +85,26 @@ class Photos:
         directions: Tensor = (rays.directions.reshape(-1, 1, 3) * pose[:, :3].t()).sum(-1)  # no TF32 here
         return directions
 
-    def _load(self, dataset: InputDataset, areas: list[int]) -> None:
+    def _load(self, dataset: InputDataset, areas: list[int]) -> list[Tensor]:
+        """Load all photos; return the indices of each photo's valid pixels, none where there are no masks."""
         places = torch.split(self._pixels, areas)
 
-        def load(index: int) -> None:
-            image = dataset[index]["image"]
+        def load(index: int) -> Tensor:
+            data = dataset[index]
+            image = data["image"]
             if image.shape[-1] != 3 or image.dtype != torch.uint8:
                 raise NotCovered(f"photo {index + 1} has {image.shape[-1]} channels of {image.dtype}")
             places[index].copy_(image.reshape(-1, 3))
+            if not self._masked:
+                return torch.empty(0, dtype=torch.int32)
+            valid = data["mask"].reshape(-1).nonzero()[:, 0].int()
+            if not len(valid):
+                file = dataset._dataparser_outputs.mask_filenames[index]
+                raise InvalidInput(f"the mask {file} leaves no pixel of its photo; take out that photo or mask")
+            return valid
 
         with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
-            list(threads.map(load, range(len(areas))))
+            return list(threads.map(load, range(len(areas))))
 
 
 def _lenses(cameras: Cameras) -> tuple[Tensor, Tensor]:

@@ -73,20 +73,13 @@ def _config_lacks(config: NerfactoModelConfig) -> str | None:
     return _differs(config, _MODEL)
 
 
-def training_lacks(config: TrainerConfig, masks: bool) -> str | None:
-    """Return why a training is not covered, or None.
-
-    Args:
-        config: nerfstudio's config of the training.
-        masks: whether the photos have masks.
-    """
+def training_lacks(config: TrainerConfig) -> str | None:
+    """Return why a training with nerfstudio's config is not covered, or None."""
     model = config.pipeline.model
     if model._target is not NerfactoModel:
         return f"the method {config.method_name} is not covered"
     if why := _config_lacks(model) or _differs(model, _TRAINING):
         return why
-    if masks:
-        return "the photos have masks"
     if model.camera_optimizer.mode not in ("off", "SO3xR3"):
         return f"the camera optimizer is {model.camera_optimizer.mode}"
     if any(number != 1 for number in config.gradient_accumulation_steps.values()):
