@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import LazyLoader
 from types import ModuleType
 from typing import Any
 
@@ -38,8 +38,50 @@ class _Finder(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec and spec.loader:
-            spec.loader = LazyLoader(spec.loader) if name in _LAZY else _CompilingLater(spec.loader)
+            spec.loader = _LoadingLater(spec.loader) if name in _LAZY else _CompilingLater(spec.loader)
         return spec
+
+
+class _LoadingLater(Loader):
+    """Execute a module when an attribute is first asked for that it does not have yet.
+
+    importlib's own `LazyLoader` does so for any attribute. But `inspect.getmodule` asks every module for its
+    `__file__`, and torch calls it in the middle of an import, which would become circular.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__dict__["__load__"] = _Once(self._loader)
+        module.__class__ = _Module
+
+
+class _Once:
+    """Execute a module once, whichever thread needs it first."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader, self._lock, self._begun = loader, threading.RLock(), False
+
+    def __call__(self, module: ModuleType) -> None:
+        with self._lock:  # other threads wait here; the module itself, while it is executed, does not
+            if not self._begun:
+                self._begun = True
+                self._loader.exec_module(module)
+
+
+class _Module(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        self.__dict__["__load__"](self)
+        try:
+            return self.__dict__[name]
+        except KeyError:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}") from None
 
 
 class _CompilingLater(Loader):
