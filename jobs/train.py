@@ -67,7 +67,7 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
     saved = copy.deepcopy(config)
     with timer.step("setup"):
         seed_all(options.seed)
-        cpu.install(point_gradients=options.model_size != "small")
+        cpu.install(point_gradients=options.model_size != "small" or options.refine_poses)
         cuda.install()
         model.set_paths(config, checkpoints.resolve(), dataset.resolve())
         cache_images(config, about, min(options.max_image_size or about.longest_side, about.longest_side))

@@ -55,6 +55,11 @@ def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerCo
         if not hasattr(datamanager, "train_num_rays_per_batch"):
             raise InvalidInput(f"the method {method} trains on whole photos. Leave out the rays per batch.")
         datamanager.train_num_rays_per_batch = options.rays_per_batch
+    camera_optimizer = getattr(config.pipeline.model, "camera_optimizer", None)
+    if camera_optimizer is not None and not options.refine_poses:
+        # Refined, the poses drift from those of the dataset, which held-out photos and camera paths keep: nerfacto
+        # loses 4 dB, and differs by as much from seed to seed (benchmarks/gpu.md).
+        camera_optimizer.mode = "off"
     if options.model_size == "small":
         _make_small(config)
     return config
@@ -94,7 +99,6 @@ def _make_small(config: TrainerConfig) -> None:
     network = config.pipeline.model
     for name, value in small.items():
         setattr(network, name, value)
-    network.camera_optimizer.mode = "off"
     for name in ("fields", "proposal_networks"):  # learn fast at first, and settle within the few steps
         config.optimizers[name] = {
             "optimizer": AdamOptimizerConfig(lr=2e-2, eps=1e-15),

@@ -231,6 +231,15 @@ def test_a_dataset_in_the_scene_frame_is_not_moved(dataset: Path) -> None:
     assert (parser.orientation_method, parser.center_method, parser.auto_scale_poses) == ("none", "none", False)
 
 
+@pytest.mark.parametrize("method", ["nerfacto", "nerfacto-big", "nerfacto-huge"])
+def test_poses_are_refined_only_on_request(method: str, dataset: Path) -> None:
+    about = read_dataset(dataset)
+    options = TrainOptions(method=method)
+    assert settings.configure(options, about, "cpu").pipeline.model.camera_optimizer.mode == "off"
+    refining = settings.configure(options.model_copy(update={"refine_poses": True}), about, "cpu")
+    assert refining.pipeline.model.camera_optimizer.mode == "SO3xR3"
+
+
 def test_something_is_held_out_of_few_photos(dataset: Path) -> None:
     frames = json.loads((dataset / "transforms.json").read_text())["frames"]
     for number in (2, 3, 8, 9, 10, 14):
