@@ -48,7 +48,8 @@ def train(run: Run, steps: int, folder: Path) -> Quality:
         sys.executable, "-W", "ignore", "-m", "jobs.train", "--dataset", str(run.dataset),
         "--model", str(place / "model"), "--checkpoints", str(place / "checkpoints"),
         "--max-num-iterations", str(steps), "--max-image-size", "1600",
-        "--seed", str(run.seed), "--refine-poses", str(run.refine), "--steps-per-save", str(steps),
+        "--seed", str(run.seed), "--refine-poses" if run.refine else "--no-refine-poses",
+        "--steps-per-save", str(steps),
     ]  # fmt: skip
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
