@@ -97,7 +97,7 @@ class Photos:
             places[index].copy_(image.reshape(-1, 3))
             if not self._masked:
                 return torch.empty(0, dtype=torch.int32)
-            valid = data["mask"].reshape(-1).nonzero()[:, 0].int()
+            valid: Tensor = data["mask"].reshape(-1).nonzero()[:, 0].int()
             if not len(valid):
                 file = dataset._dataparser_outputs.mask_filenames[index]
                 raise InvalidInput(f"the mask {file} leaves no pixel of its photo; take out that photo or mask")
