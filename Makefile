@@ -1,13 +1,13 @@
-# Everything is set up in .venv, with nothing but python3 (3.11 to 3.13) and make.
+# Needs only python3 (3.11 to 3.13) and make. Everything is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-# One more than two cores: tests wait for servers and jobs much of the time. In the order of the folders, as by their
-# number of tests the longest files, of one test, would come last.
+# Three processes on two cores, because tests often wait for servers and jobs. tests/conftest.py orders the files: xdist's own
+# order, by number of tests, would start the longest files last.
 PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all lint server worker deploy clean
+.PHONY: demo test test-all test-random lint server worker deploy clean
 
-# Photos of the built-in street front, then the flow on them. Ends in a link to the scene's page.
+# Draws photos of the built-in street front, runs the flow on them, and prints a link to the scene's page.
 demo: .venv/installed
 	$(BIN)/rebel-nerf demo
 
@@ -15,7 +15,13 @@ test: .venv/installed lint
 	$(BIN)/python -m tests.azureml.azurite
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) --durations=10
 
-# The emulator's jobs run in the job environment, as on Azure.
+# In another order each time, to find tests that depend on others. SEED=1 repeats an order; the run prints its seed.
+SEED ?= default
+test-random: .venv/installed
+	$(BIN)/python -m tests.azureml.azurite
+	$(BIN)/python -m pytest -v -p randomly --randomly-seed=$(SEED) -m "not slow" $(PARALLEL)
+
+# Jobs of the Azure ML emulator run in the job environment, as on Azure.
 test-all: .venv/installed lint
 	$(BIN)/python -m tests.azureml.azurite
 	job_python=$$($(BIN)/python -m tests.job_environment) && \
@@ -26,7 +32,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The flow as a service: `make server`, `make worker`, each in a terminal of its own; then `make deploy` once.
+# The flow as a service: run `make server` and `make worker` in two terminals, then `make deploy` once.
 server: .venv/installed
 	$(BIN)/python -m deployments.server
 
@@ -40,7 +46,7 @@ deploy: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --disable-pip-version-check --no-compile -e '.[local,dev]'
-	@# Nerfstudio's Jupyter brings it; it makes each start of Prefect 3 s longer, and nothing here needs it.
+	@# A dependency of nerfstudio's Jupyter that delays each start of Prefect by 3 s. Nothing here needs it.
 	$(BIN)/pip uninstall --disable-pip-version-check --quiet --yes rfc3987-syntax
 	touch $@
 

@@ -29,18 +29,18 @@ ROUNDS = 7
 
 
 def stock() -> None:
-    """nerfstudio's own code."""
+    """Run nerfstudio's own code."""
     HashEncoding.pytorch_fwd = cpu._stock_encode
     SceneContraction.forward = cpu._stock_contract
 
 
 def ours() -> None:
-    """This project's."""
+    """Run this project's code."""
     cpu.install(point_gradients=False)
 
 
 def least(run: Callable[[], object]) -> list[float]:
-    """The least CPU time of `run` in seconds, with stock and with our code."""
+    """Return the least CPU time of `run` in seconds, with nerfstudio's and with our code."""
     best = [float("inf")] * 2
     for _ in range(ROUNDS):
         for index, install in enumerate((stock, ours)):
@@ -52,7 +52,7 @@ def least(run: Callable[[], object]) -> list[float]:
 
 
 def main(dataset: Path) -> None:
-    """Measure and print."""
+    """Measure and print the table."""
     torch.set_num_threads(1)
     rays = 1024
     options = TrainOptions(max_num_iterations=100, model_size="small", max_image_size=320, rays_per_batch=rays)

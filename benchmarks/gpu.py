@@ -32,7 +32,7 @@ _PROGRAMS = {
 
 
 def run(before: str, stage: str, *arguments: str) -> tuple[list[tuple[float, Progress]], float]:
-    """Run a job; its progress, each with the moment (s) when it was told, and the seconds that it took."""
+    """Run a job. Return its progress lines, each with its time in seconds, and the job's duration in seconds."""
     program = f"{before}import sys; from jobs import report, {stage}; report.run({stage!r}, {stage}.main)"
     told, log, start = [], [], time.monotonic()
     with subprocess.Popen(
@@ -49,14 +49,14 @@ def run(before: str, stage: str, *arguments: str) -> tuple[list[tuple[float, Pro
 
 
 def pace(told: list[tuple[float, Progress]]) -> float:
-    """Seconds a step or frame in the second half, when all kernels are compiled."""
+    """Return the seconds per step or frame in the second half, when all kernels are compiled."""
     end, last = told[-1]
     middle, first = next(each for each in told if each[1].step >= last.total / 2)
     return (end - middle) / (last.step - first.step)
 
 
 def pictures(file: Path) -> list[np.ndarray]:
-    """The frames of a video, (height, width, 3) each, 0 to 255."""
+    """Return the frames of a video, (height, width, 3) each, 0 to 255."""
     with av.open(str(file)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 

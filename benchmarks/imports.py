@@ -25,7 +25,7 @@ class Imports(BaseModel):
 
 
 def cost(program: str) -> tuple[float, int]:
-    """CPU seconds and page faults of a Python process that does no more than that."""
+    """Return the CPU seconds and page faults of a Python process that only runs this statement."""
     process = subprocess.Popen([sys.executable, "-c", program])
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -35,7 +35,7 @@ def cost(program: str) -> tuple[float, int]:
 
 
 def main(given: Imports) -> None:
-    """Print the table; exit with 1 where `import blocks` is over the limit."""
+    """Print the table. Exit with 1 if `import blocks` exceeds the limit."""
     found: dict[str, list[tuple[float, int]]] = {program: [] for program in _PROGRAMS}
     for _ in range(given.times):
         for program in _PROGRAMS:

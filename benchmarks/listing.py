@@ -96,7 +96,7 @@ def _on_azurite(folder: Path, scenes: int, photos: int, repeat: int) -> None:
 
 
 def _pages(url: str, name: str, signature: str) -> None:
-    """Ask for all pages and read none."""
+    """Request all pages without reading them."""
     marker: bytes | None = b""
     with requests.Session() as session:
         while marker is not None:
@@ -117,7 +117,7 @@ def _place(service: Azurite) -> tuple[str, str, Callable[[], str]]:
 
 
 def _multiply(file: Path, scenes: int) -> None:
-    """Copy the entries of scene 0 for all others."""
+    """Copy the entries of scene 0 to all other scenes."""
     index = json.loads(file.read_text())
     blobs = next(each for each in index["collections"] if each["name"] == "$BLOBS_COLLECTION$")
     first: list[dict[str, Any]] = blobs["data"]
@@ -146,7 +146,7 @@ def _check(found: object, right: object) -> None:
 
 
 class _Row:
-    """Prints how long what is inside takes; the processor's seconds of this process, and of the service's."""
+    """Print how long the body takes, and the CPU seconds of this process and of the service."""
 
     def __init__(self, which: str, service: int | None = None) -> None:
         self._which, self._service = which, service

@@ -24,7 +24,7 @@ from jobs import media
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds on the clock and of all cores together, and how many photos got a pose."""
+    """Wall time and CPU time in seconds, and the number of registered photos."""
 
     wall: float
     cpu: float
@@ -32,7 +32,7 @@ class Run:
 
 
 def measure(command: list[str], dataset: Path) -> Run:
-    """Run one program to its end; its output is shown only if it fails."""
+    """Run a program. Its output is shown only if it fails."""
     before, start = os.times(), monotonic()
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wall, after = monotonic() - start, os.times()
@@ -44,12 +44,12 @@ def measure(command: list[str], dataset: Path) -> Run:
 
 
 def ours(photos: Path, dataset: Path) -> Run:
-    """`jobs.prepare` as the flow runs it."""
+    """Run `jobs.prepare` as the flow does."""
     return measure([sys.executable, "-m", "jobs.prepare", "--images", str(photos), "--dataset", str(dataset)], dataset)
 
 
 def theirs(photos: Path, dataset: Path) -> Run:
-    """`ns-process-data images` with exhaustive matching, all else by default."""
+    """Run `ns-process-data images` with exhaustive matching and otherwise default options."""
     program = Path(sys.executable).with_name("ns-process-data")
     options = ["--matching-method", "exhaustive", "--no-gpu"]
     return measure([str(program), "images", "--data", str(photos), "--output-dir", str(dataset), *options], dataset)

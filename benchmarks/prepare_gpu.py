@@ -26,7 +26,7 @@ _STEPS = ("features", "matching", "mapping")
 
 
 def prepare(photos: Path, dataset: Path, gpu: bool) -> dict[str, Any]:
-    """The manifest of a dataset made of the photos; without the GPU, CUDA is told that there is none."""
+    """Prepare a dataset from the photos and return its manifest. Without the GPU, the GPU is hidden from CUDA."""
     environment = {**os.environ, **({} if gpu else {"CUDA_VISIBLE_DEVICES": ""})}
     command = [sys.executable, "-m", "jobs.prepare", "--images", str(photos), "--dataset", str(dataset)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
@@ -38,7 +38,7 @@ def prepare(photos: Path, dataset: Path, gpu: bool) -> dict[str, Any]:
 
 
 def errors(capture: Path, dataset: Path, manifest: dict[str, Any]) -> str:
-    """The median errors of the poses: of positions, and of directions."""
+    """Return the median errors of the poses: of positions, and of view directions."""
     if not (capture / "truth.json").is_file():
         return "unknown"
     photos = {Path(each["file"]).name: each["source"] for each in manifest["images"]}
@@ -47,7 +47,7 @@ def errors(capture: Path, dataset: Path, manifest: dict[str, Any]) -> str:
 
 
 def row(capture: Path, gpu: bool) -> str:
-    """A row of the table: medians, and whether all runs came to the same poses."""
+    """Return a row of the table: medians, and whether all runs gave the same poses."""
     photos = capture / "photos" if (capture / "photos").is_dir() else capture
     made, transforms, off = [], set(), []
     for _ in range(_RUNS):

@@ -37,7 +37,7 @@ _NS_RENDER = (
 
 
 def run(*commands: Sequence[object]) -> float:
-    """Run commands at the same time, each on a GPU of its own where there are several; the seconds until all ended."""
+    """Run commands in parallel, on one GPU each if there are several. Return the seconds until all have ended."""
     start = time.monotonic()
     gpus = max(1, torch.cuda.device_count())
     with tempfile.TemporaryFile("w+") as log:
@@ -55,13 +55,13 @@ def run(*commands: Sequence[object]) -> float:
 
 
 def pace(pictures: list[Path]) -> float:
-    """Frames a second, from the moments in which pictures were written."""
+    """Return the frames per second, from the times when images were written."""
     moments = sorted(file.stat().st_mtime for file in pictures)
     return (len(moments) - 1) / (moments[-1] - moments[0])
 
 
 def psnr(ours: list[Path], theirs: list[Path]) -> float:
-    """Between two series of pictures, dB; over all pixels of all."""
+    """Return the PSNR in dB between two series of images, over all pixels."""
     errors = []
     for one, other in zip(ours, theirs, strict=True):
         with Image.open(one) as a, Image.open(other) as b:
@@ -70,7 +70,7 @@ def psnr(ours: list[Path], theirs: list[Path]) -> float:
 
 
 def memory(manifest: Path) -> str:
-    """The peak memory that a manifest tells, MB."""
+    """Return the peak memory from a manifest, in MB."""
     peak = json.loads(manifest.read_text())["peak_memory_bytes"]
     return ", ".join(f"{value / 1e6:.0f} MB {name}" for name, value in peak.items() if value)
 

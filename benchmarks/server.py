@@ -1,4 +1,4 @@
-"""How long a Prefect server stands still while eight clients write and read at once: `python -m benchmarks.server`.
+"""How long a Prefect server is blocked while eight clients read and write: `python -m benchmarks.server`.
 
 `/api/health` touches no database: where it gets no answer, nothing does.
 """
@@ -24,11 +24,11 @@ CLIENTS = 8
 
 @flow
 def nothing() -> None:
-    """What the runs are of."""
+    """The flow whose runs the clients create."""
 
 
 async def longest_silence(service: Service, seconds: float) -> tuple[float, int]:
-    """How long the server did not answer at most, and how many requests it answered."""
+    """Return the longest time without an answer, and the number of answered requests."""
     end = time.monotonic() + seconds
     answered = 0
 

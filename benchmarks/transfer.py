@@ -87,13 +87,13 @@ def main() -> None:
 
 
 def busy(process: int) -> float:
-    """Seconds of processor time that a process has used, all its threads together (see proc(5))."""
+    """Return the CPU time of a process with all its threads, in seconds (see proc(5))."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def transfer(who: str, what: str, port: int, key: str, source: Path, target: Path) -> None:
-    """One transfer, timed from when the client stands."""
+    """Run one transfer and measure it from the moment when the client exists."""
     url = f"https://127.0.0.1:{port}/benchmark"
     run = (_project if who == "project" else _sdk)(what, url, key, source, target)
     start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)

@@ -34,8 +34,8 @@ from jobs import camera_path, facade
 from jobs.camera_path import CameraPath
 from jobs.demo.raster import Camera
 from jobs.demo.street import Visit
-from jobs.sfm import alignment
-from jobs.sfm.alignment import Floats, PoseErrors, compare_poses, compare_poses_in_frame_of
+from jobs.geometry import Floats, Similarity
+from jobs.sfm.alignment import PoseErrors, compare_poses, compare_poses_in_frame_of
 from jobs.video.h264 import Picture
 
 SCENE = "street"
@@ -184,7 +184,7 @@ class First:
         return np.array(off).reshape(-1, 2), np.array(moved).reshape(-1, 2)
 
 
-def cameras(path: CameraPath, similarity: alignment.Similarity) -> list[Camera]:
+def cameras(path: CameraPath, similarity: Similarity) -> list[Camera]:
     """The true street's cameras of a path: `similarity` leads from the scene frame to metres."""
     found = []
     width, height = path.even_size

@@ -110,13 +110,13 @@ async def _measure(
 
 
 def _memory(pid: int) -> float:
-    """MB that a process has for its own, and its share of what it has with others."""
+    """Return the memory of a process in MB: its own, and its share of shared memory."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1]) / 1000  # type: ignore[index]
 
 
 def _processor(group: int) -> float:
-    """Seconds of processor time that the processes of a group have taken."""
+    """Return the CPU time of a process group in seconds."""
     total = 0
     for file in Path("/proc").glob("[0-9]*/stat"):
         fields = file.read_text().rpartition(")")[2].split()
@@ -125,7 +125,7 @@ def _processor(group: int) -> float:
 
 
 async def _counting(url: str, requests: list[int]) -> str:
-    """The URL of a port that passes all on to `url`, and counts the requests."""
+    """Return the URL of a proxy to `url` that counts requests."""
     there = urlsplit(url)
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: bool) -> None:

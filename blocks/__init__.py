@@ -1,16 +1,18 @@
-"""Where captures and assets lie and jobs run, as Prefect blocks. All of Azure is here."""
+"""Where captures and assets are stored and jobs run, as Prefect blocks. All code for Azure is here."""
 
 import importlib
 import pkgutil
 
-# First, while the stack is shallow. Python 3.11 keeps frames in chunks of 16 kB and gives one back as its first frame
-# ends: where a loop of prefect's import crosses a chunk's end, all takes up to twice as long (benchmarks/imports.md).
+# Import prefect first, while the stack is shallow. Python 3.11 keeps stack frames in chunks of 16 kB and frees a chunk
+# with its first frame. If a loop of prefect's import crosses the end of a chunk, the import takes up to twice as long
+# (benchmarks/imports.md).
 import prefect
 
 from blocks.expense import Expense
 from blocks.local import LocalWorkspace
 from blocks.marks import Marks
-from blocks.workspace import (
+from blocks.provenance import Provenance
+from blocks.records import (
     Asset,
     AssetKind,
     DroppedCapture,
@@ -19,8 +21,9 @@ from blocks.workspace import (
     JobStatus,
     Leftover,
     Measured,
-    Workspace,
+    PageAddress,
 )
+from blocks.workspace import Workspace
 
 __all__ = [
     "Asset",
@@ -34,11 +37,13 @@ __all__ = [
     "LocalWorkspace",
     "Marks",
     "Measured",
+    "PageAddress",
+    "Provenance",
     "Workspace",
 ]
 
-# A block can be loaded once its class is known, and `prefect block register -m blocks` registers the classes that are
-# visible here: a new kind of workspace is one new file or package in this folder.
+# A block can be loaded only if its class is imported, and `prefect block register -m blocks` registers the classes that
+# are visible here. So a new kind of workspace is one new file or package in this folder.
 for _module in pkgutil.iter_modules(__path__):
     _found = importlib.import_module(f"blocks.{_module.name}")
     for _name in getattr(_found, "__all__", ()):

@@ -7,7 +7,7 @@ import re
 
 __all__ = ["job_environment"]
 
-# An allow list, as nobody can list the names that secrets have. Jobs use no network, hence no proxy either.
+# A list of allowed names, because nobody can list the names of all secrets. Jobs use no network, so no proxy.
 _PASSED_ON = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|TEMP|TMP|XDG_CACHE_HOME|XDG_RUNTIME_DIR"
     r"|LD_LIBRARY_PATH|LD_PRELOAD|DYLD_\w+|LIBRARY_PATH|CPATH|CC|CXX|CFLAGS|CXXFLAGS|LDFLAGS|MAX_JOBS"
@@ -20,7 +20,7 @@ _SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
 
 
 def job_environment() -> dict[str, str]:
-    """Return the variables of this process that a job's program may see: where things are, and nothing secret."""
+    """Return the variables of this process that a job's program may see. They hold no secrets."""
     return {
         name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name) and not _SECRET.search(name)
     }

@@ -1,4 +1,4 @@
-"""What a job costs, as the workspace's record of expenses has it."""
+"""A workspace's record of what a job costs."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ __all__ = ["Expense"]
 
 
 class Expense(BaseModel):
-    """What one job costs: as expected when it was submitted, and as it came to once its end was seen.
+    """What one job costs: the expected cost when it is submitted, and the real cost after it has ended.
 
     Args:
-        job: the job's name; there is one entry a job.
+        job: the job's name. Each job has one record.
         month: the calendar month, in UTC, in which it was submitted: "2026-11".
         run: the flow run that submitted it.
-        scene, stage, tier: what the job is for, and which kind of machine it takes.
-        options: hash of the stage's options, as in the tag of an asset.
-        work: how much there is to do, in the stage's own unit; None where that is not known.
-        submitted: when it was entered, just before the job was submitted, with its time zone.
+        scene, stage, tier: what the job is for, and which kind of machine it needs.
+        options: the hash of the stage's options, as in an asset's tag.
+        work: how much there is to do, in the stage's own unit; None if unknown.
+        submitted: when it was recorded, just before the job was submitted, with its time zone.
         price_per_hour: of the job's machine at that time.
         expected_seconds: how long the job was expected to run.
-        seconds: how long it ran, queueing not counted; None until its end was seen.
-        completed: whether it ended with its result.
+        seconds: how long it ran, without time in a queue; None until the job has ended.
+        completed: whether it ended with a result.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,10 +44,10 @@ class Expense(BaseModel):
 
     @property
     def cost(self) -> float:
-        """In the currency of its price; as expected, until the job's end was seen."""
+        """Return the cost, in the currency of the price. Until the job has ended, it is the expected cost."""
         return self.price_per_hour * (self.expected_seconds if self.seconds is None else self.seconds) / 3600
 
     @property
     def path(self) -> str:
-        """Where the record has it: a file's path below the record's folder."""
+        """Return the path of the record, below the folder of all records."""
         return f"{self.month}/{self.job}.json"

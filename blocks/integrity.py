@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.local_files import damage, read_manifest
-from blocks.workspace import Asset
+from blocks.records import Asset
 from jobs.errors import InvalidInput
 from jobs.manifest import checksum
 from jobs.names import printable

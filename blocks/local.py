@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 import uuid
@@ -21,25 +20,23 @@ from prefect.logging import get_logger
 from pydantic import Field, PrivateAttr
 
 from blocks import integrity, local_cleanup, local_files, supervisor
-from blocks.environment import job_environment
 from blocks.expense import Expense
 from blocks.local_captures import list_dropped
-from blocks.local_files import IF_FULL, copy, files_below, link_or_copy, sync, sync_folder, write_durably
+from blocks.local_files import copy, files_below, link_or_copy, sync, sync_folder, write_durably
+from blocks.local_jobs import LocalJobs, gpus
 from blocks.marks import Marks
 from blocks.privacy import make_private
-from blocks.supervisor import unlocked
-from blocks.workspace import (
+from blocks.records import (
     Asset,
     AssetKind,
     DroppedCapture,
     JobSpec,
-    JobState,
     JobStatus,
     Leftover,
-    Workspace,
+    PageAddress,
     content_fingerprint,
 )
-from jobs import code
+from blocks.workspace import Workspace
 from jobs.errors import InvalidInput, NotFound
 from jobs.manifest import checksum
 from jobs.names import scene_of
@@ -50,9 +47,9 @@ __all__ = ["LocalWorkspace"]
 class LocalWorkspace(Workspace):
     """Captures, assets and jobs under one folder of this machine, readable without our code.
 
-    `captures/<scene>/` is where photos are dropped, `assets/<name>/<version>/` holds an asset's files beside
-    `asset.json` (kind, tags, checksums), `jobs/<name>/` a job's spec, status, log and outputs. Where there is a limit
-    on costs, `spent/<year-month>/<job>.json` holds what each job costs.
+    People drop photos into `captures/<scene>/`. `assets/<name>/<version>/` holds an asset's files and `asset.json`
+    (kind, tags, checksums). `jobs/<name>/` holds a job's spec, status, log and outputs. If there is a limit on costs,
+    `spent/<year-month>/<job>.json` holds what each job costs.
     """
 
     _block_type_name = "rebel-nerf local workspace"
@@ -61,22 +58,22 @@ class LocalWorkspace(Workspace):
 
     root: Path = Field(
         default_factory=lambda: Path(os.environ.get("REBEL_NERF_HOME") or "~/.rebel-nerf"),
-        description="the folder of it all; $REBEL_NERF_HOME, else ~/.rebel-nerf",
+        description="Folder of the workspace. Defaults to $REBEL_NERF_HOME, else ~/.rebel-nerf",
     )
     python: str = Field(
         default_factory=lambda: sys.executable,
-        description="the Python that runs jobs: one with `pip install 'rebel-nerf[local]'`",
+        description="Python interpreter that runs jobs. It needs `pip install 'rebel-nerf[local]'`",
     )
     jobs_at_once: int | None = Field(
-        None, ge=1, description="jobs that need the GPU at once; None: the number of CUDA GPUs, at least 1"
+        None, ge=1, description="Most GPU jobs at the same time. None: the number of CUDA GPUs, at least 1"
     )
 
     _intact: set[Path] = PrivateAttr(default_factory=set)
-    """Manifests of assets that were found undamaged. Each run opens its own block, and so looks again once."""
+    """Manifests of assets that are not damaged. Each run opens its own block, so it checks each asset once."""
 
     @property
     def folder(self) -> Path:
-        """The root, absolute."""
+        """Return the root as an absolute path."""
         return self.root.expanduser().absolute()
 
     @property
@@ -99,7 +96,7 @@ class LocalWorkspace(Workspace):
             raise InvalidInput(f"python: {self.python} is not a program. Name the interpreter that runs jobs.")
 
     def has_gpu(self) -> bool:
-        return bool(self._gpus())
+        return bool(gpus())
 
     # captures
 
@@ -109,12 +106,12 @@ class LocalWorkspace(Workspace):
     def _take_in(
         self, scene: str, files: Mapping[str, Path], tags: Mapping[str, str], listed: Mapping[str, str] | None
     ) -> Asset:
-        """Register files; `listed` are the checksums that they must still have."""
+        """Register files. `listed` are the checksums that they must still have, if they were listed before."""
         stamps = {path: _stamp(file) for path, file in files.items()}
         checksums = {path: checksum(file) for path, file in files.items()}
         if listed is not None and checksums != listed:
             changed = next(path for path in files if checksums[path] != listed[path])
-            raise InvalidInput(f"scene {scene}: {changed} has changed since it was listed. Wait for the upload's end.")
+            raise InvalidInput(f"scene {scene}: {changed} has changed since it was listed. Wait for the upload to end.")
         content = content_fingerprint(checksums.values())
         if known := self.capture_with(scene, content):
             return known
@@ -126,19 +123,19 @@ class LocalWorkspace(Workspace):
             if _stamp(file) != stamps[path] or checksum(target) != checksums[path]:
                 shutil.rmtree(part)
                 raise InvalidInput(
-                    f"scene {scene}: {file} changed while it was read. Is an upload going on? Wait for its end."
+                    f"scene {scene}: {file} changed while it was read. If an upload is running, wait for it to end."
                 )
         taken = {**tags, "scene": scene, "content": content}
         while True:
             number = 1 + max(self._capture_numbers(scene), default=0)
-            if known := self.capture_with(scene, content):  # another took in the same meanwhile
+            if known := self.capture_with(scene, content):  # another process has just registered the same content
                 shutil.rmtree(part)
                 return known
             if asset := self._publish(part, scene, str(number), "capture", taken, checksums):
                 return asset
 
     def _capture_numbers(self, scene: str) -> Iterator[int]:
-        """The numbers of a scene's versions; those of damaged ones are taken for good."""
+        """Yield the numbers of a scene's versions. Those of damaged versions stay taken."""
         for folder in (self.folder / "assets" / scene).glob("*"):
             if found := re.fullmatch(r"(?:\.damaged-)?(\d+)(?:-[0-9a-f]{8})?", folder.name):
                 yield int(found[1])
@@ -177,7 +174,7 @@ class LocalWorkspace(Workspace):
     def fetch(self, asset: Asset) -> Path:
         folder = self.folder / "assets" / asset.name / asset.version
         if not (folder / "asset.json").is_file():
-            raise NotFound(f"asset {asset} is not in {self.folder}/assets any more. Run the stage that makes it again.")
+            raise NotFound(f"asset {asset} is no longer in {self.folder}/assets. Run the stage that makes it again.")
         return folder
 
     def size(self, asset: Asset) -> int:
@@ -207,7 +204,7 @@ class LocalWorkspace(Workspace):
             raise NotFound(f"asset {asset} has no file {file}.") from None
 
     def _read_asset(self, manifest: Path) -> Asset | None:
-        """Read an asset. One that a power loss or a person has damaged is set aside, so that it can be made again."""
+        """Read an asset. If a power loss or a person has damaged it, set it aside, so that it can be made again."""
         folder = manifest.parent
         try:
             asset, sizes = local_files.read_manifest(manifest)
@@ -218,21 +215,21 @@ class LocalWorkspace(Workspace):
         except ValueError as error:
             self._set_aside(folder, str(error))
             return None
-        if (asset.name, asset.version) != (folder.parent.name, folder.name):  # a person has renamed it
+        if (asset.name, asset.version) != (folder.parent.name, folder.name):  # a person renamed it
             return None
         self._intact.add(manifest)
         return asset
 
     def _set_aside(self, folder: Path, fault: str) -> None:
-        """Rename a damaged asset's folder so that it is not listed any more; nothing in it is deleted."""
+        """Rename a damaged asset's folder, so that it is no longer listed. Nothing in it is deleted."""
         if aside := integrity.set_aside(folder):
             get_logger(__name__).warning(
-                "asset %s:%s is damaged (%s). It is not used any more; its files are in %s",
+                "asset %s:%s is damaged (%s). It is no longer used. Its files are in %s",
                 *(folder.parent.name, folder.name, fault, aside),
             )
 
     def _part(self, *place: str) -> Path:
-        """A new folder beside where its content will be published by a rename; its name is never listed."""
+        """Make a folder next to the place where a rename will publish it. Such names are never listed."""
         part = self.folder.joinpath(*place, f".{uuid.uuid4().hex}.part")
         part.mkdir(parents=True)
         return part
@@ -240,7 +237,7 @@ class LocalWorkspace(Workspace):
     def _publish(
         self, part: Path, name: str, version: str, kind: AssetKind, tags: Mapping[str, str], checksums: dict[str, str]
     ) -> Asset | None:
-        """Turn a folder beside it into the asset, in one step; None, and the folder kept, if the version exists.
+        """Turn a folder into an asset, in one step. If the version exists, return None and keep the folder.
 
         A model gets the next number, under a lock.
         """
@@ -271,105 +268,30 @@ class LocalWorkspace(Workspace):
 
     # jobs
 
-    def find_job(self, name: str) -> JobStatus | None:
-        folder = self._job(name)
-        if not (folder / "spec.json").exists():
-            return None
-        alive = not unlocked(folder / "alive")  # asked first: a status read later can only be newer
-        status = self._read_status(folder)
-        state, reason = JobState(status.get("state", "Queued")), status.get("reason", "")
-        if alive and state is JobState.RUNNING:
-            supervisor.enforce_limit(folder, status)
-        if not state.ended and not alive:
-            ended, reason = supervisor.ended_state(folder)
-            state = JobState(ended)
-        wall = max(0.0, status["ended"] - status["started"]) if "ended" in status else 0.0
-        seconds = status.get("seconds", wall)  # by the wall clock for jobs of earlier versions
-        place, behind = self._place(folder) if state is JobState.QUEUED else (0, "")
-        return JobStatus(
-            name=name, state=state, reason=reason, url=folder.as_uri(), seconds=seconds, place=place, behind=behind
-        )
+    @property
+    def _jobs(self) -> LocalJobs:
+        return LocalJobs(self.folder, self.python, self.jobs_at_once)
 
-    def _place(self, folder: Path) -> tuple[int, str]:
-        try:
-            return supervisor.place_of(folder.name, json.loads((folder / "run.json").read_text())["slots"])
-        except (OSError, ValueError):  # the line has moved on meanwhile
-            return 0, ""
+    def find_job(self, name: str) -> JobStatus | None:
+        return self._jobs.find(name)
 
     def submit(self, spec: JobSpec) -> JobStatus:
         for asset in spec.inputs.values():
             integrity.check_input(asset, self.fetch(asset), self.folder / "verified", spec.scene)
-        part = self._part("jobs")
-        try:
-            self._start(spec, part)
-        except OSError as error:
-            raise InvalidInput(
-                f"scene {spec.scene}: job {spec.name} could not be put into {part.parent} ({error}). {IF_FULL}"
-            ) from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)  # where it has not become the job's folder
-        status = self.find_job(spec.name)
-        assert status is not None
-        return status
-
-    def _start(self, spec: JobSpec, part: Path) -> None:
-        """Fill a job's folder, give it its name, and start the job; leave alone one that is there."""
-        final = self._job(spec.name)
-        for name, text in spec.files.items():
-            write_durably(part / "files" / name, text)
-        for name in spec.outputs:
-            (part / "outputs" / name).mkdir(parents=True)
-        for name in spec.scratch:
-            self._scratch(spec, name).mkdir(parents=True, exist_ok=True)
-        code.copy_to(part / "code")
-
-        def place(group: str, name: str) -> str:
-            if group == "inputs":
-                return spec.inputs[name].uri
-            return str(self._scratch(spec, name) if group == "scratch" else final / group / name)
-
-        gpus = self._gpus() if spec.tier == "gpu" else []
-        run = {
-            "command": [self.python, "-m", f"jobs.{spec.stage}", *spec.resolve(place)],
-            "environment": {"PYTHONPATH": str(final / "code"), "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1"},
-            "slots": self._slots(spec.tier),
-            "gpus": gpus,
-            "time_limit": spec.time_limit,
-        }
-        write_durably(part / "run.json", json.dumps(run, indent=2))
-        write_durably(part / "spec.json", spec.model_dump_json(indent=2))
-        alive = supervisor.lock(part / "alive")
-        assert alive is not None
-        with alive:
-            try:
-                part.rename(final)
-            except OSError:
-                if not final.exists():
-                    raise
-            else:
-                # The lock goes over to the supervisor unbroken: the job is never seen without a holder.
-                subprocess.run(
-                    [sys.executable, "-I", supervisor.__file__, str(final), str(alive.fileno())],
-                    env=job_environment(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    pass_fds=[alive.fileno()],
-                    check=True,
-                )
+        return self._jobs.submit(spec)
 
     def read_log(self, name: str, offset: int) -> tuple[str, int]:
-        try:
-            with (self._job(name) / "std_log.txt").open("rb") as log:
-                log.seek(offset)
-                content = log.read()
-        except FileNotFoundError:
-            return "", offset
-        whole = content[: content.rfind(b"\n") + 1]
-        return whole.decode(errors="replace"), offset + len(whole)
+        return self._jobs.read_log(name, offset)
+
+    def cancel(self, name: str) -> None:
+        self._jobs.cancel(name)
+
+    def output_sizes(self, job: str, output: str) -> dict[str, int]:
+        return self._jobs.output_sizes(job, output)
 
     def follow(self, name: str, follower: str) -> None:
-        if not self.folder.exists():  # it must not come back empty
-            raise InvalidInput(f"root: the workspace's folder {self.folder} is not there any more. Was it moved?")
+        if not self.folder.exists():  # do not make an empty one
+            raise InvalidInput(f"root: the workspace's folder {self.folder} no longer exists. Was it moved?")
         mark = self.folder / "followers" / name / follower
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
@@ -377,7 +299,7 @@ class LocalWorkspace(Workspace):
     def unfollow(self, name: str, follower: str) -> None:
         mark = self.folder / "followers" / name / follower
         mark.unlink(missing_ok=True)
-        with suppress(OSError):  # another waits for it, or nobody ever did
+        with suppress(OSError):  # another run waits for the job, or none ever did
             mark.parent.rmdir()
 
     def followers(self, name: str | None = None) -> dict[str, dict[str, float]]:
@@ -391,7 +313,7 @@ class LocalWorkspace(Workspace):
     def expenses(self, month: str, job: str | None = None) -> list[Expense]:
         found = []
         for file in (self.folder / "spent" / month).glob(f"{job or '[!.]*'}.json"):
-            with suppress(FileNotFoundError):  # withdrawn meanwhile
+            with suppress(FileNotFoundError):  # deleted in the meantime
                 found.append(Expense.model_validate_json(file.read_text()))
         return found
 
@@ -404,25 +326,8 @@ class LocalWorkspace(Workspace):
     def delete_expense(self, expense: Expense) -> None:
         (self.folder / "spent" / expense.path).unlink(missing_ok=True)
 
-    def reach(self, name: str, port: int, local_port: int | None = None) -> str:
-        return f"http://localhost:{port}"
-
-    def cancel(self, name: str) -> None:
-        folder = self._job(name)
-        if not folder.exists():
-            return
-        while not unlocked(folder / "alive"):
-            (folder / "cancel").touch()
-            status = self._read_status(folder)
-            if "supervisor" in status and not unlocked(folder / "supervised"):
-                supervisor.wake(status)
-            elif "group" in status:
-                supervisor.end_group(status["group"], lambda: unlocked(folder / "alive"))
-            time.sleep(0.1)
-
-    def output_sizes(self, job: str, output: str) -> dict[str, int]:
-        source = self._output(job, output)
-        return {file.relative_to(source).as_posix(): file.stat().st_size for file in files_below(source)}
+    def reach(self, name: str, port: int, local_port: int | None = None) -> PageAddress:
+        return PageAddress(link=f"http://localhost:{port}")
 
     def register(
         self, spec: JobSpec, output: str, name: str, version: str, kind: AssetKind, tags: Mapping[str, str]
@@ -434,9 +339,9 @@ class LocalWorkspace(Workspace):
         with lock:
             if asset := self.find_asset(name, version):
                 return asset
-            for left in folder.glob(".*.part"):  # of a process that was killed in here
+            for left in folder.glob(".*.part"):  # left by a process that was killed here
                 shutil.rmtree(left)
-            source = self._output(spec.name, output)
+            source = self._jobs.output(spec.name, output)
             part = self._part("assets", name)
             checksums = {}
             for file in files_below(source):
@@ -449,54 +354,15 @@ class LocalWorkspace(Workspace):
                 shutil.rmtree(part)
                 asset = self.find_asset(name, version)
                 assert asset is not None
-        shutil.rmtree(self._job(spec.name) / "outputs", ignore_errors=True)
-        shutil.rmtree(self.folder / "scratch" / spec.family, ignore_errors=True)
+        self._jobs.discard(spec)
         return asset
 
     def poll_seconds(self, waited: float) -> float:
         return min(2.0, 0.25 + waited / 60)
 
-    def _job(self, name: str) -> Path:
-        return self.folder / "jobs" / name
-
-    def _output(self, job: str, output: str) -> Path:
-        folder = self._job(job) / "outputs" / output
-        if not folder.is_dir():
-            raise NotFound(f"job {job} has no output {output!r} any more in {folder.parent}.")
-        return folder
-
-    def _scratch(self, spec: JobSpec, name: str) -> Path:
-        return self.folder / "scratch" / spec.family / name
-
-    def _read_status(self, folder: Path) -> dict[str, Any]:
-        try:
-            content = json.loads((folder / "status.json").read_text())
-        except (FileNotFoundError, ValueError):  # not there yet, or lost with the machine's power
-            return {}
-        return content if isinstance(content, dict) else {}
-
-    def _gpus(self) -> list[str]:
-        """The indices of this machine's CUDA GPUs, as CUDA_VISIBLE_DEVICES takes them."""
-        if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
-            return visible.split(",")
-        try:
-            listing = subprocess.run(
-                ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=30
-            )
-        except (FileNotFoundError, subprocess.TimeoutExpired):
-            return []
-        return listing.stdout.split() if listing.returncode == 0 else []
-
-    def _slots(self, tier: str) -> list[str]:
-        folder = self.folder / "slots"
-        folder.mkdir(exist_ok=True)
-        # Structure from motion uses several cores by itself.
-        at_once = {"gpu": self.jobs_at_once or max(1, len(self._gpus())), "cpu": max(1, (os.cpu_count() or 1) // 4)}
-        return [str(folder / f"{tier}-{index}") for index in range(at_once[tier])]
-
 
 def _numbered(assets: list[Asset]) -> list[Asset]:
-    """Give the lowest free numbers to models that older versions of this program registered without, oldest first."""
+    """Give the lowest free numbers to models that earlier versions of this program registered without a number."""
     taken = {asset.number for asset in assets}
     free = (number for number in itertools.count(1) if number not in taken)
     return [
@@ -509,5 +375,5 @@ def _stamp(file: Path) -> tuple[int, int]:
     try:
         stat = file.stat()
     except FileNotFoundError as error:
-        raise InvalidInput(f"{file} vanished while it was read. Is an upload or a clean-up going on?") from error
+        raise InvalidInput(f"{file} vanished while it was read. Is an upload or a clean-up running?") from error
     return stat.st_size, stat.st_mtime_ns

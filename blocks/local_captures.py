@@ -1,4 +1,4 @@
-"""What people dropped into a folder of this machine. No file is read twice unless it changed."""
+"""List what people dropped into a folder of this machine. A file is read again only if it changed."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from blocks.workspace import DroppedCapture, DroppedFile
+from blocks.records import DroppedCapture, DroppedFile
 from jobs import media
 from jobs.manifest import checksum
 
 __all__ = ["list_dropped"]
 
-# By path from the captures' folder: size, times of the last change of content and of anything (ns), and checksum.
+# By path below the captures' folder: size, times of the last changes of content and of metadata (ns), and checksum.
 _Memory = dict[str, tuple[int, int, int, str]]
 
 
 def list_dropped(captures: Path, memory: Path, scene: str | None) -> list[DroppedCapture]:
-    """The folders in `captures`, or the scene's.
+    """List the folders in `captures`, or the folder of one scene.
 
-    The age is by the times of the last change of anything (`st_ctime`), for those of content come along with a copy;
-    and by the clock of the file system, which may be another machine's.
+    The age follows from `st_ctime`, because a copy keeps `st_mtime`, and from the clock of the file system, which may
+    be another machine's.
 
     Args:
         captures: the folder with a folder for each scene.
-        memory: a file beside it that keeps checksums from one time to the next.
-        scene: the one to look at; None for all.
+        memory: a file that keeps checksums between calls.
+        scene: the scene to list; None for all.
     """
     if not captures.is_dir():
         return []
@@ -40,7 +40,7 @@ def list_dropped(captures: Path, memory: Path, scene: str | None) -> list[Droppe
     for name in names:
         folder = captures / name
         if not name.startswith(".") and (folder.is_dir() or media.is_media(name)):
-            with suppress(FileNotFoundError):  # it vanished meanwhile
+            with suppress(FileNotFoundError):  # it vanished in the meantime
                 found.append(_look_at(folder, known, seen, now))
     if scene is not None:
         seen = {path: entry for path, entry in known.items() if not path.startswith(f"{scene}/")} | seen
@@ -62,8 +62,8 @@ def _look_at(folder: Path, known: _Memory, seen: _Memory, now: float) -> Dropped
             if entry is None or entry[:3] != before:
                 entry = (*before, checksum(file))
             after = _stamp(file)
-            changed.append(after[2] / 1e9)  # of what a link leads to
-        except OSError:  # it vanished, leads nowhere, or may not be read
+            changed.append(after[2] / 1e9)  # of the file behind a link
+        except OSError:  # it vanished, is a broken link, or cannot be read
             continue
         if before == after:
             seen[key] = entry
@@ -72,7 +72,7 @@ def _look_at(folder: Path, known: _Memory, seen: _Memory, now: float) -> Dropped
 
 
 def _changes(folder: Path) -> Iterator[float]:
-    """When everything below a folder last changed: what is no photo, or hidden, may be the part of one that comes."""
+    """Yield when each file below a folder last changed. Hidden and other files count, too: they may be uploads."""
     for place, _, names in os.walk(folder):
         for path in (place, *(os.path.join(place, name) for name in names)):
             with suppress(OSError):  # it vanished
@@ -85,7 +85,7 @@ def _stamp(file: Path) -> tuple[int, int, int]:
 
 
 def _clock(folder: Path) -> float:
-    """Now, in seconds since 1970, as the folder's file system has it."""
+    """Return the time, in seconds since 1970, by the clock of the folder's file system."""
     with NamedTemporaryFile(dir=folder, prefix=".") as probe:
         return os.fstat(probe.fileno()).st_ctime
 
@@ -94,7 +94,7 @@ def _read(memory: Path) -> _Memory:
     try:
         content: dict[str, list[int | str]] = json.loads(memory.read_text())
         return {path: (int(e[0]), int(e[1]), int(e[2]), str(e[3])) for path, e in content.items()}
-    except (FileNotFoundError, ValueError):  # read anew, which only takes longer
+    except (FileNotFoundError, ValueError):  # the files are read again, which only takes longer
         return {}
 
 

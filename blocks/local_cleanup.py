@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from blocks.records import Leftover
 from blocks.supervisor import unlocked
-from blocks.workspace import Leftover
 
 __all__ = ["find_leftovers", "remove_folder", "size_of"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.marks import Marks
-from blocks.workspace import Asset
+from blocks.records import Asset
 from jobs.errors import InvalidInput
 
 __all__ = [
@@ -35,7 +35,7 @@ IF_FULL = "If the disk is full, free some space or choose another root (REBEL_NE
 
 _MARKS = "marks.json"
 _EMPTY = hashlib.sha256().hexdigest()
-_SYNCS_AT_ONCE = 16  # a journaling file system commits together what is synced at the same time
+_SYNCS_AT_ONCE = 16  # a journaling file system commits simultaneous syncs together
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -44,7 +44,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def write_durably(file: Path, text: str) -> None:
-    """Write a text file, and make its folder where it is missing; the content survives a power loss."""
+    """Write a text file, and make its folder if it is missing. The content survives a power loss."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as stream:
         stream.write(text)
@@ -53,7 +53,7 @@ def write_durably(file: Path, text: str) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Flush all files and folders below `folder`, and itself, to the disk: they survive a power loss from here on."""
+    """Flush a folder and everything below it to the disk, so that it survives a power loss."""
     places = [folder, *(path for path in folder.rglob("*") if path.is_dir() or path.is_file())]
     with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
         list(pool.map(sync_folder, places))
@@ -81,7 +81,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source` where the file system has hard links, else a copy of it."""
+    """Make `target` a hard link to `source`, or a copy if the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:
@@ -89,7 +89,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def read_manifest(file: Path) -> tuple[Asset, Mapping[str, int]]:
-    """Read an `asset.json`: the asset, and the size in bytes of each of its files, as `damage` takes them.
+    """Read an `asset.json`. Return the asset and the size in bytes of each of its files, for `damage`.
 
     Members that a later version of this program has added are ignored.
 

@@ -1,4 +1,4 @@
-"""Folders that only their owner may look into."""
+"""Folders that only their owner can enter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["make_private"]
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that only its owner can enter. One that is there keeps its mode; if it is open, warn once.
+    """Make a folder that only its owner can enter. An existing folder keeps its mode. If it is open, warn once.
 
     Raises:
         OSError: it cannot be made.

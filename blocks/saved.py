@@ -1,4 +1,4 @@
-"""Saved blocks: what is wrong with one, in words."""
+"""Explain what is wrong with a saved block."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ __all__ = ["loading", "sentences"]
 
 
 def sentences(error: ValidationError, whole: str = "block") -> str:
-    """Field and fault, a line each, without the values: one of them may be a secret. `whole` is where no one field is
-    at fault."""
+    """Return a line for each wrong field, without its value, which may be a secret.
+
+    Args:
+        error: the error of pydantic.
+        whole: the name to use if the error is not about a single field.
+    """
     faults = ((".".join(map(str, e["loc"])) or whole, e["msg"].removeprefix("Value error, ")) for e in error.errors())
     return "\n".join(f"{field}: {fault}" for field, fault in faults)
 
 
 @contextmanager
 def loading(reference: str) -> Iterator[None]:
-    """Have a block that is loaded inside say what is wrong with it.
+    """Turn errors of a block that is loaded inside into errors for people.
 
     Raises:
         InvalidInput: there is no such block, or its fields do not go together.
@@ -29,7 +33,7 @@ def loading(reference: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        # Prefect wraps what pydantic says in a RuntimeError; the text of that quotes a part of each value.
+        # Prefect wraps pydantic's error in a RuntimeError, whose text quotes a part of each value.
         wrong = error if isinstance(error, ValidationError) else error.__cause__
         if isinstance(wrong, ValidationError):
             raise InvalidInput(

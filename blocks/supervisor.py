@@ -1,12 +1,12 @@
-"""Runs one local job from its folder, detached from whoever started it: `python supervisor.py FOLDER FD`.
+"""Run one local job from its folder, detached from the process that started it: `python supervisor.py FOLDER FD`.
 
-Standard library only, run by file and not by module, so that it starts at once and stays small.
+It uses only the standard library and runs as a file, not as a module, so that it starts quickly and stays small.
 
-The job's folder holds `run.json` (what to run), `std_log.txt`, `status.json` (written whole, by rename), `cancel`
-(made by the one who wants the job ended), `over_limit` (made once its time is up) and two lock files. `alive` is
-locked for as long as the supervisor or any process of the job lives: its descriptor is inherited. `supervised` is
-locked for as long as the supervisor lives. Locks, unlike process numbers, are never left behind or reused. Should the
-supervisor be killed, the job goes on, and the shell around it still leaves the exit code.
+The job's folder holds `run.json` (what to run), `std_log.txt`, `status.json` (replaced by rename), `cancel` (made to
+end the job), `over_limit` (made when its time is up) and two lock files. `alive` is locked while the supervisor or any
+process of the job lives, because they inherit its descriptor. `supervised` is locked while the supervisor lives. Locks,
+unlike process numbers, are never left behind or reused. If the supervisor is killed, the job goes on, and the shell
+around it still writes the exit code.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-GRACE_SECONDS = 15  # between SIGTERM and SIGKILL: time enough to finish writing a checkpoint
+GRACE_SECONDS = 15  # between SIGTERM and SIGKILL: enough time to finish writing a checkpoint
 _POLL_SECONDS = 0.2
-_TICKET_SECONDS = 10  # so long a ticket may be without its lock, as it is at first
-_OVER_LIMIT = "over_limit"  # a file of this name says so
-# A trapped signal, unlike an ignored one, is not inherited: the job gets SIGTERM, the shell survives to note its end.
+_TICKET_SECONDS = 10  # a ticket may be without its lock for so long, as it is at first
+_OVER_LIMIT = "over_limit"  # the name of the file that marks a job as over its limit
+# A trapped signal, unlike an ignored one, is not inherited: the job gets SIGTERM, and the shell notes its exit code.
 _NOTE_EXIT_CODE = 'trap : TERM; "$@"; echo $? >exit_code.part && mv exit_code.part exit_code'
 
 
 def write_status(folder: Path, **content: Any) -> None:
-    """Write `status.json` whole."""
+    """Write `status.json` in one step."""
     part = folder / f"status.{os.getpid()}.part"
     part.write_text(json.dumps(content))
     part.replace(folder / "status.json")
 
 
 def lock(file: Path, *, wait: bool = False) -> IO[str] | None:
-    """Take the lock of a file, held until the result is closed; None if another process has it.
+    """Take the lock of a file, and hold it until the returned stream is closed. Return None if another process has it.
 
     Whoever can open a file can lock it: only its owner can.
     """
     stream = os.fdopen(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a")
-    with suppress(PermissionError):  # another user's file, in a folder that was opened on purpose
-        os.fchmod(stream.fileno(), 0o600)  # one that an older version of this program made
+    with suppress(PermissionError):  # another user's file, in a folder that was made accessible on purpose
+        os.fchmod(stream.fileno(), 0o600)  # an earlier version of this program made it with another mode
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
@@ -56,10 +56,12 @@ def lock(file: Path, *, wait: bool = False) -> IO[str] | None:
 
 
 def unlocked(file: Path) -> bool:
-    """Whether no live process holds the lock of a file (or the file is not there)."""
+    """Return whether no process holds the lock of a file. True if the file does not exist."""
     try:
         with file.open() as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask at once do not see each other
+            fcntl.flock(
+                stream, fcntl.LOCK_SH | fcntl.LOCK_NB
+            )  # shared, so that two processes that check at the same time do not see each other
     except FileNotFoundError:
         return True
     except BlockingIOError:
@@ -68,7 +70,7 @@ def unlocked(file: Path) -> bool:
 
 
 def end_group(group: int, gone: Callable[[], bool], *, grace: float = GRACE_SECONDS) -> None:
-    """End all processes of a group: SIGTERM, then, once `gone` or after `grace` seconds, SIGKILL for what is left."""
+    """End all processes of a group: SIGTERM, then, once `gone` or after `grace` seconds, SIGKILL for the rest."""
     for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         try:
             os.killpg(group, number)
@@ -127,7 +129,7 @@ def place_of(job: str, slots: list[str]) -> tuple[int, str]:
 
 
 def _state_of(code: int) -> tuple[str, str]:
-    """The state and reason that a shell's exit code (128 + the signal's number for a killed command) stands for."""
+    """Return the state and reason for a shell's exit code (128 + the signal's number for a killed command)."""
     if code == 0:
         return "Completed", ""
     if code == 75:
@@ -138,7 +140,7 @@ def _state_of(code: int) -> tuple[str, str]:
 
 
 def ended_state(folder: Path) -> tuple[str, str]:
-    """The state and reason of a job of which no process lives and for which no supervisor noted the end."""
+    """Return the state and reason of a job that has no process and whose supervisor did not note its end."""
     try:
         state, reason = _state_of(int((folder / "exit_code").read_text()))
     except (FileNotFoundError, ValueError):
@@ -164,7 +166,7 @@ def enforce_limit(folder: Path, status: dict[str, Any]) -> None:
 
 
 def wake(status: dict[str, Any]) -> None:
-    """Let a job's supervisor go on that somebody has stopped; nothing happens to one that runs."""
+    """Continue a job's supervisor if somebody has stopped it."""
     with suppress(ProcessLookupError, PermissionError):
         os.kill(status["supervisor"], signal.SIGCONT)
 
@@ -192,7 +194,7 @@ def supervise(folder: Path, alive: int) -> None:
             start_new_session=True,
             pass_fds=(alive, held.fileno()),
         )
-    started = time.monotonic()  # the wall clock may be set while the job runs
+    started = time.monotonic()  # the wall clock may be changed while the job runs
     deadline, limit = started + run["time_limit"], f"over its time limit of {run['time_limit']} s"
     status = {"group": shell.pid, "supervisor": os.getpid(), "started": time.time()}
     write_status(folder, **status, state="Running", deadline=deadline, over_limit=limit)
@@ -203,8 +205,8 @@ def supervise(folder: Path, alive: int) -> None:
             end_group(shell.pid, lambda: shell.poll() is not None)
         time.sleep(_POLL_SECONDS)
     seconds = time.monotonic() - started
-    end_group(shell.pid, lambda: True, grace=0)  # whatever the job left running behind it
-    if folder.exists():  # else the workspace was removed or moved: nobody asks any more
+    end_group(shell.pid, lambda: True, grace=0)  # end what the job left running
+    if folder.exists():  # else the workspace was removed or moved
         state, reason = ended_state(folder)
         write_status(folder, **status, state=state, reason=reason, ended=time.time(), seconds=seconds)
     held.close()

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "view": ("flows.viewer", "Open the live viewer of a training or of a finished model."),
     "list": ("flows.scenes", "List the scenes of a workspace, or the versions of one."),
     "page": ("flows.page", "Open the page of a scene."),
+    "gallery": ("flows.gallery", "Make one page of all scenes."),
     "pin": ("flows.pin", "Choose the model that a scene is shown by."),
     "note": ("flows.note", "Note a few words about a model."),
     "path": ("flows.camera_path", "Save a camera path that was made in the viewer."),
@@ -95,7 +96,13 @@ def _deploy() -> None:
     if not Path("prefect.yaml").is_file():
         sys.exit("rebel-nerf deploy: there is no prefect.yaml in this folder. Run it in the project's folder.")
     settings = {"PREFECT_API_URL": "http://127.0.0.1:4200/api", "REBEL_NERF_PROJECT": os.getcwd(), **os.environ}
-    for program in (("deployments.worker", "--pool-only"), ("deployments.prefect", "--no-prompt", "deploy", "--all")):
+    programs: list[tuple[str, ...]] = [
+        ("deployments.worker", "--pool-only"),
+        ("deployments.prefect", "--no-prompt", "deploy", "--all"),
+    ]
+    if settings.get("REBEL_NERF_WEBHOOK_URL"):
+        programs.append(("deployments.notifications",))
+    for program in programs:
         done = subprocess.run([sys.executable, "-m", *program], env=settings)
         if done.returncode:
             sys.exit(done.returncode)

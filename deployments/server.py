@@ -1,11 +1,12 @@
-"""Prefect's server and UI: `python -m deployments.server`, or `make server`. Takes what `prefect server start` takes.
+"""Prefect's server and UI: `rebel-nerf server`, or `make server`. Accepts the options of `prefect server start`.
 
-It asks for this machine's password (`tasks/sign_in.py`), and lets only its own UI's pages in. What it writes, only its
-owner can read.
+It asks for this machine's password (`tasks/sign_in.py`) and accepts browser requests only from its own UI. Only its
+owner can read the files that it writes.
 
-On SQLite, Prefect's server can stand still for a minute or two. Python collects garbage wherever it happens to be, in
-the event loop too; a database cursor among the garbage waits for its connection; that one waits for another to finish
-writing; and it is the event loop that would let it. Here garbage is collected in a thread, and only that one waits.
+On SQLite, Prefect's server can block for a minute or two. Python's garbage collector may run in the event loop. If it
+frees a database cursor, it waits for the cursor's connection, which waits for another connection to finish writing.
+That connection needs the event loop, so both wait until a timeout. Here, a separate thread collects garbage, and only
+that thread waits.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import time
 from pathlib import Path
 
 _SECONDS = 1.0
-_OLDEST_EVERY = 30  # times: the oldest objects are many, and looking through them stops everything else
+_OLDEST_EVERY = 30  # collections: the oldest generation is large, and collecting it stops all other threads
 
 
 def _collect() -> None:
@@ -30,8 +31,8 @@ def _collect() -> None:
 
 
 def main() -> None:
-    """Run the server until a signal comes."""
-    os.umask(0o077)  # before Prefect makes its folder and database
+    """Run the server until a signal arrives."""
+    os.umask(0o077)  # before Prefect creates its folder and database
     from prefect.cli import app
     from prefect.settings import PREFECT_HOME, PREFECT_SERVER_API_AUTH_STRING, get_current_settings, temporary_settings
     from pydantic import SecretStr
@@ -47,9 +48,9 @@ def main() -> None:
         print(f"The UI asks for a password: PREFECT_API_AUTH_STRING in {password_file()}", flush=True)
     gc.disable()
     threading.Thread(target=_collect, name="garbage", daemon=True).start()
-    # Without prompts: Prefect would ask which profile to switch to.
+    # Without --no-prompt, Prefect would ask which profile to use.
     sys.argv[1:1] = ["--no-prompt", "server", "start"]
-    # With --background or --workers, the server is a child of this process, and has only its environment.
+    # With --background or --workers, the server is a child process and sees only the environment.
     for setting, value in settings.items():
         os.environ[setting.name] = value.get_secret_value() if isinstance(value, SecretStr) else value
     with temporary_settings(settings):

@@ -1,4 +1,4 @@
-"""A run that finds out by itself that it was cancelled ends as Cancelled, and not as Failed."""
+"""End a run that notices its own cancellation as Cancelled, not as Failed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 def cancellable(flow: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R | State[R]]]:
-    """The same flow, to be decorated with `@flow` in turn."""
+    """Return the function with this behaviour, to be decorated with `@flow`."""
 
     @functools.wraps(flow)
     async def run(*args: P.args, **kwargs: P.kwargs) -> R | State[R]:
@@ -28,7 +28,7 @@ def cancellable(flow: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R | St
         except RunCancelled as error:
             return Cancelled(message=str(error))
 
-    # Prefect reads the types of parameters from here, and would look their names up in this module.
+    # Prefect reads the types of parameters from the wrapper, and would look their names up in this module.
     run.__annotations__ = get_type_hints(flow, include_extras=True)
     run.__signature__ = inspect.signature(flow, eval_str=True)  # type: ignore[attr-defined]
     return run

@@ -1,4 +1,4 @@
-"""A flow as a command: its parameters are the options, and what goes wrong is said in words."""
+"""Run a flow as a command: its parameters are the options, and errors are printed for people."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def run_aloud(flow: Flow[..., Any], given: BaseModel) -> None:
 
 
 def parse_command(command: type[T], arguments: list[str]) -> T:
-    """The options that a command line gives; exits with 2, and words, for a wrong one."""
+    """Return the options of a command line. Print what is wrong with it and exit with 2 if it is not valid."""
     program = _usage.started_as or f"python -m flows.{Path(sys.argv[0]).stem}"
     return parse(command, arguments, program)
 
@@ -130,8 +130,7 @@ def open_workspace(reference: str) -> Workspace:
 
 @contextmanager
 def as_command() -> Iterator[None]:
-    """Sign in to this machine's Prefect server, and end the process with 1, and the error's own words, where something
-    goes wrong inside."""
+    """Sign in to this machine's Prefect server. On an error inside, print its text and exit with 1."""
     try:
         with temporary_settings(sign_in_settings()):
             yield
@@ -143,7 +142,7 @@ def as_command() -> Iterator[None]:
 
 
 async def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> State[Any]:
-    """Run the flow to its final state; raises what the flow raised."""
+    """Run the flow and return its final state. Raise the error of a failed flow."""
     running: Any = flow(**parameters, return_state=True)
     state: State[Any] = await running
     await state.aresult()

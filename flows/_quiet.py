@@ -20,6 +20,7 @@ from jobs.errors import InvalidInput
 __all__ = ["quietly"]
 
 _KEPT = 50  # logs of earlier runs
+_OURS = ("prefect.flow_runs", "prefect.task_runs", "prefect.blocks", "prefect.tasks")  # some lines are Prefect's own
 _OF_PREFECT = Path(prefect.__file__).parent
 _FORM = "%(asctime)s | %(levelname)-7s | %(name)s - %(message)s"
 
@@ -90,6 +91,6 @@ class _Shown(logging.Handler):
         self._display = display
 
     def emit(self, record: logging.LogRecord) -> None:
-        ours = record.name.startswith(("prefect.flow_runs", "prefect.task_runs", "blocks", "tasks"))
+        ours = record.name.startswith(_OURS)
         if ours and not Path(record.pathname).is_relative_to(_OF_PREFECT):
             self._display.warn(record.getMessage())

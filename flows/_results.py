@@ -9,11 +9,11 @@ from blocks import Asset
 from flows._program import typed
 from jobs.names import scene_of
 from jobs.report import duration
-from jobs.web.verdict import Verdict, judge
+from tasks.summary import verdict_of
 from tasks.watch import News
 from tasks.workspace import LOCAL
 
-__all__ = ["Results", "verdict_of", "words_of"]
+__all__ = ["Results", "words_of"]
 
 _FILES = {"page": "index.html", "video": "video.mp4", "export": "index.html"}
 _NAMES = {"page": "page", "video": "video", "export": "3D"}
@@ -35,15 +35,6 @@ def words_of(news: News) -> str:
     else:
         words = news.words
     return f"{words} (made before)".strip() if news.was_there else words
-
-
-def verdict_of(dataset: Asset | None, model: Asset | None) -> Verdict | None:
-    """Judge a model by its own tags and those of its dataset; None where they say nothing."""
-    placed, _, used = (dataset.tags.get("registered", "") if dataset else "").partition("/")
-    registered = (int(placed), int(used)) if placed.isdecimal() and used.isdecimal() else None
-    tags = model.tags if model else {}
-    steps = _number(tags.get("steps"))
-    return judge(registered, _number(tags.get("psnr")), None if steps is None else int(steps))
 
 
 class Results:
@@ -70,8 +61,8 @@ class Results:
         scene = scene_of(next(iter(made.values())).name)
         verdict = verdict_of(made.get("dataset"), made.get("model"))
         print(f"\n{scene}: {verdict}, in {duration(seconds)}" if verdict else f"\n{scene}: {duration(seconds)}")
-        if verdict and verdict.reason:
-            print(f"  why    {verdict.reason}. {verdict.advice}")
+        if verdict and verdict.why:
+            print(f"  {verdict.why}")
         print(f"  log    {log}")
         for kind, name in _NAMES.items():
             if kind in made:

@@ -1,4 +1,4 @@
-"""Take in a camera path from the viewer: `python -m flows.camera_path --scene facade ~/Downloads/camera_path.json`."""
+"""Keep a camera path from the viewer: `python -m flows.camera_path --scene facade ~/Downloads/camera_path.json`."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class TakePath(BaseModel):
 
 
 def take(given: TakePath) -> None:
-    """Check and keep it, and say how it is used.
+    """Check and keep a camera path, and print how to use it.
 
     Raises:
-        RebelNerfError: the path is not valid, or looks into nothing as that of another scene does, there is no such
-            model, or another path has the name.
+        RebelNerfError: the path is not valid or shows nothing of the scene, the model does not exist, or another path
+            has the name.
     """
     path = tasks.read_camera_path(given.scene, given.file)
     place = open_workspace(given.workspace)

@@ -1,4 +1,4 @@
-"""End what nobody waits for: `python -m flows.clean_up`, or the scheduled deployment `clean-up/jobs`."""
+"""Cancel jobs that no run waits for: `python -m flows.clean_up`, or the scheduled deployment `clean-up/jobs`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from jobs.errors import RebelNerfError
 
 @flow(name="clean-up")
 async def clean_up(workspaces: list[str] | None = None, grace_minutes: float = 30.0) -> None:
-    """Cancel the jobs whose runs were cancelled or have been gone for long, as after a crash of everything else.
+    """Cancel the jobs whose runs were cancelled, or died long ago, as after a crash of everything else.
 
     Args:
-        workspaces: "local", or saved blocks as BLOCK-TYPE/NAME; all if not given.
-        grace_minutes: how long a job may go on without a run that waits for it. A run that is started meanwhile takes
-            it over.
+        workspaces: "local", or saved blocks as BLOCK-TYPE/NAME. Defaults to all.
+        grace_minutes: how long a job may go on while no run waits for it. A run that starts in this time takes it
+            over.
     """
     found = []
     for reference in workspaces if workspaces is not None else await tasks.all_workspaces():
         try:
             place = await tasks.open_workspace(reference)
             found += await tasks.clean_up_jobs(place, 60 * grace_minutes)
-        except RebelNerfError as error:  # the other workspaces are looked after all the same
+        except RebelNerfError as error:  # the other workspaces do not depend on this one
             get_run_logger().error("workspace %s: %s", reference, error)
     await tasks.list_clean_up(found)
 

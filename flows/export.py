@@ -1,4 +1,4 @@
-"""A model that stands as point cloud, mesh or splats: `python -m flows.export --scene facade`, or `export/scene`."""
+"""Export a model as point cloud, mesh or splats: `python -m flows.export --scene facade`, or `export/scene`."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ async def export(
     profile: Profile = "auto",
     export: ExportOptions = ExportOptions(),
 ) -> Asset:
-    """Export a registered model of a scene to files that other programs read; nothing is prepared or trained.
+    """Export a registered model of a scene to files for other programs. Nothing is prepared or trained.
 
     Args:
         scene: the scene's name.
         model_version: the model's number (3) or its full version (2-0a1b2c3d); if not given, the pinned one, else the
             newest good one.
-        workspace: where it runs: "local", or a saved block as BLOCK-TYPE/NAME.
-        profile: full, fast, preview, or auto: full where there is a CUDA GPU, else preview.
-        export: what is written, and how finely.
+        workspace: where the jobs run: "local", or a saved block as BLOCK-TYPE/NAME.
+        profile: full, fast, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
+        export: which files are written, and how detailed they are.
 
     Raises:
-        RebelNerfError: what went wrong, and what to do about it.
+        RebelNerfError: says what went wrong, and what to do.
     """
     place = await tasks.open_workspace(workspace)
     model = await tasks.find_model(place, scene, model_version)

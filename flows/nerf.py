@@ -1,8 +1,7 @@
-"""From a capture to a video: `python -m flows.nerf --scene facade --images photos/`, or the deployment `nerf/scene`."""
+"""Turn a capture into a video: `python -m flows.nerf --scene facade --images photos/`, or `nerf/scene`."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -46,47 +45,54 @@ async def nerf(
     refresh: list[Literal["prepare", "train", "render"]] = [],  # noqa: B006 – Prefect takes no tuple
     max_psnr_fall: Annotated[float, Field(ge=0)] | None = None,
 ) -> Asset:
-    """Turn a capture of a scene into a dataset, a model and a video; what already stands is not made again.
+    """Turn a capture of a scene into a dataset, a model and a video. Results that exist are used again.
 
     Args:
         scene: the scene's name: lower-case letters, digits and hyphens.
-        version: the capture version to work on; the newest if not given.
-        images: a folder of photos, or a video, to take in first as a new capture version.
-        workspace: where it runs: "local", or a saved block as BLOCK-TYPE/NAME.
-        profile: full, fast, preview, or auto: full where there is a CUDA GPU, else preview.
+        version: the capture version to work on. Defaults to the newest.
+        images: a folder of photos, or a video, to register first as a new capture version.
+        workspace: where the jobs run: "local", or a saved block as BLOCK-TYPE/NAME.
+        profile: full, fast, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
         prepare: options of the dataset.
         train: options of the model.
-        render: options of the video, the camera path among them.
-        shards: in how many jobs at the same time the video is rendered; it is the same video.
+        render: options of the video, including the camera path.
+        shards: how many jobs render the video at the same time. The video is the same.
         then: an older visit to show beside the new one on the same path: a capture version (1), for its newest model,
-            or a model's full version; left out, with a warning, where the new photos are in another frame.
-        layout: how then and now are shown: side-by-side, or wipe, a line that moves across.
-        refresh: stages to do anew though their result stands; what is made of them follows.
-        max_psnr_fall: refuse a model whose PSNR is more than so many dB below that of the version before it, trained
-            with the same options; none is refused if not given.
+            or a model's full version. There is a warning and no comparison if the new photos are in another frame.
+        layout: how both visits are shown: side-by-side, or wipe, a line that moves across.
+        refresh: stages to run again although their results exist. Later stages follow.
+        max_psnr_fall: refuse a model if its PSNR is more than so many dB below that of the previous version with the
+            same options. By default no model is refused.
 
     Raises:
-        RebelNerfError: what went wrong, and what to do about it.
+        RebelNerfError: says what went wrong, and what to do.
     """
     place = await tasks.open_workspace(workspace)
     profile = await tasks.resolve_profile(place, profile)
-    shown, path = await asyncio.to_thread(tasks.find_camera_path, scene, render, profile, shards)
-    old = await tasks.find_then(place, scene, then)
+    shot = await tasks.find_shot(scene, render, profile, shards)
+    older = await tasks.find_older_visit(place, scene, then)
+
     capture = await tasks.capture(place, scene, version, images, prepare)
+
     frames = await tasks.find_frames(place, scene)
-    dataset = await tasks.prepare(place, capture, prepare.with_profile(profile), frames, refresh="prepare" in refresh)
-    await tasks.tell_new_frame(scene, dataset)
-    old = await tasks.leave_out_then(scene, old, dataset)
-    named = render.camera_path != "auto"
-    shown, path = await tasks.check_camera_path(place, scene, dataset, shown, path, named)
+    preparing = tasks.prepare.with_options(refresh="prepare" in refresh)
+    dataset = await preparing(place, capture, prepare.with_profile(profile), frames)
+    await tasks.warn_of_new_frame(scene, dataset)
+    older = await tasks.keep_comparable(scene, older, dataset)
+    shot = await tasks.fit_shot(place, scene, dataset, shot)
+
     gate = None if max_psnr_fall is None else tasks.psnr_gate(max_psnr_fall)
-    model = await tasks.train(place, dataset, train.with_profile(profile), gate, refresh="train" in refresh)
-    tasks.check_other_model(scene, old, model)
+    training = tasks.train.with_options(refresh="train" in refresh)
+    model = await training(place, dataset, train.with_profile(profile), gate)
+    tasks.check_other_model(scene, older, model)
     versions = await tasks.show_quality(place, scene, model)
-    video = await tasks.render_in_shards(place, dataset, model, path, shown, shards, refresh="render" in refresh)
-    videos = [video, *await tasks.then_and_now(place, video, old, shown, layout, shards)]
-    await tasks.publish_page(place, dataset, model, video, versions)
-    await tasks.summarize(place, scene, capture, dataset, model, *videos)
+
+    visit = tasks.Visit(dataset, model)
+    video = await tasks.render_in_shards(place, visit, shot, shards, refresh="render" in refresh)
+    videos = [video, *await tasks.then_and_now(place, video, older, shot, layout, shards)]
+
+    pages = await tasks.publish_page(place, dataset, model, video, versions)
+    await tasks.summarize(place, scene, capture, dataset, model, *videos, *pages)
     return videos[-1]
 
 

@@ -1,4 +1,4 @@
-"""Process what people dropped: `python -m flows.reprocess`, or the scheduled deployment `reprocess/captures`."""
+"""Process the photos that people dropped: `python -m flows.reprocess`, or on a schedule `reprocess/captures`."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ async def reprocess(
     settle_minutes: Annotated[float, Field(ge=0)] = 15.0,
     profile: Profile = "auto",
 ) -> None:
-    """Start `nerf/scene` for each scene whose photos are new and have settled; the table says what was done and why.
+    """Start `nerf/scene` for each scene with new, settled photos, and show a table of what was done and why.
 
     Args:
-        enabled: whether anything is done at all.
-        workspaces: "local", or saved blocks as BLOCK-TYPE/NAME; all if not given.
-        scenes: only these, all if not given. The newest version of a scene that is named is started if it never was.
-        settle_minutes: how long nothing may have changed in a scene's folder, by the store's clock.
-        profile: of the runs: full, fast, preview, or auto: full where there is a CUDA GPU, else preview.
+        enabled: whether to do anything.
+        workspaces: "local", or saved blocks as BLOCK-TYPE/NAME. Defaults to all.
+        scenes: only these scenes. The newest version of a named scene is started if it never was. Defaults to all.
+        settle_minutes: how long a scene's folder must have been unchanged, by the clock of the store.
+        profile: full, fast, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
     """
     if not enabled:
-        get_run_logger().info("switched off by the parameter `enabled`")
+        get_run_logger().info("nothing is done: the parameter `enabled` is false")
         return
     found = []
     for reference in workspaces if workspaces is not None else await tasks.all_workspaces():
         try:
             place = await tasks.open_workspace(reference)
             found += await tasks.start_new_captures(place, reference, 60 * settle_minutes, profile, scenes)
-        except RebelNerfError as error:  # the other workspaces are looked at all the same
+        except RebelNerfError as error:  # the other workspaces do not depend on this one
             get_run_logger().error("workspace %s: %s", reference, error)
-            found.append(tasks.LookedAt("", reference, "", "", f"could not be looked at: {error}"))
+            found.append(tasks.LookedAt("", reference, "", "", f"could not be checked: {error}"))
     await tasks.list_looked_at(found)
 
 

@@ -1,4 +1,4 @@
-"""Look at a scene while it trains, or afterwards: `python -m flows.viewer --scene facade`."""
+"""Look at a scene during or after training: `python -m flows.viewer --scene facade`."""
 
 from __future__ import annotations
 
@@ -28,19 +28,18 @@ class Viewer(BaseModel):
 
 
 def view(given: Viewer) -> None:
-    """Say where the viewer is, open the way to it, and the browser; until Ctrl-C, or the end of what is shown.
+    """Open the connection to the viewer, and the browser, until Ctrl-C or until the job ends.
 
     Raises:
-        RebelNerfError: there is neither a training nor a model, or the viewer cannot be reached or served.
+        RebelNerfError: the scene has neither a training job nor a model, or the viewer cannot be reached or served.
     """
     place = open_workspace(given.workspace)
     if given.model_version is None and (running := tasks.wait_for_page(place, given.scene, _say)):
-        job, page = running
-        _say(f"{job} is training.")
-        with tasks.opened_page(place, job, page, given.port) as (link, way):
-            _look(given, link, "Ctrl-C closes the way to it; training goes on." if way else "")
-            if way:
-                _say(f"{job} is {tasks.until_ended(place, job, way)}.")
+        _say(f"{running.job} is training.")
+        with tasks.opened_page(place, running, given.port) as page:
+            _look(given, page.link, "Ctrl-C closes the connection; training goes on." if page.tunnel else "")
+            if page.tunnel:
+                _say(f"{running.job} is {tasks.until_ended(place, running.job, page.tunnel)}.")
         return
     if given.model_version is None:
         model, said = tasks.find_shown_model(place, given.scene)
@@ -52,7 +51,7 @@ def view(given: Viewer) -> None:
     _say(f"Opening {model.title} …")
     with tasks.served_page(place, dataset, model, given.port) as printed:
         _look(given, f"http://localhost:{given.port}", "Ctrl-C ends it.")
-        for _ in printed:  # of no interest, but must go somewhere
+        for _ in printed:  # read its output, so that the viewer does not block
             pass
 
 
@@ -67,6 +66,6 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending what was started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # end the processes that were started
     with as_command():
         view(parse_command(Viewer, sys.argv[1:]))

@@ -5,6 +5,7 @@
 - The contract, which the scheduler (flows, tasks, blocks and deployments) may import: `camera_path`, `code`,
   `errors`, `manifest`, `media` (with `selection` and `memory`), `methods`, `names`, `options`, `profiles` and `report`.
   None of them imports torch, nerfstudio or pycolmap.
+- Shared by all rooms: `geometry` (similarities and rotations) and `ply`.
 - Rooms: `sfm`, `radiance`, `path`, `video`, `splats`, `web` and `demo`. `path` and `web` need nothing but numpy, and
   the scheduler imports them too: it checks camera paths and writes summaries.
 """

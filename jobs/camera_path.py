@@ -1,8 +1,8 @@
-"""The viewer's `camera_path.json`: its format, and the checks that a path must pass before a job starts.
+"""The viewer's `camera_path.json`: its format, and the checks before a job starts.
 
-The format is what the RENDER tab of nerfstudio's viewer writes (`nerfstudio/viewer/render_panel.py`) and what
-`nerfstudio.cameras.camera_paths.get_path_from_json` reads. As there, a video has one frame for each entry of
-`camera_path` and lasts `seconds`; the `fps` key decides nothing.
+The RENDER tab of nerfstudio's viewer writes this format (`nerfstudio/viewer/render_panel.py`), and
+`nerfstudio.cameras.camera_paths.get_path_from_json` reads it. A video has one frame for each entry of `camera_path` and
+lasts `seconds`. The key `fps` has no effect.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from jobs.errors import InvalidInput
 __all__ = ["GENERATED", "CameraPath", "CameraType", "Crop", "Frame", "beyond_h264", "describe", "read"]
 
 GENERATED = ("tour", "orbit", "sweep", "spiral")
-"""Paths that need no file, by name: see `jobs.path.trajectory`. The first is what a scene without a path gets."""
+"""Names of generated paths, which need no file: see `jobs.path.trajectory`. The first is the default."""
 
 CameraType = Literal["perspective", "fisheye", "equirectangular"]
 
-# Of level 6.2, the highest (ITU-T H.264, table A-1): macroblocks of 16x16 px in a frame, and in a second.
+# Limits of level 6.2, the highest (ITU-T H.264, table A-1): macroblocks of 16x16 px per frame and per second.
 _MACROBLOCKS, _MACROBLOCKS_A_SECOND = 139_264, 16_711_680
 
 _MOST_BYTES = 16 << 20
@@ -43,7 +43,7 @@ _Byte = Annotated[float, Field(ge=0, le=255)]
 
 
 class _Part(BaseModel):
-    # What the viewer writes for itself (keyframes, smoothness_value …) is kept, so that it can load the path again.
+    # Keep the viewer's own keys (keyframes, smoothness_value …), so that it can load the path again.
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
 
@@ -51,11 +51,11 @@ class Frame(_Part):
     """One frame of a path.
 
     Args:
-        camera_to_world: a rigid 4x4 matrix, row by row, 16 numbers, in the model's frame; OpenGL camera axes
-            (+X right, +Y up, looking along -Z). Four rows of four are taken too.
-        fov: the vertical field of view, degrees.
-        aspect: width by height, as the viewer notes it; nothing depends on it.
-        render_time: the moment shown, 0 to 1, for methods with a time.
+        camera_to_world: a rigid 4x4 matrix in the model frame, as 16 numbers in row-major order or as four rows. OpenGL
+            camera axes: +X right, +Y up, view direction -Z.
+        fov: vertical field of view in degrees.
+        aspect: width divided by height, as the viewer writes it. It has no effect.
+        render_time: the moment to show, 0 to 1, for methods with a time.
     """
 
     camera_to_world: list[float]
@@ -93,39 +93,41 @@ class Frame(_Part):
 
 
 class _Colour(_Part):
-    r: _Byte
-    g: _Byte
-    b: _Byte
+    r: _Byte = Field(description="Red, 0 to 255.")
+    g: _Byte = Field(description="Green, 0 to 255.")
+    b: _Byte = Field(description="Blue, 0 to 255.")
 
 
 class Crop(_Part):
-    """The box outside of which nothing is shown: centre, edge lengths and roll, pitch, yaw (radians), model's frame."""
+    """Box in the model frame outside which nothing is rendered."""
 
-    crop_center: _Vector
-    crop_scale: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
-    crop_rot: _Vector = [0.0, 0.0, 0.0]
-    crop_bg_color: _Colour
+    crop_center: _Vector = Field(description="Centre of the box: x, y, z.")
+    crop_scale: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)] = Field(
+        description="Edge lengths of the box along its x, y and z axes."
+    )
+    crop_rot: _Vector = Field([0.0, 0.0, 0.0], description="Rotation of the box: roll, pitch and yaw in radians.")
+    crop_bg_color: _Colour = Field(description="Background colour outside the box.")
 
 
 class Origin(_Part):
-    """Where a path was made: the model, and the dataset that began its frame, each as name:version."""
+    """The model in which a path was made, and the dataset that started its frame, each as name:version."""
 
     model: str | None = None
     frame: str | None = None
 
 
 class CameraPath(_Part):
-    """A whole path: one `Frame` for each frame of the video, shown at an even pace over `seconds`.
+    """A camera path: one `Frame` for each frame of the video, evenly spaced over `seconds`.
 
     Args:
-        render_width: px.
-        render_height: px.
-        seconds: how long the video lasts.
-        camera_type: the projection, for all frames.
-        fps: as the viewer notes it; the video's own is `frame_rate`.
+        render_width: width of the video in px.
+        render_height: height of the video in px.
+        seconds: length of the video.
+        camera_type: projection of all frames.
+        fps: as the viewer writes it. The video's rate is `frame_rate`.
         camera_path: the frames.
         crop: see `Crop`.
-        rebel_nerf: see `Origin`; not of the viewer.
+        rebel_nerf: see `Origin`. The viewer does not write it.
     """
 
     render_width: int = Field(ge=16, le=16384)
@@ -147,17 +149,19 @@ class CameraPath(_Part):
 
     @property
     def frame_rate(self) -> Fraction:
-        """Frames a second of the video: frames by `seconds`, to seven digits, small enough for an MP4's clock."""
+        """The video's frames per second, as a fraction with a denominator small enough for an MP4's time base."""
         return (len(self.camera_path) / Fraction(self.seconds)).limit_denominator(10_000)
 
     @property
     def even_size(self) -> tuple[int, int]:
-        """Width and height in px of the video: rounded down to even, as H.264's yuv420p needs it."""
+        """Width and height of the video in px, rounded down to even numbers, which H.264's yuv420p requires."""
         return self.render_width // 2 * 2, self.render_height // 2 * 2
 
     def is_like(self, other: CameraPath) -> bool:
-        """Whether another path shows the same but for the last digits, in which one machine's arithmetic differs from
-        another's: all numbers of a pose (model's units) and fields of view (degrees) within 0.0001."""
+        """Return whether another path is the same up to rounding on another machine.
+
+        Numbers of a pose (in the model's units) and fields of view (in degrees) may differ by 0.0001.
+        """
         if len(self.camera_path) != len(other.camera_path) or self._but_frames() != other._but_frames():
             return False
         return all(
@@ -170,16 +174,16 @@ class CameraPath(_Part):
         return self.model_dump(exclude={"camera_path", "rebel_nerf"})
 
     def content(self) -> dict[str, Any]:
-        """The path as `camera_path.json` holds it and as `get_path_from_json` takes it."""
+        """Return the path as the content of a `camera_path.json`."""
         return self.model_dump(mode="json", exclude_none=True)
 
     def write(self, file: Path) -> None:
-        """Write the path as the viewer would."""
+        """Write the path as a `camera_path.json`."""
         file.write_text(json.dumps(self.content(), allow_nan=False) + "\n")
 
 
 def beyond_h264(width: int, height: int, rate: float | Fraction) -> str | None:
-    """Why no H.264 video can be of this size (px) and rate (frames a second), in words; None if one can."""
+    """Return why no H.264 video can have this size (px) and rate (frames per second), or None if one can."""
     across, down = -(-width // 16), -(-height // 16)
     longest = math.isqrt(8 * _MACROBLOCKS)
     if max(across, down) > longest or across * down > _MACROBLOCKS:
@@ -191,10 +195,10 @@ def beyond_h264(width: int, height: int, rate: float | Fraction) -> str | None:
 
 
 def read(file: Path) -> CameraPath:
-    """The camera path in `file`, every part of it checked.
+    """Return the camera path in a file, with every part checked.
 
     Raises:
-        InvalidInput: the file is not there or not such a path; names the file, the key and the remedy.
+        InvalidInput: the file does not exist or is not a camera path. The text names the file, the key and the remedy.
     """
     if not file.is_file():
         raise InvalidInput(f"The camera path {file} is not there. Name a file, or take one of: {', '.join(GENERATED)}.")
@@ -223,7 +227,7 @@ def read(file: Path) -> CameraPath:
 
 
 def _too_much(raw: bytes) -> str | None:
-    """Say why a file is not parsed at all; None if it is. Parsing it could take minutes."""
+    """Return why a file is not even parsed, because that could take minutes, or None if it is."""
     if len(raw) > _MOST_BYTES:
         return (
             f"is larger than {_MOST_BYTES >> 20} MiB, the room of about 30,000 frames. {_EXPORT}, shorter or "
@@ -238,7 +242,7 @@ def _too_much(raw: bytes) -> str | None:
 
 
 def describe(error: ValidationError) -> str:
-    """The first fault of a path for people, with the key that has it, and how many there are in all."""
+    """Return the first error in a path as text, with its key and the number of further errors."""
     first, *others = error.errors(include_url=False)
     key = _key(first["loc"])
     more = f" (and {len(others)} more like it)" if others else ""
@@ -255,12 +259,12 @@ def describe(error: ValidationError) -> str:
 
 
 def _key(location: tuple[int | str, ...]) -> str:
-    """`camera_path[3].fov` for ("camera_path", 3, "fov")."""
+    """Return `camera_path[3].fov` for ("camera_path", 3, "fov")."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
 
 
 def _not_finite(value: Any, *location: int | str) -> Iterator[tuple[str, float]]:
-    """Every NaN and infinity in a JSON value with its key: Python's parser lets them pass."""
+    """Yield every NaN and infinity in a JSON value with its key. Python's parser accepts them."""
     if isinstance(value, float) and not math.isfinite(value):
         yield _key(location), value
     elif isinstance(value, (dict, list)):

@@ -1,4 +1,4 @@
-"""What a job runs: this package and, where the user has one beside it, a nerfstudio checkout of their own."""
+"""The code of a job: this package and, if the project's root has one, the user's nerfstudio checkout."""
 
 from __future__ import annotations
 
@@ -10,25 +10,37 @@ __all__ = ["copy_to", "own_nerfstudio", "own_nerfstudio_fingerprint"]
 
 _JOBS = Path(__file__).resolve().parent
 _NO_CODE = shutil.ignore_patterns("__pycache__", ".git", "*.pyc")
+_DEMO = ("demo", "facade.py")
+_NEED_THE_DEMO = ("check", "facade")
 
 
-def copy_to(folder: Path) -> None:
-    """Copy it all below a folder that a job has on its PYTHONPATH: what it imports does not change under it."""
-    shutil.copytree(_JOBS, folder / "jobs", ignore=_NO_CODE)
+def copy_to(folder: Path, stage: str) -> None:
+    """Copy the code into a folder for a job's PYTHONPATH, so that later edits do not affect the job.
+
+    Args:
+        folder: gets `jobs/` and, for a checkout, `nerfstudio/`.
+        stage: the job's stage. The built-in street is copied only for stages that draw it.
+    """
+
+    def left_out(place: str, names: list[str]) -> set[str]:
+        demo = set(_DEMO) if Path(place) == _JOBS and stage not in _NEED_THE_DEMO else set()
+        return _NO_CODE(place, names) | demo
+
+    shutil.copytree(_JOBS, folder / "jobs", ignore=left_out)
     if own := own_nerfstudio():
         shutil.copytree(own, folder / "nerfstudio", ignore=_NO_CODE)
 
 
 def own_nerfstudio() -> Path | None:
-    """The package in the user's nerfstudio checkout, in the project's root; None where there is none."""
+    """Return the package in the nerfstudio checkout in the project's root, or None."""
     if _JOBS.parent.name in ("site-packages", "dist-packages"):
-        return None  # what lies beside this package there is what pip installed
+        return None  # installed by pip: a nerfstudio beside this package is not a checkout
     checkout = _JOBS.parent / "nerfstudio"
     return next((place for place in (checkout / "nerfstudio", checkout) if (place / "__init__.py").is_file()), None)
 
 
 def own_nerfstudio_fingerprint() -> str:
-    """SHA-256 in hex of its Python files; "" where there is none."""
+    """Return the SHA-256, in hex, of the checkout's Python files, or "" if there is no checkout."""
     own = own_nerfstudio()
     if own is None:
         return ""

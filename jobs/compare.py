@@ -1,7 +1,7 @@
-"""Two videos of the same camera path to one that shows then and now: `python -m jobs.compare --then DIR --now DIR …`.
+"""Join two videos of the same camera path, then and now: `python -m jobs.compare --then DIR --now DIR …`.
 
-Writes `video.mp4`, the pictures that every video has, and `video.json` (the manifest). The two are read and written
-frame by frame.
+Writes `video.mp4`, the same pictures as `jobs.render`, and `video.json` (the manifest). Frames are read and written one
+by one.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from jobs.errors import InvalidInput
 from jobs.options import CompareOptions
 from jobs.video.h264 import Picture, Pictures, decoded, encode, inspect, rgb
 
-_LABEL = 1 / 28  # height of a label's letters, by the height of the picture
-_LINE = 1 / 640  # half the width of the line between the two, by the width of the picture
+_LABEL = 1 / 28  # height of a label's letters, relative to the height of the picture
+_LINE = 1 / 640  # half the width of the line between the two, relative to the width of the picture
 
 
 def compare(options: CompareOptions, then: Path, now: Path, video: Path) -> None:
-    """Show two videos as one, and write the folder `video`.
+    """Join two videos, and write the folder `video`.
 
     Args:
-        options: how, and what is written on each.
-        then, now: folders that `jobs.render` wrote, of the same camera path.
-        video: a folder, made if missing.
+        options: the layout and the labels.
+        then, now: folders that `jobs.render` wrote for the same camera path.
+        video: a folder, created if missing.
 
     Raises:
-        InvalidInput: the two are not of the same path.
-        GateRefused: one cannot be decoded.
+        InvalidInput: the two videos differ in length or size.
+        GateRefused: a video cannot be decoded.
     """
     timer = manifest.Timer()
     path = camera_path.read(now / "camera_path.json")
@@ -59,7 +59,7 @@ def compare(options: CompareOptions, then: Path, now: Path, video: Path) -> None
                 meter.update(index + 1)
 
         encode(file, frames(), path.frame_rate, size)
-        written = inspect(file, pictures.look)
+        written = inspect(file, pictures.add)
         pictures.write(Path(name))
         for made in Path(name).iterdir():
             os.replace(made, video / made.name)
@@ -74,15 +74,15 @@ def compare(options: CompareOptions, then: Path, now: Path, video: Path) -> None
 
 
 def _pairs(then: Path, now: Path) -> Iterator[tuple[Picture, Picture]]:
-    """The frames of two videos, two by two."""
+    """Yield the frames of two videos in pairs."""
     for pair in zip_longest(decoded(then), decoded(now)):
         if None in pair or len({(frame.width, frame.height) for frame in pair}) > 1:
-            raise InvalidInput(f"{then} and {now} are not of the same length and size: render the same path with both.")
+            raise InvalidInput(f"{then} and {now} differ in length or size. Render both along the same camera path.")
         yield rgb(pair[0]), rgb(pair[1])
 
 
 def _side_by_side(then: Picture, now: Picture, then_label: Picture, now_label: Picture, _share: float) -> Picture:
-    """Both, the older one on the left."""
+    """Return both pictures side by side, the older one on the left."""
     line = max(1, round(2 * then.shape[1] * _LINE))
     both = np.concatenate([_labelled(then, then_label), _labelled(now, now_label)], axis=1)
     both[:, then.shape[1] - line : then.shape[1] + line] = 255
@@ -90,7 +90,10 @@ def _side_by_side(then: Picture, now: Picture, then_label: Picture, now_label: P
 
 
 def _wipe(then: Picture, now: Picture, then_label: Picture, now_label: Picture, share: float) -> Picture:
-    """The older one to the left of a line that has moved from the left to the right, and back, when `share` is 1."""
+    """Return the older picture left of a line, the newer one right of it.
+
+    The line is at the left edge for `share` 0 and 1, and at the right edge for 0.5.
+    """
     width = then.shape[1]
     at = round(width * (0.5 - 0.5 * math.cos(2 * math.pi * share)))
     line = max(1, round(width * _LINE))
@@ -101,7 +104,7 @@ def _wipe(then: Picture, now: Picture, then_label: Picture, now_label: Picture, 
 
 
 def _label(text: str, height: int) -> Picture:
-    """A text, white on black, for a picture of this height (px)."""
+    """Return a text, white on black, for a picture of this height (px)."""
     font = ImageFont.load_default(max(9, round(height * _LABEL)))
     left, top, right, bottom = (round(edge) for edge in font.getbbox(text))
     margin = max(2, (bottom - top) // 3)
@@ -111,7 +114,7 @@ def _label(text: str, height: int) -> Picture:
 
 
 def _labelled(picture: Picture, label: Picture, right: bool = False) -> Picture:
-    """A copy with a label in the lower left or right corner, through which the picture is seen."""
+    """Return a copy with a translucent label in the lower left or lower right corner."""
     picture = picture.copy()
     height, width, _ = np.minimum(label.shape, picture.shape)
     corner = picture[-height:, -width:] if right else picture[-height:, :width]
@@ -128,7 +131,7 @@ class Job(CompareOptions):
 
 
 def main() -> None:
-    """Run the job that the command line tells."""
+    """Run the job of this command line."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
     compare(CompareOptions.of(job), job.then, job.now, job.video)
 

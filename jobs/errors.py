@@ -1,16 +1,16 @@
 """Every error that this project raises for a person to read.
 
 RebelNerfError
-├── InvalidInput           what was given cannot work; the text says which scene and file, and the remedy
-├── GateRefused            a stage looked at what it made and refuses it (too few photos registered, NaN loss …)
-├── NotFound               a capture, asset, job or block that was named does not exist
-├── JobFailed              a job ended without its result
-│   └── JobInterrupted     … because something outside ended it: worth another attempt
+├── InvalidInput           the input cannot work; the text names the scene and file, and the remedy
+├── GateRefused            a stage's result is not good enough (too few photos registered, NaN loss …)
+├── NotFound               a named capture, asset, job or block does not exist
+├── JobFailed              a job ended without a result
+│   └── JobInterrupted     a job was ended from outside; another attempt can succeed
 ├── JobCancelled           a job was cancelled
-├── RunCancelled           the flow run that waits was cancelled, and its job with it
-├── BudgetExceeded         a job was not submitted, as a limit on costs does not allow it
-├── ServerUnavailable      the server that keeps the runs does not answer
-└── WorkspaceUnavailable   the workspace did not answer: worth another try
+├── RunCancelled           the waiting flow run was cancelled, and its job with it
+├── BudgetExceeded         a job would exceed a limit on costs, so it was not submitted
+├── ServerUnavailable      the Prefect server does not answer
+└── WorkspaceUnavailable   the workspace did not answer; another try can succeed
 """
 
 from __future__ import annotations
@@ -33,53 +33,53 @@ __all__ = [
 
 
 class RebelNerfError(Exception):
-    """Base of all errors here; its text is meant for the person at the screen."""
+    """Base of all errors of this project. Its text is written for the user."""
 
 
 class InvalidInput(RebelNerfError):
-    """The input cannot work as given. Never retried, raised before a job is asked for where that is possible."""
+    """The input cannot work. Never retried; raised before a job is submitted if possible."""
 
 
 class GateRefused(RebelNerfError):
-    """A stage's result is not good enough to go on with. Never retried."""
+    """A stage's result is not good enough for the next stage. Never retried."""
 
 
 class NotFound(RebelNerfError):
-    """A capture, asset, job or block that was named does not exist."""
+    """A named capture, asset, job or block does not exist."""
 
 
 class JobFailed(RebelNerfError):
-    """A job ended without its result; the text carries the job's own words."""
+    """A job ended without a result. The text includes what the job reported."""
 
 
 class JobInterrupted(JobFailed):
-    """A job was ended from outside (preempted, killed, its machine lost); another attempt can succeed."""
+    """A job was ended from outside (preempted, killed, its machine lost). Another attempt can succeed."""
 
 
 class JobCancelled(RebelNerfError):
-    """A job was cancelled; nobody waits for it any more."""
+    """A job was cancelled, and no run waits for it."""
 
 
 class RunCancelled(RebelNerfError):
-    """The flow run that waits for a job was cancelled; so was the job, unless another run waits for it, too."""
+    """The flow run that waits for a job was cancelled. So was the job, unless another run also waits for it."""
 
 
 class BudgetExceeded(RebelNerfError):
-    """A job would exceed a limit on costs, and was not submitted. Never retried: limit or options must change."""
+    """A job would exceed a limit on costs, so it was not submitted. Never retried: the limit or options must change."""
 
 
 class ServerUnavailable(RebelNerfError):
-    """The server that keeps the runs does not answer; nothing was begun."""
+    """The Prefect server does not answer. Nothing was started."""
 
 
 class WorkspaceUnavailable(RebelNerfError):
-    """The workspace did not answer (network, throttling, a busy server); another try can succeed."""
+    """The workspace did not answer (network, throttling, a busy server). Another try can succeed."""
 
 
 TRANSIENT = (JobInterrupted, WorkspaceUnavailable)
-"""After these, the same call can succeed later with nothing changed."""
+"""Errors after which the same call can succeed later."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same call can succeed later with nothing changed."""
+    """Return whether the same call can succeed later."""
     return isinstance(error, TRANSIENT)

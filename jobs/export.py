@@ -1,8 +1,10 @@
-"""A model to files for other programs: `python -m jobs.export --dataset DIR --model DIR --export DIR [options]`.
+"""Export a model for other programs: `python -m jobs.export --dataset DIR --model DIR --export DIR [options]`.
 
-Of a NeRF `pointcloud.ply`, `mesh.ply` and `mesh.glb`, of Gaussians `splat.ply` and `splat.spz`; `index.html`, a page
-that shows it in a browser without a network; `export.json` (the manifest). PLY files are in the scene frame, which is
-that of the dataset's `transforms.json`, +Z up; GLB and SPZ, whose axes are prescribed, in the same turned to +Y up.
+A NeRF becomes `pointcloud.ply`, `mesh.ply` and `mesh.glb`. Gaussians become `splat.ply` and `splat.spz`. `index.html`
+shows the export in a browser, without a network. `export.json` is the manifest.
+
+PLY files are in the scene frame, that of the dataset's `transforms.json`, with +Z up. GLB and SPZ files are rotated to
++Y up, which their formats prescribe.
 """
 
 from __future__ import annotations
@@ -19,34 +21,32 @@ from pydantic_settings import CliApp
 
 from jobs import manifest, report
 from jobs.errors import GateRefused
+from jobs.geometry import Y_UP, Similarity
 from jobs.options import ExportOptions
 from jobs.path import reading
 from jobs.path.capture import Capture
 from jobs.splats import spz
-from jobs.splats.gaussians import Y_UP, Array, Gaussians
+from jobs.splats.gaussians import Array, Gaussians
 
 if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
 
-Similarity = tuple[NDArray[np.float64], float, NDArray[np.float64]]
-"""Rotation (3, 3), scale and shift (3,): see `reading.model_to_dataset`."""
-
 _PAGE = Path(__file__).parent / "web/splats.html"
-_BALL = 0.35  # size of a point on the page, by its distance from its neighbours
+_BALL = 0.35  # size of a point on the page, relative to its distance from its neighbours
 
 
 def export(options: ExportOptions, dataset: Path, model: Path, output: Path) -> None:
     """Write the folder `output`.
 
     Args:
-        options: what to write, and how finely.
-        dataset: what the model was trained on.
+        options: the forms to write, and their resolution.
+        dataset: the dataset that the model was trained on.
         model: a folder that `jobs.train` wrote.
-        output: a folder, made if missing.
+        output: a folder, created if missing.
 
     Raises:
-        InvalidInput: the dataset or model cannot be used, or the method has no such form.
-        GateRefused: there is nothing to be exported in the model.
+        InvalidInput: the dataset or model cannot be used, or the method does not have a requested form.
+        GateRefused: the model contains nothing to export.
     """
     from jobs.model import load, read_manifest
 
@@ -59,11 +59,9 @@ def export(options: ExportOptions, dataset: Path, model: Path, output: Path) -> 
     capture = reading.read_capture(dataset, model)
     if "splat" in options.forms:
         with timer.step("splat"):
-            shown = Gaussians.of_checkpoint(model / content["checkpoint"]["file"]).moved(*_float(to_scene))
+            shown = Gaussians.of_checkpoint(model / content["checkpoint"]["file"]).moved(to_scene)
             if not len(shown):
-                raise GateRefused(
-                    "The model has no Gaussian that can be seen: nothing is exported. Train it for longer."
-                )
+                raise GateRefused("The model has no visible Gaussians, so there is nothing to export. Train it longer.")
             shown.write_ply(output / "splat.ply")
             (output / "splat.spz").write_bytes(spz.pack(shown.moved(Y_UP)))
         figures = {"gaussians": len(shown)}
@@ -89,24 +87,23 @@ def export(options: ExportOptions, dataset: Path, model: Path, output: Path) -> 
 
 
 def page(gaussians: Gaussians, eye: Array, target: Array) -> str:
-    """A page of HTML that shows Gaussians and needs nothing else: they are in it, as SPZ.
+    """Return an HTML page that shows Gaussians. It contains them as SPZ, and needs no other file.
 
     Args:
         gaussians: in the scene frame, +Z up.
-        eye, target: (3,) from where the page shows what at first.
+        eye, target: (3,) the first position of the viewer, and the point it looks at.
     """
-    view = {"eye": (Y_UP @ eye).tolist(), "target": (Y_UP @ target).tolist()}
+    view = {"eye": Y_UP.points(eye).tolist(), "target": Y_UP.points(target).tolist()}
     content = base64.b64encode(spz.pack(gaussians.plain().moved(Y_UP))).decode()
     return _PAGE.read_text().replace("{{view}}", json.dumps(view)).replace("{{splats}}", content)
 
 
 def _view(capture: Capture, to_scene: Similarity) -> tuple[Array, Array]:
-    """(3,) the middlemost camera of a capture, and (3,) the point that it looks at, in the scene frame."""
+    """Return the position (3,) of the most central camera, and the point (3,) it looks at, in the scene frame."""
     middle = np.linalg.norm(capture.centres - np.median(capture.centres, axis=0), axis=1).argmin()
-    eye, look = capture.centres[middle], capture.looks[middle]
-    rotation, scale, shift = to_scene
-    places = scale * (np.stack([eye, eye + capture.depth * look]) @ rotation.T + shift)
-    return places[0].astype(np.float32), places[1].astype(np.float32)
+    eye, direction = capture.centres[middle], capture.directions[middle]
+    eye, target = to_scene.points([eye, eye + capture.depth * direction]).astype(np.float32)
+    return eye, target
 
 
 def _export_surface(
@@ -117,24 +114,24 @@ def _export_surface(
     output: Path,
     timer: manifest.Timer,
 ) -> tuple[Gaussians, dict[str, int]]:
-    """Write a NeRF's point cloud and mesh; what the page shows of them, and their figures."""
+    """Write the point cloud and mesh of a NeRF. Return the Gaussians for the page, and the sizes."""
     import trimesh
 
     from jobs.splats import surface
 
     assert options.forms and options.points and options.image_size and options.resolution
-    rotation, scale, shift = _float(to_scene)
     figures = {}
     with timer.step("views"):
-        views = surface.look(pipeline, options.image_size, options.reach * capture.depth)
+        views = surface.render_views(pipeline, options.image_size, options.reach * capture.depth)
     with timer.step("pointcloud"):
         found = surface.sample(views, options.points)
     if not len(found.points):
         raise GateRefused(
-            "The model shows nothing solid to the photos' cameras: nothing is exported. Look at its PSNR and its "
-            f"video; if they are good, try a reach of more than {options.reach:g}."
+            "The photos' cameras see nothing solid in the model, so there is nothing to export. Check its PSNR and its "
+            f"video. If they are good, try a reach of more than {options.reach:g}."
         )
-    in_scene = found._replace(points=scale * (found.points @ rotation.T + shift), spacing=scale * found.spacing)
+    points = to_scene.points(found.points).astype(np.float32)
+    in_scene = found._replace(points=points, spacing=to_scene.scale * found.spacing)
     if "pointcloud" in options.forms:
         cloud = trimesh.PointCloud(in_scene.points, colors=_bytes(found.colours))
         cloud.export(output / "pointcloud.ply")
@@ -145,20 +142,15 @@ def _export_surface(
             mesh = surface.fuse(views, low, high, options.resolution)
         if not len(mesh.faces):
             raise GateRefused(
-                "The photos' cameras see no surface in the model that they agree on: there is no mesh. Train for "
-                "longer, or export the point cloud alone."
+                "The photos' cameras do not agree on any surface in the model, so there is no mesh. Train longer, or "
+                "export only the point cloud."
             )
-        vertices = scale * (mesh.vertices @ rotation.T + shift)
-        for name, turn in (("mesh.ply", np.eye(3)), ("mesh.glb", Y_UP)):
+        vertices = to_scene.points(mesh.vertices).astype(np.float32)
+        for name, shown in (("mesh.ply", vertices), ("mesh.glb", Y_UP.points(vertices))):
             colours = _bytes(mesh.colours)
-            trimesh.Trimesh(vertices @ turn.T, mesh.faces, vertex_colors=colours, process=False).export(output / name)
+            trimesh.Trimesh(shown, mesh.faces, vertex_colors=colours, process=False).export(output / name)
         figures["faces"] = len(mesh.faces)
     return Gaussians.of_points(in_scene.points, found.colours, _BALL * in_scene.spacing), figures
-
-
-def _float(similarity: Similarity) -> tuple[Array, float, Array]:
-    rotation, scale, shift = similarity
-    return rotation.astype(np.float32), scale, shift.astype(np.float32)
 
 
 def _bytes(colours: Array) -> NDArray[np.uint8]:
@@ -174,7 +166,7 @@ class Job(ExportOptions):
 
 
 def main() -> None:
-    """Run the job that the command line tells."""
+    """Run the job of this command line."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
     export(ExportOptions.of(job), job.dataset, job.model, job.export)
 

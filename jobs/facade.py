@@ -1,9 +1,9 @@
-"""The built-in capture `facade`: photos of a street front, rendered by this project, with the true camera poses.
+"""Render the built-in capture `facade`: photos of a street front, with the true camera poses.
 
-`python -m jobs.facade --output DIR` writes `DIR/photos/*.jpg` and `DIR/truth.json`, which is itself a dataset that
-nerfstudio trains on. It is for demonstrations and tests: what is reconstructed can be checked against the truth.
-`--visit 2` is the same street on another day, from other places and with another shop; `--visit 3` shows a stretch
-further along, a third of which visit 1 shows, too; `--visit elsewhere` is another street. All truths are in one frame.
+`python -m jobs.facade --output DIR` writes `DIR/photos/*.jpg` and `DIR/truth.json`, a dataset that nerfstudio can train
+on. It is for demonstrations and for tests, which compare reconstructions with the truth. `--visit 2` is the same street
+on another day, from other positions and with another shop. `--visit 3` is a stretch further along, a third of which
+visit 1 shows, too. `--visit elsewhere` is another street. All true poses are in one frame of reference.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jobs.demo.raster import Camera, Scene
 from jobs.demo.street import Visit, light, surfaces
 from jobs.options import Options
 
-_FOCAL_MM = 26.0  # on a frame of 36 x 24 mm: a phone's main camera
+_FOCAL_MM = 26.0  # on film of 36 x 24 mm, as in a phone's main camera
 
 _scene: Scene | None = None
 
@@ -43,7 +43,7 @@ class Job(Options):
     visit: Visit = Field("1", description="another day in the same street (2, 3), or elsewhere")
 
 
-_WALKS: dict[Visit, tuple[int, float, float]] = {  # the hands' seed; how far the walk is moved along x and y, metres
+_WALKS: dict[Visit, tuple[int, float, float]] = {  # the seed of the shake; the shift of the walk in x and y, in metres
     "1": (11, 0.0, 0.0),
     "2": (12, 0.7, 0.9),
     "3": (13, 12.0, 0.0),
@@ -52,14 +52,14 @@ _WALKS: dict[Visit, tuple[int, float, float]] = {  # the hands' seed; how far th
 
 
 def cameras(photos: int, width: int, height: int, visit: Visit = "1") -> list[Camera]:
-    """Where a person stands who takes `photos` pictures: up to three walks past the houses, with shaky hands.
+    """Return the cameras of a person who walks past the houses up to three times, with shaky hands.
 
-    Small captures are one walk, so that neighbours overlap enough for structure from motion.
+    Small captures have one walk, so that neighbouring photos overlap enough for structure from motion.
     """
-    # Metres: x at the end of the walk (from -x), y and z; the target's x as a share of the camera's, and its z.
+    # In metres: x at the end of the walk, which begins at -x; y and z; the target's x, relative to the camera's; its z.
     walks = [
         (7.2, -9.4, 1.65, 0.55, 3.1),
-        (-7.8, -11.6, 1.75, 0.50, 3.7),  # and back on the other side of the street
+        (-7.8, -11.6, 1.75, 0.50, 3.7),  # back on the other side of the street
         (6.8, -8.6, 3.4, 0.60, 3.4),
     ][: 1 if photos < 16 else 2 if photos < 30 else 3]
     seed, along, nearer = _WALKS[visit]
@@ -68,16 +68,16 @@ def cameras(photos: int, width: int, height: int, visit: Visit = "1") -> list[Ca
     for walk, share in zip(walks, np.array_split(np.arange(photos), len(walks)), strict=True):
         end, y, z, inward, target_z = walk
         for x in np.linspace(-end, end, len(share)) if len(share) > 1 else [0.0]:
-            weave = np.array([0, 0.6 * np.sin(1.1 * x), 0.25 * np.cos(0.8 * x)])  # nobody walks a straight line
+            weave = np.array([0, 0.6 * np.sin(1.1 * x), 0.25 * np.cos(0.8 * x)])  # nobody walks straight
             center = np.array([x + along, y + nearer, z]) + weave + rng.normal(0, [0.12, 0.2, 0.06])
             target = np.array([inward * x + along, 0, target_z]) + rng.normal(0, [0.35, 0, 0.15])
             focal = _FOCAL_MM / 36 * width
-            result.append(Camera.look(center, target, focal, width, height, rng.normal(0, 0.02)))
+            result.append(Camera.looking_at(center, target, focal, width, height, rng.normal(0, 0.02)))
     return result
 
 
 def street(width: int, visit: Visit = "1") -> Scene:
-    """The street at a visit, its textures as fine as photos of that width (px) show them."""
+    """Build the street at a visit, with textures as fine as photos of this width (px) can show."""
     texels = float(np.clip(110 * width / 640, 30, 220))
     return light(surfaces(texels, visit=visit), visit=visit)
 
@@ -90,18 +90,18 @@ def render_capture(
     processes: int | None = None,
     visit: Visit = "1",
 ) -> Path:
-    """Render the capture into `output`; the same arguments give the same files.
+    """Render the capture into `output`. The same arguments give the same files.
 
     Args:
-        output: folder, made if missing: `photos/*.jpg` and `truth.json` are written into it.
-        photos: how many.
-        width, height: px.
-        processes: how many render; by default 2 where there are two cores and more than a few photos.
+        output: a folder, created if missing, which gets `photos/*.jpg` and `truth.json`.
+        photos: the number of photos.
+        width, height: in px.
+        processes: the number of processes; by default 2 for more than a few photos, if there are two cores.
         visit: see `Visit`.
 
     Returns:
-        The path of `truth.json`: nerfstudio's transforms.json, poses camera to world in OpenGL axes, metres, +Z up,
-        in the same frame for all visits.
+        The path of `truth.json`, in the format of nerfstudio's transforms.json: camera-to-world poses in metres, OpenGL
+        axes, +Z up, in the same frame of reference for all visits.
     """
     folder = output / "photos"
     folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def _transforms(views: list[Camera], names: list[str]) -> dict[str, object]:
 
 
 def main() -> None:
-    """The job."""
+    """Run the job of this command line."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
     render_capture(job.output, job.photos, job.width, job.height, visit=job.visit)
 

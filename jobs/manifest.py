@@ -1,4 +1,4 @@
-"""The manifest that every asset carries: what made it, with which versions, on what machine, in what time."""
+"""The manifest in every asset: options, package versions, machine and times of the job that made it."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _PACKAGES = (
 
 
 class Timer:
-    """Collects the wall time of a stage's named steps, in seconds."""
+    """Measures the wall time of a stage's named steps, in seconds."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time the body under `name`; repeated names add up."""
+        """Measure the body as the step `name`. Repeated steps add up."""
         start = monotonic()
         try:
             yield
@@ -52,9 +52,9 @@ class Timer:
 
 
 def peak_memory() -> int:
-    """The most main memory that this process has held, bytes.
+    """Return the peak of this process's main memory, in bytes.
 
-    As Linux counts it itself (proc(5), VmHWM): getrusage's begins with the peak of the process that started it.
+    On Linux, this is VmHWM of proc(5): the figure of getrusage starts with the peak of the parent process.
     """
     with suppress(FileNotFoundError):
         if found := re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.M):
@@ -63,7 +63,7 @@ def peak_memory() -> int:
 
 
 def checksum(file: Path) -> str:
-    """SHA-256 of a file's content, in hex."""
+    """Return the SHA-256 of a file's content, in hex."""
     with file.open("rb") as stream:
         digest = hashlib.sha256()
         while block := stream.read(1 << 20):
@@ -72,7 +72,7 @@ def checksum(file: Path) -> str:
 
 
 def write(file: Path, options: Options, timer: Timer, content: dict[str, Any]) -> None:
-    """Write a manifest as JSON: `content` with the options, times, versions and machine beside it."""
+    """Write a manifest as JSON: `content`, and the options, times, versions and machine."""
     manifest = {
         "stage": options.STAGE,
         "stage_version": options.STAGE_VERSION,

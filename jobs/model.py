@@ -138,7 +138,9 @@ def save_config(config: TrainerConfig, folder: Path) -> None:
     config.vis = "viewer"
     set_paths(config, cast(Path, _WhenRead(os.path.abspath, CHECKPOINTS)), Path("..", "dataset"))
     config.output_dir = _WhenRead(tempfile.gettempdir)
-    (folder / CONFIG).write_text(yaml.dump(config))
+    # Python 3.13 writes a private module's name, which nerfstudio could not read on other versions.
+    text = yaml.dump(config).replace("apply:pathlib._local.", "apply:pathlib.")
+    (folder / CONFIG).write_text(text)
 
 
 def set_paths(config: TrainerConfig, checkpoints: Path, dataset: Path) -> None:

@@ -131,7 +131,9 @@ class TrainOptions(Options):
     """How a dataset becomes a model."""
 
     STAGE: ClassVar[str] = "train"
+    STAGE_VERSION: ClassVar[int] = 2
     USES_NERFSTUDIO: ClassVar[bool] = True
+    ADDED: ClassVar[frozenset[str]] = frozenset({"refine_poses"})
 
     method: Literal[METHODS] = Field("nerfacto", description="Name of a nerfstudio method.")  # type: ignore[valid-type]
     max_num_iterations: int | None = Field(None, ge=1, description="Number of training steps.")
@@ -145,6 +147,11 @@ class TrainOptions(Options):
         None, ge=64, description="Number of rays per training step. Defaults to the method's own number."
     )
     steps_per_save: int = Field(2000, ge=1, description="Number of training steps between checkpoints.")
+    refine_poses: bool = Field(
+        False,
+        description="Adjust the camera poses during training. Can help when structure from motion is inexact; "
+        "otherwise it blurs the model and moves it away from the poses in the dataset.",
+    )
     seed: int = Field(42, ge=0, description="Seed for the random numbers of training.")
 
     @field_validator("method")
@@ -341,7 +348,7 @@ class PageOptions(Options):
     """How a video, its model and its dataset become a page."""
 
     STAGE: ClassVar[str] = "page"
-    STAGE_VERSION: ClassVar[int] = 2
+    STAGE_VERSION: ClassVar[int] = 3
 
 
 Form = Literal["pointcloud", "mesh", "splat"]

@@ -27,6 +27,7 @@ from jobs.names import printable
 from jobs.options import PageOptions
 from jobs.web import chart, plan, quality
 from jobs.web.quality import Facts
+from jobs.web.verdict import Verdict, judge
 
 MOST_BYTES = 100_000_000
 """Of a video that is put into the page: browsers open larger pages slowly, or not at all."""
@@ -89,6 +90,7 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path) -> N
     lost = sum(bool(photo.lost) for photo in photos)
     shown = _chosen(photos)
     versions = facts.versions
+    columns, rows = quality.table(versions, facts.currency)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string((Path(__file__).parent / "web/page.html").read_text())
     text = template.render(
@@ -99,12 +101,13 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path) -> N
         video=file.name if beside else _data(file.read_bytes(), "video/mp4"),
         poster=_data((video / "poster.jpg").read_bytes(), "image/jpeg") if (video / "poster.jpg").is_file() else "",
         size=path.even_size,
+        verdict=_verdict(about),
         warning=quality.warning(versions, versions[-1]) if versions else "",
         figures=_figures(about, facts),
         plan=Markup(drawn),
         curves=[Markup(curve) for curve in _curves(about["model"].get("curve") or {})],
-        columns=quality.COLUMNS,
-        rows=[(version is versions[-1], quality.row(version, facts.currency)) for version in versions],
+        columns=columns,
+        rows=[(cells is rows[-1], cells) for cells in rows],
         plot=Markup(quality.plot(versions)),
         photos=shown,
         photos_said=_said(len(photos), lost, len(shown), about["dataset"].get("selection", "")),
@@ -150,6 +153,13 @@ def _summary(about: dict[str, dict[str, Any]], facts: Facts) -> str:
     )
 
 
+def _verdict(about: dict[str, dict[str, Any]]) -> Verdict | None:
+    """Judge the model by its own manifest and its dataset's."""
+    dataset, model = about["dataset"], about["model"]
+    registered = (int(dataset["registered"]), int(dataset["used"])) if "used" in dataset else None
+    return judge(registered, model.get("metrics", {}).get("psnr"), model.get("steps"))
+
+
 def _figures(about: dict[str, dict[str, Any]], facts: Facts) -> dict[str, str]:
     """The figures by which a scene is known at a glance, by name; those that are not known are left out."""
     dataset, model, video = about["dataset"], about["model"], about["video"]
@@ -157,7 +167,7 @@ def _figures(about: dict[str, dict[str, Any]], facts: Facts) -> dict[str, str]:
     figures: dict[str, str | None] = {
         "PSNR": _number(metrics.get("psnr"), "{:.2f} dB"),
         "SSIM": _number(metrics.get("ssim"), "{:.3f}"),
-        "LPIPS": _number(metrics.get("lpips"), "{:.3f}") or ("not available" if metrics else None),
+        "LPIPS": _number(metrics.get("lpips"), "{:.3f}"),
         "photos placed": f"{dataset['registered']} of {dataset['used']}" if "used" in dataset else None,
         "training steps": _number(model.get("steps"), "{:,}"),
         "training": _time(model.get("training_seconds")),

@@ -1,10 +1,11 @@
-"""A model and a camera path to a video: `python -m jobs.render --dataset DIR --model DIR --video DIR …`.
+"""Render a video of a model along a camera path: `python -m jobs.render --dataset DIR --model DIR --video DIR …`.
 
-Writes `video.mp4` (H.264, yuv420p, fast start), `depth.mp4` and `accumulation.mp4` and `frames/` where they are asked
-for, `poster.jpg`, `contact_sheet.jpg`, `preview.gif`, `camera_path.json` (the path rendered) and `video.json` (the
-manifest). Frames are rendered in chunks, which stand when the job is interrupted, and joined without encoding again;
-with `--shards`, the chunks are those of `jobs.shard`. A frame is encoded while the next is rendered, and none is kept:
-memory does not grow with the length.
+Writes `video.mp4` (H.264, yuv420p, fast start), `poster.jpg`, `contact_sheet.jpg`, `preview.gif`, `camera_path.json`
+(the rendered path) and `video.json` (the manifest). Options add `depth.mp4`, `accumulation.mp4` and `frames/`.
+
+The job renders chunks, which survive an interruption, and joins them without re-encoding. With `--shards`, it joins the
+chunks of `jobs.shard` instead. Each frame is encoded while the next one is rendered, so memory does not grow with the
+length of the video.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from jobs.video import chunks
 from jobs.video.chunks import Chunk, Chunks
 from jobs.video.h264 import Picture, Pictures, Video, inspect, join, writer
 
-_FLAT = 8  # a picture whose grey values, 0 to 255, differ by less shows nothing
+_FLAT = 8  # a picture whose grey values (0 to 255) span less than this shows nothing
 _FILES = {"rgb": "video.mp4", "depth": "depth.mp4", "accumulation": "accumulation.mp4"}
 
 T = TypeVar("T")
@@ -52,25 +53,25 @@ def render(
     shards: Sequence[Path] = (),
     frame: str | None = None,
 ) -> None:
-    """Render a camera path, or what is missing of it, and write the folder `video`.
+    """Render the missing chunks of a camera path, join them, and write the folder `video`.
 
     Args:
-        options: which path; its size and length, where it is generated.
-        dataset: what the model was trained on.
+        options: the path, and the size and length of a generated path.
+        dataset: the dataset that the model was trained on.
         model: a folder that `jobs.train` wrote.
-        video: a folder, made if missing.
+        video: a folder, created if missing.
         checkpoints: a folder for chunks, kept between attempts.
-        shards: folders that `jobs.shard` wrote: the whole video in parts. Nothing is then rendered here.
-        frame: the dataset that began the model's frame, for the path to say where it belongs.
+        shards: folders that `jobs.shard` wrote and that make up the whole video. Then nothing is rendered here.
+        frame: the dataset, as name:version, that defined the scene frame. The path's file records it.
 
     Raises:
         InvalidInput: the camera path, dataset, model or shards cannot be used.
-        GateRefused: the video shows nothing, or the file does not hold what was rendered.
-        JobFailed: the GPU's memory is too small, even for a few rays at a time.
+        GateRefused: the video shows nothing, or the file does not contain the rendered frames.
+        JobFailed: the GPU's memory is too small even for a few rays at a time.
     """
     timer = manifest.Timer()
     path, kind = choose_path(options, dataset, model)
-    if shards:  # the path that was rendered: by another machine's arithmetic, a tie may end otherwise
+    if shards:  # take the path that was rendered; another machine may round a generated one differently
         path = _path_of(shards)
         found = [Chunks(shard).find() for shard in shards]
     else:
@@ -128,16 +129,16 @@ def render(
 
 
 def _path_of(shards: Sequence[Path]) -> CameraPath:
-    """The path that all shards are parts of: in the last digits, each machine may have come to its own."""
+    """Return the path that all shards are parts of. Machines may differ in its last digits."""
     path, *others = (camera_path.read(shard / "camera_path.json") for shard in shards)
     for shard, other in zip(shards[1:], others, strict=True):
         if not other.is_like(path):
-            raise InvalidInput(f"The shard {shard} is of another camera path than {shards[0]}: render it again.")
+            raise InvalidInput(f"The shard {shard} belongs to another camera path than {shards[0]}. Render it again.")
     return path
 
 
 def choose_path(options: RenderOptions, dataset: Path, model: Path) -> tuple[CameraPath, str]:
-    """The camera path that the options ask for, and its kind: "file", or the generated one's."""
+    """Return the requested camera path and its kind: "file", or the kind of the generated path."""
     kind = "tour" if options.camera_path == "auto" else options.camera_path
     if kind not in trajectory.KINDS:
         return camera_path.read(Path(kind)), "file"
@@ -154,13 +155,13 @@ def render_chunks(
     span: tuple[int, int],
     timer: manifest.Timer,
 ) -> None:
-    """Render the chunks of a path that `store` does not have yet.
+    """Render those chunks of a path that `store` lacks.
 
     Args:
-        stage: that tells its progress.
+        stage: the stage whose progress is reported.
         options, path, dataset, model: see `render`.
-        store: where chunks go; those that are there already are left alone.
-        span: the first frame, and the one after the last.
+        store: gets the chunks.
+        span: the index of the first frame, and the index after the last.
         timer: gets the steps "load" and "render".
 
     Raises:
@@ -173,12 +174,12 @@ def render_chunks(
     missing = store.missing(content, first, last)
     todo = [index for start, end in missing for index in range(start, end)]
     if len(todo) < last - first:
-        print(f"Going on: {last - first - len(todo)} of {last - first} frames are there already.", flush=True)
+        print(f"Resuming: {last - first - len(todo)} of {last - first} frames are already rendered.", flush=True)
     if not todo:
         return
     if path.even_size != (path.render_width, path.render_height):
         width, height = path.even_size
-        print(f"H.264 needs even sizes: {path.render_width}x{path.render_height} becomes {width}x{height}.", flush=True)
+        print(f"H.264 needs even sizes. {path.render_width}x{path.render_height} becomes {width}x{height}.", flush=True)
     with timer.step("load"):
         renderer = Renderer(load(model, dataset), path, options)
     meter = report.Meter(stage, last - first, done=last - first - len(todo))
@@ -200,7 +201,10 @@ def render_chunks(
 
 
 def content_of(options: RenderOptions, path: CameraPath) -> str:
-    """What a path's frames show, as one checksum: rounded, and no -0.0, for machines differ in the last digits."""
+    """Return a checksum of the frames of a path.
+
+    Poses are rounded, without -0.0, because machines differ in the last digits.
+    """
     views = [[round(number, 5) + 0.0 for number in (*frame.camera_to_world, frame.fov)] for frame in path.camera_path]
     rest = path.model_dump_json(exclude={"camera_path": {"__all__": {"camera_to_world", "fov"}}})
     return sha256(f"{views} {rest} {options.near_plane} {options.outputs} {options.png_frames}".encode()).hexdigest()
@@ -209,7 +213,7 @@ def content_of(options: RenderOptions, path: CameraPath) -> str:
 def _write_chunk(
     folder: Path, path: CameraPath, png: bool, frames: Iterator[dict[str, Picture]], indices: range, meter: report.Meter
 ) -> None:
-    """Write the next frames, of these indices, as the files of a chunk."""
+    """Write the next frames, which have these indices, as the files of a chunk."""
     with ExitStack() as open_files:
         write: dict[str, Any] = {}
         for index in indices:
@@ -227,7 +231,7 @@ def _write_chunk(
 
 
 def _ahead(frames: Iterator[T]) -> Generator[T, None, None]:
-    """The same frames, each computed in another thread while the one before is used."""
+    """Yield the same frames, computing each in another thread while its predecessor is used."""
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, frames, None)
         while (frame := coming.result()) is not None:
@@ -238,12 +242,12 @@ def _ahead(frames: Iterator[T]) -> Generator[T, None, None]:
 def _join(
     parts: dict[Path, Chunk], path: CameraPath, options: RenderOptions, folder: Path, pictures: Pictures
 ) -> Video:
-    """Write a path's files from its chunks, each checked; what `video.mp4` holds."""
+    """Join the chunks of a path, and check each file. Return what `video.mp4` contains."""
     found = {}
     for output in ("rgb", *options.outputs):
         file = folder / _FILES[output]
         join([part / file.name for part in parts], file, path.frame_rate)
-        found[output] = inspect(file, pictures.look) if output == "rgb" else inspect(file)
+        found[output] = inspect(file, pictures.add) if output == "rgb" else inspect(file)
         _check(found[output], path, may_be_flat=output != "rgb")
     if options.png_frames:
         (folder / "frames").mkdir()
@@ -253,25 +257,23 @@ def _join(
 
 
 def _check(video: Video, path: CameraPath, may_be_flat: bool = False) -> None:
-    """Raise GateRefused where a video is not what its path asked for, or shows nothing."""
+    """Raise GateRefused if a video does not match its path, or shows nothing."""
     wanted = (len(path.camera_path), *path.even_size, "yuv420p")
     found = (video.frames, video.width, video.height, video.pix_fmt)
     if found != wanted or abs(video.duration - path.seconds) > 0.5 * path.seconds / len(path.camera_path):
         raise GateRefused(
-            "The video that was written does not hold what was rendered: {} frames of {}x{} in {}, {:.2f} s".format(
-                *found, video.duration
-            )
-            + ", and not {} of {}x{} in {}, {:.2f} s. Render again.".format(*wanted, path.seconds)
+            "The video file is wrong: it has {} frames of {}x{} in {} and lasts {:.2f} s".format(*found, video.duration)
+            + ", instead of {} frames of {}x{} in {} and {:.2f} s. Render again.".format(*wanted, path.seconds)
         )
     if video.contrast < _FLAT and not may_be_flat:
         raise GateRefused(
-            "The video is empty: every frame is of a single colour. Look at the model's PSNR; if that is good, the "
-            "path leads through nothing: its poses must be in the frame of this model. Try the camera path tour."
+            "The video is empty: every frame has a single colour. Check the model's PSNR. If it is good, the path "
+            "misses the scene: its poses must be in the scene frame of this model. Try the camera path tour."
         )
 
 
 def peak_memory() -> dict[str, int | None]:
-    """The most that this process has used, bytes."""
+    """Return the peak memory of this process, in bytes, on the CPU and on the GPU."""
     return {
         "cpu": manifest.peak_memory(),
         "cuda": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
@@ -280,15 +282,17 @@ def peak_memory() -> dict[str, int | None]:
 
 @contextmanager
 def ended_clearly(folder: Path) -> Iterator[None]:
-    """While inside, SIGTERM is an error that says how it goes on, and so is a disk that is full."""
-    interrupted = report.interruption("rendering was told to end; the next attempt goes on after the last whole chunk")
+    """Turn SIGTERM and a full disk into errors that say what happens next."""
+    interrupted = report.interruption(
+        "Rendering was interrupted. The next attempt resumes after the last complete chunk."
+    )
     before = signal.signal(signal.SIGTERM, interrupted)
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             places = f"{folder} and {tempfile.gettempdir()}"
-            raise JobFailed(f"The disk is full: make room at {places}, and render again. {error}") from error
+            raise JobFailed(f"The disk is full. Free space at {places}, then render again. {error}") from error
         raise
     finally:
         if signal.getsignal(signal.SIGTERM) is interrupted:
@@ -307,7 +311,7 @@ class Job(RenderOptions):
 
 
 def main() -> None:
-    """Run the job that the command line tells."""
+    """Run the job of this command line."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
     with ended_clearly(job.video):
         render(RenderOptions.of(job), job.dataset, job.model, job.video, job.checkpoints, job.shards, job.frame)

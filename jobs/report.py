@@ -1,8 +1,8 @@
-"""What a job tells the one who follows it: one JSON object a line on standard output, and its exit status.
+"""How a job reports to the flow that follows it: lines of JSON on standard output, and its exit status.
 
 A progress line is `{"stage", "step", "total", "metrics", "seconds_left", "time"}`, a page line
 `{"stage", "page", "port"}`, a result line `{"stage", "result"}`, a failure line `{"stage", "error", "message"}`.
-Everything else on standard output is plain log.
+Every other line on standard output is plain log.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: another attempt can succeed
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage is.
+    """The progress of one step of a stage.
 
     Args:
-        stage: the stage's name and, after a colon, the step of it that runs: "prepare:features".
-        step: units done, out of `total`.
-        total: units of the whole of this step (photos, iterations, frames).
-        metrics: the newest figures by name, e.g. {"psnr": 21.3}.
-        seconds_left: the estimated time to the end of the step; None while unknown.
+        stage: the stage's name and, after a colon, its current step: "prepare:features".
+        step: number of finished units.
+        total: number of all units of this step (photos, iterations, frames).
+        metrics: the latest figures by name, e.g. {"psnr": 21.3}.
+        seconds_left: estimated remaining time of the step; None if unknown.
         time: when the line was printed, in seconds since 1970 by the job's clock.
     """
 
@@ -45,7 +45,7 @@ class Progress:
 
     @property
     def percent(self) -> float:
-        """Done, 0 to 100."""
+        """The finished share, 0 to 100."""
         return 100.0 * self.step / self.total if self.total else 0.0
 
     def __str__(self) -> str:
@@ -56,17 +56,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class Page:
-    """A page that a job serves while it runs, at a port of the machine that it runs on."""
+    """A web page that a job serves while it runs, at a port of its machine."""
 
     stage: str
     page: str
-    """What it shows: "viewer"."""
+    """The kind of page: "viewer"."""
     port: int
 
 
 @dataclass(frozen=True)
 class Result:
-    """The figures by which a stage's result is known at a glance; they become tags of the asset."""
+    """The main figures of a stage's result. They become tags of the asset."""
 
     stage: str
     result: dict[str, str | int | float]
@@ -74,14 +74,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a job ended without its result: `error` is the name of a class of `jobs.errors`, or of any exception."""
+    """Why a job ended without a result. `error` is the name of a class of `jobs.errors` or of another exception."""
 
     stage: str
     error: str
     message: str
 
     def exception(self) -> errors.RebelNerfError:
-        """The error of `jobs.errors` that this line stands for; `JobFailed` for anything foreign."""
+        """Return the error of `jobs.errors` that this line names, or `JobFailed` for another exception."""
         known = getattr(errors, self.error, None)
         if isinstance(known, type) and issubclass(known, errors.RebelNerfError):
             return known(self.message)
@@ -89,7 +89,7 @@ class Failure:
 
 
 def duration(seconds: float) -> str:
-    """A length of time for people: "45 s", "3 min 20 s", "2 h 5 min"."""
+    """Return a length of time as text: "45 s", "3 min 20 s", "2 h 5 min"."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -99,7 +99,7 @@ def duration(seconds: float) -> str:
 
 
 def emit(line: Progress | Page | Result | Failure) -> None:
-    """Print one line for the follower; figures that JSON cannot hold (NaN, infinity) are left out."""
+    """Print one line for the flow. Metrics that JSON cannot express (NaN, infinity) are left out."""
     content = asdict(line)
     if isinstance(line, Progress):
         content["time"] = round(time.time(), 1)
@@ -113,7 +113,7 @@ _KINDS: dict[str, type[Progress | Page | Result | Failure]] = {"error": Failure,
 
 
 def parse(line: str) -> Progress | Page | Result | Failure | None:
-    """The report in one line of a job's log, or None for plain text."""
+    """Return the report in one line of a job's log, or None for plain text."""
     if not line.startswith('{"stage"'):
         return None
     try:
@@ -125,7 +125,14 @@ def parse(line: str) -> Progress | Page | Result | Failure | None:
 
 
 class Meter:
-    """Emits the progress of one step at most every `every` seconds, with the time left from the pace so far."""
+    """Reports the progress of one step every few seconds, with the remaining time at the average pace.
+
+    Args:
+        stage: see `Progress`.
+        total: number of all units.
+        done: number of units that an earlier attempt finished.
+        every: the least number of seconds between two lines.
+    """
 
     def __init__(self, stage: str, total: int, *, done: int = 0, every: float = 2.0) -> None:
         self._stage, self._total, self._first, self._every = stage, total, done, every
@@ -135,7 +142,7 @@ class Meter:
         self.update(done)
 
     def update(self, step: int, metrics: dict[str, float] | None = None) -> None:
-        """Say that `step` units are done; the last one is always emitted."""
+        """Report that `step` units are finished. The last unit is always reported."""
         self._done = step
         now = time.monotonic()
         if step < self._total and now - self._last < self._every:
@@ -146,22 +153,22 @@ class Meter:
         emit(Progress(self._stage, step, self._total, metrics or {}, left))
 
     def advance(self) -> None:
-        """Say that one more unit is done."""
+        """Report that one more unit is finished."""
         self.update(self._done + 1)
 
 
 def interruption(words: str) -> Callable[..., NoReturn]:
-    """A handler of SIGTERM that ends a job as interrupted, with these words."""
+    """Return a handler for SIGTERM that ends the job with `JobInterrupted` and this text."""
 
     def interrupted(*_: object) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the end
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not disturb the shutdown
         raise errors.JobInterrupted(words)
 
     return interrupted
 
 
 def run(stage: str, main: Callable[[], None]) -> None:
-    """Run a job's program and end the process: the one way in which a job's outcome reaches its follower."""
+    """Run a job's program, report an error as a `Failure` line, and exit with the matching status."""
     try:
         main()
     except Exception as raised:
@@ -169,14 +176,14 @@ def run(stage: str, main: Callable[[], None]) -> None:
         known = isinstance(error, errors.RebelNerfError)
         if not known:
             traceback.print_exc()
-        emit(Failure(stage, type(error).__name__, str(error) or "no further words"))
+        emit(Failure(stage, type(error).__name__, str(error) or "the exception has no text"))
         if not known:
             sys.exit(1)
         sys.exit(EXIT_INTERRUPTED if errors.is_transient(error) else EXIT_REFUSED)
 
 
 def _interruption_behind(error: BaseException | None) -> errors.JobInterrupted | None:
-    """The interruption that struck in the middle of a library, which made an error of its own of it."""
+    """Return the interruption that a library caught and raised again as its own error, if there is one."""
     while error is not None and not isinstance(error, errors.JobInterrupted):
         error = error.__cause__ or error.__context__
     return error

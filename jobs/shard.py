@@ -1,8 +1,8 @@
-"""A part of a camera path to chunks of its video: `python -m jobs.shard --first 0 --last 100 --shard DIR …`.
+"""Render a part of a camera path as chunks: `python -m jobs.shard --first 0 --last 100 --shard DIR …`.
 
-As many jobs as there are parts run at the same time; `jobs.render --shards` joins what they made. Each takes the
-whole path as `jobs.render` does, and so comes to the same frames. Writes the chunks,
-`camera_path.json` (the whole path) and `shard.json` (the manifest).
+Several such jobs run at the same time, and `jobs.render --shards` joins their chunks. Each job reads or generates the
+whole path, as `jobs.render` does. Writes the chunks, `camera_path.json` (the whole path) and `shard.json` (the
+manifest).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from jobs.video.chunks import Chunks
 
 
 def shard(options: ShardOptions, dataset: Path, model: Path, output: Path, checkpoints: Path) -> None:
-    """Render a part of a camera path, or what is missing of it, and write the folder `output`.
+    """Render the missing chunks of a part of a camera path, and write the folder `output`.
 
     Args:
-        options: which path, and which frames of it.
-        dataset: what the model was trained on.
+        options: the path, and the range of its frames.
+        dataset: the dataset that the model was trained on.
         model: a folder that `jobs.train` wrote.
-        output: a folder, made if missing.
+        output: a folder, created if missing.
         checkpoints: a folder for chunks, kept between attempts.
 
     Raises:
@@ -37,7 +37,9 @@ def shard(options: ShardOptions, dataset: Path, model: Path, output: Path, check
     path, kind = choose_path(options, dataset, model)
     total = len(path.camera_path)
     if not options.first < options.last <= total:
-        raise InvalidInput(f"A shard from frame {options.first} to {options.last} is no part of {total} frames.")
+        raise InvalidInput(
+            f"The path has {total} frames, so a shard cannot be frames {options.first} to {options.last}."
+        )
     store = Chunks(checkpoints)
     render_chunks("shard", options, path, dataset, model, store, (options.first, options.last), timer)
     made = store.find(content_of(options, path))
@@ -60,7 +62,7 @@ class Job(ShardOptions):
 
 
 def main() -> None:
-    """Run the job that the command line tells."""
+    """Run the job of this command line."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
     with ended_clearly(job.shard):
         shard(ShardOptions.of(job), job.dataset, job.model, job.shard, job.checkpoints)

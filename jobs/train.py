@@ -1,7 +1,7 @@
-"""A dataset to a model: `python -m jobs.train --dataset DIR --model DIR --checkpoints DIR [options]`.
+"""Train a model on a dataset: `python -m jobs.train --dataset DIR --model DIR --checkpoints DIR [options]`.
 
-nerfstudio's own Trainer runs in this process, so that the loop can be watched, interrupted and taken up again.
-Checkpoints go to a folder that may be a slow network mount; the model folder gets only the finished model.
+nerfstudio's Trainer runs in this process, so that the job can report progress and resume after an interruption.
+Checkpoints go to a folder that may be a slow network mount. The model folder gets only the finished model.
 """
 
 from __future__ import annotations
@@ -38,36 +38,36 @@ from jobs.radiance.trainer import ResumableTrainer, pipeline_state
 
 
 def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path, frame: str | None = None) -> None:
-    """Train a model, or go on training it, evaluate it, and write the model folder.
+    """Train a model, or resume its training, evaluate it, and write the model folder.
 
     Args:
-        options: what to train.
-        dataset: a folder with `transforms.json`, or that file.
+        options: of the training.
+        dataset: a folder with `transforms.json`, or such a file.
         output: the model folder to write.
         checkpoints: a folder for checkpoints, kept between attempts.
-        frame: the dataset, as name:version, that began this one's frame, for camera paths drawn meanwhile.
+        frame: the dataset, as name:version, that defined the scene frame. Camera paths drawn in the viewer record it.
 
     Raises:
-        InvalidInput: the dataset or options cannot work.
+        InvalidInput: the dataset or the options do not work.
         GateRefused: training diverged.
-        JobInterrupted: SIGTERM; the next attempt goes on from the checkpoint.
-        JobFailed: memory or disk ran out.
+        JobInterrupted: SIGTERM arrived. The next attempt resumes from the checkpoint.
+        JobFailed: memory or disk space ran out.
     """
     timer = manifest.Timer()
     about = read_dataset(dataset)
     device = cuda.device()
     config = configure(options, about, device)
     print(f"{options.method} on {_gpu() or 'the CPU'}, {config.max_num_iterations} steps, {about.images} photos.")
-    no_graphs = support.machine_lacks() or support.training_lacks(config, about.has_masks)
+    no_graphs = support.machine_lacks() or support.training_lacks(config)
     if no_graphs is None:
         config.pipeline.model.implementation = "torch"
     tcnn = TCNN_EXISTS and getattr(config.pipeline.model, "implementation", "tcnn") == "tcnn"
     if device == "cuda" and not TCNN_EXISTS and getattr(config.pipeline.model, "implementation", "") == "tcnn":
-        print("WARNING: tiny-cuda-nn is not installed: its torch replacement takes about twice as long a step.")
+        print("WARNING: tiny-cuda-nn is not installed. With its replacement, a step takes about twice as long.")
     saved = copy.deepcopy(config)
     with timer.step("setup"):
         seed_all(options.seed)
-        cpu.install(point_gradients=options.model_size != "small")
+        cpu.install(point_gradients=options.model_size != "small" or options.refine_poses)
         cuda.install()
         model.set_paths(config, checkpoints.resolve(), dataset.resolve())
         cache_images(config, about, min(options.max_image_size or about.longest_side, about.longest_side))
@@ -78,11 +78,11 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
         with model.lpips_from_cache() as no_lpips:
             trainer.setup()
         if no_lpips:
-            print(f"LPIPS is not available: {no_lpips}.")
+            print(f"LPIPS will not be measured: {no_lpips}.")
         if no_graphs is None:
             no_graphs = trainer.use_graphs()
         if device == "cuda":
-            how = f"by nerfstudio's own steps: {no_graphs}" if no_graphs else "by CUDA graphs"
+            how = f"with nerfstudio's own steps: {no_graphs}" if no_graphs else "with CUDA graphs"
             print(f"Training {how}.", flush=True)
             cuda.quicken(trainer.pipeline, graph=False)  # for the viewer
         done_before = trainer.resume()
@@ -92,7 +92,7 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
         cuda.quicken(trainer.pipeline)
         figures = evaluate(trainer.pipeline)
     if figures["psnr"] is None:
-        raise GateRefused("the held-out photos come out as NaN: training diverged; try another seed or method")
+        raise GateRefused("Training diverged: the held-out photos render as NaN. Try another seed or method.")
     with timer.step("save"):
         step = trainer.total - 1
         output.mkdir(parents=True, exist_ok=True)
@@ -138,13 +138,13 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
 
 
 def _write_model(output: Path, config: TrainerConfig, trainer: ResumableTrainer, step: int) -> list[str]:
-    """Write the files of the model folder; their names, the checkpoint's last."""
+    """Write the files of the model folder. Return their names, the checkpoint's last."""
     model.save_config(config, output)
     trainer.pipeline.datamanager.train_dataparser_outputs.save_dataparser_transform(output / model.TRANSFORMS)
     checkpoint = output / model.CHECKPOINTS / f"step-{step:09d}.ckpt"
     checkpoint.parent.mkdir(exist_ok=True)
     for old in checkpoint.parent.iterdir():
-        old.unlink()  # of an attempt that was ended right here
+        old.unlink()  # left by an attempt that was interrupted while saving
     place(content_of({"step": step, "pipeline": pipeline_state(trainer.pipeline)}), checkpoint)
     return [model.CONFIG, model.TRANSFORMS, f"{model.CHECKPOINTS}/{checkpoint.name}"]
 
@@ -155,7 +155,7 @@ def _gpu() -> str | None:
 
 @contextmanager
 def _ended_by_signal(trainer: ResumableTrainer) -> Iterator[None]:
-    """While inside, SIGTERM ends training after the step that runs."""
+    """Let SIGTERM end the training after the current step."""
 
     def end(*_: object) -> None:
         trainer.terminated = True
@@ -169,19 +169,19 @@ def _ended_by_signal(trainer: ResumableTrainer) -> Iterator[None]:
 
 @contextmanager
 def _clear_end(options: TrainOptions) -> Iterator[None]:
-    """Turn running out of memory or disk into words with a remedy."""
-    lower = f"lower the rays per batch ({options.rays_per_batch or 'as the method has it'}) or the image size"
+    """Turn a lack of memory or disk space into an error that names a remedy."""
+    lower = f"lower the rays per batch ({options.rays_per_batch or 'now the default'}) or the image size"
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, torch.cuda.OutOfMemoryError):
-            raise JobFailed(f"the GPU ran out of memory: {lower}, or take a GPU with more. {error}") from error
+            raise JobFailed(f"The GPU ran out of memory: {lower}, or use a larger GPU. {error}") from error
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
-            raise JobFailed(f"main memory ran out: {lower}. {error}") from error
+            raise JobFailed(f"Main memory ran out: {lower}. {error}") from error
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise JobFailed(f"the disk is full: make room at {error.filename or 'the output'}; {error}") from error
+            raise JobFailed(f"The disk is full. Free space at {error.filename or 'the output'}. {error}") from error
         raise
 
 
@@ -195,14 +195,14 @@ class Job(TrainOptions):
 
 
 def main() -> None:
-    """Run the job that the command line tells."""
-    words = "training was told to end; the next attempt goes on from the newest checkpoint"
+    """Run the job of this command line."""
+    words = "Training was interrupted. The next attempt resumes from the newest checkpoint."
     signal.signal(signal.SIGTERM, report.interruption(words))
-    warnings.filterwarnings("ignore", module="nerfstudio")  # that PyTorch will change, hundreds of lines
+    warnings.filterwarnings("ignore", module="nerfstudio")  # hundreds of lines about changes in PyTorch
     try:
         job = CliApp.run(Job, cli_args=sys.argv[1:])
     except ValidationError as error:
-        raise InvalidInput(f"these options cannot work: {error}") from error
+        raise InvalidInput(f"These options are not valid: {error}") from error
     options = TrainOptions.of(job)
     with _clear_end(options):
         train(options, job.dataset, job.model, job.checkpoints, job.frame)

@@ -1,6 +1,6 @@
-"""nerfstudio's viewer on a registered model: `python -m jobs.view --model DIR --dataset DIR [--port 7007]`.
+"""Serve nerfstudio's viewer of a registered model: `python -m jobs.view --model DIR --dataset DIR [--port 7007]`.
 
-Serves on this machine only, until it is ended.
+The viewer accepts connections from this machine only, and runs until it is stopped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from jobs.radiance.viewer import open_viewer, show_finished, start_at_tour
 
 
 class Job(BaseModel):
-    """The command line of this job; the version of the model and its frame are stamped on paths drawn in it."""
+    """The command line of this job.
+
+    Camera paths that are drawn in the viewer record the version of the model and its scene frame.
+    """
 
     model: Path
     dataset: Path
@@ -39,18 +42,18 @@ class Job(BaseModel):
 
 
 def view(model_folder: Path, dataset: Path, port: int, origin: Origin) -> None:
-    """Serve the viewer, for ever. It starts where the scene's tour does.
+    """Serve the viewer until the process ends. It opens at the start of the scene's tour.
 
     Args:
-        model_folder: that `jobs.train` wrote.
-        dataset: what it was trained on, which may have been moved; nothing is written to either.
-        port: of 127.0.0.1.
-        origin: of camera paths that are drawn in it.
+        model_folder: a folder that `jobs.train` wrote. Nothing is written to it.
+        dataset: the dataset that the model was trained on. It may have been moved. Nothing is written to it.
+        port: a port of 127.0.0.1.
+        origin: is recorded in the camera paths that are drawn in the viewer.
 
     Raises:
-        InvalidInput: model or dataset are none, the port is taken, or the method needs another machine.
+        InvalidInput: the model or dataset cannot be used, the port is taken, or the method needs a GPU.
     """
-    taken = f"port {port} is taken (by another viewer?): choose another with --port"
+    taken = f"Port {port} is in use, perhaps by another viewer. Choose another one with --port."
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -66,10 +69,10 @@ def view(model_folder: Path, dataset: Path, port: int, origin: Origin) -> None:
         file.write_text(yaml.dump(model.localised(model_folder, dataset)))
         config, pipeline, _, step = eval_setup(file)
         config.logging.local_writer.enable = False
-        writer.setup_local_writer(config.logging, max_iter=config.max_num_iterations)  # the viewer counts with it
+        writer.setup_local_writer(config.logging, max_iter=config.max_num_iterations)  # the viewer needs it
         shown = ViewerConfig(websocket_port=port, num_rays_per_chunk=config.viewer.num_rays_per_chunk, **model.VIEWER)
         viewer = open_viewer(shown, pipeline, Path(folder), origin)
-        if viewer.viser_server.get_port() != port:  # somebody took it meanwhile
+        if viewer.viser_server.get_port() != port:  # another process took it in the meantime
             raise InvalidInput(taken)
         start_at_tour(viewer.viser_server, dataset, model_folder)
         viewer.init_scene(pipeline.datamanager.train_dataset, "completed", pipeline.datamanager.eval_dataset)
@@ -80,7 +83,7 @@ def view(model_folder: Path, dataset: Path, port: int, origin: Origin) -> None:
 
 
 def main() -> None:
-    """Run the job that the command line tells."""
+    """Run the job of this command line."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
     view(job.model, job.dataset, job.port, Origin(model=job.version, frame=job.frame))
 

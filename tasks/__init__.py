@@ -1,7 +1,7 @@
-"""One Prefect task a stage, and the one way in which every task runs a job to its end."""
+"""The tasks of the flows: the stages, and what is done before and after them."""
 
 import tasks.plain_errors  # noqa: F401
-from tasks.camera_path import check_taken_path, find_camera_path, keep_camera_path, read_camera_path
+from tasks.camera_path import check_taken_path, keep_camera_path, read_camera_path
 from tasks.captures import capture
 from tasks.choice import ModelVersion, choose, model_versions, note_model, pin_model
 from tasks.clean_up import clean_up_jobs, list_clean_up
@@ -13,12 +13,20 @@ from tasks.find import (
     find_registered_model,
     find_shown_model,
 )
-from tasks.frames import check_camera_path, find_frames, tell_new_frame
+from tasks.frames import find_frames, fit_shot, warn_of_new_frame
+from tasks.gallery import card_of
 from tasks.quality import psnr_gate, show_quality
 from tasks.reprocess import LookedAt, list_looked_at, start_new_captures
+from tasks.run import end_without_cancelling
 from tasks.server import check_server
-from tasks.stage import end_without_cancelling
-from tasks.stages.compare import check_other_model, check_same_frame, find_then, leave_out_then, then_and_now
+from tasks.shot import Shot, find_shot, read_shot
+from tasks.stages.compare import (
+    check_other_model,
+    check_same_frame,
+    find_older_visit,
+    keep_comparable,
+    then_and_now,
+)
 from tasks.stages.export import export, find_forms
 from tasks.stages.page import publish_page
 from tasks.stages.prepare import prepare
@@ -26,15 +34,18 @@ from tasks.stages.render import render_in_shards
 from tasks.stages.train import train
 from tasks.summary import summarize
 from tasks.view import opened_page, served_page, until_ended, wait_for_page
+from tasks.visit import Visit
 from tasks.workspace import LOCAL, all_workspaces, load_workspace, open_workspace, resolve_profile
 
 __all__ = [
     "LOCAL",
     "LookedAt",
     "ModelVersion",
+    "Shot",
+    "Visit",
     "all_workspaces",
     "capture",
-    "check_camera_path",
+    "card_of",
     "check_other_model",
     "check_same_frame",
     "check_server",
@@ -43,18 +54,19 @@ __all__ = [
     "clean_up_jobs",
     "end_without_cancelling",
     "export",
-    "find_camera_path",
     "find_dataset",
     "find_forms",
     "find_frames",
     "find_model",
+    "find_older_visit",
     "find_registered",
     "find_registered_dataset",
     "find_registered_model",
+    "find_shot",
     "find_shown_model",
-    "find_then",
+    "fit_shot",
     "keep_camera_path",
-    "leave_out_then",
+    "keep_comparable",
     "list_clean_up",
     "list_looked_at",
     "load_workspace",
@@ -67,15 +79,16 @@ __all__ = [
     "psnr_gate",
     "publish_page",
     "read_camera_path",
+    "read_shot",
     "render_in_shards",
     "resolve_profile",
     "served_page",
     "show_quality",
     "start_new_captures",
     "summarize",
-    "tell_new_frame",
     "then_and_now",
     "train",
     "until_ended",
     "wait_for_page",
+    "warn_of_new_frame",
 ]

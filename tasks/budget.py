@@ -1,9 +1,8 @@
-"""Limits on costs: checked before each job is submitted, against a record that outlives runs and counts them all.
+"""Limits on costs, checked before each job is submitted.
 
-A job is entered into the workspace's record first, as expected; then all is added up, and the entry withdrawn if that
-is too much. Of two runs that ask at the same time, each counts the other: both may be refused, but neither slips
-through. Once a job's end is seen, by its run, a later one or the clean-up, its entry says what it did cost. Where there
-is no limit, nothing is recorded and nothing asked.
+A job's expected cost is recorded first. Then all expenses are added up, and the record is deleted if they exceed a
+limit. Two runs that submit at the same time count each other: both may be refused, but neither exceeds the limit. When
+a run or the clean-up sees that a job has ended, the record gets its real cost. Without a limit nothing is recorded.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import statistics
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prefect import get_run_logger
 
@@ -23,41 +22,41 @@ from jobs.web.quality import money
 from tasks.patience import patiently
 
 if TYPE_CHECKING:
-    from tasks.stage import Plan
+    from tasks.plan import Plan
 
 __all__ = ["charge", "record_end", "settle_expense", "spent_by"]
 
-_AT_ONCE = 8  # jobs asked about
-_NEVER_SUBMITTED_AFTER = timedelta(hours=1)  # an entry whose job is not there by then was left by a crash
+_AT_ONCE = 8  # jobs whose status is read at the same time
+_NEVER_SUBMITTED_AFTER = timedelta(hours=1)  # if the job does not exist by then, a run crashed before it submitted it
 
 
 async def charge(workspace: Workspace, plan: Plan, spec: JobSpec, run: str) -> None:
-    """Enter a job that is about to be submitted into the record, and say what it is expected to cost.
+    """Record the expected cost of a job that is about to be submitted, and log it.
 
     Args:
-        workspace: where it is to run.
+        workspace: where the job will run.
         plan, spec: of the job.
-        run: the flow run that it is for.
+        run: the flow run that submits it.
 
     Raises:
-        BudgetExceeded: a limit does not allow it; it is not in the record then.
+        BudgetExceeded: the job would exceed a limit. Nothing is recorded.
     """
     if workspace.has_cost_limit:
         get_run_logger().info("%s", await patiently(lambda: _charge(workspace, plan, spec, run)))
 
 
 async def record_end(workspace: Workspace, job: str) -> None:
-    """Settle an ended job's expense; where that fails, it counts as expected, and the run goes on."""
+    """Record the real cost of a job that has ended. If that fails, the expected cost stays, and the run goes on."""
     try:
         await patiently(lambda: settle_expense(workspace, job))
     except RebelNerfError as error:
-        get_run_logger().warning("what job %s cost is not recorded yet: %s", job, error)
+        get_run_logger().warning("the cost of job %s could not be recorded yet: %s", job, error)
 
 
 def settle_expense(workspace: Workspace, job: str, run: str | None = None) -> None:
-    """Have the record say what a job did cost, if it has ended; blocks.
+    """Record the real cost of a job, if it has ended. Blocks.
 
-    With `run`, its entry is withdrawn where that run, which tries no longer, never came to submit the job.
+    With `run`, a flow run that has given up, the record is deleted if that run never submitted the job.
     """
     if not workspace.has_cost_limit:
         return
@@ -72,22 +71,22 @@ def settle_expense(workspace: Workspace, job: str, run: str | None = None) -> No
 
 
 async def spent_by(workspace: Workspace, run: str) -> str | None:
-    """What a run's jobs have come to, in words; None where there is no limit, and so no record."""
+    """Return what a run's jobs have cost, for people; None if there is no limit, and so no record."""
     if not workspace.has_cost_limit:
         return None
     record = await patiently(lambda: _record(workspace, datetime.now(timezone.utc)))
     own = [expense for expense in record if expense.run == run]
     most = workspace.max_cost_per_run
-    of = "" if most is None else f" of {money(most, workspace.currency)} that a run may cost"
+    of = "" if most is None else f" of at most {money(most, workspace.currency)}"
     jobs = f"{len(own)} job{'' if len(own) == 1 else 's'}"
     return f"{jobs} of this run: {money(_total(own), workspace.currency)}{of}"
 
 
 def _charge(workspace: Workspace, plan: Plan, spec: JobSpec, run: str) -> str:
-    """Write the entry, add up, and withdraw it if that is too much; in words, what the job is expected to cost."""
+    """Record the expense, or refuse it if it exceeds a limit. Return the expected cost, for people."""
     now = datetime.now(timezone.utc)
     price = workspace.price_per_hour(spec.tier)
-    assert price is not None  # else the workspace is refused
+    assert price is not None  # Workspace.check_cost_limits refuses a limit without prices
     seconds, why = _expected(workspace, plan, spec, now)
     own = Expense(
         job=spec.name,
@@ -96,14 +95,14 @@ def _charge(workspace: Workspace, plan: Plan, spec: JobSpec, run: str) -> str:
         scene=spec.scene,
         stage=spec.stage,
         tier=spec.tier,
-        options=spec.tags.get("options", ""),
+        options=plan.provenance().options or "",
         work=plan.work,
         submitted=now,
         price_per_hour=price,
         expected_seconds=seconds,
     )
     others = [known for known in workspace.expenses(own.month, own.job) if known.run != run]
-    if not others:  # else another run submits the same job just now: it is that one's
+    if not others:  # else another run submits the same job at the same time, and records it
         workspace.write_expense(own)
     record = _record(workspace, now)
     if _too_much(workspace, own, record):
@@ -111,62 +110,80 @@ def _charge(workspace: Workspace, plan: Plan, spec: JobSpec, run: str) -> str:
             looked_at = pool.map(lambda each: _looked_at(workspace, each, own, now), record)
             record = [expense for expense in looked_at if expense]
     cost = f"{money(own.cost, workspace.currency)} ({duration(seconds)}, {why})"
-    if said := _too_much(workspace, own, record):
+    if excess := _too_much(workspace, own, record):
         if not others:
             workspace.delete_expense(own)
         raise BudgetExceeded(
             f"scene {spec.scene}, {spec.stage}: job {spec.name} is expected to cost {cost} and was not submitted. "
-            f"{said} What is made already stays, and a later run goes on from there."
+            f"{excess} Registered results are kept, and a later run continues from there."
         )
     sums = [
-        f"{what} then comes to {money(spent + own.cost, workspace.currency)} of {money(most, workspace.currency)}"
-        for what, _, most, spent, _ in _limits(workspace, own, record)
+        f"{limit.period} then comes to {money(limit.spent + own.cost, workspace.currency)} "
+        f"of {money(limit.most, workspace.currency)}"
+        for limit in _limits(workspace, own, record)
     ]
     return f"job {spec.name} is expected to cost {cost}; {', '.join(sums)}"
 
 
-def _limits(
-    workspace: Workspace, own: Expense, record: Iterable[Expense]
-) -> Iterable[tuple[str, str, float, float, str]]:
-    """For each limit: what it is on, its field, the limit, what is spent of it without `own`, and what to do."""
+class _Limit(NamedTuple):
+    """A limit on costs.
+
+    Args:
+        period: what the limit applies to: "this run", "this month".
+        field: the field of the workspace's block.
+        most: the limit.
+        spent: what the other jobs have cost.
+        remedy: what a person can do when the limit is exceeded.
+    """
+
+    period: str
+    field: str
+    most: float
+    spent: float
+    remedy: str
+
+
+def _limits(workspace: Workspace, own: Expense, record: Iterable[Expense]) -> Iterable[_Limit]:
+    """Yield the limits of a workspace, with what the jobs other than `own` have cost."""
     others = [expense for expense in record if expense.job != own.job]
     less = "choose options that take less time"
     if (most := workspace.max_cost_per_run) is not None:
         spent = _total(expense for expense in others if expense.run == own.run)
-        yield "this run", "max_cost_per_run", most, spent, f"Raise the limit, or {less}."
+        yield _Limit("this run", "max_cost_per_run", most, spent, f"Raise the limit, or {less}.")
     if (most := workspace.max_cost_per_month) is not None:
         spent = _total(expense for expense in others if expense.month == own.month)
-        yield "this month", "max_cost_per_month", most, spent, f"Raise the limit, wait for the next month, or {less}."
+        remedy = f"Raise the limit, wait for the next month, or {less}."
+        yield _Limit("this month", "max_cost_per_month", most, spent, remedy)
 
 
 def _too_much(workspace: Workspace, own: Expense, record: Iterable[Expense]) -> str:
-    """Which limit a job would exceed, and what to do about it; "" if none."""
-    for what, field, most, spent, remedy in _limits(workspace, own, record):
-        if spent + own.cost > most:
+    """Return which limit a job would exceed, and what to do; "" if it exceeds none."""
+    for limit in _limits(workspace, own, record):
+        if limit.spent + own.cost > limit.most:
             return (
-                f"The other jobs of {what} come to {money(spent, workspace.currency)} already; the limit is "
-                f"{money(most, workspace.currency)} ({field} of the workspace's block). {remedy}"
+                f"The other jobs of {limit.period} come to {money(limit.spent, workspace.currency)} already; the limit "
+                f"is {money(limit.most, workspace.currency)} ({limit.field} of the workspace's block). {limit.remedy}"
             )
     return ""
 
 
 def _expected(workspace: Workspace, plan: Plan, spec: JobSpec, now: datetime) -> tuple[float, str]:
-    """How many seconds a job is expected to run, and why.
+    """Return how many seconds a job is expected to run, and why.
 
-    As long as the scene's last version took, rather one with the same options; else as the same options did with other
-    scenes. Where both sides tell how much there is to do, the time is scaled by it.
+    The scene's last version decides, preferably one with the same options; else jobs of other scenes with the same
+    options. The time is scaled by the amount of work if both amounts are known.
     """
 
     def scaled(seconds: float, work: float | None) -> float:
         return min(spec.time_limit, seconds * (plan.work / work if plan.work and work else 1.0))
 
-    options = spec.tags.get("options")
+    options = plan.provenance().options
     timed = [(asset, (asset.seconds or {}).get(spec.tier)) for asset in workspace.assets(plan.asset_name)]
     made = [(asset, seconds) for asset, seconds in timed if seconds]
     if made:
-        alike = [each for each in made if each[0].tags.get("options") == options]
+        alike = [each for each in made if each[0].provenance.options == options]
         asset, seconds = (alike or made)[-1]
-        return scaled(seconds, float(asset.tags.get("work", 0))), f"as {asset} took"
+        return scaled(seconds, asset.provenance.work), f"as {asset} took"
     others = [
         scaled(expense.seconds, expense.work)
         for expense in _record(workspace, now)
@@ -175,7 +192,7 @@ def _expected(workspace: Workspace, plan: Plan, spec: JobSpec, now: datetime) ->
     ]
     if others:
         return statistics.median(others), f"as {len(others)} such jobs of other scenes took"
-    return spec.time_limit, "its time limit: the scene has no earlier version to go by"
+    return spec.time_limit, "its time limit, because the scene has no earlier version"
 
 
 def _record(workspace: Workspace, now: datetime) -> list[Expense]:
@@ -183,7 +200,7 @@ def _record(workspace: Workspace, now: datetime) -> list[Expense]:
 
 
 def _looked_at(workspace: Workspace, expense: Expense, own: Expense, now: datetime) -> Expense | None:
-    """An expense as it is once its job was looked for; None if it was entered long ago and never submitted."""
+    """Return an expense after a look at its job; None if it was recorded long ago and the job never submitted."""
     if expense.seconds is not None or expense.job == own.job:
         return expense
     status = workspace.find_job(expense.job)
@@ -196,11 +213,11 @@ def _looked_at(workspace: Workspace, expense: Expense, own: Expense, now: dateti
 
 
 def _ended(workspace: Workspace, expense: Expense, status: JobStatus) -> Expense:
-    """An expense with what its job did cost, which is recorded; as it was while the job goes on."""
+    """Record and return an expense with the real cost of its job; unchanged while the job runs."""
     if not status.state.ended:
         return expense
     seconds = status.seconds
-    if not seconds and status.state is JobState.INTERRUPTED:  # of a machine that was lost, nobody knows
+    if not seconds and status.state is JobState.INTERRUPTED:  # nobody knows when the machine was lost
         seconds = min(expense.expected_seconds, (datetime.now(timezone.utc) - expense.submitted).total_seconds())
     completed = status.state is JobState.COMPLETED
     ended = expense.model_copy(update={"seconds": seconds, "completed": completed})
@@ -213,5 +230,5 @@ def _total(expenses: Iterable[Expense]) -> float:
 
 
 def _months(now: datetime) -> tuple[str, str]:
-    """This month and the one before: a run may have begun in it."""
+    """Return this month and the one before, in which a run may have begun."""
     return f"{now:%Y-%m}", f"{now.replace(day=1) - timedelta(days=1):%Y-%m}"

@@ -1,3 +1,5 @@
+"""The capture that a run works on."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -18,15 +20,15 @@ __all__ = ["capture", "take_in_dropped"]
 _SETTLED_SECONDS = 60.0
 
 
-@task(description="The capture version to work on: a new one where there are new photos, else the newest.")
+@task(description="Find the capture version to work on: a new one if there are new photos, else the newest.")
 async def capture(
     workspace: Workspace, scene: str, version: int | None, images: Path | None, options: PrepareOptions
 ) -> Asset:
-    """The scene's capture: `images` taken in, else the given version, else the newest of what was dropped or is known.
+    """Return the scene's capture: `images`, else the given version, else new dropped photos, else the newest version.
 
     Raises:
-        InvalidInput: `images` cannot become a dataset; names the scene, the file and the remedy.
-        NotFound: there is no such version, or no capture of the scene at all.
+        InvalidInput: no dataset can be made of the photos. Names the scene, the file and the remedy.
+        NotFound: the version does not exist, or the scene has no capture.
     """
     tell(News("capture", words="reading photos"))
     taken = await patiently(lambda: _capture(workspace, scene, version, images, options))
@@ -38,21 +40,21 @@ def _capture(
     workspace: Workspace, scene: str, version: int | None, images: Path | None, options: PrepareOptions
 ) -> Asset:
     if images and version:
-        raise InvalidInput(f"scene {scene}: give images (a new version) or version {version} (one that is there).")
+        raise InvalidInput(f"scene {scene}: give either images (a new version) or version {version} (an existing one).")
     known = workspace.assets(scene)
     if version is not None:
         for asset in known:
             if asset.version == str(version):
                 return asset
-        archived = _put_away(workspace, scene)
+        archived = _archived_versions(workspace, scene)
         raise NotFound(f"scene {scene}: no capture version {version}; there is {_listed(known)}{archived}.")
     if images:
         found = _scan(scene, images.expanduser(), options)
         taken = workspace.take_in(scene, found.files, {"source": str(images), **found.tags(found.files)})
-        _tell_archived(workspace, taken)
+        _warn_of_archived(workspace, taken)
         return taken
     for dropped in workspace.dropped(scene):
-        # A folder of dropped photos that was taken in long ago does not bring an old version back.
+        # An empty drop folder means nothing for a scene that has captures.
         if not dropped.files and known:
             continue
         same = workspace.find_capture(dropped)
@@ -65,27 +67,27 @@ def _capture(
         if not same:
             if dropped.uploading:
                 raise InvalidInput(
-                    f"scene {scene}: {', '.join(dropped.uploading[:3])} is being uploaded. Wait for its end; "
-                    "if nothing is, delete it or upload it again."
+                    f"scene {scene}: {', '.join(dropped.uploading[:3])} is being uploaded. Wait until it is complete. "
+                    "If no upload is running, delete it or upload it again."
                 )
             if dropped.age < _SETTLED_SECONDS:
                 get_run_logger().warning(
-                    "scene %s: what was dropped has changed %.0f s ago: what comes later is another version",
+                    "scene %s: the dropped photos changed %.0f s ago. Photos that arrive later will be another version",
                     *(scene, dropped.age),
                 )
             return take_in_dropped(workspace, dropped, options, {})
     if not known:
         raise NotFound(
-            f"scene {scene}: no capture in {workspace.identity}{_put_away(workspace, scene)}. "
+            f"scene {scene}: no capture in {workspace.identity}{_archived_versions(workspace, scene)}. "
             "Give a folder of photos or a video as images."
         )
     return known[-1]
 
 
-def _tell_archived(workspace: Workspace, taken: Asset) -> None:
+def _warn_of_archived(workspace: Workspace, taken: Asset) -> None:
     """Warn if an archived version has the same photos."""
     same = [
-        each.version for each in workspace.archived(taken.name) if each.tags.get("content") == taken.tags["content"]
+        each.version for each in workspace.archived(taken.name) if each.provenance.content == taken.provenance.content
     ]
     if same:
         get_run_logger().warning(
@@ -97,13 +99,13 @@ def _tell_archived(workspace: Workspace, taken: Asset) -> None:
 def take_in_dropped(
     workspace: Workspace, dropped: DroppedCapture, options: PrepareOptions, tags: dict[str, str]
 ) -> Asset:
-    """Register what was dropped, looked at as far as it is in reach.
+    """Check dropped files and register them.
 
-    Where the files are on another machine, only names and sizes are looked at, and the job that prepares the dataset
-    looks into the files, on a node without a GPU: to fetch them all would take longer.
+    If the files are on another machine, only their names and sizes are checked here. The job that prepares the dataset
+    checks the files, on a node without a GPU: fetching them first would take longer.
 
     Raises:
-        InvalidInput: it cannot become a dataset, or has changed since it was listed.
+        InvalidInput: no dataset can be made of the files, or they changed after they were listed.
     """
     scene, minimum = dropped.scene, options.min_registered_images
     if dropped.folder:
@@ -119,7 +121,7 @@ def _scan(scene: str, source: Path, options: PrepareOptions) -> media.Capture:
     with named(scene):
         found = media.scan(source, minimum=options.min_registered_images)
     for file, reason in found.unreadable.items():
-        get_run_logger().warning("scene %s: %s is left out: %s", scene, printable(file), reason)
+        get_run_logger().warning("scene %s: %s is not used: %s", scene, printable(file), reason)
     get_run_logger().info("scene %s: %s", scene, found.line())
     tell(News("capture", words=found.line().rstrip(".")))
     return found
@@ -129,7 +131,7 @@ def _listed(known: list[Asset]) -> str:
     return ", ".join(asset.version for asset in known) or "none yet"
 
 
-def _put_away(workspace: Workspace, scene: str) -> str:
+def _archived_versions(workspace: Workspace, scene: str) -> str:
     """List the archived versions, for an error's text; "" if there are none."""
     archived = ", ".join(asset.version for asset in workspace.archived(scene))
     return f" (archived: {archived})" if archived else ""

@@ -87,7 +87,7 @@ def model_versions(workspace: Workspace, scene: str, also: Asset | None = None) 
     datasets = {str(dataset): dataset for dataset in workspace.assets(asset_name(scene, "dataset"))}
     models = sorted(registered, key=lambda model: model.created)
     return [
-        ModelVersion(model, version_of(workspace, model, datasets.get(model.tags.get("dataset", ""))))
+        ModelVersion(model, version_of(workspace, model, datasets.get(model.provenance.inputs.get("dataset", ""))))
         for model in models
     ]
 
@@ -137,7 +137,7 @@ def note_model(workspace: Workspace, model: Asset, note: str) -> Asset:
     """
     if len(note) > MOST_NOTE_CHARACTERS:
         raise InvalidInput(
-            f"scene {model.tags.get('scene', model.name)}: a note has at most {MOST_NOTE_CHARACTERS} characters; "
+            f"scene {model.provenance.scene or model.name}: a note has at most {MOST_NOTE_CHARACTERS} characters; "
             f"this one has {len(note)}."
         )
     return workspace.mark(model, Marks(pinned=model.marks.pinned, note=note))
@@ -145,9 +145,9 @@ def note_model(workspace: Workspace, model: Asset, note: str) -> Asset:
 
 def version_of(workspace: Workspace, model: Asset, dataset: Asset | None) -> Version:
     """Return what the tags of a model and of its dataset say; of a model that a person registered, that is little."""
-    tags, made_of = model.tags, dataset.tags if dataset else {}
-    capture = tags.get("capture_version", model.version.partition("-")[0])
-    seconds = [_number(each.get("job_seconds")) for each in (made_of, tags)]
+    tags, known = model.tags, model.provenance
+    capture = known.capture_version or model.version.partition("-")[0]
+    seconds = [each.provenance.job_seconds if each else None for each in (dataset, model)]
     costs = [workspace.cost(each) if each else None for each in (dataset, model)]
     steps, side = _number(tags.get("steps")), _number(tags.get("image_size"))
     return Version(
@@ -155,13 +155,13 @@ def version_of(workspace: Workspace, model: Asset, dataset: Asset | None) -> Ver
         number=model.number,
         capture=int(capture) if capture.isdigit() else 0,
         created=model.created,
-        options=tags.get("options"),
+        options=known.options,
         method=tags.get("method"),
         image_size=None if side is None else int(side),
         psnr=_number(tags.get("psnr")),
         ssim=_number(tags.get("ssim")),
         lpips=_number(tags.get("lpips")),
-        registered=made_of.get("registered"),
+        registered=dataset.tags.get("registered") if dataset else None,
         steps=None if steps is None else int(steps),
         seconds=total(seconds),
         cost=total(costs),

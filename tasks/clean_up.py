@@ -1,3 +1,5 @@
+"""Cancel the jobs that no run waits for any more."""
+
 from __future__ import annotations
 
 import asyncio
@@ -18,12 +20,12 @@ from tasks.wanted import cancelled_runs
 
 __all__ = ["Followed", "clean_up_jobs", "list_clean_up"]
 
-_SILENT_SECONDS = 120.0  # a run that lives says so at each poll, every 30 s at most
+_SILENT_SECONDS = 120.0  # a run that is alive notes it at each poll, at least every 30 s
 
 
 @dataclass(frozen=True)
 class Followed:
-    """What became of a job that somebody waited for."""
+    """A row of the table: a job that runs waited for, and what was done about it."""
 
     workspace: str
     job: str
@@ -32,12 +34,12 @@ class Followed:
     done: str
 
 
-@task(description="Cancel the jobs that nobody waits for any more.")
+@task(description="Cancel the jobs that no run waits for any more.")
 async def clean_up_jobs(workspace: Workspace, grace_seconds: float) -> list[Followed]:
-    """Go through the jobs that runs wait for, or waited for when they died.
+    """Check the jobs that runs wait for, or waited for when they died.
 
-    A job is cancelled if each run that waited for it was cancelled itself, or has not been heard of for the grace time.
-    Until then a run that crashed can be started again, and goes on with its job. Runs of other Prefect servers count.
+    A job is cancelled if every run that waited for it was cancelled, or has not polled it for the grace time. Until
+    then a run that crashed can be started again, and attaches to its job. Runs of other Prefect servers count, too.
     """
     found = []
     followed = await asyncio.to_thread(workspace.followers)
@@ -46,7 +48,7 @@ async def clean_up_jobs(workspace: Workspace, grace_seconds: float) -> list[Foll
         try:
             found.append(await _look_after(workspace, job, ages, {str(run) for run in cancelled}, grace_seconds))
         except RebelNerfError as error:
-            get_run_logger().warning("job %s is left for the next time: %s", job, error)
+            get_run_logger().warning("job %s could not be checked, and will be checked again next time: %s", job, error)
     return found
 
 
@@ -58,7 +60,9 @@ async def _look_after(
     done = "left alone"
     waiting = [run for run, age in ages.items() if run not in cancelled and age < grace_seconds]
     if status is None or status.state.ended:
-        if not any(age < _SILENT_SECONDS for age in ages.values()):  # else it is being submitted, or registered
+        if not any(
+            age < _SILENT_SECONDS for age in ages.values()
+        ):  # else a run is just submitting the job, or registering its result
             done = "forgotten: it has ended"
     elif not waiting:
         await asyncio.to_thread(workspace.cancel, job)
@@ -69,15 +73,15 @@ async def _look_after(
         for run in ages:
             await asyncio.to_thread(workspace.unfollow, job, run)
     for gone in (run for run in cancelled if ages[run] > _SILENT_SECONDS):
-        # Its process is gone, and nobody else brings the run to its end.
+        # The run's process is gone, so nothing else will end the run.
         async with get_client() as client:
             await client.set_flow_run_state(
-                UUID(gone), Cancelled(message="ended by the clean-up: its process was gone")
+                UUID(gone), Cancelled(message="ended by the clean-up: the run's process was gone")
             )
     return Followed(
         workspace=workspace.identity,
         job=job,
-        state=status.state.value if status else "not there",
+        state=status.state.value if status else "does not exist",
         waited_for=", ".join(f"{run} ({age:.0f} s ago)" for run, age in ages.items()),
         done=done,
     )
@@ -92,6 +96,8 @@ def _ids(runs: Iterable[str]) -> set[UUID]:
 
 
 async def list_clean_up(found: list[Followed]) -> None:
-    """Show what was found and done: an artifact."""
+    """Show what was found and done, as an artifact."""
     rows = [asdict(each) for each in found]
-    await acreate_table_artifact(rows, key="clean-up", description="Jobs that runs wait for, and what became of them")
+    await acreate_table_artifact(
+        rows, key="clean-up", description="Jobs that runs wait for, and what was done about them"
+    )

@@ -1,4 +1,4 @@
-"""What a job measures, passed on to the job's own page."""
+"""Send what a job measures to the job's own page."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SECONDS_BETWEEN_POSTS = 60.0
 
 
 class Curves:
-    """Passes what one job measures on to its workspace, once a minute and at the end.
+    """Sends what one job measures to its workspace, once a minute and at the end.
 
-    Whoever reads the same log comes to the same points: they are chosen by the job's own clock.
+    The points are chosen by the job's own clock, so everyone who reads the same log chooses the same ones.
     """
 
     def __init__(self, workspace: Workspace, job: str) -> None:
@@ -32,7 +32,7 @@ class Curves:
         self._failed = False
 
     def add(self, progress: Progress) -> None:
-        """Take a point, unless there was one of the same curve just now; a curve's last always is."""
+        """Add a point, unless the curve has a recent one. A curve's last point is always added."""
         if not progress.metrics or progress.time is None:
             return
         curve = progress.stage.partition(":")[2]
@@ -44,7 +44,7 @@ class Curves:
             )
 
     async def end(self, result: Mapping[str, str | int | float]) -> None:
-        """Pass on what is left, and the result's own figures, as "result/…"."""
+        """Send the remaining points, and the figures of the result as "result/…"."""
         figures = {name: float(value) for name, value in result.items() if isinstance(value, (int, float))}
         if figures:
             at = max(self._newest.values(), default=time.time())
@@ -52,7 +52,7 @@ class Curves:
         await self._post()
 
     async def post(self) -> None:
-        """Pass on what has come, if a minute has gone since the last time."""
+        """Send the new points, if a minute has passed since the last time."""
         if time.monotonic() - self._posted > _SECONDS_BETWEEN_POSTS:
             await self._post()
 
@@ -63,7 +63,7 @@ class Curves:
         try:
             await asyncio.to_thread(self._workspace.log_metrics, self._job, self._points)
             self._points = []
-        except Exception as error:  # to look on is no condition for going on
+        except Exception as error:  # a job does not depend on its curves
             if not self._failed:
-                get_run_logger().warning("the curves of job %s are not passed on for now: %s", self._job, error)
+                get_run_logger().warning("the curves of job %s cannot be sent at the moment: %s", self._job, error)
             self._failed = True

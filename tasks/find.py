@@ -21,13 +21,13 @@ __all__ = [
 
 @task(description="The model to work with: the given number or version, else the pinned or the newest good one.")
 async def find_model(workspace: Workspace, scene: str, version: str | int | None) -> Asset:
-    """Find a scene's model by its number (`3`) or its full version (`2-0a1b2c3d`); without, the one that is shown.
+    """Find a scene's model by its number (`3`) or its full version (`2-0a1b2c3d`), or the one that is shown.
 
-    A number always means the model's own number. Where a capture has the same number but another model, the log says
+    A number always means the model's own number. If a capture has the same number but another model, the log says
     which is taken.
 
     Raises:
-        NotFound: there is no such model, or no model of the scene at all.
+        NotFound: the model does not exist, or the scene has no model.
     """
     if version is None:
         model, said = await patiently(lambda: find_shown_model(workspace, scene))
@@ -48,7 +48,7 @@ async def find_model_of_capture(workspace: Workspace, scene: str, version: str |
     """Find the newest model of a capture version (`2`), or a model by its full version (`2-0a1b2c3d`).
 
     Raises:
-        NotFound: there is no such model.
+        NotFound: the model does not exist.
     """
     model = await patiently(lambda: find_registered(workspace, scene, asset_name(scene, "model"), version))
     get_run_logger().info("scene %s: the older visit is shown by %s", scene, model.title)
@@ -57,10 +57,10 @@ async def find_model_of_capture(workspace: Workspace, scene: str, version: str |
 
 @task(description="The dataset to work with: the given version, else the one that the model was trained on.")
 async def find_dataset(workspace: Workspace, scene: str, version: str | int | None, model: Asset) -> Asset:
-    """A scene's dataset: `version` in full (`2-0a1b2c3d`), or a capture version (`2`) for the newest made of it.
+    """Find a scene's dataset by its full version (`2-0a1b2c3d`), or the newest of a capture version (`2`).
 
     Raises:
-        NotFound: there is no such version, or no dataset of the scene at all.
+        NotFound: the version does not exist, or the scene has no dataset.
     """
     return await patiently(lambda: find_registered_dataset(workspace, scene, version, model))
 
@@ -110,7 +110,7 @@ def _of_capture(workspace: Workspace, scene: str, version: str | int | None, fou
 def find_registered_dataset(workspace: Workspace, scene: str, version: str | int | None, model: Asset) -> Asset:
     """Do what the task `find_dataset` does, without Prefect."""
     if version is None:
-        version = model.tags.get("dataset", "").partition(":")[2] or None
+        version = model.provenance.inputs.get("dataset", "").partition(":")[2] or None
     return find_registered(workspace, scene, asset_name(scene, "dataset"), version)
 
 
@@ -128,6 +128,6 @@ def find_registered(workspace: Workspace, scene: str, name: str, version: str | 
 
 
 def _completed(asset: Asset, scene: str) -> Asset:
-    """Add the provenance that an asset registered by hand lacks: its name and version stand for it."""
+    """Add the provenance that an asset lacks if a person registered it, from its name and version."""
     known_by = {"capture_version": asset.version.partition("-")[0], "fingerprint": str(asset)}
     return asset.model_copy(update={"tags": {**known_by, **asset.tags, "scene": scene}})

@@ -1,7 +1,7 @@
-"""The scene frame: which dataset began it, and whether a camera path belongs to it.
+"""The scene frame: which dataset began it, and which camera paths are for it.
 
-The first dataset of a scene fixes orientation, centre and scale; later ones are brought into its frame where they fit,
-and else begin another. A camera path is right only in the frame that it was made in.
+The first dataset of a scene fixes orientation, centre and scale. Later datasets are registered to its frame, or
+begin another frame if they do not fit. A camera path is right only in the frame in which it was drawn.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import json
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from prefect import get_run_logger
@@ -24,82 +25,76 @@ from jobs.options import RenderOptions
 from jobs.web.chart import as_data
 from tasks.patience import patiently
 from tasks.plain_errors import named as named_scene
+from tasks.shot import Shot
 
-__all__ = ["check_belongs", "check_camera_path", "find_frames", "frame_of", "read_cameras", "tell_new_frame"]
+__all__ = ["check_belongs", "find_frames", "fit_shot", "frame_of", "read_cameras", "warn_of_new_frame"]
 
-_NEAR = 5.0  # the least distance of a path to the photos, in typical distances to what they show, or of their extent
-_ANYWHERE = 100.0  # that of any of its frames
-_MOST_LOST = 0.4  # share of frames that look into nothing, of a path that does not say where it comes from
-_SOME_LOST = 0.15
-_PLAYED_EVERYWHERE = 4096 * 2304  # px, of level 5.2 of H.264
+_NEAR = 5.0  # from the photos to a path's nearest frame: at most so many typical depths, or extents, of the photos
+_ANYWHERE = 100.0  # the same for its farthest frame
+_MOST_LOST = 0.4  # share of frames that may show nothing, of a path that does not say which frame it is for
+_SOME_LOST = 0.15  # above this share there is a warning
+_PLAYED_EVERYWHERE = 4096 * 2304  # px, the limit of H.264's level 5.2
 
 
 def frame_of(dataset: Asset) -> str:
-    """The dataset, as name:version, that began the frame of a dataset: itself, if it was brought into no other's."""
-    frame = dataset.tags.get("frame", "new")
+    """Return the dataset, as name:version, that began the frame of a dataset. It may be the dataset itself."""
+    frame = dataset.provenance.frame or "new"
     return str(dataset) if frame == "new" else frame
 
 
 async def find_frames(workspace: Workspace, scene: str) -> dict[str, list[Asset]]:
-    """The datasets of a scene by their frame, frames and datasets oldest first."""
+    """Return the datasets of a scene by their frame, frames and datasets oldest first."""
     frames: dict[str, list[Asset]] = {}
     for dataset in await _datasets(workspace, scene):
         frames.setdefault(frame_of(dataset), []).append(dataset)
     return frames
 
 
-async def tell_new_frame(scene: str, dataset: Asset) -> None:
-    """Say loudly, in the log and as an artifact, that a dataset began a new frame though the scene had one."""
-    if frame_of(dataset) != str(dataset) or "reference_1" not in dataset.tags:
+async def warn_of_new_frame(scene: str, dataset: Asset) -> None:
+    """Warn, in the log and as an artifact, that a dataset began a new frame although the scene had one."""
+    reference = dataset.provenance.inputs.get("reference_1")
+    if frame_of(dataset) != str(dataset) or reference is None:
         return
     text = (
-        f"scene {scene}: {dataset} begins a new frame: its photos were not brought into that of "
-        f"{dataset.tags['reference_1']}. Camera paths of earlier versions do not fit it. If it is the same place, take "
-        "photos that show again what the earlier ones show, some from the same spots. With frame=keep, an option of "
-        "prepare, such photos are refused."
+        f"scene {scene}: {dataset} begins a new frame, because its photos could not be registered to the frame of "
+        f"{reference}. Camera paths of earlier versions do not fit it. If it is the same place, take photos that show "
+        "again what the earlier ones show, some from the same spots. With frame=keep, an option of prepare, such "
+        "photos are refused."
     )
     await _warn(scene, "new-frame", text)
 
 
-async def check_camera_path(
-    workspace: Workspace,
-    scene: str,
-    dataset: Asset,
-    options: RenderOptions,
-    path: CameraPath | None,
-    named: bool,
-    model: Asset | None = None,
-) -> tuple[RenderOptions, CameraPath | None]:
-    """Return what can be shown of a dataset: the path, or a generated one instead if it belongs to another frame.
+async def fit_shot(workspace: Workspace, scene: str, dataset: Asset, shot: Shot, model: Asset | None = None) -> Shot:
+    """Return what can be shown of a dataset: the shot, with a generated path if its own is for another frame.
 
-    A generated path gets the shape of the photos, where no size was given. An artifact shows a path of a file from
-    above, among the cameras and the sparse points, before anything is rendered.
+    A generated path gets the shape of the photos if no size was given. For a path from a file, an artifact shows it
+    from above, among the cameras and the sparse points, before anything is rendered.
 
     Args:
-        workspace, scene, dataset: where and of what.
-        options, path: as `find_camera_path` gives them.
-        named: whether a person named the path for this run. If it does not say where it comes from, it then belongs to
-            this very frame, as after an export from the viewer; the scene's own path, to the scene's first frame.
-        model: that is to be rendered, where it is there already.
+        workspace, scene, dataset: what is shown.
+        shot: what `find_shot` returned. If its path does not say which frame it is for, a path chosen for this run is
+            taken to be for this frame, as after an export from the viewer; the scene's own path, for the scene's first
+            frame.
+        model: the model that will be rendered, if it exists already.
 
     Raises:
         InvalidInput: see `check_belongs` and `RenderOptions.in_shape`.
     """
-    if path:
-        options, path = await _check_path(workspace, scene, dataset, options, path, named, model)
-    if path is None:
-        options = await _in_shape(workspace, scene, dataset, options)
-    width, height = path.even_size if path else (options.width or 0, options.height or 0)
+    if shot.path:
+        shot = await _check_path(workspace, scene, dataset, shot, shot.path, model)
+    if shot.path is None:
+        shot = replace(shot, options=await _in_shape(workspace, scene, dataset, shot.options))
+    width, height = shot.path.even_size if shot.path else (shot.options.width or 0, shot.options.height or 0)
     if width * height > _PLAYED_EVERYWHERE:
         get_run_logger().warning(
-            "scene %s: many players and phones cannot show a video of %dx%d; 4096x2304 is what most can",
+            "scene %s: many players and phones cannot show a video of %dx%d. Most can show 4096x2304",
             *(scene, width, height),
         )
-    return options, path
+    return shot
 
 
 async def _in_shape(workspace: Workspace, scene: str, dataset: Asset, options: RenderOptions) -> RenderOptions:
-    """Return the options of a generated path with its size, or as they are where only the job can read the photos'."""
+    """Return the options of a generated path with its size; unchanged if only the job can read the photos' size."""
     try:
         transforms = json.loads(await patiently(lambda: workspace.read(dataset, "transforms.json")))
     except (NotFound, ValueError):
@@ -111,33 +106,27 @@ async def _in_shape(workspace: Workspace, scene: str, dataset: Asset, options: R
 
 
 async def _check_path(
-    workspace: Workspace,
-    scene: str,
-    dataset: Asset,
-    options: RenderOptions,
-    path: CameraPath,
-    named: bool,
-    model: Asset | None,
-) -> tuple[RenderOptions, CameraPath | None]:
-    """Do what `check_camera_path` says, of a path from a file."""
+    workspace: Workspace, scene: str, dataset: Asset, shot: Shot, path: CameraPath, model: Asset | None
+) -> Shot:
+    """Do what `fit_shot` says, for a path from a file."""
     datasets = await _datasets(workspace, scene)
     frames = {str(known): frame_of(known) for known in datasets}
     own = path.rebel_nerf.frame if path.rebel_nerf else None
-    unsaid = frame_of(dataset) if named else next(iter(frames.values()), frame_of(dataset))
+    unsaid = frame_of(dataset) if shot.chosen else next(iter(frames.values()), frame_of(dataset))
     belongs = frames.get(own, own) if own else unsaid
     if belongs != frame_of(dataset):
         text = (
-            f"scene {scene}: the camera path belongs to the frame of {belongs}, and {dataset} is in that of "
-            f"{frame_of(dataset)}: it would show something else. The path {camera_path.GENERATED[0]} is rendered "
-            "instead. Make a path in the viewer of this version, and keep it: "
+            f"scene {scene}: the camera path is for the frame of {belongs}, but {dataset} is in the frame of "
+            f"{frame_of(dataset)}, where the path would show something else. The path {camera_path.GENERATED[0]} is "
+            "rendered instead. Draw a path in the viewer of this version, and keep it: "
             f"python -m flows.camera_path --scene {scene} camera_path.json"
         )
         await _warn(scene, "camera-path", text)
-        return options.model_copy(update={"camera_path": camera_path.GENERATED[0]}), None
+        return shot.generated()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if not await patiently(lambda: read_cameras(workspace, dataset, model, folder)):
-            return options, path
+            return shot
         if doubt := await asyncio.to_thread(check_belongs, scene, dataset, path, folder, surely=own is not None):
             await _warn(scene, "camera-path", doubt)
         seen_from_above = await asyncio.to_thread(_plan, folder, path)
@@ -146,7 +135,7 @@ async def _check_path(
         key=f"{scene}-plan",
         description=f"The camera path from above, among the cameras of {dataset}",
     )
-    return options, path
+    return shot
 
 
 def read_cameras(workspace: Workspace, dataset: Asset, model: Asset | None, folder: Path) -> bool:
@@ -157,7 +146,7 @@ def read_cameras(workspace: Workspace, dataset: Asset, model: Asset | None, fold
 
     Args:
         workspace: where the assets lie.
-        dataset, model: see `check_camera_path`.
+        dataset, model: see `fit_shot`.
         folder: gets `transforms.json`, the sparse points that it names, and `dataparser_transforms.json`, so that it
             is a dataset and a model for `jobs.path.trajectory`.
     """
@@ -186,24 +175,24 @@ def read_cameras(workspace: Workspace, dataset: Asset, model: Asset | None, fold
 
 
 def check_belongs(scene: str, dataset: Asset, path: CameraPath, folder: Path, surely: bool = False) -> str | None:
-    """Refuse a path that shows nothing of a dataset, as one that was made for another scene; what is doubtful, if any.
+    """Refuse a path that shows nothing of a dataset, such as another scene's path. Return a doubt for people, if any.
 
-    Every scene's cameras are within a unit of its origin, so that distance alone tells little. Looked at is whether
-    frames show what the photos saw (`jobs.path.sight.lost`). Where the paths of two scenes look alike, as two walks
-    about a thing in the middle, or a walk in a house and one in a room, nothing but the origin in the path can tell
-    them apart: of generated paths of six captures in each other's frames, about half are recognised.
+    The cameras of every scene are within a unit of its origin, so distance alone says little. The check is whether
+    frames show what the photos saw (`jobs.path.sight.lost`). Two scenes can have similar paths, such as two walks
+    around an object, or a walk in a house and one in a room. Only the origin in the path can tell those apart: of the
+    generated paths of six captures in each other's frames, about half are recognised.
 
     Args:
         scene: the scene's name.
-        dataset: that the path is to show.
+        dataset: the dataset that the path should show.
         path: in the frame of the dataset's model.
         folder: as `read_cameras` fills it.
-        surely: the path says that it belongs to this frame: it is refused only if not one frame shows anything.
+        surely: whether the path says that it is for this frame. Then it is refused only if no frame shows anything.
 
     Raises:
-        InvalidInput: the path lies nowhere near the cameras, or looks into nothing for the most part.
+        InvalidInput: the path is far from the cameras, or most of its frames show nothing.
     """
-    import numpy as np  # not before a path is there
+    import numpy as np  # slow to import
 
     from jobs.path import reading, sight
 
@@ -216,9 +205,9 @@ def check_belongs(scene: str, dataset: Asset, path: CameraPath, folder: Path, su
     at, number, most = ("nearest", nearest, _NEAR) if distances[nearest] > _NEAR else ("farthest", farthest, _ANYWHERE)
     if distances[number] > most:
         raise InvalidInput(
-            f"scene {scene}: the camera path does not belong here: where it is {at} (frame {number + 1} of "
-            f"{len(places)}), it is {distances[number]:.0f} times as far from the cameras of {dataset} as these are "
-            "apart. Is it the path of another scene? Make one in the viewer of this one."
+            f"scene {scene}: the camera path does not belong here: its {at} frame ({number + 1} of {len(places)}) is "
+            f"{distances[number]:.0f} times as far from the cameras of {dataset} as these are apart. Is it the path of "
+            "another scene? Draw one in the viewer of this scene."
         )
     lost = sight.lost(capture, path)
     first = next((number for number, is_lost in lost.items() if is_lost), None)
@@ -226,13 +215,13 @@ def check_belongs(scene: str, dataset: Asset, path: CameraPath, folder: Path, su
     if first is None or share <= _SOME_LOST:
         return None
     text = (
-        f"scene {scene}: {share:.0%} of the camera path's frames look into nothing, the first of them frame "
-        f"{first + 1} of {len(places)}: they show little or nothing of what the photos of {dataset} saw."
+        f"scene {scene}: {share:.0%} of the camera path's frames show little or nothing of what the photos of "
+        f"{dataset} saw, the first of them frame {first + 1} of {len(places)}."
     )
     if share == 1.0 or (share > _MOST_LOST and not surely):
         raise InvalidInput(
-            f"{text} Is it the path of another scene, or of a model in another frame? Make one in the viewer of this "
-            f"scene, or take a generated path: {', '.join(camera_path.GENERATED)}."
+            f"{text} Is it the path of another scene, or of a model in another frame? Draw one in the viewer of this "
+            f"scene, or choose a generated path: {', '.join(camera_path.GENERATED)}."
         )
     return text
 
@@ -249,4 +238,4 @@ async def _datasets(workspace: Workspace, scene: str) -> list[Asset]:
 
 async def _warn(scene: str, about: str, text: str) -> None:
     get_run_logger().warning("%s", text)
-    await acreate_markdown_artifact(f"**{text}**", key=f"{scene}-{about}", description=f"To be known about {scene}")
+    await acreate_markdown_artifact(f"**{text}**", key=f"{scene}-{about}", description=f"A warning about {scene}")

@@ -1,4 +1,4 @@
-"""Errors that are meant for people: they name the scene, and reach Prefect's log as sentences without stack frames."""
+"""Errors for people: they name the scene, and appear in Prefect's log as sentences without a stack trace."""
 
 import logging
 from collections.abc import Iterator
@@ -11,18 +11,18 @@ __all__ = ["named"]
 
 @contextmanager
 def named(scene: str) -> Iterator[None]:
-    """Have InvalidInput that is raised inside say which scene it is about."""
+    """Add the scene to an InvalidInput that is raised inside."""
     try:
         yield
     except InvalidInput as error:
         raise InvalidInput(f"scene {scene}: {error}") from None
 
 
-def _without_frames(record: logging.LogRecord) -> bool:
+def _without_stack_trace(record: logging.LogRecord) -> bool:
     if record.exc_info and isinstance(record.exc_info[1], RebelNerfError):
         record.msg, record.args, record.exc_info = str(record.exc_info[1]), None, None
     return True
 
 
 for _name in ("prefect.flow_runs", "prefect.task_runs"):
-    logging.getLogger(_name).addFilter(_without_frames)
+    logging.getLogger(_name).addFilter(_without_stack_trace)

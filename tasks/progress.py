@@ -1,8 +1,9 @@
-"""How far a stage is, as it shows in Prefect: an artifact that moves, and lines in the run's log."""
+"""Show how far a stage is in Prefect: a progress artifact, and lines in the run's log."""
 
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from uuid import UUID
 
@@ -21,12 +22,12 @@ from tasks.watch import News, tell
 
 __all__ = ["ProgressReporter", "show_job", "show_page"]
 
-# Each update is a request to the server and each log line costs it 2.4 ms of CPU; people look every few seconds.
+# Each update is a request to the server, and each log line costs it 2.4 ms of CPU.
 _SECONDS_BETWEEN_UPDATES = 5.0
 
 
 class ProgressReporter:
-    """Shows one job's progress. The artifact's key is the scene, stage and part: the UI keeps its latest."""
+    """Shows one job's progress, under the key of its scene, stage and part. The UI shows a key's latest artifact."""
 
     def __init__(self, spec: JobSpec) -> None:
         self._key = f"{_about(spec)}-progress"
@@ -37,7 +38,7 @@ class ProgressReporter:
         self._waits = ""
 
     async def update(self, progress: Progress) -> None:
-        """Show a progress line, unless one of the same step was shown just now; a step's first and last always are."""
+        """Show a progress line, unless the step has a recent one. A step's first and last lines are always shown."""
         tell(News(self._stage, self._part, progress=progress))
         moved_on = progress.stage != self._step or progress.step == progress.total
         if not moved_on and time.monotonic() - self._last < _SECONDS_BETWEEN_UPDATES:
@@ -56,7 +57,7 @@ class ProgressReporter:
         await self._show(0.0, f"{self._stage} {words}")
 
     async def done(self) -> None:
-        """Show that the stage is through."""
+        """Show that the stage has completed."""
         await self._show(100.0, f"{self._stage}: done")
 
     async def _show(self, percent: float, description: str) -> None:
@@ -68,29 +69,28 @@ class ProgressReporter:
 
 
 async def show_job(spec: JobSpec, status: JobStatus) -> None:
-    """Show a link to the job's own page, where its workspace has one."""
+    """Show a link to the job's own page, if its workspace has such pages."""
     if status.url.startswith("http"):
         key = f"{_about(spec)}-job"
         await acreate_link_artifact(status.url, link_text=spec.name, key=key, description="The job's own page")
 
 
 async def show_page(workspace: Workspace, spec: JobSpec, page: Page) -> None:
-    """Show how to reach a page that a running job serves: an artifact, and lines in the run's log."""
+    """Show how to open a page that a running job serves, as an artifact and in the run's log."""
     try:
-        way = await asyncio.to_thread(workspace.reach, spec.name, page.port)
-    except RebelNerfError as error:  # to look on is no condition for going on
+        address = await asyncio.to_thread(workspace.reach, spec.name, page.port)
+    except RebelNerfError as error:  # a job does not depend on its page
         get_run_logger().info("the %s of job %s cannot be reached: %s", page.page, spec.name, error)
         return
-    *commands, link = way.splitlines()
-    text = "".join(f"Run this and leave it running:\n\n```\n{command}\n```\n\n" for command in commands)
+    command, link = shlex.join(address.command), address.link
+    text = f"Run this and leave it running:\n\n```\n{command}\n```\n\n" if command else ""
     await acreate_markdown_artifact(
         f"{text}While the job runs: [{link}]({link})",
         key=f"{spec.scene}-{page.page}",
         description=f"The {page.page} of {spec.name}",
     )
-    get_run_logger().info(
-        "the %s of job %s, while it runs: %s", page.page, spec.name, " and then ".join([*commands, link])
-    )
+    how = f"{command} and then {link}" if command else link
+    get_run_logger().info("the %s of job %s, while it runs: %s", page.page, spec.name, how)
 
 
 def _about(spec: JobSpec) -> str:

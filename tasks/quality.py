@@ -1,4 +1,4 @@
-"""How good the versions of a scene's model are, side by side, and the gate that keeps a worse one from being taken."""
+"""Compare the versions of a scene's model, and refuse a version that is worse."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from blocks import Asset, Workspace
 from jobs.errors import GateRefused
 from jobs.names import asset_name
 from jobs.web.chart import as_data
-from jobs.web.quality import COLUMNS, Version, fall, plot, row, warning
+from jobs.web.quality import Version, fall, plot, table, warning
 from tasks.choice import choose, model_versions, version_of
 from tasks.patience import patiently
-from tasks.stage import Gate
+from tasks.plan import Gate
 
 __all__ = ["psnr_gate", "show_quality"]
 
 
 async def show_quality(workspace: Workspace, scene: str, model: Asset) -> list[Version]:
-    """Show all versions of a scene's model: an artifact, and a warning if `model` is worse than the one before it.
+    """Show all versions of a scene's model, as an artifact. Warn if `model` is worse than the version before it.
 
     Returns:
         The versions up to that of `model`, oldest first.
@@ -35,11 +35,9 @@ async def show_quality(workspace: Workspace, scene: str, model: Asset) -> list[V
     if said:
         get_run_logger().warning("%s: %s", model, said)
     lines = [f"**{said}**\n"] if said else []
-    lines += [f"|{'|'.join(COLUMNS)}|", "|---" * len(COLUMNS) + "|"]
-    lines += [
-        f"|{'|'.join(_cell(cell, bold=each is versions[own]) for cell in row(each, workspace.currency))}|"
-        for each in versions
-    ]
+    columns, rows = table(versions, workspace.currency)
+    lines += [f"|{'|'.join(columns)}|", "|---" * len(columns) + "|"]
+    lines += [f"|{'|'.join(_cell(cell, bold=index == own) for cell in cells)}|" for index, cells in enumerate(rows)]
     lines += ["", f"![PSNR over the versions]({as_data(drawn)})"] if (drawn := plot(versions)) else []
     description = f"The versions of {scene}'s model" + (f". {said}" if said else "")
     await acreate_markdown_artifact("\n".join(lines), key=f"{scene}-quality", description=description)
@@ -47,7 +45,7 @@ async def show_quality(workspace: Workspace, scene: str, model: Asset) -> list[V
 
 
 def psnr_gate(most: float) -> Gate:
-    """A gate for models: their PSNR may be at most so many dB below that of the last version made the same way."""
+    """Return a gate that refuses a model more than `most` dB worse than the last version with the same options."""
 
     def gate(workspace: Workspace, tags: Mapping[str, str]) -> None:
         scene, now = tags["scene"], datetime.now(timezone.utc)

@@ -1,3 +1,5 @@
+"""Start runs for the photos that people dropped."""
+
 from __future__ import annotations
 
 import asyncio
@@ -42,7 +44,7 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class LookedAt:
-    """A row of the table: a scene's folder, and what was done about it."""
+    """A row of the table: a scene's drop folder, and what was done about it."""
 
     scene: str
     workspace: str
@@ -51,7 +53,7 @@ class LookedAt:
     done: str
 
 
-@task(description="Start the flow of each scene whose photos are new and have settled.")
+@task(description="Start the flow of each scene that has new photos which no longer change.")
 async def start_new_captures(
     workspace: Workspace,
     reference: str,
@@ -59,18 +61,19 @@ async def start_new_captures(
     profile: Profile = "auto",
     scenes: list[str] | None = None,
 ) -> list[LookedAt]:
-    """Look at what was dropped for each scene, register what is new and settled, and start a run of `nerf/scene`.
+    """Register the dropped photos of each scene that are new and settled, and start a run of `nerf/scene` for them.
 
-    The same content of a scene is started once; again, three times at most, where its run crashed, or the workspace or
-    a machine failed it. What fails for one scene is in its row of the table, and does not touch the others.
+    The same content of a scene is started once. If its run crashed, or failed because of the workspace or a machine, it
+    is started again, at most three times in total. If one scene fails, its row of the table says so, and the others go
+    on.
 
     Args:
-        workspace: where the captures lie.
-        reference: what the runs' parameter `workspace` says.
-        settle_seconds: how long nothing may have changed in a scene's folder.
-        profile: of the runs.
-        scenes: only these; a version of theirs that is there already is started as well, if it never was. Where what
-            was dropped is known, that is the newest version.
+        workspace: where the captures are.
+        reference: the value of the runs' parameter `workspace`.
+        settle_seconds: how long a scene's folder must have been unchanged.
+        profile: the profile of the runs.
+        scenes: only these scenes. If nothing new was dropped for one of them, its newest version is started if it
+            never was.
 
     Raises:
         NotFound: the server has no deployment `nerf/scene`.
@@ -83,7 +86,7 @@ async def start_new_captures(
     else:
         listed, versions = await patiently(lambda: _named(workspace, scenes))
     contents = {each.scene: each.content for each in listed}
-    contents |= {scene: asset.tags["content"] for scene, asset in versions.items()}
+    contents |= {scene: asset.provenance.content or "" for scene, asset in versions.items()}
     keys = {scene: _keys(workspace, scene, content) for scene, content in contents.items()}
     before = await _runs_of([key for each in keys.values() for key in each])
     under_way = await _under_way(deployment, reference)
@@ -91,20 +94,20 @@ async def start_new_captures(
 
     async def done_about(dropped: DroppedCapture) -> str:
         scene, asset = dropped.scene, versions.get(dropped.scene)
-        if told := _not_to_be_started(dropped, asset, settle_seconds):
-            return told
+        if reason := _not_to_be_started(dropped, asset, settle_seconds):
+            return reason
         earlier = [before[key] for key in keys[scene] if key in before]
-        if earlier and not (_failed_by_chance(earlier[-1]) and len(earlier) < _ATTEMPTS):
-            return _told_of(earlier[-1], scene, reference)
+        if earlier and not (_may_pass(earlier[-1]) and len(earlier) < _ATTEMPTS):
+            return _describe(earlier[-1], scene, reference)
         key = keys[scene][len(earlier)]
         if run := under_way.get(scene):
-            return f"waits: its run {run.name} ({run.id}) is {run.state_name}; looked at again afterwards"
+            return f"waits: its run {run.name} ({run.id}) is {run.state_name}; and will be checked again afterwards"
         asset = asset or await patiently(lambda: workspace.find_capture(dropped))
         if asset and asset.archived:
             return f"left alone: it is version {asset.version}, which is archived. Restore it, or change the photos"
         if asset and scenes is None and not earlier:
-            # One that this flow took in has no run if the flow died in between, or the server has forgotten it.
-            by_others = asset.tags.get("taken_in_by") != "reprocess"
+            # A version that this flow took in has no run if the flow then died, or if the server was reset.
+            by_others = asset.provenance.taken_in_by != "reprocess"
             if by_others or await patiently(functools.partial(_has_dataset, workspace, asset)):
                 return f"nothing new: it is version {asset.version}"
         if asset is None:
@@ -117,7 +120,7 @@ async def start_new_captures(
         async with at_once:
             try:
                 done = await done_about(dropped)
-            except Exception as error:  # whatever it is, the other scenes have nothing to do with it
+            except Exception as error:  # the other scenes do not depend on this one
                 done = f"left alone: {error}"
                 get_run_logger().warning("scene %s is %s", dropped.scene, done)
         found = f"{len(dropped.files)} files, {dropped.size / 1e6:.1f} MB"
@@ -128,11 +131,11 @@ async def start_new_captures(
 
 
 def _named(workspace: Workspace, scenes: list[str]) -> tuple[list[DroppedCapture], dict[str, Asset]]:
-    """What was dropped for the scenes, and the newest versions of those for which nothing new was."""
+    """Return the drop folders of the scenes, and the newest versions of those without new photos."""
     listed, versions = [], {}
     for scene in scenes:
         nothing = DroppedCapture(scene, {}, 0.0)
-        if _no_name(scene):  # it is not looked for: the folder of a name like ".." is another
+        if _why_invalid(scene):  # do not look for it: a name like ".." is another folder
             listed.append(nothing)
             continue
         dropped = next(iter(workspace.dropped(scene)), nothing)
@@ -144,19 +147,19 @@ def _named(workspace: Workspace, scenes: list[str]) -> tuple[list[DroppedCapture
 
 
 def _keys(workspace: Workspace, scene: str, content: str) -> list[str]:
-    """What the runs for a content are known by, one after another: Prefect makes no other of the same key."""
+    """Return the idempotency keys of the runs for a content, in order. Prefect starts one run a key."""
     known = hashlib.sha256("\n".join((workspace.identity, scene, content)).encode()).hexdigest()
     return [f"rebel-nerf-{known}{f'-{attempt}' if attempt > 1 else ''}" for attempt in range(1, _ATTEMPTS + 1)]
 
 
 def _has_dataset(workspace: Workspace, capture: Asset) -> bool:
-    """Whether a dataset was made of a capture version."""
+    """Return whether a dataset was made of a capture version."""
     datasets = workspace.assets(asset_name(capture.name, "dataset"))
-    return any(each.tags.get("images") == str(capture) for each in datasets)
+    return any(each.provenance.inputs.get("images") == str(capture) for each in datasets)
 
 
-def _no_name(scene: str) -> str | None:
-    """Why a name is no scene's; None if it is one."""
+def _why_invalid(scene: str) -> str | None:
+    """Return why a name is not a valid name of a scene; None if it is one."""
     try:
         TypeAdapter(SceneName).validate_python(scene)
     except ValidationError as error:
@@ -165,27 +168,27 @@ def _no_name(scene: str) -> str | None:
 
 
 def _not_to_be_started(dropped: DroppedCapture, asset: Asset | None, settle_seconds: float) -> str | None:
-    if why := _no_name(dropped.scene):
+    if why := _why_invalid(dropped.scene):
         return f"left alone: {why}"
     if asset:
         return None
     if dropped.uploading:
         return f"waits: {', '.join(dropped.uploading[:3])} is being uploaded; if not, delete it or upload it again"
     if not dropped.files:
-        return "left alone: there are no photos and no video"
+        return "left alone: it has no photos and no video"
     if dropped.age < settle_seconds:
-        return f"waits until nothing has changed for {_duration(settle_seconds)}: it may still be growing"
+        return f"waits until nothing has changed for {_duration(settle_seconds)}: photos may still be arriving"
     return None
 
 
-def _failed_by_chance(run: FlowRun) -> bool:
-    """Whether a run ended by what has nothing to do with the photos, and another may go through."""
+def _may_pass(run: FlowRun) -> bool:
+    """Return whether a run failed for a reason that has nothing to do with the photos, so another may succeed."""
     if run.state_type is not StateType.FAILED:
         return run.state_type is StateType.CRASHED
     return any(kind.__name__ in ((run.state and run.state.message) or "") for kind in TRANSIENT)
 
 
-def _told_of(run: FlowRun, scene: str, reference: str) -> str:
+def _describe(run: FlowRun, scene: str, reference: str) -> str:
     if run.state_type not in TERMINAL_STATES:
         return f"is being processed: run {run.name} ({run.id}) is {run.state_name}"
     if run.state_type is StateType.COMPLETED:
@@ -209,11 +212,11 @@ async def _deployment() -> UUID:
         try:
             return (await client.read_deployment_by_name(DEPLOYMENT)).id
         except ObjectNotFound:
-            raise NotFound(f"there is no deployment {DEPLOYMENT} on this server. Make it with: make deploy") from None
+            raise NotFound(f"this server has no deployment {DEPLOYMENT}. Create it with: make deploy") from None
 
 
 async def _runs_of(keys: list[str]) -> dict[str, FlowRun]:
-    """By idempotency key, the runs that the server has."""
+    """Return the runs that the server has, by idempotency key."""
     found = {}
     async with get_client() as client:
         for start in range(0, len(keys), _PAGE):
@@ -224,7 +227,7 @@ async def _runs_of(keys: list[str]) -> dict[str, FlowRun]:
 
 
 async def _under_way(deployment: UUID, reference: str) -> dict[str, FlowRun]:
-    """By scene, the runs of the deployment in this workspace that have not ended."""
+    """Return the runs of the deployment in this workspace that have not ended, by scene."""
     types = [kind for kind in StateType if kind not in TERMINAL_STATES]
     chosen = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=types)))
     of_it = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
@@ -244,13 +247,13 @@ async def _under_way(deployment: UUID, reference: str) -> dict[str, FlowRun]:
 
 
 async def list_looked_at(found: list[LookedAt]) -> None:
-    """Show what was found and done: an artifact."""
+    """Show what was found and done, as an artifact."""
     rows = [asdict(each) for each in found]
     await acreate_table_artifact(rows, key="reprocess", description="Captures, and what was done about each")
 
 
 def _duration(seconds: float) -> str:
-    """In words, of two units at most: "35 s", "15 min", "3 h 20 min", "12 days"."""
+    """Return a duration for people, in at most two units: "35 s", "15 min", "3 h 20 min", "12 days"."""
     minutes = int(seconds / 60)
     if seconds < 60:
         return f"{max(seconds, 0):.0f} s"

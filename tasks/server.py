@@ -1,4 +1,4 @@
-"""Whether Prefect's server answers: asked before anything needs it, so that one sentence says what to do."""
+"""Check that Prefect's server answers before anything needs it, so that one sentence says what to do."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from jobs.errors import ServerUnavailable
 
 __all__ = ["check_server"]
 
-_NOBODY_THERE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
+_NO_SERVER = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
 
 
 def check_server(patience: float = 0.0) -> None:
-    """Check that something listens at PREFECT_API_URL, if that is set; how fast it answers does not matter.
+    """Check that a server listens at PREFECT_API_URL, if that is set. A slow answer is enough.
 
     Args:
         patience: how long to wait for a server that is still starting, in seconds.
 
     Raises:
-        ServerUnavailable: nothing does.
+        ServerUnavailable: no server listens.
     """
     address, start, said = PREFECT_API_URL.value(), time.monotonic(), False
     while address:
         try:
             httpx.get(f"{address.rstrip('/')}/health", timeout=httpx.Timeout(1.0, connect=10.0))
             return
-        except _NOBODY_THERE as error:
+        except _NO_SERVER as error:
             left = patience - (time.monotonic() - start)
             if left <= 0:
                 raise ServerUnavailable(
@@ -40,5 +40,5 @@ def check_server(patience: float = 0.0) -> None:
                 print(f"Waiting for the Prefect server at {address} …", file=sys.stderr, flush=True)
                 said = True
             time.sleep(min(left, 1.0))
-        except httpx.HTTPError:  # it is there, and busy
+        except httpx.HTTPError:  # a server that is busy
             return

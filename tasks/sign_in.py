@@ -1,8 +1,8 @@
-"""The password of this machine's Prefect server: made once, known to all that this user starts, asked of anybody else.
+"""The password of this machine's Prefect server. It is made once, and every command of this user signs in with it.
 
-Without it, each local user, and each web page that a browser here shows, could read the secrets of all blocks and start
-runs. It lies in a file that only its owner can read, written as Prefect's own profiles are: `prefect` commands find it
-by PREFECT_PROFILES_PATH.
+Without a password, every local user, and every web page in a browser on this machine, could read the secrets of all
+blocks and start runs. The password is in a file that only its owner can read. The file has the format of Prefect's
+profiles, so `prefect` commands find it by PREFECT_PROFILES_PATH.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from jobs.errors import InvalidInput
 __all__ = ["client_settings", "password_file", "server_settings", "sign_in_settings"]
 
 _PROFILE = """\
-# The password of this machine's Prefect server; made by rebel-nerf. To change it: stop server and worker, delete this
-# file, start them again.
+# The password of this machine's Prefect server, made by rebel-nerf. To change it, stop server and worker, delete this
+# file, and start them again.
 active = "rebel-nerf"
 
 [profiles.rebel-nerf]
@@ -42,14 +42,14 @@ PREFECT_API_AUTH_STRING = "rebel-nerf:{password}"
 
 
 def password_file() -> Path:
-    """Return where the password lies: `rebel-nerf.toml` in PREFECT_HOME."""
+    """Return the file of the password: `rebel-nerf.toml` in PREFECT_HOME."""
     return Path(PREFECT_HOME.value()) / "rebel-nerf.toml"
 
 
 def client_settings() -> dict[Any, Any]:
-    """Return the Prefect settings that sign a client in to this machine's server, or to one that Prefect starts for it.
+    """Return the Prefect settings that sign a client in to this machine's server, or to one that Prefect starts.
 
-    There are none for a server elsewhere (PREFECT_API_URL), or where the user has set PREFECT_API_AUTH_STRING or
+    They are empty for another machine's server (PREFECT_API_URL), or if the user has set PREFECT_API_AUTH_STRING or
     PREFECT_API_KEY.
 
     Raises:
@@ -63,13 +63,13 @@ def client_settings() -> dict[Any, Any]:
 
 
 def server_settings(port: int | None = None) -> dict[Any, Any]:
-    """Return the Prefect settings under which a server asks for the password and lets only its own UI's pages in.
+    """Return the Prefect settings with which a server requires the password and admits only its own UI's pages.
 
-    What the user has set in their place stays: PREFECT_SERVER_API_AUTH_STRING (else PREFECT_API_AUTH_STRING, by which
-    clients sign in) and PREFECT_SERVER_CORS_ALLOWED_ORIGINS.
+    The user's own settings win: PREFECT_SERVER_API_AUTH_STRING (else PREFECT_API_AUTH_STRING, with which clients sign
+    in) and PREFECT_SERVER_CORS_ALLOWED_ORIGINS.
 
     Args:
-        port: that the server listens on; Prefect's setting if not given.
+        port: the port that the server listens on; Prefect's setting if not given.
 
     Raises:
         InvalidInput: the password cannot be read or written; names the file.
@@ -80,14 +80,14 @@ def server_settings(port: int | None = None) -> dict[Any, Any]:
     if not server.auth_string:
         found[PREFECT_SERVER_API_AUTH_STRING] = settings.api.auth_string or _password()
     if "cors_allowed_origins" not in server.model_fields_set:
-        # The same UI has two names here, and its pages ask the API by one of them.
+        # The UI can be opened under two names, and its pages call the API under the same one.
         own = {f"http://{host}:{port or server.port}" for host in ("127.0.0.1", "localhost")}
         found[PREFECT_SERVER_CORS_ALLOWED_ORIGINS] = ",".join(sorted(own | _origins(settings.ui_url)))
     return found
 
 
 def sign_in_settings() -> dict[Any, Any]:
-    """Return `client_settings`, and `server_settings` too where Prefect starts a server for the command."""
+    """Return `client_settings`, and `server_settings` too if Prefect starts a server for the command."""
     return {**client_settings(), **({} if get_current_settings().api.url else server_settings())}
 
 
@@ -109,24 +109,24 @@ def _password() -> SecretStr:
         return SecretStr(tomllib.loads(file.read_text())["profiles"]["rebel-nerf"]["PREFECT_API_AUTH_STRING"])
     except OSError as error:
         raise InvalidInput(
-            f"The Prefect server's password cannot be kept in {file} ({error.strerror}). Make that folder writable, or "
-            "set PREFECT_HOME to another."
+            f"The Prefect server's password cannot be stored in {file} ({error.strerror}). Make that folder "
+            "writable, or set PREFECT_HOME to another."
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidInput(
-            f"{file} does not hold the Prefect server's password any more ({type(error).__name__}). Delete the file, "
-            "and start server and worker again: a new one is made."
+            f"{file} no longer holds the Prefect server's password ({type(error).__name__}). Delete the file, "
+            "and start server and worker again to make a new one."
         ) from None
 
 
 def _make(file: Path) -> None:
-    """Write a new password; whoever comes first makes it."""
+    """Write a new password, unless another process has just written one."""
     make_private(file.parent)
     part = file.with_name(f".{uuid4().hex}.part")
     with open(part, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
         stream.write(_PROFILE.format(password=secrets.token_urlsafe(24)))
     try:
-        with suppress(FileExistsError):  # unlike a rename, a link never takes the place of another's
+        with suppress(FileExistsError):  # a link, unlike a rename, never replaces a file
             os.link(part, file)
     finally:
         part.unlink()

@@ -1,43 +1,110 @@
+"""What a run led to, as people see it first on the run's page: the picture, a verdict, where to look, and figures."""
+
 from __future__ import annotations
 
+import base64
+import io
+
+from PIL import Image
 from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 
 from blocks import Asset, Workspace
+from jobs.errors import NotFound
 from jobs.web.quality import money
+from jobs.web.verdict import Verdict, judge
 from tasks.budget import spent_by
+from tasks.choice import choose, model_versions
+from tasks.patience import patiently
 from tasks.wanted import current_run
+from tasks.workspace import LOCAL, reference_to
 
-# Tags that say where an asset comes from rather than how good it is.
-_PROVENANCE = {
-    *("scene", "stage", "capture_version", "content", "source", "fingerprint", "options", "tier", "flow_run", "job"),
-    *("images", "dataset", "model", "video", "then", "now", "frame", "taken_in_by", "job_seconds", "parts_seconds"),
-    "work",
-}
-_REFERENCE = "reference_"  # and a number
+__all__ = ["figures_of", "poster_of", "summarize", "verdict_of"]
+
+_UNKNOWN = "not available"
+_POSTER_WIDTH = 480  # px: about 30 kB, so that the run's page opens at once
+_OPENED = {"page": ("page", "index.html"), "video": ("video", "video.mp4"), "export": ("3D", "index.html")}
 
 
 def figures_of(asset: Asset) -> dict[str, str]:
-    """The tags that say how good an asset is."""
-    return {name: value for name, value in asset.tags.items() if not _is_provenance(name)}
+    """Return the tags that say how good an asset is, without those that are not known."""
+    return {name: value for name, value in asset.figures.items() if value != _UNKNOWN}
 
 
-def _is_provenance(name: str) -> bool:
-    return name in _PROVENANCE or name.startswith(_REFERENCE)
+def verdict_of(dataset: Asset | None, model: Asset | None) -> Verdict | None:
+    """Judge a model by its own tags and those of its dataset; None where they say nothing."""
+    placed, _, used = (dataset.tags.get("registered", "") if dataset else "").partition("/")
+    registered = (int(placed), int(used)) if placed.isdecimal() and used.isdecimal() else None
+    tags = model.tags if model else {}
+    steps = tags.get("steps", "")
+    return judge(registered, _number(tags.get("psnr")), int(steps) if steps.isdecimal() else None)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
 
 
 async def summarize(workspace: Workspace, scene: str, *assets: Asset) -> None:
-    """Show what a run led to: an artifact, and lines in the log, with each asset's place, figures and cost."""
-    rows, lines = ["| asset | figures | cost | where |", "|---|---|---|---|"], [f"{scene}:"]
+    """Show what a run led to, as an artifact and in the log.
+
+    Args:
+        workspace, scene: where and of what.
+        assets: that the run made or found, in the order of the stages.
+    """
+    by_kind = {asset.kind: asset for asset in assets}
+    verdict = verdict_of(by_kind.get("dataset"), by_kind.get("model"))
+    videos = [asset for asset in assets if asset.kind == "video"]
+    poster = await patiently(lambda: poster_of(workspace, videos[-1])) if videos else ""
+    parts = [f"![{scene}]({poster})"] if poster else []
+    if verdict:
+        parts.append(f"**{verdict}**. {verdict.why}".rstrip())
+    if model := by_kind.get("model"):
+        choice = choose(await patiently(lambda: model_versions(workspace, scene, model)))
+        if choice and str(choice.shown.asset) != str(model):
+            parts.append(choice.said)
+    places = _places(workspace, scene, assets)
+    parts.append("\n".join(f"- {name}: `{place}`" for name, place in places))
+    rows = ["| asset | figures | cost |", "|---|---|---|"]
+    lines = [f"{scene}: {verdict}" if verdict else f"{scene}:"]
     for asset in assets:
         figures = ", ".join(f"{name} {value}" for name, value in figures_of(asset).items())
         cost = money(workspace.cost(asset), workspace.currency)
-        rows.append(f"| {asset.title} | {figures} | {cost} | `{asset.uri}` |")
+        rows.append(f"| {asset.title} | {figures} | {cost} |")
         lines += [f"  {asset.title}: {figures}" if figures else f"  {asset.title}", f"      {asset.uri}"]
-    spent = await spent_by(workspace, str(current_run()))
-    rows += ["", spent] if spent else []
-    await acreate_markdown_artifact("\n".join(rows), key=f"{scene}-summary", description=f"What {scene} has led to")
-    shown = {"video": "the video: {}/video.mp4", "export": "in a browser: {}/index.html"}
-    lines += [f"  {shown[asset.kind].format(asset.uri.rstrip('/'))}" for asset in assets if asset.kind in shown]
-    lines += [f"  {spent}"] if spent else []
+    parts.append("\n".join(rows))
+    if spent := await spent_by(workspace, str(current_run())):
+        parts.append(spent)
+        lines.append(f"  {spent}")
+    lines += [f"  {name}: {place}" for name, place in places]
+    description = f"What this run made of {scene}" + (f". {verdict}" if verdict else "")
+    await acreate_markdown_artifact("\n\n".join(parts), key=f"{scene}-summary", description=description)
     get_run_logger().info("%s", "\n".join(lines))
+
+
+def _places(workspace: Workspace, scene: str, assets: tuple[Asset, ...]) -> list[tuple[str, str]]:
+    """Return what can be looked at and where it is, the page first, and the command that opens the page."""
+    elsewhere = "" if (reference := reference_to(workspace)) == LOCAL else f" --workspace {reference}"
+    found = []
+    for kind, (name, file) in _OPENED.items():
+        for asset in (asset for asset in assets if asset.kind == kind):
+            found.append((name, f"{asset.uri.rstrip('/')}/{file}"))
+            if kind == "page":
+                found.append(("open it with", f"rebel-nerf page --scene {scene} --version {asset.version}{elsewhere}"))
+    return found
+
+
+def poster_of(workspace: Workspace, video: Asset) -> str:
+    """Return a small picture of a video as a `data:` address; "" if there is none. Blocks."""
+    try:
+        content = workspace.read(video, "poster.jpg")
+        with Image.open(io.BytesIO(content)) as picture:
+            small = picture.convert("RGB")
+    except (NotFound, OSError):  # a video of an earlier version of this program, or not of ours
+        return ""
+    small.thumbnail((_POSTER_WIDTH, _POSTER_WIDTH), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=75, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""Whose turn it is on the GPUs of a workspace, over all runs of a Prefect server."""
+"""GPU slots of a workspace, shared by all runs of a Prefect server."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tasks.wanted import raise_if_cancelled
 
 __all__ = ["turn", "waits_for"]
 
-_LEASE_SECONDS = 60.0  # so long a turn is held after its holder was killed
+_LEASE_SECONDS = 60.0  # a slot is freed so long after its holder was killed
 _SECONDS_BETWEEN_LOOKS = 10.0
 
 
 @dataclass
 class _Line:
-    """Who waits in this process: who came first is served first, and of all who wait, only one asks the server."""
+    """The jobs that wait in this process. They get slots in order, and only the first one asks the server."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: list[str] = field(default_factory=list)
     running: list[str] = field(default_factory=list)
 
     def words(self, spec: JobSpec) -> str:
-        """Say what a job of this line waits for."""
+        """Return what a job of this line waits for, for people."""
         place = self.waiting.index(spec.name)
         before = self.waiting[place - 1 : place] if place else self.running[:1]
         return waits_for(spec.tier, place + 1, before[0] if before else "another run's job")
@@ -42,7 +42,7 @@ _lines: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Line]] = WeakKey
 
 
 def waits_for(tier: str, place: int, behind: str) -> str:
-    """Say what a queued job waits for, from its place in the line and the job before it."""
+    """Return what a queued job waits for, from its place in the line and the job before it."""
     what = "the GPU" if tier == "gpu" else "a free processor"
     return f"waits for {what}: {_ordinal(place)} in line, behind {behind}"
 
@@ -54,7 +54,7 @@ def _ordinal(number: int) -> str:
 
 @asynccontextmanager
 async def turn(workspace: Workspace, spec: JobSpec) -> AsyncIterator[None]:
-    """Wait until fewer GPU jobs are under way than `gpu_jobs_at_once` of the workspace says, and count as one inside.
+    """Hold a GPU slot inside, if the job needs a GPU. Wait while `gpu_jobs_at_once` jobs of the workspace have one.
 
     Raises:
         RunCancelled: this flow run was cancelled while it waited.
@@ -65,7 +65,7 @@ async def turn(workspace: Workspace, spec: JobSpec) -> AsyncIterator[None]:
         return
     name = f"rebel-nerf-gpu-{hashlib.sha256(workspace.identity.encode()).hexdigest()[:8]}"
     async with get_client() as client:
-        with suppress(ObjectAlreadyExists):  # another run has made it just now
+        with suppress(ObjectAlreadyExists):  # another run has just created it
             await client.upsert_global_concurrency_limit_by_name(name, limit)
     line = _lines.setdefault(asyncio.get_running_loop(), {}).setdefault(name, _Line())
     async with AsyncExitStack() as held:
@@ -80,7 +80,7 @@ async def turn(workspace: Workspace, spec: JobSpec) -> AsyncIterator[None]:
 
 
 async def _wait(line: _Line, name: str, spec: JobSpec, limit: int, held: AsyncExitStack) -> None:
-    """Come to the head of the line, and then get a turn from the server, which `held` gives back."""
+    """Wait for the head of the line, and then for a slot from the server. `held` gives the slot back."""
     reporter = ProgressReporter(spec)
     if line.lock.locked() or len(line.running) >= limit:
         await reporter.wait(line.words(spec))

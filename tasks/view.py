@@ -1,4 +1,4 @@
-"""Pages that can be looked at: of a job that runs, or of a model that stands."""
+"""Open the viewer: of a running job, or of a registered model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import jobs
@@ -23,32 +24,48 @@ from jobs.errors import InvalidInput, JobFailed, WorkspaceUnavailable
 from jobs.report import Failure, Page, Progress
 from tasks.frames import frame_of
 
-__all__ = ["find_training", "opened_page", "served_page", "until_ended", "wait_for_page"]
+__all__ = ["OpenPage", "ServedPage", "find_training", "opened_page", "served_page", "until_ended", "wait_for_page"]
 
-_LONGEST_PAUSE_SECONDS = 5.0  # somebody sits there and waits
+_LONGEST_PAUSE_SECONDS = 5.0  # a person is waiting
 _LAST_LINES = 15
 _CODE = Path(jobs.__file__).resolve().parent.parent
 
 
-def find_training(workspace: Workspace, scene: str) -> tuple[JobStatus, Page | None] | None:
-    """The job that trains a scene, and the page that it serves, None as long as that is to come.
+@dataclass(frozen=True)
+class Training:
+    """A job that trains a scene, and the page that it serves; None until it does."""
 
-    One that has no page and will have none, because it trains already, is passed over.
+    status: JobStatus
+    page: Page | None
+
+
+@dataclass(frozen=True)
+class ServedPage:
+    """A page that a running job serves, at a port of the job's machine."""
+
+    job: str
+    port: int
+
+
+def find_training(workspace: Workspace, scene: str) -> Training | None:
+    """Find the job that trains a scene.
+
+    A job without a page that already reports figures is passed over: it will have no page.
     """
-    name = re.compile(rf"{re.escape(scene)}-train-[^-]+-[0-9a-f]{{8}}(-\d+)?-\d+")  # scenes may be called a-train-b
+    name = re.compile(rf"{re.escape(scene)}-train-[^-]+-[0-9a-f]{{8}}(-\d+)?-\d+")  # a scene may be called a-train-b
     for job in workspace.followers():
         status = workspace.find_job(job) if name.fullmatch(job) else None
         if status is None or status.state.ended:
             continue
-        told = list(_told(workspace, job)) if status.state is JobState.RUNNING else []
-        page = next((line for line in reversed(told) if isinstance(line, Page)), None)
-        if page or not any(isinstance(line, Progress) and line.metrics for line in told):
-            return status, page
+        reports = list(_reports(workspace, job)) if status.state is JobState.RUNNING else []
+        page = next((report for report in reversed(reports) if isinstance(report, Page)), None)
+        if page or not any(isinstance(report, Progress) and report.metrics for report in reports):
+            return Training(status, page)
     return None
 
 
-def _told(workspace: Workspace, job: str) -> Iterator[object]:
-    """What a job has reported so far."""
+def _reports(workspace: Workspace, job: str) -> Iterator[object]:
+    """Yield what a job has reported so far."""
     offset = 0
     while True:
         text, offset = workspace.read_log(job, offset)
@@ -57,76 +74,88 @@ def _told(workspace: Workspace, job: str) -> Iterator[object]:
         yield from map(report.parse, text.splitlines())
 
 
-def wait_for_page(workspace: Workspace, scene: str, say: Callable[[str], None]) -> tuple[str, Page] | None:
-    """The job that trains a scene, once it serves its page; None if there is none, or it ended before.
+def wait_for_page(workspace: Workspace, scene: str, say: Callable[[str], None]) -> ServedPage | None:
+    """Wait until the job that trains a scene serves its page. Return None if there is no job, or it ended before.
 
     Args:
-        workspace, scene: where and of what.
-        say: is given what a person should know who waits.
+        workspace, scene: what to look at.
+        say: called with a message for the person who waits.
     """
     said, start = "", time.monotonic()
     while True:
         try:
-            found = find_training(workspace, scene)
-            if found is None or found[1]:
-                return (found[0].name, found[1]) if found and found[1] else None
-            status = found[0]
+            training = find_training(workspace, scene)
+            if training is None:
+                return None
+            if training.page:
+                return ServedPage(training.status.name, training.page.port)
+            status = training.status
             state = "queued" if status.state is JobState.QUEUED else "starting"
             news = f"{status.name} is {state}: waiting for its viewer.{f' {status.reason}.' if status.reason else ''}"
         except WorkspaceUnavailable as error:
             if not said:  # nothing is known yet
                 raise
-            news = f"{error}; asking again."
+            news = f"{error}; trying again."
         if news != said:
-            say(news if said else f"{news} Ctrl-C ends waiting; --model-version shows a model that stands.")
+            say(news if said else f"{news} Ctrl-C stops waiting; --model-version shows a registered model.")
             said = news
         time.sleep(_pause(workspace, start))
 
 
-@contextmanager
-def opened_page(
-    workspace: Workspace, job: str, page: Page, port: int
-) -> Iterator[tuple[str, subprocess.Popen[bytes] | None]]:
-    """The link to a running job's page, and the process of this machine that keeps the way to it open, if it needs one.
+@dataclass(frozen=True)
+class OpenPage:
+    """A page of a running job that a browser can open.
 
     Args:
-        workspace, job, page: what is to be looked at.
-        port: of this machine, where there must be a way.
+        link: the page's URL.
+        tunnel: the process of this machine that keeps the connection open, if one is needed.
+    """
+
+    link: str
+    tunnel: subprocess.Popen[bytes] | None = None
+
+
+@contextmanager
+def opened_page(workspace: Workspace, page: ServedPage, port: int) -> Iterator[OpenPage]:
+    """Open the connection to a running job's page, and close it at the end.
+
+    Args:
+        workspace, page: what to open.
+        port: the port of this machine to use if the connection needs one.
 
     Raises:
-        NotFound, InvalidInput: there is no way to the job, or the port is taken.
-        WorkspaceUnavailable: the way did not open.
+        NotFound, InvalidInput: the job cannot be reached, or the port is taken.
+        WorkspaceUnavailable: the connection could not be opened.
     """
-    *commands, link = workspace.reach(job, page.port, port).splitlines()
-    if not commands:
-        yield link, None
+    address = workspace.reach(page.job, page.port, port)
+    if not address.command:
+        yield OpenPage(address.link)
         return
-    [command] = commands
     if _answers(port):
         raise InvalidInput(f"port {port} of this machine is taken (by another viewer?): choose another with --port")
-    with subprocess.Popen(shlex.split(command)) as way:
+    with subprocess.Popen(address.command) as tunnel:
         try:
             while not _answers(port):
-                if way.poll() is not None:
+                if tunnel.poll() is not None:
                     raise WorkspaceUnavailable(
-                        f"the way to {job} did not open: its command ended with {way.returncode}, and said why above. "
-                        f"It was: {command}"
+                        f"the connection to {page.job} could not be opened: its command ended with "
+                        f"{tunnel.returncode}, and printed why above. The command: {shlex.join(address.command)}"
                     )
                 time.sleep(0.2)
-            yield link, way
+            yield OpenPage(address.link, tunnel)
         finally:
-            way.terminate()
+            tunnel.terminate()
 
 
-def until_ended(workspace: Workspace, job: str, way: subprocess.Popen[bytes]) -> str:
-    """Wait until a job has ended, with the way to its page open; what became of it, in a word.
+def until_ended(workspace: Workspace, job: str, tunnel: subprocess.Popen[bytes]) -> str:
+    """Wait until a job has ended, and return how, in one word. Its page stays open meanwhile.
 
     Raises:
-        WorkspaceUnavailable: the way was cut before.
+        WorkspaceUnavailable: the connection was cut before.
     """
     start = time.monotonic()
     while True:
-        closed = way.poll()  # asked first: a way ends with its job, too
+        closed = tunnel.poll()  # first: the connection ends when the job ends, too
         status = None
         with suppress(WorkspaceUnavailable):  # a failing poll is not a failing job
             status = workspace.find_job(job)
@@ -134,11 +163,11 @@ def until_ended(workspace: Workspace, job: str, way: subprocess.Popen[bytes]) ->
             return status.state.value.lower()
         if status and closed is not None:
             raise WorkspaceUnavailable(
-                f"the way to {job} was closed though the job runs: its command ended with {closed}. "
-                "Give the same command again."
+                f"the connection to {job} was closed although the job runs: its command ended with {closed}. "
+                "Run the same command again."
             )
         with suppress(subprocess.TimeoutExpired):
-            way.wait(_pause(workspace, start))
+            tunnel.wait(_pause(workspace, start))
 
 
 def _pause(workspace: Workspace, start: float) -> float:
@@ -153,11 +182,11 @@ def _answers(port: int) -> bool:
 
 @contextmanager
 def served_page(workspace: Workspace, dataset: Asset, model: Asset, port: int) -> Iterator[Iterator[str]]:
-    """A process of this machine that serves the viewer of a model; inside, it answers, and what it prints can be read.
+    """Serve the viewer of a model in a process of this machine. Inside, it answers, and its output can be read.
 
     Raises:
         InvalidInput: the port is taken, or the model cannot be shown.
-        JobFailed: it could not serve it, or ended while what it prints was read; its own words are in the text.
+        JobFailed: the process failed, or ended while its output was read. The text has its last lines.
     """
     places = ("--model", str(workspace.fetch(model)), "--dataset", str(workspace.fetch(dataset)), "--port", str(port))
     about = ("--version", str(model), "--frame", frame_of(dataset))
@@ -176,17 +205,17 @@ def served_page(workspace: Workspace, dataset: Asset, model: Asset, port: int) -
                 pass
             yield lines
         finally:
-            with suppress(ProcessLookupError):  # the processes that load photos, too
+            with suppress(ProcessLookupError):  # also end the processes that load photos
                 os.killpg(serving.pid, signal.SIGTERM)
 
 
 def _printed(model: Asset, serving: subprocess.Popen[str]) -> Iterator[str]:
-    """The lines that the viewer of a model prints, and then the error of its end."""
+    """Yield the lines that the viewer of a model prints. When it ends, raise its error."""
     assert serving.stdout
     last: deque[str] = deque(maxlen=_LAST_LINES)
     for line in serving.stdout:
-        if isinstance(told := report.parse(line), Failure):
-            raise told.exception()
+        if isinstance(found := report.parse(line), Failure):
+            raise found.exception()
         last.append(line)
         yield line
     raise JobFailed(f"the viewer of {model} ended with {serving.wait()}:\n{''.join(last)}")

@@ -1,6 +1,6 @@
-"""Whether this process's flow runs are still wanted, as the Prefect server has it.
+"""Whether this process's flow runs were cancelled, according to the Prefect server.
 
-A worker ends the runs that are cancelled; a run without one, or whose worker died, has to look for itself.
+A worker ends the runs that are cancelled. A run without a worker, or whose worker died, checks that itself.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from jobs.errors import RunCancelled
 
 __all__ = ["cancelled_runs", "current_run", "raise_if_cancelled"]
 
-_SECONDS_BETWEEN_QUESTIONS = 10.0  # cancelling takes effect within 30 s
+_SECONDS_BETWEEN_REQUESTS = 10.0  # cancelling takes effect within 30 s
 _FORGOTTEN_AFTER_SECONDS = 60.0
 _CANCELLED = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLING, StateType.CANCELLED]))
 
 
 def current_run() -> UUID | None:
-    """The flow run that the caller is part of."""
+    """Return the ID of the flow run that the caller is part of; None outside of flow runs."""
     context = FlowRunContext.get()
     return context.flow_run.id if context and context.flow_run else None
 
 
 async def cancelled_runs(runs: set[UUID]) -> set[UUID]:
-    """Those of the flow runs that are cancelled, or about to be."""
+    """Return those of the flow runs that are cancelled, or being cancelled."""
     if not runs:
         return set()
     async with get_client() as client:
@@ -47,12 +47,12 @@ class _Watch:
     async def is_cancelled(self, run: UUID) -> bool:
         now = time.monotonic()
         self._seen[run] = now
-        if now - self._asked > _SECONDS_BETWEEN_QUESTIONS:
+        if now - self._asked > _SECONDS_BETWEEN_REQUESTS:
             self._asked = now
             self._seen = {run: seen for run, seen in self._seen.items() if now - seen < _FORGOTTEN_AFTER_SECONDS}
             try:
                 self._cancelled = await cancelled_runs(set(self._seen))
-            except Exception:  # a server that does not answer has cancelled nothing
+            except Exception:  # a server that does not answer cancels nothing
                 return False
         return run in self._cancelled
 
@@ -61,6 +61,6 @@ _watch = _Watch()
 
 
 async def raise_if_cancelled(spec: JobSpec) -> None:
-    """Raise RunCancelled if this flow run was cancelled, as known a few seconds ago: one question serves all runs."""
+    """Raise RunCancelled if this flow run was cancelled some seconds ago. One request covers all runs here."""
     if (run := current_run()) and await _watch.is_cancelled(run):
         raise RunCancelled(f"scene {spec.scene}, {spec.stage}: this run was cancelled.")

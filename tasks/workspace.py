@@ -1,4 +1,4 @@
-"""The workspace that a flow runs on, from what its parameter says."""
+"""Open the workspace that a flow's parameter names."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def load_workspace(reference: str) -> Workspace:
 
 
 def reference_to(workspace: Workspace) -> str:
-    """What `open_workspace` takes for it."""
+    """Return the reference with which `open_workspace` opens it."""
     saved = workspace._block_document_name
     return f"{workspace.get_block_type_slug()}/{saved}" if saved else LOCAL
 
@@ -61,7 +61,7 @@ def _subclasses(kind: Any) -> list[Any]:
 
 
 async def all_workspaces() -> list[str]:
-    """References of this machine's workspace and of every saved one."""
+    """Return the references of this machine's workspace and of every saved one."""
     async with get_client() as client:
         kinds = [kind.get_block_type_slug() for kind in _subclasses(Workspace)]
         saved = await client.read_block_documents()
@@ -70,7 +70,7 @@ async def all_workspaces() -> list[str]:
 
 
 async def resolve_profile(workspace: Workspace, profile: Profile) -> Profile:
-    """`auto` as `full` where jobs get a CUDA GPU, else as `preview`; others as they are."""
+    """Return `full` for `auto` if jobs get a CUDA GPU, else `preview`; return other profiles unchanged."""
     if profile != "auto":
         return profile
     return "full" if await patiently(workspace.has_gpu) else "preview"

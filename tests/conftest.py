@@ -7,32 +7,56 @@ from pathlib import Path
 
 import pytest
 
+import jobs.radiance  # noqa: F401 – before any test imports nerfstudio, which then starts without torch's compiler
+
 pytest_plugins = ["tests.azureml.plugin"]
 
 # A home of its own: no test reads or writes a person's blocks, runs or results.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+# Several processes share the cores: of more threads in each, most would spin while they wait for one that has no core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if not shutil.which("nvidia-smi"):  # without a GPU, kernels run in Triton's interpreter: it asks when it is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
-@pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """A real Prefect server, on a database and results of its own."""
-    from prefect.testing.utilities import prefect_test_harness
+# The folders by how long their longest files take: what is quick comes last, and no process is left with a long file.
+LONGEST_FIRST = ("flows", "faults", "deployments", "tasks", "blocks", "azureml", "jobs")
 
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the folders in the order of LONGEST_FIRST, unless the order is to be random."""
+    if config.pluginmanager.hasplugin("randomly"):
+        return
+    folders = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: folders.get(item.path.relative_to(tests).parts[0], len(folders)))
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A real Prefect server, on a database and results of its own.
+
+    Each process has one: what tests do at the same time, to deployments and blocks of the same names, does not mix.
+    """
+    from prefect.testing import utilities
+
+    from tests.made_once import prefect_database
+
+    folder = tmp_path_factory.mktemp("prefect")
+    shutil.copyfile(prefect_database(), folder / "prefect-test.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utilities, "mkdtemp", lambda: str(folder))  # where the harness has its database
+        with utilities.prefect_test_harness(server_startup_timeout=180):
+            yield
 
 
 @pytest.fixture(scope="session")
 def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small capture of the built-in street front: `photos/` and `truth.json`."""
-    from jobs.facade import render_capture
+    from tests import made_once
 
-    folder = tmp_path_factory.mktemp("street")
-    render_capture(folder, photos=14, width=480, height=270)
-    return folder
+    return Path(shutil.copytree(made_once.street(), tmp_path_factory.mktemp("street"), dirs_exist_ok=True))
 
 
 @pytest.fixture(scope="session")
@@ -48,12 +72,9 @@ def tiny_dataset(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def tiny_model(tiny_dataset: Path) -> Path:
     """A nerfacto that was trained on `tiny_dataset` for a moment: a fog in the colours of the street."""
     pytest.importorskip("nerfstudio")
-    from jobs.options import TrainOptions
-    from jobs.train import train
+    from tests import made_once
 
-    options = TrainOptions(max_num_iterations=30, model_size="small", max_image_size=96, rays_per_batch=256)
-    train(options, tiny_dataset, tiny_dataset.parent / "model", tiny_dataset.parent / "checkpoints")
-    return tiny_dataset.parent / "model"
+    return Path(shutil.copytree(made_once.tiny_model(), tiny_dataset.parent / "model"))
 
 
 @pytest.fixture(scope="session")

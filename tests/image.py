@@ -83,10 +83,9 @@ class Build:
             for index, (word, rest) in enumerate(stage.instructions):
                 if word == "ENV":
                     environment |= _variables(rest, environment)
-                elif index < len(finished) and finished[index] == rest:
-                    print(f"[{stage.name}] kept: {word} {rest}", flush=True)
+                if finished[index : index + 1] == [rest]:
                     continue
-                else:
+                if word != "ENV":
                     print(f"[{stage.name}] {word} {rest}", flush=True)
                     self._copy(root, rest) if word == "COPY" else _run(root, rest, environment)
                 finished[index:] = [rest]
@@ -130,8 +129,9 @@ def _run(root: Path, command: str, environment: dict[str, str]) -> None:
     (root / "run").mkdir(exist_ok=True)
     shutil.copy(authorities, root / _CERTIFICATES.lstrip("/"))
     shutil.copy("/etc/resolv.conf", root / "etc" / "resolv.conf")
-    mine = {name: value for name, value in os.environ.items() if name in ("MAX_JOBS",)}
-    whole = {"PATH": _PATH, "HOME": "/root", "PIP_CERT": _CERTIFICATES, **mine, **environment}
+    whole = {"PATH": _PATH, "HOME": "/root", "PIP_CERT": _CERTIFICATES, **environment}
+    if jobs := os.environ.get("MAX_JOBS"):
+        whole["MAX_JOBS"] = jobs
     with ExitStack() as stack:
         for kind, at in (("proc", "proc"), ("devtmpfs", "dev"), ("tmpfs", "dev/shm")):
             stack.enter_context(_mount(["-t", kind, kind, str(root / at)], root / at))
@@ -159,7 +159,7 @@ def _mount(arguments: list[str], at: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", str(at)], check=True)
+        subprocess.run(["umount", "--lazy", str(at)], check=True)  # what failed can have left processes there
 
 
 def _size(folder: Path) -> int:

@@ -1,11 +1,39 @@
-"""What tests ask the system about processes and ports."""
+"""What tests ask of processes and ports."""
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
-__all__ = ["free_port", "supervisor_of"]
+__all__ = ["free_port", "helps", "supervisor_of"]
+
+ROOT = Path(__file__).resolve().parents[1]
+# Runs each program as `python -m` does, in one interpreter: most of their time goes into the same imports.
+_HELPS = """
+import contextlib, io, json, runpy, sys
+said = {}
+for module in sys.argv[1:]:
+    sys.argv = [module, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            assert not end.code, module
+    said[module] = printed.getvalue()
+print(json.dumps(said))
+"""
+
+
+def helps(*modules: str) -> dict[str, str]:
+    """Return what `python -m <module> --help` prints, by module."""
+    command = [sys.executable, "-W", "ignore", "-c", _HELPS, *modules]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    said: dict[str, str] = json.loads(done.stdout)
+    return said
 
 
 def free_port() -> int:

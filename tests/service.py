@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from prefect.client.orchestration import PrefectClient
 
 from tests.faults.front import Front
+from tests.made_once import prefect_database
 from tests.processes import free_port
 
 __all__ = ["Service"]
@@ -26,13 +28,17 @@ class Service:
 
     Args:
         home: a folder for its database, results and logs.
+        first_start: let the server make its own home and database, which takes seconds.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, first_start: bool = False) -> None:
         port = free_port()
         home.mkdir(parents=True, exist_ok=True)
         self._home, self.port = home, port
         self.prefect_home = home / "prefect"
+        if not (first_start or self.prefect_home.exists()):
+            self.prefect_home.mkdir(mode=0o700)
+            shutil.copyfile(prefect_database(), self.prefect_home / "prefect.db")
         self.front = Front(port)
         """What worker and tests see of the server: it can be made to fail."""
         self.url = f"http://127.0.0.1:{self.front.port}/api"
@@ -68,12 +74,14 @@ class Service:
         """Start the worker."""
         self._start("worker", "deployments.worker")
 
-    def wait_for_worker(self) -> None:
-        """Wait until the worker takes runs."""
+    def restart_worker(self) -> None:
+        """Start the worker, and wait until it takes runs."""
+        before = self.log("worker").count("started!")
+        self.start_worker()
         deadline = time.monotonic() + 180
-        while "started!" not in self.log("worker"):
+        while self.log("worker").count("started!") == before:
             assert self.runs("worker") and time.monotonic() < deadline, self.log("worker")
-            time.sleep(0.2)
+            time.sleep(0.1)
 
     def deploy(self) -> None:
         """The work pool and the deployments of `prefect.yaml`."""
@@ -122,7 +130,8 @@ class Service:
 
     def log(self, name: str) -> str:
         """All that the server or worker printed."""
-        return (self._home / f"{name}.log").read_text()
+        file = self._home / f"{name}.log"
+        return file.read_text() if file.exists() else ""
 
     def close(self) -> None:
         """End it all."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -16,13 +19,15 @@ import pytest
 from deployments.command import COMMANDS
 from flows import _usage
 from jobs import errors
+from jobs.options import RenderOptions
+from jobs.path.trajectory import generate
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / name
     for name in (
-        *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "trajectories/README.md"),
-        *("docs/architecture.md", "docs/conventions.md"),
+        *("README.md", "CONTRIBUTING.md", "trajectories/README.md", "docs/architecture.md", "docs/conventions.md"),
+        "CHANGELOG.md",
     )
 ]
 README = (ROOT / "README.md").read_text()
@@ -85,6 +90,14 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+@pytest.mark.parametrize("page", PAGES[:-1], ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_in_the_text_exist(page: Path) -> None:
+    text = page.read_text()
+    named = set(re.findall(r"`((?:blocks|deployments|docs|flows|jobs|tasks|tests|benchmarks)/[\w./]*)`", text))
+    named |= set(re.findall(r"-m pytest ([\w./]+)", text))
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
 def test_the_table_of_contents_has_every_section() -> None:
     contents = README.partition("\n## ")[0]
     titles = re.findall(r"^## (.+)$", README, re.MULTILINE)
@@ -116,11 +129,16 @@ def test_the_program_accepts_the_command_line(words: list[str]) -> None:
     assert {word.partition("=")[0] for word in given if word.startswith("--")} <= options_of(" ".join(before_options))
 
 
+@pytest.mark.slow
 def test_options_in_the_text_exist() -> None:
-    known = {option for name in COMMANDS if COMMANDS[name][0] for option in options_of(name)} | {"--help"}
     quoted = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
     told = {option for text in quoted for option in re.findall(r"(?<![\w-])--[a-z][a-z.-]+", text)}
-    assert told and not told - known
+    unknown = told - {"--help"}
+    quick = [name for name in COMMANDS if COMMANDS[name][0].startswith("flows.")]
+    for name in dict.fromkeys([*quick, "doctor", *COMMANDS]):
+        if unknown and COMMANDS[name][0]:
+            unknown -= options_of(name)
+    assert told and not unknown
 
 
 def test_the_program_says_the_messages_of_the_table() -> None:
@@ -131,3 +149,56 @@ def test_the_program_says_the_messages_of_the_table() -> None:
     assert len(messages) > 15
     assert not [message for message in messages if not is_said(message) and message not in NOT_OURS]
     assert not is_said("the moon … is made of cheese")
+
+
+@pytest.fixture
+def project(tiny_dataset: Path, tiny_model: Path, tmp_path: Path) -> Path:
+    """Return a copy of the project, beside a home with a model of the scene town-hall and a path from the viewer."""
+    for package in ("blocks", "deployments", "flows", "jobs", "tasks"):
+        shutil.copytree(ROOT / package, tmp_path / "project" / package, ignore=shutil.ignore_patterns("__pycache__"))
+    made_of = {"dataset": "town-hall-images-to-nerf-dataset:1-c0ffee00", "scene": "town-hall", "capture_version": "1"}
+    for kind, name, source in (
+        ("dataset", "town-hall-images-to-nerf-dataset", tiny_dataset),
+        ("model", "town-hall-nerf", tiny_model),
+    ):
+        folder = tmp_path / "home/.rebel-nerf/assets" / name / "1-c0ffee00"
+        shutil.copytree(source, folder)
+        about = {"name": name, "version": folder.name, "kind": kind, "tags": made_of, "checksums": {}, "number": 3}
+        (folder / "asset.json").write_text(json.dumps({**about, "created": "2026-01-01T00:00:00+00:00"}))
+    path = generate("tour", tiny_dataset, tiny_model, RenderOptions().with_profile("preview"))
+    for place in ("Downloads", ".rebel-nerf/assets/town-hall-video/1-c0ffee00"):
+        (tmp_path / "home" / place).mkdir(parents=True)
+        path.write(tmp_path / "home" / place / "camera_path.json")
+    return tmp_path / "project"
+
+
+ANSWERS = {
+    "list": "town-hall",
+    "pin": "is shown by model 3",
+    "note": "model 3",
+    "path": "Render it with: ",
+}
+"""What the README's quick commands say. The tests of `flows/` run the others, which take minutes."""
+
+
+@pytest.mark.slow
+def test_the_quick_commands_work(project: Path) -> None:
+    home = project.parent / "home"
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "REBEL_NERF_"))
+    }
+    environment |= {"HOME": str(home), "PYTHONPATH": str(project)}
+    ran = set()
+    for words in ours(ROOT / "README.md"):
+        if words[0] not in ANSWERS:
+            continue
+        given = [re.sub(r"^~", str(home), word).replace("1-…", "1-c0ffee00") for word in words]
+        if words[0] == "path":  # the pages use the file in several ways; here, each may replace the one before
+            given.append("--replace")
+        command = [sys.executable, "-m", "deployments.command", *given]
+        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0 and ANSWERS[words[0]] in said, f"{' '.join(given)}: {said}"
+        ran.add(words[0])
+    assert ran == set(ANSWERS)
+    assert (project / "trajectories/town-hall/walk.json").is_file()

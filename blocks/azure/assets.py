@@ -1,4 +1,4 @@
-"""Captures and assets: data assets and custom models of a workspace, and the blobs behind them."""
+"""Captures and assets: the data assets and custom models of a workspace, and their blobs."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from blocks.azure.files import md5s
 from blocks.azure.listing import Blob
 from blocks.azure.tags import KIND, VERSION, exists, fitted
 from blocks.marks import Marks
-from blocks.workspace import Asset, AssetKind, DroppedCapture, DroppedFile, content_fingerprint
+from blocks.records import Asset, AssetKind, DroppedCapture, DroppedFile, content_fingerprint
 from jobs import media
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 from jobs.names import SUFFIXES, scene_of
 
 __all__ = ["Assets"]
 
-_TRIES = 20  # so many others can take a number between its choice and its registration
+_TRIES = 20  # other runs may take a number between its choice and its registration
 
 
 class Assets:
-    """What is registered in a workspace, and what people upload to it by hand.
+    """What is registered in a workspace, and what people upload by hand.
 
     Args:
-        connection: the way to the workspace.
+        connection: the connection to the workspace.
         captures: the datastore's folder with a folder per scene for photos uploaded by hand.
         folder: its folder for what this program writes.
         cache: local folder for what is downloaded.
@@ -63,7 +63,7 @@ class Assets:
         return [_dropped(name, blobs) for name, blobs in found.items()]
 
     def dropped_in(self) -> tuple[str, str, str]:
-        """Where people upload photos by hand: storage account, container, and the folder of the scenes' folders."""
+        """Return where people upload photos: storage account, container, and the folder of the scenes' folders."""
         container = self._connection.store()[1]
         return container.account, container.name, self._captures
 
@@ -73,8 +73,8 @@ class Assets:
     def _find_capture(self, dropped: DroppedCapture, versions: list[Asset], archived: list[Asset]) -> Asset | None:
         left = self._left(dropped, versions + archived)
         contents = {dropped.content, left.content}
-        same = (asset for asset in versions + archived if asset.tags.get("content") in contents)
-        # What lies in folders that are registered where they are is known, too.
+        same = (asset for asset in versions + archived if asset.provenance.content in contents)
+        # A person may have registered the upload folder itself: then its files are known, too.
         known = [*archived[-1:], *versions[-1:]]
         return next(same, None if left.files or not known else known[-1])
 
@@ -88,13 +88,15 @@ class Assets:
         name, container = self._connection.store()
         blobs = {blob.path: blob for blob in container.blobs(self._drop(scene)) if blob.path in left.files}
         if _dropped(scene, blobs).files != left.files:
-            raise InvalidInput(f"scene {scene}: {self._drop(scene)} has changed since it was listed. Wait for its end.")
+            raise InvalidInput(
+                f"scene {scene}: {self._drop(scene)} has changed since it was listed. Wait for the upload to end."
+            )
         path = self._taken(scene, left.content)
         container.copy(self._drop(scene), blobs.values(), path)
         return self._put_capture(scene, left.content, datastore_uri(name, path), tags)
 
     def _left(self, dropped: DroppedCapture, versions: list[Asset]) -> DroppedCapture:
-        """What is in no folder that a person registered where it was uploaded."""
+        """Return the dropped files without those in folders that a person registered themselves."""
         prefix = self._drop(dropped.scene)
         taken = tuple(path for asset in versions if (path := self._connection.path(asset.uri)).startswith(prefix))
         files = {path: file for path, file in dropped.files.items() if not (prefix + path).startswith(taken)}
@@ -104,7 +106,7 @@ class Assets:
         return f"{self._captures}/{scene}/"
 
     def _taken(self, scene: str, content: str) -> str:
-        """Apart from where people upload: a folder that is registered must not grow."""
+        """Return the folder of a capture's copy. It is not the upload folder: a registered folder must not grow."""
         return f"{self._folder}/captures/{scene}/{content[:16]}/"
 
     def _put_capture(self, scene: str, content: str, uri: str, tags: Mapping[str, str]) -> Asset:
@@ -128,7 +130,7 @@ class Assets:
             try:
                 entity = models.get(asset.name, str(asset.number))
             except ResourceNotFoundError:
-                raise NotFound(f"asset {asset} is not in {self._connection.workspace} any more.") from None
+                raise NotFound(f"asset {asset} is no longer in {self._connection.workspace}.") from None
             entity.tags = fitted(marks.put_into(entity.tags or {}))
             return _asset(models.create_or_update(entity))
 
@@ -156,7 +158,7 @@ class Assets:
         return next((model for model in self._in_registry("models", name) if model.version == version), None)
 
     def is_there(self, asset: Asset) -> bool:
-        """Tell whether an asset is still registered and not archived."""
+        """Return whether an asset is still registered and not archived."""
         if asset.number is None:
             return self.find(asset.name, asset.version) is not None
         found = self._find("models", asset.name, str(asset.number))
@@ -257,7 +259,7 @@ class Assets:
         return max(1 + max(numbers, default=0), int(after) if after.isdecimal() else 1)
 
     def _completed(self, asset: Asset) -> Asset:
-        """A capture that a person registered by hand gets the tags that others have from the start."""
+        """Add to a capture that a person registered the tags that other captures have."""
         if asset.kind != "capture" or "content" in asset.tags:
             return asset
         blobs = self._connection.container(asset.uri).blobs(self._connection.path(asset.uri))
@@ -273,7 +275,7 @@ class Assets:
         if any(asset.version == version for asset in self.archived(name)):
             raise InvalidInput(
                 f"{name}:{version} is archived in {self._connection.workspace}. Restore it in the studio, or refresh "
-                "the stage, which makes it anew under another version."
+                "the stage, which makes it again under another version."
             )
         marked = {**tags, KIND: kind}
         if kind == "model":
@@ -287,7 +289,7 @@ class Assets:
     def _put_next(
         self, registry: str, name: str, standing: Callable[[], Asset | None], tags: dict[str, str], uri: str
     ) -> Asset:
-        """Register under the next number, unless `standing` finds that it was registered meanwhile.
+        """Register under the next number, unless `standing` finds that it is registered already.
 
         Two runs that register the same path at the same time choose the same number, and the second changes nothing.
         Of two runs with different paths, one gets the number; the service refuses the other, which takes the next.
@@ -311,19 +313,19 @@ class Assets:
         with plain_errors(f"registering {name}:{version}"):
             try:
                 return _asset(getattr(self._connection.client, registry).create_or_update(entity))
-            except AzureError as error:  # the SDK's AssetPathException is no HttpResponseError
+            except AzureError as error:  # the SDK's AssetPathException is not an HttpResponseError
                 if exists(error):
                     return None
                 raise
 
 
 def _number(asset: Asset) -> int:
-    """Return the number that an asset has in its registry; 0 if its version is none."""
+    """Return the number that an asset has in its registry; 0 if its version is not a number."""
     return asset.number or (int(asset.version) if asset.version.isdecimal() else 0)
 
 
 def _with_content(versions: list[Asset], content: str) -> Asset | None:
-    return next((asset for asset in versions if asset.tags.get("content") == content), None)
+    return next((asset for asset in versions if asset.provenance.content == content), None)
 
 
 def _registries(name: str) -> tuple[str, ...]:
@@ -359,7 +361,7 @@ def _checksum(blob: Blob) -> str:
 
 
 def _dropped(scene: str, blobs: Mapping[str, Blob]) -> DroppedCapture:
-    """Of blobs by their paths below the scene's folder."""
+    """Return the dropped capture of blobs, by their paths below the scene's folder."""
     return DroppedCapture(
         scene=scene,
         files={path: DroppedFile(blob.size, _checksum(blob)) for path, blob in blobs.items() if blob.committed},

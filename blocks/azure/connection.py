@@ -1,4 +1,4 @@
-"""Opens a workspace: the SDK's clients, and the containers of its datastores."""
+"""Open a workspace: the SDK's clients, and the containers of its datastores."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from blocks.azure.container import Container
 from blocks.azure.credential import AzureCredential, quiet
 from blocks.azure.errors import plain_errors
+from blocks.retries import SDK_RETRIES
 from jobs.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Connection:
                 self.resource_group,
                 self.workspace,
                 enable_telemetry=False,
-                retry_total=4,  # 12 s in all: longer faults are the tasks' to wait out
+                retry_total=SDK_RETRIES,  # for 12 s: tasks wait for longer faults
             )
         return client
 
@@ -82,7 +83,7 @@ class Connection:
             return self.store()[0], f"{self._folder}/jobs/{found[1]}/{found[2]}"
         if found := re.fullmatch(r"azureml://(?:.*/)?datastores/([^/]+)/paths/(.+)", uri):
             return found[1], found[2]
-        raise InvalidInput(f"{uri} is in no datastore of the workspace. Register a folder of a blob datastore.")
+        raise InvalidInput(f"{uri} is not in a datastore of the workspace. Register a folder of a blob datastore.")
 
     def open(self, name: str) -> tuple[str, Container]:
         """Return a datastore's name and container. The name "" stands for the default datastore."""
@@ -95,7 +96,7 @@ class Connection:
         ):
             found: Any = datastores.get(name) if name else datastores.get_default()
             if getattr(found, "container_name", None) is None:
-                raise InvalidInput(f"datastore: {found.name} is no blob datastore. Choose one of type Azure Blob.")
+                raise InvalidInput(f"datastore: {found.name} is not a blob datastore. Choose one of type Azure Blob.")
             by_identity = type(found.credentials).__name__ == "NoneCredentialConfiguration"
 
         def signature() -> str:
@@ -126,7 +127,7 @@ def _signature(datastore: Any) -> str:
     if not key:
         raise InvalidInput(
             f"datastore: {datastore.name} has neither an account key nor a shared access signature "
-            f"({type(secret).__name__}). Choose one that has, or one that signs in by identity."
+            f"({type(secret).__name__}). Choose one that has either, or one that signs in by identity."
         )
     return generate_container_sas(
         datastore.account_name,
@@ -140,7 +141,7 @@ def _signature(datastore: Any) -> str:
 
 @contextmanager
 def naming(message: str) -> Iterator[None]:
-    """Raise `NotFound` from inside as `InvalidInput` with this message: a field names what does not exist."""
+    """Turn `NotFound` from inside into `InvalidInput` with this message, because a field names what does not exist."""
     try:
         yield
     except NotFound:
@@ -148,5 +149,5 @@ def naming(message: str) -> Iterator[None]:
 
 
 def datastore_uri(datastore: str, path: str) -> str:
-    """Return a datastore's path as Azure ML names it."""
+    """Return the URI of a datastore's path."""
     return f"azureml://datastores/{datastore}/paths/{path}"

@@ -1,8 +1,8 @@
-"""Files to blobs and back: parallel, resumable, MD5-checked, in little memory.
+"""Transfer files to blobs and back: parallel, resumable, MD5-checked, in little memory.
 
-The SDK of Azure ML has transfers of its own; they load whole files into memory, one after another, and never end after
-some faults. Here, files and pieces of large files go side by side, what is there already is not sent again, whatever
-fails for a moment is tried again, and the signature that opens the container is renewed within its hour.
+The transfers of Azure ML's SDK load whole files into memory, one after another, and never end after some faults. Here,
+files and pieces of large files are sent in parallel, existing blobs are not sent again, requests that fail for a moment
+are retried, and the container's signature is renewed before it expires.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 __all__ = ["Container", "Moved"]
 
 _COPIED_AT_ONCE = 256 << 20
-"""Bytes of the largest blob that is copied within one request:
+"""Bytes of the largest blob that one request copies:
 https://learn.microsoft.com/rest/api/storageservices/copy-blob-from-url"""
 
-_PAGE = 5000  # blobs of one page of a listing, as many as the service gives
+_PAGE = 5000  # blobs on one page of a listing, the most that the service allows
 
 Moved = Callable[[int, int], None]
-"""Called as bytes move, with how many are done and of how many; what was there already counts as done."""
+"""Called as bytes move, with the bytes done and the total. Bytes that were there already count as done."""
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Container(ContainerRequests):
     # one blob
 
     def read(self, name: str, offset: int = 0) -> bytes:
-        """Bytes of a blob from `offset`; none where it ends before.
+        """Read a blob from `offset`. Return b"" if the blob is shorter.
 
         Raises:
             NotFound: there is no such blob.
@@ -64,14 +64,14 @@ class Container(ContainerRequests):
                 raise
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a small blob, whether it is there or not."""
+        """Write a small blob. An existing one is replaced."""
         with plain_errors(f"writing {name}"):
             self._persist(lambda: self._put(name, [content], len(content), hashlib.md5(content).digest()))
 
     def update(self, name: str, change: Callable[[bytes], bytes]) -> None:
-        """Replace a small blob by what `change` makes of it; b"" stands for one that is not there.
+        """Replace a small blob's content with what `change` returns for it. A blob that does not exist counts as b"".
 
-        Nobody's change is lost: where another writes at the same time, `change` is called again with what is there.
+        No change is lost: if another process writes at the same time, `change` is called again with the new content.
         """
         with plain_errors(f"writing {name}"):
             while True:
@@ -94,9 +94,9 @@ class Container(ContainerRequests):
     # many
 
     def blobs(self, prefix: str, most: int | None = None, uncommitted: bool = False) -> list[Blob]:
-        """All blobs (or the first `most`) whose names begin with `prefix`, in the order of their names.
+        """List all blobs (or the first `most`) whose names begin with `prefix`, in the order of their names.
 
-        With `uncommitted`, those too of which only blocks have come yet.
+        With `uncommitted`, blobs are included of which only blocks have been uploaded.
         """
         with plain_errors(f"listing {prefix}"):
             return list(itertools.islice(self._listing(prefix, most, uncommitted), most))
@@ -113,7 +113,7 @@ class Container(ContainerRequests):
             list(pool.map(remove, self.blobs(prefix)))
 
     def copy(self, source: str, blobs: Iterable[Blob], target: str) -> None:
-        """Copy blobs below `source` to the same paths below `target`, within the store; what is there is kept.
+        """Copy blobs below `source` to the same paths below `target`, within the store. Existing copies are kept.
 
         Raises:
             InvalidInput: a blob has changed since it was listed.
@@ -131,7 +131,7 @@ class Container(ContainerRequests):
             _finish([submit(copy, blob) for blob in blobs])
 
     def upload(self, files: Mapping[str, Path], sums: Mapping[str, bytes], prefix: str, moved: Moved) -> None:
-        """Files to blobs named `prefix` + path. Blobs of the same size and MD5, and blocks of large files, are kept.
+        """Upload files to blobs named `prefix` + path. Blobs with the same MD5, and blocks of large files, are kept.
 
         Raises:
             InvalidInput: a file vanishes or changes while it is read.
@@ -167,7 +167,7 @@ class Container(ContainerRequests):
                 self._persist(partial(self._commit, prefix + path, staged, sums[path]))
 
     def download(self, prefix: str, folder: Path, moved: Moved) -> None:
-        """All blobs below `prefix` to files below `folder`; what is there already is kept.
+        """Download all blobs below `prefix` to files below `folder`. Existing files are kept.
 
         A file has its name only once it is whole and its MD5 is right.
 
@@ -176,7 +176,7 @@ class Container(ContainerRequests):
         """
         blobs = self.blobs(prefix)
         if not blobs:
-            raise NotFound(f"there is nothing at {prefix} any more.")
+            raise NotFound(f"there is no longer anything at {prefix}.")
         progress = _Progress(moved, sum(blob.size for blob in blobs))
         todo = []
         for blob in blobs:
@@ -193,7 +193,7 @@ class Container(ContainerRequests):
     # pieces of large files
 
     def _stage_all(self, submit: _Submit, name: str, file: Path, size: int, progress: _Progress) -> list[Future[str]]:
-        """A block of each piece; its ID holds the MD5 of its content, so that a block of an earlier try can be kept."""
+        """Upload each piece as a block. Its ID has the MD5 of its content, so blocks of earlier tries can be kept."""
         staged = self._persist(lambda: _staged(self._client.get_blob_client(name)))
 
         def stage(index: int) -> str:
@@ -210,14 +210,14 @@ class Container(ContainerRequests):
     def _get_all(
         self, submit: _Submit, prefix: str, blob: Blob, target: Path, progress: _Progress
     ) -> list[Future[None]]:
-        """Each piece into its place in the unfinished file; a journal beside it tells an interrupted try's pieces.
+        """Download each piece to its place in the unfinished file. A journal lists the pieces of an interrupted try.
 
         The last piece to come checks the file and gives it its name.
         """
         name, part = prefix + blob.path, part_of(target)
         done = read_journal(part, blob)
         left = set(range(blob.pieces)) - done
-        if not done:  # a journal of another file would count for this one after the next interruption
+        if not done:  # a journal of an earlier file would count for this one
             journal(part).unlink(missing_ok=True)
         with part.open("r+b" if done else "wb") as stream:
             stream.truncate(blob.size)
@@ -248,10 +248,10 @@ class Container(ContainerRequests):
     # single requests
 
     def _listing(self, prefix: str, most: int | None, uncommitted: bool) -> Iterator[Blob]:
-        """Page by page: https://learn.microsoft.com/rest/api/storageservices/list-blobs
+        """List blobs page by page: https://learn.microsoft.com/rest/api/storageservices/list-blobs
 
-        A page says only at its end where the next one begins, so that they cannot be asked for side by side; but while
-        one is read, the next is on its way.
+        Only the end of a page says where the next one begins, so pages cannot be requested in parallel. But the next
+        page is requested while one is parsed.
         """
         asked = {"restype": "container", "comp": "list", "prefix": prefix}
         asked["include"] = "metadata,uncommittedblobs" if uncommitted else "metadata"
@@ -262,7 +262,7 @@ class Container(ContainerRequests):
             headers, content = self._persist(partial(self._request, "GET", "", query=query))
             return parsedate_to_datetime(headers["Date"]), content
 
-        marker, ahead = "", most is None  # of few, the first page may be all that is wanted
+        marker, ahead = "", most is None  # for a few blobs, the first page may be enough
         with ThreadPoolExecutor(1, thread_name_prefix="listing") as pool:
             coming: Future[tuple[datetime, bytes]] | None = pool.submit(page, marker)
             while coming:
@@ -274,7 +274,7 @@ class Container(ContainerRequests):
                     coming = pool.submit(page, marker)
 
     def _copy(self, source: str, blob: Blob, target: str) -> None:
-        """At once where the service does that, else begun and waited for."""
+        """Copy a blob: in one request if the service can, else by starting a copy and waiting for it."""
         url = f"{self._url}/{quote(source)}"
         headers = {"x-ms-source-if-match": blob.etag}
         if self._token is None:
@@ -306,12 +306,12 @@ class Container(ContainerRequests):
         )
 
     def _receive(self, name: str, blob: Blob, index: int, part: Path) -> None:
-        """One piece of a blob into its place, checked by the MD5 of the whole blob if it is that, else of the range."""
+        """Download one piece of a blob to its place, and check its MD5: that of the whole blob, or of the range."""
         start, end = index * blob.piece, min((index + 1) * blob.piece, blob.size)
         headers = {"x-ms-range": f"bytes={start}-{end - 1}", "If-Match": blob.etag}
         if blob.md5 is None:
             headers["x-ms-range-get-content-md5"] = "true"
-        checked = blob.md5 is None or blob.pieces == 1  # else the whole file is, once it has come
+        checked = blob.md5 is None or blob.pieces == 1  # else the whole file is checked in the end
         digest = hashlib.md5()
         with self._answer("GET", name, headers=headers) as answer, part.open("r+b") as stream:
             stream.seek(start)
@@ -333,7 +333,7 @@ class Container(ContainerRequests):
         query: str = "",
         headers: Mapping[str, str] = {},
     ) -> None:
-        """What the service takes only if its MD5 is right."""
+        """Send content. The service refuses it if its MD5 is wrong."""
         sent = {"Content-Length": str(size), "Content-MD5": base64(md5), **headers}
         self._request("PUT", name, content, query, sent)
 
@@ -354,7 +354,7 @@ _Submit = Callable[..., "Future[Any]"]
 
 @contextmanager
 def _pool() -> Iterator[_Submit]:
-    """Threads for one transfer; what has not begun is dropped when something fails."""
+    """Yield a pool for one transfer. When a task fails, the tasks that have not started are dropped."""
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="transfer")
     try:
         yield pool.submit

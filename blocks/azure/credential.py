@@ -1,4 +1,4 @@
-"""Signing in to Azure."""
+"""Sign in to Azure."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ __all__ = ["ARM_SCOPE", "AzureCredential", "Guid", "Tokens", "quiet"]
 ARM_SCOPE = "https://management.azure.com/.default"
 """The scope of tokens for Azure Resource Manager."""
 
-# `az account get-access-token` takes 12 s and more on a busy machine, and azure-identity gives it 10 s unless told
-# otherwise. https://github.com/Azure/azure-cli/issues/20404, https://github.com/Azure/azure-sdk-for-python/issues/37167
+# `az account get-access-token` takes 12 s and more on a busy machine. By default azure-identity allows it 10 s.
+# https://github.com/Azure/azure-cli/issues/20404, https://github.com/Azure/azure-sdk-for-python/issues/37167
 _AZ_SECONDS = 90
-_RENEW_SECONDS = 120.0  # before the end of a token: those of `az` and of a machine come from caches, part-used
+_RENEW_SECONDS = (
+    120.0  # before the end of a token. Tokens of `az` and of a machine come from caches, so they may end soon
+)
 
 Guid = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
 
@@ -47,7 +49,7 @@ class Tokens:
     def get_token(
         self, *scopes: str, claims: str | None = None, tenant_id: str | None = None, enable_cae: bool = False, **_: Any
     ) -> AccessToken:
-        """Return a token for the scopes: the one that is kept, unless it ends soon or Azure challenges it with claims.
+        """Return a token for the scopes: the cached one, unless it ends soon or Azure challenges it with claims.
 
         `enable_cae` is left out, so that clients with and without it share a token.
         """
@@ -63,7 +65,7 @@ class Tokens:
             return asked.result()
         try:
             token = self._source.get_token(*scopes, claims=claims, tenant_id=tenant_id)
-            now = time.time()  # a token that comes part-used is kept for half of the rest at least
+            now = time.time()  # keep a token that ends soon for at least half of its remaining time
             self._kept[kept] = token, max(token.expires_on - _RENEW_SECONDS, (now + token.expires_on) / 2)
             asked.set_result(token)
         except BaseException as error:
@@ -76,7 +78,7 @@ class Tokens:
 
 
 class _Shared:
-    """The credential that copies of a block share and no copy outside this process gets."""
+    """The credential that copies of a block share. Copies outside this process do not get it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Turns what Azure's SDKs raise into this project's errors. The SDKs are imported only once something went wrong."""
+"""Turn errors of Azure's SDKs into this project's errors. The SDKs are imported only after an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobs.errors import InvalidInput, NotFound, RebelNerfError, WorkspaceUnavail
 
 __all__ = ["StorageError", "is_passing", "is_refused", "lacks_role", "plain_errors", "refusal", "translate"]
 
-# A signature in a URL, a key, a client secret in a form, a token in a header: none of it is for a log.
+# Signatures in URLs, keys, client secrets in forms and tokens in headers must not reach a log.
 _SECRETS = re.compile(r"(?i)((?:sig|accountkey|client_secret|client_assertion)=|bearer )[^&;\s'\"]+")
 _LONGEST = 1000  # characters of Azure's own words in an error
 
@@ -35,15 +35,15 @@ _MISSING = {
     "ResourceNotFound": "workspace: there is no such Azure ML workspace in the resource group",
     "WorkspaceNotFound": "workspace: there is no such Azure ML workspace in the resource group",
 }
-# What the service's codes for a refusal mean, and what to do about each.
+# What the service's codes for a refusal mean, and what to do.
 # https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/common-deployment-errors
 # https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes
 _DATA_ROLE = (
-    "the credential lacks a role on the storage account. Give it «Storage Blob Data Contributor» there, or, where the "
-    "datastore has a shared access signature of its own, one that allows to read, write, list and delete."
+    "the credential lacks a role on the storage account. Give it «Storage Blob Data Contributor» there, or, if the "
+    "datastore has its own shared access signature, use one that allows reading, writing, listing and deleting."
 )
 _ROLE = (
-    "the credential lacks a role. Give it «AzureML Data Scientist» on the workspace and, where the datastore signs in "
+    "the credential lacks a role. Give it «AzureML Data Scientist» on the workspace and, if the datastore signs in "
     "by identity, «Storage Blob Data Contributor» on its storage account."
 )
 _FORBIDDEN = {
@@ -56,7 +56,7 @@ _FORBIDDEN = {
     "identity), give this credential «Storage Blob Data Contributor» on the storage account, and give the clusters a "
     "user-assigned identity with the same role.",
     # https://learn.microsoft.com/troubleshoot/azure/azure-storage/blobs/authentication/storage-troubleshoot-403-errors
-    "AuthorizationFailure": "the storage account's network rules do not let this machine in. Add its address or its "
+    "AuthorizationFailure": "the storage account's network rules do not admit this machine. Add its address or its "
     "virtual network to them, or run this program where the account can be reached.",
     "AuthorizationPermissionMismatch": _DATA_ROLE,
     "LinkedAuthorizationFailed": "the credential may not use another resource that the request names. Give it «Managed "
@@ -66,7 +66,7 @@ _FORBIDDEN = {
 
 
 class StorageError(Exception):
-    """An answer of blob storage that is no success.
+    """An answer of blob storage that reports an error.
 
     Args:
         status: its HTTP status.
@@ -82,7 +82,7 @@ class StorageError(Exception):
 
 
 def is_passing(error: BaseException) -> bool:
-    """Tell whether the same request can succeed later: after throttling, a busy server, or a cut connection."""
+    """Return whether the same request can succeed later: after throttling, a busy server, or a cut connection."""
     from azure.core import exceptions as azure
     from azure.identity import CredentialUnavailableError
     from requests import RequestException
@@ -90,13 +90,13 @@ def is_passing(error: BaseException) -> bool:
 
     if isinstance(error, (azure.IncompleteReadError, azure.ServiceRequestError, azure.ServiceResponseError)):
         return True
-    if isinstance(error, CredentialUnavailableError):  # this machine has no such way to sign in, or `az` was too slow
+    if isinstance(error, CredentialUnavailableError):  # this machine cannot sign in like this, or `az` was too slow
         return isinstance(error.__cause__, TimeoutExpired)
-    if isinstance(error, azure.ClientAuthenticationError) and error.__cause__:  # sign-in that was not even reached
+    if isinstance(error, azure.ClientAuthenticationError) and error.__cause__:  # the sign-in service was not reached
         return is_passing(error.__cause__)
-    if type(error).__module__.startswith("azure.ai.ml") and error.__cause__:  # it wraps whatever an upload raised
+    if type(error).__module__.startswith("azure.ai.ml") and error.__cause__:  # the SDK wraps whatever an upload raised
         return is_passing(error.__cause__)
-    if isinstance(error, ssl.SSLError):  # cut in the middle of a handshake, unless it is about the certificate
+    if isinstance(error, ssl.SSLError):  # a handshake that was cut, unless the certificate is the problem
         return not isinstance(error, ssl.SSLCertVerificationError)
     if isinstance(error, (azure.HttpResponseError, StorageError)):
         code = error.status_code or 0
@@ -105,7 +105,7 @@ def is_passing(error: BaseException) -> bool:
 
 
 def is_refused(error: BaseException) -> bool:
-    """Tell whether storage refused the credential. It does so when a shared access signature has expired."""
+    """Return whether storage refused the credential. It does so when a shared access signature has expired."""
     from azure.core.exceptions import HttpResponseError
 
     return isinstance(error, (HttpResponseError, StorageError)) and error.status_code in (401, 403)
@@ -136,20 +136,22 @@ def translate(error: Exception, what: str) -> RebelNerfError:
         if code in _MISSING and error.status_code in (400, 404):
             return InvalidInput(f"{what}: {_MISSING[code]}. Azure says: {text}")
         if error.status_code == 412:
-            return InvalidInput(f"{what}: it changed while it was read. Is it still being written? Wait for its end.")
+            return InvalidInput(
+                f"{what}: it changed while it was read. If it is still being written, wait for that to end."
+            )
         if error.status_code == 404:
-            return NotFound(f"{what}: it is not there. Azure says: {text}")
+            return NotFound(f"{what}: it does not exist. Azure says: {text}")
     return InvalidInput(f"{what}: Azure refuses it: {text}")
 
 
 def lacks_role(error: Exception) -> bool:
-    """Tell whether Azure refused a request since the credential lacks a role, and not for another reason."""
+    """Return whether Azure refused a request because the credential lacks a role."""
     return _refusal(error) in ("AuthorizationFailed", "AuthorizationPermissionMismatch")
 
 
 @contextmanager
 def plain_errors(what: str) -> Iterator[None]:
-    """Turn what the SDKs raise inside into errors for people, without the SDKs' frames."""
+    """Turn errors of the SDKs inside into errors for people, without the SDKs' stack traces."""
     try:
         yield
     except (RebelNerfError, AssertionError):
@@ -164,7 +166,7 @@ def plain_errors(what: str) -> Iterator[None]:
 
 
 def _is_foreign(error: Exception) -> bool:
-    """Tell whether an SDK or the network raised it, and not this program."""
+    """Return whether an SDK or the network raised the error, not this program."""
     foreign = type(error).__module__.partition(".")[0] in ("azure", "msal", "requests", "urllib3")
     return foreign or isinstance(error, (StorageError, ConnectionError, TimeoutError, ssl.SSLError))
 
@@ -183,7 +185,7 @@ def _refusal(error: Exception) -> str | None:
 
 
 def _policies(fault: Any) -> Iterator[str]:
-    """Yield the names of the policies that a fault and its details tell of, each with its assignment."""
+    """Yield the names of the policies in a fault and its details, each with its assignment."""
     for more in getattr(fault, "additional_info", None) or ():
         if more.type == "PolicyViolation":
             policy, assignment = (
@@ -203,11 +205,11 @@ def _sign_in(full: str, text: str) -> str:
         return f"sign-in failed. {_SIGN_IN['AADSTS90002']}"
     if "az login" in full or "Azure CLI not found" in full:
         return (
-            "method: the Azure CLI is not signed in on this machine. Install it where it is missing "
+            "method: the Azure CLI is not signed in on this machine. Install it if it is missing "
             "(https://learn.microsoft.com/cli/azure/install-azure-cli), then: az login"
         )
     if "ManagedIdentity" in full:
-        return f"method: this machine has no managed identity that works ({text})"
+        return f"method: this machine has no working managed identity ({text})"
     return f"sign-in failed: {text}"
 
 

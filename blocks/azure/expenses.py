@@ -1,4 +1,4 @@
-"""The record of what jobs cost, in a workspace's datastore: one small blob a job, by month."""
+"""Record what jobs cost, in a workspace's datastore: one small blob a job, by month."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Expenses:
         self._connection, self._folder, self._known = connection, f"{folder}/spent", known
 
     def read(self, month: str, job: str | None) -> list[Expense]:
-        """The entries of a month, or the one of a job."""
+        """Return the expenses of a month, or that of one job."""
         prefix = f"{self._folder}/{month}/"
         container = self._connection.store()[1]
 
@@ -35,7 +35,7 @@ class Expenses:
             if (name, blob.md5) not in self._known:
                 try:
                     self._known[name, blob.md5] = Expense.model_validate_json(container.read(name))
-                except NotFound:  # withdrawn meanwhile
+                except NotFound:  # deleted in the meantime
                     return None
             return self._known[name, blob.md5]
 

@@ -1,4 +1,4 @@
-"""Local files as they go up and come down: pieces, checksums, and the journal of an interrupted download."""
+"""Local files of a transfer: pieces, checksums, and the journal of an interrupted download."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ __all__ = [
 ]
 
 BLOCK = 1 << 18
-"""Bytes of a request that are in memory, on the way up or down."""
+"""Bytes of a request that are in memory during a transfer."""
 
 
 def md5s(files: Mapping[str, Path]) -> dict[str, bytes]:
-    """The MD5 of each file, read side by side.
+    """Return the MD5 of each file, read in parallel.
 
     Raises:
         InvalidInput: a file is gone.
@@ -44,7 +44,7 @@ def md5s(files: Mapping[str, Path]) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Piece:
-    """The bytes of one request from a place in a file, read a few at a time: for their MD5, and again as they go."""
+    """The bytes of one request, from a place in a file. They are read twice, in blocks: for the MD5 and to send."""
 
     file: Path
     start: int
@@ -64,7 +64,7 @@ class Piece:
     def _blocks(self) -> Iterator[bytes]:
         left = self.size
         try:
-            with self.file.open("rb") as stream:  # buffered: it reads on where a slow disk gives less at once
+            with self.file.open("rb") as stream:  # buffered: it reads on if a slow disk returns less at once
                 stream.seek(self.start)
                 while left:
                     block = stream.read(min(BLOCK, left))
@@ -81,10 +81,10 @@ def base64(content: bytes) -> str:
 
 
 def below(folder: Path, path: str) -> Path:
-    """The file for a blob, which never lies outside the folder, whatever the blob's name."""
+    """Return the file for a blob. It is never outside the folder, whatever the blob's name."""
     parts = PurePosixPath(path).parts
     if not parts or ".." in parts or PurePosixPath(path).is_absolute():
-        raise InvalidInput(f"a blob is named {path!r}, which is no place below a folder. Rename or delete it.")
+        raise InvalidInput(f"a blob is named {path!r}, which is not a path below a folder. Rename or delete it.")
     return folder.joinpath(*parts)
 
 
@@ -97,7 +97,7 @@ def journal(part: Path) -> Path:
 
 
 def read_journal(part: Path, blob: Blob) -> set[int]:
-    """The pieces of this very blob that an interrupted download has left in place."""
+    """Return the pieces of this blob that an interrupted download has already written."""
     if not part.exists() or part.stat().st_size != blob.size:
         return set()
     try:
@@ -116,11 +116,11 @@ def stamp(file: Path) -> tuple[int, int]:
 
 
 def _vanished(file: Path) -> InvalidInput:
-    return InvalidInput(f"{file} vanished while it was read. Is an upload or a clean-up going on?")
+    return InvalidInput(f"{file} vanished while it was read. Is an upload or a clean-up running?")
 
 
 def changed(file: Path) -> InvalidInput:
-    return InvalidInput(f"{file} changed while it was read. Is it still being written? Wait for its end.")
+    return InvalidInput(f"{file} changed while it was read. If it is still being written, wait for that to end.")
 
 
 def md5_of(file: Path) -> bytes:

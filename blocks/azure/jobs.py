@@ -1,4 +1,4 @@
-"""Jobs: commands on a workspace's clusters."""
+"""Submit, follow and register jobs: commands on a workspace's clusters."""
 
 from __future__ import annotations
 
@@ -16,65 +16,28 @@ from blocks.azure.assets import Assets
 from blocks.azure.connection import Connection, datastore_uri
 from blocks.azure.errors import plain_errors
 from blocks.azure.listing import Blob
+from blocks.azure.status import Known, Statuses
 from blocks.azure.tags import exists, fitted
-from blocks.workspace import Asset, AssetKind, JobSpec, JobState, JobStatus
+from blocks.records import Asset, AssetKind, JobSpec, JobState, JobStatus
 from jobs import code
 from jobs.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from blocks.azure.workspace import AzureMLWorkspace
 
-__all__ = ["SERVERLESS", "Jobs", "Known", "node_lost", "port_open"]
+__all__ = ["SERVERLESS", "Jobs", "port_open"]
 
 SERVERLESS = "serverless"
-"""In place of a cluster's name: Azure chooses the machine, by the size that the job names.
+"""Given instead of a cluster's name: Azure chooses a machine of the size that the job names.
 
 https://learn.microsoft.com/azure/machine-learning/how-to-use-serverless-compute
 """
 
-_LOGS = "workspaceartifactstore"  # the datastore where the service itself puts what jobs print
-
-# https://learn.microsoft.com/python/api/azure-ai-ml/azure.ai.ml.entities.job
-_STATES = {
-    "Running": JobState.RUNNING,
-    "Finalizing": JobState.RUNNING,
-    "CancelRequested": JobState.RUNNING,
-    "Completed": JobState.COMPLETED,
-    "Failed": JobState.FAILED,
-    "Canceled": JobState.CANCELED,
-    "NotResponding": JobState.INTERRUPTED,
-    "Paused": JobState.INTERRUPTED,
-}  # all others are on the way to Running
-
-# How the service names the fault of a job: in its own words, ahead of all that it quotes. A preempted job is a
-# UserError: https://github.com/microsoft/MLOpsPython/issues/346,
-# https://github.com/Azure/MachineLearningNotebooks/issues/1242. The form of other faults:
-# https://github.com/Azure/MachineLearningNotebooks/issues/1360, https://github.com/getindata/kedro-azureml/issues/6.
-_FAULT = re.compile(r"AzureMLCompute job failed[.:]?\s+(?P<name>\w+):")
-# Only PreemptionError is in public reports. The rest is a guess, from the states in which Azure Batch, below Azure ML,
-# loses a node: https://learn.microsoft.com/azure/batch/batch-pool-node-error-checking
-_NODE_LOST = re.compile(
-    r"preempt|pre-empt|evict|heartbeat|node(lost|fail|unusable|unhealthy|unreachable)"
-    r"|\bnode\b.*\b(lost|unusable|unhealthy|unreachable)\b",
-    re.IGNORECASE,
-)
+_LOGS = "workspaceartifactstore"  # the datastore to which the service itself writes what jobs print
 
 _LONGEST_DESCRIPTION = 5000  # https://learn.microsoft.com/azure/machine-learning/resource-limits-capacity
 
-_LONG_QUEUED_SECONDS = 300.0  # after which the cluster is asked why
 _NODE_NAMES = (("run_id", "runId"), ("public_ip_address", "publicIpAddress"))
-
-
-class Known:
-    """What was found out about clusters and waiting jobs, shared by the copies of a block."""
-
-    def __init__(self) -> None:
-        self.ports: dict[str, bool] = {}
-        """Whether the ssh port of a cluster is open, which never changes."""
-        self.asked: dict[str, float] = {}
-        """When the cluster of a queued job was asked about it, by the monotonic clock."""
-        self.queued: dict[str, str] = {}
-        """Why a job waits."""
 
 
 class Jobs:
@@ -82,13 +45,14 @@ class Jobs:
 
     Args:
         place: the workspace's block: clusters, environment, key.
-        connection: the way to the workspace.
+        connection: the connection to the workspace.
         assets: what is registered in it.
         known: what earlier calls found out.
     """
 
     def __init__(self, place: AzureMLWorkspace, connection: Connection, assets: Assets, known: Known) -> None:
         self._place, self._connection, self._assets, self._known = place, connection, assets, known
+        self._statuses = Statuses(connection, known)
 
     def find(self, name: str) -> JobStatus | None:
         from azure.core.exceptions import ResourceNotFoundError
@@ -98,7 +62,7 @@ class Jobs:
                 job = self._connection.client.jobs.get(name)
             except ResourceNotFoundError:
                 return None
-        return self._status(job)
+        return self._statuses.read(job)
 
     def submit(self, spec: JobSpec) -> JobStatus:
         from azure.core.exceptions import HttpResponseError, ResourceExistsError
@@ -121,21 +85,21 @@ class Jobs:
             except ResourceExistsError:
                 if status := self.find(spec.name):
                     return status
-                # The SDK names code by its content and goes on with no upload that was cut: give it other content.
+                # The SDK names code by its content, and does not resume an upload that was cut: change the content.
                 (programs / ".again").write_text(str(time.time_ns()))
                 job = self._connection.client.jobs.create_or_update(self._command(spec, programs))
             except HttpResponseError as error:
                 if not exists(error):
                     raise
                 job = self._connection.client.jobs.get(spec.name)
-        return self._status(job)
+        return self._statuses.read(job)
 
     def read_log(self, name: str, offset: int) -> tuple[str, int]:
         log = f"ExperimentRun/dcid.{name}/user_logs/std_log.txt"
         _, container = self._connection.open(_LOGS)
         try:
             content = container.read(log, offset)
-            if not content and offset and container.blobs(log)[0].size < offset:  # the job began anew elsewhere
+            if not content and offset and container.blobs(log)[0].size < offset:  # restarted on another node
                 offset, content = 0, container.read(log)
         except (NotFound, IndexError):
             return "", offset
@@ -153,7 +117,7 @@ class Jobs:
                 self._connection.client.jobs.begin_cancel(name).wait()
             except HttpResponseError:
                 status = self.find(name)
-                if status is None or status.state.ended:  # it ended by itself meanwhile
+                if status is None or status.state.ended:  # it has just ended by itself
                     return
                 raise
         while (status := self.find(name)) and not status.state.ended:
@@ -170,7 +134,7 @@ class Jobs:
         datastore, container = self._connection.store()
         self._output_blobs(spec.name, output, most=1)
         path = datastore_uri(datastore, self._output(spec.name, output))
-        # A model by its job, to which the studio then links.
+        # Register a model by its job, so that the studio links to the job.
         of_job = f"azureml://jobs/{spec.name}/outputs/{output}"
         asset = self._assets.register(name, version, kind, tags, of_job if kind == "model" else path)
         container.delete(self._scratch(spec, ""))
@@ -203,13 +167,13 @@ class Jobs:
         if status is None:
             raise NotFound(f"job {name} is not in {self._place.workspace}.")
         if status.state is not JobState.RUNNING:
-            raise InvalidInput(f"job {name} is {status.state.value.lower()}: it can be looked into while it runs.")
+            raise InvalidInput(f"job {name} is {status.state.value.lower()}: a page can be opened only while it runs.")
         forward = ["ssh", "-N", "-L", f"{local_port}:localhost:{port}"]
         with plain_errors(f"job {name}"):
             cluster = (self._connection.client.jobs.get(name).compute or SERVERLESS).rpartition("/")[2]
             nodes = [] if cluster == SERVERLESS else self._connection.client.compute.list_nodes(cluster)
             for node in map(vars, nodes):
-                # The SDK (1.35.2) leaves the attributes that it documents empty, and keeps the service's own names.
+                # The SDK (1.35.2) leaves its documented attributes empty, and keeps those with the service's own names.
                 job, address = (node.get(key) or node.get(other) for key, other in _NODE_NAMES)
                 if job == name and address and node.get("port"):
                     settings = getattr(self._connection.client.compute.get(cluster), "ssh_settings", None)
@@ -220,24 +184,24 @@ class Jobs:
         if service is None:
             raise InvalidInput(
                 f"job {name}: its cluster {cluster} has no public ssh port, and the job has no ssh service. "
-                "Set ssh_public_key in the workspace's block, and the next job has one."
+                "Set ssh_public_key in the workspace's block, so that the next job has one."
             )
         proxy = (service.properties or {}).get("ProxyEndpoint")
         if service.status != "Running" or not proxy:
             state = ", ".join(filter(None, (service.status or "of unknown status", service.error)))
             raise InvalidInput(
-                f"job {name}: its ssh service is {state}, and not Running. It takes up to two minutes from the job's "
+                f"job {name}: its ssh service is {state}, not Running. It takes up to two minutes after the job's "
                 "start. Try again then."
             )
         block = [self._place._block_document_name] if self._place._block_document_name else []
         through = shlex.join([sys.executable, "-m", "deployments.azure.ssh_proxy", proxy, *block])
-        # Each job has another host and another key, so there is none to compare with; TLS says whose host it is.
+        # Each job has a new host and a new key, so there is none to compare with. TLS authenticates the host.
         unknown = ["-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={os.devnull}"]
-        # ssh replaces %h and the like in the command.
+        # ssh replaces %h and similar sequences in the command.
         return [*forward, *unknown, "-o", f"ProxyCommand={through.replace('%', '%%')}", "azureuser@azureml-job"]
 
     def _command(self, spec: JobSpec, programs: Path) -> Any:
-        """The job as the SDK takes it."""
+        """Return the job for the SDK."""
         from azure.ai.ml import Input, Output, command
         from azure.ai.ml.entities import SshJobService
 
@@ -278,7 +242,7 @@ class Jobs:
                 for name, asset in spec.inputs.items()
             },
             outputs={
-                # Written on the node's own disk and uploaded whole: a video's header is written last.
+                # Outputs are written to the node's disk and uploaded at the end: the header of a video is written last.
                 **{name: kept(self._output(spec.name, name), "upload") for name in spec.outputs},
                 **{name: kept(self._scratch(spec, name), "rw_mount") for name in spec.scratch},
             },
@@ -289,10 +253,10 @@ class Jobs:
         return job
 
     def _port_is_open(self, cluster: str) -> bool:
-        """Whether the cluster's own ssh port is open; where it is closed, a job's ssh service is the only way in."""
+        """Return whether the cluster's own ssh port is open. If not, only a job's ssh service leads to the job."""
         if cluster == SERVERLESS:
             return False
-        if cluster not in self._known.ports:  # as `check` has not looked
+        if cluster not in self._known.ports:  # `check` has not run
             self._known.ports[cluster] = port_open(self._connection.client.compute.get(cluster))
         return self._known.ports[cluster]
 
@@ -301,7 +265,7 @@ class Jobs:
         datastore, container = self._connection.store()
         path = self._output(job, output)
         if not (found := container.blobs(path, most=most)):
-            raise NotFound(f"job {job} has no output {output!r} any more in {datastore}/{path}.")
+            raise NotFound(f"job {job} no longer has the output {output!r} in {datastore}/{path}.")
         return found
 
     def _output(self, job: str, name: str) -> str:
@@ -311,7 +275,7 @@ class Jobs:
         return f"{self._place.folder}/scratch/{spec.family}/{name}{'/' if name else ''}"
 
     def environment_id(self) -> str:
-        """The environment, by ARM id and not by name: the SDK would ask for the latest at each use."""
+        """Return the environment's ARM id. With a name, the SDK would look up the latest version at each use."""
         name, _, version = self._place.environment.partition(":")
         with plain_errors(f"environment {self._place.environment}"):
             environments = self._connection.client.environments
@@ -319,7 +283,7 @@ class Jobs:
         return str(found.id)
 
     def _end_silent(self, spec: JobSpec) -> None:
-        """See that no earlier attempt, off the air but perhaps alive, writes to the same scratch folder."""
+        """Cancel the previous attempt if it does not respond: it may still write to the same scratch folder."""
         from azure.core.exceptions import AzureError
 
         if spec.attempt == 1 or not spec.scratch:
@@ -332,73 +296,9 @@ class Jobs:
             except AzureError:
                 return
 
-    def _status(self, job: Any) -> JobStatus:
-        state = _STATES.get(job.status, JobState.QUEUED)
-        studio = (job.services or {}).get("Studio")
-        reason, seconds = "", 0.0
-        if state.ended:
-            state, reason, seconds = self._end(job, state)
-        elif state is JobState.QUEUED:
-            reason = self._why_queued(job)
-        url = studio.endpoint if studio else ""
-        return JobStatus(name=job.name, state=state, reason=reason, url=url, seconds=seconds)
-
-    def _end(self, job: Any, state: JobState) -> tuple[JobState, str, float]:
-        """Return a job's state, the reason for its end, and how many seconds it ran.
-
-        They come from run history. The job's own body says nothing about its end.
-        """
-        if job.status == "NotResponding":
-            return state, "its node does not respond any more", 0.0
-        with plain_errors(f"job {job.name}"):
-            details = self._connection.client.jobs._runs_operations.get_run_details(job.name)
-        error = details.error.error if details.error else None
-        code, message = (str(error.code or ""), str(error.message or "")) if error else ("", "")
-        words = f"{code}: {message}" if error else ""
-        limit, began, ended = getattr(job.limits, "timeout", None), details.start_time_utc, details.end_time_utc
-        seconds = (ended - began).total_seconds() if began and ended else 0.0
-        if state is JobState.COMPLETED:
-            return state, "", seconds
-        if state is JobState.FAILED and node_lost(code, message):
-            return JobState.INTERRUPTED, words, seconds
-        if limit and seconds >= limit:
-            return JobState.FAILED, f"over its time limit of {limit} s", seconds
-        if state is JobState.CANCELED:
-            return state, "cancelled", seconds
-        return state, words or "it failed without a word; see its log", seconds
-
-    def _why_queued(self, job: Any) -> str:
-        """Return why a job has waited for long. Its cluster is asked every five minutes."""
-        if not job.compute:  # serverless: nobody to ask
-            return ""
-        now = time.monotonic()
-        if now - self._known.asked.setdefault(job.name, now) > _LONG_QUEUED_SECONDS:
-            self._known.asked[job.name] = now
-            cluster = job.compute.rpartition("/")[2]
-            with plain_errors(f"cluster {cluster}"):  # the SDK's own Compute leaves its errors out
-                found: Any = self._connection.client.compute._operation.get(
-                    self._connection.resource_group, self._place.workspace, cluster
-                )
-            errors = found.properties.properties.errors
-            said = "; ".join(str(entry.error.message or entry.error.code) for entry in errors or [])
-            self._known.queued[job.name] = f"cluster {cluster} gets no node: {said}" if said else ""
-        return self._known.queued.get(job.name, "")
-
-
-def node_lost(code: str, message: str) -> bool:
-    """Tell whether a job ended since its node was taken away or broke, from the error that the service states.
-
-    The service quotes the job's own log, which may say anything. So only the name of the fault counts, or, where the
-    service names none and it is no UserError, the first line.
-    """
-    if named := _FAULT.match(message.strip()):
-        return bool(_NODE_LOST.search(named["name"]))
-    own = code if code == "UserError" else f"{code} {message.strip().partition(chr(10))[0]}"
-    return bool(_NODE_LOST.search(own))
-
 
 def _identity(given: str | None) -> Any:
-    """The managed identity that a job runs as; None for the cluster's own, or the service's token."""
+    """Return the managed identity that a job runs as; None for the cluster's own identity, or the service's token."""
     from azure.ai.ml.entities import ManagedIdentityConfiguration
 
     if given is None:
@@ -412,15 +312,15 @@ def port_open(cluster: Any) -> bool:
 
 
 def _quoted(argument: str) -> str:
-    """For the shell; what Azure replaces (`${{inputs.x}}`) stays as it is, the rest of the argument is quoted."""
+    """Quote an argument for the shell, except for what Azure replaces (`${{inputs.x}}`)."""
     parts = re.split(r"(\$\{\{\w+\.\w+\}\})", argument)
     return "".join(part if index % 2 else shlex.quote(part) if part else "" for index, part in enumerate(parts)) or "''"
 
 
 def _copy_code(spec: JobSpec, folder: Path) -> None:
-    """What a job needs to run: its programs, and its small files."""
-    code.copy_to(folder)
-    (folder / ".amlignore").write_text("__pycache__\n")  # what others ignore is shipped
+    """Copy what a job needs to run: its programs and its small files."""
+    code.copy_to(folder, spec.stage)
+    (folder / ".amlignore").write_text("__pycache__\n")  # the SDK would leave out what .gitignore names
     for name, text in spec.files.items():
         file = folder / "files" / name
         file.parent.mkdir(parents=True, exist_ok=True)

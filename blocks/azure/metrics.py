@@ -1,8 +1,8 @@
-"""Curves on a job's page in the studio, by the MLflow REST API that each Azure ML workspace has.
+"""Show curves on a job's page in the studio, with the MLflow REST API of each Azure ML workspace.
 
-https://mlflow.org/docs/latest/rest-api.html tells the requests; https://learn.microsoft.com/azure/machine-learning/
-how-to-use-mlflow-configure-tracking the tracking URI, which leads to the API once its scheme is https (so does
-https://github.com/Azure/azureml-examples, sdk/python/using-mlflow/using-rest-api). A job's run ID is its name.
+https://mlflow.org/docs/latest/rest-api.html documents the requests. With the scheme https, the tracking URI
+(https://learn.microsoft.com/azure/machine-learning/how-to-use-mlflow-configure-tracking) is the URI of the API, as in
+https://github.com/Azure/azureml-examples, sdk/python/using-mlflow/using-rest-api. A job's run ID is its name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from blocks.azure.connection import Connection
 from blocks.azure.credential import ARM_SCOPE
 from blocks.azure.errors import plain_errors
-from blocks.workspace import Measured
+from blocks.records import Measured
+from blocks.retries import METRICS_RETRIES
 
 if TYPE_CHECKING:
     from azure.core import PipelineClient
@@ -30,14 +31,14 @@ _MOST_NAMES, _MOST_IN_A_BATCH = 50, 250
 class Metrics:
     """What was measured in one job.
 
-    How far its curves were passed on is a small blob, `<folder>/curves/<job>.json`. It is moved on before points are
-    posted, and only if nobody else has moved it meanwhile: no point is ever posted by two processes, whichever of them
-    dies and when. What a process dies over is a gap in the curve of about a minute.
+    A small blob, `<folder>/curves/<job>.json`, says how far each curve has been posted. It is updated before points are
+    posted, and only if no other process has updated it. So no point is posted by two processes, even if one of them
+    dies. A process that dies while posting leaves a gap of about a minute in a curve.
 
     Args:
-        connection: the way to the workspace.
+        connection: the connection to the workspace.
         folder: the datastore's folder for what this program writes.
-        job: its name.
+        job: the job's name.
     """
 
     def __init__(self, connection: Connection, folder: str, job: str) -> None:
@@ -46,14 +47,14 @@ class Metrics:
         self._unposted: list[dict[str, Any]] = []
 
     def log(self, points: Sequence[Measured]) -> None:
-        """Post those of the points that are beyond the ends of their curves; what could not be posted before, too."""
+        """Post the points beyond the ends of their curves, and those that could not be posted before."""
         self._unposted += self._claim(points)
         while batch := self._unposted[:_MOST_IN_A_BATCH]:
             self._post(batch)
             del self._unposted[: len(batch)]
 
     def _claim(self, points: Sequence[Measured]) -> list[dict[str, Any]]:
-        """The metrics, as MLflow takes them, that this process and no other is to post."""
+        """Return the metrics, in MLflow's form, that this process must post."""
         claimed: list[dict[str, Any]] = []
 
         def claim(before: bytes) -> bytes:
@@ -83,17 +84,17 @@ class Metrics:
             body = {"run_id": self._job, "metrics": metrics}
             client, uri = self._api
             request = HttpRequest("POST", f"{uri}/api/2.0/mlflow/runs/log-batch", json=body)
-            # The same point twice is one: its name, step, time and value are the same.
+            # A point that is posted twice counts once: its name, step, time and value are the same.
             with client.send_request(request, retry_on_methods=["POST"]) as response:
                 response.raise_for_status()
 
     @cached_property
     def _api(self) -> tuple[PipelineClient[Any, Any], str]:
-        """A client that signs in, and the URI below which the API is."""
+        """Return a client that signs in, and the URI of the API."""
         from azure.core import PipelineClient
         from azure.core.pipeline.policies import BearerTokenCredentialPolicy, RetryPolicy
 
         tracking: Any = self._connection.client.workspaces.get(self._connection.workspace).mlflow_tracking_uri
         uri = re.sub("^azureml:", "https:", tracking)
         sign_in = BearerTokenCredentialPolicy(self._connection.credential.sign_in(), ARM_SCOPE)
-        return PipelineClient(uri, policies=[RetryPolicy(retry_total=3), sign_in]), uri
+        return PipelineClient(uri, policies=[RetryPolicy(retry_total=METRICS_RETRIES), sign_in]), uri

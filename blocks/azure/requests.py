@@ -1,9 +1,8 @@
-"""Sends single requests to one blob container: signed, retried, and with little CPU."""
+"""Send single requests to one blob container: signed, retried, and with little CPU."""
 
 from __future__ import annotations
 
 import html
-import random
 import re
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, quote
 
 from blocks.azure.errors import StorageError, is_passing, is_refused
+from blocks.retries import REQUEST
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -26,7 +26,6 @@ THREADS = 16
 """Requests of one transfer at the same time."""
 
 _RENEW_SECONDS = 600.0  # before the end of a signature
-_TRIES = 6
 _TIMEOUT = (20.0, 60.0)  # seconds to connect, and between bytes
 
 T = TypeVar("T")
@@ -115,19 +114,18 @@ class ContainerRequests:
 
     def _persist(self, call: Callable[[], T]) -> T:
         """Return the call's result. Repeat the call after a busy server, a cut body, or an expired signature."""
-        for attempt in range(1, _TRIES + 1):
-            renewed = self._sign()
+
+        def signed() -> T:
+            number = self._sign()
             try:
                 return call()
             except Exception as error:
-                refused = is_refused(error) and self._new_signature is not None and attempt <= 2
-                if attempt == _TRIES or not (refused or is_passing(error)):
+                if self._new_signature is None or not is_refused(error):
                     raise
-                if refused:
-                    self._sign(instead_of=renewed)
-                else:
-                    time.sleep(random.uniform(0.5, 1.0) * 2 ** (attempt - 1))
-        raise AssertionError("unreachable")
+            self._sign(instead_of=number)
+            return call()
+
+        return REQUEST.run(signed, is_passing)
 
     def _sign(self, instead_of: int | None = None) -> int:
         """Make sure that the signature is good for a while, and return its number.

@@ -1,4 +1,4 @@
-"""Azure's GPU machines: what is in them, and whether jobs can run there.
+"""Azure's GPU machines: their GPUs, and whether jobs can run on them.
 
 Sources: the series' pages under https://learn.microsoft.com/azure/virtual-machines/sizes/overview#gpu-accelerated for
 GPUs and memory, https://developer.nvidia.com/cuda-gpus for compute capabilities.
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 __all__ = ["GPU_SIZES", "LEAST_CAPABILITY", "LEAST_MEMORY", "GpuSize", "find", "fitting", "has_cuda", "refusal"]
 
 LEAST_CAPABILITY = 7.5
-"""CUDA compute capability from which on the job image has kernels: gsplat's (see the Dockerfile) and nerfacto's own."""
+"""Lowest CUDA compute capability for which the job image has kernels: gsplat's (see the Dockerfile) and nerfacto's."""
 
 LEAST_MEMORY = 8
-"""GB of a GPU's memory: a video of 1280 by 720 pixels was rendered with 7.9 GB. Profile `full` trains in what a card of
-16 GB has; on smaller ones take a smaller model or fewer rays."""
+"""Least GB of a GPU's memory: a video of 1280 by 720 pixels was rendered with 7.9 GB. The profile `full` trains on a
+card of 16 GB. On smaller cards, use a smaller model or fewer rays."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class GpuSize:
 
     @property
     def fits(self) -> bool:
-        """Whether jobs can train and render on it, and quickly."""
+        """Return whether jobs can train and render on it, and quickly."""
         able = self.capability is not None and self.capability >= LEAST_CAPABILITY
         return able and self.memory >= LEAST_MEMORY and "Grace" not in self.gpu
 
@@ -66,7 +66,7 @@ GPU_SIZES: tuple[GpuSize, ...] = (
     *_series("NVIDIA A100", 80, 8.0, ND96amsr_A100_v4=8),
     *_series("NVIDIA H100", 80, 9.0, ND96isr_H100_v5=8),
     *_series("NVIDIA H200", 141, 9.0, ND96isr_H200_v5=8),
-    # An ARM processor, for which the job environment has no image.
+    # An ARM processor. The job image does not support it.
     *_series("NVIDIA Grace Blackwell GB200", 192, 10.0, ND128isr_NDR_GB200_v6=4),
     *_series("NVIDIA K80", 12, 3.7, NC6=1, NC12=2, NC24=4, NC24r=4),
     *_series("NVIDIA P100", 16, 6.0, NC6s_v2=1, NC12s_v2=2, NC24s_v2=4, NC24rs_v2=4),
@@ -92,18 +92,18 @@ _BY_NAME = {size.name.lower(): size for size in GPU_SIZES}
 
 
 def find(name: str) -> GpuSize | None:
-    """The GPU size of that name, in any case; None if it has no GPU that is known of."""
+    """Return the GPU size of a name, upper or lower case; None if it has no known GPU."""
     return _BY_NAME.get(name.lower())
 
 
 def has_cuda(name: str) -> bool:
-    """Whether machines of that size have a CUDA GPU. Series newer than the table count by their names."""
+    """Return whether machines of a size have a CUDA GPU. Series that are not in the table are judged by their names."""
     size = find(name)
     return size.capability is not None if size else name.lower().startswith(("standard_nc", "standard_nd"))
 
 
 def refusal(name: str, in_region: Iterable[str] | None) -> str | None:
-    """Why jobs that need a GPU should not run on a size, and which sizes of the region fit; None if it fits.
+    """Return why GPU jobs should not run on a size, and which sizes of the region fit; None if it fits.
 
     Args:
         name: the size's.
@@ -126,7 +126,7 @@ def refusal(name: str, in_region: Iterable[str] | None) -> str | None:
 
 
 def fitting(in_region: Iterable[str] | None) -> str:
-    """A sentence on which sizes fit; `in_region` as `refusal` takes it."""
+    """Return a sentence that names the sizes that fit. See `refusal` for `in_region`."""
     if in_region is None:
         return f"These fit, where the region has them: {', '.join(str(size) for size in GPU_SIZES if size.fits)}."
     offered = {offer.lower() for offer in in_region}

@@ -1,10 +1,8 @@
-"""An Azure ML workspace as a workspace: its datastore, its registries of assets, and its clusters."""
+"""An Azure ML workspace: its datastore, its registries of assets, and its clusters."""
 
 from __future__ import annotations
 
 import hashlib
-import shlex
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,12 +16,15 @@ from blocks.azure.container import Moved
 from blocks.azure.credential import ARM_SCOPE, AzureCredential, Guid
 from blocks.azure.errors import plain_errors
 from blocks.azure.expenses import Expenses
-from blocks.azure.jobs import SERVERLESS, Jobs, Known, port_open
+from blocks.azure.jobs import SERVERLESS, Jobs, port_open
 from blocks.azure.metrics import Metrics
 from blocks.azure.sizes import has_cuda
+from blocks.azure.status import Known
 from blocks.expense import Expense
 from blocks.marks import Marks
-from blocks.workspace import Asset, AssetKind, DroppedCapture, JobSpec, JobStatus, Measured, Workspace
+from blocks.records import Asset, AssetKind, DroppedCapture, JobSpec, JobStatus, Measured, PageAddress
+from blocks.retries import SIGN_IN
+from blocks.workspace import Workspace
 from jobs.errors import InvalidInput, WorkspaceUnavailable
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ FolderName = Annotated[str, StringConstraints(pattern=r"^[\w-][\w.-]*(/[\w-][\w.
 
 
 class _Shared:
-    """What copies of a block share and no copy outside this process gets: connections, and what is known of jobs."""
+    """What copies of a block share within a process: connections, and what is known about jobs."""
 
     def __init__(self) -> None:
         self.connections: dict[tuple[str | None, ...], Connection] = {}
@@ -73,37 +74,43 @@ class AzureMLWorkspace(Workspace):
     _block_type_slug = "rebel-nerf-azure-ml"
     _description = "An Azure ML workspace: captures in its datastore, jobs on its clusters, assets in its registries."
 
-    credential: AzureCredential = Field(default_factory=AzureCredential, description="a block of its own")
-    subscription_id: Guid = Field(description="the subscription's ID: az account show --query id")
-    resource_group: str = Field(min_length=1, max_length=90, description="the group that the workspace is in")
-    workspace: str = Field(min_length=3, max_length=33, description="the Azure ML workspace's name")
+    credential: AzureCredential = Field(default_factory=AzureCredential, description="Block with which to sign in")
+    subscription_id: Guid = Field(description="ID of the subscription, from: az account show --query id")
+    resource_group: str = Field(min_length=1, max_length=90, description="Resource group of the workspace")
+    workspace: str = Field(min_length=3, max_length=33, description="Name of the Azure ML workspace")
     cpu_cluster: ClusterName = Field(
         "cpu-cluster",
-        description="runs what needs no GPU; the GPU cluster, to find poses on a GPU; or `serverless`: see cpu_size",
+        description="Cluster for CPU jobs. Name the GPU cluster to find poses on a GPU, or `serverless`: see cpu_size",
     )
-    gpu_cluster: ClusterName = Field("gpu-cluster", description="trains and renders; or `serverless`: see gpu_size")
-    cpu_size: str | None = Field(None, description="VM size of CPU jobs where cpu_cluster is `serverless`")
-    gpu_size: str | None = Field(None, description="VM size of GPU jobs where gpu_cluster is `serverless`")
+    gpu_cluster: ClusterName = Field(
+        "gpu-cluster", description="Cluster that trains and renders, or `serverless`: see gpu_size"
+    )
+    cpu_size: str | None = Field(None, description="VM size of CPU jobs if cpu_cluster is `serverless`")
+    gpu_size: str | None = Field(None, description="VM size of GPU jobs if gpu_cluster is `serverless`")
     serverless_tier: Literal["spot", "standard"] = Field(
-        "spot", description="of serverless jobs: Azure can take spot machines away; standard ones cost more"
+        "spot", description="Tier of serverless jobs. Azure can take spot machines away. Standard machines cost more"
     )
     job_identity: IdentityId | Guid | None = Field(
         None,
-        description="the user-assigned managed identity that jobs run as: its resource ID or its client ID. Storage "
+        description="User-assigned managed identity that jobs run as: its resource ID or its client ID. Storage "
         "without account keys needs it. Clusters must have it, for serverless jobs the workspace",
     )
     environment: str = Field(
-        "rebel-nerf", pattern=r"^[\w.-]+(:[\w.-]+)?$", description="of jobs: its name, or name:version; latest if none"
+        "rebel-nerf",
+        pattern=r"^[\w.-]+(:[\w.-]+)?$",
+        description="Environment of jobs: name or name:version. Without a version, the latest",
     )
-    datastore: str | None = Field(None, description="a blob datastore; None: the workspace's default")
+    datastore: str | None = Field(None, description="Blob datastore to use. None: the workspace's default")
     captures: FolderName = Field(
-        "captures", description="folder of the datastore with a folder per scene for photos uploaded by hand"
+        "captures", description="Folder of the datastore for photos uploaded by hand, with one folder a scene"
     )
-    folder: FolderName = Field("rebel-nerf", description="folder of the datastore for all else")
+    folder: FolderName = Field("rebel-nerf", description="Folder of the datastore for everything else")
     ssh_public_key: str | None = Field(
-        None, pattern="^(ssh-|ecdsa-)", description="lets its owner into running jobs, for the viewer of a training job"
+        None,
+        pattern="^(ssh-|ecdsa-)",
+        description="Public key whose owner can connect to running jobs, to open the viewer of a training",
     )
-    cache: Path = Field(Path("~/.cache/rebel-nerf"), description="local folder for what is downloaded")
+    cache: Path = Field(Path("~/.cache/rebel-nerf"), description="Local folder for downloaded assets")
 
     _shared: _Shared = PrivateAttr(default_factory=lambda: _Shared())
 
@@ -119,7 +126,7 @@ class AzureMLWorkspace(Workspace):
         return f"azureml-{self.subscription_id}-{self.resource_group}-{self.workspace}".lower()
 
     def on_transfer(self, moved: Moved) -> None:
-        """Have a function called as bytes go up or down, with how many are done and of how many."""
+        """Call a function as bytes move in transfers, with the bytes done and the total."""
         self._shared.moved = moved
 
     def check(self) -> None:
@@ -150,16 +157,13 @@ class AzureMLWorkspace(Workspace):
         return name
 
     def check_sign_in(self) -> None:
-        """Raise, in words, unless the credential gets a token."""
-        for wait in (1.0, 4.0, 0.0):  # the SDK tries everything again but this
-            try:
-                with plain_errors("credential"):
-                    self.credential.sign_in().get_token(ARM_SCOPE)
-                return
-            except WorkspaceUnavailable:
-                if not wait:
-                    raise
-                time.sleep(wait)
+        """Raise an error for people if the credential gets no token."""
+
+        def sign_in() -> None:
+            with plain_errors("credential"):
+                self.credential.sign_in().get_token(ARM_SCOPE)
+
+        SIGN_IN.run(sign_in, lambda error: isinstance(error, WorkspaceUnavailable))
 
     def _check_cluster(self, field: str) -> None:
         name = getattr(self, field)
@@ -169,7 +173,7 @@ class AzureMLWorkspace(Workspace):
             found = self._connection.client.compute.get(name)
         state, self._shared.known.ports[name] = found.provisioning_state, port_open(found)
         if state == "Failed":
-            raise InvalidInput(f"{field}: cluster {name} could not be made; the studio's Compute page says why.")
+            raise InvalidInput(f"{field}: cluster {name} could not be created. The studio's Compute page says why.")
 
     def has_gpu(self) -> bool:
         if self.gpu_cluster == SERVERLESS:
@@ -179,7 +183,7 @@ class AzureMLWorkspace(Workspace):
 
     @property
     def client(self) -> MLClient:
-        """The SDK's client of this thread."""
+        """Return the SDK's client of this thread."""
         return self._connection.client
 
     @property
@@ -211,7 +215,7 @@ class AzureMLWorkspace(Workspace):
         return self._assets.dropped(scene)
 
     def dropped_in(self) -> tuple[str, str, str]:
-        """Where people upload photos by hand: storage account, container, and the folder of the scenes' folders."""
+        """Return where people upload photos: storage account, container, and the folder of the scenes' folders."""
         return self._assets.dropped_in()
 
     def find_capture(self, dropped: DroppedCapture) -> Asset | None:
@@ -282,12 +286,12 @@ class AzureMLWorkspace(Workspace):
         metrics = self._shared.metrics.setdefault(job, Metrics(self._connection, self.folder, job))
         metrics.log(points)
 
-    def reach(self, name: str, port: int, local_port: int | None = None) -> str:
+    def reach(self, name: str, port: int, local_port: int | None = None) -> PageAddress:
         local = local_port or port
-        return f"{shlex.join(self.tunnel(name, port, local))}\nhttp://localhost:{local}"
+        return PageAddress(link=f"http://localhost:{local}", command=tuple(self.tunnel(name, port, local)))
 
     def tunnel(self, name: str, port: int, local_port: int) -> list[str]:
-        """The ssh command that brings a running job's port to a port of this machine; see `Jobs.tunnel`."""
+        """Return the ssh command that forwards a port of this machine to one of a running job; see `Jobs.tunnel`."""
         return self._jobs.tunnel(name, port, local_port)
 
     def cancel(self, name: str) -> None:

@@ -15,7 +15,7 @@ from typing import Literal
 from blocks.azure import AzureMLWorkspace
 from blocks.azure.errors import plain_errors
 from blocks.azure.jobs import SERVERLESS
-from blocks.workspace import JobSpec, JobState, JobStatus
+from blocks.records import JobSpec, JobState, JobStatus
 from deployments.azure import clusters
 from jobs.errors import JobFailed, WorkspaceUnavailable
 from jobs.report import Failure, parse

@@ -1,1 +1,1 @@
-"""The built-in street front, drawn by a rasteriser of our own."""
+"""The built-in street front of `jobs.facade`, and the rasteriser that draws it."""

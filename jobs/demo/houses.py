@@ -1,4 +1,4 @@
-"""The street's houses: the three of the first visit, what became of the bookshop, and plain ones in a row."""
+"""The street's houses: the three houses of the first visit, the bakery that replaces the bookshop, and row houses."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class Houses(Things):
             self.box((x, front, 0), (x + 0.46, front + 0.42, 0.34), self.planks((0.62 - 0.1 * k, 0.5, 0.36)), "flrt")
 
     def bakery(self) -> None:
-        """What the bookshop has become: another sign, other windows, no awning, and no boxes of books before it."""
+        """Replace the bookshop: another sign, other windows, no awning, and no boxes of books in front."""
         low, high = np.array([-10.7, -1.3, 0.0]), np.array([-5.0, 0.0, 3.2])
         corners = (p.origin + a * p.right + b * p.down for p in self.patches for a in (0, 1) for b in (0, 1))
         gone = np.array([((c > low) & (c < high)).all() for c in corners]).reshape(-1, 4).all(axis=1)
@@ -164,7 +164,7 @@ class Houses(Things):
         self.box((-9.9, -1.2, 0.0), (-9.0, -1.1, 1.1), self.planks((0.5, 0.4, 0.3)), "lrt")
 
     def row_house(self, x0: float, x1: float) -> None:
-        """A plain house from `x0` to `x1`: its walls, windows and roof are drawn from the seed."""
+        """Add a plain house from `x0` to `x1` with random walls, windows and roof."""
         rng = self.rng
         y, top = rng.uniform(-0.4, 0.4), rng.uniform(6.0, 7.8)
         walls = (self.brick, self.plaster, self.stone)

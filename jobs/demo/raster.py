@@ -1,7 +1,7 @@
-"""A small renderer of textured parallelograms, in numpy: exact ray/plane intersections, a z-buffer, baked light.
+"""A small renderer of textured parallelograms in numpy, with exact intersections, a z-buffer and baked light.
 
-Surfaces are matt, so their light does not depend on the viewer: it is computed once (sun and sky, both with shadows)
-and multiplied into the textures. A photo is then a z-buffer and one filtered texture look-up a sample.
+Surfaces are matt, so their light does not depend on the camera. The light of sun and sky, with shadows, is computed
+once and multiplied into the textures. A photo then needs a z-buffer and one filtered texture look-up per sample.
 
 World frame: metres, +Z up, right-handed. Camera frame: x right, y down, z forward (OpenCV).
 """
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 _LEVELS = 6  # of a mipmap
-_FAR = 500.0  # metres: how far off the "cameras" stand that look along the light
+_FAR = 500.0  # metres; the distance of the "cameras" that look along the light
 
 
 @dataclass
@@ -26,12 +26,12 @@ class Patch:
     """A textured parallelogram.
 
     Args:
-        origin: (3,) its top left corner as seen from the front, metres.
-        right, down: (3,) its edges from there, metres. The front is where `down` x `right` points.
+        origin: (3,) the top left corner, as seen from the front, in metres.
+        right, down: (3,) the edges from there, in metres. `down` x `right` points to the front.
         color: (h, w, 3) albedo in sRGB, 0..1; row 0 lies at `origin`.
-        opaque: (h, w) False where there is a hole; None for a patch without holes.
-        two_sided: seen from behind too.
-        normals: (2, 3) unit normals for shading at the left and the right edge, where they differ from the plane's own.
+        opaque: (h, w) False in holes; None for a patch without holes.
+        two_sided: whether the patch is visible from behind, too.
+        normals: (2, 3) unit normals for shading at the left and the right edge, if they differ from the plane's.
     """
 
     origin: Floats
@@ -50,8 +50,8 @@ class Camera:
     Args:
         center: (3,) metres.
         rotation: (3, 3) camera to world, its columns the camera's x (right), y (down) and z (forward).
-        focal: px.
-        width, height: px; the principal point is their middle.
+        focal: in px.
+        width, height: in px; the principal point is at the centre.
     """
 
     center: Floats
@@ -61,8 +61,10 @@ class Camera:
     height: int
 
     @classmethod
-    def look(cls, center: Floats, target: Floats, focal: float, width: int, height: int, roll: float = 0.0) -> Camera:
-        """A camera at `center` (3,) that looks at `target` (3,), turned by `roll` radians about its axis."""
+    def looking_at(
+        cls, center: Floats, target: Floats, focal: float, width: int, height: int, roll: float = 0.0
+    ) -> Camera:
+        """Make a camera at `center` (3,) that looks at `target` (3,), rolled by `roll` radians."""
         forward = target - center
         forward = forward / np.linalg.norm(forward)
         right = np.cross(forward, [0.0, 0.0, 1.0])
@@ -72,13 +74,13 @@ class Camera:
         return cls(np.asarray(center, float), np.stack([x, y, forward], axis=1), focal, width, height)
 
     def project(self, points: Floats) -> tuple[Floats, Floats, Floats]:
-        """Pixel x and y (the first pixel spans 0 to 1) and depth in metres of `points` (…, 3)."""
+        """Return x and y, in px from the top left corner, and the depth in metres of `points` (…, 3)."""
         x, y, z = np.moveaxis((points - self.center) @ self.rotation, -1, 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             return self.focal * x / z + self.width / 2, self.focal * y / z + self.height / 2, z
 
     def rays(self) -> Floats:
-        """(3, 3): pixel indices (column, row, 1) to the ray through that pixel's middle, with depth 1."""
+        """Return the matrix (3, 3) from pixel indices (column, row, 1) to rays of depth 1 through pixel centres."""
         f, w, h = self.focal, self.width, self.height
         pixels = np.array([[1 / f, 0, (0.5 - w / 2) / f], [0, 1 / f, (0.5 - h / 2) / f], [0, 0, 1]])
         rays: Floats = self.rotation @ pixels
@@ -86,7 +88,7 @@ class Camera:
 
 
 class Geometry:
-    """The shapes of patches, without their colours: what a z-buffer needs."""
+    """The shapes of patches without their colours, for a z-buffer."""
 
     def __init__(self, patches: Sequence[Patch]) -> None:
         self.origin = np.array([p.origin for p in patches], float)
@@ -99,14 +101,14 @@ class Geometry:
         self.corners = np.stack([*corners, corners[1] + self.down], axis=1)
 
     def rasterize(self, camera: Camera) -> tuple[Floats, NDArray[np.int32], Floats]:
-        """What each pixel of `camera` sees.
+        """Find the patch that each pixel of `camera` sees.
 
         A ray c + t d meets the patch o + a r + b s where (a, b, 1) / t = [r s o-c]^-1 d. As d is linear in the pixel,
         so are a/t, b/t and 1/t: three planes over the image decide the hit and its depth, with no approximation.
 
         Returns:
-            (h, w) 1 / depth in 1/metres, 0 where nothing is hit; (h, w) index of the patch, -1 where nothing is hit;
-            (n, 3, 3) for each patch the matrix from (column, row, 1) to (a, b, 1) / depth.
+            1 / depth (h, w) in 1/metres, 0 where nothing is hit; the index of the patch (h, w), -1 where nothing is
+            hit; for each patch the matrix (n, 3, 3) from (column, row, 1) to (a, b, 1) / depth.
         """
         nearness = np.zeros((camera.height, camera.width), np.float32)
         index = np.full((camera.height, camera.width), -1, np.int32)
@@ -118,7 +120,7 @@ class Geometry:
         matrices = np.zeros((len(self.origin), 3, 3))
         basis = np.stack([self.right, self.down, -towards], axis=2)
         matrices[seen] = np.linalg.inv(basis[seen]) @ camera.rays()
-        clipped = (z.min(axis=1) < 0.05)[:, None]  # partly behind the camera: its corners bound nothing
+        clipped = (z.min(axis=1) < 0.05)[:, None]  # a patch partly behind the camera; its corners are no bounds
         size = np.array([camera.width, camera.height])
         low = np.where(clipped, 0, np.floor(np.stack([x.min(1), y.min(1)], 1) - 0.5)).clip(0, size).astype(int)
         high = np.where(clipped, size, np.ceil(np.stack([x.max(1), y.max(1)], 1) + 0.5)).clip(0, size).astype(int)
@@ -144,21 +146,21 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Light:
-    """Parallel light: (3,) unit direction TO the light, (3,) irradiance of a surface that faces it, linear RGB."""
+    """Parallel light: the unit direction TO the light (3,), and the irradiance (3,) of a facing surface, linear RGB."""
 
     direction: Floats
     color: Floats
 
 
 class Scene:
-    """Lit patches, ready to be photographed.
+    """Lit patches that can be photographed.
 
     Args:
         patches: the surfaces.
         suns: lights with sharp shadows (about 2 cm).
         skies: lights with soft shadows (about 6 cm).
-        bounce: (3,) irradiance from below of a surface that looks down, linear RGB.
-        sky: (2, 3) colour of the background at the horizon and at the zenith, sRGB 0..1.
+        bounce: (3,) the irradiance from below of a surface that faces down, in linear RGB.
+        sky: (2, 3) the colours of the sky at the horizon and at the zenith, in sRGB 0..1.
     """
 
     def __init__(
@@ -171,7 +173,7 @@ class Scene:
         self._store([_develop(p.color, sun, soft) for p, sun, soft in zip(patches, light, ambient, strict=True)])
 
     def _store(self, textures: Sequence[NDArray[np.uint8]]) -> None:
-        """All mipmaps of all textures one after another in one array, so that one look-up fetches from any of them."""
+        """Store the mipmaps of all textures in one array, so that one look-up can read any of them."""
         chunks: list[NDArray[np.uint8]] = []
         self._start = np.zeros((len(textures), _LEVELS), np.int64)
         self._size = np.zeros((len(textures), _LEVELS, 2), np.int32)
@@ -185,11 +187,11 @@ class Scene:
         self._texels = np.concatenate(chunks).view(np.uint32).ravel()
 
     def photograph(self, camera: Camera, samples: int = 2) -> NDArray[np.uint8]:
-        """(h, w, 3) 8-bit sRGB picture, averaged over `samples` x `samples` rays a pixel."""
+        """Return a picture (h, w, 3) in 8-bit sRGB, averaged over `samples` x `samples` rays per pixel."""
         s = samples
         fine = Camera(camera.center, camera.rotation, camera.focal * s, camera.width * s, camera.height * s)
         nearness, index, matrices = self.geometry.rasterize(fine)
-        scale = np.abs(np.linalg.det(matrices)) * self._size[:, 0].prod(axis=1)  # texels a sample, times depth^-3
+        scale = np.abs(np.linalg.det(matrices)) * self._size[:, 0].prod(axis=1)  # texels per sample, times depth^-3
         picture = np.empty((camera.height, camera.width, 3), np.uint8)
         band = 16
         for top in range(0, camera.height, band):
@@ -202,7 +204,7 @@ class Scene:
     def _shade(
         self, camera: Camera, rows: slice, near: Floats, index: NDArray[np.int32], matrices: Floats, scale: Floats
     ) -> Floats:
-        """(n, w, 3) colours 0..255 of rows of samples."""
+        """Return the colours (n, w, 3), 0 to 255, of rows of samples."""
         y, x = np.meshgrid(np.arange(rows.start, rows.stop), np.arange(camera.width), indexing="ij")
         colors = np.empty((*index.shape, 3), np.float32)
         empty = index < 0
@@ -228,7 +230,7 @@ class Scene:
 
 
 def _between(position: Floats, size: NDArray[np.int32]) -> tuple[Floats, NDArray[np.int32], NDArray[np.int32]]:
-    """For positions 0..1 along `size` texels: the weight of the second texel, and the indices of the two around it."""
+    """Find the texels around positions 0..1 along `size` texels. Return the second's weight, and both indices."""
     at = np.clip(position * size - 0.5, 0, size - 1).astype(np.float32)
     low = at.astype(np.int32)
     return (at - low)[:, None], low, np.minimum(low + 1, size - 1)
@@ -242,7 +244,7 @@ def _mix(first: Floats, second: Floats, weight: Floats) -> Floats:
 
 
 def _halve(texture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The next level of a mipmap: means of 2 x 2 texels; an odd last row or column is dropped."""
+    """Return the next level of a mipmap: means of 2 x 2 texels. An odd last row or column is dropped."""
     h, w = texture.shape[:2]
     for axis, size in ((0, h), (1, w)):
         if size > 1:
@@ -254,10 +256,10 @@ def _halve(texture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _irradiance(
     geometry: Geometry, patches: Sequence[Patch], lights: Sequence[Light], spacing: float, bounce: Floats | None = None
 ) -> list[Floats]:
-    """For each patch a grid (rows, columns, 3) of the light that reaches it, at points about `spacing` metres apart.
+    """Return a grid (rows, columns, 3) of the light on each patch, at points about `spacing` metres apart.
 
-    Shadows are seen from the light (Williams 1978, "Casting curved shadows on curved surfaces"): a point is lit if the
-    z-buffer of a camera far off in the light's direction has nothing nearer.
+    Shadows are shadow maps (Williams 1978, "Casting curved shadows on curved surfaces"): a point is lit if the z-buffer
+    of a distant camera in the light's direction has nothing nearer.
     """
     points, normals, shapes = [], [], []
     for p in patches:
@@ -280,7 +282,7 @@ def _irradiance(
     visible = np.zeros(len(at), np.float32)
     for light in lights:
         lit = facing @ light.direction.astype(np.float32)
-        camera = Camera.look(middle + _FAR * light.direction, middle, 1.0, 1, 1)
+        camera = Camera.looking_at(middle + _FAR * light.direction, middle, 1.0, 1, 1)
         x, y, _ = camera.project(corners)
         reach = max(np.abs(x - 0.5).max(), np.abs(y - 0.5).max())
         size = int(2 * reach * _FAR / spacing * 0.8) + 2
@@ -293,14 +295,14 @@ def _irradiance(
         total[front] += np.where(clear, lit[front], 0)[:, None] * light.color.astype(np.float32)
         visible[front] += clear
     if bounce is not None:
-        open_share = 0.35 + 1.3 * visible / max(1, len(lights))  # corners are dark from below too
+        open_share = 0.35 + 1.3 * visible / max(1, len(lights))  # corners also get less light from below
         total += (1 - facing[:, 2:]) / 2 * open_share[:, None] * bounce
     ends = np.cumsum([s[0] * s[1] for s in shapes])[:-1]
     return [grid.reshape(shape) for grid, shape in zip(np.split(total, ends), shapes, strict=True)]
 
 
 def _stretch(grid: Floats, height: int, width: int) -> Floats:
-    """A grid (rows, columns, 3) interpolated linearly to (height, width, 3)."""
+    """Interpolate a grid (rows, columns, 3) linearly to (height, width, 3)."""
     for axis, size in ((0, height), (1, width)):
         at = np.linspace(0, grid.shape[axis] - 1, size, dtype=np.float32)
         low = np.minimum(at.astype(int), grid.shape[axis] - 2)
@@ -310,7 +312,7 @@ def _stretch(grid: Floats, height: int, width: int) -> Floats:
 
 
 def _develop(color: Floats, sun: Floats, sky: Floats) -> NDArray[np.uint8]:
-    """A texture lit and exposed: 8-bit sRGB of albedo times light, with a soft shoulder towards white."""
+    """Light and expose a texture: 8-bit sRGB of albedo times light, with a soft shoulder towards white."""
     height, width = color.shape[:2]
     radiance = np.clip(color, 0, 1).astype(np.float32) ** 2.2
     radiance *= _stretch(sun, height, width) + _stretch(sky, height, width)

@@ -20,7 +20,7 @@ X, Y, Z = np.eye(3)
 
 @dataclass(frozen=True)
 class Opening:
-    """A rectangular hole in a wall: its left and lower edge, size and depth in metres, and what closes it."""
+    """A rectangular hole in a wall: the left and lower edge, size and depth in metres, and the material of the pane."""
 
     left: float
     low: float
@@ -50,13 +50,13 @@ class Shapes(Textures):
         opaque: NDArray[np.bool_] | None = None,
         two_sided: bool = False,
     ) -> Patch:
-        """One patch with its own piece of a material."""
+        """Add one patch with a piece of a material."""
         color = material(float(np.linalg.norm(right)), float(np.linalg.norm(down)))
         self.patches.append(Patch(origin, right, down, color, opaque, two_sided))
         return self.patches[-1]
 
     def box(self, low: Sequence[float], high: Sequence[float], material: Material, faces: str = "flrtb") -> None:
-        """An axis-aligned box; `faces`: front, left, right, top, bottom."""
+        """Add an axis-aligned box with the `faces` front, left, right, top and bottom, by initial."""
         (x0, y0, z0), (x1, y1, z1) = low, high
         w, d, h = (x1 - x0) * X, (y1 - y0) * Y, (z1 - z0) * Z
         sides = {
@@ -80,11 +80,11 @@ class Shapes(Textures):
         trim: Material | None = None,
         surround: float = 0.0,
     ) -> None:
-        """An upright wall from its lower left corner `start` in the unit direction `along`, with windows set in.
+        """Add an upright wall with openings, from its lower left corner `start` in the unit direction `along`.
 
         Args:
             trim: the material of reveals, sills and surrounds.
-            surround: width of the raised frame about each opening, metres; 0 for none.
+            surround: the width of the raised surround of each opening, in metres; 0 for none.
         """
         inward = np.cross(Z, along)
         top_left = np.array(start) + height * Z
@@ -130,7 +130,7 @@ class Shapes(Textures):
         material: Material,
         faces: str = "flrtb",
     ) -> None:
-        """A box that stands `out` metres proud of the wall that runs from `start` in the direction `along`."""
+        """Add a box that projects `out` metres from the wall that runs from `start` in the direction `along`."""
         inward = np.cross(Z, along)
         corner = np.array(start) + left * along + (low + height) * Z - out * inward
         wide, tall, deep = width * along, -height * Z, out * inward
@@ -145,7 +145,7 @@ class Shapes(Textures):
             self.face(*sides[name], material)
 
     def cylinder(self, foot: Floats, axis: Floats, radius: float, material: Material, facets: int = 18) -> None:
-        """A round bar from `foot` along `axis` (3,), metres, without ends."""
+        """Add a round bar from `foot` along `axis` (3,), in metres, without end caps."""
         up = axis / np.linalg.norm(axis)
         side = np.cross(up, [0.3, 0.9, 0.2])
         side /= np.linalg.norm(side)
@@ -161,7 +161,7 @@ class Shapes(Textures):
             self.patches.append(Patch(origin, radius * (far - near), -axis, piece, normals=np.stack([near, far])))
 
     def column(self, x: float, y: float, low: float, high: float, radius: float, material: Material) -> None:
-        """A column with a base and a capital."""
+        """Add a column with a base and a capital."""
         for z, half, tall in (
             (low, 1.45, 0.16),
             (low + 0.16, 1.22, 0.09),
@@ -175,7 +175,7 @@ class Shapes(Textures):
     def cornice(
         self, x0: float, x1: float, y: float, z: float, out: float, material: Material, dentils: bool = True
     ) -> None:
-        """Three stepped mouldings along the house front, and a row of dentils below."""
+        """Add three stepped mouldings along the house front, and a row of dentils below."""
         for k, (low, tall) in enumerate(((0, 0.10), (0.10, 0.12), (0.22, 0.08))):
             self.box((x0, y - out * (k + 1) / 3, z + low), (x1, y, z + low + tall), material)
         if dentils:
@@ -185,7 +185,7 @@ class Shapes(Textures):
     def balcony(
         self, x0: float, x1: float, y: float, z: float, out: float, stone: Material, tall: float = 0.95
     ) -> None:
-        """A slab on brackets, with an iron railing on three sides."""
+        """Add a slab on brackets with an iron railing on three sides."""
         self.box((x0, y - out, z - 0.14), (x1, y, z), stone)
         for x in (x0 + 0.15, x1 - 0.33):
             self.box((x, y - out * 0.8, z - 0.32), (x + 0.18, y, z - 0.14), stone)
@@ -218,7 +218,7 @@ class Shapes(Textures):
         floors: Sequence[tuple[float, float]],
         frame: Color,
     ) -> None:
-        """A projecting window of three sides, the outer ones at 45 degrees, with windows of `floors` (sill, height)."""
+        """Add a bay of three sides, the outer ones at 45 degrees, with windows of `floors` (sill, height)."""
         points = np.array([[x0, y, z0], [x0 + out, y - out, z0], [x1 - out, y - out, z0], [x1, y, z0]])
         for k in range(3):
             edge = points[k + 1] - points[k]
@@ -233,14 +233,14 @@ class Shapes(Textures):
                 self.slab(points[k], along, -proud * 0.4, low, width + proud * 0.8, tall, proud, trim)
         for z, up in ((z0, False), (z1, True)):
             self.cap(x0, x1, y, z, out + (0.12 if up else 0.0), trim, up)
-        if z0 > 1:  # corbels carry it
+        if z0 > 1:  # corbels
             for k in range(1, 5):
                 shrink = out * k / 5
                 low, high = z0 - 0.13 * k, z0 - 0.13 * (k - 1)
                 self.box((x0 + shrink + 0.1, y - out + shrink, low), (x1 - shrink - 0.1, y, high), trim)
 
     def cap(self, x0: float, x1: float, y: float, z: float, out: float, material: Material, up: bool) -> None:
-        """The trapezoid that closes a bay above (`up`) or below."""
+        """Add the trapezoid that closes a bay above (`up`) or below."""
         origin = np.array([x0, y if up else y - out, z])
         patch = self.face(origin, (x1 - x0) * X, (-out if up else out) * Y, material)
         rows, columns = patch.color.shape[:2]
@@ -250,7 +250,7 @@ class Shapes(Textures):
         patch.opaque = (x >= reach) & (x <= (x1 - x0) - reach)
 
     def shutters(self, x0: float, x1: float, y: float, z: float, tall: float, color: Color, wide: float = 0.5) -> None:
-        """A pair beside a window that spans x0..x1, one of them ajar."""
+        """Add a pair of shutters beside a window that spans x0..x1, each slightly open."""
         for side, edge in ((-1, x0), (1, x1)):
             angle = self.rng.uniform(0.05, 0.5)
             away = side * np.cos(angle) * X - np.sin(angle) * Y
@@ -259,7 +259,7 @@ class Shapes(Textures):
             self.face(origin, right, -tall * Z, self.shutter(color), two_sided=True)
 
     def foliage(self, centers: Floats, around: Floats, span: float, leaf: float, colors: Sequence[Color]) -> None:
-        """Cards of leaves at `centers` (n, 3), shaded as if their normals pointed away from `around` (3,)."""
+        """Add cards of leaves at `centers` (n, 3), shaded as if their normals pointed away from `around` (3,)."""
         for center in centers:
             rng = self.rng
             right = rng.normal(size=3)

@@ -1,8 +1,8 @@
-"""The street that the built-in capture `facade` shows: three old houses with bays, columns, balconies, and a tree.
+"""The street of the built-in capture `facade`: three old houses with bays, columns and balconies, and a tree.
 
-World frame: metres, +X along the street to the right, +Y into the houses, +Z up, the middle house's front at y = -0.3.
-Everything is drawn from one seed, and nothing twice: structure from motion must not take one window for another.
-The place is visited again: at visit 2 the bookshop has become a bakery, and before visit 3 the street was built on.
+World frame: metres, +X along the street to the right, +Y into the houses, +Z up. The front of the middle house is at
+y = -0.3. Everything is drawn from one seed, and no two windows are alike, so that structure from motion cannot confuse
+them. The street changes between visits: at visit 2, the bookshop has become a bakery. At visit 3, the street is longer.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from jobs.demo.raster import Floats, Light, Patch, Scene
 __all__ = ["Visit", "light", "surfaces"]
 
 Visit = Literal["1", "2", "3", "elsewhere"]
-"""When the photos were taken: on three days in the same street, or in another street."""
+"""The occasion of the photos: one of three days in the same street, or another street."""
 
-_SUNS = {  # by visit: the direction to the sun, and its strength
+_SUNS = {  # the direction to the sun and its strength, by visit
     "1": ((-0.62, -0.70, 0.80), 1.0),
     "2": ((0.50, -0.75, 0.95), 0.8),
     "3": ((-0.30, -0.80, 0.95), 0.9),
@@ -29,7 +29,7 @@ _SUNS = {  # by visit: the direction to the sun, and its strength
 
 
 def surfaces(texels_per_metre: float, seed: int = 7, visit: Visit = "1") -> list[Patch]:
-    """Everything in the street at a visit; `texels_per_metre` sets how fine the textures are."""
+    """Build the street at a visit, with textures of `texels_per_metre`."""
     street = Houses(texels_per_metre, seed)
     if visit == "elsewhere":
         street.rng = np.random.default_rng([seed, 4])
@@ -45,7 +45,7 @@ def surfaces(texels_per_metre: float, seed: int = 7, visit: Visit = "1") -> list
     street.tree(2.9, -3.5)
     street.lamp(-4.6, -3.0)
     street.bench(-7.2, -2.6)
-    # What changes between visits comes last, from seeds of its own: all else stays as it was.
+    # Changes between visits come last and have their own seeds, so that the rest of the street stays the same.
     if visit == "2":
         street.rng = np.random.default_rng([seed, 2])
         street.bakery()
@@ -59,14 +59,14 @@ def surfaces(texels_per_metre: float, seed: int = 7, visit: Visit = "1") -> list
 
 
 def light(patches: Sequence[Patch], seed: int = 7, visit: Visit = "1") -> Scene:
-    """The street on a bright day: the sky, and the sun where it stands at that visit (first: low, from the left)."""
+    """Light the street on a bright day, by the sky and by the sun of the visit."""
     rng = np.random.default_rng(seed)
     sun, strength = np.array(_SUNS[visit][0]), _SUNS[visit][1]
     color = np.array([1.75, 1.52, 1.16]) / 4 * strength
     suns = [_light(sun + rng.normal(0, 0.012, 3), color) for _ in range(4)]
     skies = []
     count = 20
-    for k in range(count):  # a Fibonacci spiral over the upper hemisphere, folded to the side that the houses face
+    for k in range(count):  # a Fibonacci spiral over the half of the sky that the houses face
         z, turn = (k + 0.5) / count, k * np.pi * (3 - 5**0.5)
         blue = np.array([0.60, 0.78, 1.0]) * z + np.array([0.95, 0.97, 1.0]) * (1 - z)
         direction = np.array([np.cos(turn) * (1 - z * z) ** 0.5, -abs(np.sin(turn)) * (1 - z * z) ** 0.5, z])

@@ -14,15 +14,15 @@ __all__ = ["Color", "Material", "Textures", "as_color", "rgb"]
 
 Color = tuple[float, float, float]
 Material = Callable[[float, float], Floats]
-"""Draws the albedo (h, w, 3), sRGB 0..1, of a surface of a width and height in metres."""
+"""Draws the albedo (h, w, 3), in sRGB 0..1, of a surface with a width and height in metres."""
 
 
 class Textures:
-    """Draws textures, one after the other, from one random generator.
+    """Draws textures in sequence from one random generator.
 
     Args:
-        texels_per_metre: how fine the textures are.
-        seed: of the random generator.
+        texels_per_metre: the resolution of the textures.
+        seed: the seed of the random generator.
     """
 
     def __init__(self, texels_per_metre: float, seed: int) -> None:
@@ -30,11 +30,14 @@ class Textures:
         self.rng = np.random.default_rng(seed)
 
     def size(self, width: float, height: float) -> tuple[int, int]:
-        """Rows and columns of the texture of a surface."""
+        """Return the rows and columns of the texture of a surface."""
         return max(2, round(height * self.fine)), max(2, round(width * self.fine))
 
     def noise(self, width: float, height: float, coarse: float, octaves: int = 4, stretch: float = 1.0) -> Floats:
-        """(h, w) smooth noise of about -1..1: octaves from `coarse` metres down, features `stretch` times as high."""
+        """Draw smooth noise (h, w) of about -1..1, in octaves from `coarse` metres down.
+
+        Features are `stretch` times as high as wide.
+        """
         rows, columns = self.size(width, height)
         total = np.zeros((rows, columns), np.float32)
         for octave in range(octaves):
@@ -47,7 +50,7 @@ class Textures:
         return total * 0.6
 
     def grain(self, width: float, height: float, color: Color, amount: float = 0.1, coarse: float = 0.6) -> Floats:
-        """An even material with stains, specks and rain streaks."""
+        """Draw an even material with stains, specks and rain streaks."""
         stains = self.noise(width, height, coarse, 5)
         streaks = self.noise(width, height, 0.12, 2, stretch=9)
         specks = self.rng.normal(size=stains.shape) * 0.35
@@ -65,7 +68,7 @@ class Textures:
         vary: float = 0.2,
         uneven: float = 0.25,
     ) -> Floats:
-        """Masonry, slates, planks: rows of blocks of about `block` (width, height) metres, each of its own shade."""
+        """Draw masonry, slates or planks: rows of blocks of about `block` (width, height) metres in various shades."""
         rows, columns = self.size(width, height)
         y, x = (np.arange(rows) + 0.5) / self.fine, (np.arange(columns) + 0.5) / self.fine
         lines = _edges(self.rng, height, block[1], uneven * 0.3)
@@ -85,7 +88,7 @@ class Textures:
         return result * (1 + 0.10 * stains[..., None])
 
     def cut(self, draw: Material, side: float = 2.0) -> Material:
-        """A material whose small pieces are cut at random from one sheet of `side` x `side` metres: drawn once."""
+        """Make a material whose small pieces are cut at random from one sheet of `side` x `side` metres."""
         sheets: list[Floats] = []
 
         def material(width: float, height: float) -> Floats:
@@ -112,7 +115,7 @@ class Textures:
         def draw(width: float, height: float) -> Floats:
             result = self.grain(width, height, color, 0.09, 0.8)
             bare = self.noise(width, height, 0.9, 5) - 0.25 * self.noise(width, height, 0.08, 2)
-            patch = np.clip((bare - 1.05) * 12, 0, 1)[..., None]  # where the plaster fell off, bricks show
+            patch = np.clip((bare - 1.05) * 12, 0, 1)[..., None]  # bricks show where the plaster fell off
             bricks = self.courses(width, height, (0.60, 0.38, 0.30), (0.24, 0.085), 0.012, (0.66, 0.62, 0.56))
             result = result * (1 - patch) + bricks * patch
             image = _image(result)
@@ -143,7 +146,7 @@ class Textures:
         return self.cut(draw)
 
     def shutter(self, color: Color) -> Material:
-        """Louvred, with a frame; its paint peels."""
+        """Make a louvred shutter with peeling paint."""
 
         def draw(width: float, height: float) -> Floats:
             result = self.grain(width, height, color, 0.10, 0.2)
@@ -161,7 +164,7 @@ class Textures:
         return draw
 
     def window(self, frame: Color, bars: tuple[int, int] = (2, 3)) -> Material:
-        """A window with `bars` (columns, rows) of panes; what stands behind the glass is different in each."""
+        """Make a window with `bars` (columns, rows) of panes. Each window shows different things behind the glass."""
 
         def draw(width: float, height: float) -> Floats:
             rng, s = self.rng, self.fine
@@ -171,7 +174,7 @@ class Textures:
             pen = ImageDraw.Draw(image)
             cloth = (rng.uniform(0.6, 0.95) + rng.normal(0, 0.07, 3)) * rng.choice([0.75, 1.0])
             style = rng.integers(4)
-            for side in (0, 1):  # curtains, drawn unevenly
+            for side in (0, 1):  # curtains
                 reach = width * rng.uniform(0.12, 0.42)
                 folds = rng.integers(4, 9)
                 for k in range(folds):
@@ -216,7 +219,7 @@ class Textures:
         return draw
 
     def shop_window(self, frame: Color) -> Material:
-        """Shelves of books in all colours."""
+        """Make a shop window with shelves of colourful books."""
 
         def draw(width: float, height: float) -> Floats:
             rng, s = self.rng, self.fine
@@ -243,7 +246,7 @@ class Textures:
         return draw
 
     def door(self, color: Color, number: str) -> Material:
-        """A panelled door with a fanlight, a letter slot and its number."""
+        """Make a panelled door with a fanlight, a letter slot and a house number."""
 
         def draw(width: float, height: float) -> Floats:
             rng, s = self.rng, self.fine
@@ -295,7 +298,7 @@ class Textures:
         return draw
 
     def railing(self, width: float, height: float) -> NDArray[np.bool_]:
-        """(h, w) a wrought-iron railing: where there is iron."""
+        """Draw a wrought-iron railing. Return where there is iron (h, w)."""
         s = self.fine * 2
         image = Image.new("1", (max(2, round(width * s)), max(2, round(height * s))))
         pen = ImageDraw.Draw(image)
@@ -315,7 +318,7 @@ class Textures:
 
 
 def _edges(rng: np.random.Generator, length: float, pitch: float, uneven: float) -> Floats:
-    """Ascending positions about `pitch` apart, from before 0 to beyond `length`."""
+    """Return ascending positions about `pitch` apart, from before 0 to beyond `length`."""
     steps = pitch * (1 + uneven * rng.uniform(-1, 1, int(length / pitch / (1 - uneven)) + 4))
     edges = np.cumsum(steps) - pitch * (1.5 + rng.random())
     return np.concatenate([[min(-pitch, edges[0] - pitch)], edges])

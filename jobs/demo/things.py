@@ -36,7 +36,7 @@ class Things(Shapes):
         self.patches.append(Patch(np.array([x0, y + deep, z + rise]), width * X, slope, tiles))
 
     def dormer(self, x: float, y: float, z: float, material: Material, frame: Color) -> None:
-        """A small window with a lead roof that looks out of the roof slope."""
+        """Add a dormer: a small window with a lead roof in the slope of the roof."""
         pane = Opening(0.16, 0.16, 0.78, 0.9, self.window(frame, (2, 2)), 0.1)
         self.wall((x, y, z), X, 1.1, 1.25, material, [pane])
         self.box((x, y + 0.01, z), (x + 1.1, y + 1.6, z + 1.25), material, "lr")
@@ -66,7 +66,7 @@ class Things(Shapes):
         )
 
     def blob(self, center: Floats, radius: float, count: int) -> Floats:
-        """(count, 3) points in a ball, denser near its skin."""
+        """Return points (count, 3) in a ball, denser near its surface."""
         out = self.rng.normal(size=(count, 3))
         out /= np.linalg.norm(out, axis=1, keepdims=True)
         return center + out * radius * self.rng.uniform(0.55, 1, (count, 1))

@@ -1,1 +1,1 @@
-"""Camera paths that are generated, and what of a path the photos saw."""
+"""Generated camera paths, and which parts of a path the photos cover."""

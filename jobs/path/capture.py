@@ -1,4 +1,4 @@
-"""The cameras of a capture and what they saw, in the model's frame, and the poses of cameras that stand upright."""
+"""The cameras of a capture in the model's frame, and upright camera poses."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from numpy.typing import NDArray
 
 from jobs.errors import InvalidInput
 
-__all__ = ["OFF", "STRICTER", "Array", "Capture", "goes_back", "longest_run", "together", "unit", "upright"]
+__all__ = ["OFF", "STRICTER", "Array", "Capture", "goes_back", "longest_run", "together", "unit", "upright", "weighted"]
 
 Array = NDArray[np.float64]
 
 OFF = 0.5
-"""How far a generated path may be from the nearest photo that looks about the same way, by the typical depth."""
+"""The greatest distance of a generated path from the nearest photo with a similar view direction, in typical depths."""
 STRICTER = 0.9
-"""The bound where a way is laid out, for between its samples it may be a little farther off."""
+"""A share of `OFF` that applies to the samples of a path, because it may be farther off between them."""
 
 
 @dataclass(frozen=True)
 class Capture:
-    """Where the photos of a dataset were taken, in the model's frame.
+    """The cameras of a dataset's photos, in the model's frame.
 
     Args:
         centres: (N, 3) camera centres.
-        looks: (N, 3) unit vectors of the optical axes.
-        depth: the typical distance from a camera to what it sees.
-        half_field: tangents of half the horizontal and half the vertical field of view of the photos.
-        points: (P, 3) what the photos show, sparsely.
+        directions: (N, 3) view directions, of length 1.
+        depth: the typical distance from a camera to the surfaces it sees.
+        half_field: the tangents of half the horizontal and half the vertical field of view of the photos.
+        points: (P, 3) the sparse points of the dataset.
         shape: see `jobs.path.reading.photo_shape`.
     """
 
     centres: Array
-    looks: Array
+    directions: Array
     depth: float
     half_field: tuple[float, float]
     points: Array = field(default_factory=lambda: np.empty((0, 3)))
@@ -42,21 +42,21 @@ class Capture:
 
     @property
     def focus(self) -> Array:
-        """(3,) the point that the cameras look at: nearest to all optical axes, in the sense of least squares.
+        """The point (3,) that the cameras look at: the least-squares intersection of the optical axes.
 
-        Where the axes are parallel, it is at the typical depth before the middle camera.
+        If the axes are parallel, it is at the typical depth in front of the middle camera.
         """
-        across = np.eye(3) - self.looks[:, :, None] * self.looks[:, None, :]
-        ahead = np.median(self.centres + self.depth * self.looks, axis=0)
+        across = np.eye(3) - self.directions[:, :, None] * self.directions[:, None, :]
+        ahead = np.median(self.centres + self.depth * self.directions, axis=0)
         weight = 0.05 * np.eye(3)
         right = np.einsum("nij,nj->i", across, self.centres) / len(across)
         focus: Array = np.linalg.solve(across.mean(axis=0) + weight, right + weight @ ahead)
         return focus
 
     def largest_part(self) -> Capture:
-        """The capture without the photos that are apart from most, as groups elsewhere, other sides, and outliers are.
+        """Return the largest group of connected photos, without other groups, other sides and outliers.
 
-        Two photos are together where a camera half-way between them is near both.
+        Two photos are connected if a camera half-way between them is near both.
         """
         left, best = np.arange(len(self.centres)), np.empty(0, dtype=int)
         while len(left) > len(best):
@@ -66,45 +66,59 @@ class Capture:
                 at = edge.pop()
                 part.append(at)
                 apart = np.linalg.norm(self.centres[left] - self.centres[at], axis=1)
-                near = (apart <= 2 * OFF * self.depth) & (self.looks[left] @ self.looks[at] >= 0)
+                near = (apart <= 2 * OFF * self.depth) & (self.directions[left] @ self.directions[at] >= 0)
                 edge.extend(left[near].tolist())
                 left = left[~near]
             best = np.sort(part) if len(part) > len(best) else best
-        return replace(self, centres=self.centres[best], looks=self.looks[best])
+        return replace(self, centres=self.centres[best], directions=self.directions[best])
 
 
-def upright(centres: Array, looks: Array) -> Array:
-    """(F, 4, 4) rigid poses at `centres`, looking along `looks` (each (F, 3)), with no roll."""
-    looks = unit(looks)
-    # A capture that looks straight down, as a drone's, has no roll about +Z; there +Y is up in the picture.
-    up = np.array([0.0, 0.0, 1.0] if np.abs(looks[:, 2]).max() < 0.98 else [0.0, 1.0, 0.0])
-    right = unit(np.cross(looks, up))
-    poses = np.tile(np.eye(4), (len(looks), 1, 1))
-    poses[:, :3] = np.stack([right, np.cross(right, looks), -looks, centres], axis=2)
+def upright(centres: Array, directions: Array) -> Array:
+    """Return camera poses (F, 4, 4) without roll, at `centres` (F, 3) and with view directions `directions` (F, 3)."""
+    directions = unit(directions)
+    # For cameras that look straight down, such as a drone's, roll about +Z is undefined. Then +Y is up in the picture.
+    up = np.array([0.0, 0.0, 1.0] if np.abs(directions[:, 2]).max() < 0.98 else [0.0, 1.0, 0.0])
+    right = unit(np.cross(directions, up))
+    poses = np.tile(np.eye(4), (len(directions), 1, 1))
+    poses[:, :3] = np.stack([right, np.cross(right, directions), -directions, centres], axis=2)
     return poses
 
 
+def weighted(weights: Array, values: Array) -> Array:
+    """Return the sums (S, …) of values (N, …) with weights (S, N).
+
+    All machines and processes must generate the same path. BLAS is avoided, because the last digits of its products
+    depend on the number of its threads.
+    """
+    sums: Array = np.einsum("sn,n...->s...", weights, values)
+    return sums
+
+
 def unit(vectors: Array) -> Array:
-    """Vectors (…, 3), each 1 long."""
+    """Scale vectors (…, 3) to length 1."""
     units: Array = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
     return units
 
 
 def together(capture: Capture) -> Capture:
-    """The largest part of a capture, of two photos at least."""
+    """Return the largest part of a capture.
+
+    Raises:
+        InvalidInput: it has fewer than two photos.
+    """
     part = capture.largest_part()
     if len(part.centres) < 2:
-        raise InvalidInput("The photos are too far from each other for a way along them; take the spiral instead.")
+        raise InvalidInput("The photos are too far apart for a path along them. Choose the spiral instead.")
     return part
 
 
 def goes_back(at: NDArray[Any]) -> bool:
-    """Whether places along a path, in the order of the photos, fall on the whole: it began where the capture ended."""
+    """Return whether positions along a path tend to decrease in the order of the photos."""
     return bool(np.polyfit(np.arange(len(at)), at, 1)[0] < 0)
 
 
 def longest_run(seen: NDArray[np.bool_]) -> slice:
-    """The longest stretch of true values; an empty one where there is none."""
+    """Return the longest run of true values. It is empty if there is none."""
     edges = np.flatnonzero(np.diff(seen.astype(int), prepend=0, append=0)).reshape(-1, 2)
     if not len(edges):
         return slice(0, 0)

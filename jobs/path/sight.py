@@ -1,7 +1,7 @@
-"""What the photos of a capture saw of a camera path: whether one was taken near, and what comes into the picture.
+"""Test whether the photos of a capture cover the cameras of a path.
 
-Two questions, for two ends. `covered` is strict, and bounds the paths that are generated. `lost` is generous, for
-people fly where no photo was taken: it tells the frames that look into nothing, as most do of another scene's path.
+There are two tests. `covered` is strict and bounds generated paths. `lost` is lenient, because people draw paths where
+no photo was taken. It finds the frames that look into nothing, as most do if the path belongs to another scene.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from jobs.path.capture import OFF, Array, Capture, unit, upright
 __all__ = ["ASIDE", "covered", "distances", "lost"]
 
 ASIDE = float(np.cos(np.radians(60)))
-"""How far such a photo's look may differ: the cosine."""
+"""The cosine of the greatest angle between the view directions of a camera and of a photo that covers it."""
 
-_AT_ONCE = 100_000  # pairs of places that are compared: memory does not grow with the length of a path
-_MOST_FRAMES, _MOST_CAMERAS, _MOST_POINTS = 100, 100, 600  # that `lost` looks at, evenly taken
-_SAME_SIDE = float(np.cos(np.radians(75)))  # from where a point was photographed, and from where it is now seen
-_REACH = 6.0  # how far off a point is still something to look at, by the depth
-_CLOSE_UP = 3.0  # how much nearer than the photos a frame may be, so that a point counts for more
-_ENOUGH = 0.2  # of the points that a photo has, on the whole
-_LEAST_POINTS = 20  # below, what the cameras look at stands for them
+_AT_ONCE = 100_000  # pairs of positions that are compared at a time, which bounds the memory
+_MOST_FRAMES, _MOST_CAMERAS, _MOST_POINTS = 100, 100, 600  # evenly chosen by `lost`
+_SAME_SIDE = float(np.cos(np.radians(75)))  # between the directions from which a point was photographed and is now seen
+_REACH = 6.0  # the greatest distance of a point that counts, in typical depths
+_CLOSE_UP = 3.0  # how much nearer than the photos a frame may be for a point to count more
+_ENOUGH = 0.2  # a share of the points in a typical photo
+_LEAST_POINTS = 20  # with fewer, points in front of the cameras replace them
 
 
-def covered(capture: Capture, centres: Array, looks: Array, off: float = OFF) -> NDArray[np.bool_]:
-    """(F,) whether a photo was taken near each of the cameras, and looks about the same way.
+def covered(capture: Capture, centres: Array, directions: Array, off: float = OFF) -> NDArray[np.bool_]:
+    """Return whether each camera (F,) is near a photo with a similar view direction.
 
     Args:
         capture: the photos.
-        centres, looks: (F, 3) of the cameras, looks 1 long, in the frame of the capture.
-        off: how far the photo may be, by the capture's depth.
+        centres, directions: (F, 3) of the cameras, directions of length 1, in the frame of the capture.
+        off: the greatest distance from the photo, in the capture's typical depths.
     """
     near = np.zeros(len(centres), dtype=bool)
     for part in _parts(len(centres), len(capture.centres)):
         apart = np.linalg.norm(centres[part, None] - capture.centres, axis=2)
-        alike = looks[part] @ capture.looks.T >= ASIDE
+        alike = directions[part] @ capture.directions.T >= ASIDE
         near[part] = ((apart <= off * capture.depth) & alike).any(axis=1)
     return near
 
 
 def distances(capture: Capture, centres: Array) -> Array:
-    """(F,) from each of the places (F, 3) to the nearest photo, by the capture's depth."""
+    """Return the distance (F,) from each position (F, 3) to the nearest photo, in the capture's typical depths."""
     found = np.zeros(len(centres))
     for part in _parts(len(centres), len(capture.centres)):
         found[part] = np.linalg.norm(centres[part, None] - capture.centres, axis=2).min(axis=1)
@@ -52,14 +52,14 @@ def distances(capture: Capture, centres: Array) -> Array:
 
 
 def lost(capture: Capture, path: CameraPath) -> dict[int, bool]:
-    """Whether frames of a path look into nothing, by their index: of all, or of a hundred along it.
+    """Return whether frames of a path look into nothing, by index, for at most a hundred frames along the path.
 
-    A frame does not where it is `covered`, or has in its picture what was photographed: a fifth as many sparse points
-    as a photo has on the whole, seen from about the side from which a photo saw them (75 degrees), and not from
-    behind. Without points, places at the typical depth before the cameras stand for them.
+    A frame is not lost if it is `covered`, or if its picture contains a fifth of the sparse points of a typical photo.
+    A point counts if a photo saw it from a direction within 75 degrees of the frame's. If there are few sparse points,
+    points at the typical depth in front of the cameras replace them.
 
     Args:
-        capture: with its points.
+        capture: the photos and their points.
         path: in the frame of the capture.
     """
     numbers = np.unique(np.linspace(0, len(path.camera_path) - 1, _MOST_FRAMES).round().astype(int))
@@ -68,7 +68,7 @@ def lost(capture: Capture, path: CameraPath) -> dict[int, bool]:
     aspect = path.render_width / path.render_height
     vertical = [np.tan(np.radians(min(frame.fov, 140) / 2)) for frame in frames]
     some = slice(None, None, 1 + len(capture.centres) // _MOST_CAMERAS)
-    cameras = upright(capture.centres[some], capture.looks[some])
+    cameras = upright(capture.centres[some], capture.directions[some])
     points = capture.points if len(capture.points) >= _LEAST_POINTS else _before(cameras, capture)
     points = points[:: 1 + len(points) // _MOST_POINTS]
 
@@ -86,9 +86,9 @@ def lost(capture: Capture, path: CameraPath) -> dict[int, bool]:
             seen = _in_view(poses[index], points, (vertical[index] * aspect, vertical[index]), reach)
         side = np.einsum("nsi,si->ns", from_photos[:, seen], unit(poses[index, :3, 3] - points[seen]))
         known = ((side > _SAME_SIDE) & photographed[:, seen]).any(axis=0)
-        # Close up, fewer points fill the picture.
+        # In a close-up, fewer points fill the picture.
         fills = (capture.depth / away[seen][known]).clip(1, _CLOSE_UP) ** 2
-        part = min(1.0, vertical[index] ** 2 * aspect / field)  # a long lens shows less at once
+        part = min(1.0, vertical[index] ** 2 * aspect / field)  # a narrow field of view contains fewer points
         home[index] = fills.sum() >= max(1.0, part * enough)
     return dict(zip(numbers.tolist(), (~home).tolist(), strict=True))
 
@@ -99,7 +99,7 @@ def _parts(frames: int, cameras: int) -> list[slice]:
 
 
 def _in_view(pose: Array, points: Array, half_field: tuple[float, float], reach: float) -> NDArray[np.bool_]:
-    """(P,) whether points (P, 3) are in the picture of a camera (4, 4), and not farther than `reach`."""
+    """Return whether points (P, 3) are in the picture of a camera (4, 4) and not farther away than `reach`."""
     right, up, back = ((points - pose[:3, 3]) @ pose[:3, :3]).T
     ahead = -back
     inside: NDArray[np.bool_] = (
@@ -109,7 +109,7 @@ def _in_view(pose: Array, points: Array, half_field: tuple[float, float], reach:
 
 
 def _before(cameras: Array, capture: Capture) -> Array:
-    """(9 N, 3) places at the typical depth before the cameras (N, 4, 4), spread over their pictures."""
+    """Return points (9 N, 3) at the typical depth in front of cameras (N, 4, 4), spread over their pictures."""
     across, down = (np.array([-0.5, 0, 0.5]) * half for half in capture.half_field)
     rays = np.array([[x, y, -1.0] for x in across for y in down]) * capture.depth
     places: Array = np.einsum("nij,kj->nki", cameras[:, :3, :3], rays) + cameras[:, None, :3, 3]

@@ -1,56 +1,57 @@
-"""A camera path along the cameras of a capture."""
+"""Generate a camera path along the cameras of a capture."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from jobs.errors import InvalidInput
-from jobs.path.capture import OFF, STRICTER, Array, Capture, goes_back, longest_run, together, unit, upright
+from jobs.path.capture import OFF, STRICTER, Array, Capture, goes_back, longest_run, together, unit, upright, weighted
 from jobs.path.sight import covered
 
 __all__ = ["tour"]
 
-_LOOK_WEIGHT = 0.4  # of a difference in look against one in place, both as they shift the picture
-_TURN_COST = 0.06  # what a radian of turning costs a tour, in the distance that cameras are off it, by the depth
-_MOST_STOPS = 30  # of a tour
-_TURN_PACE = 1.5  # a tour goes slower where more radians than this come on a way as long as the depth
+_DIRECTION_WEIGHT = 0.4  # of a difference in direction relative to one in position, by their shift of the picture
+_TURN_COST = 0.06  # the cost of a radian of turning, as a distance of the cameras from the path in typical depths
+_MOST_STOPS = 30
+_TURN_PACE = 1.5  # radians per typical depth; where the path turns faster, the camera moves more slowly
 
 
 def tour(capture: Capture, at: Array) -> Array:
-    """(F, 4, 4) poses at the moments `at` (F,), 0 to 1, of a way along the capture.
+    """Return the poses (F, 4, 4) of a tour at the positions `at` (F,), from 0 to 1.
 
-    It is the simplest smooth line that passes near most of the cameras.
+    A tour is the simplest smooth path that passes near most cameras. The cameras are clustered to a few stops, the
+    stops are ordered by the shortest path through them, whatever the order of the photos, and the path is smoothed. It
+    runs in the direction in which most photos were taken.
 
-    Cameras are gathered to as few stops as will do, the stops are put in the order of the shortest way through
-    them, whatever the order of the photos was, and the way is smoothed. The camera goes at a constant speed, by the
-    length of its way; where it turns by more than 1.5 radians on a way as long as the typical depth, as at the corners
-    of a corridor, it goes slower, so that the turn is at a constant speed instead. The way is gone in the direction
-    that the order of the photos has on the whole. Photos apart from most are left out, and where the way would leave
-    what the photos cover (`sight.covered`), it is cut to its longest part that does not.
+    The speed is constant along the path. Where the path turns by more than 1.5 radians per typical depth, as at the
+    corners of a corridor, the speed of turning is constant instead.
+
+    Photos far from the others are ignored. If the path leaves the area that the photos cover (`sight.covered`), it is
+    cut to its longest covered part.
 
     Raises:
-        InvalidInput: there is no such way: the photos are too far from each other.
+        InvalidInput: the photos are too far apart.
     """
     capture = together(capture)
-    places = np.hstack([capture.centres / capture.depth, _LOOK_WEIGHT * capture.looks])
+    places = np.hstack([capture.centres / capture.depth, _DIRECTION_WEIGHT * capture.directions])
     places = places[:: 1 + len(places) // 500]
     way = _simplest_way(places, capture)
     nearest = np.linalg.norm(places[:, None] - way, axis=2).argmin(axis=1)
     if goes_back(nearest):
         way = way[::-1]
-    centres, looks = way[:, :3] * capture.depth, unit(way[:, 3:])
-    shift, turn = (np.linalg.norm(np.diff(a, axis=0), axis=1) for a in (way[:, :3], looks))
+    centres, directions = way[:, :3] * capture.depth, unit(way[:, 3:])
+    shift, turn = (np.linalg.norm(np.diff(a, axis=0), axis=1) for a in (way[:, :3], directions))
     pace = np.maximum(shift, turn / _TURN_PACE)
     gone = np.concatenate([[0], np.cumsum(pace)])
     wanted = gone[-1] * at
-    centres, looks = (np.stack([np.interp(wanted, gone, c) for c in a.T], axis=1) for a in (centres, looks))
-    return upright(centres, looks)
+    centres, directions = (np.stack([np.interp(wanted, gone, c) for c in a.T], axis=1) for a in (centres, directions))
+    return upright(centres, directions)
 
 
 def _simplest_way(places: Array, capture: Capture) -> Array:
-    """(M, D) the smooth line that is the best bargain between passing near the places and going straight.
+    """Return the smooth path (M, D) with the best compromise between nearness to the places and straightness.
 
-    Of each line, it is the longest part that the photos cover.
+    Each candidate is cut to its longest part that the photos cover.
     """
     best, lowest = np.empty((0, places.shape[1])), np.inf
     for number in range(min(2, len(places)), min(_MOST_STOPS, len(places)) + 1):
@@ -65,12 +66,12 @@ def _simplest_way(places: Array, capture: Capture) -> Array:
         if off + _TURN_COST * turning < lowest:
             best, lowest = way, off + _TURN_COST * turning
     if not len(best):
-        raise InvalidInput("The photos are too far from each other for a way along them; take the spiral instead.")
+        raise InvalidInput("The photos are too far apart for a path along them. Choose the spiral instead.")
     return best
 
 
 def _gather(places: Array, number: int) -> Array:
-    """(number, D) means of clusters of places: Lloyd's k-means from the places farthest from each other."""
+    """Return the means (number, D) of clusters of places: Lloyd's k-means, started at the farthest places."""
     means = places[[int(np.linalg.norm(places - places.mean(axis=0), axis=1).argmax())]]
     while len(means) < number:
         apart = np.linalg.norm(places[:, None] - means, axis=2).min(axis=1)
@@ -82,7 +83,7 @@ def _gather(places: Array, number: int) -> Array:
 
 
 def _in_order(stops: Array) -> Array:
-    """The stops in the order of a short open way through all: nearest neighbour from each, then 2-opt (Croes 1958)."""
+    """Order the stops along a short open path: nearest neighbours from each stop, then 2-opt (Croes 1958)."""
     apart = np.linalg.norm(stops[:, None] - stops, axis=2)
     best, shortest = list(range(len(stops))), np.inf
     for start in range(len(stops)):
@@ -99,7 +100,7 @@ def _in_order(stops: Array) -> Array:
 
 
 def _untangle(order: list[int], apart: Array) -> bool:
-    """Turn round every stretch of `order` that makes the way shorter when turned; whether there was any."""
+    """Reverse every stretch of `order` whose reversal shortens the path. Return whether there was one."""
     better = False
     for i in range(len(order) - 1):
         for j in range(i + 1, len(order)):
@@ -115,10 +116,10 @@ def _untangle(order: list[int], apart: Array) -> bool:
 
 
 def _fit(places: Array, stops: Array, samples: int = 300) -> Array:
-    """(samples, D) a smooth line through the middle of the places along the way of the stops.
+    """Return a smooth path (samples, D) through the middle of the places, along the stops.
 
-    The places are projected to the way and locally fitted by lines over its length, with a bandwidth of half the
-    distance of two stops: a step of a principal curve (Hastie & Stuetzle 1989), taken twice.
+    The places are projected to the path, and lines are fitted locally along it. The bandwidth is half the distance
+    between two stops. This is a step of a principal curve (Hastie & Stuetzle 1989), which is taken twice.
     """
     share = np.linspace(0, len(stops) - 1, samples)
     way = np.stack([np.interp(share, np.arange(len(stops)), axis) for axis in stops.T], axis=1)
@@ -128,8 +129,8 @@ def _fit(places: Array, stops: Array, samples: int = 300) -> Array:
         along = np.linspace(at.min(), at.max(), samples)
         near = np.exp(-0.5 * ((along[:, None] - at) / width) ** 2) + 1e-12
         near /= near.sum(axis=1, keepdims=True)
-        middle = near @ at
+        middle = weighted(near, at.astype(np.float64))
         offsets = at - middle[:, None]
-        slopes = (near * offsets) @ places / (near * offsets**2).sum(axis=1, keepdims=True).clip(1e-9)
-        way = near @ places + (along - middle)[:, None] * slopes
+        slopes = weighted(near * offsets, places) / (near * offsets**2).sum(axis=1, keepdims=True).clip(1e-9)
+        way = weighted(near, places) + (along - middle)[:, None] * slopes
     return way

@@ -1,7 +1,8 @@
-"""Camera paths made from the cameras of a capture.
+"""Generate camera paths from the cameras of a capture.
 
-`tour` goes along them, `orbit` around what they look at, `sweep` straight past it, `spiral` a little about one of them.
-All stay where the capture saw something. Poses are in the model's frame (+Z up, OpenGL camera axes), without roll.
+`tour` moves along the cameras, `orbit` around the point they look at, and `sweep` straight past it. `spiral` makes
+small circles near one camera. All paths stay where the capture saw something. Poses are in the model's frame (+Z up,
+OpenGL camera axes), without roll.
 """
 
 from __future__ import annotations
@@ -21,36 +22,35 @@ from jobs.path.tour import tour
 
 __all__ = ["KINDS", "generate", "moments"]
 
-_CLOSED = ("orbit", "spiral")  # they end where they began
+_CLOSED = ("orbit", "spiral")  # end where they began
 
 
 def generate(kind: str, dataset: Path, model: Path, options: RenderOptions) -> CameraPath:
-    """A camera path through what the dataset saw, in the model's frame.
+    """Generate a camera path in the model's frame.
 
-    If the options name none, the shape of the video and its field of view are those of the photos. A field of view
-    that does not fit the video's shape is made narrower.
+    By default, the video's shape and field of view are those of the photos. If the field of view does not fit the
+    shape, it becomes narrower.
 
     Args:
         kind: one of `KINDS`.
         dataset: folder with `transforms.json`, or such a file.
         model: folder with `dataparser_transforms.json`.
-        options: with the profile filled in: size, length, pace, projection.
+        options: size, length, pace and projection, with the defaults of a profile filled in.
 
     Raises:
-        InvalidInput: see `read_capture`, `orbit`, `sweep` and `RenderOptions.in_shape`.
+        InvalidInput: the dataset or model cannot be read, the photos do not allow such a path, or the options do not
+            fit the photos.
     """
     capture = read_capture(dataset, model)
     options = options.in_shape(capture.shape)
     assert options.width and options.height and options.seconds and options.fps
-    # 29.97 frames a second are that, though no whole number of them may fill the time.
+    # A rate such as 29.97 frames per second stays exact, even if no whole number of frames fills the time.
     seconds = options.seconds if options.fps == int(options.fps) else options.frames / options.fps
     aspect = options.width / options.height
     horizontal, vertical = capture.half_field
     fov = options.field_of_view or float(np.degrees(2 * np.arctan(min(vertical, horizontal / aspect))))
     if apart := len(capture.centres) - len(capture.largest_part().centres):
-        print(
-            f"{apart} of {len(capture.centres)} photos are apart from the others: {kind} leaves them out.", flush=True
-        )
+        print(f"{apart} of {len(capture.centres)} photos are far from the others. The {kind} ignores them.", flush=True)
     poses = KINDS[kind](capture, moments(kind, options.frames, options.easing == "ease", options.loop))
     _check_covered(kind, capture, poses)
     return CameraPath(
@@ -68,22 +68,23 @@ def _check_covered(kind: str, capture: Capture, poses: Array) -> None:
     into_nothing = np.flatnonzero(~covered(capture, poses[:, :3, 3], -poses[:, :3, 2]))
     if len(into_nothing):
         raise InvalidInput(
-            f"The path {kind} leaves what the photos saw at frame {into_nothing[0] + 1} of {len(poses)}: take the "
-            "spiral, which stays about one photo, or make a path in the viewer."
+            f"The {kind} leaves the area that the photos cover at frame {into_nothing[0] + 1} of {len(poses)}. Choose "
+            "the spiral, which stays near one photo, or draw a path in the viewer."
         )
 
 
 def moments(kind: str, frames: int, ease: bool = False, loop: bool = False) -> Array:
-    """(frames,) where on a path of `kind` each frame is: 0 is its beginning, 1 its end.
+    """Return the position (frames,) of each frame along a path, from 0 at its beginning to 1 at its end.
 
     Args:
         kind: one of `KINDS`.
-        frames: at least 2.
-        ease: begin and end slowly, by the smoothstep polynomial; else at an even pace.
-        loop: end where it began. Orbit and spiral do; others go there and, turning softly, back.
+        frames: their number, at least 2.
+        ease: whether to begin and end slowly, by the smoothstep polynomial. Otherwise the pace is even.
+        loop: whether to end at the beginning. Orbit and spiral always do. Other paths go forth and, with a soft turn,
+            back.
     """
     closed = kind in _CLOSED
-    # Where the first frame follows upon the last, it is not shown twice.
+    # In a loop, the first frame follows the last, and is not repeated.
     even = np.arange(frames) / (frames if closed or loop else frames - 1)
     eased = even**2 * (3 - 2 * even) if ease else even
     there: Array = 0.5 - 0.5 * np.cos(2 * np.pi * eased) if loop and not closed else eased
@@ -91,4 +92,4 @@ def moments(kind: str, frames: int, ease: bool = False, loop: bool = False) -> A
 
 
 KINDS = dict(zip(GENERATED, (tour, orbit, sweep, spiral), strict=True))
-"""The generated paths by name."""
+"""The functions that generate paths, by name."""

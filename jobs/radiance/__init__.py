@@ -1,17 +1,25 @@
-"""nerfacto trained and rendered by Triton kernels and CUDA graphs, on nerfstudio's own parameters.
+"""Training and rendering of radiance fields with nerfstudio.
 
-The mathematics are those of nerfstudio 1.1.5. A checkpoint stays an ordinary one, which every other program reads.
+- `dataset`, `settings`: inspect a dataset, and configure a method for it.
+- `trainer`, `datamanager`, `checkpoints`, `randomness`: training that reports progress and resumes exactly.
+- `evaluation`: the quality on the held-out photos.
+- `renderer`, `viewer`: render the frames of a path, and serve nerfstudio's viewer.
+- `methods`, `config_file`: nerfstudio's methods, and its config files, read safely.
+- `cpu`, `cuda`, `gpu`: faster code for CPUs, what needs a GPU, and how busy the GPU is.
+- `startup`: defers slow imports that are rarely needed.
 
-- `support`: what is covered, and why something is not.
+The other modules train and render nerfacto with Triton kernels and CUDA graphs, on nerfstudio's own parameters. The
+mathematics are those of nerfstudio 1.1.5, and every other program can read the checkpoints.
+
+- `support`: which configs, photos and machines are covered.
 - `kernels`, `functions`: positions, hash encoding and proposal networks, with their gradients.
 - `field`: the field's networks as one kernel, for rendering.
-- `nerfacto`: losses of a batch of rays, and what rays show.
+- `nerfacto`: the losses of a batch of rays, and the colours and depths of rays.
 - `photos`: the training photos in GPU memory.
 - `steps`: a whole training step as a CUDA graph.
-- `frames`: rendering by a CUDA graph.
-- `startup`: imports that take seconds and are rarely needed, put off until they are.
+- `frames`: rendering with a CUDA graph.
 
-Only `support` can be imported on a machine without Triton.
+Of these, only `support` can be imported on a machine without Triton.
 """
 
 from jobs.radiance.startup import defer_the_compiler

@@ -1,10 +1,12 @@
-"""A training's checkpoints, in a folder that may be blob storage behind a mount.
+"""Store the checkpoints of a training in a folder that may be blob storage behind a mount.
 
-Such a mount promises less than a disk. BlobFuse2 2.5 shows a file as empty as soon as it is opened for writing, and may
-store a part of it whenever a copy of its descriptor is closed, such as by a process that is started meanwhile. It
-renames a file by copying and then deleting it (https://github.com/Azure/azure-storage-fuse, BlockBlob.RenameFile and
-FileCache.FlushFile). What a lost machine had not yet stored is missing. So nothing here is renamed or overwritten: each
-file is new, a small one with its checksum is written after it, and a reader trusts nothing but that checksum.
+Such a mount guarantees less than a disk. BlobFuse2 2.5 shows a file as empty as soon as it is opened for writing. It
+may store a part of a file whenever a copy of its descriptor is closed, for example by a process that starts meanwhile.
+It renames a file by copying and deleting it (https://github.com/Azure/azure-storage-fuse, BlockBlob.RenameFile and
+FileCache.FlushFile). When a machine is lost, the data that it had not stored yet is lost, too.
+
+Therefore nothing here is renamed or overwritten. Each checkpoint is a new file, a small file with its checksum follows,
+and a reader trusts only that checksum.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ _NAME = re.compile(r"step-\d{9}(?:-(?P<training>.{8})-[0-9a-f]{8})?")
 
 
 class _About(BaseModel):
-    """What lies beside a checkpoint, as JSON. The first version did not give `bytes`."""
+    """The content of the JSON file beside a checkpoint. The first version did not write `bytes`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,24 +43,25 @@ class _About(BaseModel):
 
 
 class Checkpoints:
-    """The newest checkpoints of one training, in a folder that may be a network mount.
+    """The newest checkpoints of one training.
 
-    Each is `step-<step>-<training>-<random>.ckpt`, and a JSON of the same name that is written after it. The first
-    version named them `step-<step>`; those are read as well. Other files and other trainings' checkpoints stay.
+    Each is a file `step-<step>-<training>-<random>.ckpt`, and a JSON file of the same name, which is written after it.
+    The first version named them `step-<step>`; these are read, too. Other files and the checkpoints of other trainings
+    are left alone.
 
     Args:
-        folder: where they lie; made if missing.
-        fingerprint: of all that decides the training.
+        folder: the folder of the checkpoints, created if missing.
+        fingerprint: of everything that decides the result of the training.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self._folder, self._fingerprint = folder, fingerprint
         self._whole: list[str] = []
-        """Names of the newest that this process has read in full, in the order of their steps."""
+        """The names of the newest checkpoints that this process has read completely, by step."""
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write a checkpoint of a step not yet saved. Once it and one before it can be read, remove older ones."""
+        """Write a checkpoint, unless this step is saved. Then delete all but the newest two that can be read."""
         if self._whole and self._whole[-1].startswith(f"step-{step:09d}"):
             return
         content = content_of(state)
@@ -75,7 +78,7 @@ class Checkpoints:
                     (self._folder / f"{old}{ending}").unlink(missing_ok=True)
 
     def newest(self) -> dict[str, Any] | None:
-        """The state of the newest whole checkpoint; None if there is none."""
+        """Return the state of the newest complete checkpoint, or None."""
         for name in self._names():
             if self._is_whole(name):
                 self._whole = [name]
@@ -85,7 +88,7 @@ class Checkpoints:
         return None
 
     def _names(self) -> list[str]:
-        """This training's checkpoints, whole or torn, newest first."""
+        """Return the names of this training's checkpoints, newest first, including incomplete ones."""
         names = {file.stem for file in self._folder.glob("step-*") if file.suffix in (".ckpt", ".json")}
         return sorted(filter(self._is_own, names), reverse=True)
 
@@ -98,7 +101,7 @@ class Checkpoints:
         return about is not None and about.fingerprint == self._fingerprint
 
     def _is_whole(self, name: str) -> bool:
-        """Whether a checkpoint is as its JSON says; says so if not."""
+        """Return whether a checkpoint matches its JSON file, and print a line if it does not."""
         file = self._folder / f"{name}.ckpt"
         about = self._about(name)
         try:
@@ -111,7 +114,7 @@ class Checkpoints:
                 return True
         except OSError:
             pass
-        print(f"The checkpoint {file} is torn and passed over.", flush=True)
+        print(f"The checkpoint {file} is incomplete and is ignored.", flush=True)
         return False
 
     def _about(self, name: str) -> _About | None:
@@ -122,14 +125,14 @@ class Checkpoints:
 
 
 def content_of(state: dict[str, Any]) -> memoryview:
-    """What `torch.save` would write. Written by Python, a full disk is told apart from other faults."""
+    """Return what `torch.save` would write. If Python writes the file, a full disk is a distinct error."""
     stream = io.BytesIO()
     torch.save(state, stream)
     return stream.getbuffer()
 
 
 def place(content: bytes | memoryview, file: Path) -> None:
-    """Write a file that does not exist yet, through to the disk; after a fault, nothing of it is left."""
+    """Write a new file durably. After an error, the file does not exist."""
     try:
         with file.open("xb") as stream:
             stream.write(content)

@@ -1,8 +1,8 @@
-"""nerfstudio's `config.yml`, read without running code that it names.
+"""Read nerfstudio's `config.yml` without running the code that it names.
 
-nerfstudio dumps its config as Python objects and reads it back with a YAML loader that calls whatever the file says.
-A model from a stranger could run anything. Here only what nerfstudio itself writes is built: its config classes,
-its enumerations, references to its classes, and paths.
+nerfstudio writes its config as Python objects, and reads it with a YAML loader that calls whatever the file names. A
+model from a stranger could run anything. This loader builds only what nerfstudio itself writes: its config classes, its
+enumerations, references to its classes, and paths.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["read_config"]
 
-# The last two are what jobs.model.save_config writes, getitem what DataManager[Dataset] becomes.
+# jobs.model.save_config writes the last two. DataManager[Dataset] becomes getitem.
 _CALLED = ("pathlib.PosixPath", "pathlib.WindowsPath", "_operator.getitem", "posixpath.abspath", "tempfile.gettempdir")
+# Python 3.13 names the classes of its paths by a private module, which other versions do not have.
+_PRIVATE = "pathlib._local."
 _FUNCTIONS = ("nerfstudio.data.utils.nerfstudio_collate.nerfstudio_collate",)
 _MODULES = ("nerfstudio.", "torch.optim.")
 
@@ -32,7 +34,7 @@ def read_config(file: Path) -> TrainerConfig:
     """Read a config that nerfstudio wrote.
 
     Raises:
-        InvalidInput: it names something else than parts of a nerfstudio config, or is no YAML.
+        InvalidInput: the file is not YAML, or names something that is not part of a nerfstudio config.
     """
     try:
         with file.open("rb") as stream:
@@ -40,25 +42,26 @@ def read_config(file: Path) -> TrainerConfig:
     except yaml.YAMLError as error:
         raise InvalidInput(
             f"{file} is not a config that nerfstudio wrote: {getattr(error, 'problem', None) or error}. "
-            "Do not use a model from someone you do not trust; train it again, or fetch it again."
+            "Do not use a model from someone you do not trust. Otherwise train or download it again."
         ) from None
     return config
 
 
 class _Loader(yaml.Loader):  # type: ignore[misc]
-    """Builds Python objects, of an allow list only."""
+    """Builds only the Python objects of an allow list."""
 
     def find_python_module(self, name: str, mark: Any) -> Any:
         raise _refusal(name, mark)
 
     def find_python_name(self, name: str, mark: Any) -> Any:
+        name = _public(name)
         module, attribute = name.rpartition(".")[::2]
         if name not in _CALLED and not f"{module}.".startswith(_MODULES):
             raise _refusal(name, mark)
         try:
             found = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError):
-            raise yaml.constructor.ConstructorError(None, None, f"there is no {name} here", mark) from None
+            raise yaml.constructor.ConstructorError(None, None, f"{name} is not installed here", mark) from None
         if name not in (*_CALLED, *_FUNCTIONS) and not isinstance(found, type):
             raise _refusal(name, mark)
         return found
@@ -72,13 +75,17 @@ class _Loader(yaml.Loader):  # type: ignore[misc]
         newobj: bool = False,
     ) -> Any:
         found = self.find_python_name(suffix, node.start_mark)
-        fits = dataclasses.is_dataclass(found) if newobj else suffix in _CALLED or issubclass(found, Enum)
+        fits = dataclasses.is_dataclass(found) if newobj else _public(suffix) in _CALLED or issubclass(found, Enum)
         if not fits:
             raise _refusal(suffix, node.start_mark)
         return super().make_python_instance(suffix, node, args, kwds, newobj)
 
 
+def _public(name: str) -> str:
+    return f"pathlib.{name.removeprefix(_PRIVATE)}" if name.startswith(_PRIVATE) else name
+
+
 def _refusal(name: str, mark: Any) -> Exception:
-    problem = f"it names {name}, which no config of nerfstudio does"
+    problem = f"it names {name}, which is not part of a nerfstudio config"
     error: Exception = yaml.constructor.ConstructorError(None, None, problem, mark)
     return error

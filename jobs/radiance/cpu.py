@@ -1,13 +1,13 @@
-"""The parts of nerfstudio's PyTorch code that are slow on a CPU, made faster: same parameters, values and gradients.
+"""Faster versions of nerfstudio's code on CPUs, with the same parameters, values and gradients.
 
-- The multiresolution hash encoding (Müller et al. 2022, "Instant Neural Graphics Primitives"). There, the time goes to
-  64-bit integers with a remainder, and to eight tensors of looked-up features. Here the hash is in 32 bits with a mask,
-  levels are the outermost dimension so that a level's table stays in the cache, and one `embedding_bag` looks up,
+- The multiresolution hash encoding (Müller et al. 2022, "Instant Neural Graphics Primitives"). nerfstudio spends its
+  time on remainders of 64-bit integers and on eight tensors of looked-up features. This version hashes in 32 bits with
+  a mask. Levels are the outermost dimension, so that a level's table stays in the cache. One `embedding_bag` looks up,
   weights and sums.
-- The contraction of space (Barron et al. 2022, "Mip-NeRF 360"), for the infinity norm, which `torch.linalg.norm` takes
-  thirty times as long for as `amax`.
+- The contraction of space (Barron et al. 2022, "Mip-NeRF 360") with the infinity norm. `torch.linalg.norm` takes thirty
+  times as long for it as `amax`.
 
-What is gained is in benchmarks/cpu_encoding.py.
+benchmarks/cpu_encoding.py measures the gain.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from torch import Tensor
 from torch.nn import functional
 
 _PRIMES = (2654435761 - 2**32, 805459861)  # of the hash, wrapped to signed 32 bits as the multiplication wraps
-_BLOCK = 16_384  # points at a time: the temporary tensors of more fall out of the cache
+_BLOCK = 16_384  # points at a time; the temporary tensors of more points do not fit in the cache
 
 _stock_encode = HashEncoding.pytorch_fwd
 _stock_contract = SceneContraction.forward
 
 
 def install(point_gradients: bool = True) -> None:
-    """Have this process use the functions below wherever tensors are on a CPU.
+    """Use the functions below in this process, for tensors on a CPU.
 
     Args:
-        point_gradients: whether a gradient that a point asks for is wanted (to refine cameras, or for normals): it is
-            then left to nerfstudio's own code. nerfacto asks for it always.
+        point_gradients: whether gradients of points are needed, to refine cameras or for normals. nerfstudio's own code
+            computes them then. nerfacto requests them even if nothing uses them.
     """
     HashEncoding.pytorch_fwd = partialmethod(encode, point_gradients=point_gradients)
     SceneContraction.forward = contract
 
 
 def contract(contraction: SceneContraction, positions: Any) -> Any:
-    """Contract positions [..., 3] into the cube from -2 to 2; anything else as nerfstudio does."""
+    """Contract positions [..., 3] into the cube from -2 to 2. Leave other types and norms to nerfstudio."""
     if not isinstance(positions, Tensor) or positions.device.type != "cpu" or contraction.order != math.inf:
         return _stock_contract(contraction, positions)
     size = positions.abs().amax(-1, keepdim=True)
@@ -54,7 +54,7 @@ def encode(encoding: HashEncoding, points: Tensor, point_gradients: bool = True)
     Args:
         encoding: the encoding, with its table of levels × 2^log2_hashmap_size rows.
         points: [N, 3], each from 0 to 1.
-        point_gradients: see `install`; without, gradients flow to the table only.
+        point_gradients: see `install`. If False, only the table gets gradients.
 
     Returns:
         [N, levels × features per level]
@@ -86,7 +86,7 @@ class _Encode(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         rows, features = ctx.table_shape
         levels = gradients[0].shape[1] // features
-        # one row a feature, so that the sums run over a one-dimensional table that fits in the cache
+        # One row per feature, so that the sums run over a one-dimensional table that fits in the cache.
         result = gradients[0].new_zeros(features, rows)
         corners = ctx.saved_tensors
         for block, index, weights in zip(torch.split(gradients[0], _BLOCK), corners[::2], corners[1::2], strict=True):
@@ -97,9 +97,9 @@ class _Encode(torch.autograd.Function):
 
 
 def _corners(points: Tensor, scalings: Tensor, log2_size: int) -> tuple[Tensor, Tensor]:
-    """The rows of the table and the trilinear weights of the eight corners around each point: [levels, N, 8] each.
+    """Return the table rows and the trilinear weights of the eight corners around each point, [levels, N, 8] each.
 
-    Where nerfstudio takes the ceiling, here is the floor plus one: they differ where the weight is zero.
+    nerfstudio uses the ceiling instead of the floor plus one. They differ only where the weight is zero.
     """
     mask = (1 << log2_size) - 1
     scaled = points.t()[:, None, :] * scalings[:, None]  # [3, levels, N]

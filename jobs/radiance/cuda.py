@@ -1,8 +1,8 @@
-"""nerfstudio on a CUDA GPU: the methods that need one, and its code replaced or compiled to be faster.
+"""nerfstudio on a CUDA GPU: which methods need one, and faster code.
 
-Compiled, parameters are the same and values within rounding. The hash encoding is some hundred small kernels that read
-and write all points; compiled, they are a few. On an H100 a step of nerfacto takes half the time, a frame a quarter:
-`benchmarks/gpu.md`.
+The compiled code has the same parameters, and the same values within rounding. Without it, the hash encoding is about a
+hundred small kernels, each of which reads and writes all points. Compiled, it is a few. On an H100, a step of nerfacto
+takes half the time, and a frame a quarter (`benchmarks/gpu.md`).
 """
 
 from __future__ import annotations
@@ -26,43 +26,43 @@ _installed = False
 
 
 def device() -> str:
-    """The device of this process: "cuda" where there is a GPU, else "cpu"."""
+    """Return the device of this process: "cuda" if there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def check(method: str, device: str) -> None:
-    """See whether a method of nerfstudio can be computed on a device ("cpu", "cuda").
+    """Check that a method of nerfstudio runs on a device ("cpu" or "cuda").
 
     Raises:
-        InvalidInput: it needs a GPU, or gsplat's kernels, which gsplat builds where there is a CUDA toolkit.
+        InvalidInput: the method needs a GPU, or gsplat's kernels, which gsplat builds if there is a CUDA toolkit.
     """
     if method not in _NEEDED_BY:
         return
     if torch.device(device).type != "cuda":
-        raise InvalidInput(f"the method {method} needs a CUDA GPU, and there is none here; train with nerfacto instead")
+        raise InvalidInput(f"The method {method} needs a CUDA GPU, and this machine has none. Choose nerfacto instead.")
     if method in SPLATS and (why := _no_splats()):
         toolkit = f"NVIDIA's CUDA toolkit {torch.version.cuda or ''}".rstrip()
         raise InvalidInput(
-            f"the method {method} needs gsplat's CUDA kernels, {why}: install {toolkit}, or train with nerfacto instead"
+            f"The method {method} needs gsplat's CUDA kernels, {why}. Install {toolkit}, or choose nerfacto instead."
         )
 
 
 def _no_splats() -> str | None:
-    """Why gsplat has no kernels, in words; None if it has. Takes minutes the first time, when it builds them."""
+    """Return why gsplat has no kernels, or None if it has. The first call may build them, which takes minutes."""
     try:
         from gsplat.cuda._backend import _C
-    except Exception as error:  # whatever the compiler, and what is around it, may come to
+    except Exception as error:  # any failure of the compiler or its environment
         return f"which could not be built here ({repr(error)[:200]})"
-    return None if _C is not None else "and there are none here, nor the nvcc that builds them"
+    return None if _C is not None else "which are neither installed here nor can be built without nvcc"
 
 
 def install() -> None:
-    """Have this process compile what tiny-cuda-nn, which is faster still, would take over."""
+    """Compile code of nerfstudio in this process, unless tiny-cuda-nn, which is even faster, replaces it."""
     global _installed
     if _installed or TCNN_EXISTS or not torch.cuda.is_available():
         return
     if not (shutil.which("cc") or shutil.which("gcc")):  # Triton builds its launchers with it
-        print("No C compiler here: going on without compiled kernels, several times slower.", flush=True)
+        print("There is no C compiler, so kernels cannot be compiled. This job is several times slower.", flush=True)
         return
     warnings.filterwarnings("ignore", module=r"torch\._(dynamo|inductor)")
     HashEncoding.pytorch_fwd = torch.compile(HashEncoding.pytorch_fwd, dynamic=True)
@@ -71,10 +71,10 @@ def install() -> None:
 
 
 def quicken(pipeline: Pipeline, graph: bool = True) -> None:
-    """Have the pictures of a nerfacto on a GPU made by `jobs.radiance`; say why where that cannot be.
+    """Render a nerfacto on a GPU with this package's kernels, or print why that is impossible.
 
     Args:
-        pipeline: of any method.
+        pipeline: of any method. Other methods and devices do not change.
         graph: see `jobs.radiance.frames.Frames`.
     """
     model = pipeline.model
@@ -86,7 +86,7 @@ def quicken(pipeline: Pipeline, graph: bool = True) -> None:
 
         try:
             model.get_outputs_for_camera_ray_bundle = Frames(model, graph)
-        except Exception as error:  # whatever the compiler, and what is around it, may come to
-            why = f"its kernels could not be built here ({repr(error)[:200]})"
+        except Exception as error:  # any failure of the compiler or its environment
+            why = f"the kernels could not be built here ({repr(error)[:200]})"
     if why:
-        print(f"Pictures are made by nerfstudio's own code: {why}.", flush=True)
+        print(f"nerfstudio's own code renders the pictures: {why}.", flush=True)

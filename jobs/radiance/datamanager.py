@@ -1,4 +1,4 @@
-"""nerfstudio's data manager, in this process and with the photos as bytes."""
+"""A data manager that keeps the photos as bytes and runs in the process of the training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["ByteImages", "DataManager", "cache_images"]
 
 
 class ByteImages(InputDataset):  # type: ignore[misc]
-    """Photos as bytes: a quarter of the memory."""
+    """Photos as bytes, which take a quarter of the memory of floats."""
 
     def __getitem__(self, image_idx: int) -> dict[str, Any]:
         data: dict[str, Any] = self.get_data(image_idx, image_type="uint8")
@@ -27,25 +27,25 @@ class ByteImages(InputDataset):  # type: ignore[misc]
 
 
 class DataManager(VanillaDataManager[InputDataset]):  # type: ignore[misc]
-    """nerfstudio's data manager for rays, in this process, with the photos cached as bytes.
+    """nerfstudio's data manager for rays, with the photos cached as bytes.
 
-    nerfacto's own (parallel) one starts a process that imports everything again, whose random state no checkpoint
-    can hold, and which leaves training waiting for ever when it alone is ended.
+    nerfacto's own data manager starts a second process. That process imports everything again, a checkpoint cannot
+    hold its random state, and if it is killed alone, training hangs.
     """
 
     def create_train_dataset(self) -> InputDataset:
         return ByteImages(self.train_dataparser_outputs, scale_factor=self.config.camera_res_scale_factor)
 
     def setup_train(self) -> None:
-        self._is_set_up = False  # photos are read when a batch is asked for: CUDA graphs keep their own
+        self._is_set_up = False  # the first batch reads the photos; CUDA graphs have their own copy
 
     def setup_eval(self) -> None:
-        # nerfstudio would cache all held-out photos too; they are read one by one, once
+        # nerfstudio would cache all held-out photos, too. They are needed once, one by one.
         self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(self.eval_dataset, device=self.device)
 
     def next_train(self, step: int) -> tuple[Any, dict[str, Any]]:
         if not self._is_set_up:
-            before = random_state()  # a resumed training must go on with the random numbers of its checkpoint
+            before = random_state()  # a resumed training continues with the random numbers of its checkpoint
             super().setup_train()
             set_random_state(before)
             self.train_ray_generator.to(self.device)
@@ -56,7 +56,7 @@ class DataManager(VanillaDataManager[InputDataset]):  # type: ignore[misc]
 
 
 def cache_images(config: TrainerConfig, dataset: Dataset, longest_side: int) -> None:
-    """Have the photos cached in this process, on the GPU where they fit, and only some at a time if memory is short."""
+    """Cache the photos in this process: on the GPU if they fit, and in parts if memory is short."""
     datamanager = config.pipeline.datamanager
     if datamanager._target not in (ParallelDataManager, VanillaDataManager):
         return
@@ -64,9 +64,9 @@ def cache_images(config: TrainerConfig, dataset: Dataset, longest_side: int) -> 
     size = dataset.images * longest_side**2 * 3
     if config.machine.device_type == "cuda":
         datamanager.images_on_gpu = size < 0.2 * torch.cuda.mem_get_info()[0]
-    room = 0.4 * memory.available()  # the list of photos and the tensor made of it exist at the same time
+    room = 0.4 * memory.available()  # the list of photos and the tensor built from it exist at the same time
     if size > room and not datamanager.images_on_gpu:
         at_a_time = max(1, int(dataset.images * room / size))
         datamanager.train_num_images_to_sample_from = at_a_time
         datamanager.train_num_times_to_repeat_images = max(100, at_a_time)
-        print(f"{dataset.images} photos do not fit in memory: {at_a_time} of them are taken at a time.")
+        print(f"{dataset.images} photos do not fit in memory. Training uses {at_a_time} of them at a time.")

@@ -1,4 +1,4 @@
-"""What training has to know of a dataset before nerfstudio reads it."""
+"""Inspect a dataset before nerfstudio reads it."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ __all__ = ["Dataset", "read_dataset"]
 
 
 class Dataset(NamedTuple):
-    """What training needs to know of a dataset before nerfstudio reads it."""
+    """The properties of a dataset that training depends on."""
 
     path: Path
-    """The folder, or the JSON file itself where it isn't called transforms.json."""
+    """The folder, or the JSON file itself if it has another name than transforms.json."""
     images: int
+    """The number of photos."""
     longest_side: int
-    """px, of the largest image at full size."""
+    """Of the largest photo at full size, in px."""
     pyramid: tuple[int, ...]
-    """Factors at which every image exists in an `images_<factor>` folder, 1 included."""
+    """The factors for which every photo exists in an `images_<factor>` folder, including 1."""
     in_scene_frame: bool
-    """The poses are already oriented, centred and scaled."""
+    """Whether the poses are already oriented, centred and scaled."""
     has_depth: bool
     has_masks: bool
     checksum: str
-    """SHA-256 of the transforms."""
+    """SHA-256 of the JSON file."""
 
 
 def read_dataset(path: Path) -> Dataset:
-    """Look at a dataset's `transforms.json` and pyramid.
+    """Inspect a dataset's `transforms.json` and its image pyramid.
 
     Raises:
-        InvalidInput: it cannot be trained on; the text names the file and key.
+        InvalidInput: the dataset cannot be trained on. The text names the file and the problem.
     """
     file = model.transforms_file(path)
     try:
@@ -45,13 +46,15 @@ def read_dataset(path: Path) -> Dataset:
         poses = [value for frame in frames for row in frame["transform_matrix"] for value in row]
         names = [Path(frame["file_path"]) for frame in frames]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidInput(f"{file} is not a nerfstudio dataset: {error!r}; make it with jobs.prepare") from error
+        raise InvalidInput(f"{file} is not a nerfstudio dataset: {error!r}. Prepare the dataset again.") from error
     if len(frames) < 2:
-        raise InvalidInput(f"{file} has {len(frames)} photos; at least 2 are needed, one of them to hold out")
+        raise InvalidInput(f"{file} has {len(frames)} photos. Training needs at least 2, because one is held out.")
     if not all(math.isfinite(value) for value in poses):
-        raise InvalidInput(f"{file} holds a pose that is not finite; prepare the dataset again")
+        raise InvalidInput(f"{file} contains a pose that is not finite. Prepare the dataset again.")
     if missing := [name for name in names if not (file.parent / name).is_file()]:
-        raise InvalidInput(f"{file} names {len(missing)} photos that are not there, the first: {missing[0]}")
+        raise InvalidInput(
+            f"{file} lists {len(missing)} photos that do not exist, for example {missing[0]}. Prepare it again."
+        )
     pyramid = [f for f in (2, 4, 8, 16) if all((file.parent / f"images_{f}" / name.name).is_file() for name in names)]
     return Dataset(
         path=path,

@@ -1,4 +1,4 @@
-"""The quality of a model, on the photos that were held out."""
+"""Measure the quality of a model on the held-out photos."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["evaluate", "ignore_masked"]
 
 
 def evaluate(pipeline: Pipeline) -> dict[str, Any]:
-    """Return the mean PSNR (dB), SSIM and LPIPS of the held-out photos, at the resolution that was trained on.
+    """Measure the mean PSNR, SSIM and LPIPS over the held-out photos, at the resolution of the training.
 
     Masked pixels do not count in PSNR. In SSIM and LPIPS, they count as equal.
 
     Returns:
-        psnr, ssim, lpips (None where it is not available), images: their number, image_size: the longest side in px at
-        which they were compared, rays_per_second.
+        psnr (dB), ssim and lpips, each None if it is not finite; images: the number of photos; image_size: their
+        longest side in px; rays_per_second: the rendering speed.
     """
     pipeline.eval()
     datamanager = pipeline.datamanager
     photos = getattr(datamanager, "fixed_indices_eval_dataloader", None)
-    if photos is None:  # loaded for inference
+    if photos is None:  # the pipeline was loaded for inference
         photos = FixedIndicesEvalDataloader(datamanager.eval_dataset, device=pipeline.device)
     meter = report.Meter("train:evaluate", len(photos))
     rows: list[dict[str, float]] = []

@@ -1,7 +1,7 @@
-"""nerfacto's density and colour networks as one Triton kernel, for rendering: there is no gradient.
+"""nerfacto's density and colour networks as one Triton kernel for rendering, without gradients.
 
-Operands of matrix products are float16 and sums float32. Only the features and what comes out go through memory.
-It needs tensor cores that Triton's `tl.dot` knows: compute capability 8.0.
+Operands of matrix products are float16, and sums are float32. Only the features and the results go through memory. The
+kernel needs tensor cores that Triton's `tl.dot` supports, which means compute capability 8.0.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _WARPS = 8
 
 
 class Networks(NamedTuple):
-    """The field's layers, weights (out, in) as in `torch.nn.Linear`.
+    """The layers of the field, with weights (out, in) as in `torch.nn.Linear`.
 
     Args:
-        w1, b1, w2, b2: features to hidden to the density's exponent and the geometry features.
-        into: the part of the colours' first layer that takes the geometry features.
-        wb, bb, wc, bc: the colours' second and last layer.
+        w1, b1, w2, b2: from the features to the hidden layer, and to the density's exponent and the geometry features.
+        into: the part of the colour network's first layer that reads the geometry features.
+        wb, bb, wc, bc: the colour network's second and last layer.
     """
 
     w1: Tensor
@@ -40,22 +40,22 @@ class Networks(NamedTuple):
 
 
 def fits(networks: Networks) -> bool:
-    """Whether the kernel is written for networks of this size."""
+    """Return whether the kernel supports networks of this size."""
     hidden, features = networks.w1.shape
     same = len(networks.into) == len(networks.wb) == networks.wb.shape[1] == hidden
     return same and features in (16, 32, 64) and hidden in (32, 64) and networks.into.shape[1] <= 15
 
 
 def evaluate(features: Tensor, per_ray: Tensor, networks: Networks, samples: int) -> tuple[Tensor, Tensor]:
-    """Compute what the networks say of samples.
+    """Evaluate the networks at samples.
 
     Args:
         features: (channels, N) float16.
-        per_ray: (R, hidden) what each ray adds to the colours' first layer, the bias included.
+        per_ray: (R, hidden) the contribution of each ray to the colour network's first layer, including the bias.
         samples: N / R.
 
     Returns:
-        (N,) exponents of the density, (N, 3) colours, 0 to 1.
+        The exponents of the density (N,), and the colours (N, 3), 0 to 1.
     """
     channels, n = features.shape
     exponent, rgb = torch.empty(n, device=features.device), torch.empty(n, 3, device=features.device)

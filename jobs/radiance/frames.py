@@ -1,4 +1,4 @@
-"""Pictures of a nerfacto by Triton kernels and a CUDA graph, where nerfstudio asks its models for them."""
+"""Render a nerfacto with Triton kernels and a CUDA graph, through the interface of nerfstudio's models."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from jobs.radiance.nerfacto import Nerfacto
 
 __all__ = ["Frames"]
 
-_CHUNK = 1 << 14  # rays at a time: more are no faster
+_CHUNK = 1 << 14  # rays at a time; more are not faster
 _OF_RAY = [3, 3, 1, 1]  # origin, direction, near, far
 
 
 class Frames:
-    """A model's `get_outputs_for_camera_ray_bundle`: nerfstudio's pictures, with the proposals' annealing at its end.
+    """Replaces a model's `get_outputs_for_camera_ray_bundle`. The proposals' weights are not annealed.
 
     Args:
-        model: that `support` covers, in evaluation mode whenever it is asked.
-        graph: whether to capture a CUDA graph. Nerfstudio's viewer interrupts a picture at any line, which could leave
+        model: a model that `support` covers, in evaluation mode during each call.
+        graph: whether to capture a CUDA graph. nerfstudio's viewer interrupts rendering at any line, which could leave
             a capture open.
     """
 
@@ -30,22 +30,22 @@ class Frames:
         on_gpu = self._device.type == "cuda"
         self._with_graph = graph and on_gpu
         tensor_cores = not on_gpu or torch.cuda.get_device_capability(self._device) >= (8, 0)
-        with torch.inference_mode(False):  # wherever it is used later
+        with torch.inference_mode(False):  # for use in any mode later
             self._nerfacto = Nerfacto(model, torch.float16 if on_gpu else torch.float32, fused=tensor_cores)
             self._background = torch.full((1, 3), torch.nan, device=self._device)
-            self._given = self._shown = torch.empty(0, device=self._device)  # what the graph reads and writes
+            self._given = self._shown = torch.empty(0, device=self._device)  # the graph's input and output
         self._widths: dict[str, int] = {}  # channels of the outputs
         self._graph: torch.cuda.CUDAGraph | None = None
-        if on_gpu:  # compiles the kernels, or raises where that cannot be
+        if on_gpu:  # compile the kernels now, or raise
             with torch.inference_mode(False), torch.no_grad():
                 self._render(torch.ones(16, 8, device=self._device))
 
     def __call__(self, rays: RayBundle) -> dict[str, Tensor]:
-        """What the model shows of rays (H, W): its outputs by name, (H, W, channels) each."""
+        """Render rays (H, W). Return the outputs (H, W, channels) by name."""
         shape, device = rays.origins.shape[:2], rays.origins.device
         with torch.inference_mode(False), torch.no_grad():
             rays = rays.flatten()
-            if self._model.collider is not None:  # near plane, and boxes that crop
+            if self._model.collider is not None:  # the near plane, and crop boxes
                 rays = self._model.collider(rays)
             given = torch.cat([rays.origins, rays.directions, rays.nears, rays.fars], -1).float().to(self._device)
             self._background.fill_(torch.nan)
@@ -67,7 +67,7 @@ class Frames:
         return self._shown[: len(given)].clone()
 
     def _render(self, given: Tensor) -> Tensor:
-        """All outputs (R, channels) of rays (R, 8) side by side."""
+        """Render rays (R, 8). Return all outputs side by side, (R, channels)."""
         origins, directions, near, far = (each.contiguous() for each in torch.split(given, _OF_RAY, -1))
         outputs = self._nerfacto.render(origins, directions, near, far, self._background)
         self._widths = {name: each.shape[1] for name, each in outputs.items()}
@@ -76,7 +76,7 @@ class Frames:
     def _capture(self, example: Tensor, rays: int) -> None:
         self._graph = None
         self._given = example[:1].repeat(rays, 1)
-        self._render(self._given)  # Triton compiles here, which it could not in a capture
+        self._render(self._given)  # Triton compiles now, because it cannot during a capture
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._shown = self._render(self._given)

@@ -1,4 +1,4 @@
-"""The kernels as functions that PyTorch can differentiate. All tensors are contiguous and on one device."""
+"""Differentiable PyTorch functions for the kernels. All tensors are contiguous and on one device."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from jobs.radiance import kernels
 __all__ = ["Proposal", "contract", "encode", "exponential", "proposed_density"]
 
 _BLOCK = 256
-_DENSITY_BLOCK = 128  # a network's hidden layer is in registers
+_DENSITY_BLOCK = 128  # smaller, because a network's hidden layer is in registers
 
 
 class Proposal(NamedTuple):
-    """A proposal network's parameters: nerfstudio's own tensors.
+    """The parameters of a proposal network, as nerfstudio's own tensors.
 
     Args:
         table: (levels x 2^log2_size, 2) hash table.
         w1, b1, w2, b2: weights (out, in) and biases of its two layers.
         scalings: (levels,) cells along an edge of the cube.
-        log2_size: of a level's rows.
-        factor: of the density.
+        log2_size: the binary logarithm of the number of rows in a level.
+        factor: multiplies the density.
     """
 
     table: Tensor
@@ -38,44 +38,44 @@ class Proposal(NamedTuple):
 
 
 def contract(origins: Tensor, directions: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
-    """Contract the middles of samples into the cube from 0 to 1.
+    """Contract the centres of samples into the cube from 0 to 1.
 
     Args:
         origins, directions: (R, 3), differentiable.
         edges: (R, S + 1) distances along the rays.
 
     Returns:
-        (3, R x S) points, and (R x S,) 1 where a point is in the cube, else 0 with the point at 0.
+        The points (3, R x S), and (R x S,) 1 for points inside the cube. Other points are 0, and have 0.
     """
     points, inside = _Points.apply(origins, directions, edges)
     return points, inside
 
 
 def encode(points: Tensor, table: Tensor, scalings: Tensor, log2_size: int, dtype: torch.dtype) -> Tensor:
-    """Encode points (3, N), 0 to 1, by a hash table: features (2 x levels, N) of `dtype`. Differentiable in both."""
+    """Encode points (3, N), 0 to 1, with a hash table. Return features (2 x levels, N), differentiable in both."""
     features: Tensor = _Encode.apply(points, table, scalings, log2_size, dtype)
     return features
 
 
 def proposed_density(origins: Tensor, directions: Tensor, edges: Tensor, network: Proposal) -> Tensor:
-    """Compute a proposal network's densities (R, S) at the middles of samples; see `contract`."""
+    """Compute the densities (R, S) of a proposal network at the centres of samples; see `contract`."""
     density: Tensor = _Density.apply(origins, directions, edges, *network)
     return density
 
 
 def exponential(x: Tensor) -> Tensor:
-    """nerfstudio's `trunc_exp`: the gradient's exponent is kept within ±15."""
+    """Compute the exponential. The gradient's exponent is clamped to ±15, as in nerfstudio's `trunc_exp`."""
     result: Tensor = _TruncatedExponential.apply(x)
     return result
 
 
 def _wide(table: Tensor) -> Tensor:
-    """A table's rows of two 32-bit floats as one 64-bit integer each."""
+    """View the rows of a table, two 32-bit floats each, as 64-bit integers."""
     return table.detach().view(torch.int64)
 
 
 def _to_rays(origins: Tensor, directions: Tensor, edges: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of contracted points, (3, R x S), as those of origins and directions."""
+    """Convert the gradients of contracted points (3, R x S) to those of origins and directions."""
     rays, samples = edges.shape[0], edges.shape[1] - 1
     to_origins, to_directions = torch.empty_like(origins), torch.empty_like(directions)
     width = triton.next_power_of_2(samples)

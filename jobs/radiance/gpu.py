@@ -1,4 +1,4 @@
-"""How busy the GPU of this process is, as NVIDIA's driver says: its library is there wherever CUDA is."""
+"""Measure how busy the GPU of this process is, with the library of NVIDIA's driver."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["use"]
 
 
 class _Utilization(ctypes.Structure):
-    """`nvmlUtilization_t`: percent of the last sample period (a sixth of a second to a second)."""
+    """`nvmlUtilization_t`, in percent of the last sample period (a sixth of a second to a second)."""
 
     _fields_ = (("gpu", ctypes.c_uint), ("memory", ctypes.c_uint))
 
 
 def use() -> dict[str, float]:
-    """`gpu percent`, how much of the time the GPU computes, and `gpu memory GB`, taken by all processes.
+    """Return `gpu percent`, the share of the time in which the GPU computes, and `gpu memory GB`, of all processes.
 
-    Nothing without a GPU; without the percentage where the driver does not tell it.
+    Without a GPU, the result is empty. The percentage is missing if the driver does not report it.
 
     Source: https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
     """
@@ -42,13 +42,13 @@ def _percent(index: int) -> float | None:
 
 @cache
 def _handle(index: int) -> tuple[ctypes.CDLL | None, ctypes.c_void_p]:
-    """NVML and its handle of a GPU; by UUID, for torch counts only the GPUs that this process may see."""
+    """Return NVML and its handle of a GPU. It is found by UUID, because torch numbers only visible GPUs."""
     handle = ctypes.c_void_p()
     try:
         library = ctypes.CDLL("libnvidia-ml.so.1")
         uuid = f"GPU-{torch.cuda.get_device_properties(index).uuid}".encode()
         if library.nvmlInit_v2() or library.nvmlDeviceGetHandleByUUID(uuid, ctypes.byref(handle)):
             return None, handle
-    except (OSError, AttributeError):  # no such library, or a torch that does not tell the UUID
+    except (OSError, AttributeError):  # there is no such library, or torch does not report the UUID
         return None, handle
     return library, handle

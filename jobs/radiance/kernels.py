@@ -1,10 +1,10 @@
 """Triton kernels of nerfacto's positions, hash encoding and proposal networks, forward and backward.
 
-Tables and weights are laid out as in nerfstudio's PyTorch `HashEncoding` and `MLP` (Müller et al. 2022). The hash is in
-32 bits, where nerfstudio's is in 64: the bits that are used are the same.
+Tables and weights have the layout of nerfstudio's PyTorch `HashEncoding` and `MLP` (Müller et al. 2022). The hash has
+32 bits instead of nerfstudio's 64, but the bits that are used are the same.
 
 Names: R rays with S samples each, N = R x S points with the samples innermost, L levels of a table with 2^LOG2 rows of
-two features, H hidden units. Points are planar, (3, N), and so are features, (2 L, N): a warp reads whole lines.
+two features, and H hidden units. Points (3, N) and features (2 L, N) are planar, so that a warp reads whole lines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _P2 = tl.constexpr(805459861)
 
 @triton.jit
 def _contract(x, y, z):
-    """Contract a point into the cube from 0 to 1 (Barron et al. 2022); tell whether it is strictly inside."""
+    """Contract a point into the cube from 0 to 1 (Barron et al. 2022). Return whether it is strictly inside."""
     size = tl.maximum(tl.abs(x), tl.maximum(tl.abs(y), tl.abs(z)))
     far = tl.where(size < 1.0, 1.0, size)
     k = tl.where(size < 1.0, 1.0, (2.0 - 1.0 / far) / far)
@@ -31,7 +31,7 @@ def _contract(x, y, z):
 
 @triton.jit
 def _point(o_ptr, d_ptr, e_ptr, i, mask, S: tl.constexpr):
-    """Contract the middle of sample i; e_ptr has the S + 1 edges of each ray's samples."""
+    """Contract the centre of sample i. e_ptr has the S + 1 edges of each ray's samples."""
     r = i // S
     at = r * (S + 1) + (i - r * S)
     t = (tl.load(e_ptr + at, mask=mask, other=0.0) + tl.load(e_ptr + at + 1, mask=mask, other=0.0)) / 2.0
@@ -43,7 +43,7 @@ def _point(o_ptr, d_ptr, e_ptr, i, mask, S: tl.constexpr):
 
 @triton.jit
 def _cell(x, y, z, scale):
-    """Find the grid cell of a point, and the point's place in it, 0 to 1."""
+    """Find the grid cell of a point, and the point's position in it, 0 to 1."""
     sx = x * scale
     sy = y * scale
     sz = z * scale
@@ -55,7 +55,7 @@ def _cell(x, y, z, scale):
 
 @triton.jit
 def _row(ix, iy, iz, c: tl.constexpr, MASK: tl.constexpr):
-    """Find the row of a level's table for corner c of a cell, whose bits are x, y, z."""
+    """Find the row of a level's table for corner c of a cell. The bits of c are x, y, z."""
     return ((ix + (c & 1)) ^ ((iy + ((c >> 1) & 1)) * _P1) ^ ((iz + ((c >> 2) & 1)) * _P2)) & MASK
 
 
@@ -69,7 +69,7 @@ def _one(f, bit: tl.constexpr):
 
 @triton.jit
 def _two(table_ptr, row, mask):
-    """Load both features of a row by one load of 64 bits."""
+    """Load both features of a row with one load of 64 bits."""
     both = tl.load(table_ptr + row, mask=mask, other=0)
     first = (both & 0xFFFFFFFF).to(tl.int32).to(tl.float32, bitcast=True)
     second = (both >> 32).to(tl.int32).to(tl.float32, bitcast=True)
@@ -92,7 +92,7 @@ def _interpolate(table_ptr, x, y, z, scale, mask, MASK: tl.constexpr):
 
 @triton.jit
 def _spread(table_ptr, grad_ptr, x, y, z, scale, ga, gb, mask, MASK: tl.constexpr, POINTS: tl.constexpr):
-    """Add the gradients ga, gb of a level's features to the table's; return those of the points if POINTS."""
+    """Add the gradients ga, gb of a level's features to the table's. Return those of the points if POINTS."""
     ix, iy, iz, fx, fy, fz = _cell(x, y, z, scale)
     gx = fx * 0.0
     gy = fx * 0.0
@@ -126,18 +126,28 @@ def _spread(table_ptr, grad_ptr, x, y, z, scale, ga, gb, mask, MASK: tl.constexp
 
 @triton.jit
 def draw(
-    random_ptr, pixel_ptr, first_ptr, size_ptr, table_ptr, lens_ptr, pose_ptr, o_ptr, d_ptr, camera_ptr, colour_ptr,
-    images, R, BLOCK: tl.constexpr,
+    random_ptr, pixel_ptr, first_ptr, size_ptr, table_ptr, lens_ptr, pose_ptr, valid_ptr, begin_ptr,
+    o_ptr, d_ptr, camera_ptr, colour_ptr, images, R, MASKED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Draw random pixels, and look up their rays and colours; see `photos.Photos`."""
+    """Draw random pixels, and load their rays and colours; see `photos.Photos`.
+
+    With masks, valid_ptr lists the valid pixels of each photo, and begin_ptr says where each photo's list begins.
+    """
     r = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = r < R
     camera = (tl.load(random_ptr + r * 3, mask=mask, other=0.0) * images).to(tl.int64)
-    height = tl.load(size_ptr + camera * 2, mask=mask, other=1)
-    width = tl.load(size_ptr + camera * 2 + 1, mask=mask, other=1)
-    row = (tl.load(random_ptr + r * 3 + 1, mask=mask, other=0.0) * height.to(tl.float32)).to(tl.int64)
-    column = (tl.load(random_ptr + r * 3 + 2, mask=mask, other=0.0) * width.to(tl.float32)).to(tl.int64)
-    pixel = row * width + column
+    if MASKED:
+        begin = tl.load(begin_ptr + camera, mask=mask, other=0)
+        count = tl.load(begin_ptr + camera + 1, mask=mask, other=1) - begin
+        drawn = (tl.load(random_ptr + r * 3 + 1, mask=mask, other=0.0) * count.to(tl.float32)).to(tl.int64)
+        # In float32, a random number close to 1 times a large count rounds up to the count.
+        pixel = tl.load(valid_ptr + begin + tl.minimum(drawn, count - 1), mask=mask, other=0).to(tl.int64)
+    else:
+        height = tl.load(size_ptr + camera * 2, mask=mask, other=1)
+        width = tl.load(size_ptr + camera * 2 + 1, mask=mask, other=1)
+        row = (tl.load(random_ptr + r * 3 + 1, mask=mask, other=0.0) * height.to(tl.float32)).to(tl.int64)
+        column = (tl.load(random_ptr + r * 3 + 2, mask=mask, other=0.0) * width.to(tl.float32)).to(tl.int64)
+        pixel = row * width + column
     pixel_at = (tl.load(first_ptr + camera, mask=mask, other=0) + pixel) * 3
     table_at = (tl.load(lens_ptr + camera, mask=mask, other=0) + pixel) * 3
     dx = tl.load(table_ptr + table_at, mask=mask, other=0.0)
@@ -157,7 +167,7 @@ def draw(
 
 @triton.jit
 def points_forward(o_ptr, d_ptr, e_ptr, u_ptr, inside_ptr, N, S: tl.constexpr, BLOCK: tl.constexpr):
-    """Contract the middles of all samples."""
+    """Contract the centres of all samples."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = i < N
     x, y, z, inside = _point(o_ptr, d_ptr, e_ptr, i, mask, S)
@@ -169,7 +179,7 @@ def points_forward(o_ptr, d_ptr, e_ptr, u_ptr, inside_ptr, N, S: tl.constexpr, B
 
 @triton.jit
 def points_backward(o_ptr, d_ptr, e_ptr, gu_ptr, go_ptr, gd_ptr, N, S: tl.constexpr, WIDTH: tl.constexpr):
-    """Chain the gradients of a ray's contracted points to its origin and direction; one ray a program."""
+    """Propagate the gradients of a ray's contracted points to its origin and direction, one ray per program."""
     r = tl.program_id(0)
     s = tl.arange(0, WIDTH)
     mask = s < S
@@ -207,7 +217,7 @@ def points_backward(o_ptr, d_ptr, e_ptr, gu_ptr, go_ptr, gd_ptr, N, S: tl.conste
 
 @triton.jit
 def encode_forward(u_ptr, table_ptr, scale_ptr, out_ptr, N, LOG2: tl.constexpr, BLOCK: tl.constexpr):
-    """Encode a block of points at one level. Levels are slowest, so that a level's table stays in the L2 cache."""
+    """Encode a block of points at one level. The level varies slowest, so that its table stays in the L2 cache."""
     level = tl.program_id(1)
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = i < N
@@ -234,7 +244,7 @@ def encode_backward(
     z = tl.load(u_ptr + 2 * N + i, mask=mask, other=0.0)
     ga = tl.load(g_ptr + 2 * level * N + i, mask=mask, other=0.0).to(tl.float32)
     gb = tl.load(g_ptr + (2 * level + 1) * N + i, mask=mask, other=0.0).to(tl.float32)
-    mask = mask & ((ga != 0.0) | (gb != 0.0))  # behind a surface there is nothing to add
+    mask = mask & ((ga != 0.0) | (gb != 0.0))  # behind a surface, gradients are zero
     MASK: tl.constexpr = (1 << LOG2) - 1
     gx, gy, gz = _spread(
         table_ptr + (level << LOG2), grad_ptr + (level << LOG2) * 2, x, y, z, tl.load(scale_ptr + level), ga, gb, mask,
@@ -251,7 +261,7 @@ def density_forward(
     o_ptr, d_ptr, e_ptr, table_ptr, scale_ptr, w1_ptr, b1_ptr, w2_ptr, b2_ptr, out_ptr, N, factor,
     S: tl.constexpr, L: tl.constexpr, H: tl.constexpr, LOG2: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Compute a proposal network whole: position, contraction, encoding, one hidden layer, density."""
+    """Evaluate a proposal network: position, contraction, encoding, one hidden layer, density."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = i < N
     x, y, z, inside = _point(o_ptr, d_ptr, e_ptr, i, mask, S)
@@ -272,7 +282,7 @@ def density_backward(
     grad_ptr, gw1_ptr, gb1_ptr, gw2_ptr, gb2_ptr, gu_ptr, N, factor,
     S: tl.constexpr, L: tl.constexpr, H: tl.constexpr, LOG2: tl.constexpr, POINTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Add the gradients of a proposal network's densities to its parameters'; those of the points if POINTS."""
+    """Add the gradients of a proposal network's densities to its parameters', and to the points' if POINTS."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = i < N
     x, y, z, inside = _point(o_ptr, d_ptr, e_ptr, i, mask, S)
@@ -286,7 +296,7 @@ def density_backward(
     w2 = tl.load(w2_ptr + j)[None, :]
     exponent = tl.sum(tl.maximum(h, 0.0) * w2, 1) + tl.load(b2_ptr)
     g = tl.load(g_ptr + i, mask=mask, other=0.0)
-    # nerfstudio bounds the exponent of the gradient alone (`trunc_exp`)
+    # Like nerfstudio (`trunc_exp`), clamp only the exponent of the gradient.
     g = tl.where(inside & mask, g * factor * tl.exp(tl.minimum(tl.maximum(exponent, -15.0), 15.0)), 0.0)
     tl.atomic_add(gb2_ptr, tl.sum(g, 0), sem="relaxed")
     tl.atomic_add(gw2_ptr + j, tl.sum(tl.maximum(h, 0.0) * g[:, None], 0), sem="relaxed")

@@ -1,10 +1,10 @@
-"""Nerfstudio's methods: its own, and those of plug-ins that are installed."""
+"""nerfstudio's methods: its own, and those of installed plug-ins."""
 
 from __future__ import annotations
 
 from nerfstudio.configs import external_methods
 
-# What could be installed besides. Each of these asks for the whole call stack as it is made: 5 s at the start of a job.
+# The methods that could be installed. Creating each of them inspects the whole call stack, 5 s at the start of a job.
 external_methods.external_methods.clear()
 
 from nerfstudio.configs.method_configs import all_methods  # noqa: E402

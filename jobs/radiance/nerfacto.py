@@ -1,9 +1,9 @@
-"""The mathematics of nerfstudio 1.1.5's nerfacto, on its own parameters, without what a CUDA graph cannot hold.
+"""The mathematics of nerfstudio 1.1.5's nerfacto, on its own parameters, in a form that a CUDA graph can capture.
 
-No Python number changes from step to step, shapes are fixed, and nothing asks the GPU. Three things are computed
-differently, to the same values within rounding. Positions, hash encodings and proposal networks are Triton kernels.
-Spherical harmonics and appearance are the same for all samples of a ray, so they enter the colours' first layer once a
-ray. Samples are in order, so the distortion loss is summed in linear time.
+No Python number changes from step to step, shapes are fixed, and nothing waits for the GPU. Three computations differ
+from nerfstudio's, with the same values within rounding. Positions, hash encodings and proposal networks are Triton
+kernels. Spherical harmonics and appearance are the same for all samples of a ray, so they enter the colour network's
+first layer once per ray. Samples are sorted, so the distortion loss is summed in linear time.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["Nerfacto"]
 
 
 class Nerfacto:
-    """nerfacto's losses and pictures by the parameters of a model that `support` covers.
+    """Computes nerfacto's losses and pictures with the parameters of a model that `support` covers.
 
     Args:
-        model: nerfstudio's.
-        dtype: of the features and of the networks' matrix products in training; float32 takes TF32 where PyTorch is set
-            so.
-        fused: whether to render with the field's networks in one kernel, where it is written for their size.
+        model: nerfstudio's model.
+        dtype: the type of the features and of the networks' matrix products in training. With float32, PyTorch's
+            settings may select TF32.
+        fused: whether to render with the field's networks in one kernel, if it supports their size.
     """
 
     def __init__(self, model: NerfactoModel, dtype: torch.dtype = torch.float32, fused: bool = False) -> None:
@@ -59,12 +59,12 @@ class Nerfacto:
     def losses(
         self, origins: Tensor, directions: Tensor, cameras: Tensor, truth: Tensor, anneal: Tensor, update: bool
     ) -> dict[str, Tensor]:
-        """Compute nerfacto's losses, by nerfstudio's names.
+        """Compute nerfacto's losses. Their names are nerfstudio's.
 
         Args:
             origins, directions: (R, 3) rays, before the camera optimizer.
-            cameras: (R,) their photos.
-            truth: (R, 3) their colours, 0 to 1.
+            cameras: (R,) the photos of the rays.
+            truth: (R, 3) the colours of the rays, 0 to 1.
             anneal: () the exponent of the proposals' weights.
             update: whether the proposal networks are trained in this step.
         """
@@ -103,16 +103,16 @@ class Nerfacto:
     def render(
         self, origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, background: Tensor
     ) -> dict[str, Tensor]:
-        """Compute what nerfacto gives in evaluation mode, by nerfstudio's names.
+        """Compute nerfacto's outputs in evaluation mode. Their names are nerfstudio's.
 
         Args:
             origins, directions: (R, 3) rays.
-            near, far: (R, 1) distances between which a ray is looked at.
-            background: (1, 3) colour behind everything; NaN for that of the last sample.
+            near, far: (R, 1) the distances at which rays begin and end.
+            background: (1, 3) the colour behind everything; NaN for the colour of the last sample.
 
         Returns:
-            rgb (R, 3), and (R, 1) accumulation, depth (median), expected_depth and, for each proposal network, the
-            depth that it gives.
+            rgb (R, 3); accumulation, depth (the median), expected_depth, and the depth of each proposal network, all
+            (R, 1).
         """
         bins = self._bins
         edges = _distances(bins, near, far)
@@ -138,10 +138,10 @@ class Nerfacto:
         }
 
     def _corrected(self, origins: Tensor, directions: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor]:
-        """Rays as the camera optimizer moves them."""
+        """Apply the camera optimizer to rays."""
         if self._pose is None:
             return origins, directions
-        # All matrices, then some: the backward pass of indexing would sort.
+        # Compute all matrices and select, because the backward pass of indexing the poses would sort.
         poses = exp_map_SO3xR3(self._pose).reshape(-1, 12).index_select(0, cameras).view(-1, 3, 4)
         return origins + poses[:, :, 3], (poses[:, :, :3] * directions[:, None, :]).sum(-1)
 
@@ -155,22 +155,22 @@ class Nerfacto:
 
     @property
     def _geometry(self) -> int:
-        """How many features the density network hands to the colour network."""
+        """The number of features that the density network passes to the colour network."""
         return int(self._model.field.geo_feat_dim)
 
     @property
     def _harmonics(self) -> int:
-        """How many inputs of the colour network are spherical harmonics: the first."""
+        """The number of spherical harmonics, which are the colour network's first inputs."""
         of_appearance = 0 if self._appearance is None else self._appearance.shape[1]
         return int(self._head.layers[0].weight.shape[1]) - self._geometry - of_appearance
 
     def _per_ray(self, directions: Tensor, cameras: Tensor | None) -> Tensor:
-        """(R, hidden) what directions and the appearance of cameras add to the colours' first layer, with its bias.
+        """Return the contribution (R, hidden) of directions and appearance to the colour network's first layer.
 
-        Without cameras, appearance is that of evaluation.
+        It includes the bias. Without cameras, the appearance is that of evaluation mode.
         """
         first = self._head.layers[0]
-        with torch.no_grad():  # directions get no gradient this way in nerfstudio, either
+        with torch.no_grad():  # as in nerfstudio, directions get no gradient here
             harmonics = components_from_spherical_harmonics(4, get_normalized_directions(directions))
         added = functional.linear(harmonics, first.weight[:, : self._harmonics], first.bias)
         if self._appearance is None:
@@ -184,7 +184,7 @@ class Nerfacto:
         return added + functional.linear(appearance, first.weight[:, self._harmonics + self._geometry :])
 
     def _field(self, origins: Tensor, directions: Tensor, edges: Tensor, per_ray: Tensor) -> tuple[Tensor, Tensor]:
-        """Densities (R, S) and colours (R, S, 3) at the middles of samples."""
+        """Compute densities (R, S) and colours (R, S, 3) at the centres of samples."""
         rays, samples = edges.shape[0], edges.shape[1] - 1
         points, inside = contract(origins, directions, edges)
         fused = self._fused and not torch.is_grad_enabled()
@@ -195,7 +195,7 @@ class Nerfacto:
         if fused:
             exponent, rgb = field.evaluate(features, per_ray, networks, samples)
         else:
-            # Cast by hand: autocast keeps casts in a cache, which a graph must not.
+            # Cast explicitly, because autocast caches casts, which a graph must not.
             w1, b1, w2, b2, into, wb, bb, wc, bc = (each.to(dtype) for each in networks)
             hidden = functional.relu(functional.linear(features.t(), w1, b1))
             found = functional.linear(hidden, w2, b2)
@@ -224,7 +224,7 @@ def _proposal(network: Any, device: torch.device) -> Proposal:
 
 
 def _distances(bins: Tensor, near: float | Tensor, far: float | Tensor) -> Tensor:
-    """Distances along rays of places (R, S) from 0 to 1: even steps up to a distance of 1, then in disparity."""
+    """Convert positions (R, S) from 0 to 1 to distances along rays: linear up to a distance of 1, then in disparity."""
     x = bins * _evened(far) + (1 - bins) * _evened(near)
     return torch.where(x < 0.5, 2 * x, 1 / (2 - 2 * x))
 
@@ -236,7 +236,7 @@ def _evened(distance: float | Tensor) -> float | Tensor:
 
 
 def _resample(weights: Tensor, bins: Tensor, quantiles: Tensor) -> Tensor:
-    """The edges (R, T) of the next samples: the quantiles of the weights (R, S) over their bins (R, S + 1)."""
+    """Return the edges (R, T) of the next samples: quantiles of the weights (R, S) over their bins (R, S + 1)."""
     weights = weights + 0.01
     total = weights.sum(-1, keepdim=True)
     padding = torch.relu(1e-5 - total)
@@ -251,26 +251,26 @@ def _resample(weights: Tensor, bins: Tensor, quantiles: Tensor) -> Tensor:
 
 
 def _weights(density: Tensor, edges: Tensor) -> Tensor:
-    """What each sample (R, S) contributes to its ray."""
+    """Return the weight (R, S) of each sample in its ray."""
     thickness = (edges[:, 1:] - edges[:, :-1]) * density
     through = torch.exp(-functional.pad(torch.cumsum(thickness[:, :-1], -1), (1, 0)))
     return torch.nan_to_num((1 - torch.exp(-thickness)) * through)
 
 
 def _composite(weights: Tensor, rgb: Tensor, background: Tensor) -> Tensor:
-    """Colours (R, 3) of rays by those of samples (R, S, 3), before a background (R, 3)."""
+    """Composite the colours of samples (R, S, 3) over a background (R, 3). Return the colours of the rays (R, 3)."""
     return (weights[..., None] * rgb).sum(-2) + background * (1.0 - weights.sum(-1, keepdim=True))
 
 
 def _median_depth(weights: Tensor, edges: Tensor) -> Tensor:
-    """The distances (R, 1) at which half of a ray's light is."""
+    """Return the distances (R, 1) at which half of a ray's weight is reached."""
     half = weights.new_full((len(weights), 1), 0.5)
     index = torch.searchsorted(torch.cumsum(weights, -1), half, side="left").clamp(0, weights.shape[-1] - 1)
     return ((edges[:, 1:] + edges[:, :-1]) / 2).gather(-1, index)
 
 
 def _distortion(bins: Tensor, weights: Tensor) -> Tensor:
-    """Mip-NeRF 360's distortion of rays (R,); nerfstudio's `lossfun_distortion` for edges in ascending order."""
+    """Return Mip-NeRF 360's distortion (R,) of rays, like nerfstudio's `lossfun_distortion` for sorted edges."""
     middle = (bins[:, 1:] + bins[:, :-1]) / 2
     mass, moment = torch.cumsum(weights, -1) - weights, torch.cumsum(weights * middle, -1) - weights * middle
     between = 2 * (weights * (middle * mass - moment)).sum(-1)

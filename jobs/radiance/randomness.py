@@ -1,4 +1,4 @@
-"""The states of this process's random number generators."""
+"""Seed, save and restore the random number generators of this process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ __all__ = ["random_state", "seed_all", "set_random_state"]
 
 
 def seed_all(seed: int) -> None:
+    """Seed the generators of Python, NumPy and torch."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
 def random_state() -> dict[str, Any]:
+    """Return the states of all generators, as a checkpoint stores them."""
     state = np.random.get_state(legacy=False)
     return {
         "python": random.getstate(),
@@ -28,6 +30,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
+    """Restore the states that `random_state` returned. CUDA's are skipped if the number of GPUs differs."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])

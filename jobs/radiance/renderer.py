@@ -1,4 +1,4 @@
-"""Frames of a camera path, rendered by a model with nerfstudio's cameras and crop."""
+"""Render the frames of a camera path, with nerfstudio's cameras and crop."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 __all__ = ["CPU_CHUNK", "Renderer"]
 
 CPU_CHUNK = 2048
-"""Rays at a time on a CPU: what is computed for them stays in its cache."""
+"""The number of rays at a time on a CPU, whose cache holds their intermediate results."""
 
-_BAND = 1 << 21  # rays, more than full HD has: nerfstudio makes a frame's all at once, 10 GB of them for 8K
-_PROBES, _PROBE_SIDE = 16, 160  # frames along the path, and their width in px, that the range of depths is taken from
-_DEPTHS = (0.02, 0.9)  # quantiles; beyond are floaters, and the sky, which would leave the rest one colour
+_BAND = 1 << 21  # rays, more than full HD has; nerfstudio alone generates all rays of a frame, 10 GB of them for 8K
+_PROBES, _PROBE_SIDE = 16, 160  # frames along the path, and their width in px, which give the range of depths
+_DEPTHS = (0.02, 0.9)  # quantiles; outside are floaters and the sky, which would leave the rest in one colour
 
 
 class Renderer:
-    """A model that renders the frames of a path, with nerfstudio's cameras and crop.
+    """Renders the frames of a path.
 
     Args:
-        pipeline: the model; its near plane and the rays at a time are set.
-        path: the frames.
-        options: what is shown of them.
+        pipeline: of the model. Its near plane and its number of rays at a time are changed.
+        path: the cameras and the size of the frames.
+        options: the outputs to render, and the near plane.
 
     Raises:
-        InvalidInput: the model does not have what is asked for.
-        JobFailed: see `render`.
+        InvalidInput: the model lacks a requested output, or has no near plane.
+        JobFailed: the GPU's memory is too small even for a few rays at a time.
     """
 
     def __init__(self, pipeline: Pipeline, path: CameraPath, options: RenderOptions = RenderOptions()) -> None:
@@ -58,20 +58,20 @@ class Renderer:
         if options.near_plane is not None:
             _set_near_plane(pipeline, options.near_plane)
         self.depth_range = self._find_depth_range() if "depth" in options.outputs else None
-        """The depths that have the first and last colour, the same for all frames."""
+        """The depths of the first and the last colour of the colour map, the same for all frames."""
 
     @property
     def device(self) -> str:
-        """That it renders on."""
+        """The device of the model."""
         return str(self._pipeline.device)
 
     @property
     def rays_at_a_time(self) -> int:
-        """As many as the memory holds."""
+        """The number of rays that are rendered together. It is halved when memory runs out."""
         return int(self._config.eval_num_rays_per_chunk)
 
     def frame(self, index: int) -> dict[str, Picture]:
-        """The pictures of one frame by output: "rgb", and what else the options ask for."""
+        """Return the pictures of one frame by output: "rgb", and the others that the options name."""
         bands = [
             {output: self._coloured(output, shown) for output in ("rgb", *self._outputs)}
             for shown in self._render(self._cameras[index : index + 1])
@@ -91,9 +91,9 @@ class Renderer:
         return picture
 
     def _find_depth_range(self) -> tuple[float, float]:
-        """The nearest and farthest depth of small frames along the whole path, whatever part is rendered here.
+        """Return the nearest and farthest depth of small frames along the whole path.
 
-        So all shards have the same colours, and these do not flicker as with a range for each frame.
+        One range for the whole path gives all shards the same colours. A range for each frame would flicker.
         """
         indices = np.linspace(0, len(self._cameras) - 1, _PROBES).round().astype(int)
         depths = []
@@ -110,7 +110,7 @@ class Renderer:
         return near, far
 
     def _render(self, camera: Cameras) -> Iterator[dict[str, torch.Tensor]]:
-        """The model's outputs, (rows, width, channels) each, for bands of the frame from its top to its bottom."""
+        """Yield the outputs (rows, width, channels) of bands of a frame, from top to bottom."""
         from nerfstudio.model_components.renderers import background_color_override_context
         from nerfstudio.models.base_model import Model
 
@@ -127,7 +127,7 @@ class Renderer:
             shown: dict[str, torch.Tensor] = model.get_outputs_for_camera_ray_bundle(rays)
             return shown
 
-        # Methods that cast no rays come whole.
+        # Methods that cast no rays render the whole frame at once.
         parts: list[Callable[[], dict[str, torch.Tensor]]] = [
             partial(model.get_outputs_for_camera, camera, obb_box=box)
         ]
@@ -140,28 +140,30 @@ class Renderer:
             if lacking := set(self._outputs) - shown.keys():
                 method = type(model).__name__
                 raise InvalidInput(
-                    f"{method} gives no {' and no '.join(sorted(lacking))}: leave it out of the outputs."
+                    f"{method} has no output {' or '.join(sorted(lacking))}. Remove it from the outputs."
                 )
             yield shown
 
     def _fitting(self, part: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        """What `part` gives, with fewer rays at a time where memory is too small."""
+        """Render a part, with fewer rays at a time if memory runs out."""
         while True:
             try:
                 return part()
             except torch.OutOfMemoryError as error:
                 rays = self.rays_at_a_time // 2
                 if rays < 256:
-                    raise JobFailed(f"The GPU's memory is too small, even for {2 * rays} rays: {error}") from error
-                print(f"The GPU is out of memory: going on with {rays} rays at a time.", flush=True)
+                    raise JobFailed(
+                        f"The GPU's memory is too small even for {2 * rays} rays at a time: {error}"
+                    ) from error
+                print(f"The GPU ran out of memory. Continuing with {rays} rays at a time.", flush=True)
                 self._config.eval_num_rays_per_chunk = rays
-            torch.cuda.empty_cache()  # here, as the error's traceback still held what did not fit
+            torch.cuda.empty_cache()  # not earlier: the error's traceback still held the tensors
 
 
 def _set_near_plane(pipeline: Pipeline, near: float) -> None:
-    """Have rays begin at this distance: nerfstudio's own near plane is for training only."""
+    """Let rays begin at this distance. nerfstudio applies its own near plane only during training."""
     if pipeline.model.collider is None:
-        raise InvalidInput(f"{type(pipeline.model).__name__} has no near plane: leave it out.")
+        raise InvalidInput(f"{type(pipeline.model).__name__} has no near plane. Leave out the option.")
 
     def begin(_module: object, _given: object, rays: Any) -> Any:
         rays.nears = rays.nears.clamp(min=near)

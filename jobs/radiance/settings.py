@@ -1,4 +1,4 @@
-"""nerfstudio's config of a method, set for a dataset, a device and a job's options."""
+"""Configure a method of nerfstudio for a dataset, a device and the options of a job."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["configure"]
 
 
 def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerConfig:
-    """nerfstudio's config of the method, set for this dataset, device ("cpu" or "cuda") and these options.
+    """Return nerfstudio's config of the method, adapted to a dataset, a device ("cpu" or "cuda") and options.
 
     Raises:
-        InvalidInput: the method cannot work on this dataset or machine, or lacks an option that was asked for.
+        InvalidInput: the method does not work with this dataset or on this machine, or lacks a requested option.
     """
     method = options.method
     if method == "depth-nerfacto" and not dataset.has_depth:
-        raise InvalidInput(f"{dataset.path} has no depth maps, which the method {method} needs; take nerfacto")
+        raise InvalidInput(f"{dataset.path} has no depth maps, which the method {method} needs. Choose nerfacto.")
     cuda.check(method, device)
 
     config = copy.deepcopy(all_methods[method])
@@ -38,7 +38,7 @@ def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerCo
     config.machine.seed = options.seed
     config.logging.local_writer.enable = False
     config.viewer.quit_on_train_completion = True
-    config.vis = "none"  # no event files; the viewer is opened once there is something to see
+    config.vis = "none"  # no event files; the trainer opens the viewer itself
     for name, value in model.VIEWER.items():
         setattr(config.viewer, name, value)
 
@@ -48,30 +48,36 @@ def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerCo
         parser = datamanager.dataparser = NerfstudioDataParserConfig()
     if dataset.in_scene_frame:
         parser.orientation_method, parser.center_method, parser.auto_scale_poses = "none", "none", False
-    # nerfstudio rounds the share of training photos up: with fewer than 10 nothing would be held out
+    # nerfstudio rounds the number of training photos up. With fewer than 10 photos, it would hold out none.
     parser.train_split_fraction = min(parser.train_split_fraction, 1 - 1.5 / dataset.images)
     parser.downscale_factor, datamanager.camera_res_scale_factor = _scale(dataset, options.max_image_size)
     if options.rays_per_batch is not None:
         if not hasattr(datamanager, "train_num_rays_per_batch"):
-            raise InvalidInput(f"the method {method} trains on whole photos: leave out the rays per batch")
+            raise InvalidInput(f"the method {method} trains on whole photos. Leave out the rays per batch.")
         datamanager.train_num_rays_per_batch = options.rays_per_batch
+    camera_optimizer = getattr(config.pipeline.model, "camera_optimizer", None)
+    if camera_optimizer is not None and not options.refine_poses:
+        # Refined, the poses drift from those of the dataset, which held-out photos and camera paths keep: nerfacto
+        # loses 4 dB, and differs by as much from seed to seed (benchmarks/gpu.md).
+        camera_optimizer.mode = "off"
     if options.model_size == "small":
         _make_small(config)
     return config
 
 
 def _scale(dataset: Dataset, max_image_size: int | None) -> tuple[int, float]:
-    """The pyramid's factor, and by how much to scale its images so that the longest side is `max_image_size` px."""
+    """Return the pyramid's factor, and the scale that brings its photos to a longest side of `max_image_size` px."""
     if max_image_size is None or max_image_size >= dataset.longest_side:
         return 1, 1.0
     factor = max(f for f in dataset.pyramid if f == 1 or dataset.longest_side // f >= max_image_size)
     side = dataset.longest_side // factor
-    # nerfstudio cuts sizes to whole pixels, once in double and once in single precision: stay off the edge
+    # nerfstudio truncates sizes to whole pixels, in double precision here and in single precision there. The added
+    # fraction keeps both results equal.
     return factor, 1.0 if side == max_image_size else (max_image_size + 0.01) / side
 
 
 def _make_small(config: TrainerConfig) -> None:
-    """Shrink a nerfacto to what two CPU cores train and render within minutes (see benchmarks/cpu_encoding.py)."""
+    """Shrink a nerfacto so that two CPU cores train and render it within minutes (see benchmarks/cpu_encoding.py)."""
     small: dict[str, Any] = {
         "num_levels": 8,
         "features_per_level": 4,
@@ -88,13 +94,12 @@ def _make_small(config: TrainerConfig) -> None:
         "use_appearance_embedding": False,
         "proposal_weights_anneal_max_num_iters": 100,
         "implementation": "torch",
-        "eval_num_rays_per_chunk": 2048,  # what is computed for them stays in the cache
+        "eval_num_rays_per_chunk": 2048,  # their intermediate results fit in the CPU's cache
     }
     network = config.pipeline.model
     for name, value in small.items():
         setattr(network, name, value)
-    network.camera_optimizer.mode = "off"
-    for name in ("fields", "proposal_networks"):  # fast at first, and fine within the few steps there are
+    for name in ("fields", "proposal_networks"):  # learn fast at first, and settle within the few steps
         config.optimizers[name] = {
             "optimizer": AdamOptimizerConfig(lr=2e-2, eps=1e-15),
             "scheduler": ExponentialDecaySchedulerConfig(lr_final=1e-3, max_steps=config.max_num_iterations),

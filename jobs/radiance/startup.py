@@ -1,22 +1,22 @@
-"""Leave torch's compiler out of a job's start: importing it takes longer than importing nerfstudio.
+"""Defer the import of torch's compiler, which takes longer than importing nerfstudio.
 
-Two imports of nerfstudio's bring `torch._dynamo` and `torch._inductor` with them, although nothing of theirs is used by
-the methods here, or only later:
+Two modules that nerfstudio imports load `torch._dynamo` and `torch._inductor`, although the methods here do not need
+them, or need them only later:
 
-- `torchvision.models`, which imports `torchvision.ops`, which asks `torch._dynamo` whether it can compile;
-- `nerfstudio.models.splatfacto`, which the viewer imports, and which has `torch.compile` prepare a function.
+- `torchvision.models` imports `torchvision.ops`, which asks `torch._dynamo` whether it can compile;
+- `nerfstudio.models.splatfacto`, which the viewer imports, prepares a function with `torch.compile`.
 
-The former are loaded when something of them is first used, the latter's function is compiled when it is first called.
+The torchvision modules are now loaded on first use. The function of splatfacto is compiled when it is first called.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import LazyLoader
 from types import ModuleType
 from typing import Any
 
@@ -27,7 +27,7 @@ _COMPILED_LATER = "nerfstudio.models.splatfacto"
 
 
 def defer_the_compiler() -> None:
-    """Change how the modules above are imported from now on; those that are imported already are left alone."""
+    """Change how the modules above are imported from now on. Modules that are already imported do not change."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
@@ -38,12 +38,54 @@ class _Finder(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec and spec.loader:
-            spec.loader = LazyLoader(spec.loader) if name in _LAZY else _CompilingLater(spec.loader)
+            spec.loader = _LoadingLater(spec.loader) if name in _LAZY else _CompilingLater(spec.loader)
         return spec
 
 
+class _LoadingLater(Loader):
+    """Execute a module when an attribute is first asked for that it does not have yet.
+
+    importlib's own `LazyLoader` does so for any attribute. But `inspect.getmodule` asks every module for its
+    `__file__`, and torch calls it in the middle of an import, which would become circular.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__dict__["__load__"] = _Once(self._loader)
+        module.__class__ = _Module
+
+
+class _Once:
+    """Execute a module once, whichever thread needs it first."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader, self._lock, self._begun = loader, threading.RLock(), False
+
+    def __call__(self, module: ModuleType) -> None:
+        with self._lock:  # other threads wait here; the module itself, while it is executed, does not
+            if not self._begun:
+                self._begun = True
+                self._loader.exec_module(module)
+
+
+class _Module(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        self.__dict__["__load__"](self)
+        try:
+            return self.__dict__[name]
+        except KeyError:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}") from None
+
+
 class _CompilingLater(Loader):
-    """Execute a module in which `torch.compile` only notes what is to be compiled."""
+    """Executes a module in which `torch.compile` compiles on first call."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
@@ -63,7 +105,7 @@ class _CompilingLater(Loader):
 
 
 def _compile_later(compile_now: Callable[..., Any], function: Any = None, **options: Any) -> Any:
-    """Do as `torch.compile` does, but not before the function is called."""
+    """Compile a function when it is first called."""
     if function is None:  # as a decorator
         return functools.partial(_compile_later, compile_now, **options)
     compiled: list[Callable[..., Any]] = []

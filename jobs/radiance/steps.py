@@ -1,7 +1,7 @@
-"""A whole training step of nerfacto as a CUDA graph: pixels, rays, losses, gradients and optimizers.
+"""Run a whole training step of nerfacto as a CUDA graph: pixels, rays, losses, gradients and optimizers.
 
-There are two graphs, with and without training of the proposal networks. Nerfstudio's own schedules say which is next,
-and what the learning rates are. Parameters and optimizers stay nerfstudio's, so a checkpoint is an ordinary one.
+There are two graphs, with and without training of the proposal networks. nerfstudio's schedules decide which graph is
+next, and set the learning rates. Parameters and optimizers are nerfstudio's, so checkpoints have its usual format.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from jobs.radiance.support import NotCovered
 
 __all__ = ["Steps", "build"]
 
-_SCALE = 8192.0  # of the loss in float16, for gradients to be within its range; GradScaler would ask the GPU
+_SCALE = 8192.0  # of the loss in float16, to keep gradients in range; GradScaler would wait for the GPU
 
 
 def build(pipeline: Pipeline, optimizers: Optimizers) -> Steps:
-    """Load the photos, compile the kernels and make a pipeline's training steps.
+    """Load the photos, compile the kernels, and return the training steps of a pipeline.
 
     Raises:
         NotCovered: the photos are not covered, or the kernels cannot be compiled.
     """
     model, data = pipeline.model, pipeline.datamanager
     photos = Photos(data.train_dataset, model.device)
-    # From Ampere on, matrix products of float32 are computed in TF32; Turing's tensor cores take float16.
+    # From Ampere on, tensor cores multiply float32 as TF32. Turing's need float16.
     turing = model.device.type == "cuda" and torch.cuda.get_device_capability(model.device) < (8, 0)
     dtype = torch.float16 if turing else torch.float32
     try:
         return Steps(model, optimizers, photos, data.get_train_rays_per_batch(), dtype)
     except torch.cuda.OutOfMemoryError:
         raise
-    except Exception as error:  # whatever the compiler, and what is around it, may come to
-        raise NotCovered(f"its kernels could not be built here ({repr(error)[:200]})") from error
+    except Exception as error:  # any failure of the compiler or its environment
+        raise NotCovered(f"the kernels could not be built here ({repr(error)[:200]})") from error
 
 
 class Steps:
-    """Training steps of a model. They return before the GPU has done them.
+    """The training steps of a model. A step returns before the GPU has finished it.
 
-    Building one compiles the kernels, and changes neither the model nor random numbers. A checkpoint may be loaded
-    until the first step is taken: the graphs are captured then.
+    The constructor compiles the kernels, and changes neither the model nor the random numbers. The first step captures
+    the graphs. Until then, a checkpoint may be loaded.
 
     Args:
-        model: that `support` covers.
-        optimizers: nerfstudio's.
-        photos: what to train on.
-        rays: of a step.
+        model: a model that `support` covers.
+        optimizers: nerfstudio's optimizers.
+        photos: the photos to train on.
+        rays: the number of rays per step.
         dtype: see `Nerfacto`.
     """
 
@@ -65,7 +65,7 @@ class Steps:
         self._result = torch.zeros(2, device=device)  # loss and PSNR of the newest step
         self._scale = _SCALE if dtype == torch.float16 else 1.0
         self._inverse = torch.tensor(1 / self._scale, device=device)
-        self._overflow = torch.zeros((), device=device)  # 1: the optimizers leave this step out
+        self._overflow = torch.zeros((), device=device)  # 1 if the optimizers skip this step
         self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
         if device.type == "cuda":
             if dtype == torch.float32:
@@ -73,7 +73,7 @@ class Steps:
             self._compile()
 
     def take(self, step: int) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Do step number `step`, as `Trainer.train_iteration`; loss and metrics are those of the newest step."""
+        """Run step number `step`, like `Trainer.train_iteration`. Return the loss and metrics of the newest step."""
         sampler = self._model.proposal_sampler
         update = bool(sampler._steps_since_update > sampler.update_sched(sampler._step) or sampler._step < 10)
         if update:
@@ -91,7 +91,7 @@ class Steps:
         return loss, {}, {"psnr": psnr}
 
     def _step(self, update: bool) -> None:
-        """A step, as it stands in a graph."""
+        """Run a step; a graph captures this function."""
         losses = self._backward(update)
         each = self._trained(update)
         if self._scale != 1:
@@ -109,12 +109,12 @@ class Steps:
         return losses
 
     def _trained(self, update: bool) -> list[Optimizer]:
-        """The optimizers that take part in a step."""
+        """Return the optimizers that run in a step."""
         every = self._optimizers.optimizers
         return [each for name, each in every.items() if update or name != "proposal_networks"]
 
     def _compile(self) -> None:
-        """Have Triton compile the kernels, which it could not while a graph is captured."""
+        """Let Triton compile the kernels, because it cannot while a graph is captured."""
         before = torch.cuda.get_rng_state(self._model.device)
         for update in (True, False):
             self._backward(update)
@@ -132,9 +132,9 @@ class Steps:
                 optimizer.grad_scale, optimizer.found_inf = None, self._overflow
         pool = torch.cuda.graph_pool_handle()
         for update in (True, False):
-            self._forget()  # a graph's own memory holds the gradients, and nobody else may
+            self._forget()  # gradients must be in the graph's own memory
             graph = torch.cuda.CUDAGraph()
-            # The viewer's thread may wait for a picture meanwhile.
+            # The viewer's thread may use the GPU during the capture.
             with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
                 self._step(update)
             self._graphs[update] = graph
@@ -145,7 +145,7 @@ def _parameters(optimizer: Optimizer) -> list[Tensor]:
 
 
 def _make_capturable(optimizer: Optimizer, device: torch.device) -> None:
-    """Have an optimizer, as it was made or loaded, keep learning rate and state on the GPU."""
+    """Move the learning rate and the state of a new or loaded optimizer to the GPU."""
     for group in optimizer.param_groups:
         group.update(lr=torch.tensor(float(group["lr"]), device=device), capturable=True)
         if isinstance(optimizer, torch.optim.Adam):
@@ -156,6 +156,6 @@ def _make_capturable(optimizer: Optimizer, device: torch.device) -> None:
         return
     for parameter in _parameters(optimizer):
         parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()  # changes nothing, but makes the state
+    optimizer.step()  # creates the state, and changes nothing, as the gradients are zero
     for state in optimizer.state.values():
         state["step"].zero_()

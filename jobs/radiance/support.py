@@ -1,4 +1,4 @@
-"""What this package covers: of nerfstudio's configs, of photos, and of machines."""
+"""Decide which of nerfstudio's configs, which photos and which machines the CUDA kernels cover."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["NotCovered", "machine_lacks", "model_lacks", "training_lacks"]
 
-_TRITON = (3, 0)  # `tl.join` came with it
+_TRITON = (3, 0)  # the first version with `tl.join`
 _CAPABILITY = (7, 5)
 
-# What the code is written for, of the fields of a NerfactoModelConfig.
+# The fields of a NerfactoModelConfig for which only these values are covered.
 _MODEL = {
     "predict_normals": False,
     "disable_scene_contraction": False,
@@ -34,11 +34,11 @@ _TRAINING = {"use_single_jitter": True, "use_gradient_scaling": False}
 
 
 class NotCovered(Exception):
-    """This package cannot do it; the text says why, and nerfstudio's own code can."""
+    """The kernels do not cover a case, and nerfstudio's own code does. The text says why."""
 
 
 def machine_lacks() -> str | None:
-    """What this machine lacks, in words; None if it has all."""
+    """Return what this machine lacks, or None."""
     if not torch.cuda.is_available():
         return "there is no CUDA GPU"
     if (capability := torch.cuda.get_device_capability()) < _CAPABILITY:
@@ -59,7 +59,7 @@ def _differs(config: NerfactoModelConfig, needs: Mapping[str, object]) -> str | 
 
 
 def model_lacks(model: Model) -> str | None:
-    """Why a model cannot be rendered, in words; None if it can."""
+    """Return why a model cannot be rendered, or None."""
     if type(model) is not NerfactoModel:
         return f"{type(model).__name__} is not covered"
     if not hasattr(model.field.mlp_base.model[0], "hash_table"):
@@ -73,20 +73,13 @@ def _config_lacks(config: NerfactoModelConfig) -> str | None:
     return _differs(config, _MODEL)
 
 
-def training_lacks(config: TrainerConfig, masks: bool) -> str | None:
-    """Why a training cannot be done, in words; None if it can.
-
-    Args:
-        config: nerfstudio's.
-        masks: whether the photos have masks.
-    """
+def training_lacks(config: TrainerConfig) -> str | None:
+    """Return why a training with nerfstudio's config is not covered, or None."""
     model = config.pipeline.model
     if model._target is not NerfactoModel:
         return f"the method {config.method_name} is not covered"
     if why := _config_lacks(model) or _differs(model, _TRAINING):
         return why
-    if masks:
-        return "the photos have masks"
     if model.camera_optimizer.mode not in ("off", "SO3xR3"):
         return f"the camera optimizer is {model.camera_optimizer.mode}"
     if any(number != 1 for number in config.gradient_accumulation_steps.values()):

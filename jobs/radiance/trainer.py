@@ -1,4 +1,4 @@
-"""nerfstudio's Trainer with progress, a gate, a viewer, and checkpoints that can be resumed exactly."""
+"""nerfstudio's Trainer, with progress reports, a gate, a viewer and exact resumption."""
 
 from __future__ import annotations
 
@@ -30,36 +30,42 @@ if TYPE_CHECKING:
 
 __all__ = ["ResumableTrainer", "pipeline_state"]
 
-_MOST_POINTS = 200  # of a training's curve
-_STEPS_AHEAD = 50  # of the GPU, by graphs: so much waits when training is to end, or a picture is to be shown
+_MOST_POINTS = 200  # of the training curve
+_STEPS_AHEAD = 50  # steps that may be queued on the GPU; an interruption or the viewer waits for them
 
-# Of nerfacto's sampler; they decide whether the proposal networks are trained in a step.
+# State of nerfacto's sampler. It decides in which steps the proposal networks are trained.
 _SAMPLER_STATE = ("_step", "_steps_since_update")
 
 
 class ResumableTrainer(Trainer):  # type: ignore[misc]
-    """nerfstudio's Trainer with progress, a gate for NaN, and checkpoints that can be taken up exactly."""
+    """nerfstudio's Trainer, with progress reports, a gate for NaN and exact resumption.
+
+    Args:
+        config: nerfstudio's config of the training.
+        output: the model folder.
+        checkpoints: where checkpoints are kept between attempts.
+        frame: the dataset, as name:version, whose scene frame camera paths drawn in the viewer belong to.
+    """
 
     def __init__(self, config: TrainerConfig, output: Path, checkpoints: Checkpoints, frame: str | None = None) -> None:
         super().__init__(config)
         self.base_dir = output
         self.checkpoints = checkpoints
         self.frame = frame
-        """That camera paths drawn in the viewer belong to."""
         self.scratch = tempfile.TemporaryDirectory()
         self.total: int = config.max_num_iterations
         self.steps: Steps | None = None
-        """Whole steps as CUDA graphs; None: by nerfstudio."""
+        """Runs whole steps as CUDA graphs. None if nerfstudio runs the steps."""
         self.seconds = 0.0
-        """Spent in training steps, over all attempts."""
+        """The time spent in training steps, over all attempts."""
         self.curve: dict[str, list[float | None]] = {"step": [], "loss": [], "psnr": []}
-        """Of the rays of single steps, evenly spaced, over all attempts."""
+        """Loss and PSNR of single steps, at even intervals, over all attempts. PSNR is that of the step's rays."""
         self.terminated = False
-        """SIGTERM came: end after this step."""
+        """Whether SIGTERM arrived. Training then ends after the current step."""
         self._bad_losses = 0
 
     def use_graphs(self) -> str | None:
-        """Take steps by CUDA graphs from now on; why not, in words, where that cannot be."""
+        """Run the steps as CUDA graphs from now on. Return the reason if that is impossible, else None."""
         from jobs.radiance import steps
 
         try:
@@ -69,7 +75,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         return None
 
     def resume(self) -> int:
-        """Go on from the newest checkpoint; the number of steps already done."""
+        """Continue from the newest checkpoint, if there is one. Return the number of finished steps."""
         if (state := self.checkpoints.newest()) is not None:
             self.pipeline.load_pipeline(state["pipeline"], state["step"])
             self.optimizers.load_optimizers(state["optimizers"])
@@ -81,12 +87,12 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
                 setattr(self.pipeline.model.proposal_sampler, name, value)
             set_random_state(state["random"])
             self._start_step = state["step"] + 1
-            print(f"Going on from the checkpoint of step {state['step']}.")
-        self.config.max_num_iterations = self.total - self._start_step  # nerfstudio counts from the start step
+            print(f"Resuming from the checkpoint of step {state['step']}.")
+        self.config.max_num_iterations = self.total - self._start_step  # nerfstudio counts the steps that remain
         return int(self._start_step)
 
     def open_viewer(self) -> None:
-        """Serve nerfstudio's viewer while training; training goes on without where it cannot."""
+        """Serve nerfstudio's viewer during the training. Without a viewer, training goes on."""
         try:
             viewer = open_viewer(
                 self.config.viewer,
@@ -97,15 +103,15 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
                 train_lock=self.train_lock,
             )
         except (OSError, RuntimeError) as error:
-            print(f"There is no viewer for this training: {error}")
+            print(f"The viewer did not start, so this training has none: {error}")
             return
-        # Who looks on must not hold a machine that is paid for.
+        # A spectator must not be able to pause a machine that costs money.
         viewer.pause_train.visible = False
         self.viewer_state, self.config.vis = viewer, "viewer"
         report.emit(report.Page("train", "viewer", viewer.viser_server.get_port()))
 
     def close_viewer(self) -> None:
-        """End the viewer, whoever still looks."""
+        """Stop the viewer, even if browsers are still connected."""
         if self.viewer_state is not None:
             self.viewer_state.viser_server.stop()
         self.scratch.cleanup()
@@ -114,31 +120,31 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         if self.viewer_state is None:
             return
         shown = photos = self.pipeline.datamanager.train_dataset
-        if isinstance(photos, ByteImages):  # the viewer takes them as floats
+        if isinstance(photos, ByteImages):  # the viewer expects floats
             shown = InputDataset(self.pipeline.datamanager.train_dataparser_outputs, photos.scale_factor)
         self.viewer_state.init_scene(shown, self.training_state)
 
     def train(self) -> None:
-        """Train to the end.
+        """Train to the last step.
 
         Raises:
-            JobInterrupted: SIGTERM came; a checkpoint was saved.
+            JobInterrupted: SIGTERM arrived. A checkpoint was saved.
             GateRefused: the loss is not a number.
         """
         self._meter = report.Meter("train", self.total, done=self._start_step)
-        self._told = (self._start_step, time.monotonic())
+        self._reported = (self._start_step, time.monotonic())
         if self._start_step < self.total:
             self.open_viewer()
             super().train()
             self.close_viewer()
 
     def train_iteration(self, step: int) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """One step; see nerfstudio."""
+        """Run one step; see nerfstudio."""
         if self.terminated:
             if step > self._start_step:
                 self.save_checkpoint(step - 1)
             raise JobInterrupted(
-                f"training was told to end after {step} of {self.total} steps; the next attempt goes on from there"
+                f"Training was interrupted after {step} of {self.total} steps. The next attempt resumes there."
             )
         start = time.monotonic()
         taken = self._newest = (self.steps.take if self.steps else super().train_iteration)(step)
@@ -146,22 +152,22 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         return taken
 
     def _update_viewer_state(self, step: int) -> None:
-        # Here, the viewer may render: it need not wait for steps that the GPU still has to do.
-        self._look(step)
+        # The viewer may render now. Waiting for the GPU here keeps its queue short.
+        self._observe(step)
         super()._update_viewer_state(step)
 
-    def _look(self, step: int) -> None:
-        """Look at how it goes, now and then: the GPU has to be waited for."""
+    def _observe(self, step: int) -> None:
+        """Check and report the progress at intervals, because reading a figure waits for the GPU."""
         loss, _, metrics = self._newest
         done, now = step + 1, time.monotonic()
         if done % (_STEPS_AHEAD if self.steps else 10) == 0 or done == self.total:
             self._check(loss, step)
         if done % math.ceil(self.total / _MOST_POINTS) == 0 or done == self.total:
             self._note(done, loss, metrics.get("psnr", math.nan))
-        if now - self._told[1] > 2 or done == self.total:
-            pace = (done - self._told[0]) / (now - self._told[1])
+        if now - self._reported[1] > 2 or done == self.total:
+            pace = (done - self._reported[0]) / (now - self._reported[1])
             rays = self.pipeline.datamanager.get_train_rays_per_batch() * pace
-            self._told = (done, now)
+            self._reported = (done, now)
             lr = next(iter(self.optimizers.optimizers.values())).param_groups[0]["lr"]
             figures = {"loss": loss, "psnr": metrics.get("psnr", math.nan), "steps/s": pace, "rays/s": rays, "lr": lr}
             known = {name: torch.as_tensor(value).item() for name, value in figures.items()}
@@ -169,13 +175,13 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         self.seconds += time.monotonic() - now
 
     def _note(self, done: int, loss: Tensor, psnr: Tensor | float) -> None:
-        """Another point of the curve; not every method tells its PSNR."""
+        """Append a point to the curve. PSNR is NaN for methods that do not compute it."""
         point = (done, *(float(f"{torch.as_tensor(value).item():.5g}") for value in (loss, psnr)))
         for values, value in zip(self.curve.values(), point, strict=True):
             values.append(value if math.isfinite(value) else None)
 
     def save_checkpoint(self, step: int) -> None:
-        """Save all that it takes to go on after `step`, the last step that was done."""
+        """Save a checkpoint that the training can resume from after `step`, the last finished step."""
         sampler = getattr(self.pipeline.model, "proposal_sampler", None)
         state = {
             "step": step,
@@ -191,24 +197,25 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         self.checkpoints.save(step, _plain(state))
 
     def _after_train(self) -> None:
-        # nerfstudio would also print a table with a folder that is not the model's, and wait for its viewer
+        # nerfstudio's version also prints a folder that is not the model's, and waits for its viewer.
         self.training_state = "completed"
         self.save_checkpoint(self.step)
         for callback in self.callbacks:
             callback.run_callback_at_location(step=self.step, location=TrainingCallbackLocation.AFTER_TRAIN)
 
     def _check(self, loss: Tensor, step: int) -> None:
-        # half precision has single bad losses, whose steps the gradient scaler leaves out
+        # In half precision, single losses may be infinite. The gradient scaler skips those steps.
         self._bad_losses = 0 if bool(torch.isfinite(loss)) else self._bad_losses + 1
         if self._bad_losses == 3:
             raise GateRefused(
-                f"the loss is not a number at step {step}: training diverged. Look at the poses and the focal length "
-                "in the dataset's transforms.json, or prepare it again; else try another seed or method"
+                f"Training diverged: the loss is not a number at step {step}. Check the poses and the focal length in "
+                "the dataset's transforms.json, or prepare the dataset again. If they are right, try another seed or "
+                "method."
             )
 
 
 def _plain(value: Any) -> Any:
-    """`value` with NumPy's scalars as Python's: what `torch.load` takes without unpickling objects."""
+    """Convert NumPy's scalars to Python's, so that `torch.load` needs no unpickling of objects."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -217,7 +224,7 @@ def _plain(value: Any) -> Any:
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """An optimizer's state; its learning rate, which a CUDA graph reads from the GPU, as a number."""
+    """Return the state of an optimizer. The learning rate is a number, although CUDA graphs keep it on the GPU."""
     state: dict[str, Any] = optimizer.state_dict()
     for group in state["param_groups"]:
         group["lr"] = float(group["lr"])
@@ -225,5 +232,5 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def pipeline_state(pipeline: Pipeline) -> dict[str, Tensor]:
-    """The pipeline's parameters and buffers, without LPIPS's network: nerfstudio brings that itself."""
+    """Return the pipeline's parameters and buffers, without the LPIPS network, which nerfstudio loads itself."""
     return {name: value for name, value in pipeline.state_dict().items() if ".lpips." not in name}

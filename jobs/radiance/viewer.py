@@ -1,8 +1,8 @@
-"""nerfstudio's viewer, as jobs serve it: a path that is drawn in it reaches the person who drew it.
+"""Serve nerfstudio's viewer so that people can download the camera paths they draw.
 
-Its button "Generate Command" writes the path below the dataset (`nerfstudio/viewer/render_panel.py`), which may be
-registered, or on another machine, and shows a command for there. Here it writes to a folder of the job's own, and
-the browser gets the file as a download.
+nerfstudio's button "Generate Command" writes the path below the dataset (`nerfstudio/viewer/render_panel.py`) and
+shows a command. The dataset may be registered or on another machine. Here, the button writes to a folder of the job,
+and the browser downloads the file.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from jobs.path import reading, trajectory
 __all__ = ["FILE", "open_viewer", "show_finished", "start_at_tour"]
 
 FILE = "camera_path.json"
-"""The name under which a path is downloaded."""
+"""The file name of a downloaded path."""
 
 _BUTTON = "Generate Command"
 
 
 def open_viewer(config: ViewerConfig, pipeline: Pipeline, scratch: Path, origin: Origin, **training: Any) -> Viewer:
-    """Serve a viewer of a pipeline whose paths are downloaded.
+    """Serve a viewer whose paths are downloaded.
 
     Args:
-        config: where to serve it, as nerfstudio has it.
-        pipeline: what it shows.
-        scratch: a folder for the viewer's own files, that nobody else reads.
-        origin: what is drawn in it belongs to this model and frame, as far as they are known.
-        training: what nerfstudio's viewer needs of a training beside.
+        config: nerfstudio's, with the address.
+        pipeline: the model to show.
+        scratch: a folder for the viewer's files.
+        origin: the model and the scene frame, if known. Paths record them.
+        training: the additional arguments of nerfstudio's viewer during a training.
 
     Raises:
-        OSError, RuntimeError: it cannot be served.
+        OSError, RuntimeError: the viewer cannot be served.
     """
     log = scratch / "viewer.log"
     viewer = Viewer(config, log_filename=log, datapath=scratch, pipeline=pipeline, **training)
@@ -52,11 +52,11 @@ def open_viewer(config: ViewerConfig, pipeline: Pipeline, scratch: Path, origin:
 
 
 def show_finished(viewer: Viewer, step: int) -> None:
-    """Have the viewer of a model that is trained show its steps, no controls of a training, and no photos at first.
+    """Show a trained model: its number of steps, no controls of a training, and no photos at first.
 
     Args:
-        viewer: with its scene.
-        step: how long the model was trained.
+        viewer: a viewer with a scene.
+        step: the number of steps of the training.
     """
     viewer.pause_train.visible = viewer.resume_train.visible = False
     viewer.set_camera_visibility(False)
@@ -66,10 +66,10 @@ def show_finished(viewer: Viewer, step: int) -> None:
 
 
 def start_at_tour(server: ViserServer, dataset: Path, model: Path) -> None:
-    """Have everybody who opens the viewer start at the first camera of the tour, or of the spiral where none can be.
+    """Start everybody who opens the viewer at the first camera of the tour, or of the spiral if there is no tour.
 
     Args:
-        server: of the viewer.
+        server: the server of the viewer.
         dataset, model: folders, as for `trajectory.generate`.
     """
     options = RenderOptions().with_profile("preview")
@@ -80,7 +80,7 @@ def start_at_tour(server: ViserServer, dataset: Path, model: Path) -> None:
     first = path.camera_path[0]
     pose = np.array(first.camera_to_world).reshape(4, 4)
     place = pose[:3, 3] * VISER_NERFSTUDIO_SCALE_RATIO
-    # The viewer turns about what is in the middle of the picture.
+    # The viewer orbits the point in the middle of the picture.
     depth = reading.read_capture(dataset, model).depth * VISER_NERFSTUDIO_SCALE_RATIO
 
     @server.on_client_connect
@@ -92,8 +92,8 @@ def start_at_tour(server: ViserServer, dataset: Path, model: Path) -> None:
 
 
 def _download_paths(server: ViserServer, folder: Path, origin: Origin) -> None:
-    """Have what the button writes to the folder sent to who pressed it."""
-    one_at_a_time = threading.Lock()  # all who look on write to one folder
+    """Send the file that the button writes to the person who pressed it."""
+    one_at_a_time = threading.Lock()  # all clients share the folder
     for button in list(server.gui._gui_input_handle_from_id.values()):
         if not isinstance(button, GuiButtonHandle) or button._impl.label != _BUTTON:
             continue
@@ -108,14 +108,16 @@ def _download_paths(server: ViserServer, folder: Path, origin: Origin) -> None:
                 for write in written:
                     write(event)
                 new = [file for file, changed in _files(folder).items() if before.get(file) != changed]
-                _close_modals(event.client)  # a command for the machine of this job
+                _close_modals(event.client)  # nerfstudio's dialog with a command for the job's machine
                 _send(event.client, new, origin)
 
 
 def _send(client: ClientHandle, files: list[Path], origin: Origin) -> None:
-    """Send the path, checked and with where it belongs; or say what is wrong with it."""
+    """Send the path with its origin if it is valid, or show what is wrong with it."""
     if not files or len(json.loads(files[0].read_text())["keyframes"]) < 2:
-        client.add_notification("No camera path", "Add two keyframes or more, then press it again.", color="red")
+        client.add_notification(
+            "No camera path", "Add at least two keyframes, then press the button again.", color="red"
+        )
         return
     try:
         path = camera_path.read(files[0])
@@ -124,12 +126,12 @@ def _send(client: ClientHandle, files: list[Path], origin: Origin) -> None:
         return
     content = path.model_copy(update={"rebel_nerf": origin}).content()
     client.send_file_download(FILE, json.dumps(content, allow_nan=False).encode())
-    keep = f"Keep it for the scene's videos with: python -m flows.camera_path --scene NAME ~/Downloads/{FILE}"
+    keep = f"Keep it for the scene's videos with: rebel-nerf path --scene NAME ~/Downloads/{FILE}"
     client.add_notification(f"{FILE} is downloaded", f"{len(path.camera_path)} frames. {keep}")
 
 
 def _files(folder: Path) -> dict[Path, int]:
-    """When each path in a folder was last written."""
+    """Return the time of the last change of each path in a folder."""
     return {file: file.stat().st_mtime_ns for file in folder.glob("*.json")}
 
 

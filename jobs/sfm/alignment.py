@@ -1,4 +1,4 @@
-"""Reconstructions of one place differ by a similarity (scale, rotation, translation): find it, and what is left."""
+"""Compare camera poses with true ones. Reconstructions of one place differ by a similarity, which is fitted first."""
 
 from __future__ import annotations
 
@@ -8,73 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from jobs.errors import InvalidInput
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Similarity:
-    """The map x -> scale * rotation @ x + translation.
-
-    Args:
-        scale: > 0.
-        rotation: (3, 3), determinant 1.
-        translation: (3,), in units of the target.
-    """
-
-    scale: float
-    rotation: Floats
-    translation: Floats
-
-    def points(self, points: ArrayLike) -> Floats:
-        """Points (…, 3) of the source in the target's frame."""
-        return self.scale * np.asarray(points, float) @ self.rotation.T + self.translation
-
-    def poses(self, poses: ArrayLike) -> Floats:
-        """Camera-to-world poses (…, 4, 4) of the source in the target's frame; their rotations stay free of scale."""
-        poses = np.array(poses, float)
-        poses[..., :3, 3] = self.points(poses[..., :3, 3])
-        poses[..., :3, :3] = self.rotation @ poses[..., :3, :3]
-        return poses
-
-    def inverse(self) -> Similarity:
-        """The map from the target back to the source."""
-        return Similarity(1 / self.scale, self.rotation.T, -self.rotation.T @ self.translation / self.scale)
-
-
-def umeyama(source: ArrayLike, target: ArrayLike) -> Similarity:
-    """The similarity that brings `source` (n, 3) nearest to `target` (n, 3) in the sense of least squares.
-
-    Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns", IEEE TPAMI 13(4).
-
-    Raises:
-        InvalidInput: fewer than three points, or points (nearly) on one line, which leave a turn about it open.
-    """
-    source, target = np.asarray(source, float), np.asarray(target, float)
-    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3:
-        raise ValueError(f"two arrays (n, 3) are needed, not {source.shape} and {target.shape}")
-    if len(source) < 3:
-        raise InvalidInput(f"An alignment needs at least 3 points that both have; there are {len(source)}.")
-    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    a, b = source - source_mean, target - target_mean
-    u, singular, vt = np.linalg.svd(b.T @ a / len(a))
-    if singular[1] <= 1e-9 * max(singular[0], np.finfo(float).tiny):
-        raise InvalidInput("An alignment needs points that do not all lie on one line.")
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
-    rotation = (u * sign) @ vt
-    scale = float(singular @ sign / (a**2).sum(axis=1).mean())
-    return Similarity(scale, rotation, target_mean - scale * rotation @ source_mean)
-
-
-def rotation_angles(first: ArrayLike, second: ArrayLike) -> Floats:
-    """(n,) angles in degrees between rotations `first` and `second`, (n, 3, 3) each."""
-    # |A - B| = 2 sqrt(2) sin(angle / 2), precise for small angles, where the arc cosine of the trace is not.
-    distance = np.linalg.norm(np.asarray(first, float) - np.asarray(second, float), axis=(-2, -1))
-    angles: Floats = np.degrees(2 * np.arcsin(np.clip(distance / np.sqrt(8), 0, 1)))
-    return angles
+from jobs.geometry import Floats, Similarity, fit_similarity, rotation_angles
 
 
 @dataclass(frozen=True)
@@ -116,7 +52,7 @@ def compare_poses(truth: Path, transforms: Path, photos: Mapping[str, str] | Non
             f"{transforms}: only {len(names)} of its {len(estimated)} photos are in {truth}; 3 are needed."
         )
     expected, found = (np.stack([poses[name] for name in names]) for poses in (true, estimated))
-    similarity = umeyama(found[:, :3, 3], expected[:, :3, 3])
+    similarity = fit_similarity(found[:, :3, 3], expected[:, :3, 3])
     size = float(np.linalg.norm(np.ptp(np.stack(list(true.values()))[:, :3, 3], axis=0)))
     return _errors(names, expected, found, similarity, size)
 

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pycolmap
 
-from jobs import report
+from jobs import geometry, ply, report
 from jobs.pictures.reading import Picture
-from jobs.sfm.alignment import Floats
 from jobs.sfm.orientation import find_up
 from jobs.sfm.search import gpu
 
@@ -78,29 +77,17 @@ def write_model(
     return transforms, figures
 
 
-def _scene_from_model(model: Any, up: Floats) -> Any:
+def _scene_from_model(model: Any, up: geometry.Floats) -> Any:
     """Return the similarity that brings a model into a new scene frame: the cameras in the middle, within ±1.
 
     With the cameras' mean up, it is that of nerfstudio's `auto_orient_and_center_poses` with "up" and "poses" and its
     `auto_scale_poses`.
     """
     poses = np.array([image.cam_from_world().inverse().matrix() for image in model.images.values() if image.has_pose])
-    rotation = _rotation_between(up, np.array([0.0, 0.0, 1.0]))
+    rotation = geometry.rotation_between(up, [0.0, 0.0, 1.0])
     centers = (poses[:, :, 3] - poses[:, :, 3].mean(axis=0)) @ rotation.T
     scale = 1 / np.abs(centers).max()
     return pycolmap.Sim3d(scale, pycolmap.Rotation3d(rotation), -scale * rotation @ poses[:, :, 3].mean(axis=0))
-
-
-def _rotation_between(a: Floats, b: Floats) -> Floats:
-    """Return the smallest rotation that turns unit vector `a` to unit vector `b`, (3, 3), by Rodrigues' formula."""
-    axis, cosine = np.cross(a, b), float(a @ b)
-    if cosine < -1 + 1e-12:  # half a turn, about any axis at right angles
-        other = np.cross(a, np.eye(3)[np.abs(a).argmin()])
-        half_turn: Floats = 2 * np.outer(other, other) / (other @ other) - np.eye(3)
-        return half_turn
-    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    rotation: Floats = np.eye(3) + cross + cross @ cross / (1 + cosine)
-    return rotation
 
 
 def _transforms(model: Any, masks: Mapping[str, str]) -> dict[str, Any]:
@@ -145,12 +132,9 @@ def _intrinsics(camera: Any) -> dict[str, float | int]:
 
 
 def _write_points(model: Any, file: Path) -> None:
-    """Write the sparse points with their colours as binary PLY, in the scene frame."""
-    layout = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
-    points = np.empty(model.num_points3D(), dtype=layout)
-    for i, (_, point) in enumerate(sorted(model.points3D.items())):
-        points[i] = (*point.xyz, *point.color)
-    kinds = {"<f4": "float", "u1": "uchar"}
-    properties = "".join(f"property {kinds[kind]} {name}\n" for name, kind in layout)
-    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n{properties}end_header\n"
-    file.write_bytes(header.encode() + points.tobytes())
+    """Write the sparse points and their colours as a PLY file, in the scene frame."""
+    points = [point for _, point in sorted(model.points3D.items())]
+    xyz = np.array([point.xyz for point in points], np.float32).reshape(-1, 3)
+    colours = np.array([point.color for point in points], np.uint8).reshape(-1, 3)
+    positions = zip("xyz", xyz.T, strict=True)
+    ply.write_vertices(file, {**dict(positions), **dict(zip(("red", "green", "blue"), colours.T, strict=True))})

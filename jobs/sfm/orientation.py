@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jobs.geometry import Floats, fit_similarity
 from jobs.pictures.exif import Tags
-from jobs.sfm.alignment import Floats, umeyama
 
 __all__ = ["Source", "find_up"]
 
@@ -71,7 +71,7 @@ def _by_gps(centers: Floats, tags: list[Tags]) -> Floats | None:
     own = np.linalg.svd(source - source.mean(axis=0), compute_uv=False)
     if narrow < _GPS_SPREAD or own[1] < 1e-6 * own[0]:
         return None
-    fit = umeyama(source, metres)
+    fit = fit_similarity(source, metres)
     residual = float(np.median(np.linalg.norm(fit.points(source) - metres, axis=1)))
     return _unit(fit.rotation.T @ np.array([0.0, 0.0, 1.0])) if residual < _GPS_RESIDUAL * narrow else None
 

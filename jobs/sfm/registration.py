@@ -22,9 +22,9 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from jobs import report
+from jobs.geometry import Floats, Similarity
 from jobs.pictures import photo as photos
 from jobs.pictures.reading import save_feature_mask
-from jobs.sfm.alignment import Floats, Similarity
 from jobs.sfm.refinement import adjust
 from jobs.sfm.search import Points, Search, Shared, Tracks
 from jobs.sfm.views import View
@@ -152,7 +152,7 @@ def _fit(shared: Shared, model: Any, cameras: int, reference: Reference) -> Fit 
     source, target = (_positions(m, numbers[:, k]) for k, m in enumerate((model, reference.model)))
     tolerance = _TOLERANCE * reference.size
     options = pycolmap.RANSACOptions(max_error=tolerance, random_seed=_SEED)
-    rough = pycolmap.estimate_sim3d_robust(source, target, options)
+    rough: Any = pycolmap.estimate_sim3d_robust(source, target, options)  # a dict, although typed as Sim3d
     if rough is None or rough["num_inliers"] < _LEAST_INLIERS:
         return None
     agreed = numbers[rough["inlier_mask"]]

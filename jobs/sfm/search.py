@@ -50,7 +50,7 @@ Shared = list[tuple[str, str, Points]]
 
 def gpu() -> bool:
     """Return whether pycolmap can use a GPU: it is built for CUDA, and there is one."""
-    return bool(pycolmap.has_cuda) and pycolmap.get_num_cuda_devices() > 0
+    return bool(pycolmap.has_cuda) and pycolmap.get_num_cuda_devices() > 0  # type: ignore[attr-defined]
 
 
 def threads() -> int:

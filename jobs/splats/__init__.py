@@ -1,1 +1,1 @@
-"""Gaussians, points and surfaces that leave the project, and their files."""
+"""The exports of a model: Gaussians, points and surfaces, and their files."""

@@ -1,4 +1,4 @@
-"""Gaussians as 3D Gaussian splatting has them (Kerbl et al. 2023): read from a model, moved, written as PLY."""
+"""The Gaussians of 3D Gaussian splatting (Kerbl et al. 2023): read from a model, moved, and written as PLY."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SH_0", "Y_UP", "Array", "Gaussians"]
+from jobs.geometry import Floats, Similarity
+from jobs.ply import write_vertices
+
+__all__ = ["SH_0", "Array", "Gaussians"]
 
 Array = NDArray[np.float32]
 
 SH_0 = 0.28209479177387814
-"""The spherical harmonic of degree 0: a colour is 0.5 + SH_0 times its coefficient."""
-Y_UP = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=np.float32)
-"""The rotation from axes with +Z up, as scenes have them, to axes with +Y up, as glTF, SPZ and browsers have them."""
+"""The spherical harmonic of degree 0. A colour is 0.5 + SH_0 times its coefficient."""
 
-_LEAST_OPACITY = float(np.log(1 / 254))  # logit of 1/255: less is not drawn
+_LEAST_OPACITY = float(np.log(1 / 254))  # logit of 1/255; less is not drawn
 _POINT_OPACITY = float(np.log(0.98 / 0.02))
 
 
 @dataclass(frozen=True)
 class Gaussians:
-    """A cloud of Gaussians in some frame, with the names and units of splatting's PLY files.
+    """Gaussians in any frame of reference, with the names and units of splatting's PLY files.
 
     Args:
         means: (N, 3).
@@ -44,10 +45,10 @@ class Gaussians:
 
     @staticmethod
     def of_checkpoint(file: Path) -> Gaussians:
-        """Those of a splatfacto, without the ones that are not finite or never drawn. Needs no GPU.
+        """Read the Gaussians of a splatfacto, without those that are not finite or never drawn. Needs no GPU.
 
         Args:
-            file: `{"pipeline": …}` as `jobs.train` writes it.
+            file: a checkpoint that `jobs.train` wrote.
         """
         import torch
 
@@ -56,7 +57,7 @@ class Gaussians:
             state[f"_model.gauss_params.{name}"].float().numpy()
             for name in ("means", "scales", "quats", "opacities", "features_dc", "features_rest")
         )
-        if rest.shape[1] == 0:  # then nerfstudio trains logits of the colours
+        if rest.shape[1] == 0:  # without harmonics, nerfstudio trains logits of the colours
             dc = (1 / (1 + np.exp(-dc)) - 0.5) / SH_0
         rotations = rotations / np.linalg.norm(rotations, axis=1, keepdims=True)
         found = Gaussians(means, scales, rotations, opacities[:, 0], np.concatenate([dc[:, None], rest], axis=1))
@@ -66,12 +67,12 @@ class Gaussians:
 
     @staticmethod
     def of_points(points: Array, colours: Array, sizes: Array) -> Gaussians:
-        """A ball for each point.
+        """Make a ball for each point.
 
         Args:
             points: (N, 3).
             colours: (N, 3), 0 to 1.
-            sizes: (N,) standard deviations, in the points' unit.
+            sizes: (N,) standard deviations, in the unit of the points.
         """
         ones = np.ones((len(points), 1), dtype=np.float32)
         return Gaussians(
@@ -86,22 +87,22 @@ class Gaussians:
         fields = (self.means, self.scales, self.rotations, self.opacities, self.sh)
         return Gaussians(*(each[which] for each in fields))
 
-    def moved(self, rotation: Array, scale: float = 1.0, shift: Array | float = 0.0) -> Gaussians:
-        """These in another frame, to which `scale * (rotation @ p + shift)` leads."""
+    def moved(self, to_frame: Similarity) -> Gaussians:
+        """Return the same Gaussians in another frame."""
         return Gaussians(
-            (scale * (self.means @ rotation.T + shift)).astype(np.float32),
-            self.scales + np.float32(np.log(scale)),
-            _product(_quaternion(rotation), self.rotations).astype(np.float32),
+            to_frame.points(self.means).astype(np.float32),
+            self.scales + np.float32(np.log(to_frame.scale)),
+            _product(_quaternion(to_frame.rotation), self.rotations).astype(np.float32),
             self.opacities,
-            _turned(self.sh, rotation),
+            _turned(self.sh, to_frame.rotation),
         )
 
     def plain(self) -> Gaussians:
-        """These in the same colour from all sides."""
+        """Return the same Gaussians with one colour from all directions."""
         return replace(self, sh=self.sh[:, :1])
 
     def write_ply(self, file: Path) -> None:
-        """Write a PLY file with the properties, and their order, that Kerbl et al.'s own program gives it."""
+        """Write a PLY file with the properties of Kerbl et al.'s program, in its order."""
         rest = self.sh[:, 1:].transpose(0, 2, 1).reshape(len(self), -1)  # all of red, then green, then blue
         columns = {
             **dict(zip("xyz", self.means.T, strict=True)),
@@ -112,15 +113,11 @@ class Gaussians:
             **{f"scale_{i}": each for i, each in enumerate(self.scales.T)},
             **{f"rot_{i}": each for i, each in enumerate(self.rotations.T)},
         }
-        properties = "".join(f"property float {name}\n" for name in columns)
-        header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(self)}\n{properties}end_header\n"
-        with file.open("wb") as stream:
-            stream.write(header.encode())
-            stream.write(np.stack(list(columns.values()), axis=1).astype("<f4").tobytes())
+        write_vertices(file, {name: column.astype(np.float32) for name, column in columns.items()})
 
 
-def _quaternion(rotation: Array) -> Array:
-    """(4,) the unit quaternion w, x, y, z of a (3, 3) rotation."""
+def _quaternion(rotation: Floats) -> Array:
+    """Return the unit quaternion w, x, y, z of a rotation (3, 3)."""
     from scipy.spatial.transform import Rotation
 
     x, y, z, w = Rotation.from_matrix(rotation).as_quat()
@@ -128,17 +125,17 @@ def _quaternion(rotation: Array) -> Array:
 
 
 def _product(left: Array, right: Array) -> Array:
-    """(N, 4) the Hamilton product of one quaternion (4,) with many (N, 4): first the right ones, then the left one."""
+    """Return the Hamilton products (N, 4) of one quaternion (4,) with many (N, 4), which are applied first."""
     w, x, y, z = left
     matrix = np.array([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]], dtype=np.float32)
     return right @ matrix.T
 
 
-def _turned(sh: Array, rotation: Array) -> Array:
-    """The coefficients (N, K, 3) of the same colours, seen in a frame that is turned by `rotation`.
+def _turned(sh: Array, rotation: Floats) -> Array:
+    """Return the coefficients (N, K, 3) of the same colours after a rotation.
 
-    Colours f'(d) = f(Rᵀ d) in all directions d determine the new coefficients: those of a few directions are solved
-    for. The harmonics are gsplat's own, so that their order and signs are those that the model was trained with.
+    The new colours are f'(d) = f(Rᵀ d). Their coefficients are solved for from a few directions d. The harmonics are
+    gsplat's, so that order and signs are those of the training.
     """
     number = sh.shape[1]
     if number == 1 or np.allclose(rotation, np.eye(3), atol=1e-6):

@@ -1,7 +1,7 @@
-"""Niantic's SPZ format, version 3: Gaussians in about a tenth of their PLY file.
+"""Write Niantic's SPZ format, version 3, which stores Gaussians in about a tenth of the size of a PLY file.
 
-Gzip of a header of 16 bytes and the attributes, one after the other, each quantised to one to four bytes; axes are
-right, up, back (+Y up). After the README and `load-spz.cc` of https://github.com/nianticlabs/spz (MIT licence).
+A file is a gzipped header of 16 bytes, followed by the attributes, each quantised to one to four bytes. The axes are
+right, up and back (+Y up). Written after the README and `load-spz.cc` of https://github.com/nianticlabs/spz (MIT).
 """
 
 from __future__ import annotations
@@ -20,24 +20,29 @@ __all__ = ["pack"]
 
 _HEADER = struct.Struct("<IIIBBBB")  # magic, version, number, degree of harmonics, fractional bits, flags, reserved
 _MAGIC, _VERSION = 0x5053474E, 3
-_MOST_BITS = 16  # of a coordinate's fraction: 0.015 mm, were the unit a metre
-_COLOUR = 0.15  # not SH_0: leaves room for colours that the higher harmonics bring back into range
-_BUCKETS = np.array([8] * 3 + [16] * 12, dtype=np.int32)  # 5 bits are kept of degree 1, 4 of the others
-_PER_UNIT = 511 * np.sqrt(2)  # of a quaternion's smaller components, which are at most √½, in 9 bits and a sign
+_MOST_BITS = 16  # of a coordinate's fraction; 0.015 mm if the unit is a metre
+_COLOUR = 0.15  # less than SH_0, which leaves room for colours that higher harmonics bring back into range
+_BUCKETS = np.array([8] * 3 + [16] * 12, dtype=np.int32)  # degree 1 keeps 5 bits, the others keep 4
+_PER_UNIT = 511 * np.sqrt(2)  # of a quaternion's smaller components: at most √½, in 9 bits and a sign
 
 
 def pack(gaussians: Gaussians) -> bytes:
-    """The content of a `.spz` file.
+    """Return the content of a `.spz` file.
 
     Args:
-        gaussians: with +Y up, of degree 3 at most. Coefficients of harmonics beyond ±1, and standard deviations
-            beyond e⁻¹⁰ and e⁵·⁹, are cut off there.
+        gaussians: with +Y up and harmonics up to degree 3. Harmonics' coefficients are clipped to ±1, and standard
+            deviations to the range from e⁻¹⁰ to e⁵·⁹.
+
+    Raises:
+        InvalidInput: a Gaussian is too far away for the format.
     """
     means, sh = gaussians.means, gaussians.sh
     farthest = float(np.abs(means).max(initial=1e-3))
     bits = min(_MOST_BITS, int(np.floor(np.log2((2**23 - 1) / farthest))))
     if bits < 0:
-        raise InvalidInput(f"a Gaussian lies {farthest:.3g} units away: SPZ reaches no farther than {2**23 - 1} units")
+        raise InvalidInput(
+            f"A Gaussian is {farthest:.3g} units from the origin. SPZ files cover at most {2**23 - 1} units."
+        )
     fixed = np.round(means.astype(np.float64) * 2**bits).astype("<i4")
     alphas = 255 / (1 + np.exp(-gaussians.opacities.astype(np.float64)))
     harmonics = np.round(sh[:, 1:] * 128).astype(np.int32) + 128
@@ -62,7 +67,7 @@ def _bytes(values: NDArray[Any]) -> bytes:
 
 
 def _smallest_three(rotations: Array) -> NDArray[np.uint32]:
-    """(N,) unit quaternions w, x, y, z as 32 bits: 2 of which of x, y, z, w is the largest, 10 of each other."""
+    """Pack unit quaternions w, x, y, z into 32 bits: 2 for the index of the largest component, 10 for each other."""
     xyzw = rotations[:, [1, 2, 3, 0]].astype(np.float64)
     largest = np.abs(xyzw).argmax(axis=1)
     xyzw *= np.where(np.take_along_axis(xyzw, largest[:, None], axis=1) < 0, -1, 1)

@@ -1,4 +1,4 @@
-"""The surfaces of a NeRF: what its photos' cameras see of it, as points and as a mesh, in the model's frame."""
+"""Extract the surfaces of a NeRF that its photos' cameras see, as points and as a mesh, in the model's frame."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from jobs.radiance.renderer import CPU_CHUNK
 if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
 
-__all__ = ["Array", "Mesh", "Points", "Views", "fuse", "look", "sample"]
+__all__ = ["Array", "Mesh", "Points", "Views", "fuse", "render_views", "sample"]
 
 Array = NDArray[np.float32]
 
 _GPU_CHUNK = 1 << 14
 _MOST_VIEWS = 300
-_SOLID = 0.5  # the least opacity of a ray that met something
+_SOLID = 0.5  # the least opacity of a ray that hit a surface
 _NEIGHBOURS = 12
-_FAR_OFF = 2.5  # standard deviations: a point this much farther from its neighbours than is usual belongs to nothing
-_TRUNCATION = 4  # voxels before and behind a surface in which its distance is taken
+_FAR_OFF = 2.5  # standard deviations of the distance from the neighbours; beyond, a point is an outlier
+_TRUNCATION = 4  # voxels in front of and behind a surface, where its distance counts
 _VOXELS_AT_ONCE = 1 << 20
-_LEAST_PIECE = 0.002  # of all faces
+_LEAST_PIECE = 0.002  # a share of all faces
 
 
 @dataclass(frozen=True)
 class Views:
-    """Pinhole cameras where the photos were taken, and what a model shows to them, all of one size.
+    """Pictures of a model from pinhole cameras at the photos' positions, all of one size.
 
     Args:
         poses: (V, 3, 4) camera to model, OpenGL axes.
         focal: (V,) px.
         colours: (V, H, W, 3), 0 to 1.
-        depths: (V, H, W) distance along the ray of each pixel's centre; 0 where it met nothing, or too far off.
+        depths: (V, H, W) distance along the ray of each pixel's centre; 0 if the ray hit nothing, or too far away.
     """
 
     poses: Tensor
@@ -48,7 +48,7 @@ class Views:
 
 
 class Points(NamedTuple):
-    """(N, 3) points, (N, 3) their colours, 0 to 1, and (N,) their mean distances from their neighbours."""
+    """Points (N, 3), their colours (N, 3), 0 to 1, and their mean distances (N,) from their neighbours."""
 
     points: Array
     colours: Array
@@ -56,20 +56,20 @@ class Points(NamedTuple):
 
 
 class Mesh(NamedTuple):
-    """(N, 3) vertices, (M, 3) indices of the vertices of each face, (N, 3) the vertices' colours, 0 to 1."""
+    """Vertices (N, 3), the vertex indices of each face (M, 3), and the vertices' colours (N, 3), 0 to 1."""
 
     vertices: Array
     faces: NDArray[np.int64]
     colours: Array
 
 
-def look(pipeline: Pipeline, image_size: int, farthest: float) -> Views:
-    """Render colours and depths from where the photos were taken (of many, 300).
+def render_views(pipeline: Pipeline, image_size: int, farthest: float) -> Views:
+    """Render colours and depths from the positions of the photos, at most 300 of them.
 
     Args:
         pipeline: of a NeRF, in evaluation mode.
-        image_size: longest side, px.
-        farthest: what lies farther from a camera is left out: the sky, hills on the horizon.
+        image_size: the longest side, in px.
+        farthest: the greatest depth; it leaves out the sky and hills on the horizon.
     """
     from nerfstudio.cameras.cameras import Cameras
 
@@ -78,7 +78,7 @@ def look(pipeline: Pipeline, image_size: int, farthest: float) -> Views:
     sides = torch.maximum(taken.width, taken.height)[:, 0]
     width, height = (round(float(side[0] * image_size / sides[0])) for side in (taken.width[:, 0], taken.height[:, 0]))
     focal = taken.fx[:, 0] * image_size / sides
-    # Pinholes, whatever the photos' lenses: a mesh is made of depths along straight lines.
+    # The cameras are pinholes, whatever the photos' lenses, because fusing needs depths along straight lines.
     cameras = Cameras(taken.camera_to_worlds, focal, focal, width / 2, height / 2, width, height).to(pipeline.device)
     config = pipeline.model.config
     on_cpu = torch.device(pipeline.device).type == "cpu"
@@ -89,7 +89,7 @@ def look(pipeline: Pipeline, image_size: int, farthest: float) -> Views:
     with torch.inference_mode():
         for index in range(len(cameras)):
             outputs = pipeline.model.get_outputs_for_camera(cameras[index : index + 1])
-            # Methods with two networks say which: rgb_fine, depth_fine.
+            # Methods with two networks name the outputs rgb_fine and depth_fine.
             rgb, depth, opacity = (
                 outputs[name if name in outputs else f"{name}_fine"] for name in ("rgb", "depth", "accumulation")
             )
@@ -100,7 +100,7 @@ def look(pipeline: Pipeline, image_size: int, farthest: float) -> Views:
 
 
 def sample(views: Views, number: int) -> Points:
-    """Points on what the views see: at most `number` of their pixels, without those that have no neighbours near."""
+    """Return the points of at most `number` random pixels of the views, without outliers."""
     from scipy.spatial import cKDTree
 
     seen = views.depths.flatten().nonzero()[:, 0].cpu()
@@ -118,20 +118,20 @@ def sample(views: Views, number: int) -> Points:
         return Points(points[:0], colours[:0], points[:0, 0])
     distances, _ = cKDTree(points).query(points, _NEIGHBOURS + 1, workers=-1)
     spacing = distances[:, 1:].mean(axis=1).clip(1e-9)
-    unusual = np.log(spacing)  # distances grow with depth by factors, not by steps
+    unusual = np.log(spacing)  # in logarithms, because spacing grows with depth
     kept = unusual < unusual.mean() + _FAR_OFF * unusual.std()
     return Points(points[kept], colours[kept].clip(0, 1), spacing[kept].astype(np.float32))
 
 
 def fuse(views: Views, low: Array, high: Array, resolution: int) -> Mesh:
-    """A mesh of all that the views see in a box, by their truncated signed distances (Curless & Levoy 1996).
+    """Return a mesh of the surfaces in a box, from truncated signed distances (Curless & Levoy 1996).
 
-    There is none where nothing was seen, hence it has edges; pieces of less than 1/500 of the faces are left out.
+    The mesh is open where no view saw a surface. Pieces with less than 1/500 of the faces are left out.
 
     Args:
-        views: see there.
+        views: from `render_views`.
         low, high: (3,) corners of the box.
-        resolution: voxels along its longest side.
+        resolution: the number of voxels along the longest side of the box.
     """
     from skimage.measure import marching_cubes
 
@@ -147,12 +147,12 @@ def fuse(views: Views, low: Array, high: Array, resolution: int) -> Mesh:
         distances[flat], seen[flat] = mean, weight > 0
         meter.update(int(flat[-1]) + 1)
     field, known = distances.reshape(shape), seen.reshape(shape)
-    # A face needs all eight corners of its cube to be known; skimage looks up its mask at the last of them.
+    # A face needs all eight corners of its cube to be known. skimage reads the mask only at the last corner.
     for axis in range(3):
         known &= np.roll(known, 1, axis=axis)
     try:
         vertices, faces, _, _ = marching_cubes(field, 0.0, spacing=(voxel,) * 3, mask=known, allow_degenerate=False)
-    except (ValueError, RuntimeError):  # the distances are of one sign: there is no surface
+    except (ValueError, RuntimeError):  # all distances have one sign, so there is no surface
         return Mesh(np.empty((0, 3), np.float32), np.empty((0, 3), np.int64), np.empty((0, 3), np.float32))
     vertices, faces = _without_crumbs((vertices + low).astype(np.float32), faces.astype(np.int64))
     _, _, colours = _observe(views, vertices, _TRUNCATION * voxel)
@@ -160,11 +160,11 @@ def fuse(views: Views, low: Array, high: Array, resolution: int) -> Mesh:
 
 
 def _observe(views: Views, places: Array, truncation: float) -> tuple[Array, Array, Array]:
-    """What the views say of places (N, 3): signed distances from the surface, positive before it, and colours.
+    """Average the signed distances of points (N, 3) from the surfaces, and the colours, over the views.
 
     Returns:
-        (N,) means of the distances in truncations, within ±1; (N,) how many views have one; (N, 3) mean colours of
-        the surfaces near by.
+        The mean distances (N,), in truncations, within ±1 and positive in front of a surface; the number of views (N,)
+        that see each point; the mean colours (N, 3) of the surfaces nearby.
     """
     device = views.depths.device
     at = torch.from_numpy(places).to(device)
@@ -179,8 +179,8 @@ def _observe(views: Views, places: Array, truncation: float) -> tuple[Array, Arr
         pixel = (row[inside] * width + column[inside]).long()
         depth = depths.flatten()[pixel]
         distance = (depth - (at[inside] - pose[:, 3]).norm(dim=1)) / truncation
-        told = (depth > 0) & (distance > -1)
-        inside, pixel, distance = inside[told], pixel[told], distance[told]
+        known = (depth > 0) & (distance > -1)
+        inside, pixel, distance = inside[known], pixel[known], distance[known]
         total[inside] += distance.clamp(max=1)
         weight[inside] += 1
         close = (distance < 1).float()
@@ -191,7 +191,7 @@ def _observe(views: Views, places: Array, truncation: float) -> tuple[Array, Arr
 
 
 def _without_crumbs(vertices: Array, faces: NDArray[np.int64]) -> tuple[Array, NDArray[np.int64]]:
-    """A mesh without its small pieces, and without vertices of no face."""
+    """Return a mesh without its small pieces and without unused vertices."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

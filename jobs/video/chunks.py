@@ -1,9 +1,9 @@
-"""A path's frames in chunks: pieces of its video, each a folder, that stand when rendering is interrupted.
+"""Store the frames of a path in chunks: pieces of its video that survive an interruption of the job.
 
-A chunk is a folder `<first>-<last>-<random>/` with `video.mp4` and whatever else was asked for, and `chunk.json`,
-written last. One without it, or whose files differ from it, was torn and is passed over. Nothing is renamed or
-overwritten: the folder may be blob storage behind a mount (see `jobs.radiance.checkpoints`). The first version named
-the folders `<first>-<last>`.
+A chunk is a folder `<first>-<last>-<random>/` with `video.mp4`, the other requested outputs and `chunk.json`, which is
+written last. A chunk without `chunk.json`, or with other checksums, is incomplete and is ignored. Nothing is renamed or
+overwritten, because the folder may be blob storage behind a mount (see `jobs.radiance.checkpoints`). The first version
+named the folders `<first>-<last>`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from jobs.errors import InvalidInput
 __all__ = ["FRAMES", "Chunk", "Chunks", "whole"]
 
 FRAMES = 60
-"""Of a chunk: as many are rendered again, at most, after an interruption."""
+"""The number of frames in a chunk. An interruption loses at most this many."""
 
 _ABOUT = "chunk.json"
 
 
 class Chunk(BaseModel):
-    """What `chunk.json` says.
+    """The content of `chunk.json`.
 
     Args:
-        content: what its frames show, as a checksum: chunks that differ are of different videos.
-        first, last: its first frame, and the one after its last.
-        seconds: that it took.
-        device, rays_at_a_time: with which it was rendered.
-        depth_range: the depths, model's units, that have the first and last colour of `depth.mp4`.
-        checksums: SHA-256 of its files by relative path.
+        content: a checksum of the video's frames; chunks of different videos differ in it.
+        first, last: the index of the first frame, and the index after the last.
+        seconds: the time that rendering took.
+        device, rays_at_a_time: how it was rendered.
+        depth_range: the depths of the first and the last colour of `depth.mp4`, in the model's units.
+        checksums: SHA-256 of the files, by relative path.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -51,19 +51,19 @@ class Chunk(BaseModel):
 
     @property
     def name(self) -> str:
-        """With which that of its folder begins."""
+        """The beginning of the folder's name."""
         return f"{self.first:06d}-{self.last:06d}"
 
 
 class Chunks:
-    """The chunks in a folder; it is made if missing."""
+    """The chunks in a folder, which is created if missing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, chunk: Chunk, files: Path) -> None:
-        """Put in a chunk: all that is in the folder `files`."""
+        """Add a chunk with all files of the folder `files`."""
         target = self.folder / f"{chunk.name}-{secrets.token_hex(4)}"
         shutil.copytree(files, target)
         names = [file.relative_to(files).as_posix() for file in files.rglob("*") if file.is_file()]
@@ -71,9 +71,12 @@ class Chunks:
         (target / _ABOUT).write_text(chunk.model_copy(update={"checksums": checksums}).model_dump_json())
 
     def find(self, content: str | None = None) -> dict[Path, Chunk]:
-        """The whole chunks by folder, in the order of their frames; of all videos, or of one.
+        """Return the complete chunks by folder, in the order of their frames.
 
-        Two attempts at a job may have rendered the same one: it is given once.
+        If two attempts at a job rendered the same chunk, it is returned once.
+
+        Args:
+            content: the video whose chunks are wanted; None for all videos.
         """
         found: dict[tuple[int, int, str], tuple[Path, Chunk]] = {}
         for folder in sorted(filter(Path.is_dir, self.folder.iterdir())):
@@ -83,7 +86,7 @@ class Chunks:
         return dict(found.values())
 
     def missing(self, content: str, first: int, last: int) -> list[tuple[int, int]]:
-        """The first and last of the chunks that are not here yet, of the frames `first` to `last` of a video."""
+        """Return `first` and `last` of each missing chunk, for the frames `first` to `last` of a video."""
         here = {(chunk.first, chunk.last) for chunk in self.find(content).values()}
         wanted = [(start, min(start + FRAMES, last)) for start in range(first, last, FRAMES)]
         return [each for each in wanted if each not in here]
@@ -95,15 +98,19 @@ class Chunks:
                 return chunk
         except (OSError, ValidationError):
             pass
-        print(f"The chunk {folder} is torn and passed over.", flush=True)
+        print(f"The chunk {folder} is incomplete and is ignored.", flush=True)
         return None
 
 
 def whole(found: Iterable[dict[Path, Chunk]], total: int) -> dict[Path, Chunk]:
-    """All chunks of a video of `total` frames by folder, in the order of their frames, from what stores have of it.
+    """Return all chunks of a video by folder, in the order of their frames.
+
+    Args:
+        found: the chunks of the video in each store.
+        total: the number of frames in the video.
 
     Raises:
-        InvalidInput: frames are missing, or twice there.
+        InvalidInput: frames are missing or occur twice.
     """
     chunks = sorted(((f, chunk) for each in found for f, chunk in each.items()), key=lambda each: each[1].first)
     end = 0
@@ -112,7 +119,5 @@ def whole(found: Iterable[dict[Path, Chunk]], total: int) -> dict[Path, Chunk]:
             break
         end = chunk.last
     if end != total:
-        raise InvalidInput(
-            f"Of the {total} frames of this video, there is no chunk that begins with {end}: render again."
-        )
+        raise InvalidInput(f"The video has {total} frames, but no chunk begins at frame {end}. Render again.")
     return dict(chunks)

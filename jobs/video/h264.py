@@ -1,6 +1,6 @@
-"""Video files: written frame by frame, joined without encoding again, checked, and shown in a few small pictures.
+"""Write videos frame by frame, join them without re-encoding, check them, and summarise them in pictures.
 
-All are H.264, yuv420p, BT.709 in an MP4. Nothing here keeps more than a few frames.
+All videos are H.264, yuv420p and BT.709 in an MP4 file. No more than a few frames are in memory at a time.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from jobs.errors import GateRefused
 __all__ = ["Picture", "Pictures", "Video", "decoded", "encode", "inspect", "join", "rgb", "writer"]
 
 Picture = NDArray[np.uint8]
-"""(height, width, 3), RGB."""
+"""RGB values (height, width, 3), 0 to 255."""
 
-_CRF = "18"  # no loss to be seen
-_REORDERED = 2  # frames that x264's preset medium decodes ahead of those that are shown before them
+_CRF = "18"  # no visible loss
+_REORDERED = 2  # frames by which decoding runs ahead of display, with x264's preset medium
 _FAST_START = {"movflags": "+faststart"}
 _GIF_SIDE, _GIF_FRAMES, _GIF_BYTES = 320, 40, 2_000_000
 _SHEET_SIDE, _SHEET_COLUMNS, _SHEET_ROWS = 480, 4, 4
 
 
 class Video(NamedTuple):
-    """What a video file holds, found by decoding it."""
+    """The properties of a video file, found by decoding it."""
 
     frames: int
     width: int
     height: int
     duration: float
-    """s."""
+    """In seconds."""
     codec: str
     pix_fmt: str
     contrast: int
@@ -48,18 +48,20 @@ class Video(NamedTuple):
 
 @contextmanager
 def writer(file: Path, rate: Fraction, size: tuple[int, int]) -> Iterator[Callable[[Picture], None]]:
-    """Inside, each call writes one more frame; the video then begins with a key frame and needs nothing before it.
+    """Open a video for writing, and yield a function that appends a frame.
+
+    The video begins with a key frame, so that it can be joined to others.
 
     Args:
-        file: to write, whatever its suffix.
-        rate: frames a second.
-        size: width and height, px, both even.
+        file: the MP4 file to write, with any suffix.
+        rate: frames per second.
+        size: width and height in px, both even.
     """
     with av.open(str(file), "w", format="mp4", options=_FAST_START) as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": _CRF, "preset": "medium"})
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
-        # Said in the file: without, players take BT.601 for small pictures and BT.709 for large ones.
+        # Without these fields, players assume BT.601 for small pictures and BT.709 for large ones.
         stream.codec_context.colorspace, stream.codec_context.color_range = Colorspace.ITU709, ColorRange.MPEG
         stream.codec_context.color_primaries, stream.codec_context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         written = 0
@@ -85,15 +87,15 @@ def encode(file: Path, frames: Iterable[Picture], rate: Fraction, size: tuple[in
 
 
 def join(parts: Sequence[Path], file: Path, rate: Fraction) -> None:
-    """Put videos that `writer` wrote, all of one size, one after the other; no frame is encoded again.
+    """Concatenate videos of the same size that `writer` wrote, without re-encoding.
 
     Args:
-        parts: at least one.
-        file: to write, whatever its suffix.
-        rate: frames a second, of all.
+        parts: at least one video.
+        file: the MP4 file to write, with any suffix.
+        rate: the frames per second of all parts.
 
     Raises:
-        GateRefused: the parts were not encoded alike.
+        GateRefused: the parts were encoded differently.
     """
     with av.open(str(file), "w", format="mp4", options=_FAST_START) as container:
         stream, head, done = None, None, 0
@@ -104,7 +106,7 @@ def join(parts: Sequence[Path], file: Path, rate: Fraction) -> None:
                     stream, head = container.add_stream_from_template(given), given.codec_context.extradata
                     stream.time_base = 1 / rate
                 if given.codec_context.extradata != head:
-                    raise GateRefused(f"{part} was encoded otherwise than {parts[0]}. Render again.")
+                    raise GateRefused(f"{part} and {parts[0]} were encoded differently. Render again.")
                 first = done
                 for packet in source.demux(given):
                     if not packet.size:
@@ -118,10 +120,10 @@ def join(parts: Sequence[Path], file: Path, rate: Fraction) -> None:
 
 
 def decoded(file: Path) -> Iterator[av.VideoFrame]:
-    """The frames of a video, one after the other.
+    """Yield the frames of a video in order.
 
     Raises:
-        GateRefused: it is not a video.
+        GateRefused: the file cannot be decoded.
     """
     try:
         with av.open(str(file)) as container:
@@ -131,25 +133,29 @@ def decoded(file: Path) -> Iterator[av.VideoFrame]:
 
 
 def rgb(frame: av.VideoFrame) -> Picture:
-    """A decoded frame as a picture."""
+    """Convert a decoded frame to a picture."""
     picture: Picture = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
     return picture
 
 
-def inspect(file: Path, look: Callable[[int, av.VideoFrame], None] = lambda index, frame: None) -> Video:
-    """Decode a video file from its beginning to its end; `look` is shown each frame.
+def inspect(file: Path, each: Callable[[int, av.VideoFrame], None] = lambda index, frame: None) -> Video:
+    """Decode a whole video file, and return its properties.
+
+    Args:
+        file: the video.
+        each: is called with the index of each frame and the frame.
 
     Raises:
-        GateRefused: it is not a video.
+        GateRefused: the file cannot be decoded, or has no frames.
     """
     frames, contrast = 0, 0
     for frame in decoded(file):
-        look(frames, frame)
+        each(frames, frame)
         frames += 1
         grey = frame.to_ndarray(format="gray")
         contrast = max(contrast, int(grey.max()) - int(grey.min()))
     if not frames:
-        raise GateRefused(f"The video {file.name} holds no frame. Render again.")
+        raise GateRefused(f"The video {file.name} has no frames. Render again.")
     with av.open(str(file)) as container:
         stream = container.streams.video[0]
         seconds = float((stream.duration or 0) * (stream.time_base or 0))
@@ -158,10 +164,10 @@ def inspect(file: Path, look: Callable[[int, av.VideoFrame], None] = lambda inde
 
 
 class Pictures:
-    """A video in a few pictures, taken while its frames pass by.
+    """Collects the poster, the contact sheet and the preview of a video from its frames.
 
     Args:
-        total: how many frames will pass.
+        total: the number of frames in the video.
     """
 
     def __init__(self, total: int) -> None:
@@ -174,8 +180,8 @@ class Pictures:
             (set(_even(total, _SHEET_COLUMNS * _SHEET_ROWS)), _SHEET_SIDE, self._sheet),
         )
 
-    def look(self, index: int, frame: av.VideoFrame) -> None:
-        """See the frame of that index."""
+    def add(self, index: int, frame: av.VideoFrame) -> None:
+        """Take what the pictures need from the next frame."""
         if index == self._total // 2:
             self._poster = Image.fromarray(rgb(frame))
         for indices, side, taken in self._series:
@@ -185,7 +191,7 @@ class Pictures:
                 taken.append(small)
 
     def write(self, folder: Path) -> None:
-        """Write `poster.jpg`, the middle frame; `contact_sheet.jpg`, evenly spaced ones; and `preview.gif`."""
+        """Write `poster.jpg` (the middle frame), `contact_sheet.jpg` (frames at even intervals) and `preview.gif`."""
         assert self._poster is not None
         self._poster.save(folder / "poster.jpg", quality=90)
         self._contact_sheet().save(folder / "contact_sheet.jpg", quality=88)
@@ -207,6 +213,6 @@ class Pictures:
 
 
 def _even(total: int, most: int) -> list[int]:
-    """Up to `most` indices evenly from 0 to `total` - 1."""
+    """Return at most `most` indices from 0 to `total` - 1, evenly spaced."""
     indices: list[int] = np.linspace(0, total - 1, min(total, most)).round().astype(int).tolist()
     return indices

@@ -55,7 +55,7 @@ def draw(dataset: Path, model: Path, path: CameraPath | None) -> str:
     def place(xy: Array) -> Array:
         return np.asarray(middle + scale * (xy - (low + high) / 2) * [1, -1])
 
-    looks = capture.looks[:, :2] * (_TICK * _WIDTH / scale)
+    looks = capture.directions[:, :2] * (_TICK * _WIDTH / scale)
     ends = zip(place(cameras), place(cameras + looks), strict=True)
     ticks = "".join(f"M{_pair(a)}L{_pair(b)}" for a, b in ends)
     dots = "".join(f"M{_pair(a)}h0" for a in place(cameras))

@@ -24,6 +24,7 @@ __all__ = [
     "plot",
     "previous",
     "row",
+    "table",
     "total",
     "warning",
 ]
@@ -143,6 +144,13 @@ def row(version: Version, currency: str) -> list[str]:
         "–" if version.seconds is None else report.duration(version.seconds),
         money(version.cost, currency),
     ]
+
+
+def table(versions: list[Version], currency: str) -> tuple[list[str], list[list[str]]]:
+    """Return the columns' names and the rows of some versions, without the columns that no version has a figure for."""
+    rows = [row(version, currency) for version in versions]
+    used = [index for index in range(len(COLUMNS)) if any(cells[index] != "–" for cells in rows)]
+    return [COLUMNS[index] for index in used], [[cells[index] for index in used] for cells in rows]
 
 
 def plot(versions: list[Version]) -> str:

@@ -32,6 +32,11 @@ class Verdict:
     reason: str = ""
     advice: str = ""
 
+    @property
+    def why(self) -> str:
+        """The reason and the advice as sentences; "" if the result is good."""
+        return f"{self.reason[:1].upper()}{self.reason[1:]}. {self.advice}" if self.reason else ""
+
     def __str__(self) -> str:
         return f"{self.facts}: {self.grade}"
 
@@ -53,8 +58,8 @@ def judge(registered: tuple[int, int] | None, psnr: float | None, steps: int | N
             (
                 grade,
                 f"{used - placed} of {used} photos could not be placed",
-                "Take more photos between those: each should overlap the last by two thirds. The photos below that are "
-                "marked say what is wrong with them.",
+                "Take more photos between those: each should overlap the last by two thirds. The page marks them and "
+                "says what is wrong with each.",
             )
         )
     if psnr is not None:

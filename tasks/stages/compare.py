@@ -1,6 +1,6 @@
-from __future__ import annotations
+"""Show an older visit beside a newer one, on the same camera path."""
 
-from datetime import datetime
+from __future__ import annotations
 
 from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
@@ -9,124 +9,127 @@ from blocks import Asset, Workspace
 from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput
 from jobs.names import asset_name
-from jobs.options import CompareOptions, Layout, RenderOptions
+from jobs.options import CompareOptions, Layout
 from tasks.find import find_dataset, find_model_of_capture
 from tasks.frames import frame_of
 from tasks.patience import patiently
-from tasks.stage import Plan, stage_task
+from tasks.shot import Shot
+from tasks.stage import Plan, Stage
 from tasks.stages.render import render_in_shards
+from tasks.visit import Visit
 
-__all__ = ["check_other_model", "check_same_frame", "compare", "find_then", "leave_out_then", "then_and_now"]
+__all__ = [
+    "check_other_model",
+    "check_same_frame",
+    "compare",
+    "find_older_visit",
+    "keep_comparable",
+    "then_and_now",
+]
 
 
-def check_same_frame(scene: str, then: tuple[Asset, Asset] | None, now: Asset) -> None:
-    """Refuse a dataset whose poses are in another frame than those of then: the same path would lead elsewhere in each.
+def check_same_frame(scene: str, older: Visit | None, now: Asset) -> None:
+    """Refuse a dataset in another frame than the older visit's: the same path would show something else in each.
 
     Args:
-        scene: its name.
-        then: see `find_then`.
-        now: the dataset of the newer version.
+        scene: the scene's name.
+        older: see `find_older_visit`.
+        now: the newer dataset.
 
     Raises:
-        InvalidInput: they are not in the same frame.
+        InvalidInput: they are in different frames.
     """
-    if then and frame_of(then[0]) != frame_of(now):
+    if older and frame_of(older.dataset) != frame_of(now):
         raise InvalidInput(
-            f"scene {scene}: {then[0]} and {now} are in different frames, so no camera path shows the same in both. "
-            "Prepare the newer one again with photos of places that have not changed, or compare versions that share "
-            "a frame."
+            f"scene {scene}: {older.dataset} and {now} are in different frames, so no camera path shows the same in "
+            "both. Prepare the newer one again with photos of places that have not changed, or compare versions in the "
+            "same frame."
         )
 
 
-async def leave_out_then(scene: str, then: tuple[Asset, Asset] | None, now: Asset) -> tuple[Asset, Asset] | None:
-    """`then`; where `now` is in another frame, None, said loudly, in the log and as an artifact.
+async def keep_comparable(scene: str, older: Visit | None, now: Asset) -> Visit | None:
+    """Return the older visit, or None with a warning if the new dataset is in another frame.
 
-    For a visit that has just been taken in: its own video is made whether or not it can be compared. See
-    `check_same_frame` for the arguments.
+    A visit that has just been taken in gets its video, whether it can be compared or not. See `check_same_frame` for
+    the arguments.
     """
     try:
-        check_same_frame(scene, then, now)
+        check_same_frame(scene, older, now)
     except InvalidInput as error:
-        text = f"{error} Then and now are left out; {now} gets its own video."
+        text = f"{error} There is no comparison; {now} gets its own video."
         get_run_logger().warning("%s", text)
-        await acreate_markdown_artifact(f"**{text}**", key=f"{scene}-then", description=f"To be known about {scene}")
+        await acreate_markdown_artifact(f"**{text}**", key=f"{scene}-then", description=f"A warning about {scene}")
         return None
-    return then
+    return older
 
 
-def check_other_model(scene: str, then: tuple[Asset, Asset] | None, now: Asset) -> None:
+def check_other_model(scene: str, older: Visit | None, now: Asset) -> None:
     """Refuse to compare a model with itself.
 
     Raises:
         InvalidInput: the older model is the newer one.
     """
-    if then and str(then[1]) == str(now):
-        raise InvalidInput(f"scene {scene}: then and now are the same model, {now}. Name the older one in full.")
+    if older and str(older.model) == str(now):
+        raise InvalidInput(
+            f"scene {scene}: then and now are the same model, {now}. Give the full version of an older model as `then`."
+        )
 
 
-async def find_then(workspace: Workspace, scene: str, version: str | int | None) -> tuple[Asset, Asset] | None:
+async def find_older_visit(workspace: Workspace, scene: str, version: str | int | None) -> Visit | None:
     """Find the dataset and the model of an older visit, by its capture version or the model's full version.
 
     Returns None if no version is given.
 
     Raises:
-        NotFound: there is no such model, or its dataset is gone.
+        NotFound: the model or its dataset does not exist.
     """
     if version is None:
         return None
     model = await find_model_of_capture(workspace, scene, version)
-    return await find_dataset(workspace, scene, None, model), model
+    return Visit(await find_dataset(workspace, scene, None, model), model)
 
 
 async def then_and_now(
-    workspace: Workspace,
-    video: Asset,
-    then: tuple[Asset, Asset] | None,
-    options: RenderOptions,
-    layout: Layout,
-    shards: int,
+    workspace: Workspace, video: Asset, older: Visit | None, shot: Shot, layout: Layout, shards: int
 ) -> list[Asset]:
-    """What a video shows, with an older model, and both as one video.
+    """Render a video's camera path with an older model, and show both in one video.
 
     Args:
-        workspace: where all of it lies.
-        video: of the newer model; the camera path is read from it, so that a generated one is the same.
-        then: the older model's dataset, and that model; None where none was asked for.
-        options: with which the video was rendered.
+        workspace: where the assets are.
+        video: of the newer model. The camera path is read from it, so that a generated one is the same.
+        older: the older visit; None if no comparison is wanted.
+        shot: what the video shows.
         layout: how the two are shown.
         shards: see `render_in_shards`.
 
     Returns:
-        The older model's video, and the one of both; nothing where none was asked for.
+        The older model's video and the comparison; nothing if no comparison is wanted.
     """
-    if then is None:
+    if older is None:
         return []
     path = CameraPath.model_validate_json(await patiently(lambda: workspace.read(video, "camera_path.json")))
-    only_colours = options.model_copy(update={"outputs": (), "png_frames": False})
-    before = await render_in_shards(workspace, *then, path, only_colours, shards)
+    only_colours = shot.options.model_copy(update={"outputs": (), "png_frames": False})
+    before = await render_in_shards(workspace, older, Shot(only_colours, path), shards)
     labels = await patiently(lambda: [_label(workspace, each) for each in (before, video)])
-    shown = CompareOptions(layout=layout, then_label=labels[0], now_label=labels[1])
-    both = await compare(workspace, before, video, shown)
-    return [before, both]
+    options = CompareOptions(layout=layout, then_label=labels[0], now_label=labels[1])
+    return [before, await compare(workspace, before, video, options)]
 
 
 def _label(workspace: Workspace, video: Asset) -> str:
-    """A version and its day: of the capture, else of the video itself."""
-    scene, version = video.tags["scene"], video.tags["capture_version"]
-    capture = workspace.find_asset(scene, version)
-    day: datetime = (capture or video).created
-    return f"version {version}, {day:%Y-%m-%d}"
+    """Return a version and its day: that of the capture, or of the video if the capture is gone."""
+    version = video.capture_version
+    shown = workspace.find_asset(video.scene, version) or video
+    return f"version {version}, {shown.created:%Y-%m-%d}"
 
 
-@stage_task
+@Stage
 def compare(then: Asset, now: Asset, options: CompareOptions) -> Plan:
-    """Two videos of the same camera path to one that shows both."""
-    scene = now.tags["scene"]
+    """Join two videos of the same camera path to one that shows both."""
     return Plan(
-        scene=scene,
-        capture_version=now.tags["capture_version"],
+        scene=now.scene,
+        capture_version=now.capture_version,
         options=options,
-        asset_name=asset_name(scene, "comparison"),
+        asset_name=asset_name(now.scene, "comparison"),
         kind="video",
         output="video",
         must_have=("video.mp4", "video.json"),

@@ -1,4 +1,4 @@
-"""The page of a scene's video: made as a stage, and told of in the flow run."""
+"""Make the page of a scene's video, and show it in the flow run."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from jobs.options import PageOptions
 from jobs.web.chart import as_data
 from jobs.web.quality import Facts, Made, Role, Version
 from tasks.patience import patiently
-from tasks.stage import Plan, stage_task
+from tasks.stage import Plan, Stage
 from tasks.summary import figures_of
 from tasks.workspace import LOCAL, reference_to
 
 __all__ = ["page", "publish_page"]
 
 
-@stage_task
+@Stage
 def page(dataset: Asset, model: Asset, video: Asset, facts: Facts) -> Plan:
-    """A video and what it was made of to a page that can be looked at anywhere."""
-    scene = video.tags["scene"]
+    """Make a page of a video and what it was made from. The page opens in any browser."""
+    scene = video.scene
     return Plan(
         scene=scene,
-        capture_version=video.tags["capture_version"],
+        capture_version=video.capture_version,
         options=PageOptions(),
         asset_name=asset_name(scene, "page"),
         kind="page",
@@ -43,35 +43,39 @@ def page(dataset: Asset, model: Asset, video: Asset, facts: Facts) -> Plan:
 
 async def publish_page(
     workspace: Workspace, dataset: Asset, model: Asset, video: Asset, versions: list[Version]
-) -> None:
-    """Make the video's page, and show its plan and how to open it: an artifact. Without a page a run goes on.
+) -> list[Asset]:
+    """Make the video's page, and show its plan and how to open it as an artifact.
+
+    Returns:
+        The page; nothing if it could not be made, which does not stop a run.
 
     Args:
-        workspace: where it all lies.
+        workspace: where the assets are.
         dataset, model, video: what the page is about.
         versions: of the model, as `show_quality` gives them.
 
     Raises:
         RunCancelled: somebody cancelled this flow run.
     """
-    scene = video.tags["scene"]
+    scene = video.scene
     made = [_made(workspace, "dataset", dataset), _made(workspace, "model", model), _made(workspace, "video", video)]
-    capture = dataset.tags.get("images", "")
+    capture = dataset.provenance.inputs.get("images", "")
     facts = Facts(scene=scene, capture=capture, made=made, versions=versions, currency=workspace.currency)
     try:
         asset = await page(workspace, dataset, model, video, facts)
         plan = (await patiently(lambda: workspace.read(asset, "plan.svg"))).decode()
     except (RunCancelled, asyncio.CancelledError):
         raise
-    except Exception as error:  # the video stands, and is what was asked for
-        get_run_logger().warning("scene %s: the video stands, but its page could not be made: %s", scene, error)
-        return
+    except Exception as error:  # the run is for the video, which exists
+        get_run_logger().warning("scene %s: the video was made, but its page could not be made: %s", scene, error)
+        return []
     elsewhere = "" if (place := reference_to(workspace)) == LOCAL else f" --workspace {place}"
-    command = f"python -m flows.page --scene {scene} --version {asset.version}{elsewhere}"
+    command = f"rebel-nerf page --scene {scene} --version {asset.version}{elsewhere}"
     file = f"{asset.uri.rstrip('/')}/index.html"
     text = f"The page, one file: `{file}`. This opens it:\n\n```\n{command}\n```\n\n![From above]({as_data(plan)})"
     await acreate_markdown_artifact(text, key=f"{scene}-page", description=f"The page of {video}, and its plan")
     get_run_logger().info("the page of %s: %s, opened by: %s", video, file, command)
+    return [asset]
 
 
 def _made(workspace: Workspace, role: Role, asset: Asset) -> Made:

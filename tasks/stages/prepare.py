@@ -1,3 +1,5 @@
+"""Find the poses of a capture."""
+
 import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -6,20 +8,21 @@ from typing import TypeVar
 from blocks import Asset
 from jobs.names import asset_name
 from jobs.options import PrepareOptions
-from tasks.stage import Plan, stage_task
+from tasks.stage import Plan, Stage
 
 T = TypeVar("T")
 
 _NONE: Mapping[str, Sequence[Asset]] = MappingProxyType({})
 
 
-@stage_task
+@Stage
 def prepare(capture: Asset, options: PrepareOptions, frames: Mapping[str, Sequence[Asset]] = _NONE) -> Plan:
-    """Photos or a video to a dataset: poses and `transforms.json`, in the frame of one of the datasets given."""
-    scene = capture.tags["scene"]
+    """Make a dataset of photos or a video: poses and `transforms.json`, in the frame of one of the given datasets."""
+    scene = capture.scene
     references: dict[str, Asset] = {}
     given: dict[str, list[str]] = {}
-    # The scene's first frame before its newest. Of each, what began it, which is exact, before what looks most like it.
+    # The scene's first frame comes before its newest. In a frame, the dataset that began it, which is exact, comes
+    # before the newest, which looks most like the capture.
     for frame in _ends(list(frames)) if options.frame != "new" else []:
         for dataset in _ends(frames[frame]):
             name = f"reference_{len(references) + 1}"
@@ -45,5 +48,5 @@ def prepare(capture: Asset, options: PrepareOptions, frames: Mapping[str, Sequen
 
 
 def _ends(items: Sequence[T]) -> list[T]:
-    """The first and the last."""
+    """Return the first item and the last."""
     return [*items[:1], *items[1:][-1:]]

@@ -1,10 +1,11 @@
+"""Render a video, in one job or in shards."""
+
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 from prefect import get_run_logger
 
@@ -12,62 +13,52 @@ from blocks import Asset, Workspace
 from jobs.camera_path import CameraPath
 from jobs.names import asset_name
 from jobs.options import RenderOptions, ShardOptions
-from tasks.camera_path import frame_count
 from tasks.frames import frame_of
 from tasks.patience import patiently
-from tasks.stage import Plan, is_begun, settle, stage_task
+from tasks.shot import Shot
+from tasks.stage import Plan, Stage, is_begun, settle
+from tasks.visit import Visit
 
 __all__ = ["render", "render_in_shards", "shard"]
 
 
-async def render_in_shards(
-    workspace: Workspace,
-    dataset: Asset,
-    model: Asset,
-    path: CameraPath | None,
-    options: RenderOptions,
-    shards: int,
-    refresh: bool = False,
-) -> Asset:
-    """The video of `render`, its frames rendered by so many jobs at the same time, and joined by another.
+async def render_in_shards(workspace: Workspace, visit: Visit, shot: Shot, shards: int, refresh: bool = False) -> Asset:
+    """Return the video of `render`, rendered by several jobs at the same time and joined by another one.
 
-    Shards that are there already are taken as they are; one that fails does not end the others. They have the
-    generation of their video: a refresh that is repeated goes on with those that it made. Where one job renders the
-    whole video already, it is waited for. There is at least one frame in each shard: of a short path, there are fewer.
+    Registered shards are used. If a shard fails, the others go on. Shards have the generation of their video, so a
+    refresh that is run again uses the shards that it has already made. If one job already renders the whole video,
+    that job is followed. Each shard has at least one frame, so a short path has fewer shards.
 
     Raises:
-        RebelNerfError: see `run_to_end`; of the first shard that failed, after all have ended.
+        RebelNerfError: see `run_to_end`; the error of the first shard that failed, after all have ended.
     """
-    whole: Plan = render.__wrapped__(dataset, model, path, options)  # type: ignore[attr-defined]
-    whole, stands = await settle(workspace, whole, refresh)
-    generation, frames = whole.generation, frame_count(options, path)
-    bounds = [number * frames // shards for number in range(shards + 1)]
-    spans = [(first, last) for first, last in pairwise(bounds) if first < last]
-    if stands or len(spans) == 1 or await _is_rendered_whole(workspace, whole, (dataset, model, path, options), spans):
-        return await render(workspace, dataset, model, path, options, generation=generation)
-    parts = await _shards(workspace, dataset, model, path, options, spans, generation)
-    if path is None:  # each job has generated it: by another machine's arithmetic, a tie may end otherwise
+    settled = await settle(workspace, render.plan(visit, shot), refresh)
+    generation = settled.plan.generation
+    bounds = [number * shot.frames // shards for number in range(shards + 1)]
+    spans = [range(first, last) for first, last in pairwise(bounds) if first < last]
+    video = render.with_options(generation=generation)
+    if settled.registered or len(spans) == 1 or await _is_rendered_whole(workspace, settled.plan, visit, shot, spans):
+        return await video(workspace, visit, shot)
+    parts = await _shards(workspace, visit, shot, spans, generation)
+    if shot.path is None:  # each job generated the path, and machines may round differently
         first, *others = await patiently(lambda: [_path_of(workspace, part) for part in parts])
         strange = [number for number, other in enumerate(others, 1) if not other.is_like(first)]
-        again = await _shards(workspace, dataset, model, first, options, [spans[n] for n in strange], generation)
+        same_path = replace(shot, path=first)
+        again = await _shards(workspace, visit, same_path, [spans[number] for number in strange], generation)
         for number, part in zip(strange, again, strict=True):
-            get_run_logger().warning("%s is of another path than %s: %s takes its place", parts[number], parts[0], part)
+            get_run_logger().warning(
+                "%s shows another camera path than %s, and is replaced by %s", parts[number], parts[0], part
+            )
             parts[number] = part
-    return await render(workspace, dataset, model, path, options, parts, generation=generation)
+    return await video(workspace, visit, shot, parts)
 
 
 async def _shards(
-    workspace: Workspace,
-    dataset: Asset,
-    model: Asset,
-    path: CameraPath | None,
-    options: RenderOptions,
-    spans: list[tuple[int, int]],
-    generation: int,
+    workspace: Workspace, visit: Visit, shot: Shot, spans: Sequence[range], generation: int
 ) -> list[Asset]:
-    """A shard for each span, from its first frame to before its last; an error only after all have ended."""
+    """Return a shard for each span of frames. An error is raised only after all jobs have ended."""
     made: list[Asset | BaseException] = await asyncio.gather(
-        *(shard(workspace, dataset, model, path, options, *span, generation=generation) for span in spans),
+        *(shard.with_options(generation=generation)(workspace, visit, shot, span) for span in spans),
         return_exceptions=True,
     )
     parts = []
@@ -83,72 +74,71 @@ def _path_of(workspace: Workspace, part: Asset) -> CameraPath:
 
 
 async def _is_rendered_whole(
-    workspace: Workspace, whole: Plan, given: tuple[Any, ...], spans: list[tuple[int, int]]
+    workspace: Workspace, whole: Plan, visit: Visit, shot: Shot, spans: Sequence[range]
 ) -> bool:
-    """Whether a job renders, or has rendered, a video whose shards are not all there: none of them is paid for then."""
+    """Return whether a job renders the whole video, or has rendered it, and not all of its shards are registered."""
     if not await is_begun(workspace, whole):
         return False
-    plans: list[Plan] = [shard.__wrapped__(*given, *span) for span in spans]  # type: ignore[attr-defined]
+    plans = [replace(shard.plan(visit, shot, span), generation=whole.generation) for span in spans]
     registered = await patiently(lambda: {each.version for each in workspace.assets(plans[0].asset_name)})
-    return not registered.issuperset(replace(plan, generation=whole.generation).version for plan in plans)
+    return not registered.issuperset(plan.version for plan in plans)
 
 
-@stage_task
-def render(
-    dataset: Asset, model: Asset, path: CameraPath | None, options: RenderOptions, shards: Sequence[Asset] = ()
-) -> Plan:
-    """A model and a camera path to a video; `path` is None where the options name a generated one."""
-    scene, frames = model.tags["scene"], frame_count(options, path)
-    options, files = _decides(path, options)
+@Stage
+def render(visit: Visit, shot: Shot, shards: Sequence[Asset] = ()) -> Plan:
+    """Render a camera path with a model, or join the shards of a video."""
+    scene = visit.model.scene
+    options, files = _deciding(shot)
     parts = {f"shard{number}": each for number, each in enumerate(shards)}
+    joined = tuple(argument for name in parts for argument in ("--shards", f"{{inputs.{name}}}"))
     return Plan(
         scene=scene,
-        capture_version=model.tags["capture_version"],
+        capture_version=visit.model.capture_version,
         options=options,
         asset_name=asset_name(scene, "video"),
         kind="video",
         output="video",
         must_have=("video.mp4", "video.json"),
-        inputs={"dataset": dataset, "model": model},
+        inputs={"dataset": visit.dataset, "model": visit.model},
         parts=parts,
         files=files,
         scratch=("checkpoints",),
-        arguments=("--frame", frame_of(dataset), *(x for name in parts for x in ("--shards", f"{{inputs.{name}}}"))),
+        arguments=("--frame", frame_of(visit.dataset), *joined),
         tier="cpu" if parts else "gpu",
         time_limit=12 * 3600,
-        work=frames,
+        work=shot.frames,
     )
 
 
-@stage_task
-def shard(dataset: Asset, model: Asset, path: CameraPath | None, options: RenderOptions, first: int, last: int) -> Plan:
-    """A part of a camera path, from frame `first` to before `last`, to a part of its video."""
-    scene = model.tags["scene"]
-    options, files = _decides(path, options)
+@Stage
+def shard(visit: Visit, shot: Shot, span: range) -> Plan:
+    """Render some of the frames of a camera path to a part of its video."""
+    scene = visit.model.scene
+    options, files = _deciding(shot)
     return Plan(
         scene=scene,
-        capture_version=model.tags["capture_version"],
-        options=ShardOptions(**options.model_dump(), first=first, last=last),
+        capture_version=visit.model.capture_version,
+        options=ShardOptions(**options.model_dump(), first=span.start, last=span.stop),
         asset_name=asset_name(scene, "shard"),
         kind="shard",
         output="shard",
         must_have=("camera_path.json", "shard.json"),
-        part=f"from-{first}",
-        inputs={"dataset": dataset, "model": model},
+        part=f"from-{span.start}",
+        inputs={"dataset": visit.dataset, "model": visit.model},
         files=files,
         scratch=("checkpoints",),
         time_limit=12 * 3600,
-        work=last - first,
+        work=len(span),
     )
 
 
-def _decides(path: CameraPath | None, options: RenderOptions) -> tuple[RenderOptions, dict[str, str]]:
-    """The options and files that decide a video: a path's content, not its file's name, nor a generated one's size.
+def _deciding(shot: Shot) -> tuple[RenderOptions, dict[str, str]]:
+    """Return the options and files that decide a video.
 
-    What was given beside a file is in the path already: see `tasks.camera_path`.
+    The content of a path counts, not the name of its file, nor options given beside the file: the path has them.
     """
-    if path is None:
-        return options, {}
-    shown = {name: getattr(options, name) for name in ("near_plane", "outputs", "png_frames")}
-    files = {"camera_path.json": path.model_dump_json(exclude_none=True)}
+    if shot.path is None:
+        return shot.options, {}
+    shown = {name: getattr(shot.options, name) for name in ("near_plane", "outputs", "png_frames")}
+    files = {"camera_path.json": shot.path.model_dump_json(exclude_none=True)}
     return RenderOptions(camera_path="{files.camera_path.json}", **shown), files

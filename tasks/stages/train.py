@@ -1,17 +1,19 @@
+"""Train a model."""
+
 from blocks import Asset
 from jobs.names import asset_name
 from jobs.options import TrainOptions
 from tasks.frames import frame_of
-from tasks.stage import Gate, Plan, stage_task
+from tasks.stage import Gate, Plan, Stage
 
 
-@stage_task
+@Stage
 def train(dataset: Asset, options: TrainOptions, gate: Gate | None = None) -> Plan:
-    """A dataset to a model."""
-    scene = dataset.tags["scene"]
+    """Train a model on a dataset."""
+    scene = dataset.scene
     return Plan(
         scene=scene,
-        capture_version=dataset.tags["capture_version"],
+        capture_version=dataset.capture_version,
         options=options,
         asset_name=asset_name(scene, "model"),
         kind="model",

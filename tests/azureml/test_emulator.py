@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import requests
-from azure.ai.ml import AmlTokenConfiguration, Input, MLClient, Output, command
+from azure.ai.ml import Input, MLClient, Output, command
 from azure.ai.ml.entities import (
     AmlCompute,
     AmlComputeSshSettings,
@@ -26,11 +26,12 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpRes
 from azure.identity import CertificateCredential, ClientSecretCredential, EnvironmentCredential
 from azure.storage.blob import ContainerClient
 
-from tests.azureml import recordings
 from tests.azureml.stack import AzureStack
 
 _OUT = "azureml://datastores/workspaceblobstore/paths/jobs/{}/out"
 Submit = Callable[..., Any]
+
+pytestmark = pytest.mark.slow  # of the emulator, not of the product; `test_emulator_jobs.py` has the essentials
 
 
 @pytest.fixture
@@ -194,57 +195,16 @@ def test_tags_have_limits(client: MLClient) -> None:
 # jobs
 
 
-def test_a_job_runs_and_its_files_and_model_are_there(stack: AzureStack, client: MLClient, submit: Submit) -> None:
-    blobs(client, stack).upload_blob("captures/run/photo.txt", b"pixels", overwrite=True)
-    client.data.create_or_update(
-        Data(
-            name="run",
-            version="1",
-            path="azureml://datastores/workspaceblobstore/paths/captures/run",
-            type="uri_folder",
-        )
-    )
-    model = Output(
-        type="custom_model", mode="upload", path="azureml://datastores/workspaceblobstore/paths/jobs/whole/model"
-    )
-    script = 'echo "$1 $2 $AZUREML_RUN_ID $GREETING"; cat $1/photo.txt > $3/copy.txt; mkdir outputs; date > outputs/d'
-    submitted = submit(
-        "whole",
-        script,
-        command="bash run.sh ${{inputs.photos}} ${{inputs.steps}} ${{outputs.model}} $[[--x ${{inputs.absent}}]]",
-        inputs={"photos": Input(type="uri_folder", path="azureml:run:1"), "steps": 30},
-        outputs={"model": model},
-        environment_variables={"GREETING": "hello"},
-        tags={"scene": "run"},
-    )
-    assert submitted.status == "Starting"
-    assert stack.wait("whole").statuses == ["Starting", "Preparing", "Queued", "Running", "Finalizing", "Completed"]
-    assert log(client, stack, "whole").endswith("30 whole hello\n")
-    assert blobs(client, stack).download_blob("jobs/whole/model/copy.txt").readall() == b"pixels"
-    names = list(
-        blobs(client, stack, "workspaceartifactstore").list_blob_names(name_starts_with="ExperimentRun/dcid.whole/")
-    )
-    assert names == [f"ExperimentRun/dcid.whole/{name}" for name in ("outputs/d", "user_logs/std_log.txt")]
-    made = client.models.create_or_update(
-        Model(name="run-nerf", version="1", path="azureml://jobs/whole/outputs/model", type="custom_model")
-    )
-    assert made.path.endswith("/datastores/workspaceblobstore/paths/jobs/whole/model/") and made.job_name == "whole"
-    got = client.jobs.get("whole")
-    assert got.tags == {"scene": "run"} and got.services["Studio"].endpoint.startswith(
-        "https://ml.azure.com/runs/whole"
-    )
-
-
 def test_the_log_and_mounted_outputs_appear_while_it_runs(stack: AzureStack, client: MLClient, submit: Submit) -> None:
     submit("live", "echo first; echo ckpt > $1/a; while [ ! -e $1/b ]; do sleep 0.1; done; rm $1/a; sleep 1; exit 3")
     stack.wait("live", "Running")
     store = blobs(client, stack)
-    _eventually(lambda: list(store.list_blob_names(name_starts_with="jobs/live/out/")) == ["jobs/live/out/a"])
+    eventually(lambda: list(store.list_blob_names(name_starts_with="jobs/live/out/")) == ["jobs/live/out/a"])
     assert log(client, stack, "live") == "first\n"
     details = run_details(client, "live")
     assert requests.get(details.log_files["user_logs/std_log.txt"], timeout=9).text == "first\n"
     (stack.folder / f"jobs/{stack.workspace}/live/1/outputs/out/b").write_text("go on")
-    _eventually(lambda: list(store.list_blob_names(name_starts_with="jobs/live/out/")) == ["jobs/live/out/b"])
+    eventually(lambda: list(store.list_blob_names(name_starts_with="jobs/live/out/")) == ["jobs/live/out/b"])
     assert stack.wait("live").status == "Failed"
     details = run_details(client, "live")
     assert details.error.error.code == "UserError" and "exited with status code 3" in details.error.error.message
@@ -419,36 +379,6 @@ def test_without_quota_a_job_stays_queued(stack: AzureStack, client: MLClient, s
     assert stack.wait("poor").status == "Completed"
 
 
-def test_answers_have_the_recorded_keys(stack: AzureStack, client: MLClient, submit: Submit, tmp_path: Path) -> None:
-    """Every operation that is recorded, as the SDK asks for it."""
-    client.workspaces.get(stack.workspace)
-    client.datastores.get_default()
-    blobs(client, stack).upload_blob("jobs/keys/out/a", b"a", overwrite=True)
-    client.data.create_or_update(Data(name="keys", version="1", path=_OUT.format("keys"), type="uri_folder"))
-    client.data.get("keys", version="1")
-    client.models.create_or_update(Model(name="keys", version="1", path=_OUT.format("keys"), type="custom_model"))
-    client.compute.begin_create_or_update(AmlCompute(name="keys", size="Standard_DS2_v2")).result()
-    for wrong in ({"compute": "nowhere"}, {"outputs": {"out": Output(type="uri_folder", name="x", version="2")}}):
-        with pytest.raises(HttpResponseError):
-            submit("wrong", "true", **wrong)
-    given = {"inputs": {"it": Input(type="uri_folder", path=_OUT.format("keys"))}, "identity": AmlTokenConfiguration()}
-    code = submit("keys", "trap '' TERM; sleep 600", outputs={}, command="bash run.sh", **given).code
-    client._code.get(*code.split("/")[-3::2])
-    client.jobs.get("keys")
-    _eventually(lambda: stack.jobs["keys"] in stack.running)
-    time.sleep(0.5)  # until it no longer listens to SIGTERM
-    client.jobs.begin_cancel("keys").result()
-    submit("keys-2", "true", **given)
-    stack.wait("keys-2")
-    client.jobs.download("keys-2", output_name="out", download_path=tmp_path)
-    [data] = [
-        exchange.response for exchange in stack.log if "rundata" in exchange.operation and "keys-2" in str(exchange)
-    ]
-    asset = data["runMetadata"]["outputs"]["out"]["assetId"]
-    client.jobs._dataset_dataplane_operations.get_batch_dataset_uris([asset])
-    assert recordings.differences(stack.log) == []
-
-
 # Defects of azure-ai-ml 1.35.2 that the product works around: once one of these fails, its workaround can go.
 
 
@@ -492,7 +422,7 @@ client.data.create_or_update(Data(name="hang", path={str(tmp_path / "photos")!r}
     stack.faults.add("read_only_sas")
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     try:
-        _eventually(lambda: stack.requests["POST {ws}/datastores/*/listSecrets"] > 0, 60)
+        eventually(lambda: stack.requests["POST {ws}/datastores/*/listSecrets"] > 0, 60)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(6)
     finally:
@@ -528,7 +458,7 @@ def test_defect_7_a_model_without_flavors_cannot_be_read(client: MLClient, stack
         client.models.get("plain", version="1")
 
 
-def _eventually(true: Callable[[], bool], timeout: float = 15) -> None:
+def eventually(true: Callable[[], bool], timeout: float = 15) -> None:
     deadline = time.monotonic() + timeout
     while not true():
         assert time.monotonic() < deadline

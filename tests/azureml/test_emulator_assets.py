@@ -14,6 +14,8 @@ from tests.azureml.test_emulator import Submit, client, stack, submit
 
 __all__ = ["client", "stack", "submit"]
 
+pytestmark = pytest.mark.slow  # of the emulator, not of the product
+
 _OUT = "azureml://datastores/workspaceblobstore/paths/jobs/{}/out"
 
 

@@ -12,6 +12,8 @@ from tests.azureml.test_emulator import client, stack
 
 __all__ = ["client", "stack"]
 
+pytestmark = pytest.mark.slow  # of the emulator, not of the product
+
 
 def test_a_put_replaces_a_cluster_and_a_patch_changes_its_scale(stack: AzureStack, client: MLClient) -> None:
     place, operation = (stack.resource_group, stack.workspace), client.compute._operation

@@ -16,6 +16,8 @@ from tests.blocks.test_azure import facade
 
 __all__ = ["stack", "workspace"]
 
+pytestmark = pytest.mark.slow  # of the emulator, not of the product
+
 NOW = int(time.time() * 1000)
 POINT = {"key": "loss", "value": 0.5, "timestamp": NOW, "step": 1}
 

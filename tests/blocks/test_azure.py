@@ -29,7 +29,8 @@ from blocks import JobSpec, JobState
 from blocks.azure import AzureCredential, AzureMLWorkspace
 from blocks.azure.credential import Tokens
 from blocks.azure.errors import plain_errors, translate
-from blocks.azure.jobs import node_lost
+from blocks.azure.status import node_lost
+from jobs import code
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 from tests.azure_fixtures import identity_endpoint, stack, workspace
 from tests.azureml.stack import AzureStack
@@ -210,9 +211,13 @@ def test_threads_share_one_call_of_a_slow_azure_cli(
     assert sorted(az.read_text().split()) == ["https://management.azure.com", "https://storage.azure.com"]
 
 
-def test_the_azure_cli_has_much_longer_than_it_takes(workspace: AzureMLWorkspace) -> None:
-    credential = AzureCredential()._make()
-    assert vars(credential)["_process_timeout"] >= 60, "12 s were seen, and azure-identity's default is 10 s"
+@pytest.mark.slow
+def test_an_azure_cli_that_takes_longer_than_the_sdk_waits_by_default(
+    workspace: AzureMLWorkspace, az: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """12 s were seen; azure-identity gives up after 10 s."""
+    monkeypatch.setenv("AZ_TAKES", "12")
+    assert by_cli(workspace).find_job("never-was") is None
 
 
 def test_an_azure_cli_that_is_too_slow_passes(
@@ -615,7 +620,25 @@ def test_what_a_failed_job_says(workspace: AzureMLWorkspace) -> None:
     assert "No module named jobs.nothing" in workspace.read_log(job.name, 0)[0]
 
 
-LONG = ("--photos", "500", "--width", "1280", "--height", "720", "--output", "{outputs.capture}")
+# Of a job that lasts: it says a line, and then sleeps.
+LONG = ("--output", "{outputs.capture}", "--seconds", "1000")
+LASTS = """
+import sys, time
+print("this takes a while", flush=True)
+time.sleep(float(sys.argv[-1]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `python -m jobs.lasts` be a program in every job's code."""
+    copy = code.copy_to
+
+    def copy_to(folder: Path, stage: str) -> None:
+        copy(folder, stage)
+        (folder / "jobs" / "lasts.py").write_text(LASTS)
+
+    monkeypatch.setattr(code, "copy_to", copy_to)
 
 
 def start(workspace: AzureMLWorkspace, stack: AzureStack, job: JobSpec) -> None:
@@ -624,7 +647,7 @@ def start(workspace: AzureMLWorkspace, stack: AzureStack, job: JobSpec) -> None:
 
 
 def test_cancel(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
-    job = facade("street-facade-2", arguments=LONG)
+    job = facade("street-facade-2", stage="lasts", arguments=LONG)
     start(workspace, stack, job)
     workspace.cancel(job.name)
     status = workspace.find_job(job.name)
@@ -635,7 +658,7 @@ def test_cancel(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
 
 
 def test_a_time_limit(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
-    job = facade("street-facade-3", arguments=LONG, time_limit=1)
+    job = facade("street-facade-3", stage="lasts", arguments=LONG, time_limit=1)
     start(workspace, stack, job)
     assert wait(workspace, job) is JobState.FAILED
     status = workspace.find_job(job.name)
@@ -702,11 +725,11 @@ def test_a_failed_job_that_speaks_of_preemption(workspace: AzureMLWorkspace, nam
     ("kind", "said"),
     [
         ("preemption_error", "UserError: .*PreemptionError: .*pre-empted"),
-        ("not_responding", "does not respond any more"),
+        ("not_responding", "no longer responds"),
     ],
 )
 def test_a_lost_node_is_an_interruption(workspace: AzureMLWorkspace, stack: AzureStack, kind: str, said: str) -> None:
-    job = facade(f"street-lost-{kind.replace('_', '-')}", arguments=LONG)
+    job = facade(f"street-lost-{kind.replace('_', '-')}", stage="lasts", arguments=LONG)
     with stack.faults.add(kind, job.name, after=0.5):
         start(workspace, stack, job)
         assert wait(workspace, job) is JobState.INTERRUPTED
@@ -715,19 +738,24 @@ def test_a_lost_node_is_an_interruption(workspace: AzureMLWorkspace, stack: Azur
     workspace.cancel(job.name)
 
 
-def test_a_job_that_begins_anew_elsewhere(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
-    job = facade("street-facade-4", arguments=("--photos", "40", *LONG[2:]))
+def test_a_job_that_begins_again_on_another_node_has_a_log_of_its_own(
+    workspace: AzureMLWorkspace, stack: AzureStack
+) -> None:
+    job = facade("street-facade-4", stage="lasts", arguments=LONG)
+    start(workspace, stack, job)
     offset = 0
-    with stack.faults.add("preempt", job.name, times=1, after=3):
-        start(workspace, stack, job)
-        while stack.jobs[job.name].attempts == 1:
-            _, offset = workspace.read_log(job.name, offset)
-            time.sleep(0.2)
-    first = offset
+    while not offset:
+        text, offset = workspace.read_log(job.name, 0)
+    assert text == "this takes a while\n"
+    with stack.faults.add("preempt", job.name, times=1):
+        eventually(lambda: stack.jobs[job.name].attempts == 2)
     stack.wait(job.name, "Running")
+    while not workspace.read_log(job.name, 0)[0]:
+        time.sleep(0.1)
+    assert workspace.read_log(job.name, offset) == ("", offset), "as long as the first one's, so nothing is new"
+    # Whoever has read more of the first node's log than the second one has is told the second's from its beginning.
+    assert workspace.read_log(job.name, 10 * offset) == (text, offset)
     workspace.cancel(job.name)
-    text, offset = workspace.read_log(job.name, 10**9 if first else 0)
-    assert offset == len(text.encode())
 
 
 def test_a_submission_that_is_lost_on_its_way(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
@@ -752,7 +780,7 @@ def test_two_submit_at_once(workspace: AzureMLWorkspace, stack: AzureStack) -> N
 def test_a_cluster_without_quota_is_named(
     workspace: AzureMLWorkspace, stack: AzureStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blocks.azure.jobs._LONG_QUEUED_SECONDS", 0.0)
+    monkeypatch.setattr("blocks.azure.status._LONG_QUEUED_SECONDS", 0.0)
     job = facade("street-poor")
     with stack.faults.add("quota", job.name):
         workspace.submit(job)
@@ -809,7 +837,7 @@ def test_a_proxy_that_refuses_or_cuts(workspace: AzureMLWorkspace, stack: AzureS
 
 
 def test_no_more_requests_than_promised(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
-    job = facade("street-polled", arguments=LONG)
+    job = facade("street-polled", stage="lasts", arguments=LONG)
     start(workspace, stack, job)
     workspace.read_log(job.name, 0)
     before = sum(stack.requests.values())
@@ -822,7 +850,7 @@ def test_no_more_requests_than_promised(workspace: AzureMLWorkspace, stack: Azur
 
 
 def test_the_way_to_the_viewer(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
-    job = facade("street-viewed", arguments=LONG, tier="gpu")
+    job = facade("street-viewed", stage="lasts", arguments=LONG, tier="gpu")
     with pytest.raises(NotFound):
         workspace.tunnel(job.name, 7008, 7007)
     stack.ssh_at("20.1.2.3", 50000)
@@ -845,7 +873,7 @@ def test_the_way_to_the_viewer_where_the_port_is_closed(workspace: AzureMLWorksp
     try:
         for key in (None, "ssh-ed25519 AAAA me"):
             with_key = AzureMLWorkspace.model_validate({**dict(workspace), "ssh_public_key": key})
-            job = facade(f"street-closed-{bool(key)}".lower(), arguments=LONG, tier="gpu")
+            job = facade(f"street-closed-{bool(key)}".lower(), stage="lasts", arguments=LONG, tier="gpu")
             start(with_key, stack, job)
             assert bool(
                 stack.jobs[job.name].request.get("services") and "ssh" in stack.jobs[job.name].request["services"]

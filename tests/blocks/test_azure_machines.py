@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from blocks.azure import AzureMLWorkspace
-from blocks.workspace import JobSpec, JobState
+from blocks.records import JobSpec, JobState
 from jobs.errors import InvalidInput
 from tests.azure_fixtures import stack, workspace
 from tests.azureml.stack import AzureStack

@@ -129,7 +129,7 @@ class Stop(Exception):
 
 
 def test_an_interrupted_transfer_goes_on_where_it_was(
-    container: Container, files: dict[str, Path], tmp_path: Path
+    container: Container, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = {"model.ckpt": files["model.ckpt"]}
     seen: list[int] = []
@@ -144,7 +144,16 @@ def test_an_interrupted_transfer_goes_on_where_it_was(
     assert container.blobs("half/") == []
     staged = container._client.get_blob_client("half/model.ckpt").get_block_list("uncommitted")[1]
     assert staged
+    sent: list[str] = []
+
+    def note(self: Container, name: str, block: str, *content: Any) -> None:
+        sent.append(block)
+        stage(self, name, block, *content)
+
+    stage = Container._stage
+    monkeypatch.setattr(Container, "_stage", note)
     container.upload(large, md5s(large), "half/", nothing)
+    assert len(sent) == 8 - len(staged), "what was staged was sent again"
 
     with pytest.raises(Stop):
         container.download("half/", tmp_path / "down", stop_half_way)
@@ -194,10 +203,11 @@ def test_transfers_survive(
 ) -> None:
     with stack.faults.add(kind, "blob", times=2, **settings) as fault:
         container.upload(files, md5s(files), f"{kind}/", nothing)
-        assert kind != "storage_busy" or fault.hits == 2
+        assert fault.hits == 2
     container._connections.clear()  # new connections: those of the upload have passed bytes already
-    with stack.faults.add(kind, "blob", times=2, **settings):
+    with stack.faults.add(kind, "blob", times=2, **settings) as fault:
         container.download(f"{kind}/", tmp_path / "down", nothing)
+        assert fault.hits == 2
     assert same(files, tmp_path / "down")
 
 
@@ -212,6 +222,7 @@ def test_a_signature_that_runs_out_is_renewed(
     assert same(files, tmp_path / "down")
 
 
+@pytest.mark.slow
 def test_a_signature_that_is_refused_half_way_is_renewed(
     stack: AzureStack,
     workspace: AzureMLWorkspace,
@@ -300,8 +311,8 @@ def test_a_file_that_changes_is_refused(container: Container, files: dict[str, P
 
 
 def test_nothing_there_and_no_way_out_of_the_folder(container: Container, tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="nothing at none/"):
+    with pytest.raises(NotFound, match="no longer anything at none/"):
         container.download("none/", tmp_path, nothing)
     for name in ("../../etc", "a/../../b", "/etc/passwd", "", ".."):
-        with pytest.raises(InvalidInput, match="no place below a folder"):
+        with pytest.raises(InvalidInput, match="not a path below a folder"):
             below(tmp_path, name)

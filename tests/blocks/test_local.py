@@ -279,7 +279,7 @@ def test_a_job_ends_with_its_workspace(workspace: LocalWorkspace) -> None:
     running, supervisor = processes(workspace, job), supervisor_of(folder)
     workspace.folder.rename(workspace.folder.with_name("moved"))
     wait(lambda: not any(Path(f"/proc/{process}").exists() for process in {*running, supervisor}))
-    with pytest.raises(InvalidInput, match="is not there any more"):
+    with pytest.raises(InvalidInput, match="no longer exists"):
         workspace.follow(job.name, "a run")
     assert not workspace.folder.exists()
 
@@ -287,12 +287,12 @@ def test_a_job_ends_with_its_workspace(workspace: LocalWorkspace) -> None:
 def test_a_full_disk_is_said_and_leaves_nothing_behind(
     workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(folder: Path) -> None:
+    def full(folder: Path, stage: str) -> None:
         folder.mkdir()
         (folder / "half.py").write_text("half")
         raise shutil.Error([("half.py", "half.py", f"[Errno {errno.ENOSPC}] No space left on device")])
 
-    monkeypatch.setattr("blocks.local.code.copy_to", full)
+    monkeypatch.setattr("jobs.code.copy_to", full)
     with pytest.raises(InvalidInput, match=r"street-shell-1-abcd-1 could not be .*No space left"):
         workspace.submit(spec("true"))
     assert list((workspace.folder / "jobs").iterdir()) == []

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL
 
+from deployments.command import COMMANDS
 from tests.azureml.stack import AzureStack
 from tests.deployments.conftest import Command
+from tests.processes import helps
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "deployments/azure/README.md").read_text()
@@ -97,10 +99,9 @@ def test_the_commands_do_what_the_page_says(
 
 def test_every_option_on_the_page_exists() -> None:
     known = set(OTHERS)
-    for name in ("run", "render", "view", "azure setup", "azure events"):
-        line = [sys.executable, "-m", "deployments.command", *name.split(), "--help"]
-        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
-        known |= set(re.findall(r"--[a-z][a-z-]+", done.stdout))
+    names = ("run", "render", "view", "azure setup", "azure events")
+    for said in helps(*(COMMANDS[name][0] for name in names)).values():
+        known |= set(re.findall(r"--[a-z][a-z-]+", said))
     told = {option for text in re.findall(r"`([^`\n]+)`", README) for option in re.findall(r"--[a-z][a-z-]+", text)}
     assert told - known == set()
     assert {"--no-smoke-test", "--job-identity", "--subnet", "--no-public-ip", "--image-build-cluster"} <= told

@@ -19,6 +19,7 @@ from deployments.azure import options, transfer
 from tests.azure_fixtures import identity_endpoint
 from tests.azureml.stack import AzureStack
 from tests.deployments.conftest import Command
+from tests.processes import helps
 
 __all__ = ["identity_endpoint"]
 
@@ -224,11 +225,8 @@ def test_set_up_says_what_is_wrong(stack: AzureStack, command: Command) -> None:
 
 
 def test_a_command_is_a_program() -> None:
-    for name in ("setup", "transfer", "events"):
-        done = subprocess.run(
-            [sys.executable, "-m", f"deployments.azure.{name}", "--help"], cwd=ROOT, capture_output=True
-        )
-        assert done.returncode == 0 and b"--" in done.stdout
+    for module, said in helps(*(f"deployments.azure.{name}" for name in ("setup", "transfer", "events"))).items():
+        assert said.startswith("usage: ") and "--" in said, module
 
 
 def test_a_capture_goes_up_and_comes_down(command: Command, street: Path, tmp_path: Path) -> None:

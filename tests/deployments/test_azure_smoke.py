@@ -38,8 +38,8 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Program:
     """Sets what `jobs.check` is in a job; one that passes, at first."""
     text, copy = [PASSES], code.copy_to
 
-    def copy_to(folder: Path) -> None:
-        copy(folder)
+    def copy_to(folder: Path, stage: str) -> None:
+        copy(folder, stage)
         (folder / "jobs" / "check.py").write_text(text[0])
 
     monkeypatch.setattr(code, "copy_to", copy_to)

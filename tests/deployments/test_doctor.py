@@ -82,8 +82,7 @@ def test_a_service_step_by_step(service: Service) -> None:
     assert said["worker"].startswith("WRONG") and said["deployments"].startswith("WRONG")
 
     service.deploy()
-    service.start_worker()
-    service.wait_for_worker()
+    service.restart_worker()
     status, said = doctor(service.environment)
     assert status == 0, said
     for name in ("work pool", "worker", "deployments", "blocks"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ FOREIGN = "http://evil.example"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("service"))
+    service = Service(tmp_path_factory.mktemp("service"), first_start=True)
     try:
         service.start_server()
         yield service
@@ -127,6 +128,21 @@ def test_the_password_is_made_once(home: Path) -> None:
     }
 
 
+def test_a_password_that_another_process_makes_meanwhile_is_kept(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one comes after this one has seen that there is none, and before it has written its own."""
+    monkeypatch.setattr(secrets, "token_urlsafe", lambda size: "the others")
+    [others] = client_settings().values()
+    content = password_file().read_text()
+    password_file().unlink()
+
+    def meanwhile(size: int) -> str:
+        password_file().write_text(content)
+        return "our own"
+
+    monkeypatch.setattr(secrets, "token_urlsafe", meanwhile)
+    assert list(client_settings().values()) == [others] and password_file().read_text() == content
+
+
 @pytest.mark.parametrize(
     "own",
     [
@@ -163,5 +179,5 @@ def test_a_server_that_prefect_starts_for_a_command_is_shut_too(home: Path) -> N
 def test_a_damaged_password_says_what_to_do(home: Path, content: str) -> None:
     client_settings()
     password_file().write_text(content)
-    with pytest.raises(InvalidInput, match=r"rebel-nerf\.toml does not hold .* Delete the file"):
+    with pytest.raises(InvalidInput, match=r"rebel-nerf\.toml no longer holds .* Delete the file"):
         client_settings()

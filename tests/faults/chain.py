@@ -1,4 +1,4 @@
-"""A flow of two stages with real jobs that take as long as they are told: what is killed is found again quickly."""
+"""A flow of two stages whose jobs are real processes that sleep, which makes a round cheap."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from prefect import flow
 from blocks import Asset, LocalWorkspace
 from flows._cancellation import cancellable
 from jobs.options import Options
-from tasks.stage import Plan, stage_task
+from tasks.stage import Plan, Stage
 
-# As if `python -m jobs.<stage> --input … --output … --seconds …`, noting each start.
+# As `python -m jobs.<stage> --input … --output … --seconds …`. It notes its start in `started`, and in `overlapped` if
+# another job of the stage runs. A file `seconds` beside it says how long it takes, in place of the option, which counts
+# in the fingerprint.
 JOB = """#!/bin/sh
-echo "$2" >>"$(dirname "$0")/started"
+home=$(dirname "$0")
+echo "$2" >>"$home/started"
+exec 9>"$home/$2.lock"
+flock -n 9 || echo "$2" >>"$home/overlapped"
 while [ $# -gt 1 ]; do
   case "$1" in --output) output="$2";; --seconds) seconds="$2";; esac
   shift
 done
+[ -f "$home/seconds" ] && seconds=$(cat "$home/seconds")
 sleep "$seconds"
 echo made >"$output/made"
 """
@@ -39,7 +45,7 @@ class SecondOptions(FirstOptions):
 
 
 def workspace(root: Path) -> LocalWorkspace:
-    """A workspace whose jobs are JOB; `started` beside it has the stage of each job that began."""
+    """Return a workspace whose jobs are JOB."""
     root.mkdir(parents=True, exist_ok=True)
     program = root / "python"
     if not program.exists():
@@ -49,7 +55,7 @@ def workspace(root: Path) -> LocalWorkspace:
 
 
 def started(place: LocalWorkspace) -> list[str]:
-    """The stage of each job that began, in order."""
+    """Return the stage of each job that began, in order."""
     try:
         return [line.removeprefix("jobs.") for line in (place.folder / "started").read_text().split()]
     except FileNotFoundError:
@@ -68,13 +74,13 @@ def _plan(before: Asset, options: FirstOptions) -> Plan:
     )
 
 
-@stage_task
+@Stage
 def first(before: Asset, options: FirstOptions) -> Plan:
     """The first stage."""
     return _plan(before, options)
 
 
-@stage_task
+@Stage
 def second(before: Asset, options: SecondOptions) -> Plan:
     """The second stage."""
     return _plan(before, options)

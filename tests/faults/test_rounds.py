@@ -1,3 +1,5 @@
+"""Whatever dies, nothing is lost and nothing is made twice."""
+
 from __future__ import annotations
 
 import random
@@ -6,11 +8,12 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.faults.rounds import KINDS, World, running_world
+from tests.faults.rounds import World, running_world
+from tests.faults.strikes import KINDS, Kind
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ROUNDS_OF_EACH = {"few": 1, "many": 7}
+ROUNDS_OF_EACH = {"few": 1, "many": 6}
 COMMON = ("flow", "job", "cancel")
 CASES = [
     *(pytest.param("few", kind, marks=() if kind in COMMON else pytest.mark.slow) for kind in KINDS),
@@ -24,10 +27,10 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         yield world
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("rounds", "kind"), CASES)
-async def test_whatever_dies_nothing_is_lost_and_nothing_made_twice(world: World, rounds: str, kind: str) -> None:
+async def test_whatever_dies_nothing_is_lost_and_nothing_made_twice(world: World, rounds: str, kind: Kind) -> None:
     chance = random.Random(f"{kind} {rounds}")
     for number in range(ROUNDS_OF_EACH[rounds]):
-        name = f"{rounds}{kind.replace(' ', '')}{number}"
-        outcome = await world.round(name, kind, chance.uniform(0, 3.5))  # type: ignore[arg-type]
+        outcome = await world.counting_round(f"{rounds}{kind.replace(' ', '')}{number}", kind, chance)
         assert not outcome.faults, outcome

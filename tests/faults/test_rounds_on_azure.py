@@ -17,7 +17,7 @@ from prefect.settings import get_current_settings
 
 from blocks import Asset
 from blocks.azure import AzureMLWorkspace
-from tasks.stage import Plan, stage_task
+from tasks.stage import Plan, Stage
 from tests.azure_fixtures import FacadeOptions, stack, workspace
 from tests.azureml.stack import AzureStack
 
@@ -39,7 +39,7 @@ FAULTS: dict[str, tuple[str, str, int]] = {
 MORE_ATTEMPTS = ("failed for preemption", "silent")  # by nature; a preempted job begins again by itself
 
 
-@stage_task
+@Stage
 def photograph(scene: str, options: FacadeOptions) -> Plan:
     """A stage whose job takes some seconds."""
     return Plan(scene, "1", options, f"{scene}-photos", "dataset", "output", {}, tier="cpu")

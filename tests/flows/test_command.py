@@ -19,6 +19,7 @@ from flows.camera_path import TakePath
 from flows.clean_up import clean_up
 from flows.demo import Demo
 from flows.export import export
+from flows.gallery import Gallery
 from flows.nerf import nerf
 from flows.note import Note
 from flows.page import Page
@@ -96,7 +97,7 @@ def test_a_server_that_starts_meanwhile_is_waited_for(capfd: pytest.CaptureFixtu
 
 
 FLOWS = [clean_up, export, nerf, render, reprocess]
-COMMANDS = [TakePath, Demo, Note, Page, Pin, Scenes, Viewer]
+COMMANDS = [TakePath, Demo, Gallery, Note, Page, Pin, Scenes, Viewer]
 
 
 def module_of(command: Any) -> Path:

@@ -23,7 +23,7 @@ from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput, JobFailed
 from jobs.options import Options, PrepareOptions, RenderOptions, TrainOptions
 from jobs.report import Progress, parse
-from tasks.stage import Plan, stage_task
+from tasks.stage import Plan, Stage
 from tests import job_environment
 from tests.azure_fixtures import stack, workspace
 from tests.azureml.stack import AzureStack
@@ -130,7 +130,7 @@ class NothingOptions(Options):
     STAGE: ClassVar[str] = "nothing"
 
 
-@stage_task
+@Stage
 def nothing(capture: Asset) -> Plan:
     """A job that fails without a report of its own."""
     return Plan(capture.name, capture.version, NothingOptions(), "well-none", "dataset", "none", {"images": capture})
@@ -162,7 +162,7 @@ async def test_why_a_job_waits_is_said_and_nobody_waiting_ends_it(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("blocks.azure.jobs._LONG_QUEUED_SECONDS", 0.0)
+    monkeypatch.setattr("blocks.azure.status._LONG_QUEUED_SECONDS", 0.0)
     logging.getLogger("prefect.task_runs").addHandler(caplog.handler)
     with stack.faults.add("quota", "wall-prepare-.*"):
         waiting = asyncio.create_task(run(scene="wall", images=street / "photos"))
@@ -218,8 +218,8 @@ async def test_a_later_dataset_is_brought_into_the_first_ones_frame(
         pose = json.loads(saved.read(dataset, "transforms.json"))["frames"][0]["transform_matrix"]
         content = {"render_width": 64, "render_height": 36, "seconds": 1}
         path = CameraPath.model_validate({**content, "camera_path": [{"camera_to_world": pose, "fov": 50}] * 2})
-        shown = RenderOptions(camera_path="file")
-        assert await tasks.check_camera_path(saved, "lane", dataset, shown, path, named=True) == (shown, path)
+        shot = tasks.Shot(RenderOptions(camera_path="file"), path, chosen=True)
+        assert await tasks.fit_shot(saved, "lane", dataset, shot) == shot
         return dataset
 
     first, later = await prepared(1), await prepared(2)

@@ -121,7 +121,7 @@ async def test_a_version_that_a_person_made_is_started_when_it_is_named(
     assert "is not a valid name" in (await table(scenes=["../captures"]))["../captures"]
     assert (await table(scenes=["barn"]))["barn"].startswith("started: version 1")
     assert (await table(scenes=["barn"]))["barn"].startswith("is being processed")
-    assert await table(scenes=["nobody"]) == {"nobody": "left alone: there are no photos and no video"}
+    assert await table(scenes=["nobody"]) == {"nobody": "left alone: it has no photos and no video"}
     assert len(await runs_of(deployment, "barn")) == 1
 
 
@@ -189,7 +189,7 @@ async def test_what_is_bad_stops_nothing_else(home: LocalWorkspace, deployment: 
         "wall-nerf": "share its name with an asset of another scene",
         "few": "holds 3 readable photos; at least 8 are needed",
         "broken": "holds 0 readable photos",
-        "empty": "there are no photos and no video",
+        "empty": "it has no photos and no video",
     }.items():
         assert why in done.pop(scene)
     assert not done
@@ -220,7 +220,7 @@ async def test_what_vanishes_or_changes_meanwhile(home: LocalWorkspace, deployme
     photograph(captures / "changed")
     place._meanwhile = lambda: shutil.copyfile(tmp_path / "other.jpg", captures / "changed" / "3.jpg")
     [row] = await tasks.start_new_captures(place, "local", 0)
-    assert row.done == "left alone: scene changed: 3.jpg has changed since it was listed. Wait for the upload's end."
+    assert row.done == "left alone: scene changed: 3.jpg has changed since it was listed. Wait for the upload to end."
     assert home.assets("changed") == [] == await runs_of(deployment, "changed")
 
 

@@ -24,7 +24,7 @@ from jobs.options import RenderOptions
 def trajectories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project's trajectories/, and a workspace with a model and its dataset."""
     monkeypatch.setenv("REBEL_NERF_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("tasks.camera_path.TRAJECTORIES", tmp_path / "trajectories")
+    monkeypatch.setattr("tasks.shot.TRAJECTORIES", tmp_path / "trajectories")
     made_of = {"dataset": "street-images-to-nerf-dataset:1-aaaaaaaa"}
     for name, version, tags in (
         *(("street-images-to-nerf-dataset", "1-aaaaaaaa", {}), ("street-images-to-nerf-dataset", "2-bbbbbbbb", {})),
@@ -69,12 +69,12 @@ def test_a_path_is_kept_with_where_it_belongs(
     assert content["rebel_nerf"] == {"model": "street-nerf:1-dddddddd", "frame": dataset}
     assert content["keyframes"] == [{"time": 0}]  # the viewer can load it again
     assert "rebel-nerf render --scene street\n" in capsys.readouterr().out
-    _, path = tasks.find_camera_path("street", RenderOptions(), "preview", 1)
+    path = tasks.read_shot("street", RenderOptions(), "preview", 1).path
     assert path == camera_path.read(trajectories / "street.json")
 
     command(file, "--name", "walk", "--model-version", "1-cccccccc")
     assert "--scene street --render.camera-path walk\n" in capsys.readouterr().out
-    _, path = tasks.find_camera_path("street", RenderOptions(camera_path="walk"), "preview", 1)
+    path = tasks.read_shot("street", RenderOptions(camera_path="walk"), "preview", 1).path
     assert path and path.content()["rebel_nerf"]["model"] == "street-nerf:1-cccccccc"
 
 
@@ -83,7 +83,7 @@ def test_another_path_is_not_lost(trajectories: Path, tmp_path: Path) -> None:
     command(first)
     command(first)  # the same again is no other
     second = exported(tmp_path / "second.json", x=1.0)
-    with pytest.raises(InvalidInput, match=r"scene street: .*street\.json holds another path; give --replace"):
+    with pytest.raises(InvalidInput, match=r"scene street: .*street\.json holds another path. Give --replace"):
         command(second)
     command(second, "--replace")
     assert camera_path.read(trajectories / "street.json").camera_path[0].camera_to_world[3] == 1.0
@@ -97,7 +97,7 @@ def test_what_cannot_work_is_refused(trajectories: Path, tmp_path: Path) -> None
     with pytest.raises(InvalidInput, match=r"camera_path\[0\]\.fov is 500"):
         command(file)
     exported(file)
-    with pytest.raises(InvalidInput, match="tour is a path that is generated"):
+    with pytest.raises(InvalidInput, match="tour is the name of a generated path"):
         command(file, "--name", "tour")
     with pytest.raises(NotFound, match="no model 9 of street-nerf"):
         command(file, "--model-version", "9")
@@ -147,31 +147,31 @@ def test_a_path_that_shows_nothing_of_the_scene_is_not_taken_in(
 ) -> None:
     placed(trajectories, *((x / 5, 0.0, 0.0) for x in range(-5, 6)))
     with pytest.raises(
-        InvalidInput, match=r"scene street: 100% of .* look into nothing, the first of them frame 1 of 11"
+        InvalidInput, match=r"scene street: 100% of .* show little or nothing .* the first of them frame 1 of 11"
     ):
         command(walk(tmp_path / "away.json", -1))
     with pytest.raises(InvalidInput, match="does not belong here"):
         command(exported(tmp_path / "far.json", x=1000.0))
     assert not trajectories.exists()
     command(walk(tmp_path / "here.json", 1))
-    assert "look into nothing" not in capsys.readouterr().out
+    assert "show little or nothing" not in capsys.readouterr().out
 
     # Half of it looks away: the person, or the path, says that it is right all the same.
     here, away = (json.loads((tmp_path / name).read_text())["camera_path"] for name in ("here.json", "away.json"))
     for name, origin in (("half", {}), ("own", {"rebel_nerf": {"frame": "street-images-to-nerf-dataset:1-aaaaaaaa"}})):
         content = json.loads((tmp_path / "here.json").read_text()) | origin
         (tmp_path / f"{name}.json").write_text(json.dumps({**content, "camera_path": here[:5] + away[5:]}))
-    with pytest.raises(InvalidInput, match="55% of the camera path's frames look into nothing"):
+    with pytest.raises(InvalidInput, match="55% of the camera path's frames show little or nothing"):
         command(tmp_path / "half.json", "--name", "half")
     command(tmp_path / "half.json", "--name", "half", "--anyway")
     command(tmp_path / "own.json", "--name", "own")
-    assert capsys.readouterr().out.count("55% of the camera path's frames look into nothing, the first") == 2
+    assert capsys.readouterr().out.count("55% of the camera path's frames show little or nothing") == 2
 
 
 def test_cameras_at_one_point_are_no_fault(trajectories: Path, tmp_path: Path) -> None:
     placed(trajectories, *[(0.0, 0.0, 0.0)] * 3)
     command(walk(tmp_path / "here.json", 1))
-    with pytest.raises(InvalidInput, match="look into nothing"):
+    with pytest.raises(InvalidInput, match="show little or nothing"):
         command(walk(tmp_path / "away.json", -1), "--name", "away")
 
 
@@ -181,7 +181,7 @@ def test_the_frame_of_the_model_is_that_of_the_path(trajectories: Path, tmp_path
     way = {"transform": [[-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0]], "scale": 0.1}
     (tmp_path / "home/assets/street-nerf/1-dddddddd/dataparser_transforms.json").write_text(json.dumps(way))
     command(walk(tmp_path / "here.json", -1))
-    with pytest.raises(InvalidInput, match="look into nothing"):
+    with pytest.raises(InvalidInput, match="show little or nothing"):
         command(walk(tmp_path / "away.json", 1), "--name", "away")
 
 
@@ -190,7 +190,7 @@ def test_what_is_given_beside_a_file_changes_its_path(trajectories: Path, tmp_pa
 
     def found(profile: str = "full", **given: object) -> CameraPath:
         options = RenderOptions.model_validate(given)
-        path = tasks.find_camera_path("street", options, profile, 1)[1]  # type: ignore[arg-type]
+        path = tasks.read_shot("street", options, profile, 1).path  # type: ignore[arg-type]
         assert path
         return path
 
@@ -213,12 +213,12 @@ def test_what_is_given_beside_a_file_changes_its_path(trajectories: Path, tmp_pa
     for given in ({"easing": "ease"}, {"loop": True}):
         with pytest.raises(InvalidInput, match=r"scene street: easing and loop are for generated .*street\.json"):
             found(**given)
-        options, path = tasks.find_camera_path("street", RenderOptions(camera_path="tour", **given), "preview", 1)  # type: ignore[arg-type]
-        assert path is None and options.camera_path == "tour"
+        shot = tasks.read_shot("street", RenderOptions(camera_path="tour", **given), "preview", 1)  # type: ignore[arg-type]
+        assert shot.path is None and shot.options.camera_path == "tour"
     with pytest.raises(InvalidInput, match="scene street: .*beyond H.264"):
         found(width=7680, height=4320, seconds=0.05)
     named, by_default = (
-        tasks.find_camera_path("street", RenderOptions(camera_path="tour", **given), "preview", 1)[0]
+        tasks.read_shot("street", RenderOptions(camera_path="tour", **given), "preview", 1).options
         for given in ({"camera_type": "perspective"}, {})
     )
     assert named.fingerprint() == by_default.fingerprint()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from prefect.logging import get_logger
+from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from rich.console import Console
 
 from blocks import Asset
@@ -138,10 +139,12 @@ def test_our_warnings_are_shown_and_prefects_are_not(
 ) -> None:
     monkeypatch.setenv("REBEL_NERF_HOME", str(tmp_path / "home"))
     console = screen(False)
-    with quietly(Display((), console), "nerf") as log:
+    with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False}), quietly(Display((), console), "nerf") as log:
         get_logger("flow_runs").warning("facade: 3 photos are [blurred]")
+        get_logger("blocks.privacy").warning("others can look in")
         logging.getLogger("prefect.events").warning("still processing items")
-    assert console.file.getvalue() == "! facade: 3 photos are [blurred]\n"  # type: ignore[attr-defined]
+    shown = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert shown == ["! facade: 3 photos are [blurred]", "! others can look in"]
     assert "still processing" in log.read_text() and "[blurred]" in log.read_text()
 
 

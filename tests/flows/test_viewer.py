@@ -22,7 +22,7 @@ from selenium.webdriver import ActionChains
 from websockets.sync.client import connect
 
 import tasks
-from blocks import Asset, LocalWorkspace
+from blocks import Asset, LocalWorkspace, PageAddress
 from flows._command import parse_command
 from flows.camera_path import TakePath, take
 from jobs import camera_path
@@ -30,6 +30,7 @@ from jobs.options import RenderOptions, TrainOptions
 from jobs.path import trajectory
 from tasks import wait_for_page
 from tasks.stage import Plan
+from tasks.view import ServedPage
 from tests.browser import Browser, browser
 from tests.faults.chain import FirstOptions, workspace
 from tests.processes import free_port
@@ -67,7 +68,7 @@ def test_a_registered_model_can_be_looked_at(home: Path, monkeypatch: pytest.Mon
             with connect(f"ws://127.0.0.1:{port}", max_size=None) as tab:
                 assert tab.recv(timeout=60)
             with view(home, monkeypatch, "--port", str(port)) as other:
-                assert other.stdout and f"InvalidInput: port {port} is taken" in other.stdout.read()
+                assert other.stdout and f"InvalidInput: Port {port} is in use" in other.stdout.read()
             assert other.returncode == 1
         finally:
             viewer.terminate()
@@ -115,7 +116,7 @@ def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
             assert "Training" not in shown and "Show Train Cams" in shown and "Hide Train Cams" not in shown
             browser.click("Render")
             browser.click("Generate Command")
-            browser.until(lambda: "Add two keyframes" in browser.text())
+            browser.until(lambda: "Add at least two keyframes" in browser.text())
             browser.click("Add Keyframe")
             ActionChains(browser).drag_and_drop_by_offset(canvas, 120, 30).perform()
             browser.click("Add Keyframe")
@@ -137,7 +138,7 @@ def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
     places = (home / f"assets/street-{name}/1-c0ffee00" for name in ("images-to-nerf-dataset", "nerf"))
     tour = trajectory.generate("tour", *places, RenderOptions().with_profile("preview"))
     np.testing.assert_allclose(first, tour.camera_path[0].camera_to_world, atol=0.01)
-    monkeypatch.setattr("tasks.camera_path.TRAJECTORIES", tmp_path / "trajectories")
+    monkeypatch.setattr("tasks.shot.TRAJECTORIES", tmp_path / "trajectories")
     take(parse_command(TakePath, ["--scene", "street", str(file)]))
     assert camera_path.read(tmp_path / "trajectories/street.json") == path
 
@@ -207,7 +208,7 @@ def _commonest(browser: Browser, file: Path) -> float:
 def training(place: LocalWorkspace, scene: str, stage: str = "train") -> str:
     """A job of that scene, as its follower has it submitted, that runs until it is cancelled."""
     plan = Plan(scene, "1", FirstOptions(seconds=1000), f"{scene}-nerf", "model", "output", {})
-    job = plan.spec(1, {}).model_copy(update={"family": f"{scene}-{stage}-1-c0ffee00"})
+    job = plan.spec(1).model_copy(update={"family": f"{scene}-{stage}-1-c0ffee00"})
     place.follow(job.name, "somebody")
     place.submit(job)
     return job.name
@@ -230,9 +231,8 @@ def test_a_training_that_runs_is_found(tmp_path: Path) -> None:
     place = workspace(tmp_path / "home")
     said: list[str] = []
 
-    def found() -> tuple[str, int] | None:
-        there = wait_for_page(place, "street", said.append)
-        return there and (there[0], there[1].port)
+    def found() -> ServedPage | None:
+        return wait_for_page(place, "street", said.append)
 
     assert found() is None
     # Names that begin alike, and jobs of other stages.
@@ -249,8 +249,8 @@ def test_a_training_that_runs_is_found(tmp_path: Path) -> None:
                 assert not waiting.done()
             assert re.match(rf"{job} is (starting|queued): waiting for its viewer", said[0])
             tell(place, job, page(7010))
-            assert waiting.result(60) == (job, 7010)
-        assert place.reach(job, 7010, 7011) == "http://localhost:7010"  # on this machine there is no way to open
+            assert waiting.result(60) == ServedPage(job, 7010)
+        assert place.reach(job, 7010, 7011) == PageAddress(link="http://localhost:7010")
         place.cancel(job)
         assert found() is None
     finally:

@@ -133,7 +133,7 @@ def test_the_way_to_a_training_is_opened_and_closed(stack: AzureStack, saved: Az
             assert cut.stdout and any("Look at" in line for line in cut.stdout)
             [way] = map(int, Path(f"/proc/{cut.pid}/task/{cut.pid}/children").read_text().split())
             os.kill(way, signal.SIGTERM)
-            assert f"the way to {job.name} was closed though the job runs" in cut.stdout.read()
+            assert f"the connection to {job.name} was closed although the job runs" in cut.stdout.read()
         assert cut.returncode == 1
 
         ssh = tmp_path / "bin/ssh"
@@ -143,7 +143,7 @@ def test_the_way_to_a_training_is_opened_and_closed(stack: AzureStack, saved: Az
         with view(other) as refused:
             assert refused.stdout
             said = refused.stdout.read()
-        assert "Permission denied" in said and "did not open: its command ended with 255" in said, said
+        assert "Permission denied" in said and "could not be opened: its command ended with 255" in said, said
         assert refused.returncode == 1 and "Traceback" not in said
 
         saved.cancel(job.name)

@@ -12,9 +12,10 @@ import pytest
 from PIL import ExifTags, Image
 
 from jobs.facade import street as street_front
+from jobs.geometry import fit_similarity
 from jobs.options import PrepareOptions
 from jobs.prepare import prepare
-from jobs.sfm.alignment import PoseErrors, compare_poses, umeyama
+from jobs.sfm.alignment import PoseErrors, compare_poses
 from tests import panorama
 
 OPTIONS = PrepareOptions(max_features=2000)
@@ -153,7 +154,7 @@ def test_equirectangular_photos_are_cut_into_views_of_a_rig(tmp_path: Path) -> N
     poses = np.array([frame["transform_matrix"] for frame in frames]).reshape(number, 5, 4, 4)
     assert np.abs(poses[:, :, :3, 3] - poses[:, :1, :3, 3]).max() < 1e-6, "the views of a photo have one centre"
     ahead = poses[:, 0]
-    similarity = umeyama(ahead[:, :3, 3], centers)
+    similarity = fit_similarity(ahead[:, :3, 3], centers)
     size = np.linalg.norm(np.ptp(centers, axis=0))
     assert np.linalg.norm(similarity.points(ahead[:, :3, 3]) - centers, axis=1).max() < 0.01 * size
     looks = similarity.rotation @ -ahead[:, :3, 2:3]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ import trimesh  # noqa: E402
 
 from jobs import export, manifest, model, report  # noqa: E402
 from jobs.errors import GateRefused, InvalidInput  # noqa: E402
+from jobs.geometry import Y_UP  # noqa: E402
 from jobs.options import ExportOptions, TrainOptions  # noqa: E402
 from jobs.path import reading  # noqa: E402
 from jobs.splats import surface  # noqa: E402
-from jobs.splats.gaussians import Y_UP, Gaussians  # noqa: E402
+from jobs.splats.gaussians import Gaussians  # noqa: E402
 from jobs.train import train  # noqa: E402
 from tests.splats import splatfacto, unpack, write_model  # noqa: E402
 
@@ -40,16 +42,14 @@ def solid_model(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def exported(solid_model: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder that the job writes when it is run as a workspace does, and its log."""
+    """The folder that the job writes, and its log."""
     folder = tmp_path_factory.mktemp("export")
     places = ["--dataset", tiny_dataset, "--model", solid_model, "--export", folder]
     options = ["--points=3000", "--image-size=48", "--resolution=32"]
-    done = subprocess.run(
-        [sys.executable, "-m", "jobs.export", *map(str, places), *options],
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder, done.stdout
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as log:
+        patch.setattr(sys, "argv", ["export", *map(str, places), *options])
+        export.main()
+    return folder, log.getvalue()
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_points_and_mesh_lie_before_the_cameras_in_the_scene_frame(
     assert 40 < colours.mean() < 215 and colours.std() > 8, "of one colour"
     mesh = np.asarray(trimesh.load(folder / "mesh.ply", process=False).vertices)
     turned = np.asarray(trimesh.load(folder / "mesh.glb", process=False, force="mesh").vertices)
-    assert np.allclose(turned, mesh @ Y_UP.T, atol=1e-4), "glTF has +Y up"
+    assert np.allclose(turned, Y_UP.points(mesh), atol=1e-4), "glTF has +Y up"
 
 
 def _wall(distance: float, extent: float = 1.0) -> surface.Views:
@@ -154,24 +154,24 @@ def test_gaussians_as_ply_and_spz(splats: Path, tiny_dataset: Path, tmp_path: Pa
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         *("splat.ply", "splat.spz", "index.html", "export.json")
     }
-    rotation, scale, shift = reading.model_to_dataset(tiny_dataset, splats)
+    to_scene = reading.model_to_dataset(tiny_dataset, splats)
     content = json.loads((splats / model.MANIFEST).read_text())
     trained = Gaussians.of_checkpoint(splats / content["checkpoint"]["file"])
-    expected = scale * (trained.means @ rotation.T + shift)
+    expected = to_scene.points(trained.means)
     found = np.asarray(trimesh.load(tmp_path / "out/splat.ply").vertices)
     assert np.allclose(found, expected, atol=1e-4)
     packed = unpack((tmp_path / "out/splat.spz").read_bytes())
     assert packed.sh.shape == (300, 16, 3)
-    assert np.allclose(packed.means, expected @ Y_UP.T, atol=1e-3)
+    assert np.allclose(packed.means, Y_UP.points(expected), atol=1e-3)
     assert json.loads((tmp_path / "out/export.json").read_text())["gaussians"] == 300
 
 
 def test_the_frames_lead_back_and_forth(solid_model: Path, tiny_dataset: Path) -> None:
     centres = reading.read_capture(tiny_dataset, solid_model).centres
-    rotation, scale, shift = reading.model_to_dataset(tiny_dataset, solid_model)
+    to_scene = reading.model_to_dataset(tiny_dataset, solid_model)
     frames = json.loads((tiny_dataset / "transforms.json").read_text())["frames"]
     own = np.array([frame["transform_matrix"] for frame in frames])[:, :3, 3]
-    assert np.allclose(scale * (centres @ rotation.T + shift), own, atol=1e-4)
+    assert np.allclose(to_scene.points(centres), own, atol=1e-4)
 
 
 def test_what_a_method_cannot_give_is_refused(
@@ -198,7 +198,7 @@ def test_an_export_of_nothing_is_refused(solid_model: Path, tiny_dataset: Path, 
     with torch.no_grad():
         clear.gauss_params["opacities"].fill_(-9)
     model = write_model(clear, tmp_path / "clear", tiny_dataset)
-    with pytest.raises(GateRefused, match="no Gaussian that can be seen"):
+    with pytest.raises(GateRefused, match="no visible Gaussians"):
         export.export(ExportOptions(), tiny_dataset, model, tmp_path / "out")
 
 

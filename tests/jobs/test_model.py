@@ -12,6 +12,7 @@ from typing import Any
 from urllib.error import URLError
 
 import pytest
+from pydantic_settings import CliApp
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("nerfstudio")
@@ -122,7 +123,7 @@ def test_the_config_written_for_a_place(trained: Path, tmp_path: Path, monkeypat
 
     config = tmp_path / "config.yml"
     arguments = [trained / "model", trained / "dataset", config]
-    subprocess.run([sys.executable, "-m", "jobs.model", *map(str, arguments)], check=True, timeout=120)
+    CliApp.run(model._Arguments, cli_args=list(map(str, arguments)))
     monkeypatch.chdir(tmp_path)
     with model.lpips_from_cache():
         _, pipeline, checkpoint, step = eval_setup(config, test_mode="inference")

@@ -106,7 +106,7 @@ def test_training_on_nodes_that_are_lost_ends_as_if_they_had_not_been(
     log.unlink()
     # in the second checkpoint's JSON; while the third is written; while the oldest is removed
     lose_nodes(mount, lambda: train("model", mount.path / "checkpoints"), (12, 2, 14), "checkpoints/step-*.json")
-    assert log.read_text().count("Going on from the checkpoint") == 3, log.read_text()
+    assert log.read_text().count("Resuming from the checkpoint") == 3, log.read_text()
     whole, resumed = parameters(tmp_path / "whole"), parameters(tmp_path / "model")
     assert whole.keys() == resumed.keys()
     for name in whole:
@@ -127,7 +127,7 @@ def test_rendering_on_nodes_that_are_lost_ends_as_if_they_had_not_been(
     log.unlink()
     # a chunk is about 190 requests: sixty frames, the video and the JSON
     lose_nodes(mount, lambda: render("video", mount.path / "checkpoints"), (100, 300, 189), "checkpoints/*/chunk.json")
-    assert "frames are there already" in log.read_text() and "is torn" in log.read_text(), log.read_text()
+    assert "frames are already rendered" in log.read_text() and "is incomplete" in log.read_text(), log.read_text()
     frames = {file.name: file.read_bytes() for file in (tmp_path / "whole/frames").iterdir()}
     assert {file.name: file.read_bytes() for file in (tmp_path / "video/frames").iterdir()} == frames
     assert len(frames) == 240

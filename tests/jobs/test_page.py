@@ -103,10 +103,17 @@ def test_a_page_in_a_browser(dataset: Path, tiny_model: Path, video: Path, tmp_p
     model = json.loads((tiny_model / "model.json").read_text())
     for said in (
         f"{model['metrics']['psnr']:.2f} dB", "13 of 14", "1.20 EUR", "12 min 0 s", "2.0 dB below that of 1-1a",
-        "3 min 5 s", "not available", "Of the capture street:2.", f"nerfstudio {model['versions']['nerfstudio']}",
+        "3 min 5 s", "Made from the capture street:2.", f"nerfstudio {model['versions']['nerfstudio']}",
         "15 photos; 2 of no use", "too few features: 3 & <b>blurred</b>", EVIL, "empty file", "2026-02-03", "0.50 EUR",
     ):  # fmt: skip
         assert said in text
+    assert "not available" not in text and "LPIPS" not in text
+    psnr = model["metrics"]["psnr"]
+    assert f"13 of 14 photos, {psnr:.1f} dB on held-out photos." in text and "Train it for longer" in text
+    pill = browser.find_element("css selector", ".verdict b")
+    assert pill.text == "poor" and pill.value_of_css_property("background-color") == "rgba(179, 38, 30, 1)"
+    playing = "const v = document.querySelector('video'); return v.autoplay && v.muted && v.loop && !v.paused"
+    assert browser.until(lambda: browser.execute_script(playing)), "it plays by itself"
     assert browser.execute_script("return document.querySelectorAll('.lost').length") == 2
     assert browser.execute_script("return document.querySelectorAll('svg').length") == 4  # plan, two curves, versions
 

@@ -120,44 +120,27 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(dataset: Path, tmp_p
         torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)
 
 
-@contextmanager
-def served(dataset: Path, folder: Path, steps: int) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A training of so many steps in a process of its own, and the port of its viewer."""
-    longer = OPTIONS.model_copy(update={"max_num_iterations": steps, "steps_per_save": 1000})
-    places = ("--dataset", dataset, "--model", folder / "model", "--checkpoints", folder / "checkpoints")
+def test_training_can_be_watched_where_another_viewer_is_and_ends_by_itself(dataset: Path, tmp_path: Path) -> None:
+    longer = OPTIONS.model_copy(update={"max_num_iterations": 200, "steps_per_save": 1000})
+    places = ("--dataset", dataset, "--model", tmp_path / "model", "--checkpoints", tmp_path / "checkpoints")
     command = [sys.executable, "-m", "jobs.train", *map(str, places), *train.CliApp.serialize(longer)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as job:
+    with socket.socket() as other, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as job:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # taken it is, by us or another
+            other.bind(("127.0.0.1", 7007))
+            other.listen()
         assert job.stdout is not None
-        page = next(told for line in job.stdout if isinstance(told := report.parse(line), report.Page))
-        yield job, page.port
-
-
-def test_training_can_be_watched_and_ends_by_itself(dataset: Path, tmp_path: Path) -> None:
-    with served(dataset, tmp_path, 200) as (job, port):
-        assert job.stdout is not None
+        port = next(told for line in job.stdout if isinstance(told := report.parse(line), report.Page)).port
+        assert port != 7007
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
             assert b"<html" in answer.read()
         with connect(f"ws://127.0.0.1:{port}", max_size=None) as tab:  # as a browser that stays open
             assert tab.recv(timeout=60)
             log = job.stdout.read()
             assert job.wait(60) == 0, log
+    with pytest.raises(ConnectionError):  # so it was this training's
+        connect(f"ws://127.0.0.1:{port}")
     assert json.loads((tmp_path / "model/model.json").read_text())["steps"] == 200
-
-
-def test_the_page_has_its_real_port_where_another_viewer_is(dataset: Path, tmp_path: Path) -> None:
-    with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(OSError):  # taken it is, by us or another
-            other.bind(("127.0.0.1", 7007))
-            other.listen()
-        with served(dataset, tmp_path, 1000) as (job, port):
-            assert port != 7007
-            with connect(f"ws://127.0.0.1:{port}", max_size=None) as tab:
-                assert tab.recv(timeout=60)
-            job.kill()
-            job.wait()
-        with pytest.raises(ConnectionError):  # so it was this training's
-            connect(f"ws://127.0.0.1:{port}")
 
 
 def test_a_finished_training_is_not_trained_again_and_another_is_not_taken_up(dataset: Path, tmp_path: Path) -> None:
@@ -220,7 +203,7 @@ def test_what_a_method_needs_of_a_machine_is_said() -> None:
     for method in ("instant-ngp", "splatfacto"):
         with pytest.raises(InvalidInput, match=f"{method} needs a CUDA GPU"):
             cuda.check(method, "cpu")
-    with pytest.raises(InvalidInput, match="splatfacto needs gsplat's CUDA kernels, .*: install NVIDIA's CUDA toolkit"):
+    with pytest.raises(InvalidInput, match="splatfacto needs gsplat's CUDA kernels, .*Install NVIDIA's CUDA toolkit"):
         cuda.check("splatfacto", "cuda:0")
     cuda.check("nerfacto", "cpu")
     cuda.check("instant-ngp", "cuda")
@@ -248,6 +231,15 @@ def test_a_dataset_in_the_scene_frame_is_not_moved(dataset: Path) -> None:
     assert (parser.orientation_method, parser.center_method, parser.auto_scale_poses) == ("none", "none", False)
 
 
+@pytest.mark.parametrize("method", ["nerfacto", "nerfacto-big", "nerfacto-huge"])
+def test_poses_are_refined_only_on_request(method: str, dataset: Path) -> None:
+    about = read_dataset(dataset)
+    options = TrainOptions(method=method)
+    assert settings.configure(options, about, "cpu").pipeline.model.camera_optimizer.mode == "off"
+    refining = settings.configure(options.model_copy(update={"refine_poses": True}), about, "cpu")
+    assert refining.pipeline.model.camera_optimizer.mode == "SO3xR3"
+
+
 def test_something_is_held_out_of_few_photos(dataset: Path) -> None:
     frames = json.loads((dataset / "transforms.json").read_text())["frames"]
     for number in (2, 3, 8, 9, 10, 14):
@@ -271,7 +263,7 @@ def frame(value: str) -> str:
         ('{"w": 8, "h": 8, "frames": []}', "at least 2"),
         ('{"w": 8, "h": 8, "frames": [{"file_path": "a"}]}', "transform_matrix"),
         (f'{{"w": 8, "h": 8, "frames": [{frame("NaN")}, {frame("1")}]}}', "not finite"),
-        (f'{{"w": 8, "h": 8, "frames": [{frame("1")}, {frame("1")}]}}', "not there"),
+        (f'{{"w": 8, "h": 8, "frames": [{frame("1")}, {frame("1")}]}}', "do not exist"),
         (f'{{"frames": [{frame("1")}, {frame("1")}]}}', "not a nerfstudio dataset"),
     ],
 )

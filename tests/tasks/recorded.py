@@ -93,16 +93,18 @@ async def every_stage(place: LocalWorkspace, again: bool = False) -> list[Asset]
     made: list[Asset] = list(captures)
     options = TrainOptions(max_num_iterations=2000).with_profile("preview")
     shown = RenderOptions(camera_path="file").with_profile("preview")
-    models, videos = [], []
+    models: list[Asset] = []
+    videos: list[Asset] = []
     for capture in captures:
         prepare = PrepareOptions(max_features=2048).with_profile("preview")
         dataset = await tasks.prepare(place, capture, prepare, await tasks.find_frames(place, "wall"))
-        model = await tasks.train(place, dataset, options, refresh=again and capture is captures[0])
-        videos.append(await tasks.render_in_shards(place, dataset, model, PATH, shown, shards=1 + len(videos)))
+        model = await tasks.train.with_options(refresh=again and capture is captures[0])(place, dataset, options)
+        shot = tasks.Shot(shown, PATH)
+        videos.append(await tasks.render_in_shards(place, tasks.Visit(dataset, model), shot, shards=1 + len(videos)))
         made += [dataset, model, videos[-1]]
         models.append(model)
     both = CompareOptions(layout="wipe", then_label="version 1", now_label="version 2")
-    made.append(await compare(place, *videos, both))
+    made.append(await compare(place, videos[0], videos[1], both))
     forms = ExportOptions(forms=("pointcloud",)).with_profile("preview")
     made.append(await tasks.export(place, dataset, models[-1], forms))
     return made + place.assets("wall-video-shard")

@@ -16,7 +16,7 @@ from blocks.azure import AzureMLWorkspace
 from flows.nerf import nerf
 from jobs.errors import NotFound
 from jobs.options import PrepareOptions
-from tasks.stage import Plan, stage_task
+from tasks.stage import Plan, Stage
 from tests.azure_fixtures import FacadeOptions, stack, workspace
 from tests.azureml.stack import AzureStack
 from tests.blocks.test_azure import put
@@ -26,7 +26,7 @@ __all__ = ["stack", "workspace"]
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-@stage_task
+@Stage
 def built(scene: str) -> Plan:
     """Photos of the built-in street front, which stand for a model here."""
     return Plan(
@@ -36,7 +36,7 @@ def built(scene: str) -> Plan:
 
 @flow(name="built")
 async def build(place: AzureMLWorkspace, scene: str, refresh: bool = False) -> Asset:
-    made: Asset = await built(place, scene, refresh=refresh)
+    made: Asset = await built.with_options(refresh=refresh)(place, scene)
     return made
 
 
@@ -63,7 +63,7 @@ async def test_a_stage_whose_result_was_archived_is_made_anew(
     workspace.client.models.archive("kiln-nerf", "1")
     anew = await build(workspace, "kiln")
     assert (anew.version, anew.number) == (f"{bad.version}-2", 2)
-    assert f"{bad.title} is archived, so it is made anew as {anew.version}" in log.text
+    assert f"{bad.title} is archived, so it is made again as {anew.version}" in log.text
     assert await build(workspace, "kiln") == anew
     assert [stack.jobs[name].status for name in stack.jobs if name.startswith("kiln-")] == ["Completed"] * 2
 

@@ -53,7 +53,7 @@ def capture(place: LocalWorkspace, scene: str = "street") -> Asset:
 async def make(place: LocalWorkspace, scene: str = "street", seconds: float = 1.0, **more: Any) -> Asset:
     @flow(name="one-stage")
     async def run() -> Asset:
-        made: Asset = await first(place, capture(place, scene), FirstOptions(seconds=seconds), **more)
+        made: Asset = await first.with_options(**more)(place, capture(place, scene), FirstOptions(seconds=seconds))
         await tasks.summarize(place, scene, made)
         return made
 
@@ -101,7 +101,7 @@ async def test_a_job_that_nothing_tells_of_may_take_its_time_limit(
     assert (spent.month, spent.expected_seconds) == (month(), DAY)
     assert spent.seconds is not None and 1 <= spent.seconds < 60
     assert "expected to cost 86400.00 EUR (24 h 0 min, its time limit" in caplog.text
-    assert f"1 job of this run: {spent.cost:.2f} EUR of 86400.00 EUR that a run may cost" in caplog.text
+    assert f"1 job of this run: {spent.cost:.2f} EUR of at most 86400.00 EUR" in caplog.text
     async with get_client() as client:
         chosen = ArtifactFilter(key=ArtifactFilterKey(any_=["street-summary"]))
         [*_, shown] = sorted(await client.read_artifacts(artifact_filter=chosen), key=lambda each: str(each.created))
@@ -140,8 +140,8 @@ def test_the_time_is_scaled_by_how_much_there_is_to_do(place: Callable[..., Loca
     now = datetime.now(timezone.utc)
     dataset = capture(limited)
     dataset = dataset.model_copy(update={"tags": {**dataset.tags, "capture_version": "1", "fingerprint": "f"}})
-    plan = tasks.train.__wrapped__(dataset, TrainOptions(max_num_iterations=3000))  # type: ignore[attr-defined]
-    spec = plan.spec(1, plan.tags())
+    plan = tasks.train.plan(dataset, TrainOptions(max_num_iterations=3000))
+    spec = plan.spec(1)
     assert spec.tags["work"] == "3000"
     limited.write_expense(
         entry("wall-1", 1, stage="train", options=spec.tags["options"], work=1000, seconds=50.0, completed=True)
@@ -207,9 +207,9 @@ def test_of_two_at_the_same_time_not_both_slip_through(
         return expenses(self, month, job)
 
     def charge(scene: str) -> bool:
-        plan = first.__wrapped__(capture(limited, scene), FirstOptions(seconds=1))  # type: ignore[attr-defined]
+        plan = first.plan(capture(limited, scene), FirstOptions(seconds=1))
         try:
-            budget._charge(limited, plan, plan.spec(1, plan.tags()), run=scene)
+            budget._charge(limited, plan, plan.spec(1), run=scene)
         except BudgetExceeded:
             return False
         return True
@@ -225,8 +225,8 @@ def test_of_two_at_the_same_time_not_both_slip_through(
 
 async def test_what_ended_unseen_is_looked_up_before_a_job_is_refused(place: Callable[..., LocalWorkspace]) -> None:
     limited = place(month=DAY + 60)
-    plan = first.__wrapped__(capture(limited, "wall"), FirstOptions(seconds=0.5))  # type: ignore[attr-defined]
-    ended = plan.spec(1, plan.tags())
+    plan = first.plan(capture(limited, "wall"), FirstOptions(seconds=0.5))
+    ended = plan.spec(1)
     limited.submit(ended)
     await _until(lambda: (status := limited.find_job(ended.name)) and status.state.ended)
     long_ago = datetime.now(timezone.utc) - timedelta(hours=2)
@@ -248,8 +248,8 @@ async def test_a_later_run_and_the_clean_up_see_an_end_that_was_missed(
 ) -> None:
     limited = place(month=10 * DAY)
     for scene in ("wall", "street"):
-        plan = first.__wrapped__(capture(limited, scene), FirstOptions(seconds=0.5))  # type: ignore[attr-defined]
-        job = plan.spec(1, plan.tags())
+        plan = first.plan(capture(limited, scene), FirstOptions(seconds=0.5))
+        job = plan.spec(1)
         limited.write_expense(entry(job.name, DAY, run=str(uuid4())))
         limited.submit(job)
         if scene == "wall":

@@ -25,14 +25,14 @@ def dataset(version: str, frame: str) -> Asset:
 @pytest.mark.usefixtures("prefect_server")
 async def test_a_visit_in_another_frame_is_gone_on_with_alone(caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("prefect.flow_runs").addHandler(caplog.handler)
-    then = dataset("1-a", "new"), dataset("1-b", "new")
+    then = tasks.Visit(dataset("1-a", "new"), dataset("1-b", "new"))
 
     @flow(name="compared")
-    async def compared(now: Asset) -> tuple[Asset, Asset] | None:
-        return await tasks.leave_out_then("street", then, now)
+    async def compared(now: Asset) -> tasks.Visit | None:
+        return await tasks.keep_comparable("street", then, now)
 
     assert await compared(dataset("2-a", f"{DATASET}:1-a")) == then
-    assert "Then and now" not in caplog.text
+    assert "no comparison" not in caplog.text
     assert await compared(dataset("3-a", "new")) is None
     said = f"{DATASET}:3-a are in different frames"
     assert said in caplog.text
@@ -45,8 +45,8 @@ async def test_a_visit_in_another_frame_is_gone_on_with_alone(caplog: pytest.Log
 
 
 def test_a_model_is_not_compared_with_itself() -> None:
-    then = dataset("1-a", "new"), dataset("1-b", "new")
-    tasks.check_other_model("street", None, then[1])
+    then = tasks.Visit(dataset("1-a", "new"), dataset("1-b", "new"))
+    tasks.check_other_model("street", None, then.model)
     tasks.check_other_model("street", then, dataset("1-c", "new"))
     with pytest.raises(InvalidInput, match="scene street: then and now are the same model, .*:1-b"):
         tasks.check_other_model("street", then, dataset("1-b", "new"))

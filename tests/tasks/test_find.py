@@ -88,9 +88,9 @@ async def test_the_log_says_where_a_capture_has_the_same_number(
 
     @flow(name="found")
     async def found(version: str | int) -> tuple[str, str]:
-        then = await tasks.find_then(place, "street", version)
+        then = await tasks.find_older_visit(place, "street", version)
         assert then
-        return (await tasks.find_model(place, "street", version)).version, then[1].version
+        return (await tasks.find_model(place, "street", version)).version, then.model.version
 
     assert await found(1) == ("1-c736eabe", "1-5f0e11aa"), "an older visit is named by its capture"
     assert "taking model number 1, 1-c736eabe. To take the newest model of capture 1 instead, give 2." in caplog.text

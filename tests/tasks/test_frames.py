@@ -17,9 +17,9 @@ import tasks
 from blocks import Asset, LocalWorkspace
 from jobs.camera_path import CameraPath, Origin
 from jobs.errors import InvalidInput
-from jobs.facade import render_capture
 from jobs.options import PrepareOptions, RenderOptions
 from tasks.frames import frame_of
+from tests import made_once
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -36,19 +36,19 @@ def test_references_are_the_oldest_and_the_newest_and_change_no_version() -> Non
     capture = asset("street", "9", scene="street", content="c")
     datasets = [asset("street-images-to-nerf-dataset", f"{n}-a") for n in range(1, 8)]
     frames = {"first": datasets[:3], "second": datasets[3:4], "third": datasets[4:]}
-    plan = tasks.prepare.__wrapped__  # type: ignore[attr-defined]
+    plan = tasks.prepare.plan
     alone, among = plan(capture, OPTIONS), plan(capture, OPTIONS, frames)
     assert (alone.version, alone.fingerprint) == (among.version, among.fingerprint)
     assert [reference.version for reference in among.references.values()] == ["1-a", "3-a", "5-a", "7-a"]
-    assert among.tags()["reference_2"] == "street-images-to-nerf-dataset:3-a"
-    spec = among.spec(1, {})
+    assert among.provenance().tags()["reference_2"] == "street-images-to-nerf-dataset:3-a"
+    spec = among.spec(1)
     assert all(name.isidentifier() for name in spec.inputs)
     [given] = [value for name, value in zip(spec.arguments, spec.arguments[1:], strict=False) if name == "--reference"]
     assert json.loads(given) == {
         "first": ["{inputs.reference_1}", "{inputs.reference_2}"],
         "third": ["{inputs.reference_3}", "{inputs.reference_4}"],
     }
-    assert "--reference" not in alone.spec(1, {}).arguments
+    assert "--reference" not in alone.spec(1).arguments
     assert [len(plan(capture, OPTIONS, {"first": datasets[:n]} if n else {}).references) for n in range(4)] == [
         0,
         1,
@@ -65,7 +65,7 @@ async def prepared(place: LocalWorkspace, images: Path, options: PrepareOptions)
     async def run() -> Asset:
         capture = await tasks.capture(place, "street", None, images, options)
         dataset = await tasks.prepare(place, capture, options, await tasks.find_frames(place, "street"))
-        await tasks.tell_new_frame("street", dataset)
+        await tasks.warn_of_new_frame("street", dataset)
         return dataset
 
     made: Asset = await run()
@@ -78,11 +78,11 @@ async def checked(
     """What the flows render instead of, or by, a path."""
 
     @flow(name="checked")
-    async def run() -> tuple[RenderOptions, CameraPath | None]:
-        return await tasks.check_camera_path(place, "street", dataset, FILE, path, named)
+    async def run() -> tasks.Shot:
+        return await tasks.fit_shot(place, "street", dataset, tasks.Shot(FILE, path, chosen=named))
 
-    options, shown = await run()
-    return options.camera_path, shown
+    shot = await run()
+    return shot.options.camera_path, shot.path
 
 
 def path_of(
@@ -110,8 +110,8 @@ async def test_a_generated_path_has_the_shape_of_the_photos(
 
     @flow(name="shaped")
     async def shaped(**given: int) -> tuple[int | None, int | None, int | None]:
-        options, path = tasks.find_camera_path("street", RenderOptions(**given), "full", 1)  # type: ignore[arg-type]
-        options, _ = await tasks.check_camera_path(place, "street", dataset, options, path, named=False)
+        shot = tasks.read_shot("street", RenderOptions(**given), "full", 1)  # type: ignore[arg-type]
+        options = (await tasks.fit_shot(place, "street", dataset, shot)).options
         return options.width, options.height, options.long_side
 
     # Of a dataset whose photos' sizes are not known here, the job finds the shape.
@@ -139,7 +139,7 @@ async def test_captures_share_a_frame_or_it_is_said_loudly(
     start = datetime.now(timezone.utc)
     logging.getLogger("prefect.flow_runs").addHandler(caplog.handler)
     place = LocalWorkspace(root=tmp_path / "home")
-    render_capture(tmp_path / "elsewhere", photos=9, width=320, height=180, visit="elsewhere")
+    elsewhere = made_once.street("elsewhere", 10)
 
     first = await prepared(place, street / "photos", OPTIONS)
     assert frame_of(first) == str(first) and first.tags["frame"] == "new" and "reference_1" not in first.tags
@@ -154,7 +154,7 @@ async def test_captures_share_a_frame_or_it_is_said_loudly(
     np.testing.assert_allclose(poses[0], poses[1], atol=5e-3)
     assert await artifacts("street-new-frame", start) == []
 
-    other = await prepared(place, tmp_path / "elsewhere" / "photos", OPTIONS)
+    other = await prepared(place, elsewhere / "photos", OPTIONS)
     assert frame_of(other) == str(other) and other.tags["reference_1"] == str(first)
     [said] = await artifacts("street-new-frame", start)
     assert f"{other} begins a new frame" in said and f"scene street: {other} begins a new frame" in caplog.text
@@ -174,7 +174,7 @@ async def test_captures_share_a_frame_or_it_is_said_loudly(
     assert len(plans) == 3 and all("](data:image/svg+xml" in each for each in plans), "seen before it is paid for"
     assert await checked(place, other, near) == ("tour", None)
     [said] = await artifacts("street-camera-path", start)
-    assert f"belongs to the frame of {first}, and {other} is in that of {other}" in said
+    assert f"is for the frame of {first}, but {other} is in the frame of {other}" in said
     assert said.strip("*") in caplog.text
     there = path_of((0, 0, 0), (0.1, 0, 0), like=elsewhere["transform_matrix"])
     assert await checked(place, other, there, named=True) == ("file", there)  # just drawn in it, for all we know
@@ -182,7 +182,7 @@ async def test_captures_share_a_frame_or_it_is_said_loudly(
     assert await checked(place, other, own) == ("file", own)
     assert await checked(place, first, own) == ("tour", None)
 
-    with pytest.raises(InvalidInput, match=r"scene street: .* nearest \(frame 2 of 2\), it is \d\d times as far"):
+    with pytest.raises(InvalidInput, match=r"scene street: .* nearest frame \(2 of 2\) is \d\d times as far"):
         await checked(place, first, path_of((0, 90, 0), (0, 60, 0)))
     with pytest.raises(InvalidInput, match=r"farthest \(frame 1 of 2\), it is \d+ times"):
         await checked(place, first, path_of((0, 1e5, 0), (0, 0, 0)))
@@ -191,12 +191,12 @@ async def test_captures_share_a_frame_or_it_is_said_loudly(
     mixed = [path_of((0, 0, 0), (0, 0, 0), like=each).camera_path[0] for each in (photo, turned, turned)]
     away = path_of((0, 0, 0), (0, 0, 0)).model_copy(update={"camera_path": mixed})
     with pytest.raises(
-        InvalidInput, match=r"scene street: 67% of the camera path's frames look into nothing, .* 2 of 3"
+        InvalidInput, match=r"scene street: 67% of the camera path's frames show little or nothing, .* 2 of 3"
     ):
         await checked(place, first, away, named=True)
     said_so = away.model_copy(update={"rebel_nerf": Origin(frame=str(first))})
     assert await checked(place, first, said_so) == ("file", said_so)
     warned = "\n".join(await artifacts("street-camera-path", start))
-    assert "67% of the camera path's frames look into nothing" in warned
+    assert "67% of the camera path's frames show little or nothing" in warned
     with pytest.raises(InvalidInput, match="100% of the camera path's frames"):
         await checked(place, first, path_of((0, 0, 0), (0, 0, 0), frame=str(first), like=turned))

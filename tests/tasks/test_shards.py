@@ -67,17 +67,17 @@ def asset(place: LocalWorkspace, scene: str) -> Asset:
     return taken.model_copy(update={"tags": taken.tags | {"capture_version": "1"}})
 
 
-def inputs(place: LocalWorkspace) -> tuple[Asset, Asset]:
+def visit(place: LocalWorkspace) -> tasks.Visit:
     """A dataset and a model."""
     dataset, model = asset(place, "wall"), asset(place, "model")
-    return dataset, model.model_copy(update={"tags": model.tags | {"scene": "wall"}})
+    return tasks.Visit(dataset, model.model_copy(update={"tags": model.tags | {"scene": "wall"}}))
 
 
 async def render_here(
     place: LocalWorkspace, shards: int, path: CameraPath | None = None, options: RenderOptions = OPTIONS, **more: Any
 ) -> Asset:
     """Within a flow run."""
-    return await tasks.render_in_shards(place, *inputs(place), path, options, shards=shards, **more)
+    return await tasks.render_in_shards(place, visit(place), tasks.Shot(options, path), shards=shards, **more)
 
 
 async def render(place: LocalWorkspace, shards: int, **more: Any) -> Asset:
@@ -157,9 +157,8 @@ async def test_the_whole_is_waited_for_where_it_is_begun(place: LocalWorkspace) 
 
 
 async def test_a_whole_that_nobody_registered_is_taken(place: LocalWorkspace) -> None:
-    dataset, model = inputs(place)
-    plan = render_stage.render.__wrapped__(dataset, model, None, OPTIONS)
-    place.submit(plan.spec(1, {}))
+    plan = render_stage.render.plan(visit(place), tasks.Shot(OPTIONS))
+    place.submit(plan.spec(1))
     video = await render(place, 3)
     assert video.tags["job"].endswith("-1") and log(place) == ["render"]
 
@@ -205,25 +204,26 @@ async def test_a_path_from_a_file_is_split_by_its_own_frames(place: LocalWorkspa
 
 def test_what_a_video_in_shards_took_is_told_with_its_shards(tmp_path: Path) -> None:
     place = LocalWorkspace(root=tmp_path, cpu_price_per_hour=3600.0, gpu_price_per_hour=36_000.0)
-    dataset, model = inputs(place)
+    shown, shot = visit(place), tasks.Shot(OPTIONS)
+    dataset = shown.dataset
     parts = [dataset.model_copy(update={"tags": {"job_seconds": seconds}}) for seconds in ("30", "40")]
-    plan = render_stage.render.__wrapped__(dataset, model, None, OPTIONS, parts)  # type: ignore[attr-defined]
-    video = dataset.model_copy(update={"tags": {**plan.tags(), "job_seconds": "6", "frames": "48"}})
+    plan = render_stage.render.plan(shown, shot, parts)
+    video = dataset.model_copy(update={"tags": {**plan.provenance().tags(), "job_seconds": "6", "frames": "48"}})
     assert video.seconds == {"cpu": 6, "gpu": 70}
     assert place.cost(video) == 706
     made = _made(place, "video", video)
     assert (made.seconds, made.cost, made.figures) == (76, 706, {"frames": "48"})
     assert place.model_copy(update={"gpu_price_per_hour": None}).cost(video) is None
-    alone = render_stage.render.__wrapped__(dataset, model, None, OPTIONS)  # type: ignore[attr-defined]
-    assert "parts_seconds" not in alone.tags()
+    alone = render_stage.render.plan(shown, shot)
+    assert "parts_seconds" not in alone.provenance().tags()
 
 
 def test_what_cannot_be_rendered_is_refused_before_any_job(tmp_path: Path) -> None:
-    assert tasks.find_camera_path("wall", RenderOptions(), "preview", 48)[0].frames == 48
+    assert tasks.read_shot("wall", RenderOptions(), "preview", 48).frames == 48
     with pytest.raises(InvalidInput, match="scene wall: 48 frames cannot be rendered in 49 shards"):
-        tasks.find_camera_path("wall", RenderOptions(), "preview", 49)
+        tasks.read_shot("wall", RenderOptions(), "preview", 49)
     with pytest.raises(InvalidInput, match="scene wall: 0.02 s at 24 frames per second are 0 frames"):
-        tasks.find_camera_path("wall", RenderOptions(seconds=0.02), "preview", 1)
+        tasks.read_shot("wall", RenderOptions(seconds=0.02), "preview", 1)
 
 
 def log(place: LocalWorkspace) -> list[str]:

@@ -44,8 +44,9 @@ async def both(place: LocalWorkspace, scene: str = "street", refresh: str = "", 
     @flow(name="both")
     async def run() -> list[Asset]:
         start = capture(place, scene)
-        one = await first(place, start, FirstOptions(seconds=seconds), refresh=refresh == "first")
-        return [one, await second(place, one, SecondOptions(seconds=seconds), refresh=refresh == "second")]
+        one = await first.with_options(refresh=refresh == "first")(place, start, FirstOptions(seconds=seconds))
+        other = second.with_options(refresh=refresh == "second")
+        return [one, await other(place, one, SecondOptions(seconds=seconds))]
 
     made: list[Asset] = await run()
     return made
@@ -84,7 +85,8 @@ async def test_a_run_that_is_repeated_refreshes_once(place: LocalWorkspace) -> N
 
     @flow(name="repeated")
     async def run() -> list[Asset]:
-        return [await first(place, capture(place), FirstOptions(seconds=0.1), refresh=True) for _ in range(2)]
+        again = first.with_options(refresh=True)
+        return [await again(place, capture(place), FirstOptions(seconds=0.1)) for _ in range(2)]
 
     assert [asset.version for asset in await run()] == [f"{before.version}-2"] * 2
     assert started(place) == ["first", "second", "first"]
@@ -101,14 +103,14 @@ async def test_what_is_gone_is_made_again_as_what_it_was(place: LocalWorkspace) 
 async def test_an_output_without_what_it_must_have_is_not_registered(place: LocalWorkspace) -> None:
     """Whether a file is missing or empty; and the job, which ended well, is not run again unless that is asked for."""
 
-    @tasks.stage.stage_task
+    @tasks.stage.Stage
     def hollow(before: Asset, options: FirstOptions) -> tasks.stage.Plan:
         """Expect more than the job writes."""
         return dataclasses.replace(_plan(before, options), must_have=("made", "model.json"))
 
     @flow(name="hollow")
     async def run(refresh: bool = False) -> None:
-        await hollow(place, capture(place), FirstOptions(seconds=0.1), refresh=refresh)
+        await hollow.with_options(refresh=refresh)(place, capture(place), FirstOptions(seconds=0.1))
 
     for refresh, jobs in ((False, 1), (False, 1), (True, 2)):
         with pytest.raises(JobFailed, match=r"model\.json of its dataset is missing or empty"):
@@ -160,7 +162,7 @@ async def test_a_job_ends_with_the_last_run_that_waits_for_it(place: LocalWorksp
 async def test_a_run_without_a_worker_sees_that_it_was_cancelled(
     place: LocalWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wanted, "_SECONDS_BETWEEN_QUESTIONS", 0.5)
+    monkeypatch.setattr(wanted, "_SECONDS_BETWEEN_REQUESTS", 0.5)
     waiting = asyncio.create_task(both(place, seconds=1000))
     await until(lambda: states(place) == [JobState.RUNNING])
     [[run]] = [list(ages) for ages in place.followers().values()]
@@ -182,7 +184,7 @@ async def test_the_clean_up_ends_what_nobody_waits_for(place: LocalWorkspace, ho
         scene="street", capture_version="1", options=FirstOptions(seconds=0.1 if how == "ended" else 1000),
         asset_name="street-first", kind="dataset", output="output", inputs={"input": capture(place)},
     )  # fmt: skip
-    job = plan.spec(1, {})
+    job = plan.spec(1)
     follower = str(run.id if how != "alive" else uuid4())
     place.follow(job.name, follower)
     place.submit(job)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from datetime import datetime, timezone
+from pathlib import Path
 
-from blocks import Asset
-from tasks.summary import figures_of
+import pytest
+from PIL import Image
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+from blocks import Asset, LocalWorkspace
+from tasks.summary import figures_of, summarize
+from tests.tasks.test_choice import put
 
 
 def test_where_an_asset_comes_from_is_no_figure() -> None:
@@ -19,3 +29,42 @@ def test_where_an_asset_comes_from_is_no_figure() -> None:
     now = datetime.now(timezone.utc)
     asset = Asset(name="a", version="1", kind="dataset", tags={**where, "registered": "9/9"}, uri="/", created=now)
     assert figures_of(asset) == {"registered": "9/9"}
+
+
+@pytest.mark.usefixtures("prefect_server")
+async def test_a_run_is_seen_at_a_glance(tmp_path: Path) -> None:
+    place = LocalWorkspace(root=tmp_path)
+    put(place, "street-images-to-nerf-dataset", "1-0a", 1, "dataset", registered="46/48", points=9)
+    put(place, "street-nerf", "1-0b", 1, psnr=15.2, image_size=96, steps=60, lpips="not available")
+    put(place, "street-nerf", "1-0c", 0, psnr=25.8, image_size=96, steps=1000)
+    put(place, "street-video", "1-0d", 1, "video", size="640x360")
+    put(place, "street-page", "1-0e", 1, "page")
+    poster = place.folder / "assets/street-video/1-0d/poster.jpg"
+    Image.effect_noise((1920, 1080), 90).convert("RGB").save(poster)
+    made = [place.assets(name)[-1] for name in ("street-images-to-nerf-dataset", "street-nerf", "street-video")]
+
+    @flow(name="summarize")
+    async def run() -> None:
+        await summarize(place, "street", *made, place.assets("street-page")[-1])
+
+    await run()
+    async with get_client() as client:
+        key = ArtifactFilter(key=ArtifactFilterKey(any_=["street-summary"]))
+        shown = max(await client.read_artifacts(artifact_filter=key), key=lambda artifact: artifact.created or 0)
+    parts = str(shown.data).split("\n\n")
+    picture = parts[0].partition("base64,")[2].rstrip(")")
+    assert parts[0].startswith("![street](data:image/jpeg;base64,") and len(picture) < 150_000
+    with Image.open(io.BytesIO(base64.b64decode(picture))) as small:
+        assert small.size == (480, 270)
+    assert parts[1].startswith("**46 of 48 photos, 15.2 dB on held-out photos: poor**. Held-out photos are matched")
+    assert (
+        "matched at 15.2 dB only: it was trained for only 60 steps" in parts[1]
+        and "--train.max-num-iterations" in parts[1]
+    )
+    assert "shown by model 1 (1-0c, 25.8 dB)" in parts[2]
+    assert parts[3].startswith(
+        f"- page: `{place.folder}/assets/street-page/1-0e/index.html`\n- open it with: `rebel-nerf"
+    )
+    assert "not available" not in str(shown.data) and "steps 60" in parts[4]
+    poster.write_bytes(b"no picture")
+    await run()

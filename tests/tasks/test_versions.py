@@ -61,7 +61,9 @@ async def train(
     async def run() -> list[Version]:
         dataset = taken(place, capture, psnr)
         gate = None if most is None else tasks.psnr_gate(most)
-        model: Asset = await tasks.train(place, dataset, TrainOptions(max_num_iterations=steps), gate, refresh=refresh)
+        model: Asset = await tasks.train.with_options(refresh=refresh)(
+            place, dataset, TrainOptions(max_num_iterations=steps), gate
+        )
         return await tasks.show_quality(place, "street", model)
 
     versions: list[Version] = await run()
@@ -114,13 +116,14 @@ async def test_what_was_refused_is_trained_again_by_a_refresh_alone(place: Local
     async def dies() -> None:
         run = str(current_run())
         dataset = taken(place, 3, 21.0)
-        plan = tasks.train.__wrapped__(dataset, TrainOptions(max_num_iterations=5), tasks.psnr_gate(1.0))  # type: ignore[attr-defined]
-        job = plan.spec(1, {})
+        plan = tasks.train.plan(dataset, TrainOptions(max_num_iterations=5), tasks.psnr_gate(1.0))
+        job = plan.spec(1)
         place.follow(job.name, run)
         place.submit(job)
         while (status := place.find_job(job.name)) and not status.state.ended:
             await asyncio.sleep(0.1)
-        await tasks.train(place, dataset, TrainOptions(max_num_iterations=5), tasks.psnr_gate(1.0), refresh=True)
+        training = tasks.train.with_options(refresh=True)
+        await training(place, dataset, TrainOptions(max_num_iterations=5), tasks.psnr_gate(1.0))
 
     with pytest.raises(GateRefused, match=r"21\.0 dB"):
         await dies()

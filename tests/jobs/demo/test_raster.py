@@ -22,7 +22,7 @@ def _scene(patches: list[Patch], light: Light) -> Scene:
 
 def test_rays_and_projection_agree() -> None:
     rng = np.random.default_rng(0)
-    camera = Camera.look(np.array([1.0, -5, 2]), np.array([0.0, 3, 1]), 50, 64, 48, roll=0.3)
+    camera = Camera.looking_at(np.array([1.0, -5, 2]), np.array([0.0, 3, 1]), 50, 64, 48, roll=0.3)
     pixels = rng.uniform(0, 48, (10, 2))
     depth = rng.uniform(1, 9, (10, 1))
     points = camera.center + depth * (np.c_[pixels, np.ones(10)] @ camera.rays().T)
@@ -33,7 +33,7 @@ def test_rays_and_projection_agree() -> None:
 
 def test_every_pixel_sees_the_nearest_patch_that_its_ray_meets() -> None:
     patches = _patches(np.random.default_rng(1), 25)
-    camera = Camera.look(np.zeros(3), np.array([0.0, 1, 0]), 40, 64, 48)
+    camera = Camera.looking_at(np.zeros(3), np.array([0.0, 1, 0]), 40, 64, 48)
     nearness, index, _ = Geometry(patches).rasterize(camera)
     wrong = 0
     for row in range(0, 48, 3):
@@ -54,7 +54,7 @@ def test_a_patch_is_seen_from_its_front_and_through_its_holes() -> None:
     opaque = np.ones((20, 20), bool)
     opaque[5:15, 5:15] = False
     corner, right, down = np.array([-1.0, 2, 1]), np.array([2.0, 0, 0]), np.array([0.0, 0, -2])
-    camera = Camera.look(np.zeros(3), np.array([0.0, 1, 0]), 20, 40, 40)
+    camera = Camera.looking_at(np.zeros(3), np.array([0.0, 1, 0]), 20, 40, 40)
     _, index, _ = Geometry([Patch(corner, right, down, _GREY, opaque)]).rasterize(camera)
     assert (index == 0).sum() == 20 * 20 - 10 * 10
     assert index[20, 20] == -1
@@ -69,7 +69,7 @@ def test_a_texture_lies_the_right_way_round() -> None:
         np.array([-1.0, 2, 1]), np.array([2.0, 0, 0]), np.array([0.0, 0, -2]), np.kron(color, np.ones((9, 9, 1)))
     )
     scene = _scene([patch], Light(np.array([0.0, -1, 0]), np.full(3, 3.0)))
-    picture = scene.photograph(Camera.look(np.zeros(3), np.array([0.0, 1, 0]), 20, 40, 40))
+    picture = scene.photograph(Camera.looking_at(np.zeros(3), np.array([0.0, 1, 0]), 20, 40, 40))
     seen = [tuple(picture[y, x] > 128) for y, x in ((15, 15), (15, 25), (25, 15), (25, 25))]
     assert seen == [(True, False, False), (False, True, False), (False, False, True), (True, True, True)]
     assert picture[0, 20, 2] > picture[0, 20, 0]  # above it, the blue sky
@@ -80,7 +80,7 @@ def test_what_stands_in_the_light_casts_a_shadow() -> None:
     roof = Patch(np.array([-1.0, 1, 2]), np.array([2.0, 0, 0]), np.array([0.0, -2, 0]), _GREY, two_sided=True)
     direction = np.array([1.0, 0, 1]) / 2**0.5
     scene = _scene([ground, roof], Light(direction, np.full(3, 2.0)))
-    camera = Camera.look(np.array([0, -8.0, 5]), np.zeros(3), 60, 160, 120)
+    camera = Camera.looking_at(np.array([0, -8.0, 5]), np.zeros(3), 60, 160, 120)
     picture = scene.photograph(camera).mean(axis=2)
 
     def at(point: list[float]) -> float:
@@ -95,6 +95,6 @@ def test_what_stands_in_the_light_casts_a_shadow() -> None:
 def test_samples_change_edges_only(samples: int) -> None:
     patches = _patches(np.random.default_rng(5), 6)
     scene = _scene(patches, Light(np.array([0.0, -1, 0]), np.full(3, 2.0)))
-    camera = Camera.look(np.zeros(3), np.array([0.0, 1, 0]), 40, 64, 48)
+    camera = Camera.looking_at(np.zeros(3), np.array([0.0, 1, 0]), 40, 64, 48)
     first, second = (scene.photograph(camera, s).astype(int) for s in (samples, 2))
     assert np.median(abs(first - second)) <= 1

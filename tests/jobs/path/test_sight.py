@@ -29,7 +29,7 @@ def points_of(name: str) -> Array:
     if name == "drone":
         return np.stack([16 * x, 16 * y, 1.5 + 1.5 * z], axis=1)
     of = CAPTURES[name]
-    poses = upright(of.centres, of.looks)[RNG.integers(len(of.centres), size=1500)]
+    poses = upright(of.centres, of.directions)[RNG.integers(len(of.centres), size=1500)]
     rays = np.stack([0.7 * x, 0.4 * y, -1 + nothing], axis=1) * (of.depth * (1 + 0.5 * z))[:, None]
     found: Array = np.einsum("nij,nj->ni", poses[:, :3, :3], rays) + poses[:, :3, 3]
     return found
@@ -41,7 +41,7 @@ def scene(name: str) -> Capture:
     middle = of.centres.mean(axis=0)
     scale = float(1 / np.abs(of.centres - middle).max())
     points = scale * (points_of(name) - middle)
-    return Capture(scale * (of.centres - middle), of.looks, scale * of.depth, of.half_field, points)
+    return Capture(scale * (of.centres - middle), of.directions, scale * of.depth, of.half_field, points)
 
 
 SCENES = {name: scene(name) for name in ("facade", "ring", "three rings", "house", "room", "drone")}
@@ -58,7 +58,7 @@ def looking(centres: Array, at: Array) -> Array:
 
 def share_lost(name: str, path: CameraPath, points: bool = True) -> float:
     of = SCENES[name]
-    of = of if points else Capture(of.centres, of.looks, of.depth, of.half_field)
+    of = of if points else Capture(of.centres, of.directions, of.depth, of.half_field)
     return float(np.mean(list(sight.lost(of, path).values())))
 
 
@@ -95,11 +95,11 @@ def flights(name: str) -> dict[str, Array]:
             "from the walls": looking(centre + 0.8 * depth * circle, centre + none * circle),
         }
     if name == "house":
-        aside = np.cross(of.looks, up)
+        aside = np.cross(of.directions, up)
         return {
-            "a little aside": upright(of.centres + 0.2 * depth * aside, of.looks + 0.5 * aside)[::3],
-            "tilted": upright(of.centres, of.looks - 0.3 * up)[::3],
-            "and back": upright(of.centres[::-3], -of.looks[::-3]),
+            "a little aside": upright(of.centres + 0.2 * depth * aside, of.directions + 0.5 * aside)[::3],
+            "tilted": upright(of.centres, of.directions - 0.3 * up)[::3],
+            "and back": upright(of.centres[::-3], -of.directions[::-3]),
         }
     lane = np.array([-0.8, 0, 0]) + at * [1.6, 0, 0]
     return {
@@ -112,7 +112,7 @@ def flights(name: str) -> dict[str, Array]:
 @pytest.mark.parametrize("points", [True, False])
 @pytest.mark.parametrize("name", SCENES)
 def test_no_path_of_the_scene_itself_looks_into_nothing(name: str, points: bool) -> None:
-    own = {"photos": upright(SCENES[name].centres, SCENES[name].looks)}
+    own = {"photos": upright(SCENES[name].centres, SCENES[name].directions)}
     for kind in ("tour", "orbit", "sweep", "spiral"):
         if kind in ("tour", "spiral") or name in {"orbit": set(SCENES) - {"house"}, "sweep": {"facade", "drone"}}[kind]:
             own[kind] = poses_of(kind, SCENES[name], 40)
@@ -134,8 +134,8 @@ def test_about_half_of_the_paths_of_other_scenes_are_known() -> None:
 
 def test_frames_that_look_away_are_told_one_by_one() -> None:
     of = SCENES["facade"]
-    there = upright(of.centres[:6], of.looks[:6])
-    away = upright(of.centres[:6], -of.looks[:6])
+    there = upright(of.centres[:6], of.directions[:6])
+    away = upright(of.centres[:6], -of.directions[:6])
     assert sight.lost(of, path_of(np.concatenate([there, away]))) == {n: n >= 6 for n in range(12)}
     assert not any(sight.lost(of, path_of(there, fov=2.0)).values()), "a long lens shows less, and not nothing"
 

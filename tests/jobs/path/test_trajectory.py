@@ -70,7 +70,9 @@ def row(y: float, looks_to: float, x: float = 0.0) -> Capture:
 
 
 def together(*parts: Capture) -> Capture:
-    return capture(np.concatenate([p.centres for p in parts]), np.concatenate([p.looks for p in parts]), parts[0].depth)
+    return capture(
+        np.concatenate([p.centres for p in parts]), np.concatenate([p.directions for p in parts]), parts[0].depth
+    )
 
 
 def outlier() -> Capture:
@@ -96,7 +98,7 @@ CAPTURES = {
 
 def shuffled(of: Capture) -> Capture:
     order = RNG.permutation(len(of.centres))
-    return Capture(of.centres[order], of.looks[order], of.depth, of.half_field)
+    return Capture(of.centres[order], of.directions[order], of.depth, of.half_field)
 
 
 def poses_of(kind: str, of: Capture, frames: int, ease: bool = False, loop: bool = False) -> Array:
@@ -141,7 +143,7 @@ def test_a_tour_is_smooth_upright_and_near_the_photos(name: str) -> None:
         assert np.einsum("ij,ij->i", directions[1:], directions[:-1]).min() > np.cos(np.radians(20)), "has a corner"
     assert from_nearest_photo(poses, of).max() < 0.5 * of.depth
     nearest = np.linalg.norm(poses[:, None, :3, 3] - of.centres, axis=2).argsort(axis=1)[:, :6]
-    looks = of.looks[nearest].mean(axis=1)
+    looks = of.directions[nearest].mean(axis=1)
     assert np.einsum("ij,ij->i", -poses[:, :3, 2], looks).min() > 0.5 * np.linalg.norm(looks, axis=1).min()
 
 
@@ -178,7 +180,7 @@ def test_a_tour_of_the_facade_is_one_straight_walk() -> None:
 
 def test_a_tour_begins_where_the_capture_did() -> None:
     of = CAPTURES["house"]
-    back = Capture(of.centres[::-1], of.looks[::-1], of.depth, of.half_field)
+    back = Capture(of.centres[::-1], of.directions[::-1], of.depth, of.half_field)
     for this in (of, back):
         poses = poses_of("tour", this, 50)
         assert np.linalg.norm(poses[0, :3, 3] - this.centres[0]) < np.linalg.norm(poses[-1, :3, 3] - this.centres[0])
@@ -234,7 +236,7 @@ def test_an_orbit_of_a_room_looks_outwards() -> None:
 
 
 def test_an_orbit_around_nothing_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="take the tour"):
+    with pytest.raises(InvalidInput, match="Choose the tour"):
         poses_of("orbit", CAPTURES["house"], 60)
 
 
@@ -249,7 +251,7 @@ def test_a_sweep_goes_straight_past_a_front(name: str) -> None:
     assert from_nearest_photo(poses, of).max() < 0.5 * of.depth
     along = steps[0] / np.linalg.norm(steps[0])
     assert abs(along @ poses[0, :3, 2]) < 0.3, "does not pass, but comes near"
-    seen = (of.centres + of.depth * of.looks) @ along
+    seen = (of.centres + of.depth * of.directions) @ along
     sees = poses[:, :3, 3] @ along
     assert seen.min() - 1e-9 <= sees.min() and sees.max() <= seen.max() + 1e-9, "looks into nothing"
     assert np.ptp(poses[:, :3, 3] @ along) > 0.7 * min(np.ptp(of.centres @ along), np.ptp(seen))
@@ -257,14 +259,14 @@ def test_a_sweep_goes_straight_past_a_front(name: str) -> None:
 
 def test_a_sweep_begins_where_the_capture_did() -> None:
     of = CAPTURES["two photos"]
-    for this in (of, Capture(of.centres[::-1], of.looks[::-1], of.depth, of.half_field)):
+    for this in (of, Capture(of.centres[::-1], of.directions[::-1], of.depth, of.half_field)):
         poses = poses_of("sweep", this, 9)
         assert np.linalg.norm(poses[0, :3, 3] - this.centres[0]) < np.linalg.norm(poses[-1, :3, 3] - this.centres[0])
 
 
 @pytest.mark.parametrize("name", ["ring", "house", "room", "tripod"])
 def test_a_sweep_past_no_front_is_refused(name: str) -> None:
-    with pytest.raises(InvalidInput, match="take the tour"):
+    with pytest.raises(InvalidInput, match="Choose the tour"):
         poses_of("sweep", CAPTURES[name], 60)
 
 
@@ -278,7 +280,9 @@ def test_a_spiral_stays_about_one_photo_and_looks_at_what_it_saw(name: str) -> N
     assert np.linalg.norm(of.centres[nearest] - centre) < 1e-6
     assert from_nearest_photo(poses, of).max() < 0.15 * of.depth
     assert np.ptp(poses[:, :3, 3], axis=0).max() > 0.1 * of.depth
-    at = centre + of.depth * of.looks[np.linalg.norm(of.centres - centre, axis=1) < 1e-6]  # a tripod has several there
+    at = (
+        centre + of.depth * of.directions[np.linalg.norm(of.centres - centre, axis=1) < 1e-6]
+    )  # a tripod has several there
     to_focus = at[:, None] - poses[:, :3, 3]
     to_focus /= np.linalg.norm(to_focus, axis=2, keepdims=True)
     assert np.einsum("nfj,fj->nf", to_focus, -poses[:, :3, 2]).min(axis=1).max() > 1 - 1e-9
@@ -299,7 +303,7 @@ def test_no_path_leaves_what_the_photos_saw(kind: str, name: str) -> None:
         check_upright(poses)
         apart = np.linalg.norm(poses[:, None, :3, 3] - of.centres, axis=2)
         assert apart.min(axis=1).max() <= 0.5 * of.depth
-        looks = np.where(apart <= 0.5 * of.depth, -poses[:, :3, 2] @ of.looks.T, -1).max(axis=1)
+        looks = np.where(apart <= 0.5 * of.depth, -poses[:, :3, 2] @ of.directions.T, -1).max(axis=1)
         assert looks.min() >= 0.5, "looks where no photo did"
 
 
@@ -320,7 +324,7 @@ def test_a_tour_of_two_groups_is_along_one_and_says_so(tmp_path: Path, capsys: p
         frame["transform_matrix"][0][3] += 400
     (dataset / "transforms.json").write_text(json.dumps(meta))
     trajectory.generate("tour", dataset, model, RenderOptions().with_profile("preview"))
-    assert "3 of 20 photos are apart from the others: tour leaves them out" in capsys.readouterr().out
+    assert "3 of 20 photos are far from the others. The tour ignores them" in capsys.readouterr().out
 
 
 def test_a_tour_does_not_cut_across_what_no_photo_saw() -> None:
@@ -339,7 +343,7 @@ def test_photos_too_far_from_each_other_have_no_tour_but_a_spiral() -> None:
     x = np.arange(6) * 50.0
     of = capture(np.stack([x, 0 * x, 0 * x], axis=1), np.tile([[0.0, 1, 0], [0, -1, 0]], (3, 1)), 3)
     for kind in ("tour", "orbit", "sweep"):
-        with pytest.raises(InvalidInput, match="too far from each other for a way along them; take the spiral"):
+        with pytest.raises(InvalidInput, match="too far apart for a path along them. Choose the spiral"):
             poses_of(kind, of, 20)
     poses = poses_of("spiral", of, 20)
     assert sight.covered(of, poses[:, :3, 3], -poses[:, :3, 2]).all()
@@ -456,7 +460,7 @@ def test_the_path_is_in_the_models_frame(tmp_path: Path, applied: bool) -> None:
     poses = outputs.cameras.camera_to_worlds.numpy()
     capture = reading.read_capture(dataset, model)
     np.testing.assert_allclose(capture.centres, poses[:, :, 3], atol=1e-5)
-    np.testing.assert_allclose(capture.looks, -poses[:, :, 2], atol=1e-5)
+    np.testing.assert_allclose(capture.directions, -poses[:, :, 2], atol=1e-5)
     assert torch.isfinite(outputs.cameras.fx).all()
 
 
@@ -486,7 +490,7 @@ def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="dataparser_transforms.json"):
         reading.read_capture(dataset, tmp_path)
     (dataset / "transforms.json").write_text('{"frames": []}')
-    with pytest.raises(InvalidInput, match="no frames"):
+    with pytest.raises(InvalidInput, match="lists no photos"):
         reading.read_capture(dataset, model)
     with pytest.raises(InvalidInput, match="transforms.json"):
         reading.read_capture(tmp_path / "none", model)

@@ -88,7 +88,7 @@ def test_a_torn_checkpoint_is_passed_over_and_said(tmp_path: Path, capsys: pytes
         for instead in (*torn(content), b"", older.read_bytes(), older.with_suffix(".json").read_bytes()):
             replace(file, instead)
             assert newest(tmp_path) == 2
-            assert f"{newer} is torn" in capsys.readouterr().out
+            assert f"{newer} is incomplete" in capsys.readouterr().out
             file.write_bytes(content)
     assert newest(tmp_path) == 3
     for file in tmp_path.glob("*.json"):

@@ -26,6 +26,17 @@ def test_what_nerfstudio_writes_is_read_back(method: str, tmp_path: Path) -> Non
     assert Path(config.relative_model_dir) == Path(model.CHECKPOINTS).absolute()
 
 
+def test_a_config_of_another_python_is_read(tmp_path: Path) -> None:
+    """Python 3.13 calls its paths pathlib._local.PosixPath, other versions pathlib.PosixPath."""
+    model.save_config(all_methods["nerfacto"], tmp_path)
+    file = tmp_path / "config.yml"
+    text = file.read_text()
+    assert "apply:pathlib.PosixPath" in text and "pathlib._local" not in text
+    expected = read_config(file)
+    file.write_text(text.replace("apply:pathlib.", "apply:pathlib._local."))
+    assert read_config(file).pipeline == expected.pipeline
+
+
 @pytest.mark.parametrize(
     "hostile",
     [

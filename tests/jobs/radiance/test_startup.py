@@ -12,8 +12,9 @@ pytest.importorskip("nerfstudio")
 
 PROGRAM = """
 import json, sys
-import jobs.train
+import jobs.train, torchvision
 from nerfstudio.models import splatfacto
+hasattr(torchvision.models, '__file__')
 early = [name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules]
 
 import torch, torchvision

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("nerfstudio")
@@ -20,7 +21,7 @@ from nerfstudio.engine.schedulers import MultiStepSchedulerConfig
 from PIL import Image
 
 from jobs import model, train
-from jobs.errors import GateRefused
+from jobs.errors import GateRefused, InvalidInput
 from jobs.options import TrainOptions
 from jobs.radiance import cuda, settings, steps, support, trainer
 from jobs.radiance.datamanager import DataManager
@@ -43,6 +44,9 @@ def make_small(config: Any) -> None:
     network.proposal_net_args_list[0].update(num_levels=2, log2_hashmap_size=8)
     config.pipeline.datamanager.train_num_rays_per_batch = 2
     network.use_appearance_embedding, network.camera_optimizer.mode = True, "SO3xR3"
+    # Adam would move a parameter as far by a gradient of 1e-12, which is rounding, as by one of 1.
+    for each in config.optimizers.values():
+        each["optimizer"].eps = 1e-4
 
 
 @pytest.fixture
@@ -114,6 +118,44 @@ def test_photos_of_several_sizes_and_lenses(dataset: Path, monkeypatch: pytest.M
     check_draw(photos, manager, monkeypatch)
 
 
+def test_pixels_that_a_mask_leaves_out_are_never_drawn(dataset: Path) -> None:
+    content = json.loads((dataset / "transforms.json").read_text())
+    (dataset / "masks").mkdir()
+    for number, frame in enumerate(content["frames"]):
+        mask = np.zeros((content["h"], content["w"]), np.uint8)
+        side = slice(0, content["w"] // 4) if number % 2 else slice(content["w"] // 2, None)
+        mask[:, side] = 255
+        name = f"masks/{number}.png"
+        Image.fromarray(mask).save(dataset / name)
+        frame["mask_path"] = name
+    (dataset / "transforms.json").write_text(json.dumps(content))
+    photos, manager = photos_of(dataset, max_image_size=None)
+    data = manager.train_dataset
+    _, directions, cameras, colours = (each.cpu() for each in photos.draw(2000))
+    assert len(cameras.unique()) == len(data)
+    for camera in range(len(data)):
+        chosen = cameras == camera
+        pixels = data.get_data(camera, image_type="uint8")
+        rays = data.cameras.generate_rays(camera_indices=camera).directions.reshape(-1, 3)
+        place = torch.cdist(directions[chosen], rays).argmin(dim=1)
+        assert pixels["mask"].reshape(-1)[place].all()
+        # All of what the mask leaves is drawn from, not only its beginning.
+        columns = (place % pixels["image"].shape[1]).float()
+        width = pixels["mask"][0].sum()
+        assert columns.max() - columns.min() > 0.8 * width
+        torch.testing.assert_close(colours[chosen], pixels["image"].reshape(-1, 3)[place] / 255.0)
+
+
+def test_a_mask_that_leaves_nothing_is_refused_by_name(dataset: Path) -> None:
+    content = json.loads((dataset / "transforms.json").read_text())
+    for frame in content["frames"]:
+        frame["mask_path"] = "nothing.png"
+    Image.fromarray(np.zeros((content["h"], content["w"]), np.uint8)).save(dataset / "nothing.png")
+    (dataset / "transforms.json").write_text(json.dumps(content))
+    with pytest.raises(InvalidInput, match="nothing.png"):
+        photos_of(dataset)
+
+
 def test_photos_that_are_not_covered_are_told(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = dataset / "transforms.json"
     content = json.loads(file.read_text())
@@ -132,22 +174,21 @@ def test_photos_that_are_not_covered_are_told(dataset: Path, monkeypatch: pytest
 def test_what_a_training_may_be(dataset: Path) -> None:
     about = read_dataset(dataset)
 
-    def why(method: str = "nerfacto", masks: bool = False, **changed: Any) -> str | None:
+    def why(method: str = "nerfacto", **changed: Any) -> str | None:
         config = settings.configure(TrainOptions(method=method), about, "cpu")
         for name, value in changed.items():
             setattr(config.pipeline.model, name, value)
-        return support.training_lacks(config, masks)
+        return support.training_lacks(config)
 
     assert why() is None and why("nerfacto-big") is None and why("nerfacto-huge") is None
-    assert why(masks=True) == "the photos have masks"
     assert why("vanilla-nerf") == "the method vanilla-nerf is not covered"
     assert why(use_gradient_scaling=True) == "use_gradient_scaling is True"
     config = settings.configure(TrainOptions(), about, "cpu")
     config.optimizers["fields"]["scheduler"] = MultiStepSchedulerConfig()
-    assert "the schedule of fields is MultiStep" in (support.training_lacks(config, False) or "")
+    assert "the schedule of fields is MultiStep" in (support.training_lacks(config) or "")
     config = settings.configure(TrainOptions(), about, "cpu")
     config.optimizers["fields"]["optimizer"].max_norm = 1.0
-    assert "the optimizer of fields is AdamOptimizerConfig" in (support.training_lacks(config, False) or "")
+    assert "the optimizer of fields is AdamOptimizerConfig" in (support.training_lacks(config) or "")
 
 
 def trained(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -231,6 +272,6 @@ def test_kernels_that_cannot_be_built_leave_it_to_nerfstudio(
     train.train(tiny, dataset, tmp_path / "model", tmp_path / "checkpoints")
     assert not trained(tmp_path / "model")[1]["cuda_graphs"]
     if DEVICE.type == "cuda":
-        assert "by nerfstudio's own steps: its kernels could not be built here (RuntimeError('no Python.h'))" in (
+        assert "with nerfstudio's own steps: the kernels could not be built here (RuntimeError('no Python.h'))" in (
             capsys.readouterr().out
         )

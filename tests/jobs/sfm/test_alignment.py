@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jobs.errors import InvalidInput
-from jobs.sfm.alignment import Similarity, compare_poses, rotation_angles, umeyama
+from jobs.geometry import Similarity
+from jobs.sfm.alignment import compare_poses
 
 
 def _rotation(rng: np.random.Generator) -> np.ndarray:
@@ -38,49 +39,6 @@ def _poses(rng: np.random.Generator, count: int) -> np.ndarray:
     poses[:, :3, :3] = [_rotation(rng) for _ in range(count)]
     poses[:, :3, 3] = rng.normal(0, [8, 2, 1], (count, 3))
     return poses
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_a_random_similarity_is_found_again(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    expected, points = _similarity(rng), rng.normal(0, [5, 2, 0 if seed % 4 == 0 else 1], (rng.integers(4, 60), 3))
-    found = umeyama(points, expected.points(points))
-    assert found.scale == pytest.approx(expected.scale)
-    np.testing.assert_allclose(found.rotation, expected.rotation, atol=1e-9)
-    np.testing.assert_allclose(found.translation, expected.translation, rtol=1e-7, atol=1e-9)
-    np.testing.assert_allclose(found.inverse().points(found.points(points)), points, atol=1e-9)
-
-
-def test_noise_moves_the_similarity_no_more_than_it_must() -> None:
-    rng = np.random.default_rng(1)
-    expected, points = Similarity(3.0, _rotation(rng), np.array([1.0, -2, 5])), rng.normal(0, 5, (400, 3))
-    found = umeyama(points, expected.points(points) + rng.normal(0, 0.3, points.shape))
-    assert found.scale == pytest.approx(3, rel=0.005)
-    assert rotation_angles(found.rotation[None], expected.rotation[None])[0] < 0.2
-    best = np.square(found.points(points) - expected.points(points)).sum(axis=1).mean()
-    assert best < 0.3**2 * 7 / 400 * 3  # seven degrees of freedom share the noise of 400 points
-
-
-def test_a_mirror_image_is_not_matched_by_a_reflection() -> None:
-    points = np.random.default_rng(2).normal(size=(30, 3))
-    assert np.linalg.det(umeyama(points, points * [1, 1, -1]).rotation) == pytest.approx(1)
-
-
-def test_what_has_no_single_answer_is_refused() -> None:
-    line = np.linspace(0, 1, 10)[:, None] * [1.0, 2, 3]
-    for points in (line, np.zeros((5, 3)), np.eye(3)[:2]):
-        with pytest.raises(InvalidInput):
-            umeyama(points, points)
-    with pytest.raises(ValueError, match="arrays"):
-        umeyama(np.zeros((4, 3)), np.zeros((5, 3)))
-
-
-@pytest.mark.parametrize("degrees", [0.0, 1e-6, 0.01, 45, 179.9])
-def test_angles_between_rotations(degrees: float) -> None:
-    rng = np.random.default_rng(3)
-    first = _rotation(rng)
-    second = first @ _about(rng.normal(size=3), degrees)
-    assert rotation_angles(first[None], second[None])[0] == pytest.approx(degrees, rel=1e-6, abs=1e-12)
 
 
 def test_poses_in_another_frame_have_no_error(tmp_path: Path) -> None:

@@ -59,7 +59,9 @@ def test_photos_from_one_spot_are_refused_with_what_to_do(tmp_path: Path) -> Non
     scene, spot = street_front(320), np.array([0.3, -9, 1.65])
     (tmp_path / "photos").mkdir()
     for number, angle in enumerate(np.linspace(-0.8, 0.8, 10)):
-        camera = Camera.look(spot, spot + np.array([9 * np.sin(angle), 9 * np.cos(angle), 1.5]), 0.72 * 320, 320, 180)
+        camera = Camera.looking_at(
+            spot, spot + np.array([9 * np.sin(angle), 9 * np.cos(angle), 1.5]), 0.72 * 320, 320, 180
+        )
         Image.fromarray(scene.photograph(camera)).save(tmp_path / "photos" / f"{number}.jpg", quality=92)
     with pytest.raises(GateRefused, match=r"no parallax: they match well.*Walk while you take them"):
         prepare(tmp_path / "photos", tmp_path / "dataset", PrepareOptions(max_features=1000))

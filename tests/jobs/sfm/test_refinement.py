@@ -7,8 +7,8 @@ import numpy as np
 import pycolmap
 import pytest
 
+from jobs.geometry import fit_similarity, rotation_angles
 from jobs.sfm import refinement
-from jobs.sfm.alignment import rotation_angles, umeyama
 
 FOCAL, MIDDLE, POINT = 900.0, (512, 384), (527, 372)
 
@@ -43,7 +43,7 @@ def rotation_error(model: Any, truth: Any) -> float:
         np.stack([image.cam_from_world().inverse().matrix() for _, image in sorted(m.images.items())])
         for m in (model, truth)
     )
-    turn = umeyama(poses[:, :, 3], true[:, :, 3]).rotation
+    turn = fit_similarity(poses[:, :, 3], true[:, :, 3]).rotation
     return float(rotation_angles(turn @ poses[:, :, :3], true[:, :, :3]).mean())
 
 

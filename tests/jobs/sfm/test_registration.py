@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from PIL import Image
 from jobs import prepare
 from jobs.demo.street import Visit
 from jobs.errors import GateRefused
-from jobs.facade import render_capture
 from jobs.options import PrepareOptions
 from jobs.sfm import registration as frame
 from jobs.sfm.alignment import PoseErrors, compare_poses, compare_poses_in_frame_of
+from tests import made_once
 
 OPTIONS = PrepareOptions(max_features=2000)
 
@@ -38,9 +39,8 @@ def in_the_first_frame(first: Path, street: Path, dataset: Path, truth: Path) ->
     return compare_poses_in_frame_of(known, truth, dataset / "transforms.json", photos_of(dataset))
 
 
-def shots(folder: Path, visit: Visit, photos: int, width: int) -> Path:
-    render_capture(folder, photos=photos, width=width, height=width * 9 // 16, visit=visit)
-    return folder
+def shots(folder: Path, visit: Visit, photos: int) -> Path:
+    return Path(shutil.copytree(made_once.street(visit, photos), folder, dirs_exist_ok=True))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def first(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_another_day_is_brought_into_the_first_days_frame(street: Path, first: Path, tmp_path: Path) -> None:
-    visit = shots(tmp_path, "2", photos=10, width=480)
+    visit = shots(tmp_path, "2", photos=10)
     dataset = tmp_path / "dataset"
     prepare.prepare(visit / "photos", dataset, OPTIONS, {"gone": [tmp_path], "facade:1-a": [tmp_path, first]})
     fitted = manifest(dataset)["frame"]
@@ -73,7 +73,7 @@ def test_another_day_is_brought_into_the_first_days_frame(street: Path, first: P
 
 @pytest.mark.slow
 def test_a_stretch_further_along_is_brought_into_the_frame(street: Path, first: Path, tmp_path: Path) -> None:
-    visit = shots(tmp_path, "3", photos=14, width=480)
+    visit = shots(tmp_path, "3", photos=14)
     prepare.prepare(visit / "photos", tmp_path / "dataset", OPTIONS, {"first": [first]})
     assert manifest(tmp_path / "dataset")["frame"]["reference"] == "first"
     errors = in_the_first_frame(first, street, tmp_path / "dataset", visit / "truth.json")
@@ -95,7 +95,7 @@ def test_a_camera_that_explains_the_photos_less_well_is_not_taken(first: Path, m
 
 @pytest.mark.slow
 def test_another_zoom_is_another_camera(street: Path, first: Path, tmp_path: Path) -> None:
-    visit = shots(tmp_path, "2", photos=14, width=480)
+    visit = shots(tmp_path, "2", photos=14)
     for photo in (visit / "photos").iterdir():
         with Image.open(photo) as image:
             exif, whole = image.getexif(), image.size
@@ -116,10 +116,10 @@ def test_the_likeliest_pairs_are_enough(
 ) -> None:
     from jobs.sfm import search as sfm
 
-    visit = shots(tmp_path, "2", photos=14, width=480)
+    visit = shots(tmp_path, "2", photos=14)
     monkeypatch.setattr(sfm, "_EXHAUSTIVE_IMAGES", 13)
     monkeypatch.setattr(sfm, "_ADDED_NEIGHBOURS", 4)
-    elsewhere = shots(tmp_path / "elsewhere", "elsewhere", photos=9, width=480)
+    elsewhere = shots(tmp_path / "elsewhere", "elsewhere", photos=10)
     prepare.prepare(elsewhere / "photos", tmp_path / "other", OPTIONS)
     prepare.prepare(visit / "photos", tmp_path / "dataset", OPTIONS, {"other": [tmp_path / "other"], "first": [first]})
     assert manifest(tmp_path / "dataset")["frame"]["reference"] == "first"
@@ -129,7 +129,7 @@ def test_the_likeliest_pairs_are_enough(
 
 @pytest.mark.slow
 def test_another_place_is_refused_where_the_frame_is_to_be_kept(first: Path, tmp_path: Path) -> None:
-    visit = shots(tmp_path, "elsewhere", photos=10, width=480)
+    visit = shots(tmp_path, "elsewhere", photos=10)
     keep = OPTIONS.model_copy(update={"frame": "keep"})
     with pytest.raises(GateRefused, match=r"do not fit the scene's frame.* the photos of first\. Take photos"):
         prepare.prepare(visit / "photos", tmp_path / "dataset", keep, {"first": [first]})

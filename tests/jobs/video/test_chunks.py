@@ -51,7 +51,8 @@ def frames_of(video: Path) -> dict[str, bytes]:
 
 def psnr(one: Path, other: Path) -> float:
     pairs = zip(decode(one), decode(other), strict=True)
-    return float(10 * np.log10(255**2 / np.mean([(a.astype(float) - b) ** 2 for a, b in pairs])))
+    error = np.mean([(a.astype(float) - b) ** 2 for a, b in pairs])
+    return float(10 * np.log10(255**2 / error)) if error else np.inf
 
 
 def test_only_chunks_that_are_missing_or_torn_are_rendered_again(
@@ -71,7 +72,9 @@ def test_only_chunks_that_are_missing_or_torn_are_rendered_again(
     capsys.readouterr()
     render(OPTIONS, tiny_dataset, tiny_model, tmp_path / "again", store)
     log = capsys.readouterr().out
-    assert f"{torn} is torn" in log and f"{unfinished} is torn" in log and "4 of 10 frames are there already" in log
+    assert (
+        f"{torn} is incomplete" in log and f"{unfinished} is incomplete" in log and "4 of 10 frames are already" in log
+    )
     assert (kept / "chunk.json").read_bytes() == about, "a whole chunk was rendered again"
     assert frames_of(tmp_path / "again") == frames_of(whole)
     assert psnr(tmp_path / "again" / "video.mp4", whole / "video.mp4") > 45  # x264 rounds otherwise now and then
@@ -121,13 +124,13 @@ def test_shards_are_the_same_video(whole: Path, tiny_model: Path, tiny_dataset: 
             render(OPTIONS, tiny_dataset, tiny_model, *given)
             assert frames_of(tmp_path / "joined") == frames_of(whole)
             continue
-        with pytest.raises(InvalidInput, match=r"shard .*shard 3 is of another camera path than .*shard 0: render"):
+        with pytest.raises(InvalidInput, match=r"shard .*shard 3 belongs to another camera path than .*shard 0"):
             render(OPTIONS, tiny_dataset, tiny_model, *given)
 
-    with pytest.raises(InvalidInput, match="no chunk that begins with 3"):
+    with pytest.raises(InvalidInput, match="no chunk begins at frame 3"):
         render(OPTIONS, tiny_dataset, tiny_model, tmp_path / "less", tmp_path / "checkpoints", [shards[0], shards[2]])
     options = ShardOptions(**OPTIONS.model_dump(), first=9, last=11)
-    with pytest.raises(InvalidInput, match="from frame 9 to 11 is no part of 10 frames"):
+    with pytest.raises(InvalidInput, match="has 10 frames, so a shard cannot be frames 9 to 11"):
         shard(options, tiny_dataset, tiny_model, tmp_path / "more", tmp_path / "checkpoints")
 
 

@@ -1,0 +1,60 @@
+"""PLY files of points: the binary ones that this project writes, and those that nerfstudio and COLMAP write.
+
+The scheduler reads them, too, so nothing but numpy is needed here. Meshes are written with trimesh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["read_points", "write_vertices"]
+
+_TYPES = {"float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8", "uchar": "u1", "uint8": "u1"}
+_NAMES = {np.dtype("<f4"): "float", np.dtype("u1"): "uchar"}
+
+
+def read_points(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the vertices (N, 3) of a text or little-endian PLY file, and their colours (N, 3), 0 to 255.
+
+    Vertices without a colour are grey. A file that does not exist has no points.
+    """
+    if not file.is_file():
+        return np.empty((0, 3)), np.empty((0, 3))
+    with file.open("rb") as stream:
+        header = []
+        while (words := stream.readline(200).decode("ascii", "replace").split()) not in ([], ["end_header"]):
+            header.append(words)
+        count = next(int(words[2]) for words in header if words[:2] == ["element", "vertex"])
+        layout = [(words[2], _TYPES[words[1]]) for words in header if words[:1] == ["property"] and len(words) == 3]
+        if ["format", "ascii", "1.0"] in header:
+            table = np.loadtxt(stream, max_rows=count, ndmin=2, usecols=range(len(layout)))
+            columns = {name: table[:, index] for index, (name, _) in enumerate(layout)}
+        else:
+            vertices = np.frombuffer(stream.read(count * np.dtype(layout).itemsize), dtype=layout)
+            columns = {name: vertices[name].astype(np.float64) for name, _ in layout}
+    grey = np.full(count, 128.0)
+    colours = [columns.get(name, grey) for name in ("red", "green", "blue")]
+    return np.stack([columns[axis] for axis in "xyz"], axis=1), np.stack(colours, axis=1)
+
+
+def write_vertices(file: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Write vertices as a binary PLY file.
+
+    Args:
+        file: to write.
+        columns: the properties (N,), float32 or uint8, in the order of the file.
+    """
+    layout = [(name, _NAMES[column.dtype]) for name, column in columns.items()]
+    vertices = np.empty(len(next(iter(columns.values()))), dtype=[(name, _TYPES[kind]) for name, kind in layout])
+    for name, column in columns.items():
+        vertices[name] = column
+    properties = "".join(f"property {kind} {name}\n" for name, kind in layout)
+    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n{properties}end_header\n"
+    with file.open("wb") as stream:
+        stream.write(header.encode())
+        vertices.tofile(stream)

@@ -1,0 +1,47 @@
+"""The gallery of a workspace: all its scenes on one page, one file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import jinja2
+
+from jobs.web.verdict import Verdict
+
+__all__ = ["Card", "render"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One scene.
+
+    Args:
+        scene: its name.
+        made: the day of the model that the scene is shown by, else of its newest visit.
+        visits, models: how many of each there are.
+        verdict: on that model; None where there is no model, or nothing is known of it.
+        poster: a small picture as a `data:` address; "" if there is none.
+        link: to the scene's page; "" if it cannot be reached from here.
+        pinned: whether that model is pinned.
+        note: on that model.
+    """
+
+    scene: str
+    made: str
+    visits: int
+    models: int
+    verdict: Verdict | None = None
+    poster: str = ""
+    link: str = ""
+    pinned: bool = False
+    note: str = ""
+
+
+def render(cards: Sequence[Card], workspace: str, made: datetime) -> str:
+    """Return the gallery as HTML; whatever people wrote is escaped."""
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(Path(__file__).with_name("gallery.html").read_text())
+    return template.render(cards=cards, workspace=workspace, made=f"{made:%Y-%m-%d %H:%M}")

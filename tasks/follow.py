@@ -1,0 +1,148 @@
+"""Follow a job: its state, its log, and what it reports."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from prefect import get_run_logger
+
+from blocks import JobSpec, JobState, JobStatus, Workspace
+from blocks.retries import POLL_SECONDS
+from jobs.errors import (
+    JobCancelled,
+    JobFailed,
+    JobInterrupted,
+    RebelNerfError,
+    WorkspaceUnavailable,
+)
+from jobs.report import Failure, Page, Progress, Result, parse
+from tasks.curves import Curves
+from tasks.progress import ProgressReporter, show_page
+from tasks.turns import waits_for
+from tasks.wanted import raise_if_cancelled
+from tasks.watch import News, tell
+
+__all__ = ["Outcome", "follow_to_end", "read_figures"]
+
+_LOG_LINES_IN_AN_ERROR = 15
+_SILENT_SECONDS = 10.0  # every job is queued at first: no message before that
+_LONGEST_SLEEP_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a completed job reported.
+
+    Args:
+        figures: the figures of its result, which become tags.
+        seconds: how long it ran.
+    """
+
+    figures: dict[str, str]
+    seconds: float
+
+
+async def follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> Outcome:
+    """Follow a job until it completes, and show its log and progress in Prefect.
+
+    Raises:
+        RebelNerfError: see `tasks.run.run_to_end`.
+        WorkspaceUnavailable: the workspace did not answer for half an hour.
+    """
+    reporter, curves = ProgressReporter(spec), Curves(workspace, spec.name)
+    result: dict[str, str | int | float] = {}
+    failure: Failure | None = None
+    last_lines: deque[str] = deque(maxlen=_LOG_LINES_IN_AN_ERROR)
+    start = answered = time.monotonic()
+    offset, reason = 0, ""
+    state: JobState | None = None
+    while True:
+        try:
+            await asyncio.to_thread(workspace.follow, spec.name, follower)
+            status = await asyncio.to_thread(workspace.find_job, spec.name)
+            text, offset = await asyncio.to_thread(workspace.read_log, spec.name, offset)
+            answered = time.monotonic()
+        except WorkspaceUnavailable as error:  # a poll that fails is not a job that failed
+            if time.monotonic() - answered > POLL_SECONDS:
+                raise
+            get_run_logger().warning("%s; the job goes on, trying again", error)
+            await _wait(workspace.poll_seconds(time.monotonic() - start), spec)
+            continue
+        if status and status.reason != reason and not status.state.ended:  # no quota, no node …
+            reason = status.reason
+            get_run_logger().warning("job %s is %s: %s", spec.name, status.state.value.lower(), reason or "as before")
+        if status and status.state is not state:
+            state = status.state
+            if state is JobState.RUNNING:
+                tell(News(spec.stage, spec.part))
+        if status and state is JobState.QUEUED:
+            if status.behind:
+                await reporter.wait(waits_for(spec.tier, status.place, status.behind))
+            elif status.reason or time.monotonic() - start > _SILENT_SECONDS:
+                await reporter.wait(f"is queued{f': {status.reason}' if status.reason else ''}")
+        for line in text.splitlines():
+            report = parse(line)
+            if isinstance(report, Progress):
+                curves.add(report)
+                await reporter.update(report)
+            elif isinstance(report, Page):
+                if status and not status.state.ended:
+                    await show_page(workspace, spec, report)
+            elif isinstance(report, Result):
+                result |= report.result
+            elif isinstance(report, Failure):
+                failure = report
+            else:
+                last_lines.append(line)
+        if status is None:
+            raise JobFailed(f"scene {spec.scene}: job {spec.name} no longer exists in {workspace.identity}.")
+        if status.state.ended and not text:  # the whole log has been read
+            break
+        await curves.post()
+        if not status.state.ended:
+            await _wait(workspace.poll_seconds(time.monotonic() - start), spec)
+    await curves.end(result)
+    if status.state is JobState.COMPLETED:
+        await reporter.done()
+        return Outcome(_as_tags(result), status.seconds)
+    raise _error(spec, status, failure, list(last_lines))
+
+
+def read_figures(workspace: Workspace, job: str) -> dict[str, str]:
+    """Return the figures of a job's result from its log, as tags."""
+    result: dict[str, str | int | float] = {}
+    text, offset = workspace.read_log(job, 0)
+    while text:
+        for report in map(parse, text.splitlines()):
+            if isinstance(report, Result):
+                result |= report.result
+        text, offset = workspace.read_log(job, offset)
+    return _as_tags(result)
+
+
+def _as_tags(result: dict[str, str | int | float]) -> dict[str, str]:
+    return {name: str(value) for name, value in result.items()}
+
+
+async def _wait(seconds: float, spec: JobSpec) -> None:
+    """Wait, and raise RunCancelled soon after this flow run is cancelled, whether it has a worker or not."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        await raise_if_cancelled(spec)
+        await asyncio.sleep(min(left, _LONGEST_SLEEP_SECONDS))
+
+
+def _error(spec: JobSpec, status: JobStatus, failure: Failure | None, last_lines: list[str]) -> RebelNerfError:
+    """Return the error for a job that ended without its result."""
+    what = f"scene {spec.scene}, {spec.stage}"
+    if status.state is JobState.CANCELED:
+        return JobCancelled(f"{what}: job {spec.name} was cancelled.")
+    if failure and status.state is JobState.FAILED:
+        error = failure.exception()
+        return type(error)(f"{what}: {error} (log: {status.url})")
+    log = "\n".join(["", "The last lines of its log:", *last_lines] if last_lines else [""])
+    kind = JobInterrupted if status.state is JobState.INTERRUPTED else JobFailed
+    return kind(f"{what}: job {spec.name}: {status.reason} ({status.url}){log}")

@@ -1,0 +1,17 @@
+"""What was made of one visit to a scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from blocks import Asset
+
+__all__ = ["Visit"]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A dataset and the model that was trained on it, or on another dataset in the same frame."""
+
+    dataset: Asset
+    model: Asset

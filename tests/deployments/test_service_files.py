@@ -1,0 +1,70 @@
+"""The files by which systemd and Docker run the service."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployments.command import COMMANDS
+from tests.service import ROOT
+
+FOLDER = ROOT / "deployments" / "service"
+UNITS = sorted(FOLDER.glob("*.service"))
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_accepts_a_unit(unit: Path, tmp_path: Path) -> None:
+    program = tmp_path / "rebel-nerf/.venv/bin/rebel-nerf"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    for each in UNITS:
+        (tmp_path / each.name).write_text(each.read_text().replace("%h", str(tmp_path)))
+    command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / unit.name)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ours = [line for line in done.stderr.splitlines() if "rebel-nerf" in line]
+    assert not ours, ours
+
+
+def test_units_run_commands_that_exist_and_jobs_outlive_the_worker() -> None:
+    assert {unit.stem for unit in UNITS} == {"rebel-nerf-server", "rebel-nerf-worker"}
+    for unit in UNITS:
+        parsed = configparser.ConfigParser(interpolation=None, strict=False)
+        parsed.optionxform = str  # type: ignore[assignment, method-assign]
+        parsed.read(unit)
+        program, *command = parsed["Service"]["ExecStart"].split()
+        assert program.endswith(".venv/bin/rebel-nerf") and " ".join(command) in COMMANDS
+        assert parsed["Service"]["UMask"] == "0077"
+        if "worker" in unit.stem:
+            assert parsed["Service"]["KillMode"] == "process"
+
+
+@pytest.fixture
+def compose() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text())
+    return content
+
+
+def test_the_containers_run_commands_that_exist(compose: dict[str, Any]) -> None:
+    for name in ("server", "worker"):
+        program, command, *_ = compose["services"][name]["command"]
+        assert program == "rebel-nerf" and command in COMMANDS
+        build = compose["services"][name]["build"]
+        context = (FOLDER / build["context"]).resolve()
+        assert context == ROOT and (context / build["dockerfile"]).is_file()
+
+
+def test_no_container_is_open_to_the_network_or_has_a_password_of_its_own(compose: dict[str, Any]) -> None:
+    ports = [port for service in compose["services"].values() for port in service.get("ports", ())]
+    assert ports and all(port.startswith("127.0.0.1:") for port in ports)
+    for service in compose["services"].values():
+        for variable, value in service.get("environment", {}).items():
+            if "PASSWORD" in variable or "AUTH" in variable:
+                assert "${" in value, f"{variable} is written down"

@@ -1,0 +1,121 @@
+"""Secrets are planted wherever this project meets them, and looked for wherever it leaves something."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deployments.notifications import VARIABLE
+from tests.faults.chain import workspace
+from tests.faults.rounds import World
+from tests.service import ROOT, Service
+
+SAVE = """
+import os
+from pydantic import SecretStr
+from blocks.azure import AzureCredential
+AzureCredential(
+    method="service principal", tenant_id="00000000-0000-0000-0000-000000000001",
+    client_id="00000000-0000-0000-0000-000000000002", client_secret=SecretStr(os.environ["BLOCK_SECRET"]),
+).save("planted")
+"""
+ENVIRONMENT = {
+    "AZURE_CLIENT_SECRET": "planted-azure-7d1f",
+    "DATABASE_URL": "postgresql://user:planted-database-99c2@host/name",
+    "GITHUB_PAT": "planted-token-41ab",
+    "MY_OWN_PASSPHRASE": "planted-phrase-e0e0",
+    VARIABLE: "http://127.0.0.1:9/planted-webhook-5b5b",
+}
+"""What a scheduler's process may have in its environment."""
+BLOCK = "planted-block-c3c3"
+
+
+def processes() -> Iterator[Path]:
+    return (entry for entry in Path("/proc").glob("[0-9]*") if int(entry.name) != os.getpid())
+
+
+def found_in(folder: Path, secrets: set[bytes]) -> list[str]:
+    """The files below a folder that hold a secret."""
+    found = []
+    for file in folder.rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            found += [f"{file}: {secret.decode()}" for secret in secrets if secret in content]
+    return found
+
+
+def seen(secrets: set[bytes], jobs: Path) -> list[str]:
+    """The processes that show a secret: on their command line; or, where they belong to a job, in their environment."""
+    found = []
+    for entry in processes():
+        try:
+            command, inside = (entry / "cmdline").read_bytes(), str(jobs) in str((entry / "cwd").resolve())
+            shown = command + ((entry / "environ").read_bytes() if inside else b"")
+        except OSError:
+            continue
+        found += [f"{command!r}: {secret.decode()}" for secret in secrets if secret in shown]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+async def test_no_secret_is_left_anywhere(tmp_path: Path) -> None:
+    service = Service(tmp_path / "service")
+    service.environment |= ENVIRONMENT
+    place = workspace(tmp_path / "street")
+    (place.folder / "seconds").write_text("3")
+    try:
+        service.start_server()
+        service.run("deployments.notifications")
+        done = subprocess.run(
+            [sys.executable, "-c", SAVE], env={**service.shell, "BLOCK_SECRET": BLOCK}, cwd=ROOT, timeout=120
+        )
+        assert done.returncode == 0
+        password = service.password.partition(":")[2]
+        secrets = {text.rpartition("/")[2].encode() for name, text in ENVIRONMENT.items() if name != "DATABASE_URL"}
+        secrets |= {b"planted-database-99c2", BLOCK.encode(), password.encode()}
+        async with service.client() as client:
+            world = World(service, client, tmp_path)
+            await world.deploy()
+            service.restart_worker()
+            run = await world.run("street", place.folder)
+            shown: list[str] = []
+            jobs = 0
+            while not (state := (await client.read_flow_run(run.id)).state) or not state.is_final():
+                shown += seen(secrets, place.folder)
+                jobs += any(str(place.folder / "jobs") in str(cwd(entry)) for entry in processes())
+                await asyncio.sleep(0.3)
+            assert state.is_completed() and jobs, "jobs were looked at while they ran"
+        assert not shown
+    finally:
+        service.close()
+    assert not found_in(place.folder, secrets), "captures, assets, job folders and logs"
+    # The database with its artifacts, logs and parameters; results; and what server and worker print.
+    left = [each for each in found_in(tmp_path / "service", secrets) if "rebel-nerf.toml" not in each]
+    assert not left
+    kept = tmp_path / "service/prefect/rebel-nerf.toml"
+    assert password.encode() in kept.read_bytes() and kept.stat().st_mode & 0o777 == 0o600
+
+
+def cwd(entry: Path) -> Path | None:
+    try:
+        return (entry / "cwd").resolve()
+    except OSError:
+        return None
+
+
+def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/log").write_bytes(b"\xff token=planted-x\n")
+    assert found_in(tmp_path, {b"planted-x", b"planted-y"}) == [f"{tmp_path}/deep/log: planted-x"]
+    with subprocess.Popen(["sleep", "60"], cwd=tmp_path, env={"A": "planted-y"}) as process:
+        try:
+            assert len(seen({b"planted-y"}, tmp_path)) == 1 and not seen({b"planted-y"}, tmp_path / "deep")
+        finally:
+            process.kill()

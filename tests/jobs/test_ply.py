@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from jobs import ply
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    points, colours = rng.normal(size=(7, 3)).astype(np.float32), rng.integers(0, 256, (7, 3)).astype(np.uint8)
+    columns = {name: points[:, axis] for axis, name in enumerate("xyz")}
+    columns |= {name: colours[:, channel] for channel, name in enumerate(("red", "green", "blue"))}
+    ply.write_vertices(tmp_path / "points.ply", columns)
+    found, shades = ply.read_points(tmp_path / "points.ply")
+    assert np.array_equal(found, points) and np.array_equal(shades, colours)
+
+
+def test_the_bytes_of_a_file(tmp_path: Path) -> None:
+    x, red = np.array([1.5, -2], np.float32), np.array([7, 255], np.uint8)
+    ply.write_vertices(tmp_path / "points.ply", {"x": x, "red": red})
+    header = (
+        b"ply\nformat binary_little_endian 1.0\nelement vertex 2\nproperty float x\nproperty uchar red\nend_header\n"
+    )
+    assert (tmp_path / "points.ply").read_bytes() == header + b"\0\0\xc0\x3f\x07" + b"\0\0\0\xc0\xff"
+
+
+def test_no_points(tmp_path: Path) -> None:
+    ply.write_vertices(tmp_path / "points.ply", {axis: np.empty(0, np.float32) for axis in "xyz"})
+    for file in ("points.ply", "none.ply"):
+        found, shades = ply.read_points(tmp_path / file)
+        assert found.shape == shades.shape == (0, 3)
