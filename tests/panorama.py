@@ -27,7 +27,7 @@ def photograph(scene: Scene, center: np.ndarray, width: int) -> Image.Image:
     rays = np.stack([flat * np.sin(longitude), flat * np.cos(longitude), np.sin(latitude)], axis=-1)
     picture, nearest = np.zeros((*rays.shape[:2], 3), np.uint8), np.full(rays.shape[:2], 0.2)
     for face in _FACES:
-        camera = Camera.look(center, center + np.array(face, float), side / 2, side, side)
+        camera = Camera.looking_at(center, center + np.array(face, float), side / 2, side, side)
         local = rays @ camera.rotation
         depth = local[..., 2]
         seen = (depth > nearest) & (np.abs(local[..., :2]).max(axis=2) <= 1.001 * depth)
