@@ -27,7 +27,7 @@ def words_of(news: News) -> str:
     tags = asset.tags
     if asset.kind == "dataset" and "/" in tags.get("registered", ""):
         placed, _, used = tags["registered"].partition("/")
-        words = f"{placed} of {used} photos placed"
+        words = f"{placed} of {used} photos registered"
     elif asset.kind == "model" and (psnr := _number(tags.get("psnr"))) is not None:
         words = f"{psnr:.1f} dB on held-out photos"
     elif asset.kind == "video" and "size" in tags:

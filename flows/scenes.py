@@ -18,8 +18,11 @@ from jobs.options import SceneName
 from jobs.web.quality import row
 
 _AT_ONCE = 8
-_SCENES = ("scene", "visits", "models", "shown by", "PSNR, dB", "photos placed", "newest", "note")
-_VERSIONS = ("", "model", "version", "made", "PSNR, dB", "SSIM", "at", "photos placed", "steps", "time", "cost", "note")
+_SCENES = ("scene", "visits", "models", "shown by", "PSNR, dB", "photos registered", "newest", "note")
+_VERSIONS = (
+    *("", "model", "version", "made", "PSNR, dB", "SSIM", "at", "photos registered"),
+    *("steps", "time", "cost", "note"),
+)
 
 
 class Scenes(BaseModel):

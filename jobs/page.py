@@ -168,7 +168,7 @@ def _figures(about: dict[str, dict[str, Any]], facts: Facts) -> dict[str, str]:
         "PSNR": _number(metrics.get("psnr"), "{:.2f} dB"),
         "SSIM": _number(metrics.get("ssim"), "{:.3f}"),
         "LPIPS": _number(metrics.get("lpips"), "{:.3f}"),
-        "photos placed": f"{dataset['registered']} of {dataset['used']}" if "used" in dataset else None,
+        "photos registered": f"{dataset['registered']} of {dataset['used']}" if "used" in dataset else None,
         "training steps": _number(model.get("steps"), "{:,}"),
         "training": _time(model.get("training_seconds")),
         "rendering": _time(video.get("rendering_seconds")),
@@ -222,7 +222,7 @@ def _photos(dataset: Path, about: dict[str, Any]) -> list[Photo]:
             Photo(
                 image.get("source", image["file"]),
                 dataset / image["file"],
-                "" if image["registered"] else f"not placed: {image.get('reason', 'no reason given')}",
+                "" if image["registered"] else f"not registered: {image.get('reason', 'no reason given')}",
             )
             for image in images
         ),

@@ -76,8 +76,8 @@ def prepare(
 
     Raises:
         InvalidInput: the photos or the video cannot be read.
-        GateRefused: too few of the photos could be placed, or they must fit a reference and do not; `dataset.json` says
-            which photos and why.
+        GateRefused: too few of the photos could be registered, or they must fit a reference and do not;
+            `dataset.json` says which photos and why.
         JobFailed: the disk is full.
     """
     if dataset.resolve() == images.resolve() or dataset.resolve() in images.resolve().parents:
@@ -240,7 +240,7 @@ def _refusal(images: Path, pictures: list[Picture], result: Result, options: Pre
     lost = [picture for picture in pictures if picture.features not in result.registered]
     named = "; ".join(f"{picture.source}: {result.why_not(picture.features)}" for picture in lost[:5])
     return (
-        f"{images}: only {registered} of {len(pictures)} pictures could be placed "
+        f"{images}: only {registered} of {len(pictures)} pictures could be registered "
         f"({100 * registered / len(pictures):.0f} %; needed: {100 * options.min_registered_share:.0f} % and at least "
         f"{options.min_registered_images}). Take more photos: each thing should be in at least three of them, "
         "neighbours should overlap by two thirds, taken from different places rather than turning on the spot; hold "

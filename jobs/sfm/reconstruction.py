@@ -154,13 +154,13 @@ def _without_exif(search: Search, result: Result) -> Result:
     if after <= before:
         return result
     text = (
-        f"The focal lengths in EXIF were ignored: with them {before} of {len(views)} photos could be placed, without "
-        f"them {after}."
+        f"The focal lengths in EXIF were ignored: with them {before} of {len(views)} photos could be registered, "
+        f"without them {after}."
     )
     if not any(view.focal for view in search.views):
         text = (
             f"The photos without EXIF are of several cameras: as of one camera {before} of {len(views)} photos could "
-            f"be placed, with a camera for each {after}."
+            f"be registered, with a camera for each {after}."
         )
     return replace(other, without_exif=text)
 

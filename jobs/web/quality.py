@@ -31,7 +31,7 @@ __all__ = [
 
 _NOTABLE_FALL = 1.0  # dB of PSNR against the last version, that are pointed out
 
-COLUMNS = ("model", "made", "PSNR, dB", "SSIM", "LPIPS", "at", "photos placed", "steps", "time", "cost")
+COLUMNS = ("model", "made", "PSNR, dB", "SSIM", "LPIPS", "at", "photos registered", "steps", "time", "cost")
 
 
 class Version(BaseModel):
@@ -46,7 +46,7 @@ class Version(BaseModel):
         method: nerfstudio's name.
         image_size: longest side, px, of the pictures that the figures are of.
         psnr: dB, mean of the held-out photos, as are `ssim` and `lpips`.
-        registered: photos placed, of photos used: "46/48".
+        registered: photos registered, of photos used: "46/48".
         steps: of training.
         seconds: that the jobs of its dataset and of itself ran.
         cost: of those.

@@ -81,7 +81,7 @@ def test_without_a_terminal_there_are_plain_lines_at_sensible_steps(
         "starting Prefect's server",
         "prepare: starting",
         "prepare: finding features",
-        "prepare: done, 46 of 48 photos placed (13 s)",
+        "prepare: done, 46 of 48 photos registered (13 s)",
         "train: waits for the GPU",
         "train: training",
         "train: training 25 %, 1 min 38 s left",

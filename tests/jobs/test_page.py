@@ -48,7 +48,7 @@ def video(tiny_dataset: Path, tiny_model: Path, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def dataset(tiny_dataset: Path, tmp_path: Path) -> Path:
-    """The tiny dataset with a manifest; one photo is not placed, one cannot be read, and a name is a trap."""
+    """The tiny dataset with a manifest; one photo is not registered, one cannot be read, and a name is a trap."""
     folder = tmp_path / "dataset"
     shutil.copytree(tiny_dataset, folder)
     files = [frame["file_path"] for frame in json.loads((folder / "transforms.json").read_text())["frames"]]
