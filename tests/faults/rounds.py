@@ -28,7 +28,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Scheduled
 
-from blocks.workspace import JobState
+from blocks import JobState
 from tests.faults import power_loss
 from tests.faults.chain import workspace
 from tests.faults.strikes import ALONE, KINDS, Kind, Round, strike

@@ -6,10 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks import LocalWorkspace
+from blocks import JobState, LocalWorkspace
 from blocks.integrity import damaged_assets
 from blocks.supervisor import unlocked
-from blocks.workspace import JobState
 from tests.faults.chain import started
 
 __all__ = ["Verdict", "all_ended", "jobs_of", "judge"]
