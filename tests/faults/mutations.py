@@ -78,14 +78,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a job is started twice",
-        "blocks/local.py",
+        "blocks/local_jobs.py",
         '                subprocess.run(\n                    [sys.executable, "-I"',
         '                for _ in range(2): subprocess.run(\n                    [sys.executable, "-I"',
         ("two at once",),
     ),
     Mutation(
         "a job that runs is not attached to",
-        "tasks/stage.py",
+        "tasks/run.py",
         "        ended_before = status is not None and status.state.ended\n",
         "        ended_before = status is not None and status.state.ended\n"
         "        if status is not None and not status.state.ended:\n            continue\n",
@@ -107,7 +107,7 @@ MUTATIONS = (
     ),
     Mutation(
         "cancelling a run leaves its job running",
-        "tasks/stage.py",
+        "tasks/run.py",
         "        workspace.cancel(spec.name)\n",
         "        pass\n",
         ("cancel",),
@@ -121,7 +121,7 @@ MUTATIONS = (
     ),
     Mutation(
         "cancelling a run cancels the job of another",
-        "tasks/stage.py",
+        "tasks/run.py",
         "    if not any(age < silent for age in",
         "    if True or not any(age < silent for age in",
         ("cancel one of two",),

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
-from tests.faults.mutations import MUTATIONS, Mutation, reported
+from tests.faults.mutations import MUTATIONS, Mutation, apply, reported
+from tests.service import ROOT
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.what)
+def test_what_a_mutation_replaces_is_in_the_code(mutation: Mutation, tmp_path: Path) -> None:
+    file = tmp_path / mutation.file
+    file.parent.mkdir(parents=True)
+    shutil.copy(ROOT / mutation.file, file)
+    apply(mutation, tmp_path)
+    assert file.read_text() != (ROOT / mutation.file).read_text()
 
 
 @pytest.mark.slow
