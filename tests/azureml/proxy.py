@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import select
+import selectors
 import socket
 import struct
 import threading
@@ -56,20 +56,25 @@ class _Tunnel(BaseHTTPRequestHandler):
         """Copy bytes both ways until an end closes or a fault strikes."""
         passed, faults = 0, self.server.faults
         other = {upstream: self.connection, self.connection: upstream}
-        while True:
-            for source in select.select(list(other), [], [])[0]:
-                chunk = source.recv(_CHUNK)
-                passed += len(chunk)
-                if not chunk or faults.take("truncate", host, passed):
-                    return
-                if faults.take("cut", host, passed):
-                    # A linger of zero seconds makes the close a reset.
-                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    self.connection.close()
-                    return
-                if slow := faults.take("slow", host, count=False):
-                    time.sleep(len(chunk) / slow["rate"])
-                other[source].sendall(chunk)
+        # Not select.select(), which fails from descriptor 1024 on: the clients of a long test run keep many open.
+        with selectors.DefaultSelector() as readable:
+            for each in other:
+                readable.register(each, selectors.EVENT_READ)
+            while True:
+                ready = [key.fileobj for key, _ in readable.select()]
+                for source in (each for each in other if each in ready):
+                    chunk = source.recv(_CHUNK)
+                    passed += len(chunk)
+                    if not chunk or faults.take("truncate", host, passed):
+                        return
+                    if faults.take("cut", host, passed):
+                        # A linger of zero seconds makes the close a reset.
+                        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        self.connection.close()
+                        return
+                    if slow := faults.take("slow", host, count=False):
+                        time.sleep(len(chunk) / slow["rate"])
+                    other[source].sendall(chunk)
 
     def _refuse(self, status: int) -> None:
         if status == 403:

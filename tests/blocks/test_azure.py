@@ -72,7 +72,7 @@ def test_a_job_runs_to_its_end_and_its_output_becomes_an_asset(workspace: AzureM
     assert '{"stage"' in text and text.endswith("\n")
     assert workspace.read_log(job.name, offset) == ("", offset)
 
-    with pytest.raises(NotFound, match="no output 'video'"):
+    with pytest.raises(NotFound, match="no longer has the output 'video'"):
         workspace.output_sizes(job.name, "video")
     sizes = workspace.output_sizes(job.name, "capture")
     assert sizes["truth.json"] > 0 and len([name for name in sizes if name.startswith("photos/")]) == 8
@@ -583,7 +583,7 @@ def test_a_model_is_a_model_and_links_to_its_job(workspace: AzureMLWorkspace, tm
     put(workspace, photos(tmp_path / "a", b"one"), "rebel-nerf/scratch/street-facade-1-beef/checkpoints/")
     workspace.submit(job)
     assert wait(workspace, job) is JobState.COMPLETED
-    with pytest.raises(NotFound, match="no output 'video'"):
+    with pytest.raises(NotFound, match="no longer has the output 'video'"):
         workspace.register(job, "video", "street-video", "1-beef", "video", {})
     model = workspace.register(job, "capture", "street-nerf", "1-beef", "model", {"x" * 120: "y" * 1200})
     assert (model.kind, model.version, model.number) == ("model", "1-beef", 1)

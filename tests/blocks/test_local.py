@@ -483,9 +483,9 @@ def test_what_was_dropped_is_taken_in(workspace: LocalWorkspace) -> None:
 
 def test_what_is_gone_is_said(workspace: LocalWorkspace, tmp_path: Path) -> None:
     job = spec(PHOTOS)
-    with pytest.raises(NotFound, match="no output"):
+    with pytest.raises(NotFound, match="no longer has the output"):
         workspace.output_sizes(job.name, "capture")
-    with pytest.raises(NotFound, match="no output"):
+    with pytest.raises(NotFound, match="no longer has the output"):
         workspace.register(job, "capture", "street-photos", "1", "dataset", {})
     (tmp_path / "a.jpg").write_bytes(b"one")
     asset = workspace.take_in("street", {"a.jpg": tmp_path / "a.jpg"}, {})

@@ -263,7 +263,7 @@ def test_goes_on_with_fewer_rays_when_memory_runs_out(
         pipeline.model.config.eval_num_rays_per_chunk = 1024
         assert np.abs(Renderer(pipeline, path).frame(0)["rgb"].astype(int) - expected).max() <= 1
         assert pipeline.model.config.eval_num_rays_per_chunk == 256
-        assert "going on with 256 rays" in capsys.readouterr().out
+        assert "Continuing with 256 rays" in capsys.readouterr().out
         limit = 100
         with pytest.raises(JobFailed, match="too small even for 256 rays"):
             Renderer(pipeline, path).frame(0)

@@ -110,7 +110,7 @@ async def test_a_stage_goes_on_where_its_curves_cannot_be_passed_on(
         made = await run()
     assert made.tags["psnr"] == "20.5" and len(tried) > 1
     # The same record may come by several loggers, depending on how Prefect's logging was set up before.
-    said = {id(record) for record in caplog.records if "for now: there is no way there" in record.getMessage()}
+    said = {id(record) for record in caplog.records if "at the moment: there is no way there" in record.getMessage()}
     assert len(said) == 1
     spec = (place.folder / "jobs" / made.tags["job"] / "spec.json").read_text()
     assert re.search(rf"Scene \*\*street\*\*, capture version 1: first, to make `{made}`", spec)
