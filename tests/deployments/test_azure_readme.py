@@ -73,7 +73,8 @@ def test_the_commands_do_what_the_page_says(
     photos = Path(environment["HOME"], "Pictures", "town-hall")
     photos.mkdir(parents=True)
     ran = []
-    for words in commands():
+    # Set-up first: the page opens with the command that it leads to.
+    for words in sorted(commands(), key=lambda words: words[:2] != ["azure", "setup"]):
         words = [os.path.expanduser(os.path.expandvars(word)) for word in words]
         name, arguments = named(words)
         ran.append(name)

@@ -187,7 +187,7 @@ def test_goes_on_where_it_was_told_to_end(
         told = [line for line in map(report.parse, job.stdout.read().splitlines()) if line]
     assert job.returncode == report.EXIT_INTERRUPTED
     assert isinstance(told[-1], report.Failure) and told[-1].error == "JobInterrupted"
-    assert "after the last whole chunk" in told[-1].message
+    assert "after the last complete chunk" in told[-1].message
     assert not (tmp_path / "v").exists()
     stood = {folder / "chunk.json": (folder / "chunk.json").read_bytes() for folder in Chunks(tmp_path / "c").find()}
     assert 0 < len(stood) < 4
