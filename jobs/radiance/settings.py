@@ -57,8 +57,8 @@ def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerCo
         datamanager.train_num_rays_per_batch = options.rays_per_batch
     camera_optimizer = getattr(config.pipeline.model, "camera_optimizer", None)
     if camera_optimizer is not None and not options.refine_poses:
-        # Refined, the poses drift from those of the dataset, which held-out photos and camera paths keep: nerfacto
-        # loses 4 dB, and differs by as much from seed to seed (benchmarks/gpu.md).
+        # Refined poses drift away from the dataset's, which held-out photos and camera paths keep. That costs nerfacto
+        # 3 dB or more of held-out PSNR (benchmarks/gpu.md).
         camera_optimizer.mode = "off"
     if options.model_size == "small":
         _make_small(config)
