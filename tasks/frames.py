@@ -119,7 +119,7 @@ async def _check_path(
             f"scene {scene}: the camera path is for the frame of {belongs}, but {dataset} is in the frame of "
             f"{frame_of(dataset)}, where the path would show something else. The path {camera_path.GENERATED[0]} is "
             "rendered instead. Draw a path in the viewer of this version, and keep it: "
-            f"python -m flows.camera_path --scene {scene} camera_path.json"
+            f"rebel-nerf path --scene {scene} camera_path.json"
         )
         await _warn(scene, "camera-path", text)
         return shot.generated()

@@ -74,7 +74,7 @@ async def test_from_photos_to_a_video_and_another(
     browser.get(f"{ui}/artifacts/artifact/{pages['street-page'].id}")
     widths = "return [...document.images].filter(i => i.src.startsWith('data:')).map(i => i.naturalWidth)"
     assert browser.until(lambda: browser.execute_script(widths)) == [460]
-    assert "python -m flows.page --scene street" in browser.execute_script(text)
+    assert "rebel-nerf page --scene street" in browser.execute_script(text)
 
 
 async def test_a_run_that_is_cancelled_while_its_worker_is_dead(
