@@ -27,7 +27,6 @@ class Dataset(NamedTuple):
     in_scene_frame: bool
     """Whether the poses are already oriented, centred and scaled."""
     has_depth: bool
-    has_masks: bool
     checksum: str
     """SHA-256 of the JSON file."""
 
@@ -63,6 +62,5 @@ def read_dataset(path: Path) -> Dataset:
         pyramid=(1, *pyramid),
         in_scene_frame="applied_scale" in content,
         has_depth="depth_file_path" in frames[0],
-        has_masks="mask_path" in frames[0],
         checksum=manifest.checksum(file),
     )

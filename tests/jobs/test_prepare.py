@@ -305,12 +305,18 @@ def test_turned_photos_are_written_upright_and_no_longer_say_that_they_are_turne
 # what is refused
 
 
-def test_photos_that_do_not_belong_together_are_refused_with_advice(tmp_path: Path) -> None:
+def save_noise(folder: Path, width: int, height: int) -> None:
+    """Save nine photos of coarse noise, which have nothing in common."""
     rng = np.random.default_rng(0)
-    (tmp_path / "photos").mkdir()
+    folder.mkdir()
     for i in range(9):
-        coarse = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((320, 240), Image.Resampling.NEAREST).save(tmp_path / "photos" / f"{i}.jpg")
+        coarse = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST)
+        picture.save(folder / f"{i}.jpg")
+
+
+def test_photos_that_do_not_belong_together_are_refused_with_advice(tmp_path: Path) -> None:
+    save_noise(tmp_path / "photos", *(320, 240))
     status, lines = run(tmp_path / "photos", tmp_path / "dataset")
     assert status == report.EXIT_REFUSED
     failure = lines[-1]
@@ -408,11 +414,7 @@ def test_the_point_cloud_is_a_ply_that_others_read(dataset: tuple[Path, list[Any
 
 
 def test_a_capture_that_finer_features_cannot_save_is_refused_without_them(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    (tmp_path / "photos").mkdir()
-    for i in range(9):
-        coarse = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((640, 480), Image.Resampling.NEAREST).save(tmp_path / "photos" / f"{i}.jpg")
+    save_noise(tmp_path / "photos", *(640, 480))
     with pytest.raises(GateRefused, match="0 of 9 pictures"):
         prepare.prepare(tmp_path / "photos", tmp_path / "dataset", PrepareOptions(max_features=512))
     assert read(tmp_path / "dataset" / "dataset.json")["matching"] == "exhaustive"
