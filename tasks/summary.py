@@ -17,7 +17,7 @@ from tasks.budget import spent_by
 from tasks.choice import choose, model_versions
 from tasks.patience import patiently
 from tasks.wanted import current_run
-from tasks.workspace import LOCAL, reference_to
+from tasks.workspace import page_command
 
 __all__ = ["figures_of", "poster_of", "summarize", "verdict_of"]
 
@@ -86,13 +86,12 @@ async def summarize(workspace: Workspace, scene: str, *assets: Asset) -> None:
 
 def _places(workspace: Workspace, scene: str, assets: tuple[Asset, ...]) -> list[tuple[str, str]]:
     """Return what can be looked at and where it is, the page first, and the command that opens the page."""
-    elsewhere = "" if (reference := reference_to(workspace)) == LOCAL else f" --workspace {reference}"
     found = []
     for kind, (name, file) in _OPENED.items():
         for asset in (asset for asset in assets if asset.kind == kind):
             found.append((name, f"{asset.uri.rstrip('/')}/{file}"))
             if kind == "page":
-                found.append(("open it with", f"rebel-nerf page --scene {scene} --version {asset.version}{elsewhere}"))
+                found.append(("open it with", page_command(workspace, scene, asset)))
     return found
 
 

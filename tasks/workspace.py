@@ -6,13 +6,21 @@ from typing import Any, cast
 
 from prefect.client.orchestration import get_client
 
-from blocks import LocalWorkspace, Workspace
+from blocks import Asset, LocalWorkspace, Workspace
 from blocks.saved import loading
 from jobs.errors import InvalidInput
 from jobs.options import Profile
 from tasks.patience import patiently
 
-__all__ = ["LOCAL", "all_workspaces", "load_workspace", "open_workspace", "reference_to", "resolve_profile"]
+__all__ = [
+    "LOCAL",
+    "all_workspaces",
+    "load_workspace",
+    "open_workspace",
+    "page_command",
+    "reference_to",
+    "resolve_profile",
+]
 
 LOCAL = "local"
 
@@ -44,6 +52,12 @@ def reference_to(workspace: Workspace) -> str:
     """Return the reference with which `open_workspace` opens it."""
     saved = workspace._block_document_name
     return f"{workspace.get_block_type_slug()}/{saved}" if saved else LOCAL
+
+
+def page_command(workspace: Workspace, scene: str, page: Asset) -> str:
+    """Return the command that opens a page of a scene."""
+    elsewhere = "" if (reference := reference_to(workspace)) == LOCAL else f" --workspace {reference}"
+    return f"rebel-nerf page --scene {scene} --version {page.version}{elsewhere}"
 
 
 async def _load(reference: str) -> Workspace:

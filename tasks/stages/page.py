@@ -16,7 +16,7 @@ from jobs.web.quality import Facts, Made, Role, Version
 from tasks.patience import patiently
 from tasks.stage import Plan, Stage
 from tasks.summary import figures_of
-from tasks.workspace import LOCAL, reference_to
+from tasks.workspace import page_command
 
 __all__ = ["page", "publish_page"]
 
@@ -69,8 +69,7 @@ async def publish_page(
     except Exception as error:  # the run is for the video, which exists
         get_run_logger().warning("scene %s: the video was made, but its page could not be made: %s", scene, error)
         return []
-    elsewhere = "" if (place := reference_to(workspace)) == LOCAL else f" --workspace {place}"
-    command = f"rebel-nerf page --scene {scene} --version {asset.version}{elsewhere}"
+    command = page_command(workspace, scene, asset)
     file = f"{asset.uri.rstrip('/')}/index.html"
     text = f"The page, one file: `{file}`. This opens it:\n\n```\n{command}\n```\n\n![From above]({as_data(plan)})"
     await acreate_markdown_artifact(text, key=f"{scene}-page", description=f"The page of {video}, and its plan")
