@@ -132,7 +132,7 @@ class _WhenRead:
 
 def save_config(config: TrainerConfig, folder: Path) -> None:
     """Write `config.yml` to a model folder, with paths that are right when nerfstudio is started in that folder."""
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     config = copy.deepcopy(config)
     config.vis = "viewer"

@@ -14,7 +14,7 @@ from pathlib import Path
 import jobs.radiance  # noqa: F401 – before nerfstudio, which then starts without torch's compiler
 
 # isort: split
-import yaml  # type: ignore[import-untyped]
+import yaml
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.utils import writer
 from nerfstudio.utils.eval_utils import eval_setup

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 

@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from jobs.errors import InvalidInput
 
@@ -47,13 +47,14 @@ def read_config(file: Path) -> TrainerConfig:
     return config
 
 
-class _Loader(yaml.Loader):  # type: ignore[misc]
+# The second class is a base of the first, but the types of PyYAML do not know it.
+class _Loader(yaml.Loader, yaml.constructor.UnsafeConstructor):
     """Builds only the Python objects of an allow list."""
 
-    def find_python_module(self, name: str, mark: Any) -> Any:
+    def find_python_module(self, name: str, mark: Any, unsafe: bool = False) -> Any:
         raise _refusal(name, mark)
 
-    def find_python_name(self, name: str, mark: Any) -> Any:
+    def find_python_name(self, name: str, mark: Any, unsafe: bool = False) -> Any:
         name = _public(name)
         module, attribute = name.rpartition(".")[::2]
         if name not in _CALLED and not f"{module}.".startswith(_MODULES):
@@ -73,6 +74,7 @@ class _Loader(yaml.Loader):  # type: ignore[misc]
         args: list[Any] | None = None,
         kwds: dict[str, Any] | None = None,
         newobj: bool = False,
+        unsafe: bool = False,
     ) -> Any:
         found = self.find_python_name(suffix, node.start_mark)
         fits = dataclasses.is_dataclass(found) if newobj else _public(suffix) in _CALLED or issubclass(found, Enum)
