@@ -13,6 +13,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
@@ -173,6 +174,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         unknown = [word.partition("=")[0] for word in self._given if word.startswith("--")]
         meant = [f"{word}: did you mean {found}?" for word in unknown if (found := self._like(word))]
+        if "--images" in self._given:
+            after = self._given[self._given.index("--images") + 1 :]
+            if len(list(takewhile(lambda word: not word.startswith("-"), after))) > 1:  # the shell's answer to *.jpg
+                meant.append("--images takes one folder or one video: give the folder, not its files.")
         lines = [f"{self.prog}: {message}", *meant, f"All options: {self.prog} --help"]
         self.exit(2, "\n".join(lines) + "\n")
 

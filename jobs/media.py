@@ -21,15 +21,17 @@ from jobs.pictures import film, photo
 from jobs.selection import Header
 
 PHOTO_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif", ".bmp"}
+    {
+        *(".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".webp"),
+        *(".heic", ".heif", ".avif", ".bmp", ".dng"),
+    }
 )
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp", ".wmv"}
 )
-_KINDS = "photos (jpg, jpeg, png, tif, tiff, webp, heic) or a video (mp4, mov, mkv, webm, avi …)"
-_OTHER_MEDIA = re.compile(
-    r"3fr|arw|avif|cr[23w]|dng|exr|gif|gpr|hdr|iiq|ins[pv]|j(p2|xl)|lrv|nef|nrw|orf|pef|psd|raf|raw|rw2|srw", re.I
-)
+_KINDS = "photos (jpg, png, tif, webp, heic, avif, dng …) or a video (mp4, mov, mkv, webm, avi …)"
+_OTHER_MEDIA = re.compile(r"3fr|arw|cr[23w]|exr|gif|gpr|hdr|iiq|j(p2|xl)|lrv|nef|nrw|orf|pef|psd|raf|raw|rw2|srw", re.I)
+_DUAL_FISHEYE = re.compile(r"ins[pv]|360", re.I)
 _POSES = frozenset({"transforms.json", "cameras.bin", "cameras.txt", "cameras.xml", "cameras.json", "images.bin"})
 _NOT_LISTED = frozenset({"asset.json", "Thumbs.db", "desktop.ini"})  # a workspace's own file, and Windows'
 
@@ -78,9 +80,7 @@ class Capture:
         reasons |= dict.fromkeys(self.duplicates, "duplicate")
         reasons |= dict.fromkeys(self.unused, "video beside photos" if self.photos else "photo beside a video")
         reasons |= self.left_out
-        for name in self.others:
-            suffix = Path(name).suffix[1:].upper()
-            reasons[name] = f"{suffix}, a format that is not read" if _OTHER_MEDIA.fullmatch(suffix) else "other file"
+        reasons |= {name: _other(name) for name in self.others}
         groups: dict[str, list[str]] = defaultdict(list)
         for name, reason in reasons.items():
             if name not in kept:
@@ -108,6 +108,16 @@ class Capture:
         return f"{used} {kind}{'s' * (used != 1)} used{masks}; {rest}."
 
 
+def _other(name: str) -> str:
+    """Return why a file, or a link to a folder ("name/"), is not read."""
+    suffix = Path(name).suffix[1:].upper()
+    if name.endswith("/"):
+        return "link to a folder, which is not followed: copy the folder, or give it alone"
+    if _DUAL_FISHEYE.fullmatch(suffix):
+        return f"{suffix}, dual fisheye: export it as equirectangular with the camera's own program"
+    return f"{suffix}, a format that is not read: export it as JPEG" if _OTHER_MEDIA.fullmatch(suffix) else "other file"
+
+
 def scan(source: Path, minimum: int = 3) -> Capture:
     """Examine a capture without decoding it: file headers, and the first frame of each video.
 
@@ -122,14 +132,17 @@ def scan(source: Path, minimum: int = 3) -> Capture:
         InvalidInput: nothing here can become a dataset; the text names folder or file and the remedy.
     """
     if not source.exists():
-        raise InvalidInput(f"{source} is not there. Give a folder of {_KINDS}.")
+        hint = " Give the folder itself, without *." if "*" in source.name else ""
+        raise InvalidInput(f"{source} is not there.{hint} Give a folder of {_KINDS}.")
     if source.is_file() and source.suffix.lower() not in VIDEO_SUFFIXES:
         raise InvalidInput(f"{source} is one file and not a video. Give a folder of {_KINDS}.")
     found, others, left_out = ({source.name: source}, [], {}) if source.is_file() else find(source)
     if not found:
         there = [*others, *left_out]
         only = f"only {', '.join(there[:3])}{' …' if len(there) > 3 else ''}" if there else "nothing"
-        raise InvalidInput(f"{source} holds no photos and no video ({only}). Put in {_KINDS}.")
+        hints = {name: _other(name) for name in others if _other(name) != "other file"}
+        hint = "".join(f" {name}: {reason}." for name, reason in list(hints.items())[:3])
+        raise InvalidInput(f"{source} holds no photos and no video ({only}).{hint} Put in {_KINDS}.")
 
     unreadable, denied = {}, set()
     headers: dict[str, Header] = {}
@@ -221,12 +234,15 @@ def find(folder: Path) -> tuple[dict[str, Path], list[str], dict[str, str]]:
         folder: with subfolders.
 
     Returns:
-        The photos and videos by relative name, in natural order; the names of other files that are not hidden; and the
-        photos and videos that are thumbnails, hidden or deleted by their paths alone, with that kind.
+        The photos and videos by relative name, in natural order; the names of other files that are not hidden, and of
+        links to folders, which end in "/"; and the photos and videos that are thumbnails, hidden or deleted by their
+        paths alone, with that kind.
     """
     names = []
-    for directory, _, files in os.walk(folder):
+    for directory, folders, files in os.walk(folder):
         names += [(Path(directory) / name).relative_to(folder).as_posix() for name in files]
+        links = [name for name in folders if os.path.islink(os.path.join(directory, name))]
+        names += [f"{(Path(directory) / name).relative_to(folder).as_posix()}/" for name in links]
     names.sort(key=_natural)
     kinds = {name: kind for name in names if (kind := selection.aside(name))}
     media = {name: folder / name for name in names if is_media(name)}

@@ -95,7 +95,7 @@ class PrepareOptions(Options):
     """How photos or a video become a dataset."""
 
     STAGE: ClassVar[str] = "prepare"
-    STAGE_VERSION: ClassVar[int] = 2
+    STAGE_VERSION: ClassVar[int] = 3
     ADDED: ClassVar[frozenset[str]] = frozenset({"frame"})
 
     downscale_factor: int = Field(

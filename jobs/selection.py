@@ -56,7 +56,21 @@ _MAP_NAME = re.compile(r"(.+)[-_.](mask|depth|confidence|conf)", re.I)
 _EDITED = re.compile(r"(corrected|undistorted|edited|rectified)([-_ ]?(images?|photos?))?", re.I)
 _EDITED_NAME = re.compile(r"(.+?)[-_](edited|corrected|undistorted|rectified)", re.I)  # Google Photos: NAME-edited
 _APPLE_EDIT = re.compile(r"(IMG_)E(\d{4,})", re.I)
-_FORMATS = (".jpg", ".jpeg", ".jfif", ".mpo", ".heic", ".heif", ".tif", ".tiff", ".png", ".webp", ".bmp")
+_FORMATS = (
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".mpo",
+    ".heic",
+    ".heif",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".dng",
+)
 """Of two formats of one shot, equally large, the earlier is used: a JPEG needs no second encoding."""
 
 _LIVE_SECONDS = 6.0  # a Live Photo lasts 3 s
@@ -111,7 +125,7 @@ def derived(headers: Mapping[str, Header], photos: Collection[str]) -> dict[str,
     for path in left:
         by_place[_place(path)].append(path)
     for shots in by_place.values():
-        shots.sort(key=lambda path: (-headers[path].width * headers[path].height, _rank(path)))
+        shots.sort(key=lambda path: (-_worth(path, headers[path]), _rank(path)))
         first, *others = shots
         for path in others:
             if _suffix(path) != _suffix(first) and headers[path].like(headers[first]):
@@ -236,6 +250,11 @@ def _suffix(path: str) -> str:
 
 def _rank(path: str) -> int:
     return _FORMATS.index(PurePosixPath(path).suffix.lower())
+
+
+def _worth(path: str, header: Header) -> float:
+    """Return how much a file of a shot shows: a raw photo counts half, as the camera develops it better than we do."""
+    return header.width * header.height * (0.5 if path.lower().endswith(".dng") else 1.0)
 
 
 def _folder(path: str, depth: int) -> tuple[str, ...]:

@@ -49,3 +49,29 @@ def turned(file: Path, matrix: tuple[int, int, int, int] = (0, 1, -1, 0)) -> Pat
     content[matrix_at : matrix_at + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in fixed)
     file.write_bytes(content)
     return file
+
+
+def raw_photo(file: Path, image: Image.Image) -> Path:
+    """Write a DNG, as a camera with a Bayer pattern (RGGB) and a linear sensor would."""
+    import tifffile
+
+    linear = (np.asarray(image, float) / 255) ** 2.2 * 65535
+    mosaic = linear[..., 1].copy()
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = linear[::2, ::2, 0], linear[1::2, 1::2, 2]
+    xyz_to_srgb = [3.2405, -1.5371, -0.4985, -0.9693, 1.8760, 0.0416, 0.0556, -0.2040, 1.0573]
+    matrix = tuple(number for value in xyz_to_srgb for number in (round(value * 10_000), 10_000))
+    tags = [
+        (50706, "B", 4, b"\x01\x04\x00\x00", True),  # DNGVersion
+        (33421, "H", 2, (2, 2), True),  # CFARepeatPatternDim
+        (33422, "B", 4, b"\x00\x01\x01\x02", True),  # CFAPattern
+        (50721, "2i", 9, matrix, True),  # ColorMatrix1
+        (50778, "H", 1, 21, True),  # CalibrationIlluminant1: D65
+        (50728, "2I", 3, (1, 1) * 3, True),  # AsShotNeutral
+        (50714, "H", 1, 0, True),  # BlackLevel
+        (50717, "I", 1, 65535, True),  # WhiteLevel
+        (50708, "s", 0, "Test Camera", True),  # UniqueCameraModel
+        (271, "s", 0, "Test", True),
+        (272, "s", 0, "Camera", True),
+    ]
+    tifffile.imwrite(file, np.rint(mosaic).astype(np.uint16), photometric="CFA", extratags=tags, metadata=None)
+    return file

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import memory
 from jobs.errors import InvalidInput
-from jobs.pictures import panorama
+from jobs.pictures import panorama, raw
 from jobs.pictures.exif import Tags, focal_length, is_panorama, read_tags
 from jobs.selection import Header
 
@@ -31,7 +31,7 @@ __all__ = [
 MAX_PIXELS = 1_000_000_000
 """Larger pictures are treated as decompression bombs and refused unread."""
 
-_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "HEIF", "BMP")  # by content; no other decoder is ever used
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "HEIF", "AVIF", "BMP")  # by content; no other decoder is ever used
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -78,6 +78,11 @@ def read_header(file: Path) -> Header:
         InvalidInput: the file is not a picture, or damaged; the text is the reason alone.
     """
     try:
+        if file.suffix.lower() in raw.SUFFIXES and file.stat().st_size:
+            width, height = raw.size(file)
+            if width * height > MAX_PIXELS:
+                raise InvalidInput(f"more than {MAX_PIXELS // 10**6} megapixels")
+            return Header(width, height, bytes_per_pixel=24)
         with pillow().open(file, formats=_FORMATS) as image:
             return Header(
                 image.width,
@@ -88,10 +93,24 @@ def read_header(file: Path) -> Header:
                 if image.mode == "F" or image.mode.startswith("I")
                 else 4 * len(image.getbands()) + 8,
             )
-    except PermissionError:
+    except (PermissionError, InvalidInput):
         raise
     except Exception as error:  # Pillow's plugins raise any exception on a broken header
         raise InvalidInput(_reason(file, error)) from error
+
+
+def _developed(file: Path) -> Photo:
+    from PIL import ExifTags
+
+    image = raw.develop(file)
+    try:
+        with file.open("rb") as stream:
+            exif = raw.exif(stream)
+            model, focal = str(exif.get(ExifTags.Base.Model, "")), focal_length(exif.get_ifd(ExifTags.IFD.Exif))
+            tags = read_tags(exif, _packet(exif.get(ExifTags.Base.XMLPacket)))
+    except Exception:  # the picture is whole; Pillow's parser raises any exception on broken tags
+        return Photo(image)
+    return Photo(image, model=model.strip("\0 "), focal=focal, tags=tags)
 
 
 def _reason(file: Path, error: Exception) -> str:
@@ -122,6 +141,8 @@ def read(file: Path) -> Photo:
         raise InvalidInput(
             f"too large to decode here: about {needed / 1e9:.1f} GB of memory are needed, {free / 1e9:.1f} GB are free"
         )
+    if file.suffix.lower() in raw.SUFFIXES:
+        return _developed(file)
     try:
         with pillow().open(file, formats=_FORMATS) as image:
             image.load()
@@ -201,8 +222,11 @@ def grey(image: Image, longest: int) -> Image:
 
 def xmp(image: Image) -> bytes:
     """Return the XMP packet of an opened picture; b"" if there is none."""
-    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-    return packet.encode() if isinstance(packet, str) else bytes(packet)
+    return _packet(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp"))
+
+
+def _packet(content: Any) -> bytes:
+    return content.encode() if isinstance(content, str) else bytes(content or b"")
 
 
 def _resampling() -> Any:

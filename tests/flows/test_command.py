@@ -148,6 +148,7 @@ def test_help_is_quick_and_says_nothing_of_the_program_behind_it(module: str) ->
         (["--scene", "a", "--rendr.camera-path", "x"], "--rendr.camera-path: did you mean --render.camera-path?"),
         (["--scene", "a", "--iterations", "9"], "--iterations: did you mean --train.max-num-iterations?"),
         (["--scene", "a", "--quux", "9"], None),
+        (["--scene", "a", "--images", "1.jpg", "2.jpg"], "--images takes one folder or one video: give the folder"),
         (["--scen", "a"], "--scen: did you mean --scene?"),
         ([], None),
         (["--scene", "A b"], "--scene: scene 'A b' is not a valid name"),

@@ -10,6 +10,7 @@ from PIL import Image
 from jobs import media
 from jobs.errors import InvalidInput
 from jobs.pictures import photo
+from tests.pictures import raw_photo
 
 
 def picture(seed: int, width: int = 64, height: int = 48) -> Image.Image:
@@ -161,7 +162,7 @@ def test_the_videos_of_live_photos_are_no_video_of_the_place(photos: Path) -> No
 def test_one_line_tells_of_everything(photos: Path) -> None:
     write(photos, *(f"@eaDir/{shot}.jpg" for shot in SHOTS), shrink=2)
     film(photos / "walk.mp4", 1)
-    for name in ("1.DNG", "2.dng", "3.avif", "notes.txt"):
+    for name in ("1.NEF", "2.nef", "3.jxl", "VID.insv", "notes.txt"):
         (photos / name).write_text(name)
     (photos / "text.jpg").write_text("not a picture")
     (photos / "copy.jpg").write_bytes((photos / "IMG_0002.jpg").read_bytes())
@@ -169,7 +170,9 @@ def test_one_line_tells_of_everything(photos: Path) -> None:
     assert found.line() == (
         "4 photos used; left out: text.jpg (not a picture of a known format), IMG_0002.jpg (duplicate), "
         "walk.mp4 (video beside photos; to use a video, give it alone), 4 thumbnails, "
-        "2 files (DNG, a format that is not read), 3.avif (AVIF, a format that is not read), notes.txt (other file)."
+        "2 files (NEF, a format that is not read: export it as JPEG), "
+        "3.jxl (JXL, a format that is not read: export it as JPEG), notes.txt (other file), "
+        "VID.insv (INSV, dual fisheye: export it as equirectangular with the camera's own program)."
     )
     assert found.found == 11
     # What the capture keeps is told of by the job; the rest can only be told of now.
@@ -221,3 +224,25 @@ def test_masks_of_photos_that_are_left_out_are_left_out(photos: Path) -> None:
     found = media.scan(photos)
     assert set(found.masks) == {f"{shot}.jpg" for shot in SHOTS[:3]}
     assert found.left_out == {"masks/IMG_0004.png": "mask"}
+
+
+def test_a_jpeg_is_used_rather_than_the_raw_photo_of_the_same_shot(photos: Path) -> None:
+    for number, shot in enumerate(SHOTS, 1):
+        raw_photo(photos / f"{shot}.DNG", picture(number, 68, 50))  # a sensor has a few more pixels
+    assert kinds(photos) == dict.fromkeys((f"{shot}.DNG" for shot in SHOTS), "copy in another format")
+    for shot in SHOTS:
+        (photos / f"{shot}.jpg").unlink()
+    assert set(media.scan(photos).photos) == {f"{shot}.DNG" for shot in SHOTS}
+
+
+def test_a_linked_folder_is_named_and_not_followed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    write(elsewhere, "IMG_0009.jpg")
+    (photos / "more").symlink_to(elsewhere)
+    found = media.scan(photos)
+    assert len(found.photos) == 4 and not any(name.startswith("more") for name in found.files)
+    assert "more/ (link to a folder, which is not followed: copy the folder, or give it alone)" in found.line()
+    for shot in SHOTS:
+        (photos / f"{shot}.jpg").unlink()
+    with pytest.raises(InvalidInput, match=r"\(only more/\)\. more/: link to a folder, which is not followed"):
+        media.scan(photos)

@@ -8,17 +8,34 @@ from PIL import ExifTags, Image
 
 from jobs.errors import InvalidInput
 from jobs.pictures import photo
-from tests.pictures import difference, picture
+from tests.pictures import difference, picture, raw_photo
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "heic"])
+@pytest.mark.parametrize("suffix", ["jpg", "jfif", "mpo", "png", "tif", "webp", "heic", "avif", "bmp"])
 def test_formats(tmp_path: Path, suffix: str) -> None:
     photo.pillow()
     picture().save(tmp_path / f"a.{suffix}", quality=95)
     found = photo.read(tmp_path / f"a.{suffix}")
     assert found.image.mode == "RGB"
     assert difference(found.image, picture()) < 4
-    assert found.verbatim == (suffix == "jpg")
+    assert found.verbatim == (suffix in ("jpg", "jfif", "mpo"))
+
+
+def test_a_raw_photo_is_developed(tmp_path: Path) -> None:
+    file = raw_photo(tmp_path / "a.dng", picture(256, 192))
+    header = photo.read_header(file)
+    assert (header.width, header.height) == (256, 192)
+    found = photo.read(file)
+    assert (found.image.mode, found.model, found.verbatim) == ("RGB", "Camera", False)
+    inner = (8, 8, 248, 184)  # a mosaic has no neighbours at its edges
+    assert difference(found.image.crop(inner), picture(256, 192).crop(inner)) < 12
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"II*\x00\x08\x00\x00\x00"])
+def test_a_file_that_is_no_raw_photo_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.dng").write_bytes(content)
+    with pytest.raises(InvalidInput, match="empty file" if not content else "not a raw photo, or damaged"):
+        photo.read_header(tmp_path / "a.dng")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "heic"])
