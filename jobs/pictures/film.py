@@ -63,11 +63,51 @@ def read_header(file: Path) -> Header:
 
 
 def _decode(container: Any) -> Iterator[VideoFrame]:
-    """Yield the frames of the first video stream in order of presentation; damaged packets are skipped."""
-    import av
-
+    """Yield the frames of the first video stream in order of presentation, interlaced ones deinterlaced."""
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
+    graph: Any = None
+    for frame in _stored(container, stream):
+        if graph is None and frame.interlaced_frame:
+            graph = _deinterlacer(stream)
+        if graph is None:
+            yield frame
+        else:
+            graph.vpush(frame)
+            yield from _ready(graph)
+    if graph is not None:
+        graph.vpush(None)
+        yield from _ready(graph)
+
+
+def _deinterlacer(stream: Any) -> Any:
+    """Return a filter that gives one frame for each frame; those that are not interlaced stay as they are."""
+    from av.filter import Graph
+
+    graph = Graph()
+    nodes = (
+        graph.add_buffer(template=stream),
+        graph.add("bwdif", "mode=send_frame:deint=interlaced"),
+        graph.add("buffersink"),
+    )
+    graph.link_nodes(*nodes).configure()
+    return graph
+
+
+def _ready(graph: Any) -> Iterator[VideoFrame]:
+    import av
+
+    while True:
+        try:
+            yield graph.vpull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+
+
+def _stored(container: Any, stream: Any) -> Iterator[VideoFrame]:
+    """Yield the frames as they are stored; damaged packets are skipped."""
+    import av
+
     for packet in container.demux(stream):
         try:
             yield from packet.decode()
@@ -121,9 +161,10 @@ def sharpest_frames(video: Path, times: list[float], count: int) -> Iterator[Fra
     best: VideoFrame | None = None
     best_sharpness, best_index, current = -1.0, 0, 0
     with av.open(str(video)) as container:
+        wider = _pixel_width(container.streams.video[0])
         for index, frame in enumerate(_decode(container)):
             if window(index) != current and best is not None:
-                yield Frame(_upright(best), times[best_index], best_sharpness)
+                yield Frame(_upright(best, wider), times[best_index], best_sharpness)
                 best, best_sharpness = None, -1.0
             current = window(index)
             # If every frame is taken, there is nothing to choose.
@@ -131,7 +172,7 @@ def sharpest_frames(video: Path, times: list[float], count: int) -> Iterator[Fra
             if sharpness > best_sharpness:
                 best, best_sharpness, best_index = frame, sharpness, min(index, len(times) - 1)
         if best is not None:
-            yield Frame(_upright(best), times[best_index], best_sharpness)
+            yield Frame(_upright(best, wider), times[best_index], best_sharpness)
 
 
 def _sharpness(frame: VideoFrame) -> float:
@@ -145,11 +186,24 @@ def _sharpness(frame: VideoFrame) -> float:
     return float(laplacian.var())
 
 
-def _upright(frame: VideoFrame) -> Image:
-    """Return the RGB picture of a frame, turned and mirrored as the video's display matrix says."""
-    from PIL.Image import Transpose
+def _pixel_width(stream: Any) -> float:
+    """Return the width of a stream's pixels in terms of their height: not 1 for DV, DVDs and old camcorders."""
+    ratio = stream.sample_aspect_ratio
+    return float(ratio) if ratio and 0.25 <= ratio <= 4 else 1.0
+
+
+def _upright(frame: VideoFrame, wider: float) -> Image:
+    """Return the RGB picture of a frame with square pixels, turned and mirrored as the video's display matrix says.
+
+    Args:
+        frame: as stored.
+        wider: the width of its pixels in terms of their height.
+    """
+    from PIL.Image import Resampling, Transpose
 
     image = to_rgb(frame)
+    if wider != 1:
+        image = image.resize((max(1, round(image.width * wider)), image.height), Resampling.LANCZOS)
     matrix = _display_matrix(frame)
     if matrix in _TURNS:
         return image.transpose(Transpose[_TURNS[matrix]])

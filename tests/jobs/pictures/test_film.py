@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -66,3 +68,81 @@ def test_damage_in_the_middle_of_a_video_costs_a_few_frames(tmp_path: Path) -> N
     content[len(content) // 2 : len(content) // 2 + 500] = bytes(500)
     file.write_bytes(content)
     assert 5 <= len(list(film.sharpest_frames(file, film.frame_times(file), 10))) <= 10
+
+
+@pytest.mark.parametrize("interlaced", [True, False])
+def test_an_interlaced_video_shows_one_moment_in_each_frame(tmp_path: Path, interlaced: bool) -> None:
+    """The camera moves 4 px between the two fields of a frame: woven, edges are combs."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (12, 40, 3), dtype=np.uint8)
+    scene = np.asarray(Image.fromarray(coarse).resize((480, 144), Image.Resampling.BICUBIC))
+    tags = {"colorspace": 6, "color_range": 2}
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "6"})
+        stream.width, stream.height, stream.pix_fmt = 320, 144, "yuv444p"
+        if interlaced:
+            stream.options = {"crf": "6", "x264-params": "tff=1"}
+        for name, value in tags.items():
+            setattr(stream.codec_context, name, value)
+        for number in range(8):
+            first = scene[:, 8 * number : 8 * number + 320].copy()
+            if interlaced:
+                first[1::2] = scene[1::2, 8 * number + 4 : 8 * number + 324]
+            frame = av.VideoFrame.from_ndarray(first, format="rgb24").reformat(
+                format="yuv444p", dst_colorspace="ITU601", dst_color_range="JPEG"
+            )
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    turned(tmp_path / "a.mp4", (-1, 0, 0, -1))
+    times = film.frame_times(tmp_path / "a.mp4")
+    taken = list(film.sharpest_frames(tmp_path / "a.mp4", times, 8))
+    assert len(taken) == 8
+    for number, frame in enumerate(taken):
+        fields = [Image.fromarray(scene[:, 8 * number + shift :][:, :320]) for shift in (0, 4)]
+        shown = frame.image.transpose(Image.Transpose.ROTATE_180)
+        # Of an interlaced frame, either field will do.
+        assert min(difference(shown, field) for field in fields[: 1 + interlaced]) < 3
+
+
+@pytest.mark.parametrize(
+    ("ratio", "matrix", "size"),
+    [
+        (Fraction(64, 45), (1, 0, 0, 1), (1024, 576)),  # a PAL DVD of 16:9
+        (Fraction(8, 9), (1, 0, 0, 1), (640, 576)),
+        (Fraction(4, 3), (0, 1, -1, 0), (576, 960)),  # and held upright
+        (Fraction(0, 1), (1, 0, 0, 1), (720, 576)),
+    ],
+)
+def test_pixels_become_square(tmp_path: Path, ratio: Fraction, matrix: Any, size: tuple[int, int]) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 720, 576, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio = ratio
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_image(picture(720, 576))))
+        container.mux(stream.encode())
+    file = turned(tmp_path / "a.mp4", matrix)
+    [frame] = film.sharpest_frames(file, film.frame_times(file), 1)
+    assert frame.image.size == size
+    shown = picture(720, 576).resize(size if matrix[0] else size[::-1])
+    assert difference(frame.image, shown if matrix[0] else shown.transpose(Image.Transpose.ROTATE_270)) < 4
+
+
+def test_windows_are_of_equal_time_whatever_the_frame_rate(tmp_path: Path) -> None:
+    """Phones slow down in the dark: half of the frames are in the first second of four."""
+    stamps = [*range(0, 100, 5), *range(100, 400, 15)]  # hundredths of a second
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 100)
+        for seed, stamp in enumerate(stamps):
+            frame = av.VideoFrame.from_image(picture(seed=seed))
+            frame.pts, frame.time_base = stamp, Fraction(1, 100)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    times = film.frame_times(tmp_path / "a.mkv")
+    assert times == pytest.approx([stamp / 100 for stamp in stamps], abs=0.002)
+    taken = list(film.sharpest_frames(tmp_path / "a.mkv", times, 8))
+    assert [int(frame.time / (times[-1] * 40 / 39) * 8) for frame in taken] == list(range(8))
+    for frame in taken:
+        assert difference(frame.image, picture(seed=times.index(frame.time))) < 8
