@@ -29,6 +29,7 @@ from jobs.manifest import Timer
 from jobs.options import PrepareOptions
 from jobs.pictures import panorama, reading
 from jobs.pictures.reading import Picture
+from jobs.sfm import verdict
 
 if TYPE_CHECKING:
     from jobs.sfm.reconstruction import Result
@@ -112,9 +113,11 @@ def prepare(
             )
         result = _structure_from_motion(pictures, grey, work, options, timer, sequence=bool(videos))
         placed = result.registered
-        if result.without_exif:
-            print(result.without_exif, flush=True)
-            selected = f"{selected} {result.without_exif}"
+        sources_of = {picture.features: picture.source for picture in pictures}
+        for words in (result.without_exif, verdict.other_places(pictures, result)):
+            if words:
+                print(words, flush=True)
+                selected = f"{selected} {words}"
         content: dict[str, Any] = {
             "kind": "video" if videos else "photos",
             "found": capture.found,
@@ -131,6 +134,7 @@ def prepare(
             "principal_points_refined": result.refined,
             "exif_focal_lengths_ignored": result.without_exif is not None,
             "only_turned": result.only_turned,
+            "places_alike": [[sources_of[name] for name in sorted(place)] for place in result.look_alikes],
         }
         details = {
             "videos": videos,
@@ -143,7 +147,7 @@ def prepare(
         figures: dict[str, Any] = {}
         needed = max(options.min_registered_images, options.min_registered_share * len(pictures))
         name, fit = "new", None
-        if enough := len(placed) >= needed:
+        if enough := len(placed) >= needed and not result.confused:
             if references and options.frame != "new":
                 with timer.step("frame"):
                     name, fit = _fit_any(result, references, grey, options)
@@ -157,7 +161,7 @@ def prepare(
                 (dataset / "transforms.json").write_text(json.dumps(transforms, indent=2) + "\n")
     manifest.write(dataset / "dataset.json", options, timer, {**content, **figures, **details})
     if not enough:
-        raise GateRefused(_refusal(images, pictures, result, options))
+        raise GateRefused(verdict.refusal(images, pictures, result, options))
     if not accepted:
         raise GateRefused(
             f"{images}: the photos do not fit the scene's frame, as frame=keep demands: too little of what they "
@@ -227,26 +231,6 @@ def _fate(picture: Picture, result: Result) -> dict[str, Any]:
     if picture.features in result.registered:
         return {**fate, "registered": True}
     return {**fate, "registered": False, "reason": result.why_not(picture.features)}
-
-
-def _refusal(images: Path, pictures: list[Picture], result: Result, options: PrepareOptions) -> str:
-    if result.only_turned:
-        return (
-            f"{images}: the photos have no parallax: they match well, but all were taken from one spot, by turning "
-            "there. Such photos do not show how far away anything is. Walk while you take them: a step or more to the "
-            "side between photos, past the place or around it, each overlapping the last by two thirds."
-        )
-    registered = len(result.registered)
-    lost = [picture for picture in pictures if picture.features not in result.registered]
-    named = "; ".join(f"{picture.source}: {result.why_not(picture.features)}" for picture in lost[:5])
-    return (
-        f"{images}: only {registered} of {len(pictures)} pictures could be registered "
-        f"({100 * registered / len(pictures):.0f} %; needed: {100 * options.min_registered_share:.0f} % and at least "
-        f"{options.min_registered_images}). Take more photos: each thing should be in at least three of them, "
-        "neighbours should overlap by two thirds, taken from different places rather than turning on the spot; hold "
-        "still (no blur), in even light, and avoid glass, mirrors and blank walls. "
-        f"Not placed: {named}{' …' if len(lost) > 5 else ''}."
-    )
 
 
 # disk

@@ -10,7 +10,7 @@ import pycolmap
 
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
-from jobs.sfm import refinement
+from jobs.sfm import lookalikes, refinement
 from jobs.sfm.mapping import ENOUGH, map_matches
 from jobs.sfm.search import FEW_MATCHES, SEED, Search, gpu
 from jobs.sfm.views import View
@@ -18,6 +18,7 @@ from jobs.sfm.views import View
 __all__ = ["Result", "reconstruct"]
 
 _MATCH_WELL = 50  # inlier matches of a picture with its best neighbour: then its pose can hardly fail for want of them
+_ROUNDS = 3  # of telling places apart that look alike
 _FULL = 0.95  # of the most features that a picture may have
 
 
@@ -31,11 +32,14 @@ class Result:
         models: how many pictures each separate reconstruction holds, largest first.
         features: number of features by picture's name.
         best_matches: most inlier matches with any one other picture, by picture's name.
-        elsewhere: names of the pictures in the other, smaller models.
+        elsewhere: names of the pictures in each of the other, smaller models that are not in `model`.
         search: features and matches, to which pictures of an earlier dataset can be added.
         only_turned: the camera only turned on the spot; then there is no model.
         refined: number of cameras whose principal point was refined.
         without_exif: why the focal lengths in EXIF were ignored, in words; None if they were not.
+        look_alikes: names of the pictures of each place, the largest first, if several look so alike that they were
+            taken for one; they were then told apart.
+        confused: places that look alike could not be told apart, so poses are wrong.
     """
 
     model: pycolmap.Reconstruction | None = None
@@ -44,11 +48,13 @@ class Result:
     models: list[int] = field(default_factory=list)
     features: dict[str, int] = field(default_factory=dict)
     best_matches: Counter[str] = field(default_factory=Counter)
-    elsewhere: set[str] = field(default_factory=set)
+    elsewhere: list[set[str]] = field(default_factory=list)
     search: Search | None = None
     only_turned: bool = False
     refined: int = 0
     without_exif: str | None = None
+    look_alikes: list[set[str]] = field(default_factory=list)
+    confused: bool = False
 
     @property
     def registered(self) -> set[str]:
@@ -63,7 +69,7 @@ class Result:
             return f"too few features: {self.features[name]} (blurred, dark, or without texture)"
         if self.best_matches[name] < FEW_MATCHES:
             return f"too few matches: {self.best_matches[name]} with its best neighbour"
-        if name in self.elsewhere:
+        if any(name in place for place in self.elsewhere):
             return "not connected to the largest model"
         return f"no consistent pose, with {self.best_matches[name]} matches to its best neighbour"
 
@@ -76,7 +82,8 @@ def reconstruct(
     The search starts with the pairs that the kind and number of pictures make likely. If pictures that match well do
     not register, the focal lengths in EXIF may be wrong: they are ignored once. If too few pictures register, the
     search widens: first to all pairs with the missing ones, then to features of half the size, unless the pictures
-    have as many features as they may already. A last bundle adjustment refines the principal points.
+    have as many features as they may already. Places that only look alike are told apart. A last bundle adjustment
+    refines the principal points.
 
     Args:
         folder: where the pictures are, in grey.
@@ -117,6 +124,7 @@ def reconstruct(
         search.find_features(first_octave=-1)
         search.match(search.pairs(kind), f"{kind} with finer features")
         result = _better(result, _map(search))
+    result = _told_apart(result)
     if result.model:
         with timer.step("refinement"):
             result.refined = refinement.refine(result.model, search.threads)
@@ -127,6 +135,21 @@ def _better(first: Result, second: Result) -> Result:
     """Return the result with more registered pictures."""
     best = max(first, second, key=lambda result: len(result.registered))
     return replace(best, without_exif=first.without_exif)
+
+
+def _told_apart(result: Result) -> Result:
+    """Map again without the matches between places that only look alike, if there are any."""
+    first: list[set[str]] = []
+    for _ in range(_ROUNDS):
+        found = lookalikes.places(result.model) if result.model else []
+        if len(found) < 2:
+            return replace(result, look_alikes=first)
+        first = first or found
+        assert result.search
+        result.search.forget(found)
+        result = replace(_map(result.search), without_exif=result.without_exif)
+    confused = result.model is not None and len(lookalikes.places(result.model)) > 1
+    return replace(result, look_alikes=first, confused=confused)
 
 
 def _match_well(result: Result) -> bool:
@@ -168,6 +191,7 @@ def _without_exif(search: Search, result: Result) -> Result:
 def _map(search: Search) -> Result:
     models, mapper = map_matches(search)
     features, best = search.figures()
+    names = [{image.name for image in model.images.values() if image.has_pose} for model in models]
     return Result(
         model=models[0] if models else None,
         matching=", then ".join(search.matching),
@@ -175,6 +199,6 @@ def _map(search: Search) -> Result:
         models=[model.num_reg_images() for model in models],
         features=features,
         best_matches=best,
-        elsewhere={image.name for model in models[1:] for image in model.images.values() if image.has_pose},
+        elsewhere=[apart for place in names[1:] if (apart := place - names[0])],
         search=search,
     )

@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
@@ -252,6 +252,22 @@ class Search:
         with self.timer.step("matching"):
             pycolmap.verify_matches(other.database, other._write_pairs(pairs), _verification())
         return other
+
+    def forget(self, places: Sequence[Collection[str]]) -> None:
+        """Remove the matches between pictures of different places.
+
+        Args:
+            places: the pictures of each by name; those of none keep all their matches.
+        """
+        place_of = {name: number for number, place in enumerate(places) for name in place}
+        with pycolmap.Database.open(self.database) as database:
+            names = {image.image_id: image.name for image in database.read_all_images()}
+            for pair, _ in zip(*database.read_all_matches(), strict=True):
+                i, j = pycolmap.pair_id_to_image_pair(pair)
+                a, b = place_of.get(names[i]), place_of.get(names[j])
+                if a is not None and b is not None and a != b:
+                    database.delete_matches(i, j)
+                    database.delete_two_view_geometry(i, j)
 
     def _write_pairs(self, pairs: list[tuple[str, str]]) -> Path:
         file = self.work / "pairs.txt"

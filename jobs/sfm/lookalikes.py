@@ -1,0 +1,212 @@
+"""Find places that only look alike: pictures of two equal fronts that structure from motion took for one.
+
+In pictures from nearly the same pose, what one shows is found in the other, too. In pictures of two places that look
+alike, only what is alike is found in both. Around it, each has features of its own where the other's should be. Such
+conflicting observations are the idea of Heinly et al., "Correcting for Duplicate Scene Structure in Sparse 3D
+Reconstruction", ECCV 2014.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.geometry import Floats
+
+__all__ = ["places"]
+
+_GRID = 8  # cells along each side of a picture
+_FEW = 4  # points: a cell with fewer tells nothing
+_CHANCE = 0.02  # probability that no point of a cell is found again, if it is as likely there as elsewhere
+_LEAST_SHARED = 15  # points that two pictures show: COLMAP's least number of inlier matches
+_ANGLE = 15.0  # degrees between the rays to a point: features are not found again from other directions
+_ZOOM = 1.35  # of the distances to a point, likewise
+_USUAL = 0.08  # share of conflicting cells. Measured: at most 0.03 of neighbours in one place, 0.1 to 0.4 across two
+_COMPARED = 8  # cells: pictures with fewer in common are too different for a verdict
+_LEAST_CELLS = 40  # of two groups of pictures that are compared
+_LEAST_PAIRS = 3
+_WIDE = 24  # cells: a pair with as many sees much the same
+_CLEAN = 0.02  # share of conflicting cells of such a pair in one place, at most
+_BRIDGE = 0.2  # share of such pairs that shows two groups to be of one place. Measured: at most 0.1 across two
+_NEIGHBOURS = 40  # pictures with which one is compared: those that show most of the same points
+
+Cells = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a picture shows: the points' rows, sorted, and the cell of the picture in which each is."""
+
+    points: NDArray[np.int64]
+    cells: Cells
+
+
+def places(model: Any) -> list[set[str]]:
+    """Return the pictures of each place in a reconstruction by name, the largest place first; a single one as a rule.
+
+    Args:
+        model: a pycolmap.Reconstruction.
+    """
+    images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: str(image.name))
+    names = [str(image.name) for image in images]
+    tests = _tests(model, images)
+    groups = _grouped(len(images), tests)
+    group_of = {member: number for number, group in enumerate(groups) for member in group}
+    between: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+    for (i, j), test in tests.items():
+        a, b = sorted((group_of[i], group_of[j]))
+        between[a, b].append(test)
+    conflicting = {(a, b) for (a, b), found in between.items() if a != b and _conflict(found)}
+    return sorted(
+        ({names[member] for member in group} for group in _joined(groups, conflicting, between)),
+        key=lambda group: (-len(group), min(group)),
+    )
+
+
+def _conflict(found: list[tuple[int, int]]) -> bool:
+    """Return whether two groups of pictures are of two places, by the cells compared and in conflict of each pair.
+
+    If a part of one place changed between two visits, pictures of the same visit still agree without any conflict.
+    """
+    cells, conflicts = (sum(side) for side in zip(*found, strict=True))
+    wide = [test for test in found if test[0] >= _WIDE]
+    clean = sum(conflicts <= _CLEAN * cells for cells, conflicts in wide)
+    return (
+        cells >= _LEAST_CELLS
+        and conflicts > _USUAL * cells
+        and sum(conflicts > _USUAL * cells for cells, conflicts in found) >= _LEAST_PAIRS
+        and (clean < _LEAST_PAIRS or clean < _BRIDGE * len(wide))
+    )
+
+
+def _tests(model: Any, images: list[Any]) -> dict[tuple[int, int], tuple[int, int]]:
+    """Return, for pairs of pictures that show the same points, how many cells were compared and how many conflict."""
+    rows = {number: row for row, number in enumerate(sorted(model.points3D))}
+    xyz = np.array([model.points3D[number].xyz for number in rows]).reshape(-1, 3)
+    cameras = [model.cameras[image.camera_id] for image in images]
+    seen = [_seen(image, camera, rows) for image, camera in zip(images, cameras, strict=True)]
+    centers = np.array([image.projection_center() for image in images]).reshape(-1, 3)
+    result = {}
+    for i, j in _pairs(seen):
+        both = []
+        for here, there in ((i, j), (j, i)):
+            expected = _comparable(xyz, seen[here].points, centers[here], centers[there])
+            cells = _cells_of(images[there], cameras[there], xyz[expected])
+            expected, cells = expected[cells >= 0], cells[cells >= 0]
+            found = np.isin(expected, seen[there].points, assume_unique=True)
+            wanted, own, again = (
+                np.bincount(each, minlength=_GRID**2) for each in (cells, seen[there].cells, cells[found])
+            )
+            # Where light or leaves changed, little is found again anywhere: a cell without any tells nothing then.
+            again_share = found.mean() if len(found) else 0.0
+            compared = (wanted >= _FEW) & (own >= _FEW) & ((1 - again_share) ** wanted < _CHANCE)
+            both.append((int(compared.sum()), int((compared & (again == 0)).sum())))
+        # A picture that shows more, or sharper, is expected to show what the other does not: the better side counts.
+        better = min(both, key=lambda test: test[1] / max(test[0], 1))
+        if min(both)[0] >= _COMPARED:
+            result[i, j] = better
+    return result
+
+
+def _seen(image: Any, camera: Any, rows: Mapping[int, int]) -> _Seen:
+    shown = {rows[point.point3D_id]: point.xy for point in image.points2D if point.has_point3D()}
+    points = np.array(sorted(shown), np.int64)
+    at = np.array([shown[row] for row in points.tolist()]).reshape(-1, 2)
+    return _Seen(points, _cells(at, camera))
+
+
+def _pairs(seen: list[_Seen]) -> Iterable[tuple[int, int]]:
+    """Return the pairs of pictures that show enough of the same points: of each picture, those with most of them."""
+    showing: dict[int, list[int]] = defaultdict(list)
+    for number, picture in enumerate(seen):
+        for row in picture.points.tolist():
+            showing[row].append(number)
+    shared = np.zeros((len(seen), len(seen)), np.int64)
+    for pictures in showing.values():
+        shared[np.ix_(pictures, pictures)] += 1
+    np.fill_diagonal(shared, 0)
+    chosen = set()
+    for number, counts in enumerate(shared):
+        for other in np.argsort(-counts, kind="stable")[:_NEIGHBOURS].tolist():
+            if counts[other] >= _LEAST_SHARED:
+                chosen.add((min(number, other), max(number, other)))
+    return sorted(chosen)
+
+
+def _comparable(xyz: Floats, points: NDArray[np.int64], here: Floats, there: Floats) -> NDArray[np.int64]:
+    """Return those of the points that look the same from two places."""
+    mine, its = xyz[points] - here, xyz[points] - there
+    near, far = np.linalg.norm(mine, axis=1), np.linalg.norm(its, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosine = (mine * its).sum(axis=1) / (near * far)
+        alike = (cosine > np.cos(np.radians(_ANGLE))) & (np.maximum(near / far, far / near) < _ZOOM)
+    chosen: NDArray[np.int64] = points[alike]
+    return chosen
+
+
+def _cells_of(image: Any, camera: Any, xyz: Floats) -> Cells:
+    """Return the cell of a picture in which each point (n, 3) should be; -1 outside of the picture."""
+    pose = image.cam_from_world().matrix()
+    local = xyz @ pose[:, :3].T + pose[:, 3]
+    cells = np.full(len(xyz), -1)
+    ahead = local[:, 2] > 1e-9
+    if ahead.any():
+        at = np.asarray(camera.img_from_cam(local[ahead]), float)
+        inside = (at > 0).all(axis=1) & (at < [camera.width, camera.height]).all(axis=1)
+        cells[np.flatnonzero(ahead)[inside]] = _cells(at[inside], camera)
+    return cells
+
+
+def _cells(at: Floats, camera: Any) -> Cells:
+    if not len(at):
+        return np.empty(0, np.int64)
+    place = np.clip(at / [camera.width, camera.height] * _GRID, 0, _GRID - 1).astype(np.int64)
+    cells: Cells = place[:, 1] * _GRID + place[:, 0]
+    return cells
+
+
+def _grouped(number: int, tests: Mapping[tuple[int, int], tuple[int, int]]) -> list[set[int]]:
+    """Join pictures into groups, the surest first, as long as less than the usual share of their cells conflict.
+
+    This is greedy additive edge contraction (Keuper et al., "Efficient Decomposition of Image and Mesh Graphs by Lifted
+    Multicuts", ICCV 2015).
+    """
+    weights: dict[int, dict[int, float]] = {member: {} for member in range(number)}
+    for (i, j), (cells, conflicts) in tests.items():
+        weights[i][j] = weights[j][i] = _USUAL * cells - conflicts
+    groups = {member: {member} for member in range(number)}
+    while True:
+        best = max(
+            ((weight, -i, -j) for i, others in weights.items() for j, weight in others.items() if i < j),
+            default=(0.0, 0, 0),
+        )
+        if best[0] <= 0:
+            return list(groups.values())
+        i, j = -best[1], -best[2]
+        groups[i] |= groups.pop(j)
+        for other, weight in weights.pop(j).items():
+            del weights[other][j]
+            if other != i:
+                weights[i][other] = weights[other][i] = weights[i].get(other, 0.0) + weight
+
+
+def _joined(
+    groups: list[set[int]], conflicting: set[tuple[int, int]], between: Mapping[tuple[int, int], object]
+) -> list[set[int]]:
+    """Join the groups that do not conflict, if possible with those that they were compared with, the largest first."""
+    order = sorted(range(len(groups)), key=lambda number: -len(groups[number]))
+    joined: list[set[int]] = []
+    for number in order:
+        pairs = [{(min(number, other), max(number, other)) for other in each} for each in joined]
+        fitting = [each for each, its in zip(joined, pairs, strict=True) if not its & conflicting]
+        compared = [each for each, its in zip(joined, pairs, strict=True) if each in fitting and its & between.keys()]
+        if fitting:
+            (compared or fitting)[0].add(number)
+        else:
+            joined.append({number})
+    return [set().union(*(groups[number] for number in each)) for each in joined]

@@ -1,0 +1,120 @@
+"""What is said about pictures without a pose: what they have in common, and what to do about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from jobs.names import printable
+from jobs.options import PrepareOptions
+from jobs.pictures.reading import Picture
+
+if TYPE_CHECKING:
+    from jobs.sfm.reconstruction import Result
+
+__all__ = ["in_common", "other_places", "refusal"]
+
+_MOST = 0.9  # of the pictures that are said to have something in common
+_NAMED = 5
+_TRAITS: tuple[Callable[[Picture], str], ...] = (
+    lambda picture: f"in {_folder(picture)}",
+    lambda picture: f"{_suffix(picture)} files",
+    lambda picture: f"by {f'the camera {printable(picture.model)}' if picture.model else 'a camera that EXIF omits'}",
+    lambda picture: f"{max(picture.size)} x {min(picture.size)} px large",
+)
+
+
+def in_common(pictures: Collection[Picture], others: Collection[Picture]) -> str:
+    """Return what sets pictures apart from others, in words, or "": their folder, format, camera or size."""
+    if len(pictures) < 2 or not others:
+        return ""
+    found = []
+    for trait in _TRAITS:
+        words, number = Counter(map(trait, pictures)).most_common(1)[0]
+        if number >= _MOST * len(pictures) and sum(trait(other) == words for other in others) <= (1 - _MOST) * len(
+            others
+        ):
+            found.append(words)
+    return " and ".join(found)
+
+
+def other_places(pictures: Sequence[Picture], result: Result) -> str:
+    """Return sentences about places that are not in the model, or were hard to tell from it; "" if there are none."""
+    registered = result.registered
+    by_name = {picture.features: picture for picture in pictures}
+    used = [picture for picture in pictures if picture.features in registered]
+    said = []
+    for place in result.elsewhere:
+        apart = [by_name[name] for name in sorted(place)]
+        alike = any(place & other for other in result.look_alikes[1:])
+        kind = "form a second place that looks like the first" if alike else "are not connected to the others"
+        said.append(f"{len(apart)} pictures {kind} and are not used: {_listed(apart)}{_common(apart, used)}.")
+    if result.look_alikes and not result.elsewhere:
+        apart = [by_name[name] for name in sorted(result.look_alikes[1])]
+        said.append(f"Places that look alike were told apart: check the poses of {_listed(apart)}.")
+    return " ".join(said)
+
+
+def refusal(images: Path, pictures: Sequence[Picture], result: Result, options: PrepareOptions) -> str:
+    """Return why a reconstruction is refused, and what to do."""
+    if result.only_turned:
+        return (
+            f"{images}: the photos have no parallax: they match well, but all were taken from one spot, by turning "
+            "there. Such photos do not show how far away anything is. Walk while you take them: a step or more to the "
+            "side between photos, past the place or around it, each overlapping the last by two thirds."
+        )
+    by_name = {picture.features: picture for picture in pictures}
+    if result.confused:
+        places = [[by_name[name] for name in sorted(place)] for place in result.look_alikes]
+        return (
+            f"{images}: the photos show places that look alike and could not be told apart, so that poses are wrong. "
+            f"One place: {_listed(places[0])}; another: {_listed(places[1])}. Make a scene of each, or take photos "
+            "that lead from one to the other and show what differs."
+        )
+    registered = result.registered
+    lost = [picture for picture in pictures if picture.features not in registered]
+    used = [picture for picture in pictures if picture.features in registered]
+    said = (
+        f"{images}: only {len(used)} of {len(pictures)} pictures could be registered "
+        f"({100 * len(used) / len(pictures):.0f} %; needed: {100 * options.min_registered_share:.0f} % and at least "
+        f"{options.min_registered_images}). "
+    )
+    if places_said := other_places(pictures, result):
+        said += f"{places_said} Make a scene of each place, or take photos that lead from one to the other. "
+    elif common := in_common(lost, used):
+        said += (
+            f"The {len(lost)} others are {common}. If they show another place or another day, make a scene of their "
+            "own of them; if they are copies, maps or renderings, leave them out; else take photos that lead from the "
+            "rest to them. "
+        )
+    else:
+        said += (
+            "Take more photos: each thing should be in at least three of them, neighbours should overlap by two "
+            "thirds, taken from different places rather than turning on the spot; hold still (no blur), in even light, "
+            "and avoid glass, mirrors and blank walls. "
+        )
+    named = "; ".join(f"{printable(picture.source)}: {result.why_not(picture.features)}" for picture in lost[:_NAMED])
+    return f"{said}Not placed: {named}{' …' if len(lost) > _NAMED else ''}."
+
+
+def _common(apart: Sequence[Picture], used: Sequence[Picture]) -> str:
+    common = in_common(apart, used)
+    return f" ({common})" if common else ""
+
+
+def _listed(pictures: Sequence[Picture]) -> str:
+    """Name pictures: few by their names, many by the first and the last."""
+    names = [printable(picture.source) for picture in pictures]
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} … {names[-1]}"
+
+
+def _folder(picture: Picture) -> str:
+    parent = PurePosixPath(picture.source).parent
+    return f"the folder {printable(str(parent))}" if parent.name else "the top folder"
+
+
+def _suffix(picture: Picture) -> str:
+    suffix = PurePosixPath(picture.source.partition("#t=")[0]).suffix.lower()[1:]
+    return {"jpg": "JPEG", "jpeg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper())
