@@ -70,17 +70,17 @@ class Service:
                 assert time.monotonic() < deadline, self.log("server")
                 time.sleep(0.2)
 
-    def start_worker(self) -> None:
-        """Start the worker."""
-        self._start("worker", "deployments.worker")
+    def start_worker(self, name: str = "worker") -> None:
+        """Start the worker, or another one."""
+        self._start(name, "deployments.worker")
 
-    def restart_worker(self) -> None:
-        """Start the worker, and wait until it takes runs."""
-        before = self.log("worker").count("started!")
-        self.start_worker()
+    def restart_worker(self, name: str = "worker") -> None:
+        """Start the worker, or another one, and wait until it takes runs."""
+        before = self.log(name).count("started!")
+        self.start_worker(name)
         deadline = time.monotonic() + 180
-        while self.log("worker").count("started!") == before:
-            assert self.runs("worker") and time.monotonic() < deadline, self.log("worker")
+        while self.log(name).count("started!") == before:
+            assert self.runs(name) and time.monotonic() < deadline, self.log(name)
             time.sleep(0.1)
 
     def deploy(self) -> None:
@@ -126,7 +126,7 @@ class Service:
 
     def runs(self, name: str) -> bool:
         """Whether the server or worker runs."""
-        return self._processes[name].poll() is None
+        return name in self._processes and self._processes[name].poll() is None
 
     def log(self, name: str) -> str:
         """All that the server or worker printed."""

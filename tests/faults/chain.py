@@ -88,7 +88,8 @@ def second(before: Asset, options: SecondOptions) -> Plan:
 
 async def _capture(scene: str, root: Path) -> tuple[LocalWorkspace, Asset]:
     place = workspace(root)
-    (root / scene).write_text(scene)
+    if not (root / scene).exists():
+        (root / scene).write_text(scene)
     return place, await asyncio.to_thread(place.take_in, scene, {"photo": root / scene}, {})
 
 

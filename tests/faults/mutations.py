@@ -150,9 +150,38 @@ MUTATIONS = (
     Mutation(
         "a worker ends when the server fails",
         "deployments/worker.py",
-        "            return await super().get_and_submit_flow_runs()\n        except httpx.HTTPError as error:",
-        "            return await super().get_and_submit_flow_runs()\n        except ZeroDivisionError as error:",
+        "            submitted = await super().get_and_submit_flow_runs()\n",
+        "            async with asyncio.timeout(5):  # less than Prefect's client waits for a server that fails\n"
+        "                submitted = await super().get_and_submit_flow_runs()\n",
         ("server failing",),
+    ),
+    Mutation(
+        "runs do not wait for a server that fails",
+        "tasks/patience.py",
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES: {500, 504}",
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES: set()",
+        ("server failing", "server failing taking"),
+    ),
+    Mutation(
+        "the runs of a worker are not taken over by another",
+        "deployments/worker.py",
+        '        for file in self._folder.glob("[!.]*"):',
+        "        for file in ():",
+        ("two workers",),
+    ),
+    Mutation(
+        "time limits go by a clock that can be set",
+        "blocks/supervisor.py",
+        "import time\nfrom collections.abc import Callable\n",
+        "import time\ntime.monotonic = time.time\nfrom collections.abc import Callable\n",
+        ("clock",),
+    ),
+    Mutation(
+        "a job that could not be written leaves its folder",
+        "blocks/local_jobs.py",
+        "            shutil.rmtree(part, ignore_errors=True)  # if it has not become the job's folder",
+        "            pass",
+        ("disk full",),
     ),
 )
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import random
+import re
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -32,6 +34,7 @@ from blocks import JobState
 from tests.faults import power_loss
 from tests.faults.chain import workspace
 from tests.faults.strikes import ALONE, KINDS, Kind, Round, strike
+from tests.faults.surroundings import Surroundings
 from tests.faults.verdict import judge
 from tests.service import Service
 
@@ -41,6 +44,7 @@ _JOB_SECONDS = 1.0
 _CANCELLED_JOB_SECONDS = 300.0  # a job that is not cancelled is noticed: it outlasts the round
 _LATEST_MOMENT = 3.5  # seconds; by then most runs are in their second stage
 _TRIES = 6
+_BATCH = 2 * len(KINDS)
 _PATIENCE_SECONDS = 300.0  # a server on SQLite has been seen to let writes wait for two minutes after a worker ended
 
 _MAY_BE_LOST: dict[str, tuple[JobState, ...]] = {
@@ -48,8 +52,11 @@ _MAY_BE_LOST: dict[str, tuple[JobState, ...]] = {
     "cancel": (JobState.CANCELED,),
     "cancel taking": (JobState.CANCELED,),
     "power loss": (JobState.INTERRUPTED,),
+    "machine": (JobState.INTERRUPTED,),
+    "disk full": (JobState.INTERRUPTED, JobState.FAILED),
 }
-_WRITER_KILLED = ("worker", "worker taking", "flow", "power loss")
+_WRITER_KILLED = ("worker", "worker taking", "two workers", "flow", "power loss", "machine")
+_ON_A_FULL_DISK = re.compile("disk is full|No space left")
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,8 @@ class Outcome:
         moment: seconds after the start at which it happened, where the kind does not say when.
         struck: whether it met anything. Else the round says nothing.
         starts: how often a job of each stage began.
-        lost_seconds: how long jobs ran of which nothing came.
+        lost_seconds: how long jobs ran of which nothing came. In rounds that cancel a run, somebody wanted that; in
+            all others, the same is computed and paid again.
         seconds: that the round took.
         faults: what is wrong.
     """
@@ -82,13 +90,20 @@ class World:
         service: its server and worker run.
         client: of the server.
         home: a folder with a workspace for each round.
+        surroundings: of server, worker and jobs.
         patience: seconds after which a run that has not ended counts as lost.
     """
 
     def __init__(
-        self, service: Service, client: PrefectClient, home: Path, patience: float = _PATIENCE_SECONDS
+        self,
+        service: Service,
+        client: PrefectClient,
+        home: Path,
+        surroundings: Surroundings,
+        patience: float = _PATIENCE_SECONDS,
     ) -> None:
-        self.service, self.client, self._home, self._patience = service, client, home, patience
+        self.service, self.client, self.surroundings = service, client, surroundings
+        self._home, self._patience = home, patience
         self._deployment: UUID | None = None
 
     async def deploy(self) -> None:
@@ -122,6 +137,7 @@ class World:
         start = time.monotonic()
         root = self._home / name
         place = workspace(root)
+        (root / name).write_text(name)  # the photo, before the disk can be full
         (root / "seconds").write_text(str(_CANCELLED_JOB_SECONDS if kind.startswith("cancel") else _JOB_SECONDS))
         this = Round(self, name, place, moment)
         struck, faults = await strike(kind, this)
@@ -130,7 +146,11 @@ class World:
         try:
             for run in await self.runs(name):
                 state = await self._ended(run.id)
-                if not (state.is_completed() or (state.is_cancelled() and kind.startswith("cancel"))):
+                as_wanted = state.is_cancelled() and kind.startswith("cancel")
+                may_fail = kind == "disk full" and run.id != last.id
+                if not (
+                    state.is_completed() or as_wanted or (may_fail and _ON_A_FULL_DISK.search(state.message or ""))
+                ):
                     faults.append(f"a run ended as {state.name}: {state.message}")
         except TimeoutError as error:
             faults.append(str(error))
@@ -141,7 +161,7 @@ class World:
         if not (ended.state and ended.state.is_completed()):
             faults.append("the last run has not completed")
         may_be_lost, killed = _MAY_BE_LOST.get(kind, ()), kind in _WRITER_KILLED
-        verdict = judge(place, name, may_be_lost, parts=killed, forgotten=kind == "power loss")
+        verdict = judge(place, name, may_be_lost, parts=killed, forgotten=kind in ("power loss", "machine"))
         faults += verdict.faults
         took = time.monotonic() - start
         return Outcome(kind, moment, struck, verdict.starts, verdict.lost_seconds, took, tuple(faults))
@@ -181,13 +201,16 @@ class World:
 @asynccontextmanager
 async def running_world(home: Path, patience: float = _PATIENCE_SECONDS) -> AsyncIterator[World]:
     """Start a server and a worker that write below `home`; `patience` as in `World`."""
-    service = Service(home / "service")
+    service, disk = Service(home / "service"), home / "disk"
+    disk.mkdir()
+    surroundings = Surroundings(home, disk)
+    service.environment |= surroundings.environment
     service.environment[power_loss.SYNCS] = str(home / "syncs")
     service.environment["PYTHONPATH"] = f"{power_loss.SHIM}:{service.environment['PYTHONPATH']}"
     try:
         service.start_server()
         async with service.client() as client:
-            world = World(service, client, home, patience)
+            world = World(service, client, disk, surroundings, patience)
             await world.deploy()
             service.restart_worker()
             yield world
@@ -195,56 +218,77 @@ async def running_world(home: Path, patience: float = _PATIENCE_SECONDS) -> Asyn
         service.close()
 
 
-async def go_through(world: World, kinds: Iterable[Kind], seed: int, at_once: int) -> AsyncIterator[Outcome]:
-    """Go through rounds, and yield each outcome as it comes. Kinds that strike the service itself go alone."""
-    numbered = list(enumerate(kinds))
+async def go_through(
+    world: World, numbered: Sequence[tuple[int, Kind]], seed: int, at_once: int
+) -> AsyncIterator[tuple[int, Outcome]]:
+    """Go through rounds, and yield each one's number and outcome as it comes.
+
+    Rounds that strike the service itself go alone. What a round's number decides does not depend on the other rounds.
+    """
     limit = asyncio.Semaphore(at_once)
 
-    async def one(number: int, kind: Kind) -> Outcome:
+    async def one(number: int, kind: Kind) -> tuple[int, Outcome]:
         async with limit:
-            return await world.counting_round(f"r{number}", kind, random.Random(f"{seed} {number}"))
+            return number, await world.counting_round(f"r{number}", kind, random.Random(f"{seed} {number}"))
 
-    together = [asyncio.create_task(one(number, kind)) for number, kind in numbered if kind not in ALONE]
-    for task in asyncio.as_completed(together):
-        yield await task
-    for number, kind in numbered:
-        if kind in ALONE:
-            yield await one(number, kind)
+    for start in range(0, len(numbered), _BATCH):  # so that a call that is interrupted has had every kind
+        batch = numbered[start : start + _BATCH]
+        together = [asyncio.create_task(one(number, kind)) for number, kind in batch if kind not in ALONE]
+        for task in asyncio.as_completed(together):
+            yield await task
+        for number, kind in batch:
+            if kind in ALONE:
+                yield await one(number, kind)
 
 
 def table(outcomes: Iterable[Outcome]) -> str:
     """Sum up outcomes by kind."""
-    lines = ["| kind | rounds | wrong | jobs begun | job seconds lost | seconds a round |", "|---|---|---|---|---|---|"]
+    columns = ("kind", "rounds", "wrong", "jobs begun", "cancelled, GPU s", "paid twice, GPU s", "seconds a round")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     by_kind: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         by_kind.setdefault(outcome.kind, []).append(outcome)
     by_kind["all"] = [outcome for found in by_kind.values() for outcome in found]
     for kind, found in by_kind.items():
         begun: Counter[str] = sum((Counter(outcome.starts) for outcome in found), Counter())
-        lost, took = sum(o.lost_seconds for o in found), sum(o.seconds for o in found) / max(1, len(found))
+        cancelled = sum(outcome.lost_seconds for outcome in found if outcome.kind.startswith("cancel"))
+        twice = sum(outcome.lost_seconds for outcome in found) - cancelled
+        took = sum(outcome.seconds for outcome in found) / max(1, len(found))
         wrong = sum(bool(outcome.faults) for outcome in found)
-        lines.append(f"| {kind} | {len(found)} | {wrong} | {begun.total()} | {lost:.1f} | {took:.0f} |")
+        figures = f"{begun.total()} | {cancelled:.1f} | {twice:.1f} | {took:.0f}"
+        lines.append(f"| {kind} | {len(found)} | {wrong} | {figures} |")
     return "\n".join(lines)
+
+
+def recorded(file: Path | None) -> dict[int, Outcome]:
+    """Return the outcomes in a file of an earlier call that was interrupted, by the numbers of their rounds."""
+    if file is None or not file.exists():
+        return {}
+    lines = map(json.loads, file.read_text().splitlines())
+    return {line.pop("number"): Outcome(**line | {"faults": tuple(line["faults"])}) for line in lines}
 
 
 async def main(given: argparse.Namespace) -> int:
     """Go through rounds, print what went wrong and a table; return how many went wrong."""
-    outcomes: list[Outcome] = []
     kinds = given.only or KINDS
-    wanted = [kinds[number % len(kinds)] for number in range(given.rounds)]
+    done = recorded(given.record)
+    wanted = [(number, kinds[number % len(kinds)]) for number in range(given.rounds) if number not in done]
     with tempfile.TemporaryDirectory() as name:
         async with running_world(Path(name), given.patience) as world:
-            async for outcome in go_through(world, wanted, given.seed, given.at_once):
-                outcomes.append(outcome)
+            async for number, outcome in go_through(world, wanted, given.seed, given.at_once):
+                done[number] = outcome
+                if given.record:
+                    with given.record.open("a") as record:
+                        record.write(json.dumps({"number": number, **asdict(outcome)}) + "\n")
                 words = "; ".join(outcome.faults) or "nothing wrong"
                 took = f"{outcome.seconds:.0f} s"
-                print(f"{len(outcomes):4} {outcome.kind}, {took}: {words}", file=sys.stderr, flush=True)
+                print(f"{len(done):4} {outcome.kind}, {took}: {words}", file=sys.stderr, flush=True)
                 if outcome.faults and given.until_wrong:
                     break
             if given.log:
                 print(world.service.log("worker"), file=sys.stderr)
-    print(table(outcomes))
-    return sum(bool(outcome.faults) for outcome in outcomes)
+    print(table(done.values()))
+    return sum(bool(outcome.faults) for outcome in done.values())
 
 
 if __name__ == "__main__":
@@ -257,5 +301,6 @@ if __name__ == "__main__":
     parser.add_argument("--only", choices=KINDS, nargs="*", default=[], help="let only these happen")
     parser.add_argument("--until-wrong", action="store_true", help="end with the first round that goes wrong")
     parser.add_argument("--patience", type=float, default=_PATIENCE_SECONDS, help="seconds until a run counts as lost")
+    parser.add_argument("--record", type=Path, help="a file that gets each outcome; a later call goes on from there")
     parser.add_argument("--log", action="store_true", help="print the worker's log at the end")
     sys.exit(min(1, asyncio.run(main(parser.parse_args()))))

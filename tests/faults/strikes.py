@@ -22,7 +22,7 @@ from prefect.states import Cancelling
 from blocks import LocalWorkspace
 from blocks.supervisor import unlocked
 from tests.faults.chain import started
-from tests.faults.power_loss import lose_power
+from tests.faults.machine import strike_machine
 from tests.faults.verdict import all_ended, jobs_of
 from tests.processes import supervisor_of
 from tests.service import ROOT
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tests.faults.rounds import World
 
 __all__ = ["ALONE", "KINDS", "Kind", "Round", "strike"]
+
+_SECOND = "second worker"
 
 Kind = Literal[
     "worker",
@@ -42,19 +44,27 @@ Kind = Literal[
     "server",
     "server failing",
     "server failing taking",
+    "server silent",
+    "two workers",
     "cancel",
     "cancel taking",
     "cancel one of two",
     "two at once",
     "power loss",
+    "machine",
+    "clock",
+    "disk full",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+OF_THE_MACHINE: tuple[Kind, ...] = ("power loss", "machine", "clock", "disk full")
 ALONE: frozenset[Kind] = frozenset(
-    kind for kind in KINDS if kind.startswith(("worker", "server")) or kind == "power loss"
+    kind for kind in KINDS if kind.startswith(("worker", "server", "two workers")) or kind in OF_THE_MACHINE
 )
 """Kinds that strike the service, and with it the runs of all rounds under way."""
 
 _FAILING_SECONDS = 15.0  # as long as a database takes to restart
+_SILENT_SECONDS = 130.0  # longer than Prefect's client waits for an answer
+_TAKING_OVER_SECONDS = 120.0  # a worker looks for the runs of dead ones every 30 s
 _PATIENCE_SECONDS = 60.0  # until a job begins, or a cancelled one has ended
 
 
@@ -124,7 +134,8 @@ async def strike(kind: Kind, this: Round) -> tuple[bool, list[str]]:
         return await _server(kind, this), []
     if kind.startswith("cancel"):
         return await _cancel(kind, this)
-    others = {"flow": _flow, "job": _job, "supervisor": _job, "two at once": _two, "power loss": _power}
+    others = {"flow": _flow, "job": _job, "supervisor": _job, "two at once": _two, "two workers": _two_workers}
+    others |= dict.fromkeys(OF_THE_MACHINE, strike_machine)
     return await others[kind](kind, this), []
 
 
@@ -147,6 +158,13 @@ async def _server(kind: Kind, this: Round) -> bool:
         struck = await this.world.is_under_way(this.name)
         service.end("server", signal.SIGKILL)
         service.start_server()
+        return struck
+    if kind == "server silent":
+        await this.start_and_wait()
+        struck = await this.world.is_under_way(this.name)
+        os.killpg(service.pid("server"), signal.SIGSTOP)
+        await asyncio.sleep(_SILENT_SECONDS)
+        os.killpg(service.pid("server"), signal.SIGCONT)
         return struck
     if kind == "server failing":
         await this.start_and_wait()
@@ -256,26 +274,38 @@ async def _job(kind: Kind, this: Round) -> bool:
     return False
 
 
-async def _power(kind: Kind, this: Round) -> bool:
-    """End every process at once, and empty the files that were not flushed to the disk; the server is elsewhere."""
-    await this.start()
-    scene = this.name
-    await this.until(
-        lambda: bool(this.place.assets(f"{scene}-first")) if (this.place.folder / "assets").exists() else False
-    )
-    await asyncio.sleep(this.moment / 2)
-    struck = await this.world.is_under_way(this.name)
-    this.world.service.end("worker", signal.SIGKILL)
-    for job in jobs_of(this.place):
-        if process := supervisor_of(this.place.folder / "jobs" / job):
-            os.kill(process, signal.SIGKILL)
-        if (group := this.group(job)) and not unlocked(this.place.folder / "jobs" / job / "alive"):
-            with suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGKILL)
-    await this.until(lambda: all_ended(this.place))
-    lose_power(this.place.folder, Path(this.world.service.environment["REBEL_NERF_TEST_SYNCS"]))
-    this.world.service.restart_worker()
-    return struck
+async def _two_workers(kind: Kind, this: Round) -> bool:
+    """Kill the one of two workers that has the run. The other one takes it over."""
+    service = this.world.service
+    service.restart_worker(_SECOND)
+    try:
+        await this.start_and_wait()
+        [run] = await this.world.runs(this.name)
+        holder = next((name for name in ("worker", _SECOND) if _holds(service.pid(name), run)), None)
+        if holder is None or not await this.world.is_under_way(this.name):
+            return False
+        service.end(holder, signal.SIGKILL)
+
+        async def over() -> bool:
+            return all(run.state and run.state.is_final() for run in await this.world.runs(this.name))
+
+        await this.until(over, seconds=_TAKING_OVER_SECONDS)
+    finally:
+        service.end(_SECOND)
+        if not service.runs("worker"):
+            service.restart_worker()
+    return True
+
+
+def _holds(worker: int, run: FlowRun) -> bool:
+    """Return whether a worker, by the number of its process, has taken a run."""
+    if run.infrastructure_pid is None:
+        return False
+    for file in Path(f"/proc/{worker}/fd").iterdir():
+        with suppress(OSError):
+            if file.readlink().name == run.infrastructure_pid:
+                return True
+    return False
 
 
 def _followers(this: Round) -> int:

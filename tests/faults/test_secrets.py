@@ -14,6 +14,7 @@ import pytest
 from deployments.notifications import VARIABLE
 from tests.faults.chain import workspace
 from tests.faults.rounds import World
+from tests.faults.surroundings import Surroundings
 from tests.service import ROOT, Service
 
 SAVE = """
@@ -81,7 +82,7 @@ async def test_no_secret_is_left_anywhere(tmp_path: Path) -> None:
         secrets = {text.rpartition("/")[2].encode() for name, text in ENVIRONMENT.items() if name != "DATABASE_URL"}
         secrets |= {b"planted-database-99c2", BLOCK.encode(), password.encode()}
         async with service.client() as client:
-            world = World(service, client, tmp_path)
+            world = World(service, client, tmp_path, Surroundings(tmp_path, tmp_path / "disk"))
             await world.deploy()
             service.restart_worker()
             run = await world.run("street", place.folder)
