@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "server": ("deployments.server", "Start the Prefect server."),
     "worker": ("deployments.worker", "Start a worker, which executes flow runs."),
     "doctor": ("deployments.doctor", "Check everything that a run needs."),
+    "costs": ("flows.costs", "Show what scenes cost, by month."),
     "prune": ("deployments.prune", "Show what takes space, and remove old versions."),
     "deploy": ("", "Register the deployments with the Prefect server."),
     "prefect": ("deployments.prefect", "Run a command of Prefect's, signed in to the server."),

@@ -15,8 +15,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -35,7 +36,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import Abort, InfrastructureNotFound
 from prefect.flow_engine import run_flow_async
-from prefect.settings import PREFECT_HOME, temporary_settings
+from prefect.settings import PREFECT_HOME, PREFECT_WORKER_QUERY_SECONDS, temporary_settings
 from prefect.states import Cancelled, Pending, Scheduled
 from prefect.utilities.engine import propose_state
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
@@ -44,15 +45,18 @@ from pydantic_settings import CliApp
 
 from blocks import supervisor
 from blocks.privacy import make_private
-from jobs.errors import ServerUnavailable
+from deployments.metrics import Metrics, serving
+from jobs.errors import InvalidInput, ServerUnavailable
 from tasks import check_server, end_without_cancelling
 from tasks.patience import PATIENT_CLIENT
 from tasks.sign_in import client_settings
+from tasks.watch import watching
 
 _BEGINNING_AT_ONCE = 2
 _LOOKING_FOR_LOST_SECONDS = 30.0
 _PAGE = 200  # most flow runs in one answer of the server
 _TAKEN_BY = "taken by worker "
+_SILENT_SECONDS = 180.0  # Prefect's client waits for a minute before it says that the server does not answer
 _PATIENCE_SECONDS = 20.0  # how long stopping may take
 _THREADS = 64  # for calls that block (polls, transfers): many transfers must not delay polls
 
@@ -83,6 +87,8 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         new.rename(self._folder / self._id)
         self._beginning = asyncio.Semaphore(_BEGINNING_AT_ONCE)
         self._running: dict[asyncio.Task[Any], FlowRun] = {}
+        self.metrics = Metrics()
+        self._polled = time.monotonic()
 
     async def run(
         self,
@@ -97,6 +103,7 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         await self.client.update_flow_run(flow_run.id, infrastructure_pid=self._id)
         begun = asyncio.Event()
         flow = _load(deployment.entrypoint or "").with_options(on_running=[lambda *_: begun.set()])
+        self.metrics.begin(flow_run, flow.name)
         # For a deployment's run, Prefect opens a thread and a websocket to suspend the run. The event loop
         # waits for both. With a hundred runs, the server accepted no more connections and all runs blocked.
         alone = flow_run.model_copy(update={"deployment_id": None})
@@ -114,6 +121,7 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
             await asyncio.wait([running])
         finally:
             running.cancel()
+            self.metrics.end(flow_run, _end_of(running))
         if running.cancelled():
             pass
         elif error := running.exception():
@@ -129,10 +137,18 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
         """Poll the server. A failed poll is only logged; Prefect's own method would stop the worker after a few."""
         try:
-            return await super().get_and_submit_flow_runs()
+            submitted = await super().get_and_submit_flow_runs()
         except httpx.HTTPError as error:
             self._logger.warning("The Prefect server failed (%s). The worker continues and polls again", error)
             return []
+        self._polled = time.monotonic()
+        return submitted
+
+    def fault(self) -> str:
+        """Return what is wrong with this worker; "" if nothing is."""
+        silent = time.monotonic() - self._polled
+        limit = max(_SILENT_SECONDS, 30 * PREFECT_WORKER_QUERY_SECONDS.value())
+        return "" if silent < limit else f"The Prefect server gave this worker no answer for {silent:.0f} s."
 
     async def sync_with_backend(self) -> None:
         """Send a heartbeat. A failed one is only logged, unless it is the first, which shows a wrong configuration."""
@@ -204,6 +220,16 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
                 self._logger.warning("Could not look for lost runs: %r", error)
             await asyncio.sleep(_LOOKING_FOR_LOST_SECONDS)
 
+    async def refresh_metrics_for_ever(self) -> None:
+        """Bring the metrics up to date every 30 seconds."""
+        while True:
+            try:
+                async with get_client() as client:
+                    await self.metrics.refresh(client)
+            except Exception as error:  # most likely the server does not answer: try again later
+                self._logger.warning("The metrics could not be brought up to date: %r", error)
+            await asyncio.sleep(_LOOKING_FOR_LOST_SECONDS)
+
     async def end_runs(self) -> list[FlowRun]:
         """Stop all flow runs of this process and return them."""
         running = dict(self._running)
@@ -253,6 +279,16 @@ def _worker_of(run: FlowRun) -> str | None:
     return run.infrastructure_pid
 
 
+def _end_of(running: asyncio.Task[State[Any] | None]) -> StateType | None:
+    """Return how a flow run ended; None if it was only stopped here, or has not ended."""
+    if not running.done() or running.cancelled():
+        return None
+    if running.exception():
+        return StateType.CRASHED
+    state = running.result()
+    return state.type if state else None
+
+
 def _load(entrypoint: str) -> Flow[..., Any]:
     """Import the flow of an entrypoint (`flows/nerf.py:nerf`) as a module of this process."""
     path, _, name = entrypoint.partition(":")
@@ -269,6 +305,13 @@ class Worker(BaseModel):
     limit: int | None = Field(None, ge=1, description="Maximum number of concurrent flow runs. Defaults to no limit.")
     name: str | None = Field(None, description="Name of the worker in Prefect's UI.")
     patience: float = Field(60.0, ge=0, description="Seconds to wait for a server that is starting.")
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port for Prometheus (/metrics) and health checks (/health). Defaults to none.",
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address at which that port listens. Anybody there can read it.")
 
 
 async def work(given: Worker, ended: asyncio.Event) -> None:
@@ -284,18 +327,28 @@ async def _work(given: Worker, ended: asyncio.Event) -> None:
         async with worker:
             await worker.sync_with_backend()
         return
+    with ExitStack() as served:
+        minders = [asyncio.create_task(worker.put_back_lost_runs_for_ever())]
+        if given.metrics_port:
+            served.enter_context(serving(worker.metrics, given.metrics_host, given.metrics_port, worker.fault))
+            served.enter_context(watching(worker.metrics.take))
+            minders.append(asyncio.create_task(worker.refresh_metrics_for_ever()))
+        await _work_until(worker, minders, ended)
+
+
+async def _work_until(worker: SceneWorker, minders: list[asyncio.Task[None]], ended: asyncio.Event) -> None:
+    """Work until `ended` is set or something fails, and then put the flow runs back into the queue."""
     working, ending = asyncio.create_task(worker.start()), asyncio.create_task(ended.wait())
-    minding = asyncio.create_task(worker.put_back_lost_runs_for_ever())
-    await asyncio.wait([working, minding, ending], return_when=asyncio.FIRST_COMPLETED)
-    ending.cancel()
-    minding.cancel()
+    await asyncio.wait([working, ending, *minders], return_when=asyncio.FIRST_COMPLETED)
+    for task in (ending, *minders):
+        task.cancel()
     end_without_cancelling()
     runs = await worker.end_runs()
     working.cancel()
-    await asyncio.wait([working, minding])
+    await asyncio.wait([working, *minders])
     runs += await worker.end_runs()  # those that began meanwhile
     await worker.put_back(runs)
-    for task in (working, minding):
+    for task in (working, *minders):
         with suppress(asyncio.CancelledError):
             task.result()
 
@@ -321,7 +374,10 @@ def main(given: Worker) -> None:
         impatient.daemon = True
         impatient.start()
         loop.call_soon_threadsafe(ended.set)
-        working.result()
+        try:
+            working.result()
+        except InvalidInput as error:
+            sys.exit(str(error))
 
 
 if __name__ == "__main__":

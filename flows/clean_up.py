@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 from prefect import flow, get_run_logger
+from pydantic import Field
 
 import tasks
 from flows._command import run_as_command
@@ -12,13 +14,20 @@ from jobs.errors import RebelNerfError
 
 
 @flow(name="clean-up")
-async def clean_up(workspaces: list[str] | None = None, grace_minutes: float = 30.0) -> None:
+async def clean_up(
+    workspaces: list[str] | None = None,
+    grace_minutes: float = 30.0,
+    keep_days: Annotated[float, Field(ge=0)] = 14.0,
+) -> None:
     """Cancel the jobs whose runs were cancelled, or died long ago, as after a crash of everything else.
+
+    Delete old runs of this flow and of the flow reprocess, too, of which there would be 87,600 a year.
 
     Args:
         workspaces: "local", or saved blocks as BLOCK-TYPE/NAME. Defaults to all.
         grace_minutes: how long a job may go on while no run waits for it. A run that starts in this time takes it
             over.
+        keep_days: how many days Prefect keeps the ended runs of these two flows. Runs of scenes are kept for ever.
     """
     found = []
     for reference in workspaces if workspaces is not None else await tasks.all_workspaces():
@@ -28,6 +37,7 @@ async def clean_up(workspaces: list[str] | None = None, grace_minutes: float = 3
         except RebelNerfError as error:  # the other workspaces do not depend on this one
             get_run_logger().error("workspace %s: %s", reference, error)
     await tasks.list_clean_up(found)
+    await tasks.forget_old_runs(keep_days)
 
 
 if __name__ == "__main__":

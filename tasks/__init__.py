@@ -15,6 +15,7 @@ from tasks.find import (
 )
 from tasks.frames import find_frames, fit_shot, warn_of_new_frame
 from tasks.gallery import card_of
+from tasks.housekeeping import forget_old_runs
 from tasks.quality import psnr_gate, show_quality
 from tasks.reprocess import LookedAt, list_looked_at, start_new_captures
 from tasks.run import end_without_cancelling
@@ -65,6 +66,7 @@ __all__ = [
     "find_shot",
     "find_shown_model",
     "fit_shot",
+    "forget_old_runs",
     "keep_camera_path",
     "keep_comparable",
     "list_clean_up",

@@ -104,6 +104,7 @@ async def follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> O
         await curves.post()
         if not status.state.ended:
             await _wait(workspace.poll_seconds(time.monotonic() - start), spec)
+    tell(News(spec.stage, spec.part, ended=status, tier=spec.tier))
     await curves.end(result)
     if status.state is JobState.COMPLETED:
         await reporter.done()

@@ -1,4 +1,4 @@
-"""News of a run for whoever started it from a terminal: a run tells, and a display in the same process listens."""
+"""News of runs: a run tells, and others in the same process listen, such as a terminal's display or metrics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from blocks import Asset
+from blocks import Asset, JobStatus
+from blocks.records import Tier
 from jobs.report import Progress
 
 __all__ = ["News", "tell", "watching"]
@@ -25,6 +26,8 @@ class News:
         progress: how far it is, as its job said last.
         asset: its result, once it is done.
         was_there: whether the result was registered before this run.
+        ended: the status of its job, once that has ended, well or not.
+        tier: the kind of machine on which that job ran.
     """
 
     stage: str
@@ -34,6 +37,8 @@ class News:
     progress: Progress | None = None
     asset: Asset | None = None
     was_there: bool = False
+    ended: JobStatus | None = None
+    tier: Tier = "gpu"
 
 
 Listener = Callable[[News], None]
@@ -52,6 +57,6 @@ def watching(listener: Listener) -> Iterator[None]:
 
 
 def tell(news: News) -> None:
-    """Pass news on to whoever listens; in a worker, nobody does."""
+    """Pass news on to whoever listens."""
     for listener in list(_listeners):
         listener(news)

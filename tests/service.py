@@ -70,14 +70,14 @@ class Service:
                 assert time.monotonic() < deadline, self.log("server")
                 time.sleep(0.2)
 
-    def start_worker(self, name: str = "worker") -> None:
+    def start_worker(self, name: str = "worker", *arguments: str) -> None:
         """Start the worker, or another one."""
-        self._start(name, "deployments.worker")
+        self._start(name, "deployments.worker", *arguments)
 
-    def restart_worker(self, name: str = "worker") -> None:
+    def restart_worker(self, name: str = "worker", *arguments: str) -> None:
         """Start the worker, or another one, and wait until it takes runs."""
         before = self.log(name).count("started!")
-        self.start_worker(name)
+        self.start_worker(name, *arguments)
         deadline = time.monotonic() + 180
         while self.log(name).count("started!") == before:
             assert self.runs(name) and time.monotonic() < deadline, self.log(name)

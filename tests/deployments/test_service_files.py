@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic_settings import CliApp
 
 from deployments.command import COMMANDS
+from deployments.worker import Worker
 from tests.service import ROOT
 
 FOLDER = ROOT / "deployments" / "service"
@@ -33,6 +35,12 @@ def test_systemd_accepts_a_unit(unit: Path, tmp_path: Path) -> None:
     assert not ours, ours
 
 
+def assert_accepted(command: list[str]) -> None:
+    """Assert that the worker has the options of a command line."""
+    if command[0] == "worker":
+        assert CliApp.run(Worker, cli_args=command[1:]).metrics_port == 9464
+
+
 def test_units_run_commands_that_exist_and_jobs_outlive_the_worker() -> None:
     assert {unit.stem for unit in UNITS} == {"rebel-nerf-server", "rebel-nerf-worker"}
     for unit in UNITS:
@@ -40,7 +48,8 @@ def test_units_run_commands_that_exist_and_jobs_outlive_the_worker() -> None:
         parsed.optionxform = str  # type: ignore[assignment, method-assign]
         parsed.read(unit)
         program, *command = parsed["Service"]["ExecStart"].split()
-        assert program.endswith(".venv/bin/rebel-nerf") and " ".join(command) in COMMANDS
+        assert program.endswith(".venv/bin/rebel-nerf") and command[0] in COMMANDS
+        assert_accepted(command)
         assert parsed["Service"]["UMask"] == "0077"
         if "worker" in unit.stem:
             assert parsed["Service"]["KillMode"] == "process"
@@ -54,8 +63,9 @@ def compose() -> dict[str, Any]:
 
 def test_the_containers_run_commands_that_exist(compose: dict[str, Any]) -> None:
     for name in ("server", "worker"):
-        program, command, *_ = compose["services"][name]["command"]
-        assert program == "rebel-nerf" and command in COMMANDS
+        program, *command = compose["services"][name]["command"]
+        assert program == "rebel-nerf" and command[0] in COMMANDS
+        assert_accepted(command)
         build = compose["services"][name]["build"]
         context = (FOLDER / build["context"]).resolve()
         assert context == ROOT and (context / build["dockerfile"]).is_file()

@@ -1,0 +1,102 @@
+"""Show what scenes cost: `rebel-nerf costs`, `rebel-nerf costs --scene facade`, `rebel-nerf costs --month 2026-11`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from datetime import datetime, timezone
+
+from pydantic import BaseModel, Field
+
+from blocks import Workspace
+from flows._command import as_command, open_workspace, parse_command
+from flows._table import print_table
+from jobs.options import SceneName
+from jobs.web.quality import money
+from tasks.costs import MonthOfScene, Work, costs, month_of, spent_in
+
+_COLUMNS = (
+    "month",
+    "scene",
+    "runs",
+    "GPU h",
+    "CPU h",
+    "cost",
+    "lost, GPU h",
+    "lost, cost",
+    "saved, GPU h",
+    "saved, cost",
+)
+
+
+class Costs(BaseModel):
+    """Show what the results of each scene took and cost, by month."""
+
+    scene: SceneName | None = Field(None, description="only this scene; all scenes if not given")
+    month: str | None = Field(None, pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="only this month, as in 2026-11")
+    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
+
+
+def show(given: Costs) -> None:
+    """Print the table, and how much of the budget is used.
+
+    Raises:
+        RebelNerfError: the workspace cannot be reached.
+    """
+    place = open_workspace(given.workspace)
+    found = costs(place, [given.scene] if given.scene else place.scenes())
+    rows = [row for row in found if given.month in (None, row.month)]
+    if rows:
+        print_table(_COLUMNS, [*(_row(place, each) for each in rows), _sum(place, rows)])
+        print(
+            "saved: results that were used again. lost: jobs that failed, were cancelled, or whose result was removed."
+        )
+    else:
+        of, when = f" of {given.scene}" if given.scene else "", f" of {given.month}" if given.month else ""
+        print(f"There is nothing{of}{when} in {place.identity}.")
+    print(_budget(place))
+
+
+def _row(place: Workspace, each: MonthOfScene) -> list[str]:
+    return [each.month, each.scene, str(each.runs), *_figures(place, each.made, each.lost, each.saved)]
+
+
+def _sum(place: Workspace, rows: Iterable[MonthOfScene]) -> list[str]:
+    made, lost, saved, runs = Work(), Work(), Work(), 0
+    for each in rows:
+        made, lost, saved, runs = made + each.made, lost + each.lost, saved + each.saved, runs + each.runs
+    return ["all", "", str(runs), *_figures(place, made, lost, saved)]
+
+
+def _figures(place: Workspace, made: Work, lost: Work, saved: Work) -> list[str]:
+    def hours(seconds: float) -> str:
+        return f"{seconds / 3600:.2f}" if seconds else "–"
+
+    def cost(work: Work) -> str:
+        return money(work.cost, place.currency) if work.gpu or work.cpu else "–"
+
+    return [
+        *(hours(made.gpu), hours(made.cpu), cost(made)),
+        *(hours(lost.gpu), cost(lost)),
+        *(hours(saved.gpu), cost(saved)),
+    ]
+
+
+def _budget(place: Workspace) -> str:
+    """Return how much of the limit of this month is used, for people."""
+    most, month = place.max_cost_per_month, month_of(datetime.now(timezone.utc))
+    if most is None:
+        if place.max_cost_per_run is None:
+            return "No limit on costs is set (max_cost_per_month and max_cost_per_run of the workspace's block)."
+        return f"No limit for a month is set; a run may cost {money(place.max_cost_per_run, place.currency)}."
+    spent = spent_in(place, month)
+    share = f", {100 * spent / most:.0f} %" if most else ""
+    return (
+        f"Budget of {month}: {money(spent, place.currency)} of {money(most, place.currency)}{share}, "
+        "with what running jobs are expected to cost."
+    )
+
+
+if __name__ == "__main__":
+    with as_command():
+        show(parse_command(Costs, sys.argv[1:]))
