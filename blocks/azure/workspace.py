@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, StringConstraints, model_validator
 
 from blocks.azure.assets import Assets
+from blocks.azure.cleanup import Leftovers
 from blocks.azure.connection import Connection, naming
 from blocks.azure.container import Moved
 from blocks.azure.credential import ARM_SCOPE, AzureCredential, Guid
@@ -22,7 +23,7 @@ from blocks.azure.sizes import has_cuda
 from blocks.azure.status import Known
 from blocks.expense import Expense
 from blocks.marks import Marks
-from blocks.records import Asset, AssetKind, DroppedCapture, JobSpec, JobStatus, Measured, PageAddress
+from blocks.records import Asset, AssetKind, DroppedCapture, JobSpec, JobStatus, Leftover, Measured, PageAddress
 from blocks.retries import SIGN_IN
 from blocks.workspace import Workspace
 from jobs.errors import InvalidInput, WorkspaceUnavailable
@@ -194,9 +195,16 @@ class AzureMLWorkspace(Workspace):
         return self._shared.connections[given]
 
     @property
+    def _downloaded(self) -> Path:
+        return self.cache.expanduser().absolute() / hashlib.sha256(self.identity.encode()).hexdigest()[:16]
+
+    @property
     def _assets(self) -> Assets:
-        cache = self.cache.expanduser().absolute() / hashlib.sha256(self.identity.encode()).hexdigest()[:16]
-        return Assets(self._connection, self.captures, self.folder, cache, self._shared.moved)
+        return Assets(self._connection, self.captures, self.folder, self._downloaded, self._shared.moved)
+
+    @property
+    def _leftovers(self) -> Leftovers:
+        return Leftovers(self._connection, self._assets, self.folder, self._downloaded, self.find_job)
 
     @property
     def _jobs(self) -> Jobs:
@@ -249,6 +257,12 @@ class AzureMLWorkspace(Workspace):
 
     def remove(self, asset: Asset) -> None:
         self._assets.remove(asset)
+
+    def leftovers(self, older_than: float) -> list[Leftover]:
+        return list(self._leftovers.find(older_than))
+
+    def remove_leftover(self, leftover: Leftover) -> None:
+        self._leftovers.remove(leftover)
 
     def read(self, asset: Asset, file: str) -> bytes:
         return self._assets.read(asset, file)

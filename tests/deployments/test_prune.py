@@ -15,6 +15,7 @@ from blocks.azure import AzureMLWorkspace
 from deployments.prune import Prune, prune
 from tasks.prune import judge_scene
 from tests.azure_fixtures import stack, workspace
+from tests.blocks.test_azure import facade, wait
 from tests.tasks.test_choice import put
 
 __all__ = ["stack", "workspace"]
@@ -187,3 +188,38 @@ def test_on_azure_an_old_model_is_archived_and_its_files_are_deleted(
     assert [each.version for each in workspace.assets("quay-nerf")] == [new.version]
     assert [each.version for each in workspace.archived("quay-nerf")] == [old.version]
     assert not container.blobs("rebel-nerf/models/quay/1/") and container.blobs("rebel-nerf/models/quay/2/")
+
+
+def test_on_azure_the_output_of_failed_jobs_and_transfers_that_were_cut_are_removed(
+    workspace: AzureMLWorkspace, tmp_path: Path
+) -> None:
+    container = workspace._connection.store()[1]
+    good, bad = facade("quay-facade-1-0a"), facade("quay-facade-1-0b", arguments=("--unknown",))
+    running = facade("quay-facade-1-0c", arguments=("--output", "{outputs.capture}", "--photos", "100000"))
+    for job in (good, bad, running):
+        workspace.submit(job)
+        if job is not running:
+            wait(workspace, job)
+        container.write(f"rebel-nerf/jobs/{job.name}/capture/file", b"x" * 100)
+    photos = {"1.jpg": tmp_path / "1.jpg"}
+    photos["1.jpg"].write_bytes(b"a photo")
+    taken = workspace.take_in("quay", photos, {})
+    container.write("rebel-nerf/captures/quay/0123456789abcdef/1.jpg", b"x" * 10)
+    part = workspace._downloaded / "assets/quay/.1.part"
+    part.mkdir(parents=True)
+    (part / "1.jpg").write_bytes(b"x")
+
+    assert workspace.leftovers(24 * 3600) == []
+    found = workspace.leftovers(-1)
+    left = {
+        f"rebel-nerf/jobs/{bad.name}/": 100,
+        "rebel-nerf/captures/quay/0123456789abcdef/": 10,
+        str(part): 1,
+    }
+    assert {each.place: each.size for each in found} == left
+    for each in found:
+        workspace.remove_leftover(each)
+    assert workspace.leftovers(-1) == [] and not part.exists()
+    assert workspace.output_sizes(good.name, "capture")["file"] == 100
+    assert (workspace.fetch(taken) / "1.jpg").read_bytes() == b"a photo"
+    workspace.cancel(running.name)
