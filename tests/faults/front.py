@@ -19,6 +19,8 @@ class Front:
         self.failing: re.Pattern[bytes] | None = None
         self.failed = 0
         """Requests that were answered with 500."""
+        self.record: bytearray | None = None
+        """Gets all that is said in both directions."""
         self._behind = behind
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
@@ -36,8 +38,9 @@ class Front:
 
     def _serve(self, client: socket.socket) -> None:
         with client, suppress(OSError), socket.create_connection(("127.0.0.1", self._behind)) as server:
-            threading.Thread(target=_pass_on, args=(server, client), daemon=True).start()
+            threading.Thread(target=self._pass_on, args=(server, client), daemon=True).start()
             while content := client.recv(1 << 16):
+                self._note(content)
                 if self.failing and self.failing.match(content):
                     self.failed += 1
                     client.sendall(_FAILURE)
@@ -45,9 +48,13 @@ class Front:
                     return
                 server.sendall(content)
 
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while content := source.recv(1 << 16):
+                self._note(content)
+                target.sendall(content)
+            target.shutdown(socket.SHUT_WR)
 
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while content := source.recv(1 << 16):
-            target.sendall(content)
-        target.shutdown(socket.SHUT_WR)
+    def _note(self, content: bytes) -> None:
+        if self.record is not None:
+            self.record += content

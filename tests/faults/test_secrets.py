@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from deployments.notifications import VARIABLE
+from tasks.view import served_page
 from tests.faults.chain import workspace
 from tests.faults.rounds import World
 from tests.faults.surroundings import Surroundings
 from tests.service import ROOT, Service
+from tests.tasks.test_choice import put
 
 SAVE = """
 import os
@@ -85,6 +87,7 @@ async def test_no_secret_is_left_anywhere(tmp_path: Path) -> None:
             world = World(service, client, tmp_path, Surroundings(tmp_path, tmp_path / "disk"))
             await world.deploy()
             service.restart_worker()
+            service.front.record = traffic = bytearray()  # of worker and tests with the server
             run = await world.run("street", place.folder)
             shown: list[str] = []
             jobs = 0
@@ -93,6 +96,7 @@ async def test_no_secret_is_left_anywhere(tmp_path: Path) -> None:
                 jobs += any(str(place.folder / "jobs") in str(cwd(entry)) for entry in processes())
                 await asyncio.sleep(0.3)
             assert state.is_completed() and jobs, "jobs were looked at while they ran"
+            assert b"street" in traffic and not [secret for secret in secrets if secret in traffic]
         assert not shown
     finally:
         service.close()
@@ -109,6 +113,26 @@ def cwd(entry: Path) -> Path | None:
         return (entry / "cwd").resolve()
     except OSError:
         return None
+
+
+VIEWER = """#!/bin/sh
+env >"$(dirname "$0")/seen"
+echo '{"stage": "view", "page": "viewer", "port": 1}'
+sleep 60
+"""
+
+
+def test_the_viewer_of_a_model_gets_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in ENVIRONMENT.items():
+        monkeypatch.setenv(name, text)
+    place = workspace(tmp_path / "street")
+    Path(place.python).write_text(VIEWER)
+    put(place, "street-nerf", "1-00000001", 0, scene="street")
+    put(place, "street-images-to-nerf-dataset", "1-00000001", 0, "dataset", scene="street")
+    [model], [dataset] = place.assets("street-nerf"), place.assets("street-images-to-nerf-dataset")
+    with served_page(place, dataset, model, 1):
+        seen = (place.folder / "seen").read_text()
+    assert "PATH=" in seen and "planted" not in seen
 
 
 def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
