@@ -17,6 +17,7 @@ from flows import _usage
 from flows._command import as_command, open_workspace, parse_command, run_as_command
 from flows.camera_path import TakePath
 from flows.clean_up import clean_up
+from flows.costs import Costs
 from flows.demo import Demo
 from flows.export import export
 from flows.gallery import Gallery
@@ -97,7 +98,7 @@ def test_a_server_that_starts_meanwhile_is_waited_for(capfd: pytest.CaptureFixtu
 
 
 FLOWS = [clean_up, export, nerf, render, reprocess]
-COMMANDS = [TakePath, Demo, Gallery, Note, Page, Pin, Scenes, Viewer]
+COMMANDS = [TakePath, Costs, Demo, Gallery, Note, Page, Pin, Scenes, Viewer]
 
 
 def module_of(command: Any) -> Path:
