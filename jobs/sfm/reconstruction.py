@@ -94,7 +94,7 @@ def reconstruct(
         sequence: the pictures are frames of a video.
 
     Returns:
-        The result, in px of these pictures. Up to 100 pictures and without a GPU, the same input gives the same result
+        The result, in px of these pictures. Up to 50 pictures and without a GPU, the same input gives the same result
         on the same machine; otherwise, poses vary a little.
     """
     print(f"Features are found and matched on the {'GPU' if gpu() else 'CPU'}.", flush=True)

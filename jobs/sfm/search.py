@@ -34,6 +34,9 @@ FEW_MATCHES = 15
 _EXHAUSTIVE_IMAGES = 60  # up to here, matching all pairs costs less than choosing some
 _NEIGHBOURS = 24  # pictures that retrieval proposes for each picture
 _REPEATABLE_IMAGES = 100  # up to here, one thread maps as fast as many, and gives the same poses each time
+# Up to here, one thread takes about 20 s to match. With two threads, COLMAP's approximate search for neighbours (by
+# faiss) found other matches in 5 of 760 runs on the same features, so that the poses were slightly different.
+_REPEATABLE_PAIRS = 1300
 _ADDED_NEIGHBOURS = 8  # pictures of an earlier dataset for each picture
 _LOOP_NEIGHBOURS = 6  # … in addition to the pairs of a sequence
 _OVERLAP = 10  # next neighbours of a picture in a sequence; farther ones are taken in powers of two
@@ -278,7 +281,8 @@ class Search:
         """Match the features of the pairs, and keep the matches that one rigid motion explains."""
         self.matching.append(kind)
         pairing = pycolmap.ImportedPairingOptions(match_list_path=self._write_pairs(pairs))
-        matching = pycolmap.FeatureMatchingOptions(num_threads=threads())
+        workers = 1 if len(pairs) <= _REPEATABLE_PAIRS else threads()
+        matching = pycolmap.FeatureMatchingOptions(num_threads=workers)
         known = self._read(lambda database: database.num_matched_image_pairs())
         with (
             self.timer.step("matching"),

@@ -142,7 +142,7 @@ class AzureStack:
         """Jobs with a live process."""
         return [job for job in self.jobs.values() if job.process and job.process.poll() is None]
 
-    def wait(self, job: str, *statuses: str, timeout: float = 60) -> Job:
+    def wait(self, job: str, *statuses: str, timeout: float = 300) -> Job:
         """Wait until a job has one of the statuses, or has ended if none are given; return it."""
         deadline = time.monotonic() + timeout
         while job not in self.jobs or self.jobs[job].status not in (statuses or ENDED):
