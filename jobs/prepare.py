@@ -114,7 +114,7 @@ def prepare(
         result = _structure_from_motion(pictures, grey, work, options, timer, sequence=bool(videos))
         placed = result.registered
         sources_of = {picture.features: picture.source for picture in pictures}
-        for words in (result.without_exif, verdict.other_places(pictures, result)):
+        for words in (result.without_exif, result.lenses, verdict.other_places(pictures, result)):
             if words:
                 print(words, flush=True)
                 selected = f"{selected} {words}"

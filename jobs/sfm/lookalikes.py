@@ -8,9 +8,10 @@ Reconstruction", ECCV 2014.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from jobs.geometry import Floats
 
-__all__ = ["places"]
+__all__ = ["places", "shared_points"]
 
 _GRID = 8  # cells along each side of a picture
 _FEW = 4  # points: a cell with fewer tells nothing
@@ -66,6 +67,16 @@ def places(model: Any) -> list[set[str]]:
         ({names[member] for member in group} for group in _joined(groups, conflicting, between)),
         key=lambda group: (-len(group), min(group)),
     )
+
+
+def shared_points(model: Any) -> dict[frozenset[str], int]:
+    """Return the number of points that each pair of pictures shows, by their names; pairs without any are left out."""
+    names = {number: str(image.name) for number, image in model.images.items()}
+    counts: Counter[frozenset[str]] = Counter()
+    for point in model.points3D.values():
+        shown = sorted({names[element.image_id] for element in point.track.elements})
+        counts.update(frozenset(pair) for pair in combinations(shown, 2))
+    return dict(counts)
 
 
 def _conflict(found: list[tuple[int, int]]) -> bool:

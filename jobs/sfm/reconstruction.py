@@ -10,7 +10,7 @@ import pycolmap
 
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
-from jobs.sfm import lookalikes, refinement
+from jobs.sfm import lenses, lookalikes, refinement
 from jobs.sfm.mapping import ENOUGH, map_matches
 from jobs.sfm.search import FEW_MATCHES, SEED, Search, gpu
 from jobs.sfm.views import View
@@ -18,6 +18,8 @@ from jobs.sfm.views import View
 __all__ = ["Result", "reconstruct"]
 
 _MATCH_WELL = 50  # inlier matches of a picture with its best neighbour: then its pose can hardly fail for want of them
+_PHOTOS_OF_A_LENS = 3  # that tell its focal length
+_BETTER, _AS_GOOD = 0.97, 1.05  # of the reprojection error, at most, for more lenses to be taken as found; for fewer
 _ROUNDS = 3  # of telling places apart that look alike
 _FULL = 0.95  # of the most features that a picture may have
 
@@ -37,6 +39,7 @@ class Result:
         only_turned: the camera only turned on the spot; then there is no model.
         refined: number of cameras whose principal point was refined.
         without_exif: why the focal lengths in EXIF were ignored, in words; None if they were not.
+        lenses: how photos of one size and no known camera were found to be of several lenses, in words; else None.
         look_alikes: names of the pictures of each place, the largest first, if several look so alike that they were
             taken for one; they were then told apart.
         confused: places that look alike could not be told apart, so poses are wrong.
@@ -53,6 +56,7 @@ class Result:
     only_turned: bool = False
     refined: int = 0
     without_exif: str | None = None
+    lenses: str | None = None
     look_alikes: list[set[str]] = field(default_factory=list)
     confused: bool = False
 
@@ -115,6 +119,8 @@ def reconstruct(
     if len(result.registered) < needed and not sequence and _match_well(result):
         result = _without_exif(search, result)
         search = result.search or search
+    result = _by_lens(search, result)
+    search = result.search or search
     if len(result.registered) < needed and kind != "exhaustive" and options.matching == "auto":
         missing = {view.name for view in views} - result.registered
         search.match([pair for pair in search.pairs("exhaustive") if missing & set(pair)], "exhaustive")
@@ -134,20 +140,20 @@ def reconstruct(
 def _better(first: Result, second: Result) -> Result:
     """Return the result with more registered pictures."""
     best = max(first, second, key=lambda result: len(result.registered))
-    return replace(best, without_exif=first.without_exif)
+    return replace(best, without_exif=first.without_exif, lenses=first.lenses)
 
 
 def _told_apart(result: Result) -> Result:
     """Map again without the matches between places that only look alike, if there are any."""
     first: list[set[str]] = []
-    for _ in range(_ROUNDS):
+    for number in range(_ROUNDS):
         found = lookalikes.places(result.model) if result.model else []
         if len(found) < 2:
             return replace(result, look_alikes=first)
         first = first or found
         assert result.search
-        result.search.forget(found)
-        result = replace(_map(result.search), without_exif=result.without_exif)
+        result.search.forget(found, None if number else lookalikes.shared_points(result.model))
+        result = replace(_map(result.search), without_exif=result.without_exif, lenses=result.lenses)
     confused = result.model is not None and len(lookalikes.places(result.model)) > 1
     return replace(result, look_alikes=first, confused=confused)
 
@@ -186,6 +192,56 @@ def _without_exif(search: Search, result: Result) -> Result:
             f"be registered, with a camera for each {after}."
         )
     return replace(other, without_exif=text)
+
+
+def _by_lens(search: Search, result: Result) -> Result:
+    """Try again with a camera for each lens, if photos of one size and no known camera seem to be of several lenses."""
+    unknown = [view for view in search.views if not view.mount and not view.known]
+    registered = result.registered
+    names = {view.name for view in unknown} & registered
+    if result.model is None or len(names) < 2 * _PHOTOS_OF_A_LENS:
+        return result
+    focals = lenses.focal_lengths(result.model, names, search.threads)
+    of_size: dict[str, dict[str, float]] = {}
+    for view in unknown:
+        if view.name in focals:
+            of_size.setdefault(f"{view.width} x {view.height}", {})[view.name] = focals[view.name]
+    camera_of, found = {}, []
+    for key, its in of_size.items():
+        groups = lenses.by_focal_length(its)
+        found += [sum(its[name] for name in group) / len(group) for group in groups] if len(groups) > 1 else []
+        for number, group in enumerate(groups, 1):
+            camera_of |= dict.fromkeys(group, f"{key} lens {number}")
+    views = [replace(view, camera=camera_of.get(view.name, view.camera)) for view in search.views]
+    before, after = _shared(search.views), _shared(views)
+    if before == after:
+        return result
+    other = _map(search.with_views(views))
+    limit = _BETTER if len(after) > len(before) else _AS_GOOD
+    if len(other.registered) < len(registered) or _error(other) > limit * _error(result):
+        return result
+    said = (
+        f"Photos without a camera in EXIF are of {len(found)} lenses, with focal lengths of "
+        f"{', '.join(f'{focal:.2f}' for focal in sorted(found))} times the diagonal."
+        if found
+        else None
+    )
+    return replace(other, without_exif=result.without_exif, lenses=said)
+
+
+def _shared(views: list[View]) -> set[frozenset[str]]:
+    """Return the pictures of each camera by name."""
+    cameras: dict[str, set[str]] = {}
+    for view in views:
+        cameras.setdefault(view.camera, set()).add(view.name)
+    return {frozenset(names) for names in cameras.values()}
+
+
+def _error(result: Result) -> float:
+    """Return the mean reprojection error, px."""
+    assert result.model
+    result.model.update_point_3d_errors()
+    return float(result.model.compute_mean_reprojection_error())
 
 
 def _map(search: Search) -> Result:

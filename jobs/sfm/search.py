@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
@@ -41,6 +41,7 @@ _ADDED_NEIGHBOURS = 8  # pictures of an earlier dataset for each picture
 _LOOP_NEIGHBOURS = 6  # … in addition to the pairs of a sequence
 _OVERLAP = 10  # next neighbours of a picture in a sequence; farther ones are taken in powers of two
 _ROOM_BYTES = 16_000_000  # free disk space that COLMAP's steps must leave
+_TAKEN = 0.25  # of a pair's matches are points of a model that explains the pair
 _LOOKED_AT = 64  # pairs that decide whether the camera only turned
 
 Matching = Literal["exhaustive", "sequential", "retrieval"]
@@ -256,19 +257,23 @@ class Search:
             pycolmap.verify_matches(other.database, other._write_pairs(pairs), _verification())
         return other
 
-    def forget(self, places: Sequence[Collection[str]]) -> None:
+    def forget(self, places: Sequence[Collection[str]], shared: Mapping[frozenset[str], int] | None = None) -> None:
         """Remove the matches between pictures of different places.
 
         Args:
             places: the pictures of each by name; those of none keep all their matches.
+            shared: the points that pairs of pictures share in the model that took the places for one. Most matches of a
+                pair that really shows the same contradicted that model: such pairs keep their matches.
         """
         place_of = {name: number for number, place in enumerate(places) for name in place}
         with pycolmap.Database.open(self.database) as database:
             names = {image.image_id: image.name for image in database.read_all_images()}
-            for pair, _ in zip(*database.read_all_matches(), strict=True):
+            for pair, inliers in zip(*database.read_two_view_geometry_num_inliers(), strict=True):
                 i, j = pycolmap.pair_id_to_image_pair(pair)
                 a, b = place_of.get(names[i]), place_of.get(names[j])
-                if a is not None and b is not None and a != b:
+                if a is None or b is None or a == b:
+                    continue
+                if shared is None or shared.get(frozenset((names[i], names[j])), 0) >= _TAKEN * inliers:
                     database.delete_matches(i, j)
                     database.delete_two_view_geometry(i, j)
 

@@ -11,12 +11,13 @@ import pycolmap
 import pytest
 from PIL import ExifTags, Image
 
+from jobs.errors import GateRefused
 from jobs.facade import street as street_front
 from jobs.geometry import fit_similarity
 from jobs.options import PrepareOptions
 from jobs.prepare import prepare
 from jobs.sfm.alignment import PoseErrors, compare_poses
-from tests import panorama
+from tests import doubles, panorama
 
 OPTIONS = PrepareOptions(max_features=2000)
 
@@ -77,6 +78,40 @@ def test_photos_without_exif_are_not_taken_for_another_cameras_of_the_same_size(
     assert focals == pytest.approx([26 / 36 * 480, 1.3 * 26 / 36 * 480], rel=0.03)
 
 
+@pytest.mark.slow
+def test_photos_without_exif_of_two_lenses_are_told_apart(street: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number, photo in enumerate(sorted((street / "photos").iterdir())):
+        with Image.open(photo) as image:
+            (zoomed(image, 1.3) if number % 2 else image).save(tmp_path / "photos" / photo.name, quality=95, exif=b"")
+    prepare(tmp_path / "photos", tmp_path / "dataset", OPTIONS)
+    assert "Photos without a camera in EXIF are of 2 lenses" in manifest(tmp_path / "dataset")["selection"]
+    found = errors(street, tmp_path / "dataset")
+    assert len(found.names) == 14 and found.positions.max() < 0.01
+    frames = json.loads((tmp_path / "dataset/transforms.json").read_text())["frames"]
+    focals = sorted({frame["fl_x"] for frame in frames})
+    assert focals == pytest.approx([26 / 36 * 480, 1.3 * 26 / 36 * 480], rel=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("photos", [{5: 12, 6: 5}, {5: 8, 6: 8}], ids=["a larger place", "equal"])
+def test_places_that_look_alike_are_told_apart(photos: dict[int, int], tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    doubles.photograph(tmp_path / "photos", photos)
+    if photos[5] == photos[6]:
+        with pytest.raises(GateRefused, match=r"form a second place that looks like the first .*Make a scene of each"):
+            prepare(tmp_path / "photos", tmp_path / "dataset", PrepareOptions())
+        return
+    prepare(tmp_path / "photos", tmp_path / "dataset", PrepareOptions())
+    about = manifest(tmp_path / "dataset")
+    assert (
+        "5 pictures form a second place that looks like the first and are not used: 6_00.jpg … 6_04.jpg"
+        in (about["selection"])
+    )
+    assert {image["source"][0] for image in about["images"] if image["registered"]} == {"5"}
+    assert about["registered"] == 12
+
+
 @pytest.fixture(scope="module")
 def masked(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of photos through which somebody walks, with masks of that person; one photo shows nobody."""
@@ -122,21 +157,37 @@ def test_nerfstudio_trains_and_evaluates_with_the_masks(masked: Path, tmp_path: 
     assert json.loads((tmp_path / "model" / "model.json").read_text())["metrics"]["psnr"] > 5
 
 
-def test_masked_pixels_do_not_count_in_psnr() -> None:
+def test_masked_pixels_do_not_count_in_the_figures() -> None:
     import torch
+    from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
-    from jobs.radiance.evaluation import ignore_masked
+    from jobs.radiance.evaluation import ignore_masked, of_kept
 
-    truth = torch.rand(20, 30, 3)
-    mask = torch.ones(20, 30, 1, dtype=torch.bool)
-    mask[:, :10] = False
-    rendered = truth + 0.1
-    rendered[:, :10] = 5
+    torch.manual_seed(0)
+    truth = torch.rand(120, 180, 3)
+    mask = torch.ones(120, 180, 1, dtype=torch.bool)
+    mask[:, :60] = False
+    rendered = truth + 0.1 * torch.randn(120, 180, 3)
+    seen = rendered[:, 60:].clone()
+    rendered[:, :60] = 5
     outputs = {"rgb": rendered}
     kept = ignore_masked(outputs, {"image": truth, "mask": mask})
-    psnr = -10 * np.log10(float(((outputs["rgb"] - truth) ** 2).mean())) + 10 * np.log10(kept)
-    assert kept == pytest.approx(2 / 3) and psnr == pytest.approx(20, abs=1e-3)
-    assert ignore_masked(outputs, {"image": truth}) == 1
+
+    def figures(image: torch.Tensor, other: torch.Tensor) -> dict[str, float]:
+        pair = [side.permute(2, 0, 1)[None] for side in (image, other)]
+        squares = (image - other) ** 2
+        return {
+            "psnr": -10 * float(torch.log10(squares.mean())),
+            "ssim": float(ssim(*pair, data_range=1.0)),
+            "lpips": float(squares.mean()),  # a mean of differences, too
+        }
+
+    found, expected = of_kept(figures(outputs["rgb"], truth), kept), figures(seen, truth[:, 60:])
+    assert kept == pytest.approx(2 / 3)
+    assert found["psnr"] == pytest.approx(expected["psnr"], abs=1e-3)
+    assert found["lpips"] == pytest.approx(expected["lpips"], rel=1e-3)
+    assert found["ssim"] == pytest.approx(expected["ssim"], abs=0.01) and expected["ssim"] < 0.98
+    assert ignore_masked(outputs, {"image": truth}) == 1 and of_kept(expected, 1.0) == pytest.approx(expected)
 
 
 def test_equirectangular_photos_are_cut_into_views_of_a_rig(tmp_path: Path) -> None:
