@@ -114,7 +114,12 @@ def prepare(
         result = _structure_from_motion(pictures, grey, work, options, timer, sequence=bool(videos))
         placed = result.registered
         sources_of = {picture.features: picture.source for picture in pictures}
-        for words in (result.without_exif, result.lenses, verdict.other_places(pictures, result)):
+        for words in (
+            result.without_exif,
+            result.lenses,
+            verdict.other_places(pictures, result),
+            verdict.of_poor_quality(pictures),
+        ):
             if words:
                 print(words, flush=True)
                 selected = f"{selected} {words}"
@@ -226,6 +231,7 @@ def _fit_any(
 
 def _fate(picture: Picture, result: Result) -> dict[str, Any]:
     fate: dict[str, Any] = {"file": f"images/{picture.file}", "source": picture.source}
+    fate |= {"light": round(picture.light, 1), "sharpness": round(picture.sharpness, 4)}
     if tags := picture.tags.known():
         fate["tags"] = tags
     if picture.features in result.registered:

@@ -41,6 +41,8 @@ class Picture:
         focal: see `jobs.pictures.photo.Photo`.
         masked: it has a mask, `mask` in masks/.
         tags: see `jobs.pictures.photo.Photo`.
+        light: mean of the grey values, 0 to 255, without masked pixels.
+        sharpness: how strongly grey values vary from pixel to pixel, in terms of how they vary over the picture.
         view: which view of an equirectangular photo or frame it is, from 0 (see `jobs.pictures.panorama`); else None.
     """
 
@@ -52,6 +54,8 @@ class Picture:
     focal: float | None
     masked: bool = False
     tags: Tags = field(default_factory=Tags)
+    light: float = 128.0
+    sharpness: float = 1.0
     view: int | None = None
 
     @property
@@ -221,7 +225,10 @@ def write(
     if decoded.mask:
         _write_mask(decoded.mask.resize(written.size, _nearest()), target)
     size, masked = written.size, decoded.mask is not None
-    return Picture(target.name, source, size, shades.size, decoded.model, decoded.focal, masked, decoded.tags)
+    light, sharpness = photo.light_and_sharpness(shades, decoded.mask)
+    return Picture(
+        target.name, source, size, shades.size, decoded.model, decoded.focal, masked, decoded.tags, light, sharpness
+    )
 
 
 def save_feature_mask(mask: Image, size: tuple[int, int], grey: Path) -> None:

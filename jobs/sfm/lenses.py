@@ -71,7 +71,7 @@ def _apart(model: Any, names: Collection[str]) -> Any:
     for image in images:
         key = image.name if image.name in names else -image.camera_id
         other = pycolmap.Image(name=image.name, camera_id=numbers[key], image_id=image.image_id)
-        other.points2D = [pycolmap.Point2D(point.xy) for point in image.points2D]
+        other.points2D = pycolmap.Point2DList([pycolmap.Point2D(point.xy) for point in image.points2D])
         copy.add_image_with_trivial_frame(other, image.cam_from_world())
     for _, point in sorted(model.points3D.items()):
         track = pycolmap.Track()

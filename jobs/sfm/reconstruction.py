@@ -206,7 +206,8 @@ def _by_lens(search: Search, result: Result) -> Result:
     for view in unknown:
         if view.name in focals:
             of_size.setdefault(f"{view.width} x {view.height}", {})[view.name] = focals[view.name]
-    camera_of, found = {}, []
+    camera_of: dict[str, str] = {}
+    found: list[float] = []
     for key, its in of_size.items():
         groups = lenses.by_focal_length(its)
         found += [sum(its[name] for name in group) / len(group) for group in groups] if len(groups) > 1 else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
+from statistics import median
 from typing import TYPE_CHECKING
 
 from jobs.names import printable
@@ -14,10 +15,12 @@ from jobs.pictures.reading import Picture
 if TYPE_CHECKING:
     from jobs.sfm.reconstruction import Result
 
-__all__ = ["in_common", "other_places", "refusal"]
+__all__ = ["in_common", "of_poor_quality", "other_places", "refusal"]
 
 _MOST = 0.9  # of the pictures that are said to have something in common
 _NAMED = 5
+_DARK = 24.0  # mean of the grey values, 0 to 255: there, most of a picture is noise
+_BLURRED = 0.5  # of the capture's median. Measured: motion over 1 % of the width leaves 0.2 to 0.6; sharp photos 0.83
 _TRAITS: tuple[Callable[[Picture], str], ...] = (
     lambda picture: f"in {_folder(picture)}",
     lambda picture: f"{_suffix(picture)} files",
@@ -38,6 +41,16 @@ def in_common(pictures: Collection[Picture], others: Collection[Picture]) -> str
         ):
             found.append(words)
     return " and ".join(found)
+
+
+def of_poor_quality(pictures: Sequence[Picture]) -> str:
+    """Return a sentence that names the dark and the blurred pictures; "" if there are none."""
+    dark = [picture for picture in pictures if picture.light < _DARK]
+    usual = median(picture.sharpness for picture in pictures) if pictures else 0.0
+    soft = [picture for picture in pictures if picture.sharpness < _BLURRED * usual and picture not in dark]
+    found = [f"too dark: {_first(dark)}"] * bool(dark) + [f"blurred or without texture: {_first(soft)}"] * bool(soft)
+    said = "; ".join(found)
+    return f"{said[0].upper()}{said[1:]}." if said else ""
 
 
 def other_places(pictures: Sequence[Picture], result: Result) -> str:
@@ -95,6 +108,8 @@ def refusal(images: Path, pictures: Sequence[Picture], result: Result, options: 
             "thirds, taken from different places rather than turning on the spot; hold still (no blur), in even light, "
             "and avoid glass, mirrors and blank walls. "
         )
+    if poor := of_poor_quality(pictures):
+        said += f"{poor} "
     named = "; ".join(f"{printable(picture.source)}: {result.why_not(picture.features)}" for picture in lost[:_NAMED])
     return f"{said}Not placed: {named}{' …' if len(lost) > _NAMED else ''}."
 
@@ -102,6 +117,11 @@ def refusal(images: Path, pictures: Sequence[Picture], result: Result, options: 
 def _common(apart: Sequence[Picture], used: Sequence[Picture]) -> str:
     common = in_common(apart, used)
     return f" ({common})" if common else ""
+
+
+def _first(pictures: Sequence[Picture]) -> str:
+    names = ", ".join(printable(picture.source) for picture in pictures[:_NAMED])
+    return f"{names} and {len(pictures) - _NAMED} more" if len(pictures) > _NAMED else names
 
 
 def _listed(pictures: Sequence[Picture]) -> str:

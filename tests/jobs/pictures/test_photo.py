@@ -158,3 +158,24 @@ def test_a_mask_of_another_shape_is_refused_by_name(tmp_path: Path) -> None:
         photo.read_mask(tmp_path / "a.png", photo.Photo(picture()))
     with pytest.raises(InvalidInput, match=r"mask b\.png cannot be read: not a picture"):
         photo.read_mask(tmp_path / "b.png", photo.Photo(picture()))
+
+
+def test_motion_blur_and_darkness_are_measured(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (60, 80), dtype=np.uint8)
+    sharp = Image.fromarray(coarse).resize((640, 480), Image.Resampling.NEAREST)
+    values = np.asarray(sharp, float)
+    moved = Image.fromarray((sum(np.roll(values, step, 1) for step in range(7)) / 7).astype(np.uint8))
+    dark = sharp.point([value // 12 for value in range(256)])
+    (light, sharpness), (same, less), (little, kept) = (
+        photo.light_and_sharpness(each, None) for each in (sharp, moved, dark)
+    )
+    assert light == pytest.approx(np.mean(values)) and same == pytest.approx(light, abs=1)
+    assert less < 0.5 * sharpness
+    assert little == pytest.approx(light / 12, abs=1) and kept == pytest.approx(sharpness, rel=0.1)
+    half = Image.new("L", (640, 480), 255)
+    half.paste(0, (0, 0, 320, 480))
+    mixed = sharp.copy()
+    mixed.paste(0, (0, 0, 320, 480))
+    masked, _ = photo.light_and_sharpness(mixed, half)
+    assert masked == pytest.approx(values[:, 320:].mean()), "what is masked does not count"

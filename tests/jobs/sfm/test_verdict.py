@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,16 @@ def test_a_second_place_is_named_with_what_its_photos_share() -> None:
         PrepareOptions(),
     )
     assert "One place: walk/IMG_1.jpg … walk/IMG_8.jpg; another: garden/IMG_9.jpg … garden/IMG_12.jpg." in refused
+
+
+def test_dark_and_blurred_photos_are_named() -> None:
+    every = pictures("", range(1, 10))
+    assert verdict.of_poor_quality(every) == verdict.of_poor_quality([]) == ""
+    every[1], every[4] = replace(every[1], light=9.0), replace(every[4], sharpness=0.3)
+    assert verdict.of_poor_quality(every) == "Too dark: IMG_2.jpg; blurred or without texture: IMG_5.jpg."
+    said = verdict.refusal(Path("photos"), every, found(range(0), every), PrepareOptions())
+    assert "blurred or without texture: IMG_5.jpg" in said
+    dim = [replace(picture, light=5.0) for picture in every]
+    assert verdict.of_poor_quality(dim) == (
+        "Too dark: IMG_1.jpg, IMG_2.jpg, IMG_3.jpg, IMG_4.jpg, IMG_5.jpg and 4 more."
+    )
