@@ -71,6 +71,7 @@ async def nerf(
     profile = await tasks.resolve_profile(place, profile)
     shot = await tasks.find_shot(scene, render, profile, shards)
     older = await tasks.find_older_visit(place, scene, then)
+    given = await tasks.read_measurements(place, scene, version, images)
 
     capture = await tasks.capture(place, scene, version, images, prepare)
 
@@ -80,6 +81,7 @@ async def nerf(
     await tasks.warn_of_new_frame(scene, dataset)
     older = await tasks.keep_comparable(scene, older, dataset)
     shot = await tasks.fit_shot(place, scene, dataset, shot)
+    metres = await tasks.measure_scene(place, dataset, given)
 
     gate = None if max_psnr_fall is None else tasks.psnr_gate(max_psnr_fall)
     training = tasks.train.with_options(refresh="train" in refresh)
@@ -92,7 +94,7 @@ async def nerf(
     videos = [video, *await tasks.then_and_now(place, video, older, shot, layout, shards)]
 
     pages = await tasks.publish_page(place, dataset, model, video, versions)
-    await tasks.summarize(place, scene, capture, dataset, model, *videos, *pages)
+    await tasks.summarize(place, scene, capture, dataset, *metres, model, *videos, *pages)
     return videos[-1]
 
 

@@ -33,7 +33,8 @@ _KINDS = "photos (jpg, png, tif, webp, heic, avif, dng …) or a video (mp4, mov
 _OTHER_MEDIA = re.compile(r"3fr|arw|cr[23w]|exr|gif|gpr|hdr|iiq|j(p2|xl)|lrv|nef|nrw|orf|pef|psd|raf|raw|rw2|srw", re.I)
 _DUAL_FISHEYE = re.compile(r"ins[pv]|360", re.I)
 _POSES = frozenset({"transforms.json", "cameras.bin", "cameras.txt", "cameras.xml", "cameras.json", "images.bin"})
-_NOT_LISTED = frozenset({"asset.json", "Thumbs.db", "desktop.ini"})  # a workspace's own file, and Windows'
+# A workspace's own file, Windows', and measurements, which a stage of their own reads
+_NOT_LISTED = frozenset({"asset.json", "Thumbs.db", "desktop.ini", "scale.json", "gcp_list.txt"})
 
 
 @dataclass(frozen=True)

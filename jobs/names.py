@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 __all__ = ["SUFFIXES", "Product", "SceneName", "asset_name", "printable", "scene_of"]
 
-Product = Literal["dataset", "model", "shard", "video", "comparison", "export", "page"]
+Product = Literal["dataset", "model", "shard", "video", "comparison", "export", "page", "metres"]
 
 SUFFIXES: dict[Product, str] = {
     "dataset": "-images-to-nerf-dataset",
@@ -19,6 +19,7 @@ SUFFIXES: dict[Product, str] = {
     "comparison": "-then-and-now",
     "export": "-export",
     "page": "-page",
+    "metres": "-metres",
 }
 """How the name of each product ends. A capture has the scene's own name, so a scene's name must not end like these."""
 

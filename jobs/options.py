@@ -32,6 +32,7 @@ __all__ = [
     "PrepareOptions",
     "Profile",
     "RenderOptions",
+    "ScaleOptions",
     "SceneName",
     "ShardOptions",
     "Shards",
@@ -349,6 +350,12 @@ class PageOptions(Options):
 
     STAGE: ClassVar[str] = "page"
     STAGE_VERSION: ClassVar[int] = 3
+
+
+class ScaleOptions(Options):
+    """How measurements give a scene's frame its metres."""
+
+    STAGE: ClassVar[str] = "scale"
 
 
 Form = Literal["pointcloud", "mesh", "splat"]

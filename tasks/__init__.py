@@ -32,6 +32,7 @@ from tasks.stages.export import export, find_forms
 from tasks.stages.page import publish_page
 from tasks.stages.prepare import prepare
 from tasks.stages.render import render_in_shards
+from tasks.stages.scale import find_scale, measure_scene, read_measurements
 from tasks.stages.train import train
 from tasks.summary import summarize
 from tasks.view import opened_page, served_page, until_ended, wait_for_page
@@ -63,6 +64,7 @@ __all__ = [
     "find_registered",
     "find_registered_dataset",
     "find_registered_model",
+    "find_scale",
     "find_shot",
     "find_shown_model",
     "fit_shot",
@@ -72,6 +74,7 @@ __all__ = [
     "list_clean_up",
     "list_looked_at",
     "load_workspace",
+    "measure_scene",
     "model_versions",
     "note_model",
     "open_workspace",
@@ -81,6 +84,7 @@ __all__ = [
     "psnr_gate",
     "publish_page",
     "read_camera_path",
+    "read_measurements",
     "read_shot",
     "render_in_shards",
     "resolve_profile",

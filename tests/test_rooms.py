@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CONTRACT = {"camera_path", "code", "errors", "manifest", "media", "methods", "names", "options", "profiles", "report"}
-SHARED_ROOMS = {"path", "web"}
+SHARED_ROOMS = {"metric", "path", "web"}
 NO_PART_OF_IT: dict[str, set[str]] = {
     "jobs": {"flows", "tasks", "blocks", "deployments", "prefect", "azure"},
     "blocks": {"flows", "tasks", "deployments", "torch", "nerfstudio"},

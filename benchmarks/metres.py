@@ -1,0 +1,276 @@
+"""How exact are the metres of a scene? `python -m benchmarks.metres`, on the built-in street, where the truth is known.
+
+Structure from motion runs once a visit. Then points on the houses are
+picked in photos again and again, where the truth shows them and 0.5 px beside it:
+
+- scale: one length of about 10 m at a time. The error of metres per scene unit, and how often the true value lies in
+  the stated 95 % interval;
+- distances: many of 1 to 10 m, measured in the frame that one such length has scaled;
+- a later visit: the scale that it inherits, against its own truth.
+
+The same is done with the true poses, where the picks' noise is the only error. Prints a table, which is kept in
+metres.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jobs import facade
+from jobs import prepare as prepare_job
+from jobs.demo.raster import Camera
+from jobs.demo.street import Visit
+from jobs.geometry import Floats, fit_similarity
+from jobs.metric.cameras import Cameras, Point, triangulate
+from jobs.metric.given import Given, Length, Pick
+from jobs.metric.measure import measure
+from jobs.metric.observations import distance_between, triangulated
+from jobs.metric.scene import Scale, SceneInMetres, Up
+from jobs.options import PrepareOptions
+
+NOISE = 0.5  # px
+_MARGIN = 8  # px from a photo's edge: nobody picks there
+_SAME_DEPTH = 0.01  # share of a depth by which a photo may see another surface than the picked point's
+
+
+@dataclass(frozen=True)
+class Place:
+    """A point on the houses: where it truly is, and the photos that show it."""
+
+    position: Floats
+    pixels: dict[str, Floats]
+
+    def picks(self, most: int, rng: np.random.Generator) -> tuple[Pick, ...]:
+        """Pick it in so many photos, evenly along the walks, and 0.5 px off."""
+        names = sorted(self.pixels)
+        chosen = [names[k] for k in np.unique(np.linspace(0, len(names) - 1, most).round().astype(int))]
+        picks = []
+        for name in chosen:
+            x, y = (self.pixels[name] + rng.normal(0, NOISE, 2)).tolist()
+            picks.append(Pick(photo=name, x=x, y=y))
+        return tuple(picks)
+
+
+class Street:
+    """The true street at a visit.
+
+    Args:
+        visit: its name.
+        photos, width: how many photos there are, and their width in px.
+    """
+
+    def __init__(self, visit: Visit, photos: int, width: int) -> None:
+        self._cameras = facade.cameras(photos, width, width * 9 // 16, visit)
+        geometry = facade.street(width, visit).geometry
+        self._near = [geometry.rasterize(camera)[0] for camera in self._cameras]  # 1 / depth
+
+    def places(self, number: int, least_photos: int, seed: int) -> list[Place]:
+        """Return points on the houses that at least so many photos show."""
+        rng = np.random.default_rng(seed)
+        found = []
+        while len(found) < number:
+            index = int(rng.integers(len(self._cameras)))
+            camera, near = self._cameras[index], self._near[index]
+            column, row = (int(rng.integers(_MARGIN, side - _MARGIN)) for side in (camera.width, camera.height))
+            if near[row, column] < 1 / 40:
+                continue
+            position = camera.center + camera.rays() @ [column, row, 1] / near[row, column]
+            pixels = dict(self._pixels(position))
+            if len(pixels) >= least_photos:
+                found.append(Place(position, pixels))
+        return found
+
+    def _pixels(self, position: Floats) -> Iterator[tuple[str, Floats]]:
+        for number, (camera, near) in enumerate(zip(self._cameras, self._near, strict=True), 1):
+            if _sees(camera, near, position):
+                x, y, _ = camera.project(position)
+                yield f"facade_{number:03d}.jpg", np.array([x, y], float)
+
+
+def _sees(camera: Camera, near: Floats, position: Floats) -> bool:
+    x, y, depth = camera.project(position)
+    if depth <= 0 or not (_MARGIN < x < camera.width - _MARGIN and _MARGIN < y < camera.height - _MARGIN):
+        return False
+    return bool(abs(near[int(y), int(x)] * depth - 1) < _SAME_DEPTH)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The relative errors of the scale in many trials, and the standard errors that were stated."""
+
+    errors: Floats
+    stated: Floats
+
+    @property
+    def covered(self) -> float:
+        """How often the true scale lies in the stated 95 % interval."""
+        return float(np.mean(np.abs(self.errors) <= 1.96 * self.stated))
+
+
+def pairs(
+    places: Sequence[Place], number: int, least: float, most: float, rng: np.random.Generator
+) -> list[tuple[Place, Place]]:
+    """Return pairs of places that are from `least` to `most` metres apart."""
+    found: list[tuple[Place, Place]] = []
+    while len(found) < number:
+        first, second = (places[int(k)] for k in rng.choice(len(places), 2, replace=False))
+        if least <= np.linalg.norm(first.position - second.position) <= most:
+            found.append((first, second))
+    return found
+
+
+def length_of(pair: tuple[Place, Place], picked: int, rng: np.random.Generator, name: str = "wall") -> Length:
+    """Return the true length between two places, picked in so many photos each."""
+    metres = float(np.linalg.norm(pair[1].position - pair[0].position))
+    return Length(
+        name=name,
+        metres=metres,
+        accuracy=1e-4,
+        start=pair[0].picks(picked, rng),
+        end=pair[1].picks(picked, rng),
+    )
+
+
+def scale_trials(
+    dataset: Path, truth: float, places: Sequence[Place], trials: int, picked: int, lengths: int = 1
+) -> Scales:
+    """Scale a dataset by one length, or some, of about 10 m, again and again.
+
+    Args:
+        dataset: with poses in any frame.
+        truth: true metres per unit of that frame.
+        places: to pick.
+        trials, picked, lengths: how often; in how many photos; how many lengths at a time.
+    """
+    errors, stated = [], []
+    for seed in range(trials):
+        rng = np.random.default_rng([17, seed])
+        chosen = pairs(places, lengths, 9.5, 10.5, rng)
+        given = Given(lengths=tuple(length_of(pair, picked, rng, f"wall {k}") for k, pair in enumerate(chosen)))
+        scale = measure(dataset, given).scale
+        assert scale
+        errors.append(scale.metres / truth - 1)
+        stated.append(scale.error)
+    return Scales(np.array(errors), np.array(stated))
+
+
+def distance_trials(
+    dataset: Path, places: Sequence[Place], number: int, picked: int, lengths: int
+) -> tuple[Floats, Floats]:
+    """Return the errors of many distances of 1 to 10 m and the stated standard errors, in metres.
+
+    The frame is scaled by so many lengths of about 10 m, others for each distance.
+    """
+    cameras = Cameras(dataset)
+    errors, stated = [], []
+    for seed in range(number):
+        rng = np.random.default_rng([18, seed])
+        known = pairs(places, lengths, 9.5, 10.5, rng)
+        given = Given(lengths=tuple(length_of(pair, picked, rng, f"wall {k}") for k, pair in enumerate(known)))
+        scale = measure(dataset, given).scale
+        assert scale
+        (pair,) = pairs(places, 1, 1.0, 10.0, rng)
+        ends = (_point(place, cameras, picked, rng) for place in pair)
+        units, error = distance_between(*ends, cameras.pose_error)
+        errors.append(units * scale.metres - float(np.linalg.norm(pair[1].position - pair[0].position)))
+        stated.append(float(np.hypot(error * scale.metres, units * scale.metres * scale.error)))
+    return np.array(errors), np.array(stated)
+
+
+def _point(place: Place, cameras: Cameras, picked: int, rng: np.random.Generator) -> Point:
+    return triangulated(place.picks(picked, rng), cameras, NOISE)[0]
+
+
+def true_dataset(truth: Path, folder: Path, unit: float = 7.3) -> Path:
+    """Write a dataset with the true poses, in units of so many metres."""
+    content = json.loads(truth.read_text())
+    for frame in content["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] /= unit
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "transforms.json").write_text(json.dumps(content))
+    return folder
+
+
+def true_scale(dataset: Path, places: Sequence[Place]) -> float:
+    """Return the true metres per unit of a dataset's frame, by where its cameras see the places, without noise.
+
+    The places decide and not the cameras: photos tell a focal length within a percent or so, and an error of it makes
+    the houses too large for the way between the cameras. People measure houses.
+    """
+    cameras = Cameras(dataset)
+    found = [triangulate([cameras.find(name) for name in place.pixels], np.array(list(place.pixels.values())), NOISE)
+             for place in places]  # fmt: skip
+    true = np.array([place.position for place in places])
+    return fit_similarity([point.position for point in found], true).scale
+
+
+def rows(name: str, dataset: Path, places: Sequence[Place], trials: int, distances: int) -> Iterator[str]:
+    """Yield the rows of the table for one dataset."""
+    truth = true_scale(dataset, places)
+    for picked in (3, 6, 12):
+        for lengths in (1, 4):
+            scales = scale_trials(dataset, truth, places, trials, picked, lengths)
+            off, stated = distance_trials(dataset, places, distances, picked, lengths)
+            errors, within = 100 * scales.errors, np.mean(abs(off) <= 1.96 * stated)
+            yield (
+                f"| {name} | {picked} | {lengths} | {errors.std():.3f} % ({errors.mean():+.3f} %) "
+                f"| {100 * np.median(scales.stated):.3f} % | {100 * scales.covered:.1f} % "
+                f"| {1000 * np.median(abs(off)):.1f} mm | {1000 * np.quantile(abs(off), 0.95):.1f} mm "
+                f"| {100 * within:.1f} % |"
+            )
+
+
+def later_visit(first: Path, later: Path, places: Sequence[Place], later_places: Sequence[Place]) -> str:
+    """Return the row of a later visit, whose scale is that of the first one, exactly known."""
+    scale = Scale(metres=true_scale(first, places), error=0.0)
+    known = SceneInMetres(scale=scale, up=Up(direction=(0, 0, 1), error=5.0))
+    found = measure(later, Given(), known)
+    assert found.scale
+    off = found.scale.metres / true_scale(later, later_places) - 1
+    return f"| 2, in the frame of 1 | {100 * off:+.3f} % | {100 * found.scale.error:.3f} % |"
+
+
+HEAD = """\
+| poses | photos per point | known lengths | scale off, 1σ (mean) | stated, 1σ | true scale in the 95 % interval \
+| distances off, median | 95 % | true distance in the 95 % interval |
+|---|---|---|---|---|---|---|---|---|"""
+HEAD_LATER = "| visit | inherited scale off | stated, 1σ |\n|---|---|---|"
+
+
+def prepare(folder: Path, visit: Visit, photos: int, width: int, *reference: Path) -> Path:
+    """Photograph a visit and run structure from motion, unless the folder has both already."""
+    place, dataset = folder / f"visit_{visit}", folder / f"dataset_{visit}"
+    if not (dataset / "transforms.json").is_file():
+        facade.render_capture(place, photos=photos, width=width, height=width * 9 // 16, visit=visit)
+        references = {"street:1": reference} if reference else {}
+        prepare_job.prepare(place / "photos", dataset, PrepareOptions(), references)
+    return dataset
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=int, default=48, help="of each visit")
+    parser.add_argument("--width", type=int, default=640, help="of the photos, px")
+    parser.add_argument("--trials", type=int, default=200, help="of the scale, a row")
+    parser.add_argument("--distances", type=int, default=100, help="a row")
+    parser.add_argument("--keep", type=Path, help="folder for photos and datasets, which are used again")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.keep or Path(temporary)
+        first = prepare(folder, "1", given.photos, given.width)
+        second = prepare(folder, "2", given.photos, given.width, first)
+        places, later_places = (Street(visit, given.photos, given.width).places(150, 12, 1) for visit in ("1", "2"))
+        true = true_dataset(folder / "visit_1" / "truth.json", folder / "true")
+        print(f"{given.photos} photos of {given.width} px, picks with {NOISE} px of noise.\n\n{HEAD}")
+        for name, dataset in (("true", true), ("found", first)):
+            for row in rows(name, dataset, places, given.trials, given.distances):
+                print(row, flush=True)
+        print(f"\n{HEAD_LATER}\n{later_visit(first, second, places, later_places)}")

@@ -1,0 +1,50 @@
+"""Give a scene metres: `python -m flows.scale --scene facade --measurements scale.json`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from prefect import flow
+
+import tasks
+from blocks import Asset
+from flows._cancellation import cancellable
+from flows._command import run_as_command
+from jobs.options import SceneName
+
+
+@flow(name="scale", flow_run_name="{scene}")
+@cancellable
+async def scale(
+    scene: SceneName,
+    measurements: Path | None = None,
+    control_points: Path | None = None,
+    model_version: str | int | None = None,
+    workspace: str = "local",
+) -> Asset:
+    """Give a registered scene metres, by what was measured in it. Nothing is prepared or trained.
+
+    Args:
+        scene: the scene's name.
+        measurements: a scale.json with known lengths and markers. Defaults to the one in the scene's drop folder, or
+            to the measurements of an earlier run.
+        control_points: a gcp_list.txt with ground control points. Defaults to the one in the scene's drop folder.
+        model_version: measure in the photos of this model: its number (3) or its full version (2-0a1b2c3d). Defaults
+            to the pinned model, else to the newest good one.
+        workspace: where the jobs run: "local", or a saved block as BLOCK-TYPE/NAME.
+
+    Raises:
+        RebelNerfError: says what went wrong, and what to do.
+    """
+    place = await tasks.open_workspace(workspace)
+    given = await tasks.read_measurements(place, scene, measurements=measurements, control_points=control_points)
+    model = await tasks.find_model(place, scene, model_version)
+    dataset = await tasks.find_dataset(place, scene, None, model)
+    metres = await tasks.find_scale(place, dataset, given)
+    await tasks.summarize(place, scene, dataset, metres)
+    return metres
+
+
+if __name__ == "__main__":
+    run_as_command(scale, sys.argv[1:], ("scale",))

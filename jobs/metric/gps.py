@@ -1,0 +1,117 @@
+"""The positions in the photos' EXIF as one measurement, with an honest accuracy.
+
+Satellite positions of photos that were taken within minutes share most of their error. The more photos, the better the
+average looks, and it is not. So many fixes count as few independent ones, unless they are as exact as RTK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jobs.geometry import Floats
+from jobs.metric.adjust import Measured, Position, solve
+from jobs.metric.cameras import Cameras
+from jobs.metric.earth import Local
+from jobs.metric.scene import Entry
+
+__all__ = ["NAME", "Fixes", "find_fixes", "measured_by"]
+
+NAME = "positions in EXIF"
+
+_LEAST_FIXES = 4
+_DEFAULT = 5.0  # metres, of a fix whose accuracy is not known
+_RTK = 0.1  # metres: fixes this exact have hardly any common error
+_INDEPENDENT = 6  # fixes, that those of one walk are worth
+_VERTICAL = 2.0  # times the horizontal accuracy
+_RADIUS = 1.5  # EXIF's accuracy is the radius that holds two thirds of the fixes: so many standard deviations per axis
+
+
+@dataclass(frozen=True)
+class Fixes:
+    """Where photos were taken.
+
+    Args:
+        units: (n, 3) the cameras' centres, in the scene frame.
+        degrees: (n, 3) latitude, longitude and height in metres.
+        accuracy: (n,) standard deviation per horizontal axis, metres.
+        heights: whether the heights are known; if not, they are 0.
+    """
+
+    units: Floats
+    degrees: Floats
+    accuracy: Floats
+    heights: bool
+
+    @property
+    def centre(self) -> Local:
+        """The frame of metres about the middle of the fixes."""
+        return Local(*np.median(self.degrees, axis=0).tolist())
+
+
+def find_fixes(cameras: Cameras) -> Fixes | None:
+    """Return the positions in EXIF; None if too few photos have one."""
+    found = []
+    for camera in cameras.all:
+        tags: Mapping[str, Any] = cameras.tags.get(camera.file, {})
+        latitude, longitude = tags.get("latitude"), tags.get("longitude")
+        if latitude is None or longitude is None:
+            continue
+        accuracy = tags.get("accuracy") or _DEFAULT
+        found.append((*camera.position, latitude, longitude, tags.get("altitude", np.nan), accuracy / _RADIUS))
+    if len(found) < _LEAST_FIXES:
+        return None
+    table = np.array(found, float)
+    heights = bool(np.isfinite(table[:, 5]).all())
+    degrees = table[:, 3:6] if heights else np.column_stack([table[:, 3:5], np.zeros(len(table))])
+    return Fixes(table[:, :3], degrees, np.maximum(table[:, 6], 0.005), heights)
+
+
+def measured_by(fixes: Fixes, local: Local, tilt: float) -> tuple[Measured | None, Entry, float]:
+    """Return the fixes as a measurement, what became of them, and the accuracy of their middle per axis, in metres.
+
+    There is no measurement if the cameras are too close together for the accuracy of the fixes.
+
+    Args:
+        fixes: from `find_fixes`.
+        local: the frame of metres to use.
+        tilt: the standard deviation of the scene's +Z from up, radians.
+    """
+    metres = local.from_degrees(fixes.degrees)
+    spread = float(np.sqrt(((metres[:, :2] - metres[:, :2].mean(axis=0)) ** 2).sum(axis=1).mean()))
+    independent = np.where(fixes.accuracy <= _RTK, len(metres), np.minimum(len(metres), _INDEPENDENT))
+    times = np.sqrt(len(metres) / independent)
+    typical = float(np.median(fixes.accuracy * times)) / np.sqrt(len(metres))
+    # Fixes that differ from the cameras by more than they claim are less exact than they claim.
+    off = _residuals(fixes, metres, tilt)
+    worse = max(1.0, float(np.median(off) / np.median(1.18 * fixes.accuracy)))
+    accuracy = fixes.accuracy * times * worse
+    middle = max(typical * worse, float(np.median(fixes.accuracy)) * worse)
+    words = f"accuracy {1.5 * float(np.median(fixes.accuracy)) * worse:.2g} m, photos spread over {spread:.2g} m"
+    if spread < 2 * typical * worse:
+        why = f"too inexact for the scale of so small a place: {words}"
+        return None, Entry(kind="GPS", name=NAME, used=False, why=why), middle
+    vertical = _VERTICAL if fixes.heights else 1e4
+    positions = tuple(
+        Position(unit, np.zeros((3, 3)), place, sigma * np.array([1.0, 1.0, vertical]))
+        for unit, place, sigma in zip(fixes.units, metres, accuracy, strict=True)
+    )
+    return Measured("GPS", NAME, positions=positions), Entry(kind="GPS", name=NAME, used=True, why=words), middle
+
+
+def _residuals(fixes: Fixes, metres: Floats, tilt: float) -> Floats:
+    """Return the horizontal distances (n,) of fixes from the cameras, after the fixes' own best similarity."""
+    sigma = np.array([1.0, 1.0, _VERTICAL if fixes.heights else 1e4])
+    alone = Measured(
+        "GPS",
+        NAME,
+        positions=tuple(
+            Position(unit, np.zeros((3, 3)), place, accuracy * sigma)
+            for unit, place, accuracy in zip(fixes.units, metres, fixes.accuracy, strict=True)
+        ),
+    )
+    off: Floats = np.linalg.norm((solve([alone], tilt).points(fixes.units) - metres)[:, :2], axis=1)
+    return off

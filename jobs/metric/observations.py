@@ -1,0 +1,150 @@
+"""From what people picked and measured to observations that can be adjusted, in the scene frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from jobs.geometry import Floats
+from jobs.metric.adjust import Distance, Measured, Position
+from jobs.metric.cameras import Camera, Cameras, Point, Untriangulated, triangulate
+from jobs.metric.earth import Local
+from jobs.metric.given import Control, Given, Length, Pick
+from jobs.metric.scene import Entry
+
+__all__ = ["Observations", "distance_between", "observe", "triangulated"]
+
+
+@dataclass
+class Observations:
+    """What can be adjusted, and what cannot.
+
+    Args:
+        measured: what can.
+        unusable: what cannot, with the reason.
+        notes: what was left out of something that is used, by name.
+        point_errors: standard errors of triangulated points, scene units.
+        local: the frame of metres that positions are in; None for local coordinates, or without positions.
+    """
+
+    measured: list[Measured] = field(default_factory=list)
+    unusable: list[Entry] = field(default_factory=list)
+    notes: dict[tuple[str, str], str] = field(default_factory=dict)
+    point_errors: list[float] = field(default_factory=list)
+    local: Local | None = None
+
+
+def observe(given: Given, cameras: Cameras) -> Observations:
+    """Triangulate the ends of lengths and the control points.
+
+    What cannot be triangulated is listed as unusable, with the reason.
+    """
+    found = Observations()
+    for length in given.lengths:
+        _observe_length(length, given, cameras, found)
+    if on_earth := [each for each in given.control if each.position is None]:
+        found.local = Local(*_place(on_earth).mean(axis=0).tolist())
+    for control in given.control:
+        _observe_control(control, given, cameras, found)
+    return found
+
+
+def _observe_length(length: Length, given: Given, cameras: Cameras, found: Observations) -> None:
+    ends, notes = [], []
+    for words, picks in (("one end", length.start), ("the other end", length.end)):
+        try:
+            point, note = triangulated(picks, cameras, given.pick_accuracy)
+        except Untriangulated as why:
+            found.unusable.append(Entry(kind="length", name=length.name, used=False, why=f"{words} {why}"))
+            return
+        ends.append(point)
+        notes += [note] if note else []
+    units, error = distance_between(*ends, cameras.pose_error)
+    if units < 3 * error:
+        short = f"too short for its picks: {units:.3g} ± {error:.2g} scene units. Measure something longer"
+        found.unusable.append(Entry(kind="length", name=length.name, used=False, why=short))
+        return
+    found.point_errors += [float(np.sqrt(np.trace(end.covariance))) for end in ends]
+    if notes:
+        found.notes["length", length.name] = "; ".join(notes)
+    distance = Distance(length.metres, length.accuracy, units, error)
+    found.measured.append(Measured("length", length.name, distances=(distance,)))
+
+
+def _observe_control(control: Control, given: Given, cameras: Cameras, found: Observations) -> None:
+    try:
+        point, note = triangulated(control.picks, cameras, given.pick_accuracy)
+    except Untriangulated as error:
+        found.unusable.append(Entry(kind="control point", name=control.name, used=False, why=f"it {error}"))
+        return
+    if control.position is not None:
+        metres = np.array(control.position)
+    else:
+        assert found.local
+        metres = found.local.from_degrees(_place([control]))[0]
+    if note:
+        found.notes["control point", control.name] = note
+    found.point_errors.append(float(np.sqrt(np.trace(point.covariance))))
+    covariance = point.covariance + (cameras.pose_error * point.distance) ** 2 * np.eye(3)
+    position = Position(point.position, covariance, metres, np.full(3, given.control_accuracy))
+    found.measured.append(Measured("control point", control.name, positions=(position,)))
+
+
+def _place(control: Sequence[Control]) -> Floats:
+    """Return the latitudes and longitudes in degrees and the heights in metres (n, 3) of points on the earth."""
+    return np.array([[each.latitude, each.longitude, each.height] for each in control], float)
+
+
+def triangulated(picks: Sequence[Pick], cameras: Cameras, accuracy: float) -> tuple[Point, str]:
+    """Return the point that photos show, and words for picks that are not used.
+
+    Args:
+        picks: in pixels of the photos.
+        cameras: of the dataset.
+        accuracy: the standard deviation of a pick, in pixels of the photos.
+
+    Raises:
+        Untriangulated: the picks do not determine a point.
+    """
+    seen: list[tuple[Camera, Floats]] = []
+    lost = []
+    for pick in picks:
+        camera = cameras.find(pick.photo)
+        if camera is None:
+            lost.append(pick.photo)
+            continue
+        pixel = np.array([pick.x, pick.y]) * camera.scale
+        if (pixel > np.array(camera.size) + 1).any():
+            width, height = (round(side / camera.scale) for side in camera.size)
+            raise Untriangulated(f"is picked at {pick.x:g}, {pick.y:g} in {pick.photo}, which is {width} × {height} px")
+        seen.append((camera, pixel))
+    if len(seen) < 2:
+        why = f" ({', '.join(lost[:3])} could not be registered)" if lost else ""
+        raise Untriangulated(f"is picked in {len(seen)} registered photo{'s' * (len(seen) != 1)}, 2 are needed{why}")
+    scales = np.array([camera.scale for camera, _ in seen])
+    point = triangulate([camera for camera, _ in seen], np.array([pixel for _, pixel in seen]), accuracy * scales)
+    notes = [f"{name} is not registered" for name in lost]
+    notes += [f"the pick in {name} contradicts the others" for name in point.left_out]
+    return point, ", ".join(notes)
+
+
+def distance_between(first: Point, second: Point, pose_error: float) -> tuple[float, float]:
+    """Return the distance between two points and its standard error, in scene units.
+
+    The distance of two uncertain points is longer than that of the true ones, on average; that is taken off.
+
+    Args:
+        first, second: the points.
+        pose_error: see `Cameras.pose_error`.
+    """
+    apart = second.position - first.position
+    length = float(np.linalg.norm(apart))
+    if length == 0:
+        return 0.0, 0.0
+    along, covariance = apart / length, first.covariance + second.covariance
+    variance = float(along @ covariance @ along)
+    longer = (float(np.trace(covariance)) - variance) / (2 * length)
+    poses = pose_error * min(length, first.distance, second.distance)
+    return max(length - longer, 0.0), float(np.hypot(np.sqrt(variance), poses))

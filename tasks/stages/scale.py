@@ -1,0 +1,154 @@
+"""Give a scene's frame its metres: what people measured, the photos' GPS, and what earlier visits led to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from prefect import get_run_logger
+
+from blocks import Asset, Workspace
+from jobs import media
+from jobs.errors import NotFound, RunCancelled
+from jobs.metric.control import read_control
+from jobs.metric.given import CONTROL_FILE, SCALE_FILE, Given, read_scale
+from jobs.names import asset_name
+from jobs.options import ScaleOptions
+from tasks.frames import frame_of
+from tasks.patience import patiently
+from tasks.plain_errors import named
+from tasks.stage import Plan, Stage
+
+__all__ = ["find_metres", "find_scale", "measure_scene", "read_measurements", "scale"]
+
+
+@Stage
+def scale(dataset: Asset, given: Given, earlier: Asset | None = None) -> Plan:
+    """Find metres per scene unit, up and place from measurements, each with its error."""
+    scene = dataset.scene
+    return Plan(
+        scene=scene,
+        capture_version=dataset.capture_version,
+        options=ScaleOptions(),
+        asset_name=asset_name(scene, "metres"),
+        kind="metres",
+        output="metres",
+        must_have=("scene.json", "given.json"),
+        inputs={"dataset": dataset, **({"earlier": earlier} if earlier else {})},
+        files={"given.json": given.model_dump_json(by_alias=True)},
+        arguments=("--given", "{files.given.json}", "--frame", frame_of(dataset)),
+        tier="cpu",
+        time_limit=3600,
+    )
+
+
+async def read_measurements(
+    workspace: Workspace,
+    scene: str,
+    version: str | int | None = None,
+    images: Path | None = None,
+    measurements: Path | None = None,
+    control_points: Path | None = None,
+) -> Given | None:
+    """Read and check what people measured; None if they gave nothing.
+
+    Args:
+        workspace, scene: whose drop folder is looked at if there is neither a version nor `images`.
+        version: of the capture, if it exists already.
+        images: a folder of photos; `scale.json` and `gcp_list.txt` in it are read.
+        measurements, control_points: files to read instead.
+
+    Raises:
+        InvalidInput: a file is not valid; names the file and the entry.
+    """
+    dropped = [] if version or images else await patiently(lambda: workspace.dropped(scene))
+    folder = images.expanduser() if images else next((each.folder for each in dropped if each.folder), None)
+    return _read(scene, folder, measurements, control_points)
+
+
+def _read(scene: str, folder: Path | None, measurements: Path | None, control_points: Path | None) -> Given | None:
+    beside = (folder / SCALE_FILE, folder / CONTROL_FILE) if folder and folder.is_dir() else (None, None)
+    chosen = [
+        given.expanduser() if given else found if found and found.is_file() else None
+        for given, found in zip((measurements, control_points), beside, strict=True)
+    ]
+    if chosen == [None, None]:
+        return None
+    with named(scene):
+        given = read_scale(chosen[0]) if chosen[0] else Given()
+        if chosen[1]:
+            given = given.model_copy(update={"control": read_control(chosen[1])})
+        if folder and folder.is_dir():
+            photos = list(media.find(folder)[0])
+            given.model_copy(update={"control": ()}).check_photos(photos, str(chosen[0]))
+            given.model_copy(update={"lengths": ()}).check_photos(photos, str(chosen[1]))
+    return given
+
+
+async def measure_scene(workspace: Workspace, dataset: Asset, given: Given | None) -> list[Asset]:
+    """Return the metres of a dataset's frame; nothing if nobody measured anything, or if it fails.
+
+    Measurements of the same capture are used again, and those of earlier visits in the same frame are inherited. A
+    failure is a warning: the run is for the video.
+
+    Raises:
+        RunCancelled: somebody cancelled this flow run.
+    """
+    try:
+        return [await find_scale(workspace, dataset, given)]
+    except NotFound:
+        return []
+    except (RunCancelled, asyncio.CancelledError):
+        raise
+    except Exception as error:
+        get_run_logger().warning("scene %s: the scene has no metres: %s", dataset.scene, error)
+        return []
+
+
+async def find_scale(workspace: Workspace, dataset: Asset, given: Given | None) -> Asset:
+    """Return the metres of a dataset's frame.
+
+    Args:
+        workspace: where the assets are.
+        dataset: in whose pictures points are picked.
+        given: what people measured now; None for what they measured in an earlier run.
+
+    Raises:
+        NotFound: nobody measured anything, and the photos have no GPS.
+        RebelNerfError: see `tasks.run.run_to_end`.
+    """
+    known = await patiently(lambda: _in_frame(workspace, dataset))
+    own = [each for each in known if each.capture_version == dataset.capture_version]
+    others = [each for each in known if each.capture_version != dataset.capture_version]
+    if given is None and own:
+        given = Given.model_validate_json(await patiently(lambda: workspace.read(own[-1], "given.json")))
+    if given is None and not others and not await patiently(lambda: _has_gps(workspace, dataset)):
+        raise NotFound(
+            f"scene {dataset.scene}: nobody measured anything in it, and its photos have no GPS. Put {SCALE_FILE} or "
+            f"{CONTROL_FILE} beside the photos; docs/metres.md describes them."
+        )
+    return await scale(workspace, dataset, given or Given(), others[-1] if others else None)
+
+
+def find_metres(workspace: Workspace, dataset: Asset) -> Asset | None:
+    """Return the newest metres of a dataset; None if there are none."""
+    known = workspace.assets(asset_name(dataset.scene, "metres"))
+    return next((each for each in reversed(known) if each.provenance.inputs.get("dataset") == str(dataset)), None)
+
+
+def _in_frame(workspace: Workspace, dataset: Asset) -> list[Asset]:
+    """Return the metres that were measured in the frame of a dataset, oldest first, without those only inherited."""
+    return [
+        each
+        for each in workspace.assets(asset_name(dataset.scene, "metres"))
+        if each.provenance.frame == frame_of(dataset) and each.tags.get("measurements", "0") != "0"
+    ]
+
+
+def _has_gps(workspace: Workspace, dataset: Asset) -> bool:
+    try:
+        images = json.loads(workspace.read(dataset, "dataset.json")).get("images", [])
+        return any("latitude" in image.get("tags", {}) for image in images)
+    except (NotFound, ValueError, AttributeError, TypeError):  # a dataset that a person registered
+        return False
