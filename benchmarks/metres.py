@@ -177,8 +177,8 @@ def distance_trials(
         scale = measure(dataset, given).scale
         assert scale
         (pair,) = pairs(places, 1, 1.0, 10.0, rng)
-        ends = (_point(place, cameras, picked, rng) for place in pair)
-        units, error = distance_between(*ends, cameras.pose_error)
+        first, second = (_point(place, cameras, picked, rng) for place in pair)
+        units, error = distance_between(first, second, cameras.pose_error)
         errors.append(units * scale.metres - float(np.linalg.norm(pair[1].position - pair[0].position)))
         stated.append(float(np.hypot(error * scale.metres, units * scale.metres * scale.error)))
     return np.array(errors), np.array(stated)

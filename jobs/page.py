@@ -25,7 +25,7 @@ from jobs import camera_path, report
 from jobs.errors import InvalidInput
 from jobs.names import printable
 from jobs.options import PageOptions
-from jobs.web import chart, plan, quality
+from jobs.web import chart, metres, plan, quality
 from jobs.web.quality import Facts
 from jobs.web.verdict import Verdict, judge
 
@@ -105,6 +105,7 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path) -> N
         warning=quality.warning(versions, versions[-1]) if versions else "",
         figures=_figures(about, facts),
         plan=Markup(drawn),
+        metres=metres.section(facts.metres),
         curves=[Markup(curve) for curve in _curves(about["model"].get("curve") or {})],
         columns=columns,
         rows=[(cells is rows[-1], cells) for cells in rows],

@@ -61,7 +61,7 @@ def _observe_length(length: Length, given: Given, cameras: Cameras, found: Obser
             return
         ends.append(point)
         notes += [note] if note else []
-    units, error = distance_between(*ends, cameras.pose_error)
+    units, error = distance_between(ends[0], ends[1], cameras.pose_error)
     if units < 3 * error:
         short = f"too short for its picks: {units:.3g} ± {error:.2g} scene units. Measure something longer"
         found.unusable.append(Entry(kind="length", name=length.name, used=False, why=short))

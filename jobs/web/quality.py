@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from jobs import report
+from jobs.metric.scene import SceneInMetres
 from jobs.web.chart import Line, chart
 
 __all__ = [
@@ -94,14 +95,27 @@ class Made(BaseModel):
 
 
 class Facts(BaseModel):
-    """What a scene's page is told by the scheduler: the capture that all is of, by name and version; what was made of
-    it; and the scene's versions up to the one that the page is about, oldest first."""
+    """What the scheduler knows for a scene's page.
+
+    Args:
+        scene: the scene's name.
+        capture: the capture that everything was made of, by name and version.
+        made: what was made of it.
+        versions: of the scene's model, up to the one that the page is about, oldest first.
+        currency: of the costs.
+        metres: of the scene's frame; None if nobody measured anything.
+    """
 
     scene: str
     capture: str = ""
     made: list[Made] = []
     versions: list[Version] = []
     currency: str = ""
+    metres: SceneInMetres | None = None
+
+    def as_json(self) -> str:
+        """Return these facts as JSON. It is part of a page's fingerprint, so it names metres only if there are some."""
+        return self.model_dump_json(exclude=None if self.metres else {"metres"})
 
 
 def previous(versions: list[Version], own: Version) -> Version | None:

@@ -9,12 +9,14 @@ from prefect.artifacts import acreate_markdown_artifact
 
 from blocks import Asset, Workspace
 from jobs.errors import RunCancelled
+from jobs.metric.scene import SceneInMetres
 from jobs.names import asset_name
 from jobs.options import PageOptions
 from jobs.web.chart import as_data
 from jobs.web.quality import Facts, Made, Role, Version
 from tasks.patience import patiently
 from tasks.stage import Plan, Stage
+from tasks.stages.scale import find_metres
 from tasks.summary import figures_of
 from tasks.workspace import page_command
 
@@ -34,7 +36,7 @@ def page(dataset: Asset, model: Asset, video: Asset, facts: Facts) -> Plan:
         output="page",
         must_have=("index.html",),
         inputs={"dataset": dataset, "model": model, "video": video},
-        files={"facts.json": facts.model_dump_json()},
+        files={"facts.json": facts.as_json()},
         arguments=("--facts", "{files.facts.json}"),
         tier="cpu",
         time_limit=3600,
@@ -62,6 +64,8 @@ async def publish_page(
     capture = dataset.provenance.inputs.get("images", "")
     facts = Facts(scene=scene, capture=capture, made=made, versions=versions, currency=workspace.currency)
     try:
+        metres = await patiently(lambda: _metres(workspace, dataset))
+        facts = facts.model_copy(update={"metres": metres})
         asset = await page(workspace, dataset, model, video, facts)
         plan = (await patiently(lambda: workspace.read(asset, "plan.svg"))).decode()
     except (RunCancelled, asyncio.CancelledError):
@@ -75,6 +79,11 @@ async def publish_page(
     await acreate_markdown_artifact(text, key=f"{scene}-page", description=f"The page of {video}, and its plan")
     get_run_logger().info("the page of %s: %s, opened by: %s", video, file, command)
     return [asset]
+
+
+def _metres(workspace: Workspace, dataset: Asset) -> SceneInMetres | None:
+    found = find_metres(workspace, dataset)
+    return SceneInMetres.model_validate_json(workspace.read(found, "scene.json")) if found else None
 
 
 def _made(workspace: Workspace, role: Role, asset: Asset) -> Made:

@@ -1,0 +1,93 @@
+"""The flow that gives a scene metres, for real: a Prefect server, a registered dataset, its job."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tasks
+from flows.scale import scale
+from jobs.errors import InvalidInput, NotFound
+from jobs.facade import cameras
+from jobs.metric.scene import SceneInMetres
+from tasks.stages.page import _metres
+from tests.runs import outcome
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+UNIT = 5.0
+
+
+@pytest.fixture
+def home(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace with the built-in street, in units of 5 m, and a model of it."""
+    dataset, model = (
+        tmp_path / "assets" / name / "1-c0ffee00" for name in ("street-images-to-nerf-dataset", "street-nerf")
+    )
+    shutil.copytree(tiny_dataset, dataset)
+    transforms = json.loads((dataset / "transforms.json").read_text())
+    for frame in transforms["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] /= UNIT
+    (dataset / "transforms.json").write_text(json.dumps(transforms))
+    model.mkdir(parents=True)
+    for folder, kind in ((dataset, "dataset"), (model, "model")):
+        about = {"name": folder.parent.name, "version": folder.name, "kind": kind, "tags": {}, "checksums": {}}
+        (folder / "asset.json").write_text(json.dumps({**about, "created": "2026-01-01T00:00:00+00:00"}))
+    monkeypatch.setenv("REBEL_NERF_HOME", str(tmp_path))
+    return tmp_path
+
+
+def wall(times: float = 1.0) -> dict[str, Any]:
+    """A length of 8 m on the street's front, as a person writes it."""
+
+    def picks(point: list[float]) -> list[dict[str, Any]]:
+        found = []
+        for number, camera in enumerate(cameras(14, 480, 270), 1):
+            x, y, depth = (float(value) for value in camera.project(np.array(point)))
+            if depth > 0 and 0 < x < 480 and 0 < y < 270:
+                found.append({"photo": f"facade_{number:03d}.jpg", "x": x, "y": y})
+        return found[:5]
+
+    return {"name": "wall", "metres": 8.0 * times, "from": picks([-4, -0.3, 2]), "to": picks([4, -0.3, 2])}
+
+
+async def test_a_length_becomes_the_metres_of_the_scene_once(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "scale.json"
+    file.write_text(json.dumps({"lengths": [wall()]}))
+    made, states = await outcome(await scale("street", measurements=file, return_state=True))  # type: ignore[call-overload]
+    assert states["scale"] == "Completed"
+    assert (made.name, made.kind, made.tags["measurements"]) == ("street-metres", "metres", "1")
+    assert made.tags["scale"].startswith("1 unit = 5 m ± ")
+    scene = SceneInMetres.model_validate_json((Path(made.uri) / "scene.json").read_text())
+    assert scene.scale and scene.scale.metres == pytest.approx(UNIT, rel=1e-3)
+
+    # A later run without a file uses the measurements again, and finds the result.
+    again, states = await outcome(await scale("street", return_state=True))  # type: ignore[call-overload]
+    assert again == made and states["scale"] == "Cached"
+
+    # The page gets it.
+    place = await tasks.open_workspace("local")
+    [dataset] = place.assets("street-images-to-nerf-dataset")
+    assert _metres(place, dataset.model_copy(update={"tags": {"scene": "street"}})) == scene
+
+
+async def test_wrong_measurements_are_refused_before_any_job(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="scene street: nobody measured anything in it"):
+        await scale("street")
+    file = tmp_path / "scale.json"
+    file.write_text(json.dumps({"lengths": [wall(-1.0)]}))
+    with pytest.raises(InvalidInput, match=r"scene street: .*scale.json: lengths, entry 1 \('wall'\), metres: "):
+        await scale("street", measurements=file)
+    dropped = home / "captures" / "street"
+    dropped.mkdir(parents=True)
+    (dropped / "other.jpg").write_bytes(b"")
+    file.write_text(json.dumps({"lengths": [wall()]}))
+    with pytest.raises(InvalidInput, match="length 'wall': photo 'facade_0.*' is not in the capture"):
+        await scale("street", measurements=file)
+    assert not list((home / "jobs").glob("[!.]*"))
