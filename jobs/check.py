@@ -276,6 +276,8 @@ class _Check:
         capture, dataset, model, video = (folder / name for name in ("capture", "dataset", "model", "video"))
         shard, joined, facts = folder / "shard", folder / "joined", folder / "facts.json"
         facts.write_text('{"scene": "check"}')
+        given = folder / "given.json"
+        given.write_text("{}")
 
         def stage(name: str, program: str, made: Path, *options: str | Path, needs: tuple[Path, ...] = ()) -> None:
             def run() -> str:
@@ -295,6 +297,8 @@ class _Check:
         if not (dataset / "transforms.json").is_file() and (capture / "truth.json").is_file():
             dataset = capture  # has the true poses, with which the other stages can still be tried
             (capture / "truth.json").rename(dataset / "transforms.json")
+        stage("scale", "scale", folder / "metres" / "scene.json", "--dataset", dataset, "--given", given, "--metres",
+              folder / "metres", needs=(dataset / "transforms.json",))  # fmt: skip
         both: tuple[str | Path, ...] = ("--dataset", dataset, "--model", model)
         stage("train", "train", model / "model.json", *both, "--checkpoints", folder / "training", *_TRAINING,
               needs=(dataset / "transforms.json",))  # fmt: skip
