@@ -30,6 +30,8 @@ def words_of(news: News) -> str:
         words = f"{placed} of {used} photos registered"
     elif asset.kind == "model" and (psnr := _number(tags.get("psnr"))) is not None:
         words = f"{psnr:.1f} dB on held-out photos"
+    elif asset.kind == "metres" and "scale" in tags:
+        words = tags["scale"]
     elif asset.kind == "video" and "size" in tags:
         words = f"{tags.get('frames', '?')} frames, {tags['size'].replace('x', '×')} px"
     else:

@@ -27,7 +27,7 @@ PAGES = [
     ROOT / name
     for name in (
         *("README.md", "CONTRIBUTING.md", "trajectories/README.md", "docs/architecture.md", "docs/conventions.md"),
-        "CHANGELOG.md",
+        *("docs/metres.md", "CHANGELOG.md"),
     )
 ]
 README = (ROOT / "README.md").read_text()
