@@ -70,8 +70,9 @@ def _assets(given: Doctor) -> Finding:
     workspace, failed = _load(given.workspace)
     if failed:
         raise failed
-    if not isinstance(workspace, LocalWorkspace):
-        raise InvalidInput(f"--assets: {given.workspace} is not a local workspace. Azure checks its storage itself.")
+    if isinstance(workspace, AzureMLWorkspace):
+        return azure.check_assets(workspace, whole=given.whole, repair=given.repair)
+    assert isinstance(workspace, LocalWorkspace)
     return assets.check_assets(workspace, whole=given.whole, repair=given.repair)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from blocks.azure.connection import Connection, datastore_uri
 from blocks.azure.container import Moved
 from blocks.azure.errors import plain_errors
-from blocks.azure.files import md5s
+from blocks.azure.files import below, md5_of, md5s
 from blocks.azure.listing import Blob
 from blocks.azure.tags import KIND, VERSION, exists, fitted
 from blocks.marks import Marks
@@ -177,7 +177,7 @@ class Assets:
         return None if any(each.version == found.version for each in archived) else found
 
     def fetch(self, asset: Asset) -> Path:
-        final = self._cache / "assets" / asset.name / asset.version
+        final = self._copy(asset)
         if final.is_dir():
             return final
         container = self._connection.container(asset.uri)
@@ -197,6 +197,44 @@ class Assets:
         container = self._connection.container(asset.uri)
         return sum(blob.size for blob in container.blobs(self._connection.path(asset.uri)))
 
+    def damage(self, asset: Asset, whole: bool) -> str:
+        """Say what is wrong with an asset's blobs or with the copy of them on this machine; "" if nothing is.
+
+        The service compares the checksums of blobs itself.
+
+        Args:
+            asset: a registered asset.
+            whole: compare the checksums of the copy as well, which reads all its files.
+        """
+        path = self._connection.path(asset.uri)
+        if not (blobs := self._connection.container(asset.uri).blobs(path)):
+            return f"none of its files is left in {path}"
+        copy = self._copy(asset)
+        for blob in blobs if copy.is_dir() else ():
+            file = below(copy, blob.path)
+            if not file.is_file() or file.stat().st_size != blob.size:
+                return f"the downloaded {file} is missing or has another size than in storage"
+            if whole and blob.md5 and md5_of(file) != blob.md5:
+                return f"the downloaded {file} differs from the file in storage"
+        return ""
+
+    def repair(self, asset: Asset) -> str:
+        """Put right what `damage` has found, and return what was done.
+
+        Raises:
+            InvalidInput: the files of a capture are gone.
+        """
+        if self._connection.container(asset.uri).blobs(self._connection.path(asset.uri), most=1):
+            shutil.rmtree(self._copy(asset), ignore_errors=True)
+            return "the copy was deleted, and is downloaded again when it is needed"
+        if asset.kind == "capture":
+            raise InvalidInput(f"{asset}: its photos are gone. Give your own copy of them as images again.")
+        self.remove(asset)
+        return "archived, so that the next run makes it again"
+
+    def _copy(self, asset: Asset) -> Path:
+        return self._cache / "assets" / asset.name / asset.version
+
     def remove(self, asset: Asset) -> None:
         """Archive an asset, and delete its blobs. Azure ML keeps its entry, so that its version stays taken.
 
@@ -212,7 +250,7 @@ class Assets:
         with plain_errors(f"archiving {asset}"):
             getattr(self._connection.client, registry).archive(asset.name, version)
         self._connection.container(asset.uri).delete(path)
-        shutil.rmtree(self._cache / "assets" / asset.name / asset.version, ignore_errors=True)
+        shutil.rmtree(self._copy(asset), ignore_errors=True)
 
     def read(self, asset: Asset, file: str) -> bytes:
         try:

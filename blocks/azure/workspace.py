@@ -258,6 +258,14 @@ class AzureMLWorkspace(Workspace):
     def remove(self, asset: Asset) -> None:
         self._assets.remove(asset)
 
+    def damage(self, asset: Asset, whole: bool) -> str:
+        """Say what is wrong with an asset's files; see `Assets.damage`."""
+        return self._assets.damage(asset, whole)
+
+    def repair(self, asset: Asset) -> str:
+        """Put right what `damage` has found; see `Assets.repair`."""
+        return self._assets.repair(asset)
+
     def leftovers(self, older_than: float) -> list[Leftover]:
         return list(self._leftovers.find(older_than))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,9 +15,11 @@ from deployments.azure import clusters
 from deployments.azure.remedies import Remedies
 from deployments.health.finding import Check, Finding
 from jobs.errors import InvalidInput, NotFound
+from jobs.names import SUFFIXES, asset_name
 
-__all__ = ["checks"]
+__all__ = ["check_assets", "checks"]
 
+_AT_ONCE = 8  # assets that are looked at at the same time
 _SETUP = "rebel-nerf azure setup"
 _QUOTA = "https://ml.azure.com, Quota, your subscription and region, Request quota"
 
@@ -36,6 +39,38 @@ def checks(workspace: AzureMLWorkspace) -> list[Check]:
         ("ssh", partial(_ssh, workspace)),
         ("cost limits", partial(_limits, workspace)),
     ]
+
+
+def check_assets(workspace: AzureMLWorkspace, *, whole: bool, repair: bool) -> Finding:
+    """Look for assets whose files are gone, and for damaged copies on this machine.
+
+    Args:
+        workspace: where they are registered.
+        whole: compare the checksums of copies as well.
+        repair: archive assets without files, so that the next run makes them again, and delete damaged copies.
+    """
+    names = [
+        name for scene in workspace.scenes() for name in (scene, *(asset_name(scene, product) for product in SUFFIXES))
+    ]
+    assets = [asset for name in names for asset in workspace.assets(name)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        faults = list(pool.map(lambda asset: workspace.damage(asset, whole), assets))
+    damaged = [(asset, fault) for asset, fault in zip(assets, faults, strict=True) if fault]
+    if not damaged:
+        return Finding.ok(f"the files of {len(assets)} assets are there")
+    if not repair:
+        lines = "\n".join(f"{asset}: {fault}" for asset, fault in damaged)
+        return Finding.wrong(lines, "Run the same command with --repair.")
+    done, left = [], False
+    for asset, fault in damaged:
+        try:
+            done.append(f"{asset}: {fault}; {workspace.repair(asset)}")
+        except InvalidInput as error:
+            done.append(str(error))
+            left = True
+    text = "\n".join(done)
+    remedy = "Run the scenes' flows again: what is missing is made."
+    return Finding.wrong(text, remedy) if left else Finding.warning(text, remedy)
 
 
 def _sign_in(workspace: AzureMLWorkspace) -> Finding:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from blocks.azure import AzureMLWorkspace
@@ -51,3 +53,37 @@ def test_a_missing_role_comes_with_the_command_that_gives_it(
     with stack.faults.add("forbidden", "GET .*/jobs"):
         said = look(workspace, capsys)
     assert said["roles"].startswith("WRONG") and "AzureML Data Scientist" in said["roles"]
+
+
+def test_assets_without_files_and_damaged_copies_are_found_and_put_right(
+    workspace: AzureMLWorkspace, tmp_path: Path
+) -> None:
+    name, container = workspace._connection.store()
+    for kind, count in (("video", 1), ("page", 2)):
+        for number in range(count):
+            path = f"rebel-nerf/jobs/quay-{kind}-{number}/{kind}/"
+            container.write(f"{path}file", kind.encode())
+            uri = f"azureml://datastores/{name}/paths/{path}"
+            workspace._assets.register(f"quay-{kind}", f"1-0{number}", kind, {"scene": "quay"}, uri)  # type: ignore[arg-type]
+    photo = tmp_path / "1.jpg"
+    photo.write_bytes(b"a photo")
+    capture = workspace.take_in("quay", {"1.jpg": photo}, {})
+    [video], (page, _) = workspace.assets("quay-video"), workspace.assets("quay-page")
+    assert health.check_assets(workspace, whole=True, repair=False).text == "the files of 4 assets are there"
+
+    copy = workspace.fetch(video) / "file"
+    copy.write_bytes(b"vidoe")
+    container.delete(workspace._connection.path(page.uri))
+    container.delete(workspace._connection.path(capture.uri))
+    found = health.check_assets(workspace, whole=False, repair=False)
+    assert found.level is Level.WRONG and f"{page}: none of its files is left" in found.text
+    assert str(video) not in found.text, "only --whole reads the copy"
+    found = health.check_assets(workspace, whole=True, repair=False)
+    assert f"{video}: the downloaded {copy} differs" in found.text
+
+    found = health.check_assets(workspace, whole=True, repair=True)
+    assert found.level is Level.WRONG and "Give your own copy of them" in found.text
+    assert workspace.assets("quay-page") != [] and page not in workspace.assets("quay-page")
+    assert (workspace.fetch(video) / "file").read_bytes() == b"video"
+    workspace._assets.remove(capture)
+    assert health.check_assets(workspace, whole=True, repair=False).level is Level.OK

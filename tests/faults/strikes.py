@@ -161,11 +161,12 @@ async def _server(kind: Kind, this: Round) -> bool:
         return struck
     if kind == "server silent":
         await this.start_and_wait()
-        struck = await this.world.is_under_way(this.name)
+        if not await this.world.is_under_way(this.name):
+            return False
         os.killpg(service.pid("server"), signal.SIGSTOP)
         await asyncio.sleep(_SILENT_SECONDS)
         os.killpg(service.pid("server"), signal.SIGCONT)
-        return struck
+        return True
     if kind == "server failing":
         await this.start_and_wait()
         failing = rb"[A-Z]+ /"
