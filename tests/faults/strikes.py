@@ -164,8 +164,10 @@ async def _server(kind: Kind, this: Round) -> bool:
         if not await this.world.is_under_way(this.name):
             return False
         os.killpg(service.pid("server"), signal.SIGSTOP)
-        await asyncio.sleep(_SILENT_SECONDS)
-        os.killpg(service.pid("server"), signal.SIGCONT)
+        try:
+            await asyncio.sleep(_SILENT_SECONDS)
+        finally:
+            os.killpg(service.pid("server"), signal.SIGCONT)
         return True
     if kind == "server failing":
         await this.start_and_wait()
