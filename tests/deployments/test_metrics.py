@@ -146,15 +146,17 @@ async def test_the_newest_run_of_a_scene_decides() -> None:
         ended("mill", StateType.FAILED, 2),
         ended("quay", StateType.CRASHED, 5),
         ended("quay", StateType.COMPLETED, 4),
+        ended("lock", StateType.FAILED, 7),
+        ended("lock", StateType.COMPLETED, 6),
         ended('"}\nrebel_nerf_scenes 99', StateType.COMPLETED, 1),
     ]
     await found.refresh(Answers(*runs))
     with serving(found, "127.0.0.1", port := free_port(), lambda: ""):
         text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     now = values(text)
-    assert now["rebel_nerf_scenes", "failed"] == 1
+    assert now["rebel_nerf_scenes", "failed"] == 2
     success = {key[1]: value for key, value in now.items() if key[0] == "rebel_nerf_last_success_timestamp_seconds"}
-    assert set(success) == {"mill", "quay", ""}, "a name that is none is not shown"
+    assert set(success) == {"lock", "mill", "quay", ""}, "a name that is none is not shown"
     assert success["quay"] == datetime(2026, 11, 29, 12, 4, tzinfo=timezone.utc).timestamp()
 
 
