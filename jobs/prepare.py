@@ -203,11 +203,16 @@ def _view(picture: Picture) -> View:
     # Photos share intrinsics by size, camera and zoom. Those without EXIF are a group of their own: another camera's
     # photos can have the same size.
     camera = f"{picture.size} {picture.model} {picture.focal} {picture.view}"
+    at = picture.tags.latitude, picture.tags.longitude
+    position = None if at[0] is None or at[1] is None else (at[0], at[1])
     if picture.view is None:
-        focal, known = picture.focal, bool(picture.model)
-        return View(picture.features, *picture.feature_size, camera=camera, focal=focal, known=known)
+        known = bool(picture.model)
+        return View(
+            picture.features, *picture.feature_size, camera, focal=picture.focal, known=known, position=position
+        )
     mount = Mount(picture.file.rpartition("_")[0], picture.view, panorama.ROTATIONS[picture.view])
-    return View(picture.features, *picture.feature_size, camera=camera, focal=0.5 / math.sqrt(2), mount=mount)  # 90°
+    focal = 0.5 / math.sqrt(2)  # 90°
+    return View(picture.features, *picture.feature_size, camera, focal=focal, mount=mount, position=position)
 
 
 def _fit_any(

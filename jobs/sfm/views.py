@@ -38,6 +38,7 @@ class View:
         focal: focal length from EXIF as a multiple of the diagonal; None if unknown.
         known: the camera is known by its name, and not just by the picture's size.
         mount: the camera's place in a rig; its focal length is then exact, and it has no distortion.
+        position: latitude and longitude by GPS, degrees; None if unknown.
     """
 
     name: str
@@ -47,6 +48,7 @@ class View:
     focal: float | None = None
     known: bool = True
     mount: Mount | None = None
+    position: tuple[float, float] | None = None
 
 
 def write_views(database: Any, views: list[View]) -> None:

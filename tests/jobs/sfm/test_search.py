@@ -42,3 +42,35 @@ def test_other_cameras_keep_the_features_and_the_matches(tmp_path: Path) -> None
         assert not any(camera.has_prior_focal_length for camera in database.read_all_cameras())
     with pycolmap.Database.open(search.database) as database:
         assert database.num_cameras() == 1, "the first search stays as it is"
+
+
+def survey(side: int, step: float, shift: float = 0.0) -> list[View]:
+    """Views of a survey that flies to and fro, `step` degrees of latitude apart; every fifth has no position."""
+    views = []
+    for row in range(side):
+        for column in range(side) if row % 2 == 0 else reversed(range(side)):
+            number = len(views)
+            at = (60 + row * step, 10 + 2 * column * step + shift)  # at 60°, a degree of longitude is half as long
+            views.append(View(f"{number:03}.pgm", 320, 240, "a drone", position=None if number % 5 == 4 else at))
+    return views
+
+
+def test_photos_that_were_taken_near_each_other_are_matched(tmp_path: Path) -> None:
+    views = survey(10, 3e-4)
+    search = Search(tmp_path, views, tmp_path, PrepareOptions(), Timer())
+    pairs = {(int(a[:3]), int(b[:3])) for a, b in search.pairs("retrieval")}
+    known = {view.name: view.position for view in views if view.position}
+    for i, view in enumerate(views):
+        for j, other in enumerate(views[:i]):
+            if view.name in known and other.name in known:
+                (north, east), (its_north, its_east) = known[view.name], known[other.name]
+                distance = np.hypot(north - its_north, (east - its_east) / 2)
+                assert (j, i) in pairs or distance > 5e-4, "its neighbours in the rows beside it, too"
+    assert len(pairs) < 100 * 99 / 2 / 3
+    assert {(i, i + 1) for i in range(99)} <= pairs, "those without a position have their neighbours in time"
+
+
+def test_positions_that_tell_nothing_choose_no_pairs(tmp_path: Path) -> None:
+    for views in (survey(10, 1e-6), [replace(view, position=None) for view in survey(10, 3e-4)]):
+        search = Search(tmp_path, views, tmp_path, PrepareOptions(), Timer())
+        assert all(int(b[:3]) - int(a[:3]) <= 3 for a, b in search.pairs("retrieval"))
