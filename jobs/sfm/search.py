@@ -23,6 +23,7 @@ from jobs.manifest import Timer
 from jobs.options import PrepareOptions
 from jobs.report import Meter
 from jobs.sfm import parallax
+from jobs.sfm.positions import near_pairs
 from jobs.sfm.views import View, write_views
 
 __all__ = ["FEW_MATCHES", "SEED", "Matching", "Points", "Search", "Shared", "Tracks", "gpu", "threads"]
@@ -34,8 +35,6 @@ FEW_MATCHES = 15
 _EXHAUSTIVE_IMAGES = 60  # up to here, matching all pairs costs less than choosing some
 _NEIGHBOURS = 24  # pictures that retrieval proposes for each picture
 _BESIDE_GPS = 8  # … if GPS proposes others
-_GPS_NEIGHBOURS = 20  # pictures that were taken nearest to each picture
-_GPS_ERROR = 2e-4  # degrees of latitude: 22 m
 _REPEATABLE_IMAGES = 100  # up to here, one thread maps as fast as many, and gives the same poses each time
 # Up to here, one thread takes about 20 s to match. With two threads, COLMAP's approximate search for neighbours (by
 # faiss) found other matches in 5 of 760 runs on the same features, so that the poses were slightly different.
@@ -153,7 +152,7 @@ class Search:
                 steps = {1, 2, 3}
             ahead = 1 + max((view.mount.index for view in self.views if view.mount), default=0)  # to the next moment
             chosen = {(i, i + step * ahead) for step in steps for i in range(number - step * ahead)}
-            near = self._near() if kind == "retrieval" else set()
+            near = near_pairs([view.position for view in self.views]) if kind == "retrieval" else set()
             alike = _LOOP_NEIGHBOURS if kind == "sequential" else _BESIDE_GPS if near else _NEIGHBOURS
             chosen |= near | self._look_alikes(alike)
         moments = [view.mount.frame if view.mount else view.name for view in self.views]
@@ -171,22 +170,6 @@ class Search:
             if pictures[j] in wanted:
                 chosen.setdefault(i, []).append(pictures[j])
         return [(pictures[i], other) for i, others in chosen.items() for other in others[:_ADDED_NEIGHBOURS]]
-
-    def _near(self) -> set[tuple[int, int]]:
-        """Return pairs that were taken near each other, by position among the pictures.
-
-        Empty if GPS has the positions of less than half of them, or if all were taken within GPS's own error.
-        """
-        known = [number for number, view in enumerate(self.views) if view.position]
-        if len(known) < max(2, len(self.views) / 2):
-            return set()
-        degrees = np.array([self.views[number].position for number in known], float)
-        degrees[:, 1] *= np.cos(np.radians(degrees[:, 0].mean()))
-        if np.ptp(degrees, axis=0).max() < _GPS_ERROR:
-            return set()
-        _, nearest = cKDTree(degrees).query(degrees, k=min(_GPS_NEIGHBOURS + 1, len(known)))
-        pairs = ((known[i], known[int(j)]) for i, row in enumerate(nearest) for j in row)
-        return {(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]}
 
     def _look_alikes(self, neighbours: int) -> set[tuple[int, int]]:
         """Return pairs that share visual words, by position among the pictures."""
