@@ -84,8 +84,8 @@ def reconstruct(
     """Find the poses of pictures.
 
     The search starts with the pairs that the kind and number of pictures make likely. If pictures that match well do
-    not register, the focal lengths in EXIF may be wrong: they are ignored once. If too few pictures register, the
-    search widens: first to all pairs with the missing ones, then to features of half the size, unless the pictures
+    not register, the focal lengths in EXIF may be wrong: they are ignored once. If a tenth of the pictures is missing,
+    the search widens: first to all pairs with the missing ones, then to features of half the size, unless the pictures
     have as many features as they may already. Places that only look alike are told apart. A last bundle adjustment
     refines the principal points.
 
@@ -125,8 +125,7 @@ def reconstruct(
         missing = {view.name for view in views} - result.registered
         search.match([pair for pair in search.pairs("exhaustive") if missing & set(pair)], "exhaustive")
         result = _better(result, _map(search))
-    few = len(result.registered) < options.min_registered_share * len(views)
-    if few and not small and _finer_features_can_help(result, options.max_features):
+    if len(result.registered) < needed and not small and _finer_features_can_help(result, options):
         search.find_features(first_octave=-1)
         search.match(search.pairs(kind), f"{kind} with finer features")
         result = _better(result, _map(search))
@@ -164,10 +163,16 @@ def _match_well(result: Result) -> bool:
     return 2 * sum(result.best_matches[name] >= _MATCH_WELL for name in missing) > len(missing)
 
 
-def _finer_features_can_help(result: Result, most: int) -> bool:
-    """Return whether the missing pictures leave room for finer features: of too many, the largest are kept."""
+def _finer_features_can_help(result: Result, options: PrepareOptions) -> bool:
+    """Return whether the missing pictures leave room for finer features: of too many, the largest are kept.
+
+    Pictures of a second place are not missing, as long as there are enough of the first.
+    """
     missing = result.features.keys() - result.registered
-    return 4 * sum(result.features[name] < _FULL * most for name in missing) >= len(missing)
+    if len(result.registered) >= options.min_registered_share * len(result.features):
+        missing = missing.difference(*result.elsewhere)
+    with_room = sum(result.features[name] < _FULL * options.max_features for name in missing)
+    return bool(missing) and 4 * with_room >= len(missing)
 
 
 def _without_exif(search: Search, result: Result) -> Result:

@@ -18,6 +18,7 @@ from jobs.options import PrepareOptions
 from jobs.prepare import prepare
 from jobs.sfm.alignment import PoseErrors, compare_poses
 from tests import doubles, panorama
+from tests.pictures import video
 
 OPTIONS = PrepareOptions(max_features=2000)
 
@@ -211,3 +212,20 @@ def test_equirectangular_photos_are_cut_into_views_of_a_rig(tmp_path: Path) -> N
     looks = similarity.rotation @ -ahead[:, :3, 2:3]
     assert np.degrees(np.arccos(np.clip(looks[:, 1, 0], -1, 1))).max() < 0.5, "the middle of each photo looks along +Y"
     assert ahead[:, :3, 1] @ [0, 0, 1] == pytest.approx(np.ones(number), abs=1e-3), "the scene is level"
+
+
+@pytest.mark.slow
+def test_an_equirectangular_video_becomes_a_dataset(tmp_path: Path) -> None:
+    scene, number = street_front(480), 9
+    centers = np.array([[x, -7 + 0.5 * np.sin(x), 1.7 + 0.2 * np.cos(2 * x)] for x in np.linspace(-3, 3, number)])
+    frames = [panorama.photograph(scene, center, 1024) for center in centers for _ in range(2)]
+    video(tmp_path / "walk.mp4", frames)
+    prepare(tmp_path / "walk.mp4", tmp_path / "dataset", PrepareOptions(max_features=2000, num_frames=5 * number))
+    about = manifest(tmp_path / "dataset")
+    assert (about["kind"], about["used"], about["registered"], about["up"]) == ("video", 45, 45, "gravity")
+    assert "9 equirectangular pictures were cut into 5 views each." in about["selection"]
+    transforms = json.loads((tmp_path / "dataset" / "transforms.json").read_text())["frames"]
+    ahead = np.array([frame["transform_matrix"] for frame in transforms]).reshape(number, 5, 4, 4)[:, 0]
+    similarity = fit_similarity(ahead[:, :3, 3], centers)
+    size = np.linalg.norm(np.ptp(centers, axis=0))
+    assert np.linalg.norm(similarity.points(ahead[:, :3, 3]) - centers, axis=1).max() < 0.02 * size
