@@ -44,7 +44,11 @@ def in_common(pictures: Collection[Picture], others: Collection[Picture]) -> str
 
 
 def of_poor_quality(pictures: Sequence[Picture]) -> str:
-    """Return a sentence that names the dark and the blurred pictures; "" if there are none."""
+    """Return a sentence that names the dark and the blurred pictures; "" if there are none.
+
+    Views of a 360° picture are left out: that of the sky has no texture.
+    """
+    pictures = [picture for picture in pictures if picture.view is None]
     dark = [picture for picture in pictures if picture.light < _DARK]
     usual = median(picture.sharpness for picture in pictures) if pictures else 0.0
     soft = [picture for picture in pictures if picture.sharpness < _BLURRED * usual and picture not in dark]

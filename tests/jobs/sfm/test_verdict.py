@@ -98,6 +98,7 @@ def test_dark_and_blurred_photos_are_named() -> None:
     assert verdict.of_poor_quality(every) == "Too dark: IMG_2.jpg; blurred or without texture: IMG_5.jpg."
     said = verdict.refusal(Path("photos"), every, found(range(0), every), PrepareOptions())
     assert "blurred or without texture: IMG_5.jpg" in said
+    assert verdict.of_poor_quality([replace(picture, view=4) for picture in every]) == ""
     dim = [replace(picture, light=5.0) for picture in every]
     assert verdict.of_poor_quality(dim) == (
         "Too dark: IMG_1.jpg, IMG_2.jpg, IMG_3.jpg, IMG_4.jpg, IMG_5.jpg and 4 more."
