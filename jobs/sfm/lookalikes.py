@@ -1,4 +1,4 @@
-"""Find places that only look alike: pictures of two equal fronts that structure from motion took for one.
+"""Find places that structure from motion took for one: equal fronts, and places that chance matches joined.
 
 In pictures from nearly the same pose, what one shows is found in the other, too. In pictures of two places that look
 alike, only what is alike is found in both. Around it, each has features of its own where the other's should be. Such
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from jobs.geometry import Floats
 
-__all__ = ["places", "shared_points"]
+__all__ = ["loosely_joined", "places", "shared_points"]
 
 _GRID = 8  # cells along each side of a picture
 _FEW = 4  # points: a cell with fewer tells nothing
@@ -30,6 +30,7 @@ _ZOOM = 1.35  # of the distances to a point, likewise
 _USUAL = 0.08  # share of conflicting cells. Measured: at most 0.03 of neighbours in one place, 0.1 to 0.4 across two
 _COMPARED = 8  # cells: pictures with fewer in common are too different for a verdict
 _LEAST_CELLS = 40  # of two groups of pictures that are compared
+_LEAST_PART = 3  # pictures
 _LEAST_PAIRS = 3
 _WIDE = 24  # cells: a pair with as many sees much the same
 _CLEAN = 0.02  # share of conflicting cells of such a pair in one place, at most
@@ -67,6 +68,27 @@ def places(model: Any) -> list[set[str]]:
         ({names[member] for member in group} for group in _joined(groups, conflicting, between)),
         key=lambda group: (-len(group), min(group)),
     )
+
+
+def loosely_joined(model: Any) -> list[set[str]]:
+    """Return the parts of a reconstruction that chance matches can have joined, the largest first; as a rule, one.
+
+    No picture of a part shares as many points with one of another part as COLMAP demands matches of a pair. Single
+    pictures and pairs are no parts; they count with the largest.
+
+    Args:
+        model: a pycolmap.Reconstruction.
+    """
+    parts = [{str(image.name)} for image in model.images.values() if image.has_pose]
+    for pair, number in shared_points(model).items():
+        if number >= _LEAST_SHARED:
+            joined = [part for part in parts if part & pair]
+            parts = [part for part in parts if not part & pair] + [set().union(*joined)]
+    parts.sort(key=lambda part: (-len(part), min(part)))
+    if not parts:
+        return []
+    small = [part for part in parts[1:] if len(part) < _LEAST_PART]
+    return [parts[0].union(*small), *(part for part in parts[1:] if part not in small)]
 
 
 def shared_points(model: Any) -> dict[frozenset[str], int]:

@@ -143,8 +143,13 @@ def _better(first: Result, second: Result) -> Result:
 
 
 def _told_apart(result: Result) -> Result:
-    """Map again without the matches between places that only look alike, if there are any."""
+    """Map again without the matches between places that chance joined, or that only look alike, if there are any."""
     first: list[set[str]] = []
+    parts = lookalikes.loosely_joined(result.model) if result.model else []
+    if len(parts) > 1:
+        assert result.search
+        result.search.forget(parts)
+        result = replace(_map(result.search), without_exif=result.without_exif, lenses=result.lenses)
     for number in range(_ROUNDS):
         found = lookalikes.places(result.model) if result.model else []
         if len(found) < 2:

@@ -66,8 +66,11 @@ def other_places(pictures: Sequence[Picture], result: Result) -> str:
     for place in result.elsewhere:
         apart = [by_name[name] for name in sorted(place)]
         alike = any(place & other for other in result.look_alikes[1:])
-        kind = "form a second place that looks like the first" if alike else "are not connected to the others"
-        said.append(f"{len(apart)} pictures {kind} and are not used: {_listed(apart)}{_common(apart, used)}.")
+        kind = "looks like the first" if alike else "is not connected to the first"
+        said.append(
+            f"{len(apart)} pictures form a second place that {kind}, and are not used: "
+            f"{_listed(apart)}{_common(apart, used)}."
+        )
     if result.look_alikes and not result.elsewhere:
         apart = [by_name[name] for name in sorted(result.look_alikes[1])]
         said.append(f"Places that look alike were told apart: check the poses of {_listed(apart)}.")

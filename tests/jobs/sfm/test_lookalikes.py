@@ -93,3 +93,21 @@ def test_few_photos_and_none_are_one_place() -> None:
     rng = np.random.default_rng(1)
     assert len(lookalikes.places(reconstruction([(2, [wall(rng, 500, FRONT)])]))) == 1
     assert lookalikes.places(pycolmap.Reconstruction()) == []
+
+
+@pytest.mark.parametrize(("common", "parts"), [(8, [8, 6]), (200, [14])])
+def test_places_that_chance_matches_joined_are_parts(common: int, parts: list[int]) -> None:
+    rng = np.random.default_rng(1)
+    chance = wall(rng, common, FRONT)
+    model = reconstruction([(8, [chance, wall(rng, 2000, BESIDE, (-1, 1))]), (6, [chance, wall(rng, 2000, FRONT)])])
+    found = lookalikes.loosely_joined(model)
+    assert [len(part) for part in found] == parts
+    assert len(parts) == 1 or all(len({name[0] for name in part}) == 1 for part in found)
+
+
+def test_a_single_photo_that_is_loosely_joined_is_no_part() -> None:
+    rng = np.random.default_rng(1)
+    chance = wall(rng, 8, FRONT)
+    model = reconstruction([(8, [chance, wall(rng, 2000, FRONT)]), (2, [chance, wall(rng, 2000, BESIDE, (-1, 1))])])
+    assert [len(part) for part in lookalikes.loosely_joined(model)] == [10]
+    assert lookalikes.loosely_joined(pycolmap.Reconstruction()) == []

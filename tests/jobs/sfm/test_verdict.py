@@ -70,11 +70,11 @@ def test_a_second_place_is_named_with_what_its_photos_share() -> None:
     second = {picture.features for picture in every[8:]}
     result = found(range(1, 9), every, elsewhere=[second])
     assert verdict.other_places(every, result) == (
-        "4 pictures are not connected to the others and are not used: garden/IMG_9.jpg … garden/IMG_12.jpg "
-        "(in the folder garden)."
+        "4 pictures form a second place that is not connected to the first, and are not used: "
+        "garden/IMG_9.jpg … garden/IMG_12.jpg (in the folder garden)."
     )
     alike = found(range(1, 9), every, elsewhere=[second], look_alikes=[names - second, second])
-    assert "4 pictures form a second place that looks like the first and are not used" in verdict.other_places(
+    assert "4 pictures form a second place that looks like the first, and are not used" in verdict.other_places(
         every, alike
     )
     together = found(range(1, 13), every, look_alikes=[names - second, second])
