@@ -12,8 +12,12 @@ from jobs.sfm.search import Search
 from jobs.sfm.views import View, write_views
 
 
-def test_other_cameras_keep_the_features_and_the_matches(tmp_path: Path) -> None:
-    """Points on two depths, seen by three cameras that move sideways, whose focal length is given wrongly at first."""
+def three_pictures(tmp_path: Path) -> tuple[Search, list[np.ndarray]]:
+    """Points at several depths, seen by three cameras that move sideways, whose focal length is given wrongly.
+
+    Returns:
+        The search, with matches that are not verified; and the keypoints of each picture.
+    """
     rng = np.random.default_rng(0)
     points = np.column_stack([rng.uniform(-3, 3, 200), rng.uniform(-2, 2, 200), rng.uniform(5, 12, 200)])
     views = [View(f"{i}.pgm", 640, 480, "a camera", focal=4.0, known=False) for i in range(3)]
@@ -32,6 +36,12 @@ def test_other_cameras_keep_the_features_and_the_matches(tmp_path: Path) -> None
         same = np.repeat(np.arange(200, dtype=np.uint32)[:, None], 2, axis=1)
         for pair in ((1, 2), (1, 3), (2, 3)):
             database.write_matches(*pair, same)
+    return search, keypoints
+
+
+def test_other_cameras_keep_the_features_and_the_matches(tmp_path: Path) -> None:
+    search, keypoints = three_pictures(tmp_path)
+    views = search.views
     other = search.with_views([replace(view, focal=None, camera=view.name) for view in views])
     features, best = other.figures()
     assert features == dict.fromkeys(("0.pgm", "1.pgm", "2.pgm"), 200)
@@ -42,6 +52,25 @@ def test_other_cameras_keep_the_features_and_the_matches(tmp_path: Path) -> None
         assert not any(camera.has_prior_focal_length for camera in database.read_all_cameras())
     with pycolmap.Database.open(search.database) as database:
         assert database.num_cameras() == 1, "the first search stays as it is"
+
+
+def test_matches_between_places_are_forgotten_unless_they_contradict_the_model(tmp_path: Path) -> None:
+    first, _ = three_pictures(tmp_path)
+    search = first.with_views([replace(view, focal=None, camera=view.name) for view in first.views])
+
+    def matched() -> set[tuple[int, int]]:
+        with pycolmap.Database.open(search.database) as database:
+            verified = zip(*database.read_two_view_geometry_num_inliers(), strict=True)
+            found = {pycolmap.pair_id_to_image_pair(pair) for pair, inliers in verified if inliers}
+            assert {pycolmap.pair_id_to_image_pair(pair) for pair in database.read_all_matches()[0]} == found
+        return {(min(pair), max(pair)) for pair in found}
+
+    assert matched() == {(1, 2), (1, 3), (2, 3)}
+    places = [{"0.pgm", "1.pgm"}, {"2.pgm"}]
+    search.forget(places, {frozenset(("0.pgm", "2.pgm")): 150, frozenset(("1.pgm", "2.pgm")): 3})
+    assert matched() == {(1, 2), (2, 3)}, "the model explains 150 matches of 1 and 3, and hardly any of 2 and 3"
+    search.forget(places)
+    assert matched() == {(1, 2)}
 
 
 def survey(side: int, step: float, shift: float = 0.0) -> list[View]:
