@@ -23,7 +23,7 @@ from jobs.geometry import Floats
 __all__ = ["Camera", "Cameras", "Point", "Untriangulated", "triangulate"]
 
 _LEAST_ANGLE = 0.5  # degrees between rays: below, the depth of a point is noise
-_POSES = 0.4  # of the reprojection error, as an angle: what poses are inexact by
+_POSES = 0.7  # of the reprojection error, as an angle: what poses are inexact by
 _WRONG = 5.0  # standard deviations by which one of three picks or more may be off its point
 
 

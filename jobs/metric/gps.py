@@ -18,9 +18,10 @@ from jobs.metric.cameras import Cameras
 from jobs.metric.earth import Local
 from jobs.metric.scene import Entry
 
-__all__ = ["NAME", "Fixes", "find_fixes", "measured_by"]
+__all__ = ["NAME", "TOO_INEXACT", "Fixes", "find_fixes", "measured_by"]
 
 NAME = "positions in EXIF"
+TOO_INEXACT = "too inexact for the scale of so small a place"
 
 _LEAST_FIXES = 4
 _DEFAULT = 5.0  # metres, of a fix whose accuracy is not known
@@ -92,7 +93,7 @@ def measured_by(fixes: Fixes, local: Local, tilt: float) -> tuple[Measured | Non
     middle = max(typical * worse, float(np.median(fixes.accuracy)) * worse)
     words = f"accuracy {1.5 * float(np.median(fixes.accuracy)) * worse:.2g} m, photos spread over {spread:.2g} m"
     if spread < 2 * typical * worse:
-        why = f"too inexact for the scale of so small a place: {words}"
+        why = f"{TOO_INEXACT}: {words}"
         return None, Entry(kind="GPS", name=NAME, used=False, why=why), middle
     vertical = _VERTICAL if fixes.heights else 1e4
     positions = tuple(

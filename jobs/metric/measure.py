@@ -60,9 +60,10 @@ def measure(dataset: Path, given: Given, earlier: SceneInMetres | None = None) -
         up_here = earlier.up if earlier else Up(direction=(0.0, 0.0, 1.0), error=tilt_degrees)
         return SceneInMetres(scale=None, up=up_here, place=place, entries=tuple(notes), **common)
     solution = adjust(found.measured, tilt)
+    entries = [*_used(solution, found, notes), *[note for note in notes if not note.used], *_wrong(solution)]
     if solution.scale_error > _MOST_SCALE_ERROR:
         warnings.append("what was measured does not decide the scale: measure a length")
-    entries = [*_used(solution, found, notes), *[note for note in notes if not note.used], *_wrong(solution)]
+        entries = [_too_inexact(entry) if entry.kind == "GPS" and entry.used else entry for entry in entries]
     warnings += [f"{entry.kind} {entry.name} is not used: {entry.why}" for entry in entries if not entry.used]
     warnings += _doubts(solution)
     scale = None
@@ -122,6 +123,10 @@ def _used(solution: Solution, found: Observations, notes: Sequence[Entry]) -> li
         )
         for each in solution.used
     ]
+
+
+def _too_inexact(entry: Entry) -> Entry:
+    return entry.model_copy(update={"used": False, "why": f"{gps.TOO_INEXACT}: {entry.why}"})
 
 
 def _wrong(solution: Solution) -> list[Entry]:

@@ -157,7 +157,7 @@ def test_a_wrong_control_point_is_named(street: Street) -> None:
 
 def gps(street: Street, accuracy: float, times: float, rng: np.random.Generator | None) -> list[dict[str, float]]:
     """The tags of photos whose common error drifts, as a phone's does; the place is so many times as large."""
-    drift = np.cumsum(rng.normal(0, 0.2 * accuracy, (24, 3)), axis=0) if rng else np.zeros((24, 3))
+    drift = np.cumsum(rng.normal(0, 0.35 * accuracy, (24, 3)), axis=0) if rng else np.zeros((24, 3))
     tags = []
     for camera, off in zip(street.cameras, drift - drift.mean(axis=0), strict=True):
         latitude, longitude, altitude = PLACE.to_degrees(times * camera.center + off)
@@ -167,11 +167,14 @@ def gps(street: Street, accuracy: float, times: float, rng: np.random.Generator 
 
 def test_gps_of_a_phone_admits_that_it_is_rough(tmp_path: Path) -> None:
     plain = Street(tmp_path / "plain")
-    street = Street(tmp_path / "dataset", gps(plain, 4.0, 10.0, np.random.default_rng(1)))
-    found = measure(street.folder, Given())
-    assert found.scale and 0.01 < found.scale.error < 0.15
-    assert abs(math.log(found.scale.metres / (10 * UNIT))) < 3 * found.scale.error
-    assert found.words.endswith("% (95 %), by GPS")
+    off = []
+    for seed in range(30):
+        street = Street(tmp_path / "dataset", gps(plain, 4.0, 10.0, np.random.default_rng(seed)))
+        found = measure(street.folder, Given())
+        assert found.scale and 0.01 < found.scale.error < 0.2
+        assert found.words.endswith("% (95 %), by GPS")
+        off.append(abs(math.log(found.scale.metres / (10 * UNIT))) / found.scale.error)
+    assert np.mean(np.array(off) < 1.96) >= 0.85 and max(off) < 4
 
 
 def test_gps_is_not_used_where_the_place_is_too_small(tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""Make the page on which known lengths are picked in photos: `rebel-nerf pick --scene facade`."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+import tasks
+from flows._command import as_command, open_workspace, parse_command
+from flows._program import typed
+from jobs.metric.picking import picking_page
+from jobs.options import SceneName
+
+
+class Pick(BaseModel):
+    """Write the page on which known lengths are picked in the photos of a scene, and open it."""
+
+    scene: SceneName = Field(description="the scene's name")
+    output: Path | None = Field(None, description="the file to write; SCENE-pick.html if not given")
+    model_version: str | None = Field(
+        None, description="show the photos of this model: its number (3) or its full version (2-0a1b2c3d)"
+    )
+    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
+    browser: bool = Field(True, description="open the browser, too")
+
+
+def write(given: Pick) -> None:
+    """Write and open the page.
+
+    Raises:
+        RebelNerfError: there is no such scene, its dataset is damaged, or the workspace cannot be reached.
+    """
+    place = open_workspace(given.workspace)
+    model = tasks.find_registered_model(place, given.scene, given.model_version)
+    dataset = tasks.find_registered_dataset(place, given.scene, None, model)
+    file = (given.output or Path(f"{given.scene}-pick.html")).expanduser()
+    file.write_text(picking_page(given.scene, place.fetch(dataset)), encoding="utf-8")
+    print(f"{dataset}: {file.resolve().as_uri()}")
+    print(f"Save scale.json there, then: {typed(f'scale --scene {given.scene} --measurements ~/Downloads/scale.json')}")
+    if given.browser:
+        webbrowser.open(file.resolve().as_uri())
+
+
+if __name__ == "__main__":
+    with as_command():
+        write(parse_command(Pick, sys.argv[1:]))
