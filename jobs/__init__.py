@@ -7,7 +7,7 @@
   None of them imports torch, nerfstudio or pycolmap.
 - Shared by all rooms: `geometry` (similarities and rotations) and `ply`.
 - Rooms: `sfm`, `radiance`, `path`, `metric`, `video`, `splats`, `web` and `demo`. `path` and `web` need nothing but
-  numpy, and neither do `given`, `control`, `scene` and `picking` of `metric`. The scheduler imports them too: it checks camera
+  numpy; nor do `given`, `control`, `scene` and `picking` of `metric`. The scheduler imports them too: it checks camera
   paths and measurements, and writes summaries.
 """
 
