@@ -10,32 +10,34 @@ PLY files are in the scene frame, that of the dataset's `transforms.json`, with 
 from __future__ import annotations
 
 import base64
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic_settings import CliApp
 
 from jobs import manifest, report
-from jobs.errors import GateRefused
-from jobs.geometry import Y_UP, Similarity
+from jobs.errors import GateRefused, InvalidInput
+from jobs.geometry import Y_UP, Floats, Similarity
 from jobs.options import ExportOptions
 from jobs.path import reading
-from jobs.path.capture import Capture
+from jobs.path.capture import Capture, unit
+from jobs.path.tour import tour
 from jobs.splats import spz
 from jobs.splats.gaussians import Array, Gaussians
+from jobs.web import view3d
+from jobs.web.view3d import Numbers, View
 
 if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
 
-_PAGE = Path(__file__).parent / "web/splats.html"
+_MOST_CAMERAS = 200  # that the page knows
 _BALL = 0.35  # size of a point on the page, relative to its distance from its neighbours
 
 
-def export(options: ExportOptions, dataset: Path, model: Path, output: Path) -> None:
+def export(options: ExportOptions, dataset: Path, model: Path, output: Path, scene: str = "scene") -> None:
     """Write the folder `output`.
 
     Args:
@@ -43,6 +45,7 @@ def export(options: ExportOptions, dataset: Path, model: Path, output: Path) -> 
         dataset: the dataset that the model was trained on.
         model: a folder that `jobs.train` wrote.
         output: a folder, created if missing.
+        scene: the title of the page.
 
     Raises:
         InvalidInput: the dataset or model cannot be used, or the method does not have a requested form.
@@ -70,7 +73,8 @@ def export(options: ExportOptions, dataset: Path, model: Path, output: Path) -> 
             pipeline = load(model, dataset)
         shown, figures = _export_surface(options, pipeline, capture, to_scene, output, timer)
     with timer.step("page"):
-        (output / "index.html").write_text(page(shown, *_view(capture, to_scene)))
+        view = view_of(capture, to_scene, shown, "splats" if "splat" in options.forms else "points")
+        (output / "index.html").write_text(page(scene, shown, view))
     files = sorted(file for file in output.iterdir() if file.name != "export.json")
     sizes = {file.name: file.stat().st_size for file in files}
     manifest.write(
@@ -86,24 +90,44 @@ def export(options: ExportOptions, dataset: Path, model: Path, output: Path) -> 
     )
 
 
-def page(gaussians: Gaussians, eye: Array, target: Array) -> str:
-    """Return an HTML page that shows Gaussians. It contains them as SPZ, and needs no other file.
+def page(scene: str, gaussians: Gaussians, view: View) -> str:
+    """Return an HTML page that shows Gaussians of the scene frame. It contains them as SPZ, and needs no other file."""
+    content = base64.b64encode(spz.pack(gaussians.plain().moved(Y_UP))).decode()
+    return view3d.render(scene, view3d.Scene3D(view, content))
+
+
+def view_of(capture: Capture, to_scene: Similarity, gaussians: Gaussians, kind: Literal["points", "splats"]) -> View:
+    """Return how the page opens: from the middle of the tour, with all that a photo from there would show.
 
     Args:
-        gaussians: in the scene frame, +Z up.
-        eye, target: (3,) the first position of the viewer, and the point it looks at.
+        capture: the photos, in the model's frame.
+        to_scene: from that frame to the scene frame.
+        gaussians: in the scene frame.
+        kind: what they are to people.
     """
-    view = {"eye": Y_UP.points(eye).tolist(), "target": Y_UP.points(target).tolist()}
-    content = base64.b64encode(spz.pack(gaussians.plain().moved(Y_UP))).decode()
-    return _PAGE.read_text().replace("{{view}}", json.dumps(view)).replace("{{splats}}", content)
+    try:
+        [pose] = tour(capture, np.array([0.5]))
+        eye, direction = pose[:3, 3], -pose[:3, 2]
+    except InvalidInput:  # the photos are too far apart for a tour
+        middle = np.linalg.norm(capture.centres - np.median(capture.centres, axis=0), axis=1).argmin()
+        eye, direction = capture.centres[middle], capture.directions[middle]
+    frame = Y_UP.points(to_scene.points([eye, eye + capture.depth * direction]))
+    cameras = Y_UP.points(to_scene.points(capture.centres[:: 1 + len(capture.centres) // _MOST_CAMERAS]))
+    low, high = np.quantile(Y_UP.points(gaussians.means), [0.01, 0.99], axis=0)
+    return View(
+        eye=_numbers(frame[0]),
+        target=_numbers(frame[1]),
+        half_field=capture.half_field,
+        seen_from=[_numbers(each) for each in unit(cameras - frame[1])],
+        low=_numbers(np.minimum(low, frame[1])),
+        high=_numbers(np.maximum(high, frame[1])),
+        kind=kind,
+    )
 
 
-def _view(capture: Capture, to_scene: Similarity) -> tuple[Array, Array]:
-    """Return the position (3,) of the most central camera, and the point (3,) it looks at, in the scene frame."""
-    middle = np.linalg.norm(capture.centres - np.median(capture.centres, axis=0), axis=1).argmin()
-    eye, direction = capture.centres[middle], capture.directions[middle]
-    eye, target = to_scene.points([eye, eye + capture.depth * direction]).astype(np.float32)
-    return eye, target
+def _numbers(point: Floats) -> Numbers:
+    x, y, z = np.round(point, 4).tolist()
+    return x, y, z
 
 
 def _export_surface(
@@ -163,12 +187,13 @@ class Job(ExportOptions):
     dataset: Path
     model: Path
     export: Path
+    scene: str = "scene"
 
 
 def main() -> None:
     """Run the job of this command line."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
-    export(ExportOptions.of(job), job.dataset, job.model, job.export)
+    export(ExportOptions.of(job), job.dataset, job.model, job.export, job.scene)
 
 
 if __name__ == "__main__":

@@ -349,7 +349,7 @@ class PageOptions(Options):
     """How a video, its model and its dataset become a page."""
 
     STAGE: ClassVar[str] = "page"
-    STAGE_VERSION: ClassVar[int] = 3
+    STAGE_VERSION: ClassVar[int] = 4
 
 
 class ScaleOptions(Options):
@@ -365,6 +365,7 @@ class ExportOptions(Options):
     """How a model becomes files for other programs, and a page that shows it."""
 
     STAGE: ClassVar[str] = "export"
+    STAGE_VERSION: ClassVar[int] = 2
     USES_NERFSTUDIO: ClassVar[bool] = True
 
     forms: tuple[Form, ...] | None = Field(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+from prefect import get_run_logger
+
 from blocks import Asset, Workspace
-from jobs.errors import InvalidInput
+from jobs.errors import GateRefused, InvalidInput
 from jobs.names import asset_name
-from jobs.options import ExportOptions
+from jobs.options import ExportOptions, Profile
 from tasks.patience import patiently
 from tasks.plain_errors import named
 from tasks.stage import Plan, Stage
@@ -41,6 +43,21 @@ def export(dataset: Asset, model: Asset, options: ExportOptions) -> Plan:
         output="export",
         must_have=("export.json",),
         inputs={"dataset": dataset, "model": model},
+        arguments=("--scene", scene),
         tier="cpu" if options.forms == ("splat",) else "gpu",  # Gaussians need no rendering
         time_limit=6 * 3600,
     )
+
+
+async def export_for_page(workspace: Workspace, dataset: Asset, model: Asset, profile: Profile) -> list[Asset]:
+    """Export a model to everything that it supports, to be shown in 3D on its page.
+
+    Returns:
+        The export; nothing if the model has no surfaces to export, which does not stop a run.
+    """
+    options = await find_forms(workspace, model, ExportOptions())
+    try:
+        return [await export(workspace, dataset, model, options.with_profile(profile))]
+    except GateRefused as error:  # the run is for the video, which exists
+        get_run_logger().warning("scene %s: the video was made, but there is no 3D view: %s", model.scene, error)
+        return []

@@ -9,14 +9,29 @@ import numpy as np
 import pytest
 from PIL import Image
 from selenium.webdriver import ActionChains
+from selenium.webdriver.common.keys import Keys
 
+from jobs.errors import InvalidInput
 from jobs.export import page
 from jobs.splats.gaussians import Array, Gaussians
+from jobs.web.view3d import View, read, render
 from tests.browser import Browser, browser
 
 __all__ = ["browser"]
 
 pytestmark = pytest.mark.timeout(300)
+
+
+# 960 px wide, and with a quarter more around it, the window shows 11.1 units at the target.
+VIEW = View(
+    eye=(0, 0, 10),
+    target=(0, 0, 0),
+    half_field=(4 / 9, 0.1),
+    seen_from=[],
+    low=(-1, -1, -1),
+    high=(1, 1, 1),
+    kind="points",
+)
 
 
 @pytest.fixture
@@ -30,7 +45,7 @@ def balls(tmp_path: Path) -> Path:
     gaussians.scales[4] += np.log([0.5, 0.5, 3])
     gaussians.rotations[4] = np.array([1, 0, 1, 0]) / np.sqrt(2)
     file = tmp_path / "index.html"
-    file.write_text(page(gaussians, np.array([0, -10, 0], np.float32), np.zeros(3, np.float32)))
+    file.write_text(page("street", gaussians, VIEW))
     return file
 
 
@@ -55,7 +70,8 @@ def test_the_page_shows_what_is_in_it_and_turns(balls: Path, browser: Browser) -
     browser.get(balls.as_uri())
     browser.until(lambda: browser.execute_script("return document.body.dataset.drawn"))
     picture = shown(browser)
-    pixels = 0.9 * 960 / 10  # of a unit at the target's distance
+    pixels = 960 / (2 * 4 / 9 * 10 * 1.25)  # of a unit at the target's distance
+    assert browser.title == "street" and browser.text().startswith("5 points")
     assert place(picture, (1, 0, 0))[:2] == pytest.approx((-pixels, 0), abs=3)
     assert place(picture, (0, 0, 1))[:2] == pytest.approx((0, -pixels), abs=3)
     right, below = picture.copy(), picture.copy()
@@ -76,6 +92,56 @@ def test_the_page_shows_what_is_in_it_and_turns(balls: Path, browser: Browser) -
 
     assert [url for url in browser.requested() if url != balls.as_uri()] == []
     assert [words for words in browser.complaints() if "GPU stall" not in words] == []
+
+
+def test_it_turns_only_to_where_photos_were_taken_by_the_keyboard_too(tmp_path: Path, browser: Browser) -> None:
+    points = np.array([[-1, 0, 0], [1, 0, 0]], np.float32)
+    colours = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
+    gaussians = Gaussians.of_points(points, colours, np.full(2, 0.1, np.float32))
+    file = tmp_path / "index.html"
+    file.write_text(page("street", gaussians, VIEW.model_copy(update={"seen_from": [(0, 0, 1)]})))
+    browser.resize(960, 540)
+    browser.get(file.as_uri())
+    browser.until(lambda: browser.execute_script("return document.body.dataset.drawn"))
+    canvas = browser.find_element("css selector", "canvas")
+    canvas.send_keys(Keys.ARROW_LEFT * 20)  # by 115 degrees, if it might
+    x, z = np.cos(np.radians(25)), np.sin(np.radians(25))
+    expected = 960 / (2 * 4 / 9 * 1.25) * x / (10 - z)
+    picture = shown(browser)
+    assert abs(place(picture, (1, 0, 0))[0]) == pytest.approx(expected, rel=0.12)
+    canvas.send_keys(Keys.HOME)
+    assert place(shown(browser), (1, 0, 0))[0] == pytest.approx(-86.4, abs=3)
+    canvas.send_keys("-" * 40)
+    assert place(shown(browser), (1, 0, 0))[0] == pytest.approx(-43.2, abs=3), "no farther than twice as far"
+    for _ in range(3):  # far beyond what is there
+        ActionChains(browser).key_down(Keys.SHIFT).drag_and_drop_by_offset(canvas, 400, 0).key_up(Keys.SHIFT).perform()
+    assert place(shown(browser), (1, 0, 0))[0] == pytest.approx(0, abs=3), "the target stays in the box"
+
+
+def test_only_its_own_script_runs(tmp_path: Path, browser: Browser) -> None:
+    evil = "</title><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
+    file = tmp_path / "index.html"
+    file.write_text(
+        page("street", Gaussians.of_points(*[np.ones((1, 3), np.float32)] * 2, np.ones(1, np.float32)), VIEW)
+    )
+    file.write_text(file.read_text().replace("</canvas>", f"</canvas>{evil}"))
+    browser.get(file.as_uri())
+    browser.until(lambda: browser.execute_script("return document.body.dataset.drawn"))
+    assert browser.title == "street"
+    assert any("Content Security Policy" in said for said in browser.complaints())
+
+
+def test_only_data_is_taken_from_a_page(balls: Path) -> None:
+    found = read(balls)
+    assert found and found.view == VIEW
+    balls.write_text(balls.read_text().replace('"half_field"', '"old"'))
+    assert read(balls) is None, "of an earlier version"
+    balls.write_text(render("street", found._replace(splats='"><script>alert(1)</script>')))
+    with pytest.raises(InvalidInput, match=r"index\.html is damaged"):
+        read(balls)
+    balls.write_text(render("street", found).replace('"eye":[0.0', '"eye":["</script>"'))
+    with pytest.raises(InvalidInput, match=r"index\.html is damaged"):
+        read(balls)
 
 
 def test_a_browser_without_webgl_says_so(balls: Path, browser: Browser) -> None:
