@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 __all__ = ["Provenance"]
 
-_INPUT = re.compile(r"images|dataset|model|video|then|now|earlier|reference_\d+")
+_INPUT = re.compile(r"images|dataset|model|video|export|then|now|earlier|reference_\d+")
 
 
 class Provenance(BaseModel):

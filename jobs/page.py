@@ -1,8 +1,8 @@
 """A scene's page: `python -m jobs.page --dataset DIR --model DIR --video DIR --facts FILE --page DIR`.
 
-Writes `index.html`, one file that needs nothing else, no network and no script: the video, its figures, the plan, the
-training's curves, the versions of the model, the photos, and what made it all. Beside it lies `plan.svg`, and the video
-where it is too large to be within.
+Writes `index.html`, one file that needs nothing else and no network: the video, its figures, held-out photos beside
+their renderings, the scene in 3D, the plan, the training's curves, the versions of the model, the photos, and how
+everything was made. `plan.svg` is beside it, as are a video and a 3D view that are too large to be inside.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import base64
 import io
 import json
 import math
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -25,16 +26,19 @@ from jobs import camera_path, report
 from jobs.errors import InvalidInput
 from jobs.names import printable
 from jobs.options import PageOptions
-from jobs.web import chart, metres, plan, quality
+from jobs.web import chart, metres, plan, quality, view3d
+from jobs.web.policy import script_sources
 from jobs.web.quality import Facts
 from jobs.web.verdict import Verdict, judge
 
 MOST_BYTES = 100_000_000
-"""Of a video that is put into the page: browsers open larger pages slowly, or not at all."""
+"""Of a video or 3D view inside the page. Browsers open larger pages slowly, or not at all."""
 
 _THUMBNAIL, _MOST_THUMBNAILS = 208, 400
+_HELD_OUT = re.compile(r"held_out/\d+-(photo|rendering)\.jpg")  # another name could be any file of this machine
 _MANIFESTS = {"dataset": "dataset.json", "model": "model.json", "video": "video.json"}
-_LISTED_ELSEWHERE = ("images", "curve", "checksums")  # of the manifests: the page shows them, or they say nothing
+_NOT_LISTED = ("images", "curve", "checksums", "held_out")
+"""Keys of the manifests that the page does not list. It shows them in another form, or people have no use for them."""
 
 
 class Photo(NamedTuple):
@@ -53,6 +57,15 @@ class Photo(NamedTuple):
     thumbnail: str = ""
 
 
+class Pair(NamedTuple):
+    """A held-out photo and its rendering as `data:` addresses, their size in pixels, and the PSNR in dB."""
+
+    photo: str
+    rendering: str
+    size: tuple[int, int]
+    psnr: float
+
+
 class Job(PageOptions):
     """The command line of this job."""
 
@@ -61,15 +74,17 @@ class Job(PageOptions):
     video: Path
     facts: Path
     page: Path
+    export: Path | None = None
 
 
-def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path) -> None:
+def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, export: Path | None = None) -> None:
     """Write the folder `page`.
 
     Args:
         dataset, model, video: folders of these assets; manifests that they lack are passed over.
         facts: what the workspace knows of them.
-        page: a folder, made if missing.
+        page: a folder, created if missing.
+        export: an export of the model, which the page shows in 3D; None if there is none.
 
     Raises:
         InvalidInput: a file is missing or damaged.
@@ -86,16 +101,26 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path) -> N
     beside = file.stat().st_size > MOST_BYTES
     if beside:
         shutil.copyfile(file, page / file.name)
+    scene3d = view3d.read(export / "index.html") if export else None
+    document = view3d.render(facts.scene, scene3d) if scene3d else ""
+    if len(document) > MOST_BYTES:
+        (page / "3d.html").write_text(document)
     photos = list(_photos(dataset, about["dataset"]))
     lost = sum(bool(photo.lost) for photo in photos)
     shown = _chosen(photos)
     versions = facts.versions
     columns, rows = quality.table(versions, facts.currency)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string((Path(__file__).parent / "web/page.html").read_text())
+    source = (Path(__file__).parent / "web/page.html").read_text()
+    template = environment.from_string(source)
     text = template.render(
         scene=facts.scene,
         summary=_summary(about, facts),
+        scripts=f"{script_sources(source)} {view3d.script_source()}",
+        pairs=_pairs(model, about["model"]),
+        scene3d=document if len(document) <= MOST_BYTES else "",
+        scene3d_file="3d.html" if len(document) > MOST_BYTES else "",
+        scene3d_bytes=len(document),
         beside="file: https:" if beside else "",
         download=file.name if beside else "",
         video=file.name if beside else _data(file.read_bytes(), "video/mp4"),
@@ -133,7 +158,7 @@ def _manifest(file: Path) -> dict[str, Any]:
 
 
 def _shown(about: dict[str, Any]) -> str:
-    return json.dumps({key: value for key, value in about.items() if key not in _LISTED_ELSEWHERE}, indent=2)
+    return json.dumps({key: value for key, value in about.items() if key not in _NOT_LISTED}, indent=2)
 
 
 def _data(content: bytes, kind: str) -> str:
@@ -259,6 +284,23 @@ def _thumbnail(file: Path) -> str:
     return _data(stream.getvalue(), "image/jpeg")
 
 
+def _pairs(model: Path, about: dict[str, Any]) -> list[Pair]:
+    """Return the held-out photos that the model's folder has beside their renderings."""
+    found = []
+    try:
+        for pair in about.get("held_out", []):
+            files = [model / pair[name] for name in ("photo", "rendering")]
+            if not all(_HELD_OUT.fullmatch(pair[name]) for name in ("photo", "rendering")):
+                raise ValueError(f"{files[0]} is no held-out photo")
+            photo, rendering = (file.read_bytes() for file in files)
+            with Image.open(io.BytesIO(photo)) as picture:
+                size = picture.size
+            found.append(Pair(_data(photo, "image/jpeg"), _data(rendering, "image/jpeg"), size, float(pair["psnr"])))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{model / 'model.json'} lists damaged held-out photos: {error}. Train again.") from error
+    return found
+
+
 def _curves(curve: dict[str, list[float | None]]) -> list[str]:
     """The charts of PSNR and loss by step, each smoothed over a twentieth of the training."""
     charts = []
@@ -282,9 +324,10 @@ def _smooth(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def main() -> None:
-    """Run the job that the command line tells."""
+    """Run the job of this command line."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
-    make(job.dataset, job.model, job.video, Facts.model_validate_json(job.facts.read_text()), job.page)
+    facts = Facts.model_validate_json(job.facts.read_text())
+    make(job.dataset, job.model, job.video, facts, job.page, job.export)
 
 
 if __name__ == "__main__":

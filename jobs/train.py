@@ -31,7 +31,7 @@ from jobs.radiance import cpu, cuda, support
 from jobs.radiance.checkpoints import Checkpoints, content_of, place
 from jobs.radiance.datamanager import cache_images
 from jobs.radiance.dataset import read_dataset
-from jobs.radiance.evaluation import evaluate
+from jobs.radiance.evaluation import HeldOut, evaluate
 from jobs.radiance.randomness import seed_all
 from jobs.radiance.settings import configure
 from jobs.radiance.trainer import ResumableTrainer, pipeline_state
@@ -90,13 +90,15 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
         trainer.train()
     with timer.step("evaluate"):
         cuda.quicken(trainer.pipeline)
-        figures = evaluate(trainer.pipeline)
+        figures = evaluate(trainer.pipeline, output)
+        held_out: list[HeldOut] = figures.pop("pictures")
     if figures["psnr"] is None:
         raise GateRefused("Training diverged: the held-out photos render as NaN. Try another seed or method.")
     with timer.step("save"):
         step = trainer.total - 1
         output.mkdir(parents=True, exist_ok=True)
-        files = _write_model(output, saved, trainer, step)
+        files = [each for pair in held_out for each in (pair.photo, pair.rendering)]
+        files += _write_model(output, saved, trainer, step)
     manifest.write(
         output / model.MANIFEST,
         options,
@@ -106,6 +108,7 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
             "checksums": {name: manifest.checksum(output / name) for name in files},
             "dataset": {"images": about.images, "transforms_sha256": about.checksum},
             "metrics": {**figures, "lpips_not_available": no_lpips},
+            "held_out": [pair._asdict() for pair in held_out],
             "curve": trainer.curve,
             "steps": trainer.total,
             "steps_resumed": done_before,

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
 from nerfstudio.pipelines.base_pipeline import Pipeline
+from PIL import Image
 from torch import Tensor
 
 from jobs import report
 
-__all__ = ["evaluate", "ignore_masked", "of_kept"]
+__all__ = ["HeldOut", "evaluate", "ignore_masked", "of_kept"]
+
+_MOST_PAIRS, _MOST_PIXELS = 4, 1280  # pairs of pictures that are kept, and their longest side
 
 
-def evaluate(pipeline: Pipeline) -> dict[str, Any]:
+class HeldOut(NamedTuple):
+    """A held-out photo beside its rendering, as files of the model folder."""
+
+    photo: str
+    rendering: str
+    psnr: float
+
+
+def evaluate(pipeline: Pipeline, model: Path | None = None) -> dict[str, Any]:
     """Measure the mean PSNR, SSIM and LPIPS over the held-out photos, at the resolution of the training.
 
     Masked pixels do not count.
 
+    Args:
+        pipeline: with the trained model.
+        model: a folder that gets a few of the photos beside their renderings, spread evenly; none if not given.
+
     Returns:
         psnr (dB), ssim and lpips, each None if it is not finite; images: the number of photos; image_size: their
-        longest side in px; rays_per_second: the rendering speed.
+        longest side in px; rays_per_second: the rendering speed; pictures: a `HeldOut` for each kept pair.
     """
     pipeline.eval()
     datamanager = pipeline.datamanager
@@ -32,6 +48,8 @@ def evaluate(pipeline: Pipeline) -> dict[str, Any]:
         photos = FixedIndicesEvalDataloader(datamanager.eval_dataset, device=pipeline.device)
     meter = report.Meter("train:evaluate", len(photos))
     rows: list[dict[str, float]] = []
+    kept_at = {round(index) for index in torch.linspace(0, len(photos) - 1, _MOST_PAIRS).tolist()} if model else set()
+    pictures: list[HeldOut] = []
     rays, side, start = 0, 0, time.monotonic()
     for camera, batch in photos:
         with torch.no_grad():
@@ -39,6 +57,8 @@ def evaluate(pipeline: Pipeline) -> dict[str, Any]:
             kept = ignore_masked(outputs, batch)
             figures, _ = pipeline.model.get_image_metrics_and_images(outputs, batch)
         rows.append(of_kept({name: float(figures[name]) for name in ("psnr", "ssim", "lpips")}, kept))
+        if model and len(rows) - 1 in kept_at:
+            pictures.append(_keep(model, len(pictures) + 1, batch["image"], outputs["rgb"], rows[-1]["psnr"]))
         rays += int(camera.width) * int(camera.height)
         side = max(side, int(camera.width), int(camera.height))
         meter.update(len(rows), {"psnr": rows[-1]["psnr"]})
@@ -48,6 +68,7 @@ def evaluate(pipeline: Pipeline) -> dict[str, Any]:
         "images": len(rows),
         "image_size": side,
         "rays_per_second": round(rays / (time.monotonic() - start)),
+        "pictures": pictures,
     }
 
 
@@ -66,6 +87,20 @@ def of_kept(figures: dict[str, float], kept: float) -> dict[str, float]:
         "ssim": 1 - (1 - figures["ssim"]) / kept,
         "lpips": figures["lpips"] / kept,
     }
+
+
+def _keep(model: Path, number: int, photo: Tensor, rendering: Tensor, psnr: float) -> HeldOut:
+    """Write a photo and its rendering into the model folder."""
+    kept = HeldOut(f"held_out/{number}-photo.jpg", f"held_out/{number}-rendering.jpg", round(psnr, 2))
+    (model / "held_out").mkdir(parents=True, exist_ok=True)
+    for name, picture in ((kept.photo, photo), (kept.rendering, rendering)):
+        pixels = picture[..., :3].detach().cpu()
+        if pixels.dtype != torch.uint8:
+            pixels = (pixels.nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8)
+        image = Image.fromarray(pixels.numpy())
+        image.thumbnail((_MOST_PIXELS, _MOST_PIXELS), Image.Resampling.LANCZOS)
+        image.save(model / name, quality=88, optimize=True)
+    return kept
 
 
 def ignore_masked(outputs: dict[str, Tensor], batch: dict[str, Any]) -> float:

@@ -24,9 +24,9 @@ __all__ = ["page", "publish_page"]
 
 
 @Stage
-def page(dataset: Asset, model: Asset, video: Asset, facts: Facts) -> Plan:
+def page(dataset: Asset, model: Asset, video: Asset, facts: Facts, export: Asset | None = None) -> Plan:
     """Make a page of a video and what it was made from. The page opens in any browser."""
-    scene = video.scene
+    scene, inputs = video.scene, {"dataset": dataset, "model": model, "video": video}
     return Plan(
         scene=scene,
         capture_version=video.capture_version,
@@ -35,7 +35,7 @@ def page(dataset: Asset, model: Asset, video: Asset, facts: Facts) -> Plan:
         kind="page",
         output="page",
         must_have=("index.html",),
-        inputs={"dataset": dataset, "model": model, "video": video},
+        inputs=inputs | ({"export": export} if export else {}),
         files={"facts.json": facts.as_json()},
         arguments=("--facts", "{files.facts.json}"),
         tier="cpu",
@@ -44,7 +44,12 @@ def page(dataset: Asset, model: Asset, video: Asset, facts: Facts) -> Plan:
 
 
 async def publish_page(
-    workspace: Workspace, dataset: Asset, model: Asset, video: Asset, versions: list[Version]
+    workspace: Workspace,
+    dataset: Asset,
+    model: Asset,
+    video: Asset,
+    versions: list[Version],
+    exported: Asset | None = None,
 ) -> list[Asset]:
     """Make the video's page, and show its plan and how to open it as an artifact.
 
@@ -55,6 +60,7 @@ async def publish_page(
         workspace: where the assets are.
         dataset, model, video: what the page is about.
         versions: of the model, as `show_quality` gives them.
+        exported: an export of the model, which the page shows in 3D. Defaults to the newest that exists.
 
     Raises:
         RunCancelled: somebody cancelled this flow run.
@@ -66,7 +72,8 @@ async def publish_page(
     try:
         metres = await patiently(lambda: _metres(workspace, dataset))
         facts = facts.model_copy(update={"metres": metres})
-        asset = await page(workspace, dataset, model, video, facts)
+        exported = exported or await patiently(lambda: _newest_export(workspace, model))
+        asset = await page(workspace, dataset, model, video, facts, exported)
         plan = (await patiently(lambda: workspace.read(asset, "plan.svg"))).decode()
     except (RunCancelled, asyncio.CancelledError):
         raise
@@ -84,6 +91,11 @@ async def publish_page(
 def _metres(workspace: Workspace, dataset: Asset) -> SceneInMetres | None:
     found = find_metres(workspace, dataset)
     return SceneInMetres.model_validate_json(workspace.read(found, "scene.json")) if found else None
+
+
+def _newest_export(workspace: Workspace, model: Asset) -> Asset | None:
+    exports = workspace.assets(asset_name(model.scene, "export"))
+    return next((each for each in reversed(exports) if each.provenance.inputs.get("model") == str(model)), None)
 
 
 def _made(workspace: Workspace, role: Role, asset: Asset) -> Made:

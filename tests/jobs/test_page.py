@@ -13,15 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from selenium.webdriver.common.keys import Keys
 
 pytest.importorskip("nerfstudio")
 
 from jobs import page
 from jobs.errors import InvalidInput
+from jobs.export import page as page_in_3d
 from jobs.options import RenderOptions
 from jobs.path import trajectory
+from jobs.splats.gaussians import Gaussians
 from jobs.video.h264 import encode
 from jobs.web.quality import Facts, Made, Version
+from jobs.web.view3d import View
 from tests.browser import Browser, browser
 
 __all__ = ["browser"]
@@ -96,7 +100,8 @@ def test_a_page_in_a_browser(dataset: Path, tiny_model: Path, video: Path, tmp_p
     shown = (
         "return [...document.images].filter(i => { i.scrollIntoView(); return i.complete && i.naturalWidth }).length"
     )
-    assert browser.until(lambda: browser.execute_script(shown) == 14)
+    pairs = len(json.loads((tiny_model / "model.json").read_text())["held_out"])
+    assert pairs and browser.until(lambda: browser.execute_script(shown) == 14 + 2 * pairs)
     assert browser.complaints() == []
 
     text = browser.execute_script("return document.body.innerText")
@@ -116,6 +121,86 @@ def test_a_page_in_a_browser(dataset: Path, tiny_model: Path, video: Path, tmp_p
     assert browser.until(lambda: browser.execute_script(playing)), "it plays by itself"
     assert browser.execute_script("return document.querySelectorAll('.lost').length") == 2
     assert browser.execute_script("return document.querySelectorAll('svg').length") == 4  # plan, two curves, versions
+
+
+def test_a_slider_uncovers_the_rendering_of_a_held_out_photo(
+    dataset: Path, tiny_model: Path, video: Path, tmp_path: Path, browser: Browser
+) -> None:
+    page.make(dataset, tiny_model, video, facts(), tmp_path / "page")
+    browser.resize(1280, 900)
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
+    )
+    browser.get((tmp_path / "page/index.html").as_uri())
+    assert browser.execute_script("const v = document.querySelector('video'); return v.paused && !v.autoplay")
+    first = browser.find_element("css selector", ".beside")
+    slider = first.find_element("css selector", "input")
+    assert "held-out photo 1" in slider.accessible_name and slider.aria_role == "slider"
+    slider.send_keys(Keys.HOME)
+    width = first.rect["width"]
+    for expected in (0.0, 0.1):
+        line = first.find_element("css selector", "i").rect
+        left = line["x"] + line["width"] / 2 - first.rect["x"]
+        assert left == pytest.approx(expected * width, abs=1)
+        photo = first.find_element("css selector", ".photo")
+        assert photo.value_of_css_property("clip-path") == f"inset(0px {100 - 100 * expected:g}% 0px 0px)"
+        slider.send_keys(Keys.ARROW_RIGHT * 10)
+    told = json.loads((tiny_model / "model.json").read_text())
+    assert f"{told['held_out'][0]['psnr']:.1f} dB" in browser.text()
+    photo, rendering = (Image.open(tiny_model / told["held_out"][0][name]) for name in ("photo", "rendering"))
+    assert photo.size == rendering.size and photo.tobytes() != rendering.tobytes()
+
+
+def test_no_other_file_gets_into_the_page(dataset: Path, tiny_model: Path, video: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    secret = model / "secret.jpg"
+    secret.write_bytes((model / "held_out/1-photo.jpg").read_bytes())
+    about = json.loads((model / "model.json").read_text())
+    for name in ("../model/secret.jpg", "held_out/../secret.jpg", str(secret), "held_out/9-photo.jpg"):
+        about["held_out"][0]["photo"] = name
+        (model / "model.json").write_text(json.dumps(about))
+        with pytest.raises(InvalidInput, match=r"model\.json lists damaged held-out photos"):
+            page.make(dataset, model, video, facts(), tmp_path / "page")
+
+
+def test_the_3d_view_is_loaded_once_it_is_opened(
+    dataset: Path, tiny_model: Path, video: Path, tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export, folder = tmp_path / "export", tmp_path / "page"
+    export.mkdir()
+    ball = Gaussians.of_points(np.zeros((1, 3)), np.array([[1.0, 0, 0]]), np.ones(1))
+    view = View(
+        eye=(0, 0, 10),
+        target=(0, 0, 0),
+        half_field=(0.5, 0.3),
+        seen_from=[],
+        low=(0, 0, 0),
+        high=(0, 0, 0),
+        kind="points",
+    )
+    (export / "index.html").write_text(page_in_3d("street", ball, view) + "<script>document.title = 'taken'</script>")
+    page.make(dataset, tiny_model, video, facts(), folder, export)
+    browser.resize(1280, 900)
+    browser.get((folder / "index.html").as_uri())
+    browser.switch_to.frame(browser.find_element("css selector", "iframe"))
+    assert browser.find_elements("css selector", "canvas") == [], "not loaded yet"
+    browser.switch_to.default_content()
+    browser.find_element("css selector", ".three-d summary").send_keys(Keys.ENTER)
+    browser.switch_to.frame(browser.find_element("css selector", "iframe"))
+    browser.until(lambda: browser.execute_script("return document.body && document.body.dataset.drawn"))
+    assert browser.find_element("id", "said").text.startswith("1 point ")
+    isolated = "try { return parent.document.title } catch (error) { return error.name }"
+    assert browser.execute_script(isolated) == "SecurityError"
+    browser.switch_to.default_content()
+    assert browser.title == "street"
+    assert [said for said in browser.complaints() if "GPU stall" not in said] == []
+
+    monkeypatch.setattr(page, "MOST_BYTES", 1000)
+    page.make(dataset, tiny_model, video, facts(), folder, export)
+    browser.get((folder / "index.html").as_uri())
+    browser.find_element("link text", "3d.html").click()
+    browser.until(lambda: browser.execute_script("return document.body.dataset.drawn"))
 
 
 def test_a_video_that_is_too_large_lies_beside_the_page(
