@@ -17,7 +17,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from hashlib import sha256
@@ -38,6 +39,7 @@ from jobs.video import chunks
 from jobs.video.chunks import Chunk, Chunks
 from jobs.video.h264 import Picture, Pictures, Video, inspect, join, writer
 
+_MOST_KEPT_BYTES = 256_000_000  # 600 frames of 480x270, 40 of 1920x1080
 _FLAT = 8  # a picture whose grey values (0 to 255) span less than this shows nothing
 _FILES = {"rgb": "video.mp4", "depth": "depth.mp4", "accumulation": "accumulation.mp4"}
 
@@ -183,7 +185,7 @@ def render_chunks(
     with timer.step("load"):
         renderer = Renderer(load(model, dataset), path, options)
     meter = report.Meter(stage, last - first, done=last - first - len(todo))
-    with timer.step("render"), closing(_ahead(map(renderer.frame, todo))) as frames:
+    with timer.step("render"), closing(_ahead(without_repeats(renderer.frame, path, todo))) as frames:
         for start, end in missing:
             began = time.monotonic()
             with tempfile.TemporaryDirectory() as name:
@@ -208,6 +210,43 @@ def content_of(options: RenderOptions, path: CameraPath) -> str:
     views = [[round(number, 5) + 0.0 for number in (*frame.camera_to_world, frame.fov)] for frame in path.camera_path]
     rest = path.model_dump_json(exclude={"camera_path": {"__all__": {"camera_to_world", "fov"}}})
     return sha256(f"{views} {rest} {options.near_plane} {options.outputs} {options.png_frames}".encode()).hexdigest()
+
+
+def without_repeats(
+    render: Callable[[int], dict[str, Picture]],
+    path: CameraPath,
+    todo: Sequence[int],
+    most_bytes: int = _MOST_KEPT_BYTES,
+) -> Iterator[dict[str, Picture]]:
+    """Yield the frames of a path, but render views that occur again only once: a loop goes the same way back.
+
+    Args:
+        render: returns the pictures of a frame.
+        path: the path.
+        todo: the frames' indices, in order.
+        most_bytes: of pictures that are kept until they occur again.
+    """
+    views = {index: _view(path, index) for index in todo}
+    left, kept, free = Counter(views.values()), dict[str, dict[str, Picture]](), most_bytes
+    for index in todo:
+        view = views[index]
+        left[view] -= 1
+        pictures = kept.get(view) or render(index)
+        size = sum(picture.nbytes for picture in pictures.values())
+        if view in kept and not left[view]:
+            del kept[view]
+            free += size
+        elif view not in kept and left[view] and size <= free:
+            kept[view] = pictures
+            free -= size
+        yield pictures
+
+
+def _view(path: CameraPath, index: int) -> str:
+    """Return everything that decides what a frame shows."""
+    frame = path.camera_path[index]
+    rest = frame.model_dump_json(exclude={"camera_to_world", "fov"})
+    return f"{[round(number, 7) + 0.0 for number in (*frame.camera_to_world, frame.fov)]} {rest}"
 
 
 def _write_chunk(

@@ -326,6 +326,26 @@ def test_frames_are_not_kept() -> None:
     assert used == list(range(6))
 
 
+def test_a_loop_is_rendered_once_and_goes_back_the_same_way(tiny_model: Path, tiny_dataset: Path) -> None:
+    options = RenderOptions(width=48, height=27, seconds=3.0, fps=4, loop=True)
+    loop = trajectory.generate("tour", tiny_dataset, tiny_model, options)
+    rendered: list[int] = []
+
+    def frame(index: int) -> dict[str, Picture]:
+        rendered.append(index)
+        return {"rgb": np.full((2, 2, 3), index, np.uint8)}
+
+    def shown(first: int, last: int, most_bytes: int) -> list[int]:
+        rendered.clear()
+        frames = render.without_repeats(frame, loop, range(first, last), most_bytes)
+        return [int(pictures["rgb"][0, 0, 0]) for pictures in frames]
+
+    there_and_back = [0, 1, 2, 3, 4, 5, 6, 5, 4, 3, 2, 1]
+    assert shown(0, 12, 1000) == there_and_back and rendered == [0, 1, 2, 3, 4, 5, 6]
+    assert shown(4, 12, 1000) == [4, 5, 6, 5, 4, 9, 10, 11], "as after an interruption"
+    assert shown(0, 12, 24) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 2, 1], "no more than two pictures are kept"
+
+
 def test_an_error_while_rendering_reaches_the_job() -> None:
     def source() -> Iterator[Picture]:
         yield np.zeros((2, 2, 3), np.uint8)
