@@ -119,18 +119,11 @@ def _other(name: str) -> str:
     return f"{suffix}, a format that is not read: export it as JPEG" if _OTHER_MEDIA.fullmatch(suffix) else "other file"
 
 
-def scan(source: Path, minimum: int = 3) -> Capture:
-    """Examine a capture without decoding it: file headers, and the first frame of each video.
-
-    A folder is searched with all its subfolders. Thumbnails, copies and the like are left out (see
-    `jobs.selection`). Photos are preferred to videos beside them, unless fewer than `minimum` can be read.
-
-    Args:
-        source: a folder of photos or videos, or one video.
-        minimum: the fewest photos that can become a dataset.
+def find_any(source: Path) -> tuple[dict[str, Path], list[str], dict[str, str]]:
+    """Return what `find` returns for a folder, or for one video.
 
     Raises:
-        InvalidInput: nothing here can become a dataset; the text names folder or file and the remedy.
+        InvalidInput: there is no such folder or video, or it holds no photos and no video.
     """
     if not source.exists():
         hint = " Give the folder itself, without *." if "*" in source.name else ""
@@ -144,6 +137,23 @@ def scan(source: Path, minimum: int = 3) -> Capture:
         hints = {name: _other(name) for name in others if _other(name) != "other file"}
         hint = "".join(f" {name}: {reason}." for name, reason in list(hints.items())[:3])
         raise InvalidInput(f"{source} holds no photos and no video ({only}).{hint} Put in {_KINDS}.")
+    return found, others, left_out
+
+
+def scan(source: Path, minimum: int = 3) -> Capture:
+    """Examine a capture without decoding it: file headers, and the first frame of each video.
+
+    A folder is searched with all its subfolders. Thumbnails, copies and the like are left out (see
+    `jobs.selection`). Photos are preferred to videos beside them, unless fewer than `minimum` can be read.
+
+    Args:
+        source: a folder of photos or videos, or one video.
+        minimum: the fewest photos that can become a dataset.
+
+    Raises:
+        InvalidInput: nothing here can become a dataset; the text names folder or file and the remedy.
+    """
+    found, others, left_out = find_any(source)
 
     unreadable, denied = {}, set()
     headers: dict[str, Header] = {}
