@@ -27,7 +27,7 @@ PAGES = [
     ROOT / name
     for name in (
         *("README.md", "CONTRIBUTING.md", "trajectories/README.md", "docs/architecture.md", "docs/conventions.md"),
-        *("docs/metres.md", "CHANGELOG.md"),
+        *("docs/good-video.md", "docs/metres.md", "docs/terminal.md", "CHANGELOG.md"),
     )
 ]
 README = (ROOT / "README.md").read_text()
@@ -202,3 +202,10 @@ def test_the_quick_commands_work(project: Path) -> None:
         ran.add(words[0])
     assert ran == set(ANSWERS)
     assert (project / "trajectories/town-hall/walk.json").is_file()
+
+
+def test_the_terminal_page_shows_the_help_of_today() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments.command", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout in (ROOT / "docs/terminal.md").read_text()
