@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -353,6 +354,20 @@ async def _work_until(worker: SceneWorker, minders: list[asyncio.Task[None]], en
             task.result()
 
 
+def _run_to_its_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine, then end the tasks that it left.
+
+    Prefect leaves the keepalive of a websocket, which asyncio would report as an error.
+    """
+    try:
+        loop.run_until_complete(main)
+    finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+
+
 def main(given: Worker) -> None:
     """Work until a signal arrives. Exit with 1 if no server answers.
 
@@ -366,7 +381,7 @@ def main(given: Worker) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: signalled.set())
     with ThreadPoolExecutor(1) as thread:
-        working = thread.submit(loop.run_until_complete, work(given, ended))
+        working = thread.submit(_run_to_its_end, loop, work(given, ended))
         while not working.done() and not signalled.wait(0.5):
             pass
         # If the server is gone, Prefect would retry for minutes. The next worker finds the remaining runs.
