@@ -27,8 +27,10 @@ from flows._quiet import quietly
 from flows._results import Results
 from flows._terminal import Display
 from flows._usage import TerminalOptions, command_of, parse
+from jobs import media
 from jobs.errors import RebelNerfError
 from tasks.patience import PATIENT_CLIENT
+from tasks.plain_errors import named
 from tasks.sign_in import sign_in_settings
 from tasks.watch import watching
 
@@ -56,10 +58,24 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str], stages: Sequence[
         stages: of a flow of one scene, in their order: each is shown by a line, and Prefect's log goes into a file.
     """
     given = parse_command(command_of(flow.fn), arguments)
+    with as_command():
+        _check_here(given)
     if isinstance(given, TerminalOptions) and stages and not given.verbose:
         run_scene(flow, given, Display(stages))
     else:
         run_aloud(flow, given)
+
+
+def _check_here(given: BaseModel) -> None:
+    """Check what needs no run: a mistyped folder of photos should not start a server or leave a failed run.
+
+    Raises:
+        InvalidInput: there are no photos in the folder.
+    """
+    images, scene = getattr(given, "images", None), getattr(given, "scene", "")
+    if images:
+        with named(scene):
+            media.find_any(images.expanduser())
 
 
 def run_scene(

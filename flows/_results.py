@@ -9,6 +9,7 @@ from blocks import Asset
 from flows._program import typed
 from jobs.names import scene_of
 from jobs.report import duration
+from tasks.gallery import scene_page_file
 from tasks.summary import verdict_of
 from tasks.watch import News
 from tasks.workspace import LOCAL
@@ -71,6 +72,8 @@ class Results:
                 print(f"  {name:<6} {self._link(made[kind], scene)}")
             elif kind == "export" and "model" in made:
                 print(f"  {name:<6} not made yet; {typed(f'export --scene {scene}{self._elsewhere}')} makes it")
+        if not self._elsewhere and (file := scene_page_file(scene)).is_file():
+            print(f"  {'scene':<6} {file.as_uri()}")
         if open_page and (page := made.get("page")) and page.uri.startswith("/"):
             webbrowser.open(self._link(page, scene))
 

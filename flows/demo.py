@@ -14,6 +14,7 @@ from flows._terminal import Display
 from flows.nerf import STAGES, nerf
 from jobs import report
 from jobs.errors import JobFailed
+from jobs.options import RenderOptions
 from jobs.report import Failure, Progress
 from tasks.watch import News
 
@@ -31,8 +32,11 @@ class Demo(BaseModel):
 def demonstrate(given: Demo) -> None:
     """Take the photos unless they are there, and run the flow on them."""
     command = command_of(nerf.fn)
-    run = command(scene="facade", images=given.photos / "photos", profile="preview", open=given.open)
-    display = Display(("photos", *STAGES))
+    shown = RenderOptions(long_side=480, seconds=4.0, fps=15, loop=True)  # half of the frames are those of the way back
+    run = command(
+        scene="facade", images=given.photos / "photos", profile="preview", render=shown, export=True, open=given.open
+    )
+    display = Display(("photos", *STAGES[:-1], "export", *STAGES[-1:]))
     if given.verbose:
         photograph(given.photos, display)
         run_aloud(nerf, run)

@@ -37,10 +37,13 @@ async def export(
     """
     place = await tasks.open_workspace(workspace)
     model = await tasks.find_model(place, scene, model_version)
+    name = f"export of model {model.number or model.version}"
+    await tasks.label_run(scene, workspace, model.version, name)
     options = await tasks.find_forms(place, model, export)
     profile = await tasks.resolve_profile(place, profile)
     dataset = await tasks.find_dataset(place, scene, None, model)
     exported = await tasks.export(place, dataset, model, options.with_profile(profile))
+    await tasks.refresh_scene_page(place, scene)
     await tasks.summarize(place, scene, dataset, model, exported)
     return exported
 

@@ -1,52 +1,50 @@
-"""Make one page of all scenes of a workspace: `rebel-nerf gallery`."""
+"""Make one page of all scenes of a workspace, and a page for each scene: `rebel-nerf gallery`."""
 
 from __future__ import annotations
 
 import sys
 import webbrowser
-from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel, Field
 
 import tasks
-from blocks import LocalWorkspace
 from flows._command import as_command, open_workspace, parse_command
-from jobs.errors import InvalidInput
-from jobs.web.gallery import render
-
-_AT_ONCE = 8
+from jobs.errors import NotFound
+from jobs.options import SceneName
 
 
 class Gallery(BaseModel):
-    """Make one page of all scenes, with pictures, dates and quality, and open it."""
+    """Make one page of all scenes, and for each scene a page with all its videos and versions. Open it."""
 
-    to: Path | None = Field(
-        None, description="the file to write; gallery.html in the folder of this machine's workspace if not given"
+    scene: SceneName | None = Field(
+        None, description="Open the page of this scene. Defaults to the page of all scenes."
     )
-    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
-    browser: bool = Field(True, description="open the browser, too")
+    to: Path | None = Field(
+        None,
+        description="File to write; the pages of the scenes go into the folder beside it. Defaults to gallery.html in "
+        "the folder of this machine's workspace.",
+    )
+    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME.")
+    browser: bool = Field(True, description="Also open the browser.")
 
 
 def show(given: Gallery) -> None:
-    """Write the file, say where it is, and open it.
+    """Write the files, say where they are, and open one.
 
     Raises:
-        RebelNerfError: the workspace cannot be reached, or the file cannot be written.
+        RebelNerfError: the workspace cannot be reached, there is no such scene, or a file cannot be written.
     """
     place = open_workspace(given.workspace)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        cards = list(pool.map(lambda scene: tasks.card_of(place, scene), place.scenes()))
-    cards.sort(key=lambda card: card.made, reverse=True)
-    file = (given.to or LocalWorkspace().folder / "gallery.html").expanduser().absolute()
-    where = "the workspace of this machine" if given.workspace == tasks.LOCAL else given.workspace
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(render(cards, where, datetime.now()))
-    except OSError as error:
-        raise InvalidInput(f"to: {file} cannot be written ({error.strerror}). Name another file.") from error
-    print(f"{len(cards)} scene{'' if len(cards) == 1 else 's'}: {file.as_uri()}")
+    file = (given.to or tasks.gallery_file(place)).expanduser().absolute()
+    if given.scene:
+        if given.scene not in (known := place.scenes()):
+            raise NotFound(f"scene {given.scene}: there is no such scene; there is {', '.join(known) or 'none yet'}.")
+        file = tasks.write_scene_page(place, given.scene, file)
+        print(f"{given.scene}: {file.as_uri()}")
+    else:
+        number = tasks.write_gallery(place, file)
+        print(f"{number} scene{'' if number == 1 else 's'}: {file.as_uri()}")
     if given.browser:
         webbrowser.open(file.as_uri())
 

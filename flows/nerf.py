@@ -42,6 +42,7 @@ async def nerf(
     shards: Shards = 1,
     then: str | int | None = None,
     layout: Layout = "side-by-side",
+    export: bool = False,
     refresh: list[Literal["prepare", "train", "render"]] = [],  # noqa: B006 – Prefect takes no tuple
     max_psnr_fall: Annotated[float, Field(ge=0)] | None = None,
 ) -> Asset:
@@ -60,6 +61,7 @@ async def nerf(
         then: an older visit to show beside the new one on the same path: a capture version (1), for its newest model,
             or a model's full version. There is a warning and no comparison if the new photos are in another frame.
         layout: how both visits are shown: side-by-side, or wipe, a line that moves across.
+        export: also export the model to files for other programs, and show the scene in 3D on its page.
         refresh: stages to run again although their results exist. Later stages follow.
         max_psnr_fall: refuse a model if its PSNR is more than so many dB below that of the previous version with the
             same options. By default no model is refused.
@@ -74,6 +76,8 @@ async def nerf(
     given = await tasks.read_measurements(place, scene, version, images)
 
     capture = await tasks.capture(place, scene, version, images, prepare)
+    compared = f"compared with {then}" if then else ""
+    await tasks.label_run(scene, workspace, capture.version, tasks.path_words(render), compared)
 
     frames = await tasks.find_frames(place, scene)
     preparing = tasks.prepare.with_options(refresh="prepare" in refresh)
@@ -93,8 +97,10 @@ async def nerf(
     video = await tasks.render_in_shards(place, visit, shot, shards, refresh="render" in refresh)
     videos = [video, *await tasks.then_and_now(place, video, older, shot, layout, shards)]
 
-    pages = await tasks.publish_page(place, dataset, model, video, versions)
-    await tasks.summarize(place, scene, capture, dataset, *metres, model, *videos, *pages)
+    exported = await tasks.export_for_page(place, dataset, model, profile) if export else []
+    pages = await tasks.publish_page(place, dataset, model, video, versions, *exported)
+    await tasks.refresh_scene_page(place, scene)
+    await tasks.summarize(place, scene, capture, dataset, *metres, model, *videos, *exported, *pages)
     return videos[-1]
 
 

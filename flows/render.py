@@ -50,6 +50,9 @@ async def render(
     shot = await tasks.find_shot(scene, render, profile, shards)
     model = await tasks.find_model(place, scene, model_version)
     dataset = await tasks.find_dataset(place, scene, data_version, model)
+    compared = f"compared with {then}" if then else ""
+    name = f"video of model {model.number or model.version}"
+    await tasks.label_run(scene, workspace, model.version, name, tasks.path_words(render), compared)
     older = await tasks.find_older_visit(place, scene, then)
     tasks.check_other_model(scene, older, model)
     tasks.check_same_frame(scene, older, dataset)
@@ -58,6 +61,7 @@ async def render(
     videos = [video, *await tasks.then_and_now(place, video, older, shot, layout, shards)]
     versions = await tasks.show_quality(place, scene, model)
     pages = await tasks.publish_page(place, dataset, model, video, versions)
+    await tasks.refresh_scene_page(place, scene)
     await tasks.summarize(place, scene, dataset, model, *videos, *pages)
     return videos[-1]
 

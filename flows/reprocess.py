@@ -24,6 +24,8 @@ async def reprocess(
 ) -> None:
     """Start `nerf/scene` for each scene with new, settled photos, and show a table of what was done and why.
 
+    If all scenes are looked at, the workspace's gallery and the pages of its scenes are brought up to date as well.
+
     Args:
         enabled: whether to do anything.
         workspaces: "local", or saved blocks as BLOCK-TYPE/NAME. Defaults to all.
@@ -39,6 +41,8 @@ async def reprocess(
         try:
             place = await tasks.open_workspace(reference)
             found += await tasks.start_new_captures(place, reference, 60 * settle_minutes, profile, scenes)
+            if scenes is None:
+                await tasks.refresh_gallery(place)
         except RebelNerfError as error:  # the other workspaces do not depend on this one
             get_run_logger().error("workspace %s: %s", reference, error)
             found.append(tasks.LookedAt("", reference, "", "", f"could not be checked: {error}"))

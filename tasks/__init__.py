@@ -14,8 +14,9 @@ from tasks.find import (
     find_shown_model,
 )
 from tasks.frames import find_frames, fit_shot, warn_of_new_frame
-from tasks.gallery import card_of
+from tasks.gallery import gallery_file, refresh_gallery, refresh_scene_page, write_gallery, write_scene_page
 from tasks.housekeeping import forget_old_runs
+from tasks.label import label_run, path_words
 from tasks.quality import psnr_gate, show_quality
 from tasks.reprocess import LookedAt, list_looked_at, start_new_captures
 from tasks.run import end_without_cancelling
@@ -28,7 +29,7 @@ from tasks.stages.compare import (
     keep_comparable,
     then_and_now,
 )
-from tasks.stages.export import export, find_forms
+from tasks.stages.export import export, export_for_page, find_forms
 from tasks.stages.page import publish_page
 from tasks.stages.prepare import prepare
 from tasks.stages.render import render_in_shards
@@ -47,7 +48,6 @@ __all__ = [
     "Visit",
     "all_workspaces",
     "capture",
-    "card_of",
     "check_other_model",
     "check_same_frame",
     "check_server",
@@ -56,6 +56,7 @@ __all__ = [
     "clean_up_jobs",
     "end_without_cancelling",
     "export",
+    "export_for_page",
     "find_dataset",
     "find_forms",
     "find_frames",
@@ -69,8 +70,10 @@ __all__ = [
     "find_shown_model",
     "fit_shot",
     "forget_old_runs",
+    "gallery_file",
     "keep_camera_path",
     "keep_comparable",
+    "label_run",
     "list_clean_up",
     "list_looked_at",
     "load_workspace",
@@ -79,6 +82,7 @@ __all__ = [
     "note_model",
     "open_workspace",
     "opened_page",
+    "path_words",
     "pin_model",
     "prepare",
     "psnr_gate",
@@ -86,6 +90,8 @@ __all__ = [
     "read_camera_path",
     "read_measurements",
     "read_shot",
+    "refresh_gallery",
+    "refresh_scene_page",
     "render_in_shards",
     "resolve_profile",
     "served_page",
@@ -97,4 +103,6 @@ __all__ = [
     "until_ended",
     "wait_for_page",
     "warn_of_new_frame",
+    "write_gallery",
+    "write_scene_page",
 ]

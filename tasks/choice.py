@@ -12,7 +12,7 @@ from jobs.errors import InvalidInput
 from jobs.names import asset_name, scene_of
 from jobs.web.quality import Version, total
 
-__all__ = ["Choice", "ModelVersion", "choose", "model_versions", "note_model", "pin_model", "version_of"]
+__all__ = ["Choice", "ModelVersion", "choose", "model_versions", "much_worse", "note_model", "pin_model", "version_of"]
 
 _MUCH_WORSE = 2.0
 """By more dB than this below the best, a newer model is a trial, and does not take the place of the best."""
@@ -106,8 +106,14 @@ def choose(models: Sequence[ModelVersion]) -> Choice | None:
     if pinned:
         shown = models[max(pinned)[1]]
         return Choice(shown, newest, shown)
-    shown = next(model for model in reversed(models) if _below(model, _best(models, model)) <= _MUCH_WORSE)
+    shown = next(model for model in reversed(models) if much_worse(models, model) is None)
     return Choice(shown, newest, _best(models, newest))
+
+
+def much_worse(models: Sequence[ModelVersion], own: ModelVersion) -> float | None:
+    """Return by how many dB a model is worse than the best one; None if that is so little that it is a good one."""
+    below = _below(own, _best(models, own))
+    return below if below > _MUCH_WORSE else None
 
 
 def _best(models: Sequence[ModelVersion], own: ModelVersion) -> ModelVersion:

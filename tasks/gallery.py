@@ -1,47 +1,301 @@
-"""A scene as the gallery shows it."""
+"""The gallery of a workspace, and a page for each of its scenes: files on this machine that a browser opens."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
-from blocks import Asset, Workspace
-from jobs.names import Product, asset_name
+from prefect import get_run_logger
+
+from blocks import Asset, LocalWorkspace, Workspace
+from jobs.errors import InvalidInput
+from jobs.names import asset_name
+from jobs.web import gallery, quality
 from jobs.web.gallery import Card
-from tasks.choice import choose, model_versions
+from jobs.web.scene import Clip, ScenePage, render_scene
+from jobs.web.verdict import Verdict
+from tasks.choice import Choice, ModelVersion, choose, model_versions, much_worse
+from tasks.patience import patiently
 from tasks.summary import poster_of, verdict_of
+from tasks.workspace import LOCAL, page_command, reference_to
 
-__all__ = ["card_of"]
+__all__ = [
+    "gallery_file",
+    "refresh_gallery",
+    "refresh_scene_page",
+    "scene_page_file",
+    "write_gallery",
+    "write_scene_page",
+]
+
+_AT_ONCE = 8
+_MOST_CLIPS = 60
+_STATE = re.compile(r'<meta name="state" content="([0-9a-f]*)">')
+_TEMPLATES = ("gallery.html", "scene.html")
 
 
-def card_of(workspace: Workspace, scene: str) -> Card:
-    """Return a scene's card, of the model that it is shown by and the newest video of that model. Blocks."""
-    visits, models = workspace.assets(scene), model_versions(workspace, scene)
-    choice = choose(models)
-    if choice is None:
-        made = max((visit.created for visit in visits), default=None)
-        return Card(scene, f"{made:%Y-%m-%d}" if made else "", len(visits), 0)
-    model = choice.shown.asset
-    dataset = workspace.find_asset(*_named(model.tags["dataset"])) if "dataset" in model.tags else None
-    videos, pages = _of_model(workspace, scene, "video", model), _of_model(workspace, scene, "page", model)
-    link = (Path(pages[-1].uri) / "index.html").as_uri() if pages and pages[-1].uri.startswith("/") else ""
+@dataclass(frozen=True)
+class _Scene:
+    """What a workspace has of a scene; each list begins with the oldest."""
+
+    workspace: Workspace
+    name: str
+    visits: Sequence[Asset]
+    models: Sequence[ModelVersion]
+    datasets: dict[str, Asset]
+    videos: Sequence[Asset]
+    comparisons: Sequence[Asset]
+    pages: Sequence[Asset]
+    exports: Sequence[Asset]
+
+    @classmethod
+    def read(cls, workspace: Workspace, scene: str) -> _Scene:
+        """List everything. Blocks."""
+        video, page, export, comparison, dataset = (
+            workspace.assets(asset_name(scene, product))
+            for product in ("video", "page", "export", "comparison", "dataset")
+        )
+        datasets = {str(each): each for each in dataset}
+        models = model_versions(workspace, scene)
+        return cls(workspace, scene, workspace.assets(scene), models, datasets, video, comparison, page, export)
+
+    @cached_property
+    def choice(self) -> Choice | None:
+        """The model that the scene is shown by."""
+        return choose(self.models)
+
+    @cached_property
+    def state(self) -> str:
+        """A checksum that changes if any of it changes, or how it is shown."""
+        folder = Path(gallery.__file__).parent
+        known = [(folder / name).read_text() for name in _TEMPLATES]
+        assets = [*self.visits, *(each.asset for each in self.models), *self.videos]
+        for asset in (*assets, *self.comparisons, *self.pages, *self.exports):
+            known.append(f"{asset} {asset.created} {asset.marks.model_dump_json()}")
+        return hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
+
+    def verdict(self, model: Asset) -> Verdict | None:
+        """Judge a model."""
+        return verdict_of(self.datasets.get(model.provenance.inputs.get("dataset", "")), model)
+
+    def newest_of(self, assets: Sequence[Asset], **made_of: str) -> Asset | None:
+        """Return the newest asset that was made of these inputs."""
+        for asset in reversed(assets):
+            inputs = asset.provenance.inputs
+            if all(inputs.get(name) == value for name, value in made_of.items()):
+                return asset
+        return None
+
+
+def gallery_file(workspace: Workspace) -> Path:
+    """Return where the gallery of a workspace is, on this machine. Its scenes' pages are in the folder beside it."""
+    reference = reference_to(workspace)
+    name = "gallery" if reference == LOCAL else f"gallery-{re.sub(r'[^a-z0-9]+', '-', reference.lower())}"
+    return LocalWorkspace().folder / f"{name}.html"
+
+
+def scene_page_file(scene: str) -> Path:
+    """Return where the page of a scene of this machine's workspace is."""
+    return _page_file(scene, gallery_file(LocalWorkspace()))
+
+
+def write_gallery(workspace: Workspace, file: Path) -> int:
+    """Write the gallery, and the page of each scene in the folder beside it. Blocks.
+
+    A file is left alone if nothing that it shows has changed.
+
+    Returns:
+        The number of scenes.
+
+    Raises:
+        InvalidInput: a file cannot be written.
+        RebelNerfError: the workspace cannot be reached.
+    """
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = list(pool.map(lambda scene: _Scene.read(workspace, scene), workspace.scenes()))
+        list(pool.map(lambda scene: _write_scene(scene, file), found))
+        state = hashlib.sha256("".join(scene.state for scene in found).encode()).hexdigest()[:16]
+        if _state_of(file) != state:
+            cards = sorted(pool.map(lambda scene: _card(scene, file), found), key=lambda card: card.made, reverse=True)
+            where = "the workspace of this machine" if reference_to(workspace) == LOCAL else reference_to(workspace)
+            _write(file, gallery.render(cards, where, datetime.now(), state))
+    return len(found)
+
+
+def write_scene_page(workspace: Workspace, scene: str, file: Path) -> Path:
+    """Write the page of one scene into the folder beside a gallery, and return its path. Blocks.
+
+    Raises:
+        InvalidInput: the file cannot be written.
+        RebelNerfError: the workspace cannot be reached.
+    """
+    return _write_scene(_Scene.read(workspace, scene), file)
+
+
+async def refresh_scene_page(workspace: Workspace, scene: str) -> None:
+    """Bring the page of a scene of this machine up to date. A failure is only logged."""
+    if reference_to(workspace) != LOCAL:
+        return  # its videos cannot be opened from here; `rebel-nerf gallery` makes the page
+    await _refresh(f"scene {scene}: its page", lambda: write_scene_page(workspace, scene, gallery_file(workspace)))
+
+
+async def refresh_gallery(workspace: Workspace) -> None:
+    """Bring the gallery of a workspace and the pages of its scenes up to date. A failure is only logged."""
+    name = f"the gallery of {reference_to(workspace)}"
+    await _refresh(name, lambda: write_gallery(workspace, gallery_file(workspace)))
+
+
+async def _refresh(name: str, write: Callable[[], object]) -> None:
+    try:
+        await patiently(write)
+    except Exception as error:  # the run is for something else, which was done
+        get_run_logger().warning("%s could not be written: %s", name, error)
+
+
+def _write_scene(scene: _Scene, gallery_file: Path) -> Path:
+    file = _page_file(scene.name, gallery_file)
+    if _state_of(file) != scene.state:
+        _write(file, render_scene(_scene_page(scene), f"../{gallery_file.name}"))
+    return file
+
+
+def _page_file(scene: str, gallery_file: Path) -> Path:
+    return gallery_file.with_suffix("") / f"{scene}.html"
+
+
+def _state_of(file: Path) -> str | None:
+    try:
+        found = _STATE.search(file.read_text(errors="replace"))
+    except OSError:
+        return None
+    return found[1] if found else None
+
+
+def _write(file: Path, text: str) -> None:
+    """Replace a file at once: two runs may write the page of one scene."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}-", delete=False) as part:
+            part.write(text)
+        os.replace(part.name, file)
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be written ({error.strerror}). Name another file.") from error
+
+
+def _card(scene: _Scene, gallery_file: Path) -> Card:
+    """Return a scene's card, of the model that it is shown by and the newest video of that model."""
+    visits, models = len(scene.visits), len(scene.models)
+    link = f"{gallery_file.stem}/{scene.name}.html"
+    if scene.choice is None:
+        made = max((visit.created for visit in scene.visits), default=None)
+        return Card(scene.name, f"{made:%Y-%m-%d}" if made else "", visits, models, link=link if models else "")
+    model = scene.choice.shown.asset
+    video = scene.newest_of(scene.videos, model=str(model))
     return Card(
-        scene,
+        scene.name,
         f"{model.created:%Y-%m-%d}",
-        len(visits),
-        len(models),
-        verdict=verdict_of(dataset, model),
-        poster=poster_of(workspace, videos[-1]) if videos else "",
+        visits,
+        models,
+        verdict=scene.verdict(model),
+        poster=poster_of(scene.workspace, video) if video else "",
         link=link,
         pinned=model.marks.pinned is not None,
         note=model.marks.note,
     )
 
 
-def _named(asset: str) -> tuple[str, str]:
-    name, _, version = asset.partition(":")
-    return name, version
+def _scene_page(scene: _Scene) -> ScenePage:
+    models = {str(each.asset): each for each in scene.models}
+    shown = scene.choice.shown if scene.choice else None
+    worse = {str(each.asset): much_worse(scene.models, each) for each in scene.models}
+
+    def rank(video: Asset) -> tuple[bool, bool, float]:
+        model = video.provenance.inputs.get("model", "")
+        is_shown = shown is not None and model == str(shown.asset)
+        return not is_shown, worse.get(model) is not None and not is_shown, -video.created.timestamp()
+
+    videos = sorted(scene.videos, key=rank)
+    clips = []
+    for video in videos[:_MOST_CLIPS]:
+        model = models.get(video.provenance.inputs.get("model", ""))
+        clips.append(_clip(scene, video, model, model == shown, worse.get(str(model.asset)) if model else None))
+    versions = [each.version for each in reversed(scene.models)]
+    columns, rows = quality.table(versions, scene.workspace.currency)
+    return ScenePage(
+        scene=scene.name,
+        summary=", ".join(
+            f"{number} {what}{'' if number == 1 else 's'}"
+            for number, what in ((len(scene.visits), "visit"), (len(models), "model"), (len(videos), "video"))
+        ),
+        said=scene.choice.said if scene.choice else "",
+        clips=clips,
+        comparisons=[_comparison(scene, each) for each in reversed(scene.comparisons)],
+        columns=columns,
+        rows=[
+            (shown is not None and version == shown.version, row) for version, row in zip(versions, rows, strict=True)
+        ],
+        left_out=max(0, len(videos) - _MOST_CLIPS),
+        state=scene.state,
+    )
 
 
-def _of_model(workspace: Workspace, scene: str, product: Product, model: Asset) -> list[Asset]:
-    made = workspace.assets(asset_name(scene, product))
-    return [asset for asset in made if asset.tags.get("model") == str(model)]
+def _clip(scene: _Scene, video: Asset, model: ModelVersion | None, shown: bool, worse: float | None) -> Clip:
+    about = [f"{video.created:%Y-%m-%d %H:%M}", _visit(scene, video.provenance.capture_version or "?")]
+    about += [model.title] if model else []
+    page = scene.newest_of(scene.pages, video=str(video))
+    links = {"page": _address(page, "index.html")} if page else {}
+    if model and (export := scene.newest_of(scene.exports, model=str(model.asset))):
+        links["3D"] = _address(export, "index.html")
+    remark = ""
+    if shown:
+        remark = "The scene is shown by this model" + (
+            ", which is pinned." if model and model.asset.marks.pinned else "."
+        )
+    elif worse is not None:
+        remark = f"This model is {worse:.1f} dB worse than the best one."
+    address = _address(video, "video.mp4")
+    return Clip(
+        title=video.tags.get("path", "video"),
+        about=" · ".join(about),
+        remark=remark,
+        verdict=scene.verdict(model.asset) if model else None,
+        poster=poster_of(scene.workspace, video),
+        video=address,
+        links={name: link for name, link in links.items() if link},
+        command="" if address or page is None else page_command(scene.workspace, scene.name, page),
+        trial=worse is not None and not shown,
+    )
+
+
+def _comparison(scene: _Scene, video: Asset) -> Clip:
+    inputs = video.provenance.inputs
+    known = {str(each): each for each in scene.videos}
+    then, now = (
+        _visit(scene, known[inputs[side]].provenance.capture_version or "?") if inputs.get(side) in known else "?"
+        for side in ("then", "now")
+    )
+    return Clip(
+        title=f"{then} → {now}",
+        about=f"made {video.created:%Y-%m-%d %H:%M} · {inputs.get('then', '?')} and {inputs.get('now', '?')}",
+        poster=poster_of(scene.workspace, video),
+        video=_address(video, "video.mp4"),
+    )
+
+
+def _visit(scene: _Scene, version: str) -> str:
+    """Return a visit's number and the day on which its photos were taken in."""
+    day = next((f", {visit.created:%Y-%m-%d}" for visit in scene.visits if visit.version == version), "")
+    return f"visit {version}{day}"
+
+
+def _address(asset: Asset, file: str) -> str:
+    """Return the address of a file of an asset; "" if it is not on this machine."""
+    return (Path(asset.uri) / file).as_uri() if asset.uri.startswith("/") else ""

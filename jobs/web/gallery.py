@@ -40,8 +40,15 @@ class Card:
     note: str = ""
 
 
-def render(cards: Sequence[Card], workspace: str, made: datetime) -> str:
-    """Return the gallery as HTML; whatever people wrote is escaped."""
+def render(cards: Sequence[Card], workspace: str, made: datetime, state: str = "") -> str:
+    """Return the gallery as HTML; everything that people wrote is escaped.
+
+    Args:
+        cards: the scenes, in their order.
+        workspace: its name for people.
+        made: when the gallery is made.
+        state: changes if anything that the gallery shows changes.
+    """
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(Path(__file__).with_name("gallery.html").read_text())
-    return template.render(cards=cards, workspace=workspace, made=f"{made:%Y-%m-%d %H:%M}")
+    return template.render(cards=cards, workspace=workspace, made=f"{made:%Y-%m-%d %H:%M}", state=state)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from blocks import LocalWorkspace, Marks
 from flows.gallery import Gallery, show
-from jobs.errors import InvalidInput
+from jobs.errors import InvalidInput, NotFound
+from jobs.video.h264 import encode
 from tests.browser import Browser, browser
 from tests.tasks.test_choice import put
 
@@ -27,8 +30,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalWorkspace:
         put(place, scene, "1", 0, "capture")
         put(place, f"{scene}-images-to-nerf-dataset", "1-0a", 1, "dataset", registered="46/48")
         put(place, f"{scene}-nerf", "1-0b", day, psnr=psnr, steps=1000, dataset=f"{scene}-images-to-nerf-dataset:1-0a")
-        put(place, f"{scene}-video", "1-0c", day, "video", model=f"{scene}-nerf:1-0b")
-        put(place, f"{scene}-page", "1-0d", day, "page", model=f"{scene}-nerf:1-0b")
+        put(place, f"{scene}-video", "1-0c", day, "video", model=f"{scene}-nerf:1-0b", capture_version="1")
+        put(place, f"{scene}-page", "1-0d", day, "page", model=f"{scene}-nerf:1-0b", video=f"{scene}-video:1-0c")
         poster = place.folder / f"assets/{scene}-video/1-0c/poster.jpg"
         Image.effect_noise((640, 360), 90).convert("RGB").save(poster)
     put(place, "street-nerf", "1-0e", 9, psnr=12.0, steps=60)
@@ -56,12 +59,73 @@ def test_the_gallery_in_a_browser(place: LocalWorkspace, browser: Browser, capsy
     pictures = "return [...document.images].filter(i => i.complete && i.naturalWidth === 480).length"
     assert browser.until(lambda: browser.execute_script(pictures) == 2)
     browser.find_element("css selector", "a").click()
+    scene = place.folder / "gallery/street.html"
+    assert browser.until(lambda: browser.current_url == scene.as_uri()), "a card leads to its scene's page"
+    browser.find_element("link text", "page").click()
     page = place.folder / "assets/street-page/1-0d/index.html"
-    assert browser.until(lambda: browser.current_url == page.as_uri()), "a card leads to its scene's page"
+    assert browser.until(lambda: browser.current_url == page.as_uri()), "and that to the pages of its videos"
+
+
+def test_the_page_of_a_scene_shows_its_good_videos_first(
+    place: LocalWorkspace, browser: Browser, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(place, "street", "2", 5, "capture")
+    put(place, "street-nerf", "2-0f", 6, psnr=25.5, steps=1000)
+    put(place, "street-video", "1-10", 10, "video", model="street-nerf:1-0e", path="tour", capture_version="1")
+    put(place, "street-video", "2-11", 7, "video", model="street-nerf:2-0f", path="orbit", capture_version="2")
+    put(place, "street-export", "2-12", 8, "export", model="street-nerf:2-0f")
+    put(
+        place, "street-then-and-now", "2-13", 8, "video", then="street-video:1-0c", now="street-video:2-11",
+        capture_version="2",
+    )  # fmt: skip
+    frames = [np.full((90, 160, 3), shade, np.uint8) for shade in range(60, 80)]
+    encode(place.folder / "assets/street-video/2-11/video.mp4", iter(frames), Fraction(10), (160, 90))
+    show(Gallery(scene="street", browser=False))
+    address = (place.folder / "gallery/street.html").as_uri()
+    assert capsys.readouterr().out == f"street: {address}\n"
+    for width, height, dark in ((360, 740, True), (1280, 900, False)):
+        browser.resize(width, height)
+        browser.dark(dark)
+        browser.get(address)
+        assert browser.overflow() == 0 and browser.complaints() == []
+    browser.photograph(place.folder / "page.png", whole=True)
+    clips = [each.text.splitlines() for each in browser.find_elements("css selector", ".clips li")]
+    assert [clip[0] for clip in clips] == [
+        "orbit", "video", "tour", "visit 1, 2026-11-01 → visit 2, 2026-11-06"
+    ], "of the shown model, of another good one, of a trial, and then and now"  # fmt: skip
+    assert clips[0][2] == "The scene is shown by this model." and "3D" in clips[0][-1]
+    assert "visit 2, 2026-11-06 · model 2 (2-0f, 25.5 dB)" in clips[0][1]
+    assert clips[2][2] == "This model is 14.0 dB worse than the best one."
+    assert "2 visits, 3 models, 3 videos" in browser.text()
+    assert "model 3 (1-0e, 12.0 dB), is 14.0 dB worse than model 1" in browser.text(), "the newest is no good"
+    playing = "const v = document.querySelector('video'); v.play(); return v.currentTime"
+    assert browser.until(lambda: browser.execute_script(playing)) > 0
+    tables = [each.text for each in browser.find_elements("css selector", "tr.own td")]
+    assert tables[0] == "2-0f (model 2)"
+
+
+def test_pages_are_written_only_if_something_changed(place: LocalWorkspace) -> None:
+    def written() -> dict[str, int]:
+        files = [place.folder / "gallery.html", *(place.folder / "gallery").iterdir()]
+        return {file.name: file.stat().st_ino for file in files}
+
+    show(Gallery(browser=False))
+    before = written()
+    assert set(before) == {"gallery.html", "street.html", "mill.html", "barn.html"}
+    show(Gallery(browser=False))
+    assert written() == before
+    place.mark(place.assets("mill-nerf")[-1], Marks(note="before the repaint"))
+    show(Gallery(browser=False))
+    assert {name for name, inode in written().items() if inode != before[name]} == {"gallery.html", "mill.html"}
+
+
+def test_a_scene_that_is_not_there(place: LocalWorkspace) -> None:
+    with pytest.raises(NotFound, match="scene church: there is no such scene; there is barn, mill, street"):
+        show(Gallery(scene="church", browser=False))
 
 
 def test_where_it_cannot_be_written_is_said(place: LocalWorkspace) -> None:
-    with pytest.raises(InvalidInput, match="to: .*cannot be written"):
+    with pytest.raises(InvalidInput, match=r"gallery/.*\.html cannot be written"):
         show(Gallery(to=place.folder / "assets/mill/1/asset.json/gallery.html", browser=False))
     show(Gallery(to=place.folder / "out/g.html", browser=False))
     assert (place.folder / "out/g.html").read_text().count("<li>") == 3
