@@ -13,7 +13,7 @@ from flows._command import run_as_command
 from jobs.errors import RebelNerfError
 
 
-@flow(name="clean-up")
+@flow(name="clean-up", flow_run_name="look for jobs that no run waits for")
 async def clean_up(
     workspaces: list[str] | None = None,
     grace_minutes: float = 30.0,

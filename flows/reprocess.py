@@ -14,7 +14,7 @@ from jobs.errors import RebelNerfError
 from jobs.options import Profile
 
 
-@flow(name="reprocess")
+@flow(name="reprocess", flow_run_name="look for new photos")
 async def reprocess(
     enabled: bool = True,
     workspaces: list[str] | None = None,
