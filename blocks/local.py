@@ -11,7 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from pydantic import Field, PrivateAttr
 from blocks import integrity, local_cleanup, local_files, supervisor
 from blocks.expense import Expense
 from blocks.local_captures import list_dropped
-from blocks.local_files import copy, files_below, link_or_copy, sync, sync_folder, write_durably
+from blocks.local_files import IF_FULL, copy, files_below, link_or_copy, sync, sync_folder, write_durably
 from blocks.local_jobs import LocalJobs, gpus
 from blocks.marks import Marks
 from blocks.privacy import make_private
@@ -115,24 +115,22 @@ class LocalWorkspace(Workspace):
         content = content_fingerprint(checksums.values())
         if known := self.capture_with(scene, content):
             return known
-        part = self._part("assets", scene)
-        for path, file in files.items():
-            target = part / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            copy(file, target)
-            if _stamp(file) != stamps[path] or checksum(target) != checksums[path]:
-                shutil.rmtree(part)
-                raise InvalidInput(
-                    f"scene {scene}: {file} changed while it was read. If an upload is running, wait for it to end."
-                )
-        taken = {**tags, "scene": scene, "content": content}
-        while True:
-            number = 1 + max(self._capture_numbers(scene), default=0)
-            if known := self.capture_with(scene, content):  # another process has just registered the same content
-                shutil.rmtree(part)
-                return known
-            if asset := self._publish(part, scene, str(number), "capture", taken, checksums):
-                return asset
+        with self._part("assets", scene) as part:
+            for path, file in files.items():
+                target = part / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                copy(file, target)
+                if _stamp(file) != stamps[path] or checksum(target) != checksums[path]:
+                    raise InvalidInput(
+                        f"scene {scene}: {file} changed while it was read. If an upload is running, wait for it to end."
+                    )
+            taken = {**tags, "scene": scene, "content": content}
+            while True:
+                number = 1 + max(self._capture_numbers(scene), default=0)
+                if known := self.capture_with(scene, content):  # another process has just registered the same content
+                    return known
+                if asset := self._publish(part, scene, str(number), "capture", taken, checksums):
+                    return asset
 
     def _capture_numbers(self, scene: str) -> Iterator[int]:
         """Yield the numbers of a scene's versions. Those of damaged versions stay taken."""
@@ -228,11 +226,23 @@ class LocalWorkspace(Workspace):
                 *(folder.parent.name, folder.name, fault, aside),
             )
 
-    def _part(self, *place: str) -> Path:
-        """Make a folder next to the place where a rename will publish it. Such names are never listed."""
+    @contextmanager
+    def _part(self, *place: str) -> Iterator[Path]:
+        """Make a folder next to the place where a rename will publish it. Such names are never listed.
+
+        If it has not been renamed, it is removed in the end.
+
+        Raises:
+            InvalidInput: it could not be written; says why.
+        """
         part = self.folder.joinpath(*place, f".{uuid.uuid4().hex}.part")
-        part.mkdir(parents=True)
-        return part
+        try:
+            part.mkdir(parents=True)
+            yield part
+        except OSError as error:
+            raise InvalidInput(f"{part.parent} could not be written ({error.strerror}). {IF_FULL}") from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
     def _publish(
         self, part: Path, name: str, version: str, kind: AssetKind, tags: Mapping[str, str], checksums: dict[str, str]
@@ -342,18 +352,15 @@ class LocalWorkspace(Workspace):
             for left in folder.glob(".*.part"):  # left by a process that was killed here
                 shutil.rmtree(left)
             source = self._jobs.output(spec.name, output)
-            part = self._part("assets", name)
-            checksums = {}
-            for file in files_below(source):
-                target = part / file.relative_to(source)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                link_or_copy(file, target)
-                checksums[str(file.relative_to(source))] = checksum(target)
-            asset = self._publish(part, name, version, kind, tags, checksums)
-            if asset is None:
-                shutil.rmtree(part)
-                asset = self.find_asset(name, version)
-                assert asset is not None
+            with self._part("assets", name) as part:
+                checksums = {}
+                for file in files_below(source):
+                    target = part / file.relative_to(source)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    link_or_copy(file, target)
+                    checksums[str(file.relative_to(source))] = checksum(target)
+                asset = self._publish(part, name, version, kind, tags, checksums) or self.find_asset(name, version)
+            assert asset is not None
         self._jobs.discard(spec)
         return asset
 

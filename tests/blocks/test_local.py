@@ -298,6 +298,29 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(
     assert list((workspace.folder / "jobs").iterdir()) == []
 
 
+def test_a_disk_that_is_full_at_registration_is_said_and_leaves_nothing_behind(
+    workspace: LocalWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(b"one")
+    job = spec(PHOTOS)
+    workspace.submit(job)
+    wait(lambda: state(workspace, job).ended)
+
+    def full(file: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("blocks.local.write_durably", full)
+        with pytest.raises(InvalidInput, match=r"assets/street could not be written \(No space left .*disk is full"):
+            workspace.take_in("street", {"a.jpg": photo}, {})
+        with pytest.raises(InvalidInput, match="assets/street-photos could not be written"):
+            workspace.register(job, "capture", "street-photos", "1-abcd", "dataset", {})
+    assert list((workspace.folder / "assets").glob("*/.*.part")) == []
+    assert workspace.take_in("street", {"a.jpg": photo}, {}).version == "1"
+    assert workspace.register(job, "capture", "street-photos", "1-abcd", "dataset", {}).version == "1-abcd"
+
+
 def test_no_secret_of_the_scheduler_reaches_a_job(workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = (
         "AZURE_CLIENT_SECRET PREFECT_API_KEY MY_PASSWORD DATABASE_URL SAS_URL SSH_PASSPHRASE GITHUB_PAT TORCH_TOKEN "

@@ -51,8 +51,8 @@ MUTATIONS = (
     Mutation(
         "registering copies no files",
         "blocks/local.py",
-        "for file in files_below(source):\n                target = part",
-        "for file in ():\n                target = part",
+        "for file in files_below(source):\n                    target = part",
+        "for file in ():\n                    target = part",
         ("two at once",),
     ),
     Mutation(
@@ -65,9 +65,9 @@ MUTATIONS = (
     Mutation(
         "registering leaves an unfinished folder",
         "blocks/local.py",
-        "                part.rename(final)\n            except OSError:\n                if final.exists():",
-        "                shutil.copytree(part, final)\n            except OSError:\n                if final.exists():",
-        ("two at once",),
+        "        finally:\n            shutil.rmtree(part, ignore_errors=True)\n",
+        "        finally:\n            pass\n",
+        ("disk full",),
     ),
     Mutation(
         "nothing is flushed to the disk",
@@ -154,13 +154,6 @@ MUTATIONS = (
         "            async with asyncio.timeout(5):  # less than Prefect's client waits for a server that fails\n"
         "                submitted = await super().get_and_submit_flow_runs()\n",
         ("server failing",),
-    ),
-    Mutation(
-        "runs do not wait for a server that fails",
-        "tasks/patience.py",
-        "PREFECT_CLIENT_RETRY_EXTRA_CODES: {500, 504}",
-        "PREFECT_CLIENT_RETRY_EXTRA_CODES: set()",
-        ("server failing", "server failing taking"),
     ),
     Mutation(
         "the runs of a worker are not taken over by another",

@@ -56,7 +56,7 @@ _MAY_BE_LOST: dict[str, tuple[JobState, ...]] = {
     "disk full": (JobState.INTERRUPTED, JobState.FAILED),
 }
 _WRITER_KILLED = ("worker", "worker taking", "two workers", "flow", "power loss", "machine")
-_ON_A_FULL_DISK = re.compile("disk is full|No space left")
+_ON_A_FULL_DISK = re.compile("^(?!.*OSError).*(disk is full|No space left)", re.DOTALL)
 
 
 @dataclass(frozen=True)
