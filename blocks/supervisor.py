@@ -29,14 +29,18 @@ _POLL_SECONDS = 0.2
 _TICKET_SECONDS = 10  # a ticket may be without its lock for so long, as it is at first
 _OVER_LIMIT = "over_limit"  # the name of the file that marks a job as over its limit
 # A trapped signal, unlike an ignored one, is not inherited: the job gets SIGTERM, and the shell notes its exit code.
-_NOTE_EXIT_CODE = 'trap : TERM; "$@"; echo $? >exit_code.part && mv exit_code.part exit_code'
+_NOTE_EXIT_CODE = 'trap : TERM; "$@"; echo $? >exit_code.part && mv exit_code.part exit_code || rm -f exit_code.part'
 
 
 def write_status(folder: Path, **content: Any) -> None:
     """Write `status.json` in one step."""
     part = folder / f"status.{os.getpid()}.part"
-    part.write_text(json.dumps(content))
-    part.replace(folder / "status.json")
+    try:
+        part.write_text(json.dumps(content))
+        part.replace(folder / "status.json")
+    except OSError:  # the disk is full, or the folder is gone
+        part.unlink(missing_ok=True)
+        raise
 
 
 def lock(file: Path, *, wait: bool = False) -> IO[str] | None:

@@ -129,8 +129,8 @@ MUTATIONS = (
     Mutation(
         "the end of a job without a supervisor is forgotten",
         "blocks/supervisor.py",
-        """'trap : TERM; "$@"; echo $? >exit_code.part && mv exit_code.part exit_code'""",
-        """'trap : TERM; "$@"'""",
+        "echo $? >exit_code.part && mv exit_code.part exit_code || rm -f exit_code.part",
+        "",
         ("supervisor",),
     ),
     Mutation(
