@@ -63,13 +63,6 @@ MUTATIONS = (
         ("two at once",),
     ),
     Mutation(
-        "registering leaves an unfinished folder",
-        "blocks/local.py",
-        "        finally:\n            shutil.rmtree(part, ignore_errors=True)\n",
-        "        finally:\n            pass\n",
-        ("disk full",),
-    ),
-    Mutation(
         "nothing is flushed to the disk",
         "blocks/local_files.py",
         "    places = [folder, *(",
