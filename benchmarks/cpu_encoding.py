@@ -70,7 +70,8 @@ def main(dataset: Path) -> None:
 
     def encode() -> torch.Tensor:
         with torch.no_grad():
-            return encoding.pytorch_fwd(points)
+            encoded: torch.Tensor = encoding.pytorch_fwd(points)
+            return encoded
 
     def encode_and_back() -> None:
         encoding.pytorch_fwd(points).sum().backward()

@@ -19,6 +19,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from jobs.facade import render_capture
 from jobs.report import Progress, parse
@@ -55,10 +56,10 @@ def pace(told: list[tuple[float, Progress]]) -> float:
     return (end - middle) / (last.step - first.step)
 
 
-def pictures(file: Path) -> list[np.ndarray]:
+def pictures(file: Path) -> list[NDArray[np.uint8]]:
     """Return the frames of a video, (height, width, 3) each, 0 to 255."""
     with av.open(str(file)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [np.asarray(frame.to_image()) for frame in container.decode(video=0)]
 
 
 def main(steps: int, frames: int) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from jobs.sfm import reconstruction as sfm
+from jobs.sfm import search
 from jobs.sfm.alignment import compare_poses
 
 _RUNS = 3
@@ -43,7 +43,7 @@ def errors(capture: Path, dataset: Path, manifest: dict[str, Any]) -> str:
         return "unknown"
     photos = {Path(each["file"]).name: each["source"] for each in manifest["images"]}
     found = compare_poses(capture / "truth.json", dataset / "transforms.json", photos)
-    return f"{100 * median(found.positions):.3f} %, {median(found.angles):.3f}°"
+    return f"{100 * median(found.positions):.3f} %, {median(found.rotations):.3f}°"
 
 
 def row(capture: Path, gpu: bool) -> str:
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("captures", nargs="+", type=Path, help="folders of photos")
     captures = parser.parse_args().captures
-    if not sfm.gpu():
+    if not search.gpu():
         parser.error("pycolmap sees no GPU here")
     cores = len(os.sched_getaffinity(0))
     print("# Photos to a dataset, with a GPU and without\n")

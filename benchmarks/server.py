@@ -12,7 +12,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from prefect import flow
+from prefect import State, flow
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Completed, Pending, Running, Scheduled
 
@@ -35,10 +35,11 @@ async def longest_silence(service: Service, seconds: float) -> tuple[float, int]
     async def use() -> None:
         nonlocal answered
         async with service.client() as client:
+            states: list[State[None]] = [Scheduled(), Pending(), Running(), Completed()]
             while time.monotonic() < end:
                 try:
                     run = await client.create_flow_run(nothing)
-                    for state in (Scheduled(), Pending(), Running(), Completed()):
+                    for state in states:
                         await client.set_flow_run_state(run.id, state, force=True)
                         answered += 1
                     await client.read_flow_runs(limit=50)

@@ -198,7 +198,7 @@ def cameras(path: CameraPath, similarity: Similarity) -> list[Camera]:
 def frames_of(video: Path) -> list[Picture]:
     """The frames of a video, (height, width, 3) each, 0 to 255."""
     with av.open(str(video)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [np.asarray(frame.to_image()) for frame in container.decode(video=0)]
 
 
 def details(picture: Picture) -> NDArray[np.int64]:
@@ -218,7 +218,8 @@ def find(patch: Picture, picture: Picture, at: NDArray[np.int64]) -> Floats:
     y, x = np.unravel_index(scores.argmax(), scores.shape)
     if scores[y, x] < _FOUND or not (0 < x < scores.shape[1] - 1 and 0 < y < scores.shape[0] - 1):
         return np.full(2, np.nan)
-    return np.array([x + _peak(scores[y, x - 1 : x + 2]), y + _peak(scores[y - 1 : y + 2, x])]) - _REACH
+    peak = (float(x) + _peak(scores[y, x - 1 : x + 2]), float(y) + _peak(scores[y - 1 : y + 2, x]))
+    return np.array(peak, np.float64) - _REACH
 
 
 def _peak(three: Floats) -> float:
@@ -239,7 +240,8 @@ def _correlation(one: Picture, other: Picture) -> float:
 
 def _grey(picture: Picture) -> Picture:
     """As blurred as a small model's pictures are."""
-    return cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (0, 0), 1.5)
+    blurred: Picture = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (0, 0), 1.5)
+    return blurred
 
 
 def visit_all(folder: Path, photos: int, width: int, video_width: int, options: list[str]) -> list[Seen]:

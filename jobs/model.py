@@ -167,7 +167,7 @@ def lpips_from_cache() -> Iterator[str | None]:
     """
     import torch
     import torchmetrics.image.lpip as lpip
-    from torchvision.models import AlexNet_Weights  # type: ignore[import-untyped]
+    from torchvision.models import AlexNet_Weights
 
     weights = Path(torch.hub.get_dir(), "checkpoints", Path(AlexNet_Weights.IMAGENET1K_V1.url).name)
     if weights.is_file():

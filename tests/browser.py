@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -15,6 +15,7 @@ selenium = pytest.importorskip("selenium", reason="selenium is not installed: pi
 
 from selenium.webdriver import Chrome, ChromeOptions  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.remote.command import Command  # noqa: E402
 
 __all__ = ["Browser", "browser"]
 
@@ -54,17 +55,22 @@ class Browser(Chrome):
         there = f"//button[normalize-space()='{label}']"
         self.until(lambda: self.find_elements("xpath", there))[0].click()
 
+    def _log(self, kind: str) -> list[dict[str, Any]]:
+        """As `get_log`, which has no types."""
+        entries: list[dict[str, Any]] = self.execute(Command.GET_LOG, {"type": kind})["value"]
+        return entries
+
     def requested(self) -> list[str]:
         """The addresses that were asked for since the last look, without what lies in the page itself (`data:`), nor
         what the browser's own pages ask for."""
-        events = [json.loads(entry["message"])["message"] for entry in self.get_log("performance")]
+        events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
         urls = [each["request"]["url"] for each in sent if not each["documentURL"].startswith("chrome")]
         return [url for url in urls if not url.startswith("data:")]
 
     def complaints(self) -> list[str]:
         """What the console says of errors and refused contents since the last look."""
-        return [entry["message"] for entry in self.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+        return [entry["message"] for entry in self._log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
     def overflow(self) -> int:
         """By how many px the page is wider than the screen."""

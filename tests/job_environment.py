@@ -20,11 +20,12 @@ NONE = "there is no Python 3.12 on PATH or in ~/.pyenv, in which the job environ
 
 def find_python() -> Path | None:
     """Find a Python 3.12 that works: pyenv's shims are on PATH even where the version is not chosen."""
-    on_path = filter(None, [shutil.which("python3.12")])
+    shim = shutil.which("python3.12")
+    on_path = [Path(shim)] if shim else []
     for candidate in [*on_path, *sorted(Path.home().glob(".pyenv/versions/3.12.*/bin/python"), reverse=True)]:
         done = subprocess.run([candidate, "-c", "import ensurepip, venv"], capture_output=True)
         if done.returncode == 0:
-            return Path(candidate)
+            return candidate
     return None
 
 
@@ -47,8 +48,8 @@ def make(base: Path) -> Path:
             for old in cache.glob("jobs-*"):
                 shutil.rmtree(old)
             subprocess.run([base, "-m", "venv", folder], check=True)
-            install = [python, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-compile", "--no-deps"]
-            install += ["--disable-pip-version-check", "--only-binary", ":all:", "--requirement", LOCK]
+            install = [str(python), "-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-compile", "--no-deps"]
+            install += ["--disable-pip-version-check", "--only-binary", ":all:", "--requirement", str(LOCK)]
             subprocess.run(install, check=True, stdout=sys.stderr)
             complete.touch()
     return python

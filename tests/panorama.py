@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from jobs.demo.raster import Camera, Scene
@@ -17,7 +18,7 @@ XMP = (
 _FACES = [(0, 1, 0), (0, -1, 0), (1, 0, 0), (-1, 0, 0), (0, 0.001, 1), (0, 0.001, -1)]
 
 
-def photograph(scene: Scene, center: np.ndarray, width: int) -> Image.Image:
+def photograph(scene: Scene, center: NDArray[np.float64], width: int) -> Image.Image:
     """Photograph all round from a place, +Y of the world in the middle; from six photos of 90° each."""
     side = width * 3 // 8
     longitude = ((np.arange(width) + 0.5) / width * 2 - 1) * np.pi

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 
@@ -22,13 +24,14 @@ def photos(folder: Path, number: int, suffix: str = ".jpg") -> Path:
     return folder
 
 
-def difference(image: Image.Image, other: Image.Image) -> float:
+def difference(image: Image.Image, other: Image.Image | NDArray[np.floating[Any]]) -> float:
     return float(np.abs(np.asarray(image, dtype=float) - np.asarray(other, dtype=float)).mean())
 
 
 def video(file: Path, frames: list[Image.Image], fps: int = 10, codec: str = "libx264") -> Path:
     with av.open(str(file), "w") as container:
         stream = container.add_stream(codec, rate=fps)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = *frames[0].size, "yuv420p"
         stream.bit_rate = 4_000_000
         for frame in frames:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 from prefect import State
 from prefect.client.orchestration import get_client
@@ -13,8 +15,9 @@ from blocks import Asset
 __all__ = ["outcome"]
 
 
-async def outcome(state: State[Asset]) -> tuple[Asset, dict[str, str]]:
-    """A flow run's result and, by task, the state in which each of its tasks ended, as the server has them."""
+async def outcome(flow: Callable[..., Any], **parameters: Any) -> tuple[Asset, dict[str, str]]:
+    """Run a flow. Return its result and, by task, the state in which each task ended, as the server has them."""
+    state: State[Asset] = await flow(**parameters, return_state=True)
     of_run = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
     async with get_client() as client:
         while True:

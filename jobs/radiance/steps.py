@@ -105,7 +105,7 @@ class Steps:
 
     def _backward(self, update: bool) -> dict[str, Tensor]:
         losses = self._nerfacto.losses(*self._photos.draw(self._rays), self._anneal, update)
-        (torch.stack(list(losses.values())).sum() * self._scale).backward()  # type: ignore[no-untyped-call]
+        (torch.stack(list(losses.values())).sum() * self._scale).backward()
         return losses
 
     def _trained(self, update: bool) -> list[Optimizer]:

@@ -67,7 +67,7 @@ class Azurite:
             credential={"account_name": account, "account_key": self.key},
             connection_verify=str(certificates / "ca.pem"),
             use_env_settings=False,
-            retry_policy=LinearRetry(backoff=0.1, retry_total=5, random_jitter_range=0),
+            retry_policy=LinearRetry(backoff=0, retry_total=5, random_jitter_range=0),
         )
         deadline = time.monotonic() + 60
         while True:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _API = r"/mlflow/v1.0\{ws\}/api/2.0/mlflow"
 _MEMBERS = {"run_id", "metrics", "params", "tags"}
-_METRIC = {"key": str, "value": (int, float), "timestamp": int, "step": int}
+_METRIC: dict[str, type | tuple[type, ...]] = {"key": str, "value": (int, float), "timestamp": int, "step": int}
 _MOST_IN_A_BATCH, _MOST_BYTES, _MOST_NAMES, _LONGEST_NAME = 250, 1_000_000, 50, 250
 
 

@@ -62,7 +62,7 @@ def test_archived_versions_keep_their_number(client: MLClient, kind: str) -> Non
     operations: Any = getattr(client, kind)
 
     def put(version: str, path: str = "a") -> Any:
-        given = {"name": "old", "version": version, "path": _OUT.format(path)}
+        given: dict[str, Any] = {"name": "old", "version": version, "path": _OUT.format(path)}
         made = Data(**given, type="uri_folder") if kind == "data" else Model(**given, type="custom_model")
         return operations.create_or_update(made)
 

@@ -23,11 +23,12 @@ def test_a_put_replaces_a_cluster_and_a_patch_changes_its_scale(stack: AzureStac
     operation.begin_update(*place, "patched", {"properties": {"properties": {"scaleSettings": scale}}}).result()
     found = client.compute.get("patched")
     assert found.max_instances == 7 and found.tags == {"cost": "42"}
-    for wrong in (
+    bodies: list[dict[str, object]] = [
         {"tags": {}},
         {"properties": {"scaleSettings": scale}},
         {"properties": {"properties": {"scaleSettings": scale, "enableNodePublicIp": False}}},
-    ):
+    ]
+    for wrong in bodies:
         with pytest.raises(HttpResponseError, match="Could not find member"):
             operation.begin_update(*place, "patched", wrong)
     client.compute.begin_create_or_update(AmlCompute(name="patched", size="Standard_DS2_v2")).result()

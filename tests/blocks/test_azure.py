@@ -283,9 +283,13 @@ def test_threads_share_a_failure_and_the_next_asks_anew() -> None:
         except ClientAuthenticationError as error:
             return str(error)
 
+    def asked_once() -> bool:
+        with tokens._lock:
+            return len(source.asked) == 1
+
     with ThreadPoolExecutor(6) as pool:
         asking = [pool.submit(ask) for _ in range(6)]
-        eventually(lambda: len(source.asked) == 1 and tokens._lock.acquire(timeout=1) and not tokens._lock.release())
+        eventually(asked_once)
         time.sleep(0.2)  # the others come to wait
         source.let.set()
         assert [each.result() for each in asking] == ["no"] * 6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from uuid import uuid4
@@ -20,8 +20,8 @@ from tests.blocks.test_azure import facade
 __all__ = ["stack", "workspace"]
 
 
-def point(step: int, curve: str = "", **values: float) -> Measured:
-    return Measured(curve=curve, step=step, time=1.7e9 + step, values=values or {"loss": 1 / (step + 1)})
+def point(step: int, curve: str = "", metrics: Mapping[str, float] = {}, **values: float) -> Measured:
+    return Measured(curve=curve, step=step, time=1.7e9 + step, values={**metrics, **values} or {"loss": 1 / (step + 1)})
 
 
 def another(workspace: AzureMLWorkspace) -> AzureMLWorkspace:
@@ -82,8 +82,8 @@ def test_batches_and_names_are_as_many_as_azure_takes(workspace: AzureMLWorkspac
     def names(many: Iterable[int]) -> dict[str, float]:
         return {f"gpu {number} %": number for number in many}
 
-    workspace.log_metrics(job, [point(step, **names(range(40))) for step in range(10)])
-    another(workspace).log_metrics(job, [point(10, **names(range(60)))])
+    workspace.log_metrics(job, [point(step, metrics=names(range(40))) for step in range(10)])
+    another(workspace).log_metrics(job, [point(10, metrics=names(range(60)))])
     kept = stack.jobs[job].metrics
     assert len(kept) == 450
     assert {metric["key"] for metric in kept} == {f"gpu {number} _" for number in range(50)}

@@ -11,6 +11,7 @@ import pytest
 
 from blocks import Asset, JobSpec, LocalWorkspace, integrity
 from jobs.errors import InvalidInput
+from jobs.manifest import checksum
 
 
 @pytest.fixture
@@ -66,9 +67,13 @@ def test_a_job_does_not_read_a_damaged_input(workspace: LocalWorkspace, capture:
 def test_each_file_is_read_once_until_it_changes_or_the_machine_restarts(
     workspace: LocalWorkspace, capture: Asset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = []
-    checksum = integrity.checksum
-    monkeypatch.setattr(integrity, "checksum", lambda file: read.append(file.name) or checksum(file))
+    read = list[str]()
+
+    def noting(file: Path) -> str:
+        read.append(file.name)
+        return checksum(file)
+
+    monkeypatch.setattr(integrity, "checksum", noting)
     for attempt in (1, 2):
         workspace.submit(job(capture, attempt))
     assert sorted(read) == ["1.jpg", "2.jpg"]

@@ -46,6 +46,11 @@ def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+def finish(workspace: LocalWorkspace, job: JobSpec) -> None:
+    workspace.submit(job)
+    wait(lambda: state(workspace, job).ended)
+
+
 def state(workspace: LocalWorkspace, job: JobSpec) -> JobState:
     status = workspace.find_job(job.name)
     assert status is not None
@@ -195,8 +200,7 @@ def test_attempts_share_the_scratch_folder_until_the_result_is_registered(worksp
         "", attempt=2, scratch=("checkpoints",), outputs=("model",), arguments=("cp $1/step-1 $2/model", *folders)
     )
     for job in (first, second):
-        workspace.submit(job)
-        wait(lambda job=job: state(workspace, job).ended)
+        finish(workspace, job)
     assert state(workspace, second) is JobState.COMPLETED
     asset = workspace.register(second, "model", "street-nerf", "1", "model", {})
     assert (Path(asset.uri) / "model").exists()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from deployments.azure import options, setup, transfer
 from tests.azureml.stack import AzureStack
@@ -36,7 +38,10 @@ def stack(_stack: AzureStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def command(stack: AzureStack, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Exit status and all that a command of `deployments.azure` says."""
-    commands = {"setup": (setup.Setup, setup.main), "transfer": (transfer.Transfer, transfer.main)}
+    commands: dict[str, tuple[type[BaseModel], Callable[[Any], None]]] = {
+        "setup": (setup.Setup, setup.main),
+        "transfer": (transfer.Transfer, transfer.main),
+    }
 
     def call(name: str, *arguments: str, **environment: str) -> tuple[int, str]:
         status = 0

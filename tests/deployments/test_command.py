@@ -15,7 +15,7 @@ from deployments.completion import complete
 
 
 def run(*arguments: str, folder: Path | None = None) -> tuple[int, str, str]:
-    command = [Path(sys.executable).with_name("rebel-nerf"), *arguments]
+    command = [str(Path(sys.executable).with_name("rebel-nerf")), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
     return done.returncode, done.stdout, done.stderr
 
@@ -81,7 +81,7 @@ def test_completion_offers_commands_options_and_values(line: str, candidates: li
 
 def test_a_shell_gets_one_candidate_a_line() -> None:
     shell = {**os.environ, "COMP_LINE": "rebel-nerf vi --scene", "COMP_POINT": "13"}  # the cursor is behind "vi"
-    command = [Path(sys.executable).with_name("rebel-nerf"), "completion", "rebel-nerf", "vi", "rebel-nerf"]
+    command = [str(Path(sys.executable).with_name("rebel-nerf")), "completion", "rebel-nerf", "vi", "rebel-nerf"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=shell)
     assert done.stdout == "view\n", done.stderr
     assert 'complete -o default -C "rebel-nerf completion" rebel-nerf' in run("completion")[1]

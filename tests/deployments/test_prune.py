@@ -7,6 +7,7 @@ import shutil
 import time
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalWorkspace:
     place = LocalWorkspace(root=tmp_path / "home", python="true")
     monkeypatch.setenv("REBEL_NERF_HOME", str(place.folder))
     for visit in range(1, 6):
-        own = {"scene": "street", "capture_version": visit}
+        own: dict[str, Any] = {"scene": "street", "capture_version": visit}
         version = f"{visit}-{visit:08x}"
         dataset, model = f"street-images-to-nerf-dataset:{version}", f"street-nerf:{version}"
         put(place, "street", str(visit), 10 * visit, "capture", **own, content=f"content {visit}")

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
+from typing import IO
 
 import jwt
 import pytest
@@ -69,8 +70,13 @@ def talk(endpoint: Endpoint, given: bytes, expected: int) -> tuple[bytes, subpro
     command = [sys.executable, "-m", "deployments.azure.ssh_proxy", endpoint.url + "/"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdin and process.stdout
-    threading.Thread(target=lambda: (process.stdin.write(given), process.stdin.flush()), daemon=True).start()
+    threading.Thread(target=_write, args=(process.stdin, given), daemon=True).start()
     return process.stdout.read(expected), process
+
+
+def _write(stream: IO[bytes], content: bytes) -> None:
+    stream.write(content)
+    stream.flush()
 
 
 def test_bytes_go_both_ways_with_a_token_for_arm(stack: AzureStack, endpoint: Endpoint) -> None:

@@ -12,6 +12,7 @@ import pytest
 from prefect import Flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from blocks import LocalWorkspace
 from deployments import worker
 from flows import _usage
 from flows._command import as_command, open_workspace, parse_command, run_as_command
@@ -66,7 +67,7 @@ def test_a_server_that_is_not_there_is_one_line(
 
 
 def test_this_machines_workspace_needs_no_server(address: str) -> None:
-    assert open_workspace("local").folder
+    assert isinstance(open_workspace("local"), LocalWorkspace)
 
 
 def test_a_worker_without_a_server_is_one_line() -> None:

@@ -32,7 +32,7 @@ def home(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_a_model_becomes_files_and_a_page_once(home: Path) -> None:
-    exported, states = await outcome(await export("street", model_version=1, return_state=True))  # type: ignore[call-overload]
+    exported, states = await outcome(export, scene="street", model_version=1)
     assert states == {"find_model": "Completed", "find_dataset": "Completed", "export": "Completed"}
     assert (exported.name, exported.kind, exported.version[:2]) == ("street-export", "export", "1-")
     assert (exported.tags["forms"], exported.tags["gaussians"]) == ("splat", "300")
@@ -43,9 +43,7 @@ async def test_a_model_becomes_files_and_a_page_once(home: Path) -> None:
     assert json.loads((job / "spec.json").read_text())["tier"] == "cpu", "a GPU was taken for writing files"
 
     # What is asked for in so many words is what came by itself.
-    again, states = await outcome(
-        await export("street", export=ExportOptions(forms=("splat",)), return_state=True)  # type: ignore[call-overload]
-    )
+    again, states = await outcome(export, scene="street", export=ExportOptions(forms=("splat",)))
     assert again == exported and states["export"] == "Cached"
 
 
@@ -55,7 +53,7 @@ async def test_what_cannot_be_is_refused_before_any_job(home: Path) -> None:
     with pytest.raises(NotFound, match=r"scene street: no model 2 of street-nerf .*; there is 1 \(1-c0ffee00\)"):
         await export("street", model_version=2)
     with pytest.raises(Exception, match="forms"):
-        await export("street", export={"forms": ["obj"]})
+        await outcome(export, scene="street", export={"forms": ["obj"]})
     shutil.rmtree(home / "assets/street-images-to-nerf-dataset")
     with pytest.raises(NotFound, match="scene street: no street-images-to-nerf-dataset .*; there is none yet"):
         await export("street")

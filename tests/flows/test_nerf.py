@@ -9,7 +9,6 @@ from typing import Any
 
 import av
 import pytest
-from prefect import State
 
 from blocks import Asset, LocalWorkspace
 from flows.nerf import nerf
@@ -39,10 +38,8 @@ def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def run(**given: Any) -> tuple[Asset, dict[str, str]]:
     """The flow's video and the state in which each of its tasks ended, as the server has them."""
-    state: State[Asset] = await nerf(
-        **{"scene": "street", "profile": "preview", "train": TRAIN, "render": RENDER, **given}, return_state=True
-    )
-    return await outcome(state)
+    common = {"scene": "street", "profile": "preview", "train": TRAIN, "render": RENDER}
+    return await outcome(nerf, **{**common, **given})
 
 
 def write_path(file: Path, place: float, frame: str | None) -> None:
@@ -76,6 +73,7 @@ async def test_from_photos_to_a_video_and_never_the_same_work_twice(street: Path
     assert rendered == video
     wide = RENDER.model_copy(update={"width": 80})
     rendered = await render("street", video.tags["model"].partition(":")[2], profile="preview", render=wide)
+    assert isinstance(rendered, Asset)
     assert (rendered.tags["size"], rendered.tags["model"]) == ("80x36", video.tags["model"])
     narrow = RENDER.model_copy(update={"width": 48})
     with pytest.raises(InvalidInput, match="then and now are the same model"):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import av
 import pytest
-from prefect import State, flow
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
@@ -41,8 +41,8 @@ RENDER = RenderOptions(width=64, height=36, seconds=0.25)
 @pytest.fixture
 async def saved(workspace: AzureMLWorkspace, monkeypatch: pytest.MonkeyPatch) -> AzureMLWorkspace:
     """The workspace as a saved block; jobs are asked about more often than Azure would like."""
-    await workspace.credential.save("azure", overwrite=True)  # type: ignore[misc]
-    await workspace.save("azure", overwrite=True)  # type: ignore[misc]
+    await workspace.credential.save("azure", overwrite=True)
+    await workspace.save("azure", overwrite=True)
     monkeypatch.setattr(AzureMLWorkspace, "poll_seconds", lambda self, waited: 0.5)
     return workspace
 
@@ -50,10 +50,7 @@ async def saved(workspace: AzureMLWorkspace, monkeypatch: pytest.MonkeyPatch) ->
 async def run(**given: Any) -> tuple[Asset, dict[str, str]]:
     """The flow's video and the state in which each of its tasks ended, as the server has them."""
     common = {"scene": SCENE, "profile": "preview", "workspace": "rebel-nerf-azure-ml/azure", "render": RENDER}
-    state: State[Asset] = await nerf(
-        **{**common, "train": TrainOptions(max_num_iterations=20), **given}, return_state=True
-    )
-    return await outcome(state)
+    return await outcome(nerf, **{**common, "train": TrainOptions(max_num_iterations=20), **given})
 
 
 def jobs(stack: AzureStack, stage: str = "") -> list[str]:
@@ -88,9 +85,9 @@ async def test_from_photos_to_a_video_and_never_the_same_work_twice(
             (await client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key]))))[0]
             for key in (f"{SCENE}-viewer", f"{SCENE}-train-job")
         ]
-    found = re.search(r"ssh -N -L (\d+):localhost:\1 azureuser@20.1.2.3 -p 50000", way.data)
-    assert found and f"(http://localhost:{found[1]})" in way.data
-    assert f"(https://ml.azure.com/runs/{model.tags['job']}?" in page.data
+    found = re.search(r"ssh -N -L (\d+):localhost:\1 azureuser@20.1.2.3 -p 50000", str(way.data))
+    assert found and f"(http://localhost:{found[1]})" in str(way.data)
+    assert f"(https://ml.azure.com/runs/{model.tags['job']}?" in str(page.data)
 
     again, states = await run(images=street / "photos")
     assert again == video
@@ -117,7 +114,7 @@ async def test_what_is_wrong_with_the_workspace_is_said_before_a_job_starts(
 ) -> None:
     # Made anew: a copy of a saved block keeps its number, and is saved over it.
     wrong = AzureMLWorkspace(**{**dict(saved), "gpu_cluster": "nowhere"})
-    await wrong.save("no-cluster", overwrite=True)  # type: ignore[misc]
+    await wrong.save("no-cluster", overwrite=True)
     before = len(stack.jobs)
     with pytest.raises(InvalidInput, match="gpu_cluster: there is no cluster 'nowhere'"):
         await run(images=street / "photos", workspace="rebel-nerf-azure-ml/no-cluster")

@@ -147,7 +147,8 @@ async def test_what_failed_by_chance_is_started_again_and_nothing_for_ever(
 ) -> None:
     photograph(home.folder / "captures" / "quay")
     seen: set[UUID] = set()
-    for ended in (Crashed(), Failed(message="WorkspaceUnavailable: Azure does not answer"), Crashed()):
+    states: list[State[Any]] = [Crashed(), Failed(message="WorkspaceUnavailable: Azure does not answer"), Crashed()]
+    for ended in states:
         assert (await table())["quay"].startswith("started: version 1")
         [run] = [each for each in await runs_of(deployment, "quay") if each.id not in seen]
         assert (await table())["quay"].startswith("is being processed")
@@ -200,7 +201,7 @@ class Watched(LocalWorkspace):
     """Calls back between the listing and what is done about it."""
 
     _block_type_slug = "watched"
-    _meanwhile: Callable[[], None] = lambda: None
+    _meanwhile: Callable[[], object] = lambda: None
 
     def find_capture(self, dropped: DroppedCapture) -> Asset | None:
         self._meanwhile()

@@ -213,7 +213,7 @@ def test_what_is_given_beside_a_file_changes_its_path(trajectories: Path, tmp_pa
     for given in ({"easing": "ease"}, {"loop": True}):
         with pytest.raises(InvalidInput, match=r"scene street: easing and loop are for generated .*street\.json"):
             found(**given)
-        shot = tasks.read_shot("street", RenderOptions(camera_path="tour", **given), "preview", 1)  # type: ignore[arg-type]
+        shot = tasks.read_shot("street", RenderOptions(camera_path="tour", **given), "preview", 1)
         assert shot.path is None and shot.options.camera_path == "tour"
     with pytest.raises(InvalidInput, match="scene street: .*beyond H.264"):
         found(width=7680, height=4320, seconds=0.05)

@@ -135,8 +135,8 @@ def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
     assert path.rebel_nerf and path.rebel_nerf.model_dump() == {"model": "street-nerf:1-c0ffee00", "frame": dataset}
     first, last = (np.array(frame.camera_to_world) for frame in (path.camera_path[0], path.camera_path[-1]))
     assert np.abs(first - last).max() > 0.01, "the camera was not moved"
-    places = (home / f"assets/street-{name}/1-c0ffee00" for name in ("images-to-nerf-dataset", "nerf"))
-    tour = trajectory.generate("tour", *places, RenderOptions().with_profile("preview"))
+    places = [home / f"assets/street-{name}/1-c0ffee00" for name in ("images-to-nerf-dataset", "nerf")]
+    tour = trajectory.generate("tour", places[0], places[1], RenderOptions().with_profile("preview"))
     np.testing.assert_allclose(first, tour.camera_path[0].camera_to_world, atol=0.01)
     monkeypatch.setattr("tasks.shot.TRAJECTORIES", tmp_path / "trajectories")
     take(parse_command(TakePath, ["--scene", "street", str(file)]))

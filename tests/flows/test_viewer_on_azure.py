@@ -59,8 +59,8 @@ async def saved(
     stack: AzureStack, workspace: AzureMLWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AzureMLWorkspace:
     """The workspace as a saved block, and the nodes' ssh port."""
-    await workspace.credential.save("azure", overwrite=True)  # type: ignore[misc]
-    await workspace.save("azure", overwrite=True)  # type: ignore[misc]
+    await workspace.credential.save("azure", overwrite=True)
+    await workspace.save("azure", overwrite=True)
     stack.ssh_at("127.0.0.1", 50000)
     ssh = tmp_path / "bin/ssh"
     ssh.parent.mkdir()

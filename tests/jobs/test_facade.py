@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,8 +32,9 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _truth(capture: Path) -> dict:
-    return json.loads((capture / "truth.json").read_text())
+def _truth(capture: Path) -> dict[str, Any]:
+    truth: dict[str, Any] = json.loads((capture / "truth.json").read_text())
+    return truth
 
 
 def test_photos_say_what_they_are(capture: Path) -> None:

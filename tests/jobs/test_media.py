@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -100,7 +101,7 @@ def test_only_regular_files_of_the_folder_are_read(tmp_path: Path) -> None:
         (lambda folder: photos(folder, 1) / "img_0.jpg", "img_0.jpg is one file and not a video"),
     ],
 )
-def test_captures_that_cannot_become_a_dataset(tmp_path: Path, make, words: str) -> None:
+def test_captures_that_cannot_become_a_dataset(tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         media.scan(make(tmp_path), minimum=8)
     assert words in str(refused.value)

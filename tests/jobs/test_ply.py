@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jobs import ply
 
@@ -10,7 +12,7 @@ from jobs import ply
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     points, colours = rng.normal(size=(7, 3)).astype(np.float32), rng.integers(0, 256, (7, 3)).astype(np.uint8)
-    columns = {name: points[:, axis] for axis, name in enumerate("xyz")}
+    columns: dict[str, NDArray[Any]] = {name: points[:, axis] for axis, name in enumerate("xyz")}
     columns |= {name: colours[:, channel] for channel, name in enumerate(("red", "green", "blue"))}
     ply.write_vertices(tmp_path / "points.ply", columns)
     found, shades = ply.read_points(tmp_path / "points.ply")

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 from pydantic_settings import CliApp
 
@@ -34,14 +35,14 @@ def read(file: Path) -> dict[str, Any]:
 
 def run(
     images: Path, dataset: Path, *options: str
-) -> tuple[int, list[report.Progress | report.Result | report.Failure]]:
+) -> tuple[int, list[report.Progress | report.Page | report.Result | report.Failure]]:
     """The job as it is really run; its exit status and what it reported."""
     command = [sys.executable, "-m", "jobs.prepare", "--images", str(images), "--dataset", str(dataset), *options]
     done = subprocess.run(command, capture_output=True, text=True)
     return done.returncode, [line for text in done.stdout.splitlines() if (line := report.parse(text))]
 
 
-def points(file: Path) -> np.ndarray:
+def points(file: Path) -> NDArray[np.void]:
     """Structured array of a binary PLY of ours."""
     header, _, body = file.read_bytes().partition(b"end_header\n")
     number = int(header.split(b"element vertex ")[1].split()[0])

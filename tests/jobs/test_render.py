@@ -281,7 +281,9 @@ def test_a_bad_path_is_refused_before_anything_is_loaded(tmp_path: Path, name: s
     if content is not None:
         file.write_text(content)
     with pytest.raises(InvalidInput, match=str(file)):
-        render.render(RenderOptions(camera_path=str(file)), *(tmp_path / name for name in "dmvc"))
+        render.render(
+            RenderOptions(camera_path=str(file)), tmp_path / "d", tmp_path / "m", tmp_path / "v", tmp_path / "c"
+        )
     assert not (tmp_path / "v").exists()
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from pydantic import ValidationError
+from pydantic_settings import CliApp
 from websockets.sync.client import connect
 
 torch = pytest.importorskip("torch")
@@ -72,7 +73,7 @@ def parameters(folder: Path) -> dict[str, Any]:
 def started(dataset: Path, model_folder: Path, checkpoints: Path) -> subprocess.Popen[str]:
     """Start a training of `OPTIONS` in a process of its own, on one thread: sums depend on how they are divided."""
     places = ("--dataset", dataset, "--model", model_folder, "--checkpoints", checkpoints)
-    command = [sys.executable, "-m", "jobs.train", *map(str, places), *train.CliApp.serialize(OPTIONS)]
+    command = [sys.executable, "-m", "jobs.train", *map(str, places), *CliApp.serialize(OPTIONS)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
@@ -123,7 +124,7 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(dataset: Path, tmp_p
 def test_training_can_be_watched_where_another_viewer_is_and_ends_by_itself(dataset: Path, tmp_path: Path) -> None:
     longer = OPTIONS.model_copy(update={"max_num_iterations": 200, "steps_per_save": 1000})
     places = ("--dataset", dataset, "--model", tmp_path / "model", "--checkpoints", tmp_path / "checkpoints")
-    command = [sys.executable, "-m", "jobs.train", *map(str, places), *train.CliApp.serialize(longer)]
+    command = [sys.executable, "-m", "jobs.train", *map(str, places), *CliApp.serialize(longer)]
     with socket.socket() as other, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as job:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with suppress(OSError):  # taken it is, by us or another

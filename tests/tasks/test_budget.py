@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -256,9 +257,9 @@ async def test_a_later_run_and_the_clean_up_see_an_end_that_was_missed(
             limited.follow(job.name, str(uuid4()))
             [mark] = (limited.folder / "followers" / job.name).iterdir()
             _age(mark, 3600)
-        await _until(lambda name=job.name: (status := limited.find_job(name)) and status.state.ended)
+        await _until(partial(_ended, limited, job.name))
     await make(limited, "street", seconds=0.5)
-    await limited.save("limited", overwrite=True)  # type: ignore[misc]
+    await limited.save("limited", overwrite=True)
     await clean_up(["rebel-nerf-local-workspace/limited"])
     assert [each.completed for each in record(limited).values()] == [True, True]
     assert all(each.seconds and each.seconds < 60 for each in record(limited).values())
@@ -276,6 +277,11 @@ async def test_what_cannot_be_submitted_costs_nothing(place: Callable[..., Local
     with pytest.raises(NotFound, match="street:1"):
         await run()
     assert record(limited) == {}
+
+
+def _ended(place: LocalWorkspace, job: str) -> bool:
+    status = place.find_job(job)
+    return status is not None and status.state.ended
 
 
 async def _until(condition: Callable[[], object]) -> None:

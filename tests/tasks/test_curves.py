@@ -71,7 +71,7 @@ async def test_a_run_that_takes_over_goes_on_with_the_curve(workspace: AzureMLWo
 async def test_posts_are_a_minute_apart(workspace: AzureMLWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, posts = [0.0], list[float]()
     monkeypatch.setattr(AzureMLWorkspace, "log_metrics", lambda self, job, points: posts.append(clock[0]))
-    monkeypatch.setattr(curves.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
     following = Curves(workspace, "a job")
     for number, each in enumerate(LOG):
         following.add(parse(each))  # type: ignore[arg-type]

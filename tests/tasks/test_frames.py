@@ -29,7 +29,7 @@ FILE = RenderOptions(camera_path="file").with_profile("preview")
 
 def asset(name: str, version: str, **tags: str) -> Asset:
     kind = "dataset" if name.endswith("dataset") else "capture"
-    return Asset(name=name, version=version, kind=kind, tags=tags, uri="/", created=datetime.now(timezone.utc))  # type: ignore[arg-type]
+    return Asset(name=name, version=version, kind=kind, tags=tags, uri="/", created=datetime.now(timezone.utc))
 
 
 def test_references_are_the_oldest_and_the_newest_and_change_no_version() -> None:
@@ -110,7 +110,7 @@ async def test_a_generated_path_has_the_shape_of_the_photos(
 
     @flow(name="shaped")
     async def shaped(**given: int) -> tuple[int | None, int | None, int | None]:
-        shot = tasks.read_shot("street", RenderOptions(**given), "full", 1)  # type: ignore[arg-type]
+        shot = tasks.read_shot("street", RenderOptions(**given), "full", 1)
         options = (await tasks.fit_shot(place, "street", dataset, shot)).options
         return options.width, options.height, options.long_side
 

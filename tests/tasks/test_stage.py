@@ -167,7 +167,7 @@ async def test_a_run_without_a_worker_sees_that_it_was_cancelled(
     await until(lambda: states(place) == [JobState.RUNNING])
     [[run]] = [list(ages) for ages in place.followers().values()]
     async with get_client() as client:
-        await client.set_flow_run_state(run, Cancelling())  # type: ignore[arg-type]
+        await client.set_flow_run_state(run, Cancelling())
     with pytest.raises(RunCancelled, match="scene street, first: this run was cancelled"):
         await waiting
     assert states(place) == [JobState.CANCELED]
@@ -196,7 +196,7 @@ async def test_the_clean_up_ends_what_nobody_waits_for(place: LocalWorkspace, ho
     if how == "cancelled":
         async with get_client() as client:
             await client.set_flow_run_state(run.id, Cancelled(), force=True)
-    await place.save("small", overwrite=True)  # type: ignore[misc]
+    await place.save("small", overwrite=True)
     await clean_up(["rebel-nerf-local-workspace/small", "rebel-nerf-local-workspace/gone"])
     if how == "alive":
         assert states(place)[0] in (JobState.QUEUED, JobState.RUNNING)

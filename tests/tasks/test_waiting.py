@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,10 @@ async def make(place: LocalWorkspace, scene: str) -> Asset:
     return result
 
 
+def _waiting(news: list[News], number: int) -> bool:
+    return len([each for each in news if each.words]) == number
+
+
 async def run_all(place: LocalWorkspace) -> tuple[list[str], list[str]]:
     """Run all scenes, each once the one before it runs or waits; what they wait for at last, and how they ended."""
     news: list[News] = []
@@ -71,7 +76,7 @@ async def run_all(place: LocalWorkspace) -> tuple[list[str], list[str]]:
         for number, scene in enumerate(SCENES):
             running.append(asyncio.create_task(make(place, scene)))
             if number:
-                await until(lambda number=number: len([each for each in news if each.words]) == number)
+                await until(partial(_waiting, news, number))
             else:
                 await until(lambda: any(each.state == "running" for each in news))
         (place.folder / "go").touch()

@@ -9,10 +9,10 @@ _log = os.environ.get("REBEL_NERF_TEST_SYNCS")
 if _log:
     _fsync = os.fsync
 
-    def _noted(descriptor: int) -> None:
+    def _noted(descriptor: int, log_file: str = _log) -> None:
         _fsync(descriptor)
         stat = os.fstat(descriptor)
-        with open(_log, "a") as log:
+        with open(log_file, "a") as log:
             log.write(f"{stat.st_dev} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns}\n")
 
     os.fsync = _noted  # type: ignore[assignment]

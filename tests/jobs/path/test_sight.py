@@ -49,7 +49,7 @@ SCENES = {name: scene(name) for name in ("facade", "ring", "three rings", "house
 
 def path_of(poses: Array, kind: str = "perspective", fov: float = 43.6) -> CameraPath:
     frames = [Frame(camera_to_world=pose.flatten().tolist(), fov=fov) for pose in poses]
-    return CameraPath(render_width=640, render_height=360, seconds=2, camera_type=kind, camera_path=frames)  # type: ignore[arg-type]
+    return CameraPath(render_width=640, render_height=360, seconds=2, camera_type=kind, camera_path=frames)
 
 
 def looking(centres: Array, at: Array) -> Array:

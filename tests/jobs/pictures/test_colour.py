@@ -9,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from jobs.pictures import film
 
@@ -24,7 +25,12 @@ SDR, HD, FULL = {"colorspace": 1, "color_primaries": 1, "color_trc": 1}, (1280, 
 
 
 def film_of(
-    file: Path, signal: np.ndarray, shares: tuple[float, float], tags: dict[str, int], depth: int = 8, size: Any = None
+    file: Path,
+    signal: NDArray[np.float64],
+    shares: tuple[float, float],
+    tags: dict[str, int],
+    depth: int = 8,
+    size: Any = None,
 ) -> Path:
     """Write stripes of colours, given as R'G'B' signals 0 to 1, (n, 3)."""
     width, height = size or (320, 192)
@@ -41,6 +47,7 @@ def film_of(
     with av.open(str(file), "w") as container:
         codec = "libx264" if depth == 8 else "libx265"
         stream = container.add_stream(codec, rate=10, options={"crf": "4"})
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
         if depth > 8:
             stream.options["x265-params"] = "log-level=none"
@@ -60,37 +67,39 @@ def film_of(
     return file
 
 
-def shown(file: Path) -> np.ndarray:
+def shown(file: Path) -> NDArray[np.int_]:
     """The colours of the stripes, (n, 3), 0 to 255."""
     frame = next(film.sharpest_frames(file, film.frame_times(file), 1))
     picture = np.asarray(frame.image).astype(int)
     width = picture.shape[1] / len(COLOURS)
-    return picture[picture.shape[0] // 2, ((np.arange(len(COLOURS)) + 0.5) * width).astype(int)]
+    colours: NDArray[np.int_] = picture[picture.shape[0] // 2, ((np.arange(len(COLOURS)) + 0.5) * width).astype(int)]
+    return colours
 
 
-def light(colours: np.ndarray) -> np.ndarray:
+def light(colours: NDArray[np.number[Any]]) -> NDArray[np.float64]:
     """Linear light in BT.2020 of sRGB colours."""
     value = colours / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     to_2020 = [[0.627404, 0.329283, 0.043313], [0.069097, 0.919540, 0.011362], [0.016391, 0.088013, 0.895595]]
-    return np.maximum(linear @ np.array(to_2020).T, 0)
+    linear_2020: NDArray[np.float64] = np.maximum(linear @ np.array(to_2020).T, 0)
+    return linear_2020
 
 
-def pq(display: np.ndarray) -> np.ndarray:
+def pq(display: NDArray[np.number[Any]]) -> NDArray[np.float64]:
     """The signal of light in cd/m², ITU-R BT.2100."""
-    power = (display / 10_000) ** 0.1593017578125
-    signal: np.ndarray = ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+    power = (display.astype(np.float64) / 10_000) ** 0.1593017578125
+    signal: NDArray[np.float64] = ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
     return signal
 
 
-def hlg(display: np.ndarray) -> np.ndarray:
+def hlg(display: NDArray[np.float64]) -> NDArray[np.float64]:
     """The signal of light in cd/m² on a display of 1000 cd/m², ITU-R BT.2100."""
     relative = display / 1000
     luminance = np.maximum(relative @ [0.2627, 0.6780, 0.0593], 1e-9)[:, None]
     scene = relative * luminance ** (1 / 1.2 - 1)
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     high = a * np.log(np.maximum(12 * scene - b, 1e-9)) + c
-    signal: np.ndarray = np.where(scene <= 1 / 12, np.sqrt(3 * scene), high)
+    signal: NDArray[np.float64] = np.where(scene <= 1 / 12, np.sqrt(3 * scene), high)
     return signal
 
 

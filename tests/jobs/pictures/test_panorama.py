@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from jobs.pictures import panorama
 from tests.pictures import picture
 
 
-def directions(width: int = 512) -> np.ndarray:
+def directions(width: int = 512) -> NDArray[np.float64]:
     """(h, w, 3) where each pixel of an equirectangular picture looks: x right, y down, z ahead."""
     longitude = ((np.arange(width) + 0.5) / width * 2 - 1) * np.pi
     latitude = (0.5 - (np.arange(width // 2) + 0.5) / (width // 2)) * np.pi

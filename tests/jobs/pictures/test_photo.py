@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,8 @@ def test_orientation_is_applied_once(tmp_path: Path, suffix: str) -> None:
     exif[ExifTags.Base.Orientation] = 6  # the camera was held upright: turn by 90 degrees clockwise to show
     image = picture()
     image.info["exif"] = exif.tobytes()  # as such, and not as an argument, it makes a HEIC turn by its own property
-    image.save(tmp_path / f"a.{suffix}", quality=95, **({"exif": exif} if suffix == "jpg" else {}))
+    given: dict[str, Any] = {"exif": exif} if suffix == "jpg" else {}
+    image.save(tmp_path / f"a.{suffix}", quality=95, **given)
     found = photo.read(tmp_path / f"a.{suffix}")
     assert not found.verbatim
     assert found.image.size == (48, 64)
@@ -108,7 +110,7 @@ def test_the_focal_length_and_the_model_come_with_the_photo(tmp_path: Path) -> N
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 26
     picture().save(tmp_path / "a.jpg", exif=exif)
     found = photo.read(tmp_path / "a.jpg")
-    assert (found.model, found.focal) == ("a camera", pytest.approx(26 / 43.267, rel=1e-4))
+    assert found.model == "a camera" and found.focal == pytest.approx(26 / 43.267, rel=1e-4)
 
 
 # masks

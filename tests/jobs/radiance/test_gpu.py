@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic_settings import CliApp
 
 pytest.importorskip("nerfstudio")
 pytest.importorskip("triton", reason="the kernels are Triton's, and it is not installed")
@@ -50,7 +51,7 @@ def test_interrupted_three_times_a_training_is_as_good(tiny_dataset: Path, tmp_p
     longer = OPTIONS.model_copy(update={"max_num_iterations": 8000})
     train.train(longer, tiny_dataset, tmp_path / "whole", tmp_path / "checkpoints of it")
     places = ("--dataset", tiny_dataset, "--model", tmp_path / "model", "--checkpoints", tmp_path / "checkpoints")
-    command = [sys.executable, "-m", "jobs.train", *map(str, places), *train.CliApp.serialize(longer)]
+    command = [sys.executable, "-m", "jobs.train", *map(str, places), *CliApp.serialize(longer)]
     for _ in range(3):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as job:
             assert job.stdout is not None
@@ -104,11 +105,11 @@ def test_pictures_are_made_while_graphs_train(
 def test_both_precisions_and_sizes_learn(
     method: str, dtype: torch.dtype, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def with_dtype(*arguments: Any) -> steps.Steps:
-        return made(*arguments[:-1], dtype)
+    class WithDtype(steps.Steps):
+        def __init__(self, model: Any, optimizers: Any, photos: Any, rays: int, _: torch.dtype) -> None:
+            super().__init__(model, optimizers, photos, rays, dtype)
 
-    made = steps.Steps
-    monkeypatch.setattr(steps, "Steps", with_dtype)
+    monkeypatch.setattr(steps, "Steps", WithDtype)
     options = OPTIONS.model_copy(update={"method": method, "max_num_iterations": 400})
     train.train(options, tiny_dataset, tmp_path / "model", tmp_path / "checkpoints")
     content = manifest_of(tmp_path / "model")

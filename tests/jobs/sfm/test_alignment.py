@@ -5,36 +5,39 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from jobs.errors import InvalidInput
 from jobs.geometry import Similarity
 from jobs.sfm.alignment import compare_poses
 
 
-def _rotation(rng: np.random.Generator) -> np.ndarray:
+def _rotation(rng: np.random.Generator) -> NDArray[np.float64]:
     q, r = np.linalg.qr(rng.normal(size=(3, 3)))
     q = q * np.sign(np.diag(r))
-    return q if np.linalg.det(q) > 0 else -q
+    rotation: NDArray[np.float64] = q if np.linalg.det(q) > 0 else -q
+    return rotation
 
 
-def _about(axis: np.ndarray, degrees: float) -> np.ndarray:
+def _about(axis: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
     """Rodrigues' formula."""
     x, y, z = axis / np.linalg.norm(axis)
     k, t = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]), np.radians(degrees)
-    return np.eye(3) + np.sin(t) * k + (1 - np.cos(t)) * k @ k
+    rotation: NDArray[np.float64] = np.eye(3) + np.sin(t) * k + (1 - np.cos(t)) * k @ k
+    return rotation
 
 
 def _similarity(rng: np.random.Generator) -> Similarity:
     return Similarity(float(np.exp(rng.normal(0, 2))), _rotation(rng), rng.normal(0, 50, 3))
 
 
-def _write(file: Path, poses: dict[str, np.ndarray]) -> Path:
+def _write(file: Path, poses: dict[str, NDArray[np.float64]]) -> Path:
     frames = [{"file_path": name, "transform_matrix": pose.tolist()} for name, pose in poses.items()]
     file.write_text(json.dumps({"frames": frames}))
     return file
 
 
-def _poses(rng: np.random.Generator, count: int) -> np.ndarray:
+def _poses(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
     poses = np.tile(np.eye(4), (count, 1, 1))
     poses[:, :3, :3] = [_rotation(rng) for _ in range(count)]
     poses[:, :3, 3] = rng.normal(0, [8, 2, 1], (count, 3))
@@ -64,11 +67,11 @@ def test_errors_are_told_in_shares_of_the_scene_and_degrees(tmp_path: Path) -> N
     size = np.linalg.norm(np.ptp(true[:, :3, 3], axis=0))
     step = rng.normal(size=(200, 3))
     moved[:, :3, 3] += 0.01 * size * step / np.linalg.norm(step, axis=1, keepdims=True)
-    files = [
+    truth, found = (
         _write(tmp_path / name, {f"{i}.jpg": pose for i, pose in enumerate(poses)})
         for name, poses in (("truth.json", true), ("transforms.json", _similarity(rng).poses(moved)))
-    ]
-    errors = compare_poses(*files)
+    )
+    errors = compare_poses(truth, found)
     assert errors.positions.mean() == pytest.approx(0.01, rel=0.05)
     assert errors.rotations.mean() == pytest.approx(2.0, rel=0.1)
 

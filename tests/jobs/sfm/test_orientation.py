@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pycolmap
 import pytest
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from jobs.pictures.exif import Tags
@@ -14,7 +15,7 @@ TURN = Rotation.from_euler("xyz", [40, -70, 130], degrees=True).as_matrix()
 """From the true frame, +Z up, to the reconstruction's, which is any frame."""
 
 
-def looking(forward: Any, up: Any) -> np.ndarray:
+def looking(forward: Any, up: Any) -> NDArray[np.float64]:
     """A camera's rotation to the world, with OpenCV's axes."""
     z = np.array(forward, float) / np.linalg.norm(forward)
     x = np.cross(z, up)
@@ -22,7 +23,7 @@ def looking(forward: Any, up: Any) -> np.ndarray:
     return np.stack([x, np.cross(z, x), z], axis=1)
 
 
-def reconstruction(centers: Any, rotations: list[np.ndarray], points: Any = ()) -> Any:
+def reconstruction(centers: Any, rotations: list[NDArray[np.float64]], points: Any = ()) -> Any:
     model = pycolmap.Reconstruction()
     camera = pycolmap.Camera.create_from_model_name(1, "SIMPLE_RADIAL", 500, 640, 480)
     model.add_camera_with_trivial_rig(camera)
@@ -36,21 +37,21 @@ def reconstruction(centers: Any, rotations: list[np.ndarray], points: Any = ()) 
     return model
 
 
-def survey(to_and_fro: bool = True) -> tuple[np.ndarray, list[np.ndarray]]:
+def survey(to_and_fro: bool = True) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
     """Cameras 50 m above the ground that look straight down, flown in three lines."""
     centers = np.array([[x, y, 50] for y in (0, 15, 30) for x in range(0, 60, 10)], float)
     down = [0.02, 0.01, -1]
     return centers, [looking(down, [1 - 2 * (i // 6 % 2 and to_and_fro), 0, 0]) for i in range(18)]
 
 
-def ground(noise: float = 0.2) -> np.ndarray:
+def ground(noise: float = 0.2) -> NDArray[np.float64]:
     rng = np.random.default_rng(0)
     flat = np.column_stack([rng.uniform(-20, 80, 300), rng.uniform(-20, 50, 300), rng.normal(0, noise, 300)])
     flat[::6, 2] += rng.uniform(2, 12, 50)  # trees and houses
     return flat
 
 
-def angle(up: np.ndarray) -> float:
+def angle(up: NDArray[np.float64]) -> float:
     return float(np.degrees(np.arccos(np.clip(up @ TURN @ [0, 0, 1], -1, 1))))
 
 
@@ -96,7 +97,7 @@ def test_gravity_that_contradicts_itself_is_not_used() -> None:
     assert find_up(reconstruction(*survey(), ground()), tags)[1] == "ground"
 
 
-def positions(centers: np.ndarray, noise: float) -> dict[str, Tags]:
+def positions(centers: NDArray[np.float64], noise: float) -> dict[str, Tags]:
     rng = np.random.default_rng(0)
     tags = {}
     for number, (east, north, height) in enumerate(centers + rng.normal(0, noise, centers.shape), 1):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
@@ -18,7 +19,9 @@ from jobs.sfm import parallax
 SIZE = (480, 270)
 
 
-def pairs(step: float, number: int = 12, noise: float = 0.3, k: float = 0.0) -> list[tuple[np.ndarray, np.ndarray]]:
+def pairs(
+    step: float, number: int = 12, noise: float = 0.3, k: float = 0.0
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Matches of a camera that turns by 8° a picture and goes `step` m to the side, before things 4 to 12 m away."""
     rng = np.random.default_rng(0)
     angles = np.radians(8 * np.arange(number + 1))

@@ -99,9 +99,9 @@ def test_another_zoom_is_another_camera(street: Path, first: Path, tmp_path: Pat
     for photo in (visit / "photos").iterdir():
         with Image.open(photo) as image:
             exif, whole = image.getexif(), image.size
-            cut = [round(side * 0.9 / 2) * 2 for side in whole]
-            box = [(side - small) // 2 for side, small in zip(whole, cut, strict=True)]
-            near = image.crop((*box, box[0] + cut[0], box[1] + cut[1])).resize(whole, Image.Resampling.LANCZOS)
+            width, height = (round(side * 0.9 / 2) * 2 for side in whole)
+            left, top = (whole[0] - width) // 2, (whole[1] - height) // 2
+            near = image.crop((left, top, left + width, top + height)).resize(whole, Image.Resampling.LANCZOS)
         near.save(photo, quality=95, exif=exif)
     prepare.prepare(visit / "photos", tmp_path / "dataset", OPTIONS, {"first": [first]})
     fitted = manifest(tmp_path / "dataset")["frame"]

@@ -30,7 +30,9 @@ def test_views_of_a_rig_share_a_frame_and_exact_cameras(tmp_path: Path) -> None:
         first, right = (cameras[images[f"0_{index}.pgm"].camera_id] for index in (0, 1))
         assert first.model == pycolmap.CameraModelId.PINHOLE and first.focal_length_x == pytest.approx(150)
         rig = database.read_rig(images["0_0.pgm"].camera_id)
-        rotation = rig.sensor_from_rig(right.sensor_id).rotation.matrix()
+        pose = rig.sensor_from_rig(right.sensor_id)
+        assert pose
+        rotation = pose.rotation.matrix()
         np.testing.assert_allclose(rotation @ [1, 0, 0], [0, 0, 1], atol=1e-12)  # what is on the right is ahead of it
         assert cameras[images["photo_0.pgm"].camera_id].model == pycolmap.CameraModelId.OPENCV
 

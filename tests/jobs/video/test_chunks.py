@@ -193,7 +193,7 @@ def test_goes_on_where_it_was_told_to_end(
     assert 0 < len(stood) < 4
 
     monkeypatch.setattr(chunks, "FRAMES", 60)  # as in the job
-    render(options, **folders)
+    render(options, tiny_dataset, tiny_model, tmp_path / "v", tmp_path / "c")
     assert inspect(tmp_path / "v" / "video.mp4").frames == 240
     assert {about: about.read_bytes() for about in stood} == stood, "what stood was rendered again"
 

@@ -74,7 +74,7 @@ def test_joined_videos_are_one_without_a_seam(tmp_path: Path, rate: Fraction, le
     expected = [picture for part in parts for picture in decode(part)]
     np.testing.assert_array_equal(decode(tmp_path / "joined.mp4"), expected)
     with av.open(str(tmp_path / "joined.mp4")) as container:
-        times = [frame.pts * frame.time_base * rate for frame in container.decode(video=0)]
+        times = [frame.time * rate for frame in container.decode(video=0) if frame.time is not None]
         assert [float(time) for time in times] == pytest.approx(list(range(len(frames))), abs=1e-3)
         assert container.streams.video[0].codec_context.colorspace == 1, "BT.709 is not said any more"
 

@@ -19,7 +19,7 @@ def ticks(svg: str, anchor: str) -> dict[float, float]:
     """The numbers along an axis, each with its place along it, px."""
     along = "y" if anchor == "end" else "x"
     texts = [t for t in ElementTree.fromstring(svg).iter(f"{SVG}text") if t.attrib["text-anchor"] == anchor]
-    return {float(t.text): float(t.attrib[along]) for t in texts if re.fullmatch(r"-?[\d.e+-]+", t.text or "")}
+    return {float(t.text): float(t.attrib[along]) for t in texts if t.text and re.fullmatch(r"-?[\d.e+-]+", t.text)}
 
 
 def test_points_are_where_the_axes_say() -> None:
