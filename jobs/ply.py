@@ -6,15 +6,20 @@ The scheduler reads them, too, so nothing but numpy is needed here. Meshes are w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["read_points", "write_vertices"]
+from jobs.errors import InvalidInput
+
+__all__ = ["NO_POINTS", "parse_points", "read_points", "write_vertices"]
 
 _TYPES = {"float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8", "uchar": "u1", "uint8": "u1"}
+NO_POINTS = np.empty((0, 3)), np.empty((0, 3))
+"""What `read_points` returns if there are no points."""
 _NAMES = {np.dtype("<f4"): "float", np.dtype("u1"): "uchar"}
 
 
@@ -22,21 +27,42 @@ def read_points(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the vertices (N, 3) of a text or little-endian PLY file, and their colours (N, 3), 0 to 255.
 
     Vertices without a colour are grey. A file that does not exist has no points.
+
+    Raises:
+        InvalidInput: the file is damaged, or is not such a file.
     """
     if not file.is_file():
-        return np.empty((0, 3)), np.empty((0, 3))
+        return NO_POINTS
     with file.open("rb") as stream:
-        header = []
-        while (words := stream.readline(200).decode("ascii", "replace").split()) not in ([], ["end_header"]):
-            header.append(words)
-        count = next(int(words[2]) for words in header if words[:2] == ["element", "vertex"])
-        layout = [(words[2], _TYPES[words[1]]) for words in header if words[:1] == ["property"] and len(words) == 3]
-        if ["format", "ascii", "1.0"] in header:
-            table = np.loadtxt(stream, max_rows=count, ndmin=2, usecols=range(len(layout)))
-            columns = {name: table[:, index] for index, (name, _) in enumerate(layout)}
-        else:
-            vertices = np.frombuffer(stream.read(count * np.dtype(layout).itemsize), dtype=layout)
-            columns = {name: vertices[name].astype(np.float64) for name, _ in layout}
+        return parse_points(stream, str(file))
+
+
+def parse_points(stream: BinaryIO, source: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what `read_points` returns, of an open file that error messages call `source`."""
+    try:
+        return _parse(stream)
+    except (KeyError, StopIteration, TypeError, ValueError, IndexError) as error:
+        raise InvalidInput(
+            f"{source} is not a PLY file of points that can be read ({type(error).__name__}: {error}). "
+            "Prepare the dataset again."
+        ) from error
+
+
+def _parse(stream: BinaryIO) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    header = []
+    while (words := stream.readline(200).decode("ascii", "replace").split()) not in ([], ["end_header"]):
+        header.append(words)
+    count = next(int(words[2]) for words in header if words[:2] == ["element", "vertex"])
+    layout = [(words[2], _TYPES[words[1]]) for words in header if words[:1] == ["property"] and len(words) == 3]
+    if ["format", "ascii", "1.0"] in header:
+        table = np.loadtxt(list(islice(stream, count)), ndmin=2, usecols=range(len(layout)))
+        columns = {name: table[:, index] for index, (name, _) in enumerate(layout)}
+    else:
+        # Reads all that is there: a false count must not decide how much memory is taken.
+        vertices = np.frombuffer(stream.read(), dtype=layout, count=count)
+        columns = {name: vertices[name].astype(np.float64) for name, _ in layout}
+    if any(len(column) != count for column in columns.values()):
+        raise ValueError(f"its header says {count} points")
     grey = np.full(count, 128.0)
     colours = [columns.get(name, grey) for name in ("red", "green", "blue")]
     return np.stack([columns[axis] for axis in "xyz"], axis=1), np.stack(colours, axis=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from blocks import Asset, Workspace
@@ -40,11 +39,11 @@ def check_taken_path(
         InvalidInput: see `check_belongs`.
     """
     own = path.rebel_nerf.frame if path.rebel_nerf else None
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if not read_cameras(workspace, dataset, model, folder):
-            return None
-        return check_belongs(scene, dataset, path, folder, surely=anyway or own == frame_of(dataset))
+    with named(scene):
+        capture = read_cameras(workspace, dataset, model)
+    if capture is None:
+        return None
+    return check_belongs(scene, dataset, path, capture, surely=anyway or own == frame_of(dataset))
 
 
 def keep_camera_path(

@@ -7,11 +7,12 @@ begin another frame if they do not fit. A camera path is right only in the frame
 from __future__ import annotations
 
 import asyncio
+import io
 import json
-import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
@@ -26,6 +27,9 @@ from jobs.web.chart import as_data
 from tasks.patience import patiently
 from tasks.plain_errors import named as named_scene
 from tasks.shot import Shot
+
+if TYPE_CHECKING:
+    from jobs.path.capture import Capture
 
 __all__ = ["check_belongs", "find_frames", "fit_shot", "frame_of", "read_cameras", "warn_of_new_frame"]
 
@@ -95,9 +99,8 @@ async def fit_shot(workspace: Workspace, scene: str, dataset: Asset, shot: Shot,
 
 async def _in_shape(workspace: Workspace, scene: str, dataset: Asset, options: RenderOptions) -> RenderOptions:
     """Return the options of a generated path with its size; unchanged if only the job can read the photos' size."""
-    try:
-        transforms = json.loads(await patiently(lambda: workspace.read(dataset, "transforms.json")))
-    except (NotFound, ValueError):
+    transforms = await patiently(lambda: _read_json(workspace, dataset, "transforms.json"))
+    if transforms is None:
         return options
     from jobs.path import reading
 
@@ -123,13 +126,13 @@ async def _check_path(
         )
         await _warn(scene, "camera-path", text)
         return shot.generated()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if not await patiently(lambda: read_cameras(workspace, dataset, model, folder)):
-            return shot
-        if doubt := await asyncio.to_thread(check_belongs, scene, dataset, path, folder, surely=own is not None):
-            await _warn(scene, "camera-path", doubt)
-        seen_from_above = await asyncio.to_thread(_plan, folder, path)
+    with named_scene(scene):
+        capture = await patiently(lambda: read_cameras(workspace, dataset, model))
+    if capture is None:
+        return shot
+    if doubt := await asyncio.to_thread(check_belongs, scene, dataset, path, capture, surely=own is not None):
+        await _warn(scene, "camera-path", doubt)
+    seen_from_above = await asyncio.to_thread(_plan, capture, path)
     await acreate_markdown_artifact(
         f"![From above]({as_data(seen_from_above)})",
         key=f"{scene}-plan",
@@ -138,43 +141,51 @@ async def _check_path(
     return shot
 
 
-def read_cameras(workspace: Workspace, dataset: Asset, model: Asset | None, folder: Path) -> bool:
-    """Read into a folder what tells where the photos of a dataset were taken; whether that can be told.
+def read_cameras(workspace: Workspace, dataset: Asset, model: Asset | None) -> Capture | None:
+    """Read the cameras and sparse points of a dataset, in its model's frame. Return None if they cannot be known.
 
-    It cannot where the dataset has no `transforms.json`, as one that a person registered, nor before there is a model
-    where training brings the poses into a frame of its own.
+    They cannot if the dataset has no `transforms.json`, which a dataset from elsewhere may lack. If training moves the
+    poses to a frame of the model's own, they cannot be known before there is a model.
 
     Args:
-        workspace: where the assets lie.
+        workspace: where the assets are.
         dataset, model: see `fit_shot`.
-        folder: gets `transforms.json`, the sparse points that it names, and `dataparser_transforms.json`, so that it
-            is a dataset and a model for `jobs.path.trajectory`.
+
+    Raises:
+        InvalidInput: the dataset is damaged.
     """
-    try:
-        text = workspace.read(dataset, "transforms.json")
-        meta = json.loads(text)
-    except (NotFound, ValueError):
-        return False
-    (folder / "transforms.json").write_bytes(text)
-    saved = folder / "dataparser_transforms.json"
-    if "applied_scale" in meta:  # as `jobs.prepare` writes it: the model is in the dataset's frame
-        identity = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]
-        way = {"transform": meta.get("applied_transform", identity), "scale": meta["applied_scale"]}
-        saved.write_text(json.dumps(way))
+    from jobs import ply
+    from jobs.path import reading
+
+    transforms = _read_json(workspace, dataset, "transforms.json")
+    if transforms is None:
+        return None
+    if "applied_scale" in transforms:  # as `jobs.prepare` writes it: the model's frame is the dataset's
+        applied = transforms.get("applied_transform", [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
+        saved: dict[str, Any] | None = {"transform": applied, "scale": transforms["applied_scale"]}
     else:
-        try:
-            saved.write_bytes(workspace.read(model, saved.name) if model else b"")
-        except NotFound:
-            return False
-    points = meta.get("ply_file_path", "")
-    # A name that leads elsewhere is not followed.
-    if points and Path(points).name == points:
+        saved = _read_json(workspace, model, "dataparser_transforms.json") if model else None
+    if saved is None:
+        return None
+    file, content = transforms.get("ply_file_path", ""), b""
+    # A name that leads out of the dataset is not followed.
+    if file and Path(file).name == file:
         with suppress(NotFound):
-            (folder / points).write_bytes(workspace.read(dataset, points))
-    return saved.stat().st_size > 0
+            content = workspace.read(dataset, file)
+    points = ply.parse_points(io.BytesIO(content), f"{file} of {dataset}") if content else ply.NO_POINTS
+    return reading.parse_capture(str(dataset), transforms, saved, *points)
 
 
-def check_belongs(scene: str, dataset: Asset, path: CameraPath, folder: Path, surely: bool = False) -> str | None:
+def _read_json(workspace: Workspace, asset: Asset, file: str) -> dict[str, Any] | None:
+    """Return the JSON object in a file of an asset; None if the asset has no such file."""
+    try:
+        content = json.loads(workspace.read(asset, file))
+    except (NotFound, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def check_belongs(scene: str, dataset: Asset, path: CameraPath, capture: Capture, surely: bool = False) -> str | None:
     """Refuse a path that shows nothing of a dataset, such as another scene's path. Return a doubt for people, if any.
 
     The cameras of every scene are within a unit of its origin, so distance alone says little. The check is whether
@@ -186,7 +197,7 @@ def check_belongs(scene: str, dataset: Asset, path: CameraPath, folder: Path, su
         scene: the scene's name.
         dataset: the dataset that the path should show.
         path: in the frame of the dataset's model.
-        folder: as `read_cameras` fills it.
+        capture: what `read_cameras` returned.
         surely: whether the path says that it is for this frame. Then it is refused only if no frame shows anything.
 
     Raises:
@@ -194,10 +205,8 @@ def check_belongs(scene: str, dataset: Asset, path: CameraPath, folder: Path, su
     """
     import numpy as np  # slow to import
 
-    from jobs.path import reading, sight
+    from jobs.path import sight
 
-    with named_scene(scene):
-        capture = reading.read_capture(folder, folder)
     size = max(capture.depth, float(np.linalg.norm(np.ptp(capture.centres, axis=0))))
     places = np.array([frame.camera_to_world[3:12:4] for frame in path.camera_path])
     distances = sight.distances(capture, places) * capture.depth / size
@@ -226,10 +235,10 @@ def check_belongs(scene: str, dataset: Asset, path: CameraPath, folder: Path, su
     return text
 
 
-def _plan(folder: Path, path: CameraPath) -> str:
+def _plan(capture: Capture, path: CameraPath) -> str:
     from jobs.web import plan
 
-    return plan.draw(folder, folder, path)
+    return plan.draw(capture, path)
 
 
 async def _datasets(workspace: Workspace, scene: str) -> list[Asset]:

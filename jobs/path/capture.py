@@ -30,6 +30,7 @@ class Capture:
         depth: the typical distance from a camera to the surfaces it sees.
         half_field: the tangents of half the horizontal and half the vertical field of view of the photos.
         points: (P, 3) the sparse points of the dataset.
+        colours: (P, 3) the colours of the points, 0 to 255.
         shape: see `jobs.path.reading.photo_shape`.
     """
 
@@ -38,6 +39,7 @@ class Capture:
     depth: float
     half_field: tuple[float, float]
     points: Array = field(default_factory=lambda: np.empty((0, 3)))
+    colours: Array = field(default_factory=lambda: np.empty((0, 3)))
     shape: float = 16 / 9
 
     @property

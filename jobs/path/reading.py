@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from statistics import median_high
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,23 +14,9 @@ from jobs.errors import InvalidInput
 from jobs.geometry import Similarity
 from jobs.path.capture import Array, Capture, unit
 
-__all__ = ["model_to_dataset", "photo_shape", "read_capture", "read_points"]
+__all__ = ["model_to_dataset", "parse_capture", "photo_shape", "read_capture"]
 
-
-class _Opened(NamedTuple):
-    """A dataset, and where it lies in the frame of a model."""
-
-    file: Path
-    """The dataset's `transforms.json`."""
-    transforms: dict[str, Any]
-    """The content of that file."""
-    to_model: Similarity
-    """From the frame of that file to the model's frame."""
-
-    def points(self) -> tuple[Array, Array]:
-        """Return what `read_points` returns."""
-        points, colours = ply.read_points(self.file.parent / self.transforms.get("ply_file_path", "."))
-        return self.to_model.points(points), colours
+_SAVED = "dataparser_transforms.json"
 
 
 def read_capture(dataset: Path, model: Path) -> Capture:
@@ -41,20 +27,47 @@ def read_capture(dataset: Path, model: Path) -> Capture:
         model: folder with `dataparser_transforms.json`.
 
     Raises:
-        InvalidInput: a file is missing or holds no camera.
+        InvalidInput: a file is missing, or does not contain what it should.
     """
-    opened = _open(dataset, model)
-    photos = opened.transforms.get("frames", [])
+    file, transforms = _read_transforms(dataset)
+    saved = _read_json(model / _SAVED)
+    points, colours = ply.read_points(file.parent / transforms.get("ply_file_path", "."))
+    return parse_capture(str(file), transforms, saved, points, colours)
+
+
+def parse_capture(
+    source: str, transforms: dict[str, Any], saved: dict[str, Any], points: Array, colours: Array
+) -> Capture:
+    """Return what `read_capture` returns, of the contents of the files.
+
+    Args:
+        source: what error messages call `transforms`.
+        transforms: the content of the dataset's `transforms.json`.
+        saved: the content of the model's `dataparser_transforms.json`.
+        points: (P, 3) the dataset's sparse points, in the frame of `transforms`.
+        colours: (P, 3) their colours, 0 to 255.
+
+    Raises:
+        InvalidInput: `transforms` lists no photos, or a key is missing or has a wrong value.
+    """
+    photos = transforms.get("frames", [])
     if not photos:
-        raise InvalidInput(f"{opened.file} lists no photos. Prepare the dataset again.")
-    poses = opened.to_model.poses([photo["transform_matrix"] for photo in photos])
+        raise InvalidInput(f"{source} lists no photos. Prepare the dataset again.")
+    try:
+        to_model = _dataset_to_model(transforms, saved)
+        poses = to_model.poses([photo["transform_matrix"] for photo in photos])
+        half_fields = [_half_field(transforms | photo) for photo in photos]
+        shape = photo_shape(transforms)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, np.linalg.LinAlgError) as error:
+        raise InvalidInput(
+            f"{source} or {_SAVED} of its model is damaged ({type(error).__name__}: {error}). "
+            "Prepare the dataset and train the model again."
+        ) from error
     centres, directions = poses[:, :3, 3].copy(), unit(-poses[:, :3, 2])
-    half_fields = [_half_field(opened.transforms | photo) for photo in photos]
     horizontal, vertical = np.median(half_fields, axis=0)
-    points, _ = opened.points()
+    points = to_model.points(points)
     depth = _typical_depth(centres, directions, points, max(horizontal, vertical))
-    shape = photo_shape(opened.transforms)
-    return Capture(centres, directions, depth, (float(horizontal), float(vertical)), points, shape)
+    return Capture(centres, directions, depth, (float(horizontal), float(vertical)), points, colours, shape)
 
 
 def photo_shape(transforms: dict[str, Any]) -> float:
@@ -72,15 +85,6 @@ def photo_shape(transforms: dict[str, Any]) -> float:
     return float(median_high(shapes)) if shapes else 16 / 9
 
 
-def read_points(dataset: Path, model: Path) -> tuple[Array, Array]:
-    """Return the sparse points (N, 3) of a dataset in the frame of a model, and their colours (N, 3), 0 to 255.
-
-    Raises:
-        InvalidInput: a file is missing or damaged.
-    """
-    return _open(dataset, model).points()
-
-
 def model_to_dataset(dataset: Path, model: Path) -> Similarity:
     """Return the map from a model's frame to the frame of its dataset's `transforms.json`.
 
@@ -89,13 +93,13 @@ def model_to_dataset(dataset: Path, model: Path) -> Similarity:
     Raises:
         InvalidInput: a file is missing or damaged.
     """
-    return _open(dataset, model).to_model.inverse()
+    _, transforms = _read_transforms(dataset)
+    return _dataset_to_model(transforms, _read_json(model / _SAVED)).inverse()
 
 
-def _open(dataset: Path, model: Path) -> _Opened:
+def _read_transforms(dataset: Path) -> tuple[Path, dict[str, Any]]:
     file = dataset if dataset.suffix == ".json" else dataset / "transforms.json"
-    transforms = _read_json(file)
-    return _Opened(file, transforms, _dataset_to_model(transforms, _read_json(model / "dataparser_transforms.json")))
+    return file, _read_json(file)
 
 
 def _dataset_to_model(transforms: dict[str, Any], saved: dict[str, Any]) -> Similarity:

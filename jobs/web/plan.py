@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jobs.camera_path import CameraPath
-from jobs.path import reading
 from jobs.path.capture import Capture
 from jobs.web.chart import COLOURS, document, nice_step, text
 
@@ -25,19 +23,14 @@ _TICK = 0.03  # length of a camera's look, of the plan's width
 _FAR = 3.0  # points further off than so many typical depths from the cameras are left out
 
 
-def draw(dataset: Path, model: Path, path: CameraPath | None) -> str:
-    """The plan of a dataset in its model's frame, +Z up: +X to the right, +Y up the page.
+def draw(capture: Capture, path: CameraPath | None) -> str:
+    """Return the plan of a capture in its model's frame, +Z up: +X to the right, +Y up the page.
 
     Args:
-        dataset: with `transforms.json` and, where there are sparse points, a PLY file.
-        model: with `dataparser_transforms.json`.
+        capture: the cameras and sparse points of a dataset.
         path: in the model's frame; None leaves it out.
-
-    Raises:
-        InvalidInput: a file is missing or damaged.
     """
-    capture = reading.read_capture(dataset, model)
-    points, colours = _seen(capture, *reading.read_points(dataset, model))
+    points, colours = _seen(capture)
     way = np.array(
         [np.reshape(f.camera_to_world, (4, 4))[:2, 3] for f in path.camera_path] if path else np.empty((0, 2))
     )
@@ -72,12 +65,13 @@ def draw(dataset: Path, model: Path, path: CameraPath | None) -> str:
     return document(_WIDTH, height + _LEGEND, f"{len(cameras)} cameras from above", parts)
 
 
-def _seen(capture: Capture, points: Array, colours: Array) -> tuple[Array, Array]:
+def _seen(capture: Capture) -> tuple[Array, Array]:
     """(N, 2) points and (N, 3) colours of those near the cameras: a few that are far off must not decide the scale."""
+    points = capture.points
     away = np.abs(points - np.clip(points, capture.centres.min(axis=0), capture.centres.max(axis=0))).max(axis=1)
     near = np.flatnonzero(away < _FAR * capture.depth)
     near = near[:: max(1, len(near) // _MOST_POINTS)]
-    return points[near, :2], colours[near]
+    return points[near, :2], capture.colours[near]
 
 
 def _frame(places: Array) -> tuple[Array, Array]:

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from jobs import ply
+from jobs.errors import InvalidInput
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
@@ -33,3 +35,24 @@ def test_no_points(tmp_path: Path) -> None:
     for file in ("points.ply", "none.ply"):
         found, shades = ply.read_points(tmp_path / file)
         assert found.shape == shades.shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"a photo",
+        b"ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nend_header\n1\n2\n",
+        b"ply\nformat ascii 1.0\nelement vertex many\nend_header\n",
+        *(
+            f"ply\nformat {kind} 1.0\nelement vertex 1000000000000\nproperty float x\nproperty float y\n"
+            "property float z\nend_header\n1 2 3\n".encode()
+            for kind in ("ascii", "binary_little_endian")
+        ),
+    ],
+)
+def test_a_damaged_file_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "points.ply").write_bytes(content)
+    with pytest.raises(InvalidInput) as refused:
+        ply.read_points(tmp_path / "points.ply")
+    assert str(tmp_path / "points.ply") in str(refused.value)

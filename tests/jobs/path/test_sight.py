@@ -8,7 +8,7 @@ import pytest
 from jobs.camera_path import CameraPath, Frame
 from jobs.path import sight
 from jobs.path.capture import Array, Capture, upright
-from tests.jobs.path.test_trajectory import CAPTURES, poses_of
+from tests.jobs.path.captures import CAPTURES, poses_of
 
 RNG = np.random.default_rng(3)
 MOST = 0.4  # of the frames, as `tasks.frames` has it

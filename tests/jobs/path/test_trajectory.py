@@ -8,101 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from jobs import camera_path
 from jobs.errors import InvalidInput
 from jobs.options import RenderOptions
-from jobs.path import reading, sight, trajectory
+from jobs.path import sight, trajectory
 from jobs.path.capture import Array, Capture
-
-RNG = np.random.default_rng(7)
-
-
-def capture(centres: Array, looks: Array, depth: float) -> Capture:
-    return Capture(centres, looks / np.linalg.norm(looks, axis=1, keepdims=True), depth, (0.7, 0.4))
-
-
-def facade() -> Capture:
-    from jobs.facade import cameras
-
-    views = cameras(48, 640, 360)
-    return capture(np.array([v.center for v in views]), np.array([v.rotation[:, 2] for v in views]), 8.5)
-
-
-def ring(levels: tuple[float, ...] = (1.5,), gap: float = 0.0) -> Capture:
-    angles = np.concatenate([np.linspace(gap / 2, 2 * np.pi - gap / 2, 40, endpoint=gap > 0) for _ in levels])
-    heights = np.repeat(levels, 40)
-    centres = np.stack([3 * np.cos(angles), 3 * np.sin(angles), heights], axis=1) + RNG.normal(
-        0, 0.05, (len(angles), 3)
-    )
-    return capture(centres, np.array([0, 0, 1.0]) - centres, 3)
-
-
-def house() -> Capture:
-    """A walk through a house, round five corners, looking ahead."""
-    corners = np.array([[0, 0], [8, 0], [8, 6], [2, 6], [2, 10], [9, 10]], dtype=float)
-    at = np.linspace(0, 5, 120)
-    centres = np.stack([*(np.interp(at, np.arange(6), c) for c in corners.T), np.full(120, 1.6)], axis=1)
-    ahead = np.gradient(centres, axis=0)
-    smooth = np.stack([np.convolve(np.pad(c, 6, mode="edge"), np.ones(13) / 13, "valid") for c in ahead.T], axis=1)
-    return capture(centres + RNG.normal(0, 0.05, centres.shape), smooth, 3)
-
-
-def room() -> Capture:
-    """From the middle of a room, outwards."""
-    angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    out = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
-    return capture(0.4 * out + [0, 0, 1.5], out, 3)
-
-
-def drone() -> Capture:
-    """Lanes to and fro, straight down."""
-    x, y = (a.ravel() for a in np.meshgrid(np.linspace(-10, 10, 8), np.linspace(-10, 10, 8)))
-    return capture(np.stack([x, y, 0 * x + 12], axis=1), np.tile([0.0, 0.0, -1.0], (64, 1)), 12)
-
-
-def row(y: float, looks_to: float, x: float = 0.0) -> Capture:
-    """A straight walk along X, looking at a right angle to it."""
-    along = np.linspace(-4, 4, 20)
-    centres = np.stack([along + x, 0 * along + y, 0 * along + 1.6], axis=1)
-    return capture(centres, np.tile([0.0, looks_to, 0.0], (20, 1)), 4)
-
-
-def together(*parts: Capture) -> Capture:
-    return capture(
-        np.concatenate([p.centres for p in parts]), np.concatenate([p.directions for p in parts]), parts[0].depth
-    )
-
-
-def outlier() -> Capture:
-    return together(ring(), capture(np.array([[16.0, 0, 1.5]]), np.array([[-1.0, 0, 0]]), 3))
-
-
-CAPTURES = {
-    "facade": facade(),
-    "ring": ring(),
-    "three rings": ring((0.3, 1.5, 3.0)),
-    "house": house(),
-    "room": room(),
-    "drone": drone(),
-    "tripod": capture(np.zeros((5, 3)), np.array([[np.sin(a), np.cos(a), 0] for a in np.linspace(-0.5, 0.5, 5)]), 4),
-    "opposite sides of a house": together(row(-8, 1), row(8, -1)),
-    "two groups": together(row(0, 1), row(0, 1, x=40)),
-    "ring and an outlier": outlier(),
-    "ring with a gap": ring(gap=np.radians(70)),
-    "ring with a small gap": ring(gap=np.radians(50)),
-    "two photos": capture(np.array([[0.0, 0, 0], [1, 0, 0]]), np.tile([0.0, 1.0, 0.0], (2, 1)), 3),
-}
-
-
-def shuffled(of: Capture) -> Capture:
-    order = RNG.permutation(len(of.centres))
-    return Capture(of.centres[order], of.directions[order], of.depth, of.half_field)
-
-
-def poses_of(kind: str, of: Capture, frames: int, ease: bool = False, loop: bool = False) -> Array:
-    return trajectory.KINDS[kind](of, trajectory.moments(kind, frames, ease, loop))
+from tests.jobs.path.captures import (
+    CAPTURES,
+    capture,
+    dataset_without_photos,
+    poses_of,
+    ring,
+    row,
+    shuffled,
+    together,
+)
 
 
 def check_upright(poses: Array) -> None:
@@ -318,7 +239,7 @@ def test_a_tour_of_two_groups_is_along_one_and_says_so(tmp_path: Path, capsys: p
     of = CAPTURES["two groups"]
     poses = poses_of("tour", of, 60)
     assert np.ptp(poses[:, 0, 3]) > 5 and (poses[:, 0, 3] < 5).all()
-    dataset, model = _dataset(tmp_path)
+    dataset, model = dataset_without_photos(tmp_path)
     meta = json.loads((dataset / "transforms.json").read_text())
     for frame in meta["frames"][:3]:
         frame["transform_matrix"][0][3] += 400
@@ -391,7 +312,7 @@ def test_a_loop_ends_where_it_began(kind: str, name: str) -> None:
 
 
 def test_the_options_of_a_generated_path_are_in_it(tmp_path: Path) -> None:
-    dataset, model = _dataset(tmp_path)
+    dataset, model = dataset_without_photos(tmp_path)
     crop = {"crop_center": [0, 0, 0], "crop_scale": [1, 2, 3], "crop_bg_color": {"r": 1, "g": 2, "b": 3}}
     options = RenderOptions.model_validate(
         {"camera_type": "equirectangular", "width": 64, "seconds": 1.5, "fps": 8, "crop": crop, "field_of_view": 33}
@@ -404,7 +325,7 @@ def test_the_options_of_a_generated_path_are_in_it(tmp_path: Path) -> None:
 
 def test_the_video_sees_no_more_than_the_photos(tmp_path: Path) -> None:
     """In either shape, upright or lying; the photos are 26 mm on 36 x 20.25 mm."""
-    dataset, model = _dataset(tmp_path)
+    dataset, model = dataset_without_photos(tmp_path)
     for size, vertical in (((256, 144), 20.25), ((256, 256), 20.25), ((320, 80), 9.0), ((144, 256), 20.25)):
         width, height = size
         options = RenderOptions(width=width, height=height, seconds=2.0, fps=6)
@@ -418,7 +339,7 @@ def test_the_video_sees_no_more_than_the_photos(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", trajectory.KINDS)
 def test_upright_photos_give_an_upright_video_that_sees_as_much_of_the_height(tmp_path: Path, kind: str) -> None:
     """Some of the photos lie, but most decide; 9:16 with a vertical field of 70 degrees."""
-    dataset, model = _dataset(tmp_path)
+    dataset, model = dataset_without_photos(tmp_path)
     meta = json.loads((dataset / "transforms.json").read_text())
     focal = 960 / np.tan(np.radians(35))
     lying = {"w": 1920, "h": 1080, "fl_x": focal, "fl_y": focal}
@@ -431,80 +352,3 @@ def test_upright_photos_give_an_upright_video_that_sees_as_much_of_the_height(tm
     path = trajectory.generate(kind, dataset, model, RenderOptions(width=256, height=144).with_profile("preview"))
     assert (path.render_width, path.render_height) == (256, 144), "what a person gives wins"
     assert path.camera_path[0].fov == pytest.approx(25, abs=0.5), "and shows no more than the photos do"
-
-
-@pytest.mark.parametrize(
-    "transforms", [{}, {"frames": [{}]}, {"w": 4, "h": 2, "camera_model": "EQUIRECTANGULAR", "frames": [{}]}]
-)
-def test_photos_without_a_shape_give_a_video_of_16_by_9(transforms: dict[str, object]) -> None:
-    assert reading.photo_shape(transforms) == 16 / 9
-
-
-@pytest.mark.parametrize("applied", [False, True])
-def test_the_path_is_in_the_models_frame(tmp_path: Path, applied: bool) -> None:
-    """Against nerfstudio's own dataparser, with and without a frame that the dataset was already brought to."""
-    torch = pytest.importorskip("torch")
-    from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
-
-    dataset, model = _dataset(tmp_path)
-    if applied:
-        meta = json.loads((dataset / "transforms.json").read_text())
-        meta |= {"applied_transform": [[0, 1, 0, 0.5], [1, 0, 0, -2], [0, 0, -1, 0.25]], "applied_scale": 0.125}
-        (dataset / "transforms.json").write_text(json.dumps(meta))
-    (dataset / "photos").mkdir()
-    for number in range(20):
-        Image.new("RGB", (64, 36)).save(dataset / f"photos/{number:02}.jpg")
-    outputs = NerfstudioDataParserConfig(data=dataset, eval_mode="all", load_3D_points=False).setup()
-    outputs = outputs.get_dataparser_outputs("train")
-    outputs.save_dataparser_transform(model / "dataparser_transforms.json")
-    poses = outputs.cameras.camera_to_worlds.numpy()
-    capture = reading.read_capture(dataset, model)
-    np.testing.assert_allclose(capture.centres, poses[:, :, 3], atol=1e-5)
-    np.testing.assert_allclose(capture.directions, -poses[:, :, 2], atol=1e-5)
-    assert torch.isfinite(outputs.cameras.fx).all()
-
-
-@pytest.mark.parametrize("kind", ["ascii", "binary_little_endian"])
-def test_the_depth_is_that_of_the_points_seen(tmp_path: Path, kind: str) -> None:
-    """The wall of the facade is at y = 0; points behind the cameras do not count."""
-    dataset, model = _dataset(tmp_path)
-    wall = np.stack([RNG.uniform(-5, 5, 500), np.zeros(500), RNG.uniform(0, 6, 500)], axis=1)
-    behind = wall - np.array([0, 40, 0])
-    points = np.concatenate([wall, behind])
-    properties = "".join(f"property {name}\n" for name in ("float x", "float y", "float z", "uint8 red"))
-    header = f"ply\nformat {kind} 1.0\nelement vertex {len(points)}\n{properties}end_header\n"
-    if kind == "ascii":
-        body = "".join(f"{x:.6f} {y:.6f} {z:.6f} 7\n" for x, y, z in points).encode()
-    else:
-        layout = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1")]
-        body = np.array([(*p, 7) for p in points.tolist()], dtype=layout).tobytes()
-    (dataset / "sparse_pc.ply").write_bytes(header.encode() + body)
-    meta = json.loads((dataset / "transforms.json").read_text())
-    (dataset / "transforms.json").write_text(json.dumps(meta | {"ply_file_path": "sparse_pc.ply"}))
-    capture = reading.read_capture(dataset, model)
-    assert capture.depth == pytest.approx(np.median(-capture.centres[:, 1]), rel=0.1)
-
-
-def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
-    dataset, model = _dataset(tmp_path)
-    with pytest.raises(InvalidInput, match="dataparser_transforms.json"):
-        reading.read_capture(dataset, tmp_path)
-    (dataset / "transforms.json").write_text('{"frames": []}')
-    with pytest.raises(InvalidInput, match="lists no photos"):
-        reading.read_capture(dataset, model)
-    with pytest.raises(InvalidInput, match="transforms.json"):
-        reading.read_capture(tmp_path / "none", model)
-
-
-def _dataset(folder: Path) -> tuple[Path, Path]:
-    """A dataset with the facade's true poses, without photos, and a model folder with nothing done to the frame."""
-    from jobs.facade import _transforms, cameras
-
-    views = cameras(20, 640, 360)
-    for name in ("dataset", "model"):
-        (folder / name).mkdir()
-    content = _transforms(views, [f"{i:02}.jpg" for i in range(20)])
-    (folder / "dataset/transforms.json").write_text(json.dumps(content))
-    identity = {"transform": np.eye(4)[:3].tolist(), "scale": 1.0}
-    (folder / "model/dataparser_transforms.json").write_text(json.dumps(identity))
-    return folder / "dataset", folder / "model"

@@ -1,0 +1,118 @@
+"""Captures of every kind to try camera paths on, and a dataset with true poses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from jobs.path import trajectory
+from jobs.path.capture import Array, Capture
+
+__all__ = [
+    *("CAPTURES", "RNG", "capture", "dataset_without_photos", "house", "poses_of", "ring", "room", "row"),
+    *("shuffled", "together"),
+]
+
+RNG = np.random.default_rng(7)
+
+
+def capture(centres: Array, looks: Array, depth: float) -> Capture:
+    return Capture(centres, looks / np.linalg.norm(looks, axis=1, keepdims=True), depth, (0.7, 0.4))
+
+
+def facade() -> Capture:
+    from jobs.facade import cameras
+
+    views = cameras(48, 640, 360)
+    return capture(np.array([v.center for v in views]), np.array([v.rotation[:, 2] for v in views]), 8.5)
+
+
+def ring(levels: tuple[float, ...] = (1.5,), gap: float = 0.0) -> Capture:
+    angles = np.concatenate([np.linspace(gap / 2, 2 * np.pi - gap / 2, 40, endpoint=gap > 0) for _ in levels])
+    heights = np.repeat(levels, 40)
+    centres = np.stack([3 * np.cos(angles), 3 * np.sin(angles), heights], axis=1) + RNG.normal(
+        0, 0.05, (len(angles), 3)
+    )
+    return capture(centres, np.array([0, 0, 1.0]) - centres, 3)
+
+
+def house() -> Capture:
+    """A walk through a house, round five corners, looking ahead."""
+    corners = np.array([[0, 0], [8, 0], [8, 6], [2, 6], [2, 10], [9, 10]], dtype=float)
+    at = np.linspace(0, 5, 120)
+    centres = np.stack([*(np.interp(at, np.arange(6), c) for c in corners.T), np.full(120, 1.6)], axis=1)
+    ahead = np.gradient(centres, axis=0)
+    smooth = np.stack([np.convolve(np.pad(c, 6, mode="edge"), np.ones(13) / 13, "valid") for c in ahead.T], axis=1)
+    return capture(centres + RNG.normal(0, 0.05, centres.shape), smooth, 3)
+
+
+def room() -> Capture:
+    """From the middle of a room, outwards."""
+    angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    out = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
+    return capture(0.4 * out + [0, 0, 1.5], out, 3)
+
+
+def drone() -> Capture:
+    """Lanes to and fro, straight down."""
+    x, y = (a.ravel() for a in np.meshgrid(np.linspace(-10, 10, 8), np.linspace(-10, 10, 8)))
+    return capture(np.stack([x, y, 0 * x + 12], axis=1), np.tile([0.0, 0.0, -1.0], (64, 1)), 12)
+
+
+def row(y: float, looks_to: float, x: float = 0.0) -> Capture:
+    """A straight walk along X, looking at a right angle to it."""
+    along = np.linspace(-4, 4, 20)
+    centres = np.stack([along + x, 0 * along + y, 0 * along + 1.6], axis=1)
+    return capture(centres, np.tile([0.0, looks_to, 0.0], (20, 1)), 4)
+
+
+def together(*parts: Capture) -> Capture:
+    return capture(
+        np.concatenate([p.centres for p in parts]), np.concatenate([p.directions for p in parts]), parts[0].depth
+    )
+
+
+def outlier() -> Capture:
+    return together(ring(), capture(np.array([[16.0, 0, 1.5]]), np.array([[-1.0, 0, 0]]), 3))
+
+
+CAPTURES = {
+    "facade": facade(),
+    "ring": ring(),
+    "three rings": ring((0.3, 1.5, 3.0)),
+    "house": house(),
+    "room": room(),
+    "drone": drone(),
+    "tripod": capture(np.zeros((5, 3)), np.array([[np.sin(a), np.cos(a), 0] for a in np.linspace(-0.5, 0.5, 5)]), 4),
+    "opposite sides of a house": together(row(-8, 1), row(8, -1)),
+    "two groups": together(row(0, 1), row(0, 1, x=40)),
+    "ring and an outlier": outlier(),
+    "ring with a gap": ring(gap=np.radians(70)),
+    "ring with a small gap": ring(gap=np.radians(50)),
+    "two photos": capture(np.array([[0.0, 0, 0], [1, 0, 0]]), np.tile([0.0, 1.0, 0.0], (2, 1)), 3),
+}
+
+
+def shuffled(of: Capture) -> Capture:
+    order = np.random.default_rng(7).permutation(len(of.centres))
+    return Capture(of.centres[order], of.directions[order], of.depth, of.half_field)
+
+
+def poses_of(kind: str, of: Capture, frames: int, ease: bool = False, loop: bool = False) -> Array:
+    return trajectory.KINDS[kind](of, trajectory.moments(kind, frames, ease, loop))
+
+
+def dataset_without_photos(folder: Path) -> tuple[Path, Path]:
+    """A dataset with the facade's true poses, without photos, and a model folder with nothing done to the frame."""
+    from jobs.facade import _transforms, cameras
+
+    views = cameras(20, 640, 360)
+    for name in ("dataset", "model"):
+        (folder / name).mkdir()
+    content = _transforms(views, [f"{i:02}.jpg" for i in range(20)])
+    (folder / "dataset/transforms.json").write_text(json.dumps(content))
+    identity = {"transform": np.eye(4)[:3].tolist(), "scale": 1.0}
+    (folder / "model/dataparser_transforms.json").write_text(json.dumps(identity))
+    return folder / "dataset", folder / "model"
