@@ -14,7 +14,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-__all__ = ["COMMANDS", "file_of", "main"]
+__all__ = ["COMMANDS", "OWN_OPTIONS", "file_of", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("flows.demo", "Make a fly-through of a built-in street front, on the CPU."),
@@ -46,6 +46,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Each command's module and one sentence on what it does."""
 
+OWN_OPTIONS = ("server", "prefect", "completion")
+"""Commands that read the command line themselves, or leave it to Prefect."""
+
 
 def main() -> None:
     """Run the command that the command line names; exit with 2 if there is no such command."""
@@ -64,9 +67,12 @@ def main() -> None:
     module, _ = COMMANDS[name]
     sys.argv = [f"rebel-nerf {name}", *arguments[words:]]
     if name == "deploy":
+        if sys.argv[1:]:
+            print("usage: rebel-nerf deploy\n\nRegister the deployments of ./prefect.yaml. There are no options.")
+            sys.exit(0 if sys.argv[1:] == ["--help"] else 2)
         _deploy()
         return
-    if module.startswith("flows."):  # show help and check the command line before the slow import of Prefect
+    if name not in OWN_OPTIONS:  # show help and check the command line before the slow import of Prefect
         from flows import _usage
 
         _usage.started_as = sys.argv[0]

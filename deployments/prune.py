@@ -6,7 +6,6 @@ import sys
 
 from pydantic import BaseModel, Field
 
-import tasks
 from blocks import Leftover, Workspace
 from flows._command import as_command, open_workspace, parse_command
 from flows._table import print_table
@@ -24,7 +23,7 @@ class Prune(BaseModel):
     """
 
     scene: SceneName | None = Field(None, description="only this scene; all scenes if not given")
-    workspace: str = Field(tasks.LOCAL, description="local, or a saved block as BLOCK-TYPE/NAME")
+    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     keep: int = Field(2, ge=1, description="how many of the newest versions of each asset are kept")
     captures: bool = Field(
         False, description="also remove old captures, if the folder of dropped photos still has the same photos"

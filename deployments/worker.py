@@ -42,11 +42,11 @@ from prefect.states import Cancelled, Pending, Scheduled
 from prefect.utilities.engine import propose_state
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 from pydantic import BaseModel, Field
-from pydantic_settings import CliApp
 
 from blocks import supervisor
 from blocks.privacy import make_private
 from deployments.metrics import Metrics, serving
+from flows._usage import parse
 from jobs.errors import InvalidInput, ServerUnavailable
 from tasks import check_server, end_without_cancelling
 from tasks.patience import PATIENT_CLIENT
@@ -396,4 +396,4 @@ def main(given: Worker) -> None:
 
 
 if __name__ == "__main__":
-    main(CliApp.run(Worker, cli_args=sys.argv[1:]))
+    main(parse(Worker, sys.argv[1:], "rebel-nerf worker"))

@@ -11,8 +11,11 @@ import ast
 import difflib
 import inspect
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
@@ -29,8 +32,13 @@ started_as = ""
 
 T = TypeVar("T", bound=BaseModel)
 
-_LIGHT = ("typing", "pathlib", "pydantic", "pydantic_settings", "jobs.options")
-_NOISE = re.compile(r" ?\((default factory: .*|ifdef: required|default: (None|null|\[\]|\(\)))\)$")
+_LIGHT = (
+    *("typing", "pathlib", "pydantic", "pydantic_settings", "jobs.names", "jobs.options"),
+    "deployments.azure.place",
+)
+_NOISE = re.compile(r" ?\((default factory: .*|ifdef: required|required|default: (None|null|False|\[\]|\(\)|))\)$")
+_KINDS = {"str": "TEXT", "int": "N", "float": "X", "Path": "PATH", "{str,int}": "TEXT", "{int,float}": "X"}
+"""How help names the kinds of values."""
 
 
 class TerminalOptions(BaseModel):
@@ -51,22 +59,33 @@ def check_command_line() -> None:
 
 
 def command_in(file: Path) -> type[BaseModel]:
-    """Return the command of a module of this folder without importing what its run needs.
+    """Return the command of a module without importing what its run needs.
 
     Args:
-        file: has one function decorated with `@flow`, or one class derived from BaseModel.
+        file: has one function decorated with `@flow`, or classes derived from BaseModel or Place. The last of the
+            classes whose names do not begin with an underscore is the command.
     """
     imports: list[ast.stmt] = []
+    classes: list[ast.ClassDef] = []
     for node in ast.parse(file.read_text()).body:
         if isinstance(node, ast.ImportFrom) and node.module in _LIGHT:
             imports.append(node)
-        elif isinstance(node, ast.ClassDef) and any(ast.unparse(base) == "BaseModel" for base in node.bases):
-            found: Any = _run([*imports, node], file)[node.name]
-            return found  # type: ignore[no-any-return]
+        elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            if any(ast.unparse(base) in ("BaseModel", "Place") for base in node.bases):
+                node.body = [part for part in node.body if not _is_method(part)]
+                classes.append(node)
         elif isinstance(node, ast.AsyncFunctionDef) and node.decorator_list:
             node.decorator_list, node.returns, node.body = [], None, node.body[:1]
             return command_of(_run([*imports, node], file)[node.name])
-    raise ValueError(f"{file} has no command")
+    if not classes:
+        raise ValueError(f"{file} has no command")
+    command: type[BaseModel] = _run([*imports, *classes], file)[classes[-1].name]
+    return command
+
+
+def _is_method(node: ast.stmt) -> bool:
+    """Return whether a statement of a class is a method, other than a validator or property."""
+    return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.decorator_list
 
 
 def _run(body: list[ast.stmt], file: Path) -> dict[str, Any]:
@@ -136,8 +155,8 @@ def parse(command: type[T], arguments: list[str], program: str) -> T:
         for each in error.errors():
             option = "--" + ".".join(str(part).replace("_", "-") for part in each["loc"] if isinstance(part, str))
             said = each["msg"].removeprefix("Value error, ")
-            print(f"{option}: {said}" if each["loc"] else said, file=sys.stderr)
-        print(f"All options: {parser.prog} --help", file=sys.stderr)
+            wrong = f"{option}: {said}" if each["loc"] else said
+            print(f"{parser.prog}: {wrong}. All options: {parser.prog} --help-all", file=sys.stderr)
         sys.exit(2)
 
 
@@ -153,19 +172,66 @@ def _parser_of(command: type[BaseModel], program: str) -> tuple[_Parser, CliSett
         cli_implicit_flags=True,
         cli_kebab_case=True,
     )
-    needed = [
-        " ".join([*action.option_strings, action.dest.upper()])
-        for action in parser._actions
-        if action.required or not action.option_strings
-    ]
-    parser.usage = " ".join(["%(prog)s", *needed, "[options]"])
     return parser, source
 
 
+class _HelpAll(argparse.Action):
+    """Describes every option in full, and exits."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        assert isinstance(parser, _Parser)
+        print(parser.full_help(), end="")
+        parser.exit()
+
+
 class _Parser(argparse.ArgumentParser):
-    """Says in a line what is wrong, which option was meant, and where all of them are listed."""
+    """Prints help that fits a screen, and answers a wrong command line with one line and a suggestion."""
 
     _given: tuple[str, ...] = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        full = "describe all options in full"
+        self.add_argument("--help-all", action=_HelpAll, nargs=0, default=argparse.SUPPRESS, help=full)
+
+    def format_help(self) -> str:
+        """Return the help of `--help`: a sentence per option. Options of the stages are only listed."""
+        formatter = _Brief(self.prog, max_help_position=34, width=_width())
+        formatter.add_usage(self._needed(), self._actions, self._mutually_exclusive_groups)
+        formatter.add_text((self.description or "").partition("\n\n")[0])
+        stages: dict[str, list[str]] = {}
+        for group in self._action_groups:
+            options = [option for action in group._group_actions for option in action.option_strings[:1]]
+            of_stages = [option.removeprefix("--").split(".") for option in options if "." in option]
+            for stage, name, *_ in of_stages:
+                stages.setdefault(stage, []).append(name)
+            if not of_stages and group._group_actions:
+                formatter.start_section(group.title)
+                formatter.add_arguments(group._group_actions)
+                formatter.end_section()
+        if stages:
+            formatter.start_section("options of the stages, which --help-all describes")
+            for stage, found in stages.items():
+                *names, last = dict.fromkeys(found)
+                text = f"--{stage}.X, where X is {', '.join(names)} or {last}" if names else f"--{stage}.{last}"
+                formatter._add_item(partial(_fill, text), [])
+            formatter.end_section()
+        return formatter.format_help()
+
+    def _needed(self) -> str:
+        """Return the usage: the program, and what must be given."""
+        words = ["%(prog)s"]
+        for action in self._actions:
+            if action.choices and not action.option_strings:
+                words.append(f"{{{','.join(map(str, action.choices))}}}")
+            elif action.required or not action.option_strings:
+                words += [*action.option_strings, action.dest.rpartition(".")[2].upper()]
+        return " ".join([*words, "[options]"])
+
+    def full_help(self) -> str:
+        """Return the help of `--help-all`."""
+        self.usage = self._needed()
+        return super().format_help()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._given = tuple(args or ())
@@ -173,16 +239,15 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         unknown = [word.partition("=")[0] for word in self._given if word.startswith("--")]
-        meant = [f"{word}: did you mean {found}?" for word in unknown if (found := self._like(word))]
+        meant = [f"{word}: did you mean {found}? " for word in unknown if (found := self._like(word))]
         if "--images" in self._given:
             after = self._given[self._given.index("--images") + 1 :]
             if len(list(takewhile(lambda word: not word.startswith("-"), after))) > 1:  # the shell's answer to *.jpg
-                meant.append("--images takes one folder or one video: give the folder, not its files.")
-        lines = [f"{self.prog}: {message}", *meant, f"All options: {self.prog} --help"]
-        self.exit(2, "\n".join(lines) + "\n")
+                meant.append("--images takes one folder or one video: give the folder, not its files. ")
+        self.exit(2, f"{self.prog}: {message}. {''.join(meant)}All options: {self.prog} --help-all\n")
 
     def _like(self, word: str) -> str | None:
-        """Return the option that a word that is none was meant to be, if there is one like it."""
+        """Return the option that a mistyped word resembles, or None."""
         known = list(self._option_string_actions)
         if word in known:
             return None
@@ -192,8 +257,17 @@ class _Parser(argparse.ArgumentParser):
         return last.get(close[0], close[0]) if close else None
 
 
+def _width() -> int:
+    """Return how many columns help takes: those of the terminal, at most 100."""
+    return min(shutil.get_terminal_size((100, 40)).columns, 100)
+
+
+def _fill(text: str) -> str:
+    return textwrap.fill(text, _width(), initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False) + "\n"
+
+
 class _Formatter(argparse.HelpFormatter):
-    """Shows the defaults that each profile has, and none that say nothing."""
+    """Shows the defaults of each profile, and no defaults that say nothing."""
 
     def _format_text(self, text: str) -> str:
         text = text.removeprefix("default: None (undefined)").strip()  # of a group that need not be given
@@ -205,3 +279,19 @@ class _Formatter(argparse.HelpFormatter):
         defaults = {profile: PROFILES[profile].get(stage, {}).get(name) for profile in ("full", "preview")}
         shown = ", ".join(f"{profile}: {value}" for profile, value in defaults.items() if value)
         return f"{text} (default: {shown})" if shown else text
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or (action.help or "").endswith("(default: True)"):
+            return super()._format_action_invocation(action)
+        names = [name for name in action.option_strings if not name.startswith("--no-")]
+        value = "" if action.nargs == 0 else f" {_KINDS.get(str(action.metavar), action.metavar)}"
+        return ", ".join(names) + value
+
+
+class _Brief(_Formatter):
+    """Shows the first clause of what an option does, and its default."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, _, default = super()._get_help_string(action).partition(" (default: ")
+        words = re.split(r"(?<!\w\.\w)[.;] ", text, maxsplit=1)[0].removesuffix(".")
+        return f"{words} (default: {default}" if default else words

@@ -5,6 +5,7 @@ The scheduler reads them, too, so nothing but numpy is needed here. Meshes are w
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -33,14 +34,13 @@ def read_points(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """
     if not file.is_file():
         return NO_POINTS
-    with file.open("rb") as stream:
-        return parse_points(stream, str(file))
+    return parse_points(file.read_bytes(), str(file))
 
 
-def parse_points(stream: BinaryIO, source: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return what `read_points` returns, of an open file that error messages call `source`."""
+def parse_points(content: bytes, source: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what `read_points` returns, of the content of a file that error messages call `source`."""
     try:
-        return _parse(stream)
+        return _parse(io.BytesIO(content))
     except (KeyError, StopIteration, TypeError, ValueError, IndexError) as error:
         raise InvalidInput(
             f"{source} is not a PLY file of points that can be read ({type(error).__name__}: {error}). "

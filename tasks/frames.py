@@ -7,7 +7,6 @@ begin another frame if they do not fit. A camera path is right only in the frame
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 from contextlib import suppress
 from dataclasses import replace
@@ -154,7 +153,6 @@ def read_cameras(workspace: Workspace, dataset: Asset, model: Asset | None) -> C
     Raises:
         InvalidInput: the dataset is damaged.
     """
-    from jobs import ply
     from jobs.path import reading
 
     transforms = _read_json(workspace, dataset, "transforms.json")
@@ -167,13 +165,12 @@ def read_cameras(workspace: Workspace, dataset: Asset, model: Asset | None) -> C
         saved = _read_json(workspace, model, "dataparser_transforms.json") if model else None
     if saved is None:
         return None
-    file, content = transforms.get("ply_file_path", ""), b""
+    file, cloud = transforms.get("ply_file_path", ""), b""
     # A name that leads out of the dataset is not followed.
     if file and Path(file).name == file:
         with suppress(NotFound):
-            content = workspace.read(dataset, file)
-    points = ply.parse_points(io.BytesIO(content), f"{file} of {dataset}") if content else ply.NO_POINTS
-    return reading.parse_capture(str(dataset), transforms, saved, *points)
+            cloud = workspace.read(dataset, file)
+    return reading.parse_capture(str(dataset), transforms, saved, cloud)
 
 
 def _read_json(workspace: Workspace, asset: Asset, file: str) -> dict[str, Any] | None:

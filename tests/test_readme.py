@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.command import COMMANDS
+from deployments.command import COMMANDS, OWN_OPTIONS
 from flows import _usage
 from jobs import errors
 from jobs.options import RenderOptions
@@ -52,8 +52,9 @@ def name_of(words: list[str]) -> str:
 
 @cache
 def options_of(name: str) -> set[str]:
+    words = [*name.split(), "--help" if name in OWN_OPTIONS else "--help-all"]
     done = subprocess.run(
-        [sys.executable, "-m", "deployments.command", *name.split(), "--help"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "deployments.command", *words], cwd=ROOT, capture_output=True, text=True
     )
     return set(re.findall(r"--[a-z][a-z.-]+", done.stdout))
 
@@ -133,7 +134,7 @@ def test_the_program_accepts_the_command_line(words: list[str]) -> None:
 def test_options_in_the_text_exist() -> None:
     quoted = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
     told = {option for text in quoted for option in re.findall(r"(?<![\w-])--[a-z][a-z.-]+", text)}
-    unknown = told - {"--help"}
+    unknown = told - {"--help", "--help-all"}
     quick = [name for name in COMMANDS if COMMANDS[name][0].startswith("flows.")]
     for name in dict.fromkeys([*quick, "doctor", *COMMANDS]):
         if unknown and COMMANDS[name][0]:

@@ -28,7 +28,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from pydantic import AliasChoices, BaseModel, Field, SecretStr, TypeAdapter, ValidationError
 
 from blocks.azure import AzureMLWorkspace
-from deployments.azure.options import Place, capture_event, run
+from deployments.azure.options import capture_event, run
+from deployments.azure.place import Place
 from jobs.errors import InvalidInput
 from jobs.media import is_media
 from jobs.options import SceneName
@@ -51,7 +52,9 @@ class Events(Place):
 
     host: str = Field("127.0.0.1", description="the address to listen on; 0.0.0.0 in a container")
     port: int = Field(8081, ge=1, le=65535, description="the port to listen on, behind a reverse proxy with TLS")
-    key_block: str = Field("", description=f"name of a saved Secret block with the key, instead of ${KEY}")
+    key_block: str = Field(
+        "", description="Name of a saved Secret block with the key. Without, $REBEL_NERF_EVENTS_KEY is used."
+    )
 
 
 class _Told(BaseModel):

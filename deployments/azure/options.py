@@ -17,53 +17,30 @@ from prefect.settings import (
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     temporary_settings,
 )
-from pydantic import BaseModel, Field, SecretStr, ValidationError
-from pydantic_settings import CliApp
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from blocks.azure import AzureCredential, AzureMLWorkspace
 from blocks.saved import loading, sentences
+from deployments.azure.place import Place
+from flows._command import parse_command
 from jobs.errors import InvalidInput, RebelNerfError, WorkspaceUnavailable
 from tasks.sign_in import sign_in_settings
 
-__all__ = ["Place", "capture_event", "credential", "has_secret", "load", "run", "server_answers"]
+__all__ = ["Place", "capture_event", "credential", "described", "has_secret", "load", "run", "server_answers"]
 
 
-def _from_environment(name: str) -> Any:
-    return Field(default_factory=lambda: os.environ.get(name, ""), description=f"if not given, ${name}")
-
-
-class Place(BaseModel):
-    """An Azure ML workspace: a saved block, or described by options and environment variables."""
-
-    block: str = Field("", description="name of a saved block of the workspace; the other options are not needed then")
-    subscription: str = _from_environment("AZURE_SUBSCRIPTION_ID")
-    resource_group: str = _from_environment("AZURE_RESOURCE_GROUP")
-    workspace: str = _from_environment("AZURE_ML_WORKSPACE")
-
-    def open(self) -> AzureMLWorkspace:
-        """Return the workspace's block.
-
-        Raises:
-            InvalidInput: there is no such block, it is wrong, or the options name no workspace.
-        """
-        return load(self.block) if self.block else self.described()
-
-    def described(self, saved: AzureMLWorkspace | None = None, **more: Any) -> AzureMLWorkspace:
-        """Return the workspace that the options describe, or the saved one with what they change.
-
-        Raises:
-            InvalidInput: they name no workspace.
-        """
-        place = {
-            "subscription_id": self.subscription,
-            "resource_group": self.resource_group,
-            "workspace": self.workspace,
-        }
-        if saved is None:
-            return _valid({"credential": credential(), **place, **more})
-        changes = {**({} if self.block else {name: value for name, value in place.items() if value}), **more}
-        changed = _valid({**dict(saved), **changes})
-        return saved.model_copy(update={name: getattr(changed, name) for name in changes})
+def described(place: Place, saved: AzureMLWorkspace | None, more: dict[str, Any]) -> AzureMLWorkspace:
+    """Return what `Place.described` returns."""
+    given = {
+        "subscription_id": place.subscription,
+        "resource_group": place.resource_group,
+        "workspace": place.workspace,
+    }
+    if saved is None:
+        return _valid({"credential": credential(), **given, **more})
+    changes = {**({} if place.block else {name: value for name, value in given.items() if value}), **more}
+    changed = _valid({**dict(saved), **changes})
+    return saved.model_copy(update={name: getattr(changed, name) for name in changes})
 
 
 def load(name: str) -> AzureMLWorkspace:
@@ -147,11 +124,7 @@ def capture_event(what: str, scene: str, workspace: str) -> Event:
 
 def run(command: type[BaseModel], main: Callable[[Any], None], arguments: list[str]) -> None:
     """Run a command with options from a command line; exit with 2 for wrong options and with 1 if the command fails."""
-    try:
-        given = CliApp.run(command, cli_args=arguments)
-    except ValidationError as error:
-        print(sentences(error, "options"), file=sys.stderr)
-        sys.exit(2)
+    given = parse_command(command, arguments)
     settings = {
         # Prefect keeps saved blocks. Without a server, it starts one for the while, which is slow the first time.
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,

@@ -21,7 +21,8 @@ from blocks.azure.errors import lacks_role, plain_errors, translate
 from blocks.azure.jobs import SERVERLESS
 from blocks.saved import sentences
 from deployments.azure import clusters, on_server, smoke
-from deployments.azure.options import Place, credential, has_secret, load, run
+from deployments.azure.options import credential, has_secret, load, run
+from deployments.azure.place import DEFAULT_SIZES, Place, own_key
 from deployments.azure.remedies import Remedies
 from jobs.errors import InvalidInput, NotFound
 
@@ -30,12 +31,6 @@ _ROOT = Path(__file__).resolve().parents[2]
 _IMAGE = [Path(__file__).with_name(name) for name in ("Dockerfile", "environment.lock", "build_gsplat.py")]
 _OTHER_NAME = "choose another name for the cluster (--gpu-cluster, --cpu-cluster)"
 _TIERS: tuple[Literal["cpu", "gpu"], ...] = ("cpu", "gpu")
-_SIZES = {"cpu": "Standard_D4s_v3", "gpu": "Standard_NC4as_T4_v3"}
-
-
-def _own_key() -> Path | None:
-    found = (Path.home() / ".ssh" / f"{name}.pub" for name in ("id_ed25519", "id_rsa", "id_ecdsa"))
-    return next((key for key in found if key.is_file()), None)
 
 
 class Setup(Place):
@@ -61,8 +56,8 @@ class Setup(Place):
     location: str = Field(
         "westeurope", description="region of a workspace that does not exist yet, for the az commands"
     )
-    gpu_size: str = Field("", description=f"VM size for training and rendering; by default {_SIZES['gpu']}")
-    cpu_size: str = Field("", description=f"VM size for everything else; by default {_SIZES['cpu']}")
+    gpu_size: str = Field("", description=f"VM size for training and rendering; by default {DEFAULT_SIZES['gpu']}")
+    cpu_size: str = Field("", description=f"VM size for everything else; by default {DEFAULT_SIZES['cpu']}")
     gpu_cluster: str = Field(
         "", description="name of the GPU cluster, or serverless; by default the saved block's, else gpu-cluster"
     )
@@ -78,7 +73,7 @@ class Setup(Place):
     idle_minutes: int = Field(5, ge=1, description="minutes after which a node without a job is released")
     dedicated: bool = Field(False, description="use nodes that Azure does not take away, at a higher price")
     ssh_public_key: Path | None = Field(
-        default_factory=_own_key,
+        default_factory=own_key,
         description="file with your public ssh key, which opens the viewer of a training job to you",
     )
     ssh_port: bool = Field(
@@ -132,7 +127,7 @@ class _SetUp:
         for tier in _TIERS:
             before, saved_size = (getattr(self.saved, f"{tier}_{field}", None) for field in ("cluster", "size"))
             serverless = (getattr(given, f"{tier}_cluster") or before) == SERVERLESS
-            self.sizes[tier] = getattr(given, f"{tier}_size") or (serverless and saved_size) or _SIZES[tier]
+            self.sizes[tier] = getattr(given, f"{tier}_size") or (serverless and saved_size) or DEFAULT_SIZES[tier]
             if serverless:
                 decided[f"{tier}_size"] = self.sizes[tier]
                 decided["serverless_tier"] = "standard" if given.dedicated else "spot"

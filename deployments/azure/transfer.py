@@ -17,7 +17,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from websockets.exceptions import WebSocketException
 
 from blocks.azure import AzureMLWorkspace
-from deployments.azure.options import Place, capture_event, run, server_answers
+from deployments.azure.options import capture_event, run, server_answers
+from deployments.azure.place import Place
 from jobs import media
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 from jobs.options import PrepareOptions, SceneName
@@ -29,7 +30,7 @@ class Upload(Place):
     With a saved block and a server (PREFECT_API_URL), the deployment `reprocess/captures` then starts the scene's flow.
     """
 
-    scene: SceneName
+    scene: SceneName = Field(description="the scene's name")
     images: Path = Field(description="a folder of photos, or a video")
 
     def cli_cmd(self) -> None:

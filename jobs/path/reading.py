@@ -31,24 +31,21 @@ def read_capture(dataset: Path, model: Path) -> Capture:
     """
     file, transforms = _read_transforms(dataset)
     saved = _read_json(model / _SAVED)
-    points, colours = ply.read_points(file.parent / transforms.get("ply_file_path", "."))
-    return parse_capture(str(file), transforms, saved, points, colours)
+    cloud = file.parent / transforms.get("ply_file_path", ".")
+    return parse_capture(str(file), transforms, saved, cloud.read_bytes() if cloud.is_file() else b"")
 
 
-def parse_capture(
-    source: str, transforms: dict[str, Any], saved: dict[str, Any], points: Array, colours: Array
-) -> Capture:
+def parse_capture(source: str, transforms: dict[str, Any], saved: dict[str, Any], cloud: bytes) -> Capture:
     """Return what `read_capture` returns, of the contents of the files.
 
     Args:
         source: what error messages call `transforms`.
         transforms: the content of the dataset's `transforms.json`.
         saved: the content of the model's `dataparser_transforms.json`.
-        points: (P, 3) the dataset's sparse points, in the frame of `transforms`.
-        colours: (P, 3) their colours, 0 to 255.
+        cloud: the content of the PLY file of sparse points, in the frame of `transforms`; empty without such a file.
 
     Raises:
-        InvalidInput: `transforms` lists no photos, or a key is missing or has a wrong value.
+        InvalidInput: `transforms` lists no photos, a key is missing or has a wrong value, or the PLY file is damaged.
     """
     photos = transforms.get("frames", [])
     if not photos:
@@ -65,6 +62,7 @@ def parse_capture(
         ) from error
     centres, directions = poses[:, :3, 3].copy(), unit(-poses[:, :3, 2])
     horizontal, vertical = np.median(half_fields, axis=0)
+    points, colours = ply.parse_points(cloud, f"the file of sparse points of {source}") if cloud else ply.NO_POINTS
     points = to_model.points(points)
     depth = _typical_depth(centres, directions, points, max(horizontal, vertical))
     return Capture(centres, directions, depth, (float(horizontal), float(vertical)), points, colours, shape)

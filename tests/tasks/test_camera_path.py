@@ -79,7 +79,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     assert "scene street: street-images-to-nerf-dataset:" in str(refused.value)
     with pytest.raises(InvalidInput) as refused:
         check(tmp_path / "b", {"transforms.json": transforms(ply_file_path="p.ply"), "p.ply": b"no points"}, path())
-    assert "scene street: p.ply of street-images-to-nerf-dataset:" in str(refused.value)
+    assert "scene street: the file of sparse points of street-images-to-nerf-dataset:" in str(refused.value)
 
 
 def test_points_outside_of_the_dataset_are_not_read(tmp_path: Path) -> None:
