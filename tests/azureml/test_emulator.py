@@ -123,7 +123,7 @@ def test_no_other_host_is_reached(stack: AzureStack) -> None:
     assert stack.refused[-1] == "example.com:443"
 
 
-def test_what_is_not_there_is_said_to_be_so(stack: AzureStack, client: MLClient) -> None:
+def test_missing_assets_are_reported_as_missing(stack: AzureStack, client: MLClient) -> None:
     assert client.workspaces.get(stack.workspace).location == stack.location
     for place in (
         ("0", stack.resource_group, stack.workspace),
@@ -346,7 +346,7 @@ def test_transfers_are_slow(stack: AzureStack, client: MLClient) -> None:
         assert time.monotonic() - began > 0.9
 
 
-def test_preemption_starts_again_with_what_was_stored(stack: AzureStack, client: MLClient, submit: Submit) -> None:
+def test_a_preempted_job_resumes_from_its_checkpoint(stack: AzureStack, client: MLClient, submit: Submit) -> None:
     stack.faults.add("preempt", "again", times=1, after=1.5)
     submit("again", "ls; touch here; echo found: $(ls $1); [ -e $1/step ] && exit; echo 1 > $1/step; sleep 600")
     job = stack.wait("again")
@@ -430,7 +430,7 @@ client.data.create_or_update(Data(name="hang", path={str(tmp_path / "photos")!r}
         process.communicate()
 
 
-def test_defect_5_an_interrupted_upload_is_never_taken_up(client: MLClient, stack: AzureStack, tmp_path: Path) -> None:
+def test_defect_5_an_interrupted_upload_is_never_resumed(client: MLClient, stack: AzureStack, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for name in "ab":
         (tmp_path / f"photos/{name}.txt").write_text(name)

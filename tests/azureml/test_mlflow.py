@@ -56,7 +56,7 @@ def test_metrics_are_kept_in_their_order(workspace: AzureMLWorkspace) -> None:
         ({"metrics": [{**POINT, "key": str(number)} for number in range(51)]}, "at most 50 metric names"),
     ],
 )
-def test_what_the_service_refuses_is_refused(
+def test_the_emulator_refuses_what_the_service_refuses(
     workspace: AzureMLWorkspace, stack: AzureStack, wrong: dict[str, Any], said: str
 ) -> None:
     run = workspace.submit(facade("street-mlflow-2")).name

@@ -107,7 +107,7 @@ def test_every_field_says_what_it_is(block: type[AzureCredential] | type[AzureML
         ("ssh_public_key", "-----BEGIN OPENSSH PRIVATE KEY-----"),
     ],
 )
-def test_a_wrong_field_is_named_when_the_block_is_made(workspace: AzureMLWorkspace, field: str, value: str) -> None:
+def test_a_wrong_field_is_named_when_the_block_is_created(workspace: AzureMLWorkspace, field: str, value: str) -> None:
     with pytest.raises(ValidationError, match=field):
         AzureMLWorkspace.model_validate({**workspace.model_dump(), "credential": workspace.credential, field: value})
 
@@ -177,9 +177,7 @@ def az(stack: AzureStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return asked
 
 
-def test_the_azure_cli_signs_in_and_is_not_asked_for_each_blob(
-    workspace: AzureMLWorkspace, az: Path, tmp_path: Path
-) -> None:
+def test_the_azure_cli_signs_in_once_for_many_blobs(workspace: AzureMLWorkspace, az: Path, tmp_path: Path) -> None:
     changed = {"credential": AzureCredential(), "datastore": "identityblobstore"}
     workspace = AzureMLWorkspace.model_validate({**dict(workspace), **changed})
     workspace.check()
@@ -271,7 +269,7 @@ def test_a_token_is_kept_until_shortly_before_its_end(monkeypatch: pytest.Monkey
     assert [at(9000, "a"), at(9020, "a"), at(9040, "a")] == ["6", "6", "7"]
 
 
-def test_threads_share_a_failure_and_the_next_asks_anew() -> None:
+def test_threads_share_a_failure_and_the_next_request_tries_again() -> None:
     source = Source()
     source.let.clear()
     source.fails = True
@@ -355,7 +353,7 @@ def test_a_missing_role(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
         ("forbidden", "lacks a role.*AzureML Data Scientist", "AuthorizationFailed.*jobs/write"),
     ],
 )
-def test_a_refusal_is_told_for_what_it_is(
+def test_a_refusal_is_reported_with_its_reason(
     workspace: AzureMLWorkspace, stack: AzureStack, kind: str, meaning: str, words: str
 ) -> None:
     with (
@@ -383,7 +381,7 @@ def test_a_refusal_is_told_for_what_it_is(
         ("read_only_sas", "lacks a role on the storage account.*Storage Blob Data Contributor", "PermissionMismatch"),
     ],
 )
-def test_a_refusal_of_storage_is_told_for_what_it_is(
+def test_a_refusal_of_storage_is_reported_with_its_reason(
     workspace: AzureMLWorkspace, stack: AzureStack, tmp_path: Path, kind: str, meaning: str, words: str
 ) -> None:
     given = photos(tmp_path / "a", b"one")
@@ -393,7 +391,7 @@ def test_a_refusal_of_storage_is_told_for_what_it_is(
 
 
 @pytest.mark.parametrize(("kind", "meaning"), [("keyless", "neither account keys"), ("firewall", "network rules")])
-def test_a_refusal_that_the_sdk_meets_is_told_for_what_it_is(
+def test_a_refusal_met_by_the_sdk_is_reported_with_its_reason(
     workspace: AzureMLWorkspace, stack: AzureStack, kind: str, meaning: str
 ) -> None:
     job = facade(kind, files={"new.txt": str(time.time_ns())})  # else the SDK finds the code uploaded
@@ -519,7 +517,7 @@ def test_the_same_photos_under_other_names_are_the_same_version(workspace: Azure
     assert workspace.find_capture(dropped) == first
 
 
-def test_what_lies_in_all_folders_and_how_long(workspace: AzureMLWorkspace, tmp_path: Path) -> None:
+def test_the_content_and_age_of_all_folders(workspace: AzureMLWorkspace, tmp_path: Path) -> None:
     workspace = workspace.model_copy(update={"captures": "all"})
     put(workspace, photos(tmp_path / "a", b"one"), "all/a & b/ä +%/")
     time.sleep(1.5)
@@ -615,7 +613,7 @@ def test_an_input_that_is_gone(workspace: AzureMLWorkspace, stack: AzureStack, t
         workspace.submit(facade("gone-facade-1", inputs={"images": asset}))
 
 
-def test_what_a_failed_job_says(workspace: AzureMLWorkspace) -> None:
+def test_the_message_of_a_failed_job(workspace: AzureMLWorkspace) -> None:
     job = facade("street-nothing-1", stage="nothing")
     workspace.submit(job)
     assert wait(workspace, job) is JobState.FAILED
@@ -712,7 +710,7 @@ PREEMPTED = (
         (False, "", ""),
     ],
 )
-def test_the_loss_of_a_node_is_told_from_a_failure(lost: bool, code: str, message: str) -> None:
+def test_the_loss_of_a_node_is_distinguished_from_a_failure(lost: bool, code: str, message: str) -> None:
     assert node_lost(code, message) is lost
 
 
@@ -762,7 +760,7 @@ def test_a_job_that_begins_again_on_another_node_has_a_log_of_its_own(
     workspace.cancel(job.name)
 
 
-def test_a_submission_that_is_lost_on_its_way(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+def test_a_lost_submission_is_repeated(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
     workspace.check()
     with (
         stack.faults.add("unavailable", "PUT .*/jobs/", times=2),
@@ -853,7 +851,7 @@ def test_no_more_requests_than_promised(workspace: AzureMLWorkspace, stack: Azur
     workspace.cancel(job.name)
 
 
-def test_the_way_to_the_viewer(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+def test_the_link_to_the_viewer(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
     job = facade("street-viewed", stage="lasts", arguments=LONG, tier="gpu")
     with pytest.raises(NotFound):
         workspace.tunnel(job.name, 7008, 7007)
@@ -871,7 +869,7 @@ def test_the_way_to_the_viewer(workspace: AzureMLWorkspace, stack: AzureStack) -
         workspace.tunnel(job.name, 7008, 7007)
 
 
-def test_the_way_to_the_viewer_where_the_port_is_closed(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+def test_the_link_to_the_viewer_if_the_port_is_closed(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
     closed = stack._workspaces[stack.workspace].computes["gpu-cluster"].body["properties"]["properties"]
     closed["remoteLoginPortPublicAccess"] = "Disabled"
     try:
@@ -924,7 +922,7 @@ def test_no_secret_reaches_a_job(workspace: AzureMLWorkspace, stack: AzureStack)
         (ValueError("no such folder"), InvalidInput),
     ],
 )
-def test_a_fault_that_the_sdk_wraps_is_told_by_its_cause(cause: Exception, expected: type[Exception]) -> None:
+def test_a_fault_wrapped_by_the_sdk_is_reported_by_its_cause(cause: Exception, expected: type[Exception]) -> None:
     """As when the connection breaks while a job's code is uploaded."""
     from azure.ai.ml.exceptions import AssetException
 

@@ -201,7 +201,7 @@ def test_an_archived_folder_that_was_registered_by_hand_is_known(workspace: Azur
 
 
 @pytest.mark.parametrize("kind", ["capture", "model"])
-def test_a_name_that_is_archived_as_a_whole_is_said_to_be_so(
+def test_an_archived_name_is_reported_as_archived(
     workspace: AzureMLWorkspace, trained: Trained, tmp_path: Path, kind: str
 ) -> None:
     job = trained("shed-train-1-aaaaaaaa")

@@ -70,12 +70,12 @@ def test_a_job_runs_as_the_managed_identity(
     assert {key: value for key, value in request["identity"].items() if value} == sent
 
 
-def test_an_identity_is_told_by_its_resource_or_client_id(workspace: AzureMLWorkspace) -> None:
+def test_an_identity_is_named_by_its_resource_or_client_id(workspace: AzureMLWorkspace) -> None:
     with pytest.raises(ValidationError, match="job_identity"):
         AzureMLWorkspace.model_validate({**dict(workspace), "job_identity": "jobs"})
 
 
-def test_another_block_goes_on_with_a_job_that_gets_no_node(stack: AzureStack, workspace: AzureMLWorkspace) -> None:
+def test_another_block_takes_over_a_job_without_a_node(stack: AzureStack, workspace: AzureMLWorkspace) -> None:
     """As the README says for low-priority nodes that do not come: a second block names a dedicated cluster."""
     first = JobSpec(
         family="no-node-page", attempt=1, scene="no-node", stage="page", arguments=("--help",), scratch=("training",)

@@ -69,7 +69,7 @@ def test_of_many_at_the_same_time_one_posts_a_point(workspace: AzureMLWorkspace,
     assert sorted(steps(stack, job)) == list(range(25))
 
 
-def test_what_could_not_be_posted_is_posted_later_once(
+def test_metrics_that_could_not_be_posted_are_posted_later_once(
     workspace: AzureMLWorkspace, stack: AzureStack, job: str
 ) -> None:
     with stack.faults.add("unavailable", "POST .*log-batch"), pytest.raises(WorkspaceUnavailable, match=job):

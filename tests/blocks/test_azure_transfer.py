@@ -67,7 +67,7 @@ def test_files_go_up_and_come_down(container: Container, files: dict[str, Path],
     assert container.blobs("both/") == []
 
 
-def test_what_is_there_is_not_sent_again(
+def test_existing_blobs_are_not_sent_again(
     stack: AzureStack, container: Container, files: dict[str, Path], tmp_path: Path
 ) -> None:
     sums = md5s(files)
@@ -83,7 +83,7 @@ def test_what_is_there_is_not_sent_again(
     assert stamps == {file: file.stat().st_mtime_ns for file in tmp_path.glob("down/**/*")}
 
 
-def test_a_listing_goes_on_from_page_to_page(
+def test_a_listing_reads_all_pages(
     workspace: AzureMLWorkspace, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("blocks.azure.container._PAGE", 2)
@@ -130,7 +130,7 @@ class Stop(Exception):
     """Somebody pulls the plug."""
 
 
-def test_an_interrupted_transfer_goes_on_where_it_was(
+def test_an_interrupted_transfer_resumes_where_it_was(
     container: Container, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = {"model.ckpt": files["model.ckpt"]}
@@ -225,7 +225,7 @@ def test_a_signature_that_runs_out_is_renewed(
 
 
 @pytest.mark.slow
-def test_a_signature_that_is_refused_half_way_is_renewed(
+def test_a_signature_that_expires_half_way_is_renewed(
     stack: AzureStack,
     workspace: AzureMLWorkspace,
     files: dict[str, Path],

@@ -66,7 +66,7 @@ def test_who_adds_up_sees_whole_entries(place: Workspace) -> None:
     assert {each.seconds for each in place.expenses("2026-11")} == {7.0}
 
 
-def test_what_a_month_has_is_read_from_azure_once(place: Workspace, request: pytest.FixtureRequest) -> None:
+def test_a_months_spending_is_read_from_azure_once(place: Workspace, request: pytest.FixtureRequest) -> None:
     if isinstance(place, LocalWorkspace):
         pytest.skip("a folder is read each time")
     known = place._shared.expenses  # type: ignore[attr-defined]

@@ -119,7 +119,7 @@ def test_sizes_are_compared_at_once_and_checksums_on_demand(workspace: LocalWork
     assert not list(integrity.damaged_assets(workspace.folder, whole=True))
 
 
-def test_a_name_in_latin_1_is_told_in_words_that_can_be_printed(workspace: LocalWorkspace, tmp_path: Path) -> None:
+def test_a_file_name_in_latin_1_is_printable_in_messages(workspace: LocalWorkspace, tmp_path: Path) -> None:
     name = os.fsdecode(b"Stra\xdfe.jpg")
     capture = take_in(workspace, tmp_path / "photos", {name: b"first", "2.jpg": b"second"})
     workspace.submit(job(capture, 1))

@@ -177,7 +177,7 @@ def test_killed_from_outside_is_interrupted_and_a_wrong_call_failed(workspace: L
     assert "exit code 3" in workspace.find_job(wrong.name).reason  # type: ignore[union-attr]
 
 
-def test_a_job_of_which_nothing_is_left_is_interrupted(workspace: LocalWorkspace) -> None:
+def test_a_job_without_any_process_is_interrupted(workspace: LocalWorkspace) -> None:
     job = spec(LONG)
     start(workspace, job)
     kill_supervisor(workspace, job)
@@ -186,7 +186,7 @@ def test_a_job_of_which_nothing_is_left_is_interrupted(workspace: LocalWorkspace
     assert state(workspace, job) is JobState.INTERRUPTED
 
 
-def test_a_job_that_can_go_on_says_so_by_its_exit_code(workspace: LocalWorkspace) -> None:
+def test_exit_code_75_means_that_a_job_can_resume(workspace: LocalWorkspace) -> None:
     job = spec("exit 75")
     workspace.submit(job)
     wait(lambda: state(workspace, job).ended)
@@ -288,7 +288,7 @@ def test_a_job_ends_with_its_workspace(workspace: LocalWorkspace) -> None:
     assert not workspace.folder.exists()
 
 
-def test_a_full_disk_is_said_and_leaves_nothing_behind(
+def test_a_full_disk_is_reported_and_leaves_nothing_behind(
     workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(folder: Path, stage: str) -> None:
@@ -432,7 +432,7 @@ def test_a_version_that_a_person_renamed_is_passed_over(workspace: LocalWorkspac
     assert (folder.with_name("1-old") / "a.jpg").exists()
 
 
-def test_a_folder_without_a_manifest_is_not_in_the_way(workspace: LocalWorkspace, tmp_path: Path) -> None:
+def test_a_folder_without_a_manifest_is_ignored(workspace: LocalWorkspace, tmp_path: Path) -> None:
     job = spec(PHOTOS)
     (workspace.folder / "assets" / "street-video" / "1-abcd").mkdir(parents=True)
     (workspace.folder / "assets" / "street-video" / "1-abcd" / "half").write_text("torn")
@@ -450,7 +450,7 @@ def drop(workspace: LocalWorkspace, path: str, content: bytes) -> Path:
     return file
 
 
-def test_what_was_dropped_is_listed(workspace: LocalWorkspace) -> None:
+def test_dropped_captures_are_listed(workspace: LocalWorkspace) -> None:
     assert workspace.dropped() == [] == workspace.dropped("street")
     old = drop(workspace, "street/walk/a.jpg", b"one")
     os.utime(old, (0, 0))  # a copy keeps the time of the photo, and a camera's clock may be wrong
@@ -469,7 +469,7 @@ def test_what_was_dropped_is_listed(workspace: LocalWorkspace) -> None:
     assert [each.files for each in workspace.dropped("street")] == [found["street"].files]
 
 
-def test_what_was_dropped_is_read_once_and_again_when_it_changed(workspace: LocalWorkspace) -> None:
+def test_dropped_captures_are_read_once_and_again_after_a_change(workspace: LocalWorkspace) -> None:
     file = drop(workspace, "street/a.jpg", b"one")
     drop(workspace, "square/a.jpg", b"one")
     [first] = workspace.dropped("street")
@@ -489,7 +489,7 @@ def test_what_was_dropped_is_read_once_and_again_when_it_changed(workspace: Loca
     assert workspace.dropped("street")[0].files["a.jpg"].checksum == checksum(file)
 
 
-def test_what_was_dropped_is_taken_in(workspace: LocalWorkspace) -> None:
+def test_dropped_captures_are_registered(workspace: LocalWorkspace) -> None:
     drop(workspace, "street/a.jpg", b"one")
     file = drop(workspace, "street/b.jpg", b"two")
     [dropped] = workspace.dropped("street")
@@ -508,7 +508,7 @@ def test_what_was_dropped_is_taken_in(workspace: LocalWorkspace) -> None:
     assert [asset.version for asset in taken] == ["2"] * 8, "however many take it in at once"
 
 
-def test_what_is_gone_is_said(workspace: LocalWorkspace, tmp_path: Path) -> None:
+def test_missing_things_are_reported(workspace: LocalWorkspace, tmp_path: Path) -> None:
     job = spec(PHOTOS)
     with pytest.raises(NotFound, match="no longer has the output"):
         workspace.output_sizes(job.name, "capture")

@@ -37,7 +37,7 @@ def test_the_fields_of_a_recorded_video() -> None:
     assert set(made.figures) == {"path", "frames", "size", "fps", "rendering_seconds"}
 
 
-def test_what_a_person_wrote_into_a_tag_does_no_harm() -> None:
+def test_text_that_a_person_wrote_into_a_tag_does_no_harm() -> None:
     tags = {"scene": "wall", "work": "much", "tier": "fast", "job_seconds": "nan", "inputs": "all", "owner": "me"}
     assert Provenance.from_tags(tags) == Provenance(scene="wall")
     asset = Asset(name="wall", version="1", kind="model", tags=tags, uri="", created=datetime.now(timezone.utc))

@@ -103,7 +103,7 @@ def test_networks_and_identities_are_on_the_wire(stack: AzureStack, command: Com
     assert options.load("net").job_identity == client_id
 
 
-def test_a_cluster_that_is_not_as_wanted_is_told(stack: AzureStack, command: Command) -> None:
+def test_a_cluster_with_other_settings_is_reported(stack: AzureStack, command: Command) -> None:
     status, said = command("setup", *clusters("plain"))
     assert status == 0, said
     for option, words in (
@@ -132,7 +132,7 @@ def test_an_ssh_port_that_a_policy_denies_stays_closed(stack: AzureStack, comman
     assert options.load("closed").ssh_public_key == KEY, "for the ssh service of jobs"
 
 
-def test_refusals_of_policies_of_storage_and_of_roles_are_told_apart(stack: AzureStack, command: Command) -> None:
+def test_refusals_of_policies_storage_and_roles_are_distinguished(stack: AzureStack, command: Command) -> None:
     with stack.faults.add("policy", "SubnetId"):
         status, said = command("setup", *clusters("denied"))
     assert status == 1 and "a policy of your organization forbids it" in said and "--subnet" in said, said

@@ -35,7 +35,7 @@ def test_a_workspace_that_works(workspace: AzureMLWorkspace, capsys: pytest.Capt
     assert "service principal" in said["Azure sign-in"] and said["ssh"].startswith("warning")
 
 
-def test_what_is_wrong_is_named_with_what_to_do(
+def test_each_fault_is_reported_with_its_remedy(
     workspace: AzureMLWorkspace, stack: AzureStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = workspace.model_copy(update={"cpu_cluster": "no-such", "environment": "rebel-nerf:no-such"})

@@ -27,9 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_set_up_makes_what_is_missing_and_nothing_twice(
-    stack: AzureStack, command: Command, street: Path, tmp_path: Path
-) -> None:
+def test_set_up_creates_missing_things_once(stack: AzureStack, command: Command, street: Path, tmp_path: Path) -> None:
     key = tmp_path / "key.pub"
     key.write_text("ssh-ed25519 AAAA me\n")
     writes = ("PUT {ws}/computes/*", "PUT {ws}/environments/*/versions/*")
@@ -147,7 +145,7 @@ def test_set_up_signs_in_as_the_machine(stack: AzureStack, command: Command, ide
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_set_up_tells_a_cluster_of_another_tier(stack: AzureStack, command: Command, tmp_path: Path) -> None:
+def test_set_up_reports_a_cluster_of_another_tier(stack: AzureStack, command: Command, tmp_path: Path) -> None:
     clusters = ("--name", "tier", "--gpu-cluster", "gpu-dear", "--cpu-cluster", "cpu-dear", "--no-deploy")
     key = tmp_path / "key.pub"
     key.write_text("ssh-ed25519 AAAA me\n")
@@ -177,7 +175,7 @@ def test_set_up_names_the_role_that_is_missing(stack: AzureStack, command: Comma
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_block_that_was_saved_wrong_is_told_by_its_fields(stack: AzureStack, command: Command) -> None:
+def test_a_wrongly_saved_block_is_reported_by_its_fields(stack: AzureStack, command: Command) -> None:
     secret = "a-secret-that-nobody-may-see"
     workspace = options.Place().open()
     workspace.credential.save("wrong", overwrite=True)
@@ -242,14 +240,14 @@ def test_a_capture_goes_up_and_comes_down(command: Command, street: Path, tmp_pa
     assert (status, "there is no asset no-video" in said) == (1, True)
 
 
-def test_nothing_is_downloaded_to_what_is_there(stack: AzureStack, command: Command, tmp_path: Path) -> None:
+def test_a_download_replaces_no_existing_folder(stack: AzureStack, command: Command, tmp_path: Path) -> None:
     before = len(stack.log)
     status, said = command("transfer", "download", "--asset", "lane", "--to", str(tmp_path))
     assert status == 1 and f"to: {tmp_path} is there already" in said and "Traceback" not in said
     assert len(stack.log) == before
 
 
-def test_an_upload_stands_where_the_server_is_gone(
+def test_an_upload_is_kept_if_the_server_is_gone(
     stack: AzureStack, command: Command, street: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Only the server is away: what is uploaded to is told by the options.

@@ -97,7 +97,7 @@ def test_set_up_ends_with_a_check_on_each_cluster(stack: AzureStack, command: Co
     assert status == 0 and said.count("passed before") == 1 and len(stack.jobs) == before + 1, said
 
 
-def test_a_check_that_is_under_way_is_followed(
+def test_a_running_check_is_followed(
     stack: AzureStack, workspace: AzureMLWorkspace, program: Program, capsys: pytest.CaptureFixture[str]
 ) -> None:
     program("import pathlib, time\nwhile not pathlib.Path('../go').exists(): time.sleep(0.05)\n" + PASSES)

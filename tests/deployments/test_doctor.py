@@ -47,7 +47,7 @@ def test_a_fresh_set_up_is_well(environment: dict[str, str]) -> None:
     assert said["server"].startswith("ok") and said["workspace"].startswith("ok")
 
 
-def test_what_is_wrong_is_named_with_what_to_do(environment: dict[str, str], tmp_path: Path) -> None:
+def test_each_fault_is_reported_with_its_remedy(environment: dict[str, str], tmp_path: Path) -> None:
     address = f"http://127.0.0.1:{free_port()}/api"
     (tmp_path / "home").write_text("a file where the folder should be")
     status, said = doctor({**environment, "PREFECT_API_URL": address})
@@ -118,7 +118,7 @@ def test_the_interpreter_of_the_jobs_is_looked_into(tmp_path: Path) -> None:
     assert checks["job packages"]().level is Level.WRONG
 
 
-def test_damaged_assets_are_told_of_and_set_aside(tmp_path: Path) -> None:
+def test_damaged_assets_are_reported_and_set_aside(tmp_path: Path) -> None:
     workspace = LocalWorkspace(root=tmp_path / "home", python="true")
     photos = tmp_path / "photos"
     photos.mkdir()

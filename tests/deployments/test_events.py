@@ -180,7 +180,9 @@ def until(found: Callable[[], bool], otherwise: Callable[[], object] = lambda: N
         time.sleep(0.2)
 
 
-def test_only_photos_of_scenes_in_its_own_container_are_told(send: Sender, capfd: pytest.CaptureFixture[str]) -> None:
+def test_only_photos_of_scenes_in_the_own_container_are_reported(
+    send: Sender, capfd: pytest.CaptureFixture[str]
+) -> None:
     begun = datetime.now(timezone.utc)
     ignored = [
         json.loads(CREATED)[0],
@@ -221,7 +223,7 @@ def test_the_handshakes(send: Sender) -> None:
     assert send(None, method="OPTIONS")[0] == 400
 
 
-def test_what_is_refused(send: Sender, capfd: pytest.CaptureFixture[str]) -> None:
+def test_wrong_keys_and_bodies_are_refused(send: Sender, capfd: pytest.CaptureFixture[str]) -> None:
     begun = datetime.now(timezone.utc)
     good = json.dumps([send.about("captures/refused/1.jpg")])
     wrong = [f"/?code={SECRET[:-1]}", f"/?code={SECRET}x", "/?code=", "/", f"/?key={SECRET}", "/?code=%FF%C3%A9"]
@@ -267,7 +269,7 @@ def test_a_server_that_is_down(workspace: AzureMLWorkspace, capfd: pytest.Captur
         (["--block", "azure"], SECRET, "127.0.0.1:9/api does not answer"),
     ],
 )
-def test_what_it_needs(
+def test_missing_settings_are_refused(
     arguments: list[str], key: str, told: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(KEY, key)

@@ -59,7 +59,7 @@ def kept(place: LocalWorkspace, keep: int = 2, captures: bool = False) -> dict[s
     return found
 
 
-def test_the_newest_are_kept_and_all_that_they_were_made_from(place: LocalWorkspace) -> None:
+def test_the_newest_versions_are_kept_with_their_inputs(place: LocalWorkspace) -> None:
     assert kept(place) == {"capture": "12345", "dataset": "145", "model": "45", "video": "45"}
     assert kept(place, keep=1) == {"capture": "12345", "dataset": "15", "model": "5", "video": "5"}
     shutil.rmtree(place.folder / "assets/street-video/5-00000005")
@@ -107,7 +107,7 @@ def test_nothing_changes_without_remove(place: LocalWorkspace, capsys: pytest.Ca
     assert "street-nerf:5-00000005" not in said
 
 
-def test_what_is_listed_is_removed(place: LocalWorkspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_listed_versions_are_removed(place: LocalWorkspace, capsys: pytest.CaptureFixture[str]) -> None:
     prune(Prune(keep=1, remove=True))
     assert "Removed " in capsys.readouterr().out
     assert [model.version for model in place.assets("street-nerf")] == ["5-00000005"]
@@ -135,7 +135,7 @@ def age(folder: Path, days: float) -> None:
         os.utime(path, (then, then))
 
 
-def test_what_is_left_of_ended_jobs_is_removed_and_their_logs_stay(place: LocalWorkspace) -> None:
+def test_leftovers_of_ended_jobs_are_removed_and_their_logs_kept(place: LocalWorkspace) -> None:
     good, bad = job_folder(place, "street-train-1-1", "0", 3), job_folder(place, "street-train-2-1", "1", 3)
     young, running = job_folder(place, "street-train-3-1", "1", 0.1), job_folder(place, "street-train-4-1", "", 3)
     part, fresh = place.folder / "jobs/.a.part", place.folder / "assets/street/.b.part"

@@ -69,7 +69,7 @@ def test_only_the_uis_own_pages_may_ask(service: Service, origin: str, lets: boo
     assert answer.headers.get("access-control-allow-origin") == (origin if lets else None)
 
 
-def test_what_the_server_writes_is_its_users_alone(service: Service) -> None:
+def test_files_of_the_server_are_private(service: Service) -> None:
     assert service.prefect_home.stat().st_mode & 0o777 == 0o700
     files = [path for path in service.prefect_home.rglob("*") if path.is_file()]
     assert {"prefect.db", "rebel-nerf.toml"} <= {file.name for file in files}
@@ -102,7 +102,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path / "prefect"
 
 
-def test_the_password_is_made_once(home: Path) -> None:
+def test_the_password_is_created_once(home: Path) -> None:
     # Each caller has the settings of this test, and all of them come at once.
     program = (
         "from tasks.sign_in import client_settings as s; print(*(found.get_secret_value() for found in s().values()))"
@@ -128,7 +128,7 @@ def test_the_password_is_made_once(home: Path) -> None:
     }
 
 
-def test_a_password_that_another_process_makes_meanwhile_is_kept(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_created_by_another_process_is_kept(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one comes after this one has seen that there is none, and before it has written its own."""
     monkeypatch.setattr(secrets, "token_urlsafe", lambda size: "the others")
     [others] = client_settings().values()

@@ -97,7 +97,7 @@ def test_a_connection_that_breaks_is_no_success(stack: AzureStack, endpoint: End
     assert "the connection to the job's ssh service broke" in errors and "Traceback" not in errors
 
 
-def test_what_is_refused_is_said_without_the_token(
+def test_a_refusal_is_reported_without_the_token(
     stack: AzureStack, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"{__name__}._ARM", "https://elsewhere")

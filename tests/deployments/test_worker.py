@@ -38,7 +38,7 @@ def test_an_overridden_method_exists_and_prefect_calls_it(name: str) -> None:
     assert inspect.iscoroutinefunction(getattr(BaseWorker, name))
 
 
-def test_what_is_called_and_read_exists() -> None:
+def test_the_private_methods_that_are_used_exist() -> None:
     assert all(callable(getattr(BaseWorker, name)) for name in CALLED)
     assert all(f"self.{name}" in BASE for name in READ)
 

@@ -12,7 +12,7 @@ from tests.service import ROOT
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.what)
-def test_what_a_mutation_replaces_is_in_the_code(mutation: Mutation, tmp_path: Path) -> None:
+def test_the_code_contains_what_a_mutation_replaces(mutation: Mutation, tmp_path: Path) -> None:
     file = tmp_path / mutation.file
     file.parent.mkdir(parents=True)
     shutil.copy(ROOT / mutation.file, file)

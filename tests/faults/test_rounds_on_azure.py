@@ -85,7 +85,7 @@ asyncio.run(photographs(sys.argv[1], pickle.load(sys.stdin.buffer)))
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(7, marks=pytest.mark.slow)])
-async def test_a_flow_that_is_killed_is_taken_up_where_it_was(
+async def test_a_killed_flow_is_resumed_where_it_was(
     workspace: AzureMLWorkspace, stack: AzureStack, monkeypatch: pytest.MonkeyPatch, rounds: int
 ) -> None:
     monkeypatch.setattr(AzureMLWorkspace, "poll_seconds", lambda self, waited: 0.5)

@@ -57,7 +57,7 @@ def open_saved() -> None:
         open_saved,
     ],
 )
-def test_a_server_that_is_not_there_is_one_line(
+def test_a_missing_server_is_reported_in_one_line(
     command: Callable[[], None], address: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
@@ -68,7 +68,7 @@ def test_a_server_that_is_not_there_is_one_line(
     assert "`make server`" in said and "unset PREFECT_API_URL" in said
 
 
-def test_this_machines_workspace_needs_no_server(address: str) -> None:
+def test_the_local_workspace_needs_no_server(address: str) -> None:
     assert isinstance(open_workspace("local"), LocalWorkspace)
 
 
@@ -84,7 +84,7 @@ def test_a_worker_without_a_server_is_one_line() -> None:
     assert ended.returncode == 1 and f"no Prefect server answers at {address}" in said
 
 
-def test_a_server_that_starts_meanwhile_is_waited_for(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_starting_server_is_waited_for(capfd: pytest.CaptureFixture[str]) -> None:
     port = free_port()
     late = (
         "import sys, time, http.server as h; time.sleep(1);"
@@ -185,7 +185,7 @@ def test_a_wrong_command_line_is_refused_before_anything_is_imported() -> None:
     assert "| prefect" not in ended.stderr
 
 
-def test_what_is_given_arrives() -> None:
+def test_the_options_of_a_command_line_arrive() -> None:
     given = parse_command(_usage.command_of(nerf.fn), ["--scene", "a", "--render.width", "64", "--refresh", "train"])
     assert given.model_dump(include={"scene", "refresh"}) == {"scene": "a", "refresh": ["train"]}
     assert getattr(given, "render").width == 64 and getattr(given, "images") is None  # noqa: B009

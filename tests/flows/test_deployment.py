@@ -103,7 +103,7 @@ async def test_a_run_that_is_cancelled_while_its_worker_is_dead(
         time.sleep(0.5)
 
 
-async def test_an_upload_that_is_told_of_is_processed_at_once_and_others_by_the_clock(
+async def test_an_announced_upload_is_processed_at_once_and_others_on_schedule(
     service: Service, client: PrefectClient, tmp_path: Path
 ) -> None:
     deployment = await client.read_deployment_by_name("reprocess/captures")

@@ -47,7 +47,7 @@ async def test_a_model_becomes_files_and_a_page_once(home: Path) -> None:
     assert again == exported and states["export"] == "Cached"
 
 
-async def test_what_cannot_be_is_refused_before_any_job(home: Path) -> None:
+async def test_impossible_options_are_refused_before_any_job(home: Path) -> None:
     with pytest.raises(InvalidInput, match="scene street: a model of splatfacto can be exported as splat, not as mesh"):
         await export("street", export=ExportOptions(forms=("mesh",)))
     with pytest.raises(NotFound, match=r"scene street: no model 2 of street-nerf .*; there is 1 \(1-c0ffee00\)"):

@@ -54,7 +54,7 @@ def jobs(home: Path) -> set[str]:
     return {job.name for job in (home / "jobs").glob("[!.]*")}
 
 
-async def test_from_photos_to_a_video_and_never_the_same_work_twice(street: Path, home: Path) -> None:
+async def test_from_photos_to_a_video_without_repeating_work(street: Path, home: Path) -> None:
     video, states = await run(images=street / "photos")
     assert states == {"capture": "Completed", **dict.fromkeys(STAGES, "Completed")}
     assert len(jobs(home)) == 4
@@ -144,7 +144,7 @@ async def test_then_and_now_on_the_same_path_in_shards(street: Path, home: Path)
         await run(**given | {"then": now.tags["model"].partition(":")[2]})
 
 
-async def test_a_gate_that_refuses_says_so_once(home: Path, tmp_path: Path, street: Path) -> None:
+async def test_a_refusing_gate_reports_once(home: Path, tmp_path: Path, street: Path) -> None:
     from PIL import Image
 
     for number, photo in enumerate(sorted((street / "photos").iterdir())[:9]):
@@ -181,7 +181,7 @@ async def test_parameters_are_checked(given: dict[str, Any], says: str) -> None:
         await nerf(scene="street", **given)
 
 
-async def test_what_is_not_there_is_refused_before_any_job(home: Path, tmp_path: Path, street: Path) -> None:
+async def test_missing_assets_are_refused_before_any_job(home: Path, tmp_path: Path, street: Path) -> None:
     before = jobs(home)
     with pytest.raises(NotFound, match="scene nowhere: no capture"):
         await run(scene="nowhere")

@@ -57,7 +57,7 @@ def jobs(stack: AzureStack, stage: str = "") -> list[str]:
     return [name for name in stack.jobs if name.startswith(f"{SCENE}-{stage}")]
 
 
-async def test_from_photos_to_a_video_and_never_the_same_work_twice(
+async def test_from_photos_to_a_video_without_repeating_work(
     stack: AzureStack, saved: AzureMLWorkspace, street: Path
 ) -> None:
     stack.ssh_at("20.1.2.3", 50000)
@@ -109,7 +109,7 @@ async def test_from_photos_to_a_video_and_never_the_same_work_twice(
     assert remade.version == video.version and remade.uri != video.uri
 
 
-async def test_what_is_wrong_with_the_workspace_is_said_before_a_job_starts(
+async def test_faults_of_the_workspace_are_reported_before_a_job_starts(
     stack: AzureStack, saved: AzureMLWorkspace, street: Path
 ) -> None:
     # Made anew: a copy of a saved block keeps its number, and is saved over it.
@@ -174,7 +174,7 @@ async def test_why_a_job_waits_is_said_and_nobody_waiting_ends_it(
 
 
 @pytest.mark.slow
-async def test_training_goes_on_where_a_lost_node_left_it(
+async def test_training_resumes_where_a_lost_node_left_it(
     stack: AzureStack, saved: AzureMLWorkspace, street: Path
 ) -> None:
     options = TrainOptions(max_num_iterations=2000, steps_per_save=10)

@@ -108,7 +108,7 @@ async def test_a_flow_that_died_between_registering_and_starting(home: LocalWork
     assert len(await runs_of(deployment, "gate")) == 1 == len(home.assets("gate"))
 
 
-async def test_a_version_that_a_person_made_is_started_when_it_is_named(
+async def test_a_version_registered_by_a_person_is_started_when_named(
     home: LocalWorkspace, deployment: UUID, tmp_path: Path
 ) -> None:
     photos = photograph(tmp_path / "photos")
@@ -125,7 +125,7 @@ async def test_a_version_that_a_person_made_is_started_when_it_is_named(
     assert len(await runs_of(deployment, "barn")) == 1
 
 
-async def test_an_upload_that_is_told_of_is_started_whatever_was_dropped_before(
+async def test_an_announced_upload_is_started_whatever_was_dropped_before(
     home: LocalWorkspace, deployment: UUID, tmp_path: Path
 ) -> None:
     photograph(home.folder / "captures" / "mill")
@@ -142,9 +142,7 @@ async def test_an_upload_that_is_told_of_is_started_whatever_was_dropped_before(
     assert (await table(scenes=["mill"]))["mill"].startswith("started: version 3")
 
 
-async def test_what_failed_by_chance_is_started_again_and_nothing_for_ever(
-    home: LocalWorkspace, deployment: UUID
-) -> None:
+async def test_a_chance_failure_is_retried_but_not_for_ever(home: LocalWorkspace, deployment: UUID) -> None:
     photograph(home.folder / "captures" / "quay")
     seen: set[UUID] = set()
     states: list[State[Any]] = [Crashed(), Failed(message="WorkspaceUnavailable: Azure does not answer"), Crashed()]
@@ -172,7 +170,7 @@ async def test_a_server_that_has_forgotten_the_runs(home: LocalWorkspace, deploy
     assert (await table())["pier"] == "nothing new: it is version 1"
 
 
-async def test_what_is_bad_stops_nothing_else(home: LocalWorkspace, deployment: UUID, tmp_path: Path) -> None:
+async def test_one_bad_item_does_not_stop_the_others(home: LocalWorkspace, deployment: UUID, tmp_path: Path) -> None:
     captures = home.folder / "captures"
     for scene in ("Old Town", "wall-nerf", "few", "broken", "good"):
         photograph(captures / scene, count=3 if scene == "few" else 8)
@@ -208,7 +206,7 @@ class Watched(LocalWorkspace):
         return super().find_capture(dropped)
 
 
-async def test_what_vanishes_or_changes_meanwhile(home: LocalWorkspace, deployment: UUID, tmp_path: Path) -> None:
+async def test_captures_that_vanish_or_change_meanwhile(home: LocalWorkspace, deployment: UUID, tmp_path: Path) -> None:
     captures = home.folder / "captures"
     photograph(captures / "gone")
     place = Watched()

@@ -89,7 +89,7 @@ def test_another_path_is_not_lost(trajectories: Path, tmp_path: Path) -> None:
     assert camera_path.read(trajectories / "street.json").camera_path[0].camera_to_world[3] == 1.0
 
 
-def test_what_cannot_work_is_refused(trajectories: Path, tmp_path: Path) -> None:
+def test_impossible_options_are_refused(trajectories: Path, tmp_path: Path) -> None:
     file = exported(tmp_path / "camera_path.json")
     with pytest.raises(InvalidInput, match=r"scene street: The camera path .*nowhere\.json is not there"):
         command(tmp_path / "nowhere.json")
@@ -185,7 +185,7 @@ def test_the_frame_of_the_model_is_that_of_the_path(trajectories: Path, tmp_path
         command(walk(tmp_path / "away.json", 1), "--name", "away")
 
 
-def test_what_is_given_beside_a_file_changes_its_path(trajectories: Path, tmp_path: Path) -> None:
+def test_options_beside_a_path_file_change_the_path(trajectories: Path, tmp_path: Path) -> None:
     command(walk(tmp_path / "walk.json", 1))
 
     def found(profile: str = "full", **given: object) -> CameraPath:

@@ -119,7 +119,7 @@ def test_an_estimate_is_held_back_until_it_is_worth_something(clock: Clock, scre
     assert "5.0 steps/s" in shown and "2 min 34 s left" in shown, "at the pace of the last half minute"
 
 
-def test_a_run_that_fails_says_so_once_and_keeps_its_log(
+def test_a_failed_run_is_reported_once_and_keeps_its_log(
     prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("REBEL_NERF_HOME", str(tmp_path / "home"))

@@ -167,7 +167,7 @@ async def link_of(key: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("prefect_server")
-async def test_a_training_is_looked_at_by_the_flow_runs_link_and_ends_by_itself(
+async def test_the_flow_runs_link_shows_a_training_which_ends_on_its_own(
     home: Path, browser: Browser, tmp_path: Path
 ) -> None:
     steps = 600

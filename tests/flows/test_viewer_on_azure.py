@@ -101,7 +101,9 @@ def answers(port: int) -> bool:
 
 
 @pytest.mark.slow
-def test_the_way_to_a_training_is_opened_and_closed(stack: AzureStack, saved: AzureMLWorkspace, tmp_path: Path) -> None:
+def test_the_tunnel_to_a_training_is_opened_and_closed(
+    stack: AzureStack, saved: AzureMLWorkspace, tmp_path: Path
+) -> None:
     job, port = training(saved, stack), free_port()
     saved.follow(job.name, "somebody")
     try:

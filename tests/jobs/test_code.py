@@ -59,7 +59,7 @@ def test_no_other_job_imports_the_demo() -> None:
     assert any(name.startswith("jobs.demo") for name in imported(jobs / "facade.py")), "the test sees no import"
 
 
-def test_what_pip_installed_is_not_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_of_pip_are_not_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "site-packages" / "nerfstudio").mkdir(parents=True)
     (tmp_path / "site-packages" / "nerfstudio" / "__init__.py").touch()
     monkeypatch.setattr(code, "_JOBS", tmp_path / "site-packages" / "jobs")

@@ -117,7 +117,7 @@ def test_a_wall_becomes_points_on_it() -> None:
     assert np.array_equal(found.colours[:, 0] > 0.5, found.points[:, 0] < 0)
 
 
-def test_what_floats_alone_is_left_out() -> None:
+def test_floating_parts_are_left_out() -> None:
     views = _wall(2.0)
     views.depths[1, 20, 40], views.depths[2, 40, 20] = 0.4, 0.7
     found = surface.sample(views, 20_000)
@@ -174,7 +174,7 @@ def test_the_frames_lead_back_and_forth(solid_model: Path, tiny_dataset: Path) -
     assert np.allclose(to_scene.points(centres), own, atol=1e-4)
 
 
-def test_what_a_method_cannot_give_is_refused(
+def test_outputs_that_a_method_lacks_are_refused(
     splats: Path, solid_model: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(

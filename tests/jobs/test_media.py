@@ -42,7 +42,7 @@ def test_every_kind_is_found_in_any_case_and_any_folder_in_natural_order(tmp_pat
     assert not found.unreadable and not found.duplicates
 
 
-def test_what_cannot_be_read_is_listed_with_the_reason_and_left_out(tmp_path: Path) -> None:
+def test_unreadable_files_are_listed_with_the_reason_and_left_out(tmp_path: Path) -> None:
     photos(tmp_path, 4)
     (tmp_path / "text.jpg").write_text("not a picture")
     (tmp_path / "empty.png").touch()

@@ -16,7 +16,7 @@ from jobs.errors import InvalidInput
 from jobs.pictures import photo
 
 
-def test_what_does_not_fit_waits_and_what_fits_nowhere_goes_alone() -> None:
+def test_jobs_that_do_not_fit_wait_and_oversized_ones_run_alone() -> None:
     room, inside, most = memory.Room(10), set[int](), list[set[int]]()
     lock = threading.Lock()
 

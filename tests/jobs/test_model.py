@@ -118,7 +118,7 @@ def test_lpips_is_computed_where_its_weights_are(
     assert not any("lpips" in name for name in torch.load(checkpoint, weights_only=True)["pipeline"])
 
 
-def test_the_config_written_for_a_place(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_config_is_written_for_a_location(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nerfstudio.utils.eval_utils import eval_setup
 
     config = tmp_path / "config.yml"

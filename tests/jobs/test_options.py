@@ -44,7 +44,7 @@ def test_the_command_line_carries_every_option(options: Options) -> None:
     assert CliApp.run(type(options), cli_args=CliApp.serialize(options)) == options
 
 
-def test_what_a_person_sets_wins_over_the_profile() -> None:
+def test_set_options_win_over_the_profile() -> None:
     assert TrainOptions().with_profile("full").max_num_iterations == 30_000
     assert TrainOptions(max_num_iterations=5).with_profile("full").max_num_iterations == 5
     assert RenderOptions(width=64).with_profile("preview").width == 64
@@ -78,7 +78,7 @@ def test_an_option_that_came_later_leaves_older_results_as_they_are(monkeypatch:
     assert PrepareOptions(frame="keep").fingerprint(images="a") != before
 
 
-def test_what_was_made_before_a_field_was_added_is_found_again() -> None:
+def test_results_from_before_a_new_field_are_found() -> None:
     """The hash is one that was registered when RenderOptions had five fields."""
     before = "bc8bb5e24080b2fa5a27ecea3f7f66c627aeffd9ca17433448912436270ce351"
     assert RenderOptions(width=64).fingerprint(a="b") == before
@@ -151,7 +151,7 @@ def test_a_rate_may_be_a_fraction_and_a_whole_one_is_as_it_was() -> None:
         ({"seconds": 400.0, "fps": 25}, None),
     ],
 )
-def test_what_no_video_can_be_made_of(given: dict[str, float], says: str | None) -> None:
+def test_lengths_that_make_no_video(given: dict[str, float], says: str | None) -> None:
     options = RenderOptions.model_validate(given)
     if says:
         with pytest.raises(InvalidInput, match=says):
@@ -174,7 +174,7 @@ def test_scene_names(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../x", "A b", "a_b", "-a", "x" * 64, "x" * 300, "é", "a\n"])
-def test_what_is_no_scene_name(name: str) -> None:
+def test_invalid_scene_names(name: str) -> None:
     with pytest.raises(ValidationError, match="lower-case letters, digits and hyphens"):
         TypeAdapter(SceneName).validate_python(name)
 
@@ -217,7 +217,7 @@ def test_options_import_nothing_heavy() -> None:
     assert listed.stdout.strip() == "[]"
 
 
-def test_what_a_model_is_exported_to_follows_from_its_method() -> None:
+def test_the_form_of_an_export_follows_from_the_method() -> None:
     assert ExportOptions().for_method("nerfacto").forms == ("mesh", "pointcloud")
     assert {ExportOptions().for_method(method).forms for method in SPLATS} == {("splat",)}
     both = ExportOptions(forms=("pointcloud", "mesh", "mesh")).for_method("instant-ngp")

@@ -203,7 +203,7 @@ def test_the_3d_view_is_loaded_once_it_is_opened(
     browser.until(lambda: browser.execute_script("return document.body.dataset.drawn"))
 
 
-def test_a_video_that_is_too_large_lies_beside_the_page(
+def test_a_large_video_is_a_file_beside_the_page(
     tiny_dataset: Path, tiny_model: Path, video: Path, tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "MOST_BYTES", 100)
@@ -240,7 +240,9 @@ def test_a_photo_whose_name_is_not_utf_8_is_on_the_page(
     assert r"Stra\xdfe.jpg" in text and r"the same as \ud800.jpg" in text
 
 
-def test_what_is_missing_or_damaged_is_said(tiny_dataset: Path, tiny_model: Path, video: Path, tmp_path: Path) -> None:
+def test_missing_or_damaged_files_are_reported(
+    tiny_dataset: Path, tiny_model: Path, video: Path, tmp_path: Path
+) -> None:
     shutil.copytree(video, tmp_path / "video")
     (tmp_path / "video/video.mp4").unlink()
     with pytest.raises(InvalidInput, match=r"holds no video\.mp4"):

@@ -11,7 +11,7 @@ from jobs import ply
 from jobs.errors import InvalidInput
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+def test_written_points_are_read_back(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     points, colours = rng.normal(size=(7, 3)).astype(np.float32), rng.integers(0, 256, (7, 3)).astype(np.uint8)
     columns: dict[str, NDArray[Any]] = {name: points[:, axis] for axis, name in enumerate("xyz")}

@@ -91,7 +91,7 @@ def test_poses_are_within_one_percent_of_the_truth(street: Path, dataset: tuple[
     assert errors.rotations.max() < 0.5
 
 
-def test_the_manifest_tells_every_files_fate(dataset: tuple[Path, list[Any]]) -> None:
+def test_the_manifest_lists_what_became_of_each_file(dataset: tuple[Path, list[Any]]) -> None:
     manifest = read(dataset[0] / "dataset.json")
     counts = ("found", "unreadable", "duplicates", "used", "registered", "matching", "mapper")
     assert [manifest[key] for key in counts] == [19, 2, 1, 16, 14, "exhaustive", "incremental"]

@@ -162,9 +162,7 @@ def test_a_frame_needs_no_more_memory_than_its_bands(
     assert np.abs(frame[4::8, 4::8].astype(int) - expected[:67]).mean() < 3
 
 
-def test_what_is_nearer_than_the_near_plane_is_not_shown(
-    tiny_model: Path, tiny_dataset: Path, path: CameraPath
-) -> None:
+def test_points_nearer_than_the_near_plane_are_hidden(tiny_model: Path, tiny_dataset: Path, path: CameraPath) -> None:
     """Rays begin there, and no box of a crop brings them nearer."""
     own = model.load(tiny_model, tiny_dataset, device="cpu")
     crop = {"crop_center": [0, 0, 0], "crop_scale": [9] * 3, "crop_bg_color": {"r": 255, "g": 0, "b": 0}}
@@ -214,7 +212,9 @@ def test_depth_and_accumulation_are_videos_of_their_own(
     assert np.ptp(found["depth"][0]) > 30, "all of one colour"
 
 
-def test_what_a_model_does_not_give_is_said(pipeline: Any, path: CameraPath, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_that_a_model_lacks_are_reported(
+    pipeline: Any, path: CameraPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As splatfacto, which has a depth only if it was trained to."""
     whole = pipeline.model.get_outputs
     without = lambda rays: {name: value for name, value in whole(rays).items() if name != "depth"}  # noqa: E731
@@ -247,7 +247,7 @@ def test_a_model_that_has_diverged_is_refused(
         render._check(inspect(tmp_path / "v.mp4"), path)
 
 
-def test_goes_on_with_fewer_rays_when_memory_runs_out(
+def test_continues_with_fewer_rays_when_memory_runs_out(
     pipeline: Any, path: CameraPath, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where the model refuses more than 300 rays, as a GPU that is too small does."""

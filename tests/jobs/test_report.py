@@ -18,9 +18,7 @@ from jobs.report import Failure, Meter, Page, Progress, Result
         Failure("prepare", "GateRefused", "scene too dark"),
     ],
 )
-def test_what_is_emitted_is_parsed(
-    line: Progress | Page | Result | Failure, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_emitted_lines_are_parsed(line: Progress | Page | Result | Failure, capsys: pytest.CaptureFixture[str]) -> None:
     report.emit(line)
     assert report.parse(capsys.readouterr().out) == line
 

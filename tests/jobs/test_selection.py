@@ -65,7 +65,7 @@ def kinds(folder: Path) -> dict[str, str]:
         ("#recycle/{}.jpg", "deleted file"),
     ],
 )
-def test_what_a_path_alone_tells(photos: Path, name: str, kind: str) -> None:
+def test_faults_that_a_path_alone_shows(photos: Path, name: str, kind: str) -> None:
     names = [name.format(shot) for shot in SHOTS]
     write(photos, *names, shrink=2)
     assert kinds(photos) == dict.fromkeys(names, kind)
@@ -88,7 +88,9 @@ def test_what_a_path_alone_tells(photos: Path, name: str, kind: str) -> None:
         ("{}.HEIC", 1, "RGB", "copy in another format"),
     ],
 )
-def test_what_is_made_from_the_photos(photos: Path, folder: str, shrink: int, mode: str, kind: str) -> None:
+def test_copies_made_from_the_photos_are_recognized(
+    photos: Path, folder: str, shrink: int, mode: str, kind: str
+) -> None:
     names = [folder.format(shot) for shot in SHOTS]
     write(photos, *names, shrink=shrink, mode="RGB" if mode == "I;16" else mode)
     if mode == "I;16":
@@ -159,7 +161,7 @@ def test_the_videos_of_live_photos_are_no_video_of_the_place(photos: Path) -> No
     assert list(media.scan(photos, minimum=8).videos) == [f"{SHOTS[0]}.mov"]
 
 
-def test_one_line_tells_of_everything(photos: Path) -> None:
+def test_one_line_summarizes_a_capture(photos: Path) -> None:
     write(photos, *(f"@eaDir/{shot}.jpg" for shot in SHOTS), shrink=2)
     film(photos / "walk.mp4", 1)
     for name in ("1.NEF", "2.nef", "3.jxl", "VID.insv", "notes.txt"):

@@ -84,7 +84,9 @@ def said(job: subprocess.Popen[str]) -> list[report.Progress | report.Page | rep
 
 
 @pytest.mark.parametrize("interruptions", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_an_interrupted_training_ends_as_if_it_had_not_been(dataset: Path, tmp_path: Path, interruptions: int) -> None:
+def test_an_interrupted_training_ends_like_an_uninterrupted_one(
+    dataset: Path, tmp_path: Path, interruptions: int
+) -> None:
     whole = started(dataset, tmp_path / "whole", tmp_path / "checkpoints of another")
     checkpoints = tmp_path / "checkpoints"
     for number in range(interruptions):
@@ -121,7 +123,7 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(dataset: Path, tmp_p
         torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)
 
 
-def test_training_can_be_watched_where_another_viewer_is_and_ends_by_itself(dataset: Path, tmp_path: Path) -> None:
+def test_training_can_be_watched_beside_another_viewer_and_ends_on_its_own(dataset: Path, tmp_path: Path) -> None:
     longer = OPTIONS.model_copy(update={"max_num_iterations": 200, "steps_per_save": 1000})
     places = ("--dataset", dataset, "--model", tmp_path / "model", "--checkpoints", tmp_path / "checkpoints")
     command = [sys.executable, "-m", "jobs.train", *map(str, places), *CliApp.serialize(longer)]
@@ -144,7 +146,7 @@ def test_training_can_be_watched_where_another_viewer_is_and_ends_by_itself(data
     assert json.loads((tmp_path / "model/model.json").read_text())["steps"] == 200
 
 
-def test_a_finished_training_is_not_trained_again_and_another_is_not_taken_up(dataset: Path, tmp_path: Path) -> None:
+def test_a_finished_training_is_not_repeated_and_another_is_not_resumed(dataset: Path, tmp_path: Path) -> None:
     short = OPTIONS.model_copy(update={"max_num_iterations": 3})
     train.train(short, dataset, tmp_path / "model", tmp_path / "checkpoints")
     train.train(short, dataset, tmp_path / "model", tmp_path / "checkpoints")
@@ -200,7 +202,7 @@ def test_photos_and_cameras_shrink_alike_and_never_grow(dataset: Path, size: int
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="gsplat may have its kernels here")
-def test_what_a_method_needs_of_a_machine_is_said() -> None:
+def test_the_requirements_of_a_method_are_reported() -> None:
     for method in ("instant-ngp", "splatfacto"):
         with pytest.raises(InvalidInput, match=f"{method} needs a CUDA GPU"):
             cuda.check(method, "cpu")
@@ -268,7 +270,7 @@ def frame(value: str) -> str:
         (f'{{"frames": [{frame("1")}, {frame("1")}]}}', "not a nerfstudio dataset"),
     ],
 )
-def test_what_is_no_dataset(content: str, words: str, tmp_path: Path) -> None:
+def test_folders_that_are_no_datasets(content: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "transforms.json").write_text(content)
     with pytest.raises(InvalidInput, match=words):
         read_dataset(tmp_path)
@@ -281,7 +283,7 @@ def test_an_unknown_method_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, 
         train.main()
 
 
-def test_the_model_folder_tells_how_it_was_made(dataset: Path, tmp_path: Path) -> None:
+def test_the_model_folder_records_how_it_was_trained(dataset: Path, tmp_path: Path) -> None:
     train.train(OPTIONS.model_copy(update={"max_num_iterations": 2}), dataset, tmp_path / "m", tmp_path / "c")
     assert sorted(file.name for file in (tmp_path / "m").iterdir()) == [
         "config.yml",

@@ -54,7 +54,7 @@ def photograph(folder: Path, count: int) -> dict[str, Path]:
     return {file.name: file for file in folder.iterdir()}
 
 
-async def test_a_stage_whose_result_was_archived_is_made_anew(
+async def test_a_stage_runs_again_if_its_result_was_archived(
     workspace: AzureMLWorkspace, stack: AzureStack, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(AzureMLWorkspace, "poll_seconds", lambda self, waited: 0.3)

@@ -83,7 +83,7 @@ async def test_without_a_limit_nothing_is_recorded(place: Callable[..., LocalWor
     assert not (place().folder / "spent").exists()
 
 
-async def test_a_job_that_nothing_tells_of_may_take_its_time_limit(
+async def test_a_job_without_history_is_estimated_by_its_time_limit(
     place: Callable[..., LocalWorkspace], caplog: pytest.LogCaptureFixture
 ) -> None:
     limited = place(run=DAY - 1, month=DAY)
@@ -110,7 +110,7 @@ async def test_a_job_that_nothing_tells_of_may_take_its_time_limit(
     assert f"| {made.tags['job_seconds']}.00 EUR |" in str(shown.data)
 
 
-async def test_an_earlier_version_tells_what_the_next_costs(
+async def test_the_next_version_is_estimated_by_an_earlier_one(
     place: Callable[..., LocalWorkspace], caplog: pytest.LogCaptureFixture
 ) -> None:
     before = await make(place(month=2 * DAY))
@@ -123,7 +123,7 @@ async def test_an_earlier_version_tells_what_the_next_costs(
     assert f"as {before} took); this month then comes to {spent + took:.2f} EUR of {spent + took:.2f}" in caplog.text
 
 
-async def test_other_scenes_tell_what_the_first_version_costs(
+async def test_the_first_version_is_estimated_by_other_scenes(
     place: Callable[..., LocalWorkspace], caplog: pytest.LogCaptureFixture
 ) -> None:
     for scene in ("wall", "tower", "gate"):
@@ -224,7 +224,7 @@ def test_of_two_at_the_same_time_not_both_slip_through(
     assert charge("wall"), "once nobody else asks"
 
 
-async def test_what_ended_unseen_is_looked_up_before_a_job_is_refused(place: Callable[..., LocalWorkspace]) -> None:
+async def test_jobs_that_ended_unseen_are_settled_before_a_job_is_refused(place: Callable[..., LocalWorkspace]) -> None:
     limited = place(month=DAY + 60)
     plan = first.plan(capture(limited, "wall"), FirstOptions(seconds=0.5))
     ended = plan.spec(1)
@@ -265,7 +265,7 @@ async def test_a_later_run_and_the_clean_up_see_an_end_that_was_missed(
     assert all(each.seconds and each.seconds < 60 for each in record(limited).values())
 
 
-async def test_what_cannot_be_submitted_costs_nothing(place: Callable[..., LocalWorkspace]) -> None:
+async def test_a_failed_submission_costs_nothing(place: Callable[..., LocalWorkspace]) -> None:
     limited = place(run=DAY)
 
     @flow(name="gone")

@@ -19,7 +19,7 @@ from tasks.summary import figures_of
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-def test_the_dataset_tells_what_was_left_out_before_the_photos_were_taken_in(
+def test_the_dataset_lists_what_was_left_out_before_registration(
     street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     photos = tmp_path / "photos"

@@ -90,7 +90,7 @@ def test_only_figures_that_can_be_compared_are(place: LocalWorkspace, psnr: obje
     assert shown(place) == expected
 
 
-def test_a_pin_stays_whatever_comes(place: LocalWorkspace) -> None:
+def test_a_pin_survives_newer_models(place: LocalWorkspace) -> None:
     done, said, errors = rebel_nerf(place, "pin", "--scene", "street", "--model-version", "1")
     assert done == 0 and said.startswith("Scene street is shown by model 1 (1-00000001, 24.1 dB), which is pinned."), (
         errors

@@ -48,7 +48,7 @@ async def follow(place: AzureMLWorkspace, job: str, lines: list[str]) -> Curves:
     return following
 
 
-async def test_a_run_that_takes_over_goes_on_with_the_curve(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+async def test_a_run_that_takes_over_continues_the_curve(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
     job = workspace.submit(facade(f"street-facade-{uuid4().hex[:8]}")).name
     half = Curves(workspace, job)
     for each in LOG[:16]:
@@ -81,7 +81,7 @@ async def test_posts_are_a_minute_apart(workspace: AzureMLWorkspace, monkeypatch
 
 
 @pytest.mark.usefixtures("prefect_server")
-async def test_a_stage_goes_on_where_its_curves_cannot_be_passed_on(
+async def test_a_stage_continues_if_its_curves_cannot_be_posted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     place = chain_workspace(tmp_path / "home")

@@ -60,7 +60,7 @@ def test_a_number_is_the_models_own(place: LocalWorkspace, given: str | int | No
     assert tasks.find_registered_model(place, "street", given).version == version
 
 
-def test_what_is_not_there_is_said_with_what_is(place: LocalWorkspace) -> None:
+def test_a_missing_asset_is_reported_with_the_existing_ones(place: LocalWorkspace) -> None:
     listed = r"there is 1 \(1-c736eabe\), 2 \(1-5f0e11aa\), 3 \(2-90ab12cd\)\."
     for missing in (4, "1", "1-00000000"):
         if missing == "1":  # of a capture that has a model, with a number that no model has

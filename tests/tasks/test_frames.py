@@ -133,7 +133,7 @@ async def artifacts(key: str, since: datetime) -> list[str]:
     return [str(each.data) for each in found if each.created and each.created >= since]
 
 
-async def test_captures_share_a_frame_or_it_is_said_loudly(
+async def test_captures_share_a_frame_or_a_warning_says_so(
     street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     start = datetime.now(timezone.utc)

@@ -174,12 +174,12 @@ async def test_a_shard_of_another_path_is_rendered_on_that_of_the_first(place: L
     assert "camera_path.json" in (Path(again.uri) / "given").read_text()
 
 
-async def test_a_path_that_is_shorter_than_asked_for_has_fewer_shards(place: LocalWorkspace) -> None:
+async def test_a_short_path_has_fewer_shards(place: LocalWorkspace) -> None:
     await render(place, 5, options=OPTIONS.model_copy(update={"seconds": 0.1, "fps": 30}))
     assert sorted(log(place)) == ["render", "shard 0", "shard 1", "shard 2"]
 
 
-async def test_what_other_shards_made_stands_when_one_refuses(place: LocalWorkspace) -> None:
+async def test_other_shards_keep_their_results_if_one_refuses(place: LocalWorkspace) -> None:
     (place.folder / "refuses").touch()
     with pytest.raises(GateRefused, match="scene wall, shard: no good"):
         await render(place, 3)
@@ -202,7 +202,7 @@ async def test_a_path_from_a_file_is_split_by_its_own_frames(place: LocalWorkspa
         assert "--width" not in given
 
 
-def test_what_a_video_in_shards_took_is_told_with_its_shards(tmp_path: Path) -> None:
+def test_the_time_of_a_video_in_shards_includes_its_shards(tmp_path: Path) -> None:
     place = LocalWorkspace(root=tmp_path, cpu_price_per_hour=3600.0, gpu_price_per_hour=36_000.0)
     shown, shot = visit(place), tasks.Shot(OPTIONS)
     dataset = shown.dataset
@@ -218,7 +218,7 @@ def test_what_a_video_in_shards_took_is_told_with_its_shards(tmp_path: Path) -> 
     assert "parts_seconds" not in alone.provenance().tags()
 
 
-def test_what_cannot_be_rendered_is_refused_before_any_job(tmp_path: Path) -> None:
+def test_an_impossible_division_into_shards_is_refused_before_any_job(tmp_path: Path) -> None:
     assert tasks.read_shot("wall", RenderOptions(), "preview", 48).frames == 48
     with pytest.raises(InvalidInput, match="scene wall: 48 frames cannot be rendered in 49 shards"):
         tasks.read_shot("wall", RenderOptions(), "preview", 49)

@@ -64,7 +64,7 @@ def states(place: LocalWorkspace) -> list[JobState]:
     return [status.state for status in found if status]
 
 
-async def test_a_refreshed_stage_stands_beside_the_old_and_is_taken_from_then_on(place: LocalWorkspace) -> None:
+async def test_a_refreshed_stage_is_kept_beside_the_old_and_used_from_then_on(place: LocalWorkspace) -> None:
     before = await both(place)
     assert await both(place) == before
     assert len(started(place)) == 2
@@ -93,14 +93,14 @@ async def test_a_run_that_is_repeated_refreshes_once(place: LocalWorkspace) -> N
     assert (await run())[0].version == f"{before.version}-3"
 
 
-async def test_what_is_gone_is_made_again_as_what_it_was(place: LocalWorkspace) -> None:
+async def test_a_missing_result_is_computed_again_with_the_same_version(place: LocalWorkspace) -> None:
     before = await both(place)
     shutil.rmtree(before[1].uri)
     assert [asset.version for asset in await both(place)] == [asset.version for asset in before]
     assert started(place) == ["first", "second", "second"]
 
 
-async def test_an_output_without_what_it_must_have_is_not_registered(place: LocalWorkspace) -> None:
+async def test_an_incomplete_output_is_not_registered(place: LocalWorkspace) -> None:
     """Whether a file is missing or empty; and the job, which ended well, is not run again unless that is asked for."""
 
     @tasks.stage.Stage
@@ -126,7 +126,7 @@ async def test_an_output_without_what_it_must_have_is_not_registered(place: Loca
     assert len(place.assets("street-first")) == 1 and len(started(place)) == 2
 
 
-async def test_what_another_machine_made_is_not_made_again(place: LocalWorkspace, tmp_path: Path) -> None:
+async def test_a_result_of_another_machine_is_used(place: LocalWorkspace, tmp_path: Path) -> None:
     before = await both(place)
     with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: tmp_path / "results of another"}):
         assert await both(place) == before
@@ -175,7 +175,7 @@ async def test_a_run_without_a_worker_sees_that_it_was_cancelled(
 
 
 @pytest.mark.parametrize("how", ["silent", "cancelled", "alive", "ended"])
-async def test_the_clean_up_ends_what_nobody_waits_for(place: LocalWorkspace, how: str) -> None:
+async def test_the_clean_up_cancels_jobs_that_nobody_waits_for(place: LocalWorkspace, how: str) -> None:
     from prefect.client.schemas.objects import FlowRun
 
     async with get_client() as client:

@@ -101,7 +101,7 @@ async def test_a_worse_model_is_marked_and_refused_on_request(place: LocalWorksp
     assert "dB below" not in str((await train(place, 3, 21.6)) and (await shown()).data)
 
 
-async def test_what_was_refused_is_trained_again_by_a_refresh_alone(place: LocalWorkspace) -> None:
+async def test_a_refused_model_is_trained_again_only_by_a_refresh(place: LocalWorkspace) -> None:
     await train(place, 1, 24.0)
     for refresh, trained in ((False, 2), (False, 2), (True, 3), (False, 3)):
         with pytest.raises(GateRefused, match="add a refresh of train"):
@@ -130,7 +130,7 @@ async def test_what_was_refused_is_trained_again_by_a_refresh_alone(place: Local
     assert len(started(place)) == 4
 
 
-async def test_what_a_version_cost(place: LocalWorkspace) -> None:
+async def test_the_cost_of_a_version(place: LocalWorkspace) -> None:
     await train(place, 1, 24.0)
     [model] = place.assets("street-nerf")
     seconds = float(model.tags["job_seconds"])

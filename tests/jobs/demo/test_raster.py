@@ -75,7 +75,7 @@ def test_a_texture_lies_the_right_way_round() -> None:
     assert picture[0, 20, 2] > picture[0, 20, 0]  # above it, the blue sky
 
 
-def test_what_stands_in_the_light_casts_a_shadow() -> None:
+def test_objects_in_the_light_cast_shadows() -> None:
     ground = Patch(np.array([-5.0, 5, 0]), np.array([10.0, 0, 0]), np.array([0.0, -10, 0]), np.full((200, 200, 3), 0.5))
     roof = Patch(np.array([-1.0, 1, 2]), np.array([2.0, 0, 0]), np.array([0.0, -2, 0]), _GREY, two_sided=True)
     direction = np.array([1.0, 0, 1]) / 2**0.5

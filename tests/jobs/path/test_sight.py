@@ -132,7 +132,7 @@ def test_about_half_of_the_paths_of_other_scenes_are_known() -> None:
     assert {("drone", "facade"), ("drone", "house"), ("drone", "room"), ("room", "ring")} <= set(known)
 
 
-def test_frames_that_look_away_are_told_one_by_one() -> None:
+def test_frames_that_look_away_are_found_one_by_one() -> None:
     of = SCENES["facade"]
     there = upright(of.centres[:6], of.directions[:6])
     away = upright(of.centres[:6], -of.directions[:6])

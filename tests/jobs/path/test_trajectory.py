@@ -235,7 +235,7 @@ def test_there_is_a_path_of_nearly_every_kind(kind: str, name: str) -> None:
     assert len(poses_of(kind, shuffled(CAPTURES[name]), 30)) == 30
 
 
-def test_a_tour_of_two_groups_is_along_one_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tour_of_two_groups_follows_one_and_reports_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     of = CAPTURES["two groups"]
     poses = poses_of("tour", of, 60)
     assert np.ptp(poses[:, 0, 3]) > 5 and (poses[:, 0, 3] < 5).all()

@@ -96,7 +96,7 @@ def test_transparency_is_laid_over_white(tmp_path: Path, mode: str) -> None:
     assert (result[:, :32] == 0).all() and (result[:, 32:] == 255).all()
 
 
-def test_a_truncated_photo_tells_why(tmp_path: Path) -> None:
+def test_a_truncated_photo_is_reported_with_the_reason(tmp_path: Path) -> None:
     picture(640, 480).save(tmp_path / "a.jpg")
     content = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])

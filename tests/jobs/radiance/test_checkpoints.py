@@ -127,7 +127,7 @@ def test_a_step_is_saved_once(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_what_the_first_version_saved_is_taken_up_and_replaced(tmp_path: Path) -> None:
+def test_a_checkpoint_of_the_first_version_is_resumed_and_replaced(tmp_path: Path) -> None:
     for step in (10, 20):
         save_by_the_first_version(tmp_path, step)
     save_by_the_first_version(tmp_path, 30, "another")

@@ -18,7 +18,7 @@ from jobs.radiance.methods import all_methods
 @pytest.mark.parametrize(
     "method", ["nerfacto", "depth-nerfacto", "splatfacto", "instant-ngp", "phototourism", "tensorf"]
 )
-def test_what_nerfstudio_writes_is_read_back(method: str, tmp_path: Path) -> None:
+def test_a_config_that_nerfstudio_wrote_is_read(method: str, tmp_path: Path) -> None:
     model.save_config(all_methods[method], tmp_path)
     config = read_config(tmp_path / "config.yml")
     assert config.method_name == method

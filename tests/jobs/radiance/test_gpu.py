@@ -116,7 +116,7 @@ def test_both_precisions_and_sizes_learn(
     assert content["cuda_graphs"] and at_the_end(content) > 18
 
 
-def test_a_checkpoint_of_graphs_is_taken_up_without_them(
+def test_training_resumes_a_checkpoint_of_cuda_graphs_without_them(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def until(self: steps.Steps, step: int) -> Any:
@@ -149,7 +149,7 @@ def test_frames_are_nerfstudios(tiny_dataset: Path, tmp_path: Path, monkeypatch:
     assert (shown["depth"] / stock["depth"]).log().abs().median() < 1e-2
 
 
-def test_a_machine_without_a_compiler_goes_on(
+def test_a_machine_without_a_compiler_still_trains(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)

@@ -156,7 +156,7 @@ def test_a_mask_that_leaves_nothing_is_refused_by_name(dataset: Path) -> None:
         photos_of(dataset)
 
 
-def test_photos_that_are_not_covered_are_told(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uncovered_photos_are_reported(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = dataset / "transforms.json"
     content = json.loads(file.read_text())
     first = dataset / content["frames"][0]["file_path"]
@@ -171,7 +171,7 @@ def test_photos_that_are_not_covered_are_told(dataset: Path, monkeypatch: pytest
         photos_of(dataset)
 
 
-def test_what_a_training_may_be(dataset: Path) -> None:
+def test_the_accepted_options_of_training(dataset: Path) -> None:
     about = read_dataset(dataset)
 
     def why(method: str = "nerfacto", **changed: Any) -> str | None:

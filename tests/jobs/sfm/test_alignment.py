@@ -59,7 +59,7 @@ def test_poses_in_another_frame_have_no_error(tmp_path: Path) -> None:
     assert errors.similarity.scale == pytest.approx(1 / other.scale)
 
 
-def test_errors_are_told_in_shares_of_the_scene_and_degrees(tmp_path: Path) -> None:
+def test_errors_are_in_shares_of_the_scene_and_degrees(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     true = _poses(rng, 200)
     moved = true.copy()

@@ -115,7 +115,7 @@ def test_gps_decides_where_it_is_exact_enough(noise: float, source: str) -> None
     assert (angle(up) < 1) == (source == "gps")
 
 
-def test_gps_along_a_line_tells_nothing() -> None:
+def test_gps_along_a_line_does_not_define_an_orientation() -> None:
     centers = np.array([[x, 0, 0] for x in range(0, 100, 10)], float)
     model = reconstruction(centers, [looking([0, 1, 0], [0, 0, 1])] * 10)
     assert find_up(model, positions(centers, 0.05))[1] == "cameras"

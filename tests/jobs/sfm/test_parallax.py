@@ -42,14 +42,14 @@ def pairs(
 
 
 @pytest.mark.parametrize("k", [0.0, 0.1])
-def test_a_turn_on_the_spot_is_told_from_a_walk(k: float) -> None:
+def test_a_turn_on_the_spot_is_distinguished_from_a_walk(k: float) -> None:
     assert parallax.only_turned(pairs(step=0, k=k), SIZE)
     assert not parallax.only_turned(pairs(step=0.4, k=k), SIZE)
     assert np.median(parallax.rotation_residuals(pairs(step=0), SIZE)) < 0.001
     assert np.median(parallax.rotation_residuals(pairs(step=0.4), SIZE)) > 0.005
 
 
-def test_some_wrong_matches_do_not_matter_and_few_pairs_tell_nothing() -> None:
+def test_some_wrong_matches_do_not_matter_and_few_pairs_decide_nothing() -> None:
     wrong = pairs(step=0)
     for _, b in wrong:
         b[::8] += 40

@@ -128,7 +128,7 @@ def test_the_likeliest_pairs_are_enough(
 
 
 @pytest.mark.slow
-def test_another_place_is_refused_where_the_frame_is_to_be_kept(first: Path, tmp_path: Path) -> None:
+def test_photos_of_another_place_are_refused_if_the_frame_must_be_kept(first: Path, tmp_path: Path) -> None:
     visit = shots(tmp_path, "elsewhere", photos=10)
     keep = OPTIONS.model_copy(update={"frame": "keep"})
     with pytest.raises(GateRefused, match=r"do not fit the scene's frame.* the photos of first\. Take photos"):

@@ -31,7 +31,7 @@ def test_of_a_model_without_harmonics(tmp_path: Path) -> None:
     assert np.allclose(0.5 + SH_0 * found.sh[:, 0], model.colors.detach().numpy(), atol=1e-6)
 
 
-def test_what_is_never_drawn_is_left_out(tmp_path: Path) -> None:
+def test_unseen_gaussians_are_left_out(tmp_path: Path) -> None:
     model = splatfacto(100)
     with torch.no_grad():
         model.gauss_params["means"][3, 1] = float("nan")

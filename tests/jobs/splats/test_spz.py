@@ -72,7 +72,7 @@ def test_the_bytes_are_those_of_the_format() -> None:
     assert struct.unpack("<I", plain[32:]) == (2 << 30,)
 
 
-def test_what_is_far_costs_precision_and_too_far_is_said(gaussians: Gaussians) -> None:
+def test_distant_points_cost_precision_and_too_distant_ones_are_reported(gaussians: Gaussians) -> None:
     far = Gaussians(**{**vars(gaussians), "means": gaussians.means * 1000})
     assert np.abs(unpack(spz.pack(far)).means - far.means).max() < np.abs(far.means).max() / 2**22
     with pytest.raises(InvalidInput, match="units from the origin"):

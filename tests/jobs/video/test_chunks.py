@@ -134,7 +134,7 @@ def test_shards_are_the_same_video(whole: Path, tiny_model: Path, tiny_dataset: 
         shard(options, tiny_dataset, tiny_model, tmp_path / "more", tmp_path / "checkpoints")
 
 
-def test_what_a_chunk_shows_is_the_same_to_the_last_digits(tiny_model: Path, tiny_dataset: Path) -> None:
+def test_a_chunk_is_rendered_identically_to_the_last_digits(tiny_model: Path, tiny_dataset: Path) -> None:
     path, _ = choose_path(OPTIONS, tiny_dataset, tiny_model)
     nearly = [
         frame.model_copy(
@@ -169,7 +169,7 @@ def test_every_process_comes_to_the_same_generated_path(tiny_model: Path, tiny_d
 
 
 @pytest.mark.slow
-def test_goes_on_where_it_was_told_to_end(
+def test_resumes_where_it_was_stopped(
     tiny_model: Path, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job of a workspace, ended by SIGTERM, and its next attempt."""

@@ -53,7 +53,7 @@ def test_colours_survive(tmp_path: Path) -> None:
         assert np.abs(found.astype(int) - wanted).max() <= 4
 
 
-def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_no_videos_are_refused(tmp_path: Path) -> None:
     (tmp_path / "v.mp4").write_bytes(b"not a video" * 100)
     with pytest.raises(GateRefused, match="cannot be decoded"):
         inspect(tmp_path / "v.mp4")
@@ -92,7 +92,7 @@ def pictures_of(file: Path, total: int) -> Pictures:
     return pictures
 
 
-def test_a_preview_is_made_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preview_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of noise, which no GIF packs."""
     monkeypatch.setattr(video, "_GIF_BYTES", 60_000)
     noise = np.random.default_rng(0)
