@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from prefect.client.schemas.filters import (
     LogFilter,
     LogFilterFlowRunId,
 )
-from prefect.states import Completed, Failed, Running, Scheduled, now
+from prefect.states import Completed, Failed, Running, Scheduled
 
 from flows.clean_up import clean_up
 
@@ -31,21 +32,24 @@ async def run_of(client: PrefectClient, flow: str, state: State[Any], name: str,
 
     run = await client.create_flow_run(Flow(empty, name=flow), name=name, tags=[tag])
     await client.set_flow_run_state(run.id, state, force=True)
-    await client.create_logs([LogCreate(name="x", level=20, message=name, timestamp=now(), flow_run_id=run.id)])
+    await client.create_logs(
+        [LogCreate(name="x", level=20, message=name, timestamp=datetime.now(timezone.utc), flow_run_id=run.id)]
+    )
     return run.id
 
 
 async def test_runs_of_scenes_and_unfinished_runs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     async with get_client() as client:
         tag = "housekeeping"
-        for flow, state, name in (
+        runs: list[tuple[str, State[None], str]] = [
             ("clean-up", Completed(), "old"),
             ("reprocess", Failed(), "old too"),
             ("reprocess", Running(), "at work"),
             ("clean-up", Scheduled(), "to come"),
             ("nerf", Completed(), "street"),
             ("nerf", Failed(), "mill"),
-        ):
+        ]
+        for flow, state, name in runs:
             run = await run_of(client, flow, state, name, tag)
             if name == "old":
                 old = run

@@ -97,9 +97,9 @@ def test_an_interlaced_video_shows_one_moment_in_each_frame(tmp_path: Path, inte
     times = film.frame_times(tmp_path / "a.mp4")
     taken = list(film.sharpest_frames(tmp_path / "a.mp4", times, 8))
     assert len(taken) == 8
-    for number, frame in enumerate(taken):
+    for number, read in enumerate(taken):
         fields = [Image.fromarray(scene[:, 8 * number + shift :][:, :320]) for shift in (0, 4)]
-        shown = frame.image.transpose(Image.Transpose.ROTATE_180)
+        shown = read.image.transpose(Image.Transpose.ROTATE_180)
         # Of an interlaced frame, either field will do.
         assert min(difference(shown, field) for field in fields[: 1 + interlaced]) < 3
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pycolmap
 import pytest
+from numpy.typing import NDArray
 
 from jobs.sfm import lookalikes
 
@@ -15,13 +16,13 @@ FRONT, BESIDE = (-3.0, 3.0), (3.0, 9.0)
 
 def wall(
     rng: np.random.Generator, number: int, reach: tuple[float, float], sides: tuple[int, ...] = (1,)
-) -> np.ndarray:
+) -> NDArray[np.float64]:
     """Points on walls: x in a range, or its mirror image, y down and z deep."""
     x = rng.uniform(*reach, number) * rng.choice(sides, number)
     return np.column_stack([x, rng.uniform(-3, 3, number), rng.uniform(0, 0.6, number)])
 
 
-def reconstruction(visits: list[tuple[int, list[np.ndarray]]], seed: int = 0, found: float = 0.6) -> Any:
+def reconstruction(visits: list[tuple[int, list[NDArray[np.float64]]]], seed: int = 0, found: float = 0.6) -> Any:
     """A reconstruction in one frame of photos that walk past, 9 m before the walls.
 
     Args:
@@ -44,7 +45,7 @@ def reconstruction(visits: list[tuple[int, list[np.ndarray]]], seed: int = 0, fo
             at = FOCAL * local[:, :2] / local[:, 2:] + [320, 180]
             inside = (at > 0).all(axis=1) & (at < [WIDTH, HEIGHT]).all(axis=1) & (rng.random(len(at)) < found)
             image = pycolmap.Image(name=f"{visit}_{number:03}.pgm", camera_id=1, image_id=number)
-            image.points2D = [pycolmap.Point2D(xy) for xy in at[inside]]
+            image.points2D = pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in at[inside]])
             for index, point in enumerate(points[inside]):
                 seen.setdefault(point.tobytes(), []).append((number, index))
             pose = pycolmap.Rigid3d(pycolmap.Rotation3d(), -center)
