@@ -167,7 +167,7 @@ def test_motion_blur_and_darkness_are_measured(tmp_path: Path) -> None:
     coarse = rng.integers(0, 256, (60, 80), dtype=np.uint8)
     sharp = Image.fromarray(coarse).resize((640, 480), Image.Resampling.NEAREST)
     values = np.asarray(sharp, float)
-    moved = Image.fromarray((sum(np.roll(values, step, 1) for step in range(7)) / 7).astype(np.uint8))
+    moved = Image.fromarray(np.mean([np.roll(values, step, 1) for step in range(7)], axis=0).astype(np.uint8))
     dark = sharp.point([value // 12 for value in range(256)])
     (light, sharpness), (same, less), (little, kept) = (
         photo.light_and_sharpness(each, None) for each in (sharp, moved, dark)
