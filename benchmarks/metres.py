@@ -74,7 +74,7 @@ class Street:
     def places(self, number: int, least_photos: int, seed: int) -> list[Place]:
         """Return points on the houses that at least so many photos show."""
         rng = np.random.default_rng(seed)
-        found = []
+        found: list[Place] = []
         while len(found) < number:
             index = int(rng.integers(len(self._cameras)))
             camera, near = self._cameras[index], self._near[index]
@@ -206,8 +206,10 @@ def true_scale(dataset: Path, places: Sequence[Place]) -> float:
     the houses too large for the way between the cameras. People measure houses.
     """
     cameras = Cameras(dataset)
-    found = [triangulate([cameras.find(name) for name in place.pixels], np.array(list(place.pixels.values())), NOISE)
-             for place in places]  # fmt: skip
+    found = []
+    for place in places:
+        seen = [(camera, pixel) for name, pixel in place.pixels.items() if (camera := cameras.find(name))]
+        found.append(triangulate([camera for camera, _ in seen], np.array([pixel for _, pixel in seen]), NOISE))
     true = np.array([place.position for place in places])
     return fit_similarity([point.position for point in found], true).scale
 

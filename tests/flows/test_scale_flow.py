@@ -60,7 +60,7 @@ def wall(times: float = 1.0) -> dict[str, Any]:
 async def test_a_length_becomes_the_metres_of_the_scene_once(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "scale.json"
     file.write_text(json.dumps({"lengths": [wall()]}))
-    made, states = await outcome(await scale("street", measurements=file, return_state=True))  # type: ignore[call-overload]
+    made, states = await outcome(scale, scene="street", measurements=file)
     assert states["scale"] == "Completed"
     assert (made.name, made.kind, made.tags["measurements"]) == ("street-metres", "metres", "1")
     assert made.tags["scale"].startswith("1 unit = 5 m ± ")
@@ -68,7 +68,7 @@ async def test_a_length_becomes_the_metres_of_the_scene_once(home: Path, tmp_pat
     assert scene.scale and scene.scale.metres == pytest.approx(UNIT, rel=1e-3)
 
     # A later run without a file uses the measurements again, and finds the result.
-    again, states = await outcome(await scale("street", return_state=True))  # type: ignore[call-overload]
+    again, states = await outcome(scale, scene="street")
     assert again == made and states["scale"] == "Cached"
 
     # The page gets it.

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pycolmap
+from numpy.typing import NDArray
 
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
@@ -12,7 +14,7 @@ from jobs.sfm.search import Search
 from jobs.sfm.views import View, write_views
 
 
-def three_pictures(tmp_path: Path) -> tuple[Search, list[np.ndarray]]:
+def three_pictures(tmp_path: Path) -> tuple[Search, list[NDArray[Any]]]:
     """Points at several depths, seen by three cameras that move sideways, whose focal length is given wrongly.
 
     Returns:
@@ -75,7 +77,7 @@ def test_matches_between_places_are_forgotten_unless_they_contradict_the_model(t
 
 def survey(side: int, step: float, shift: float = 0.0) -> list[View]:
     """Views of a survey that flies to and fro, `step` degrees of latitude apart; every fifth has no position."""
-    views = []
+    views: list[View] = []
     for row in range(side):
         for column in range(side) if row % 2 == 0 else reversed(range(side)):
             number = len(views)
