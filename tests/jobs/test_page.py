@@ -147,8 +147,8 @@ def test_a_slider_uncovers_the_rendering_of_a_held_out_photo(
         slider.send_keys(Keys.ARROW_RIGHT * 10)
     told = json.loads((tiny_model / "model.json").read_text())
     assert f"{told['held_out'][0]['psnr']:.1f} dB" in browser.text()
-    photo, rendering = (Image.open(tiny_model / told["held_out"][0][name]) for name in ("photo", "rendering"))
-    assert photo.size == rendering.size and photo.tobytes() != rendering.tobytes()
+    taken, rendered = (Image.open(tiny_model / told["held_out"][0][name]) for name in ("photo", "rendering"))
+    assert taken.size == rendered.size and taken.tobytes() != rendered.tobytes()
 
 
 def test_no_other_file_gets_into_the_page(dataset: Path, tiny_model: Path, video: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_the_3d_view_is_loaded_once_it_is_opened(
 ) -> None:
     export, folder = tmp_path / "export", tmp_path / "page"
     export.mkdir()
-    ball = Gaussians.of_points(np.zeros((1, 3)), np.array([[1.0, 0, 0]]), np.ones(1))
+    ball = Gaussians.of_points(np.zeros((1, 3), np.float32), np.array([[1, 0, 0]], np.float32), np.ones(1, np.float32))
     view = View(
         eye=(0, 0, 10),
         target=(0, 0, 0),

@@ -120,10 +120,8 @@ def test_it_turns_only_to_where_photos_were_taken_by_the_keyboard_too(tmp_path: 
 
 def test_only_its_own_script_runs(tmp_path: Path, browser: Browser) -> None:
     evil = "</title><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
-    file = tmp_path / "index.html"
-    file.write_text(
-        page("street", Gaussians.of_points(*[np.ones((1, 3), np.float32)] * 2, np.ones(1, np.float32)), VIEW)
-    )
+    file, ones = tmp_path / "index.html", np.ones((1, 3), np.float32)
+    file.write_text(page("street", Gaussians.of_points(ones, ones, np.ones(1, np.float32)), VIEW))
     file.write_text(file.read_text().replace("</canvas>", f"</canvas>{evil}"))
     browser.get(file.as_uri())
     browser.until(lambda: browser.execute_script("return document.body.dataset.drawn"))
