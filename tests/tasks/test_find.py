@@ -40,8 +40,8 @@ def test_old_models_are_found_unchanged_and_get_numbers(place: LocalWorkspace) -
 
 def test_numbers_are_given_once_and_kept(place: LocalWorkspace) -> None:
     def publish(version: str) -> Asset | None:
-        part = place._part("assets", "street-nerf")
-        return place._publish(part, "street-nerf", version, "model", {}, {})
+        with place._part("assets", "street-nerf") as part:
+            return place._publish(part, "street-nerf", version, "model", {}, {})
 
     made = publish("3-aaaaaaaa")
     assert made and made.number == 4 and place.find_asset("street-nerf", "3-aaaaaaaa") == made
