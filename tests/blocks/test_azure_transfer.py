@@ -87,10 +87,11 @@ def test_a_listing_reads_all_pages(
     workspace: AzureMLWorkspace, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("blocks.azure.container._PAGE", 2)
+    container.delete("captures/")  # of other tests
     photos = [f"{scene}/{name}.jpg" for scene in ("bridge", "square", "street") for name in ("1 & 2", "<3>", "ä")]
     for photo in photos:
-        container.write(f"listing/{photo}", photo.encode())
-    container._client.get_blob_client("listing/square/still coming.jpg").stage_block("0" * 8, b"half")
+        container.write(f"captures/{photo}", photo.encode())
+    container._client.get_blob_client("captures/square/still coming.jpg").stage_block("0" * 8, b"half")
     asked: list[str] = []
 
     request = container._request
@@ -100,21 +101,21 @@ def test_a_listing_reads_all_pages(
         return request(method, path, content, query)
 
     monkeypatch.setattr(container, "_request", noting)
-    found = container.blobs("listing/")
+    found = container.blobs("captures/")
     assert [(blob.path, blob.md5, blob.size) for blob in found] == [
         (photo, hashlib.md5(photo.encode()).digest(), len(photo.encode())) for photo in photos
     ]
     assert all(blob.committed and -5 <= blob.age < 600 for blob in found)
     assert len(asked) == 5
-    assert [blob.path for blob in container.blobs("listing/s")] == [photo[1:] for photo in photos[3:]]
-    assert [blob.path for blob in container.blobs("listing/", most=3)] == photos[:3]
+    assert [blob.path for blob in container.blobs("captures/s")] == [photo[1:] for photo in photos[3:]]
+    assert [blob.path for blob in container.blobs("captures/", most=3)] == photos[:3]
 
-    both = container.blobs("listing/square/", uncommitted=True)
+    both = container.blobs("captures/square/", uncommitted=True)
     assert [(blob.path, blob.committed) for blob in both] == [
         ("1 & 2.jpg", True), ("<3>.jpg", True), ("still coming.jpg", False), ("ä.jpg", True)
     ]  # fmt: skip
     asked.clear()
-    assert [blob.path for blob in container.blobs("listing/", most=1)] == photos[:1]
+    assert [blob.path for blob in container.blobs("captures/", most=1)] == photos[:1]
     assert len(asked) == 1, "no page is asked for that nobody wants"
 
     dropped = {each.scene: each for each in workspace.dropped()}
