@@ -15,8 +15,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from jobs.errors import InvalidInput
-from jobs.metric.earth import from_utm
 from jobs.metric.given import Control, Pick, read_text
+from jobs.metric.utm import from_utm
 
 __all__ = ["read_control"]
 
