@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("flows.demo", "Make a fly-through of a built-in street front, on the CPU."),
     "run": ("flows.nerf", "Turn photos of a scene into a dataset, a model and a video."),
     "render": ("flows.render", "Render another video of a scene's model."),
-    "pick": ("flows.pick", "Make the page on which known lengths are picked in photos."),
+    "pick": ("flows.pick", "Make the page for measuring, and picking known lengths, in photos."),
     "scale": ("flows.scale", "Give a scene metres, by what was measured in it."),
     "export": ("flows.export", "Export a scene's model as a point cloud, mesh or splats."),
     "view": ("flows.viewer", "Open the live viewer of a training or of a finished model."),

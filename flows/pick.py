@@ -1,4 +1,4 @@
-"""Make the page on which known lengths are picked in photos: `rebel-nerf pick --scene facade`."""
+"""Make the page for measuring and picking known lengths in photos: `rebel-nerf pick --scene facade`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobs.options import SceneName
 
 
 class Pick(BaseModel):
-    """Write the page on which known lengths are picked in the photos of a scene, and open it."""
+    """Write the page on which things are measured, and known lengths picked, in the photos of a scene. Open it."""
 
     scene: SceneName = Field(description="the scene's name")
     output: Path | None = Field(None, description="the file to write; SCENE-pick.html if not given")
@@ -37,9 +37,12 @@ def write(given: Pick) -> None:
     model = tasks.find_registered_model(place, given.scene, given.model_version)
     dataset = tasks.find_registered_dataset(place, given.scene, None, model)
     file = (given.output or Path(f"{given.scene}-pick.html")).expanduser()
-    file.write_text(picking_page(given.scene, place.fetch(dataset)), encoding="utf-8")
+    metres = tasks.read_metres(place, dataset)
+    page = picking_page(given.scene, place.fetch(dataset), metres, str(dataset), tasks.frame_of(dataset))
+    file.write_text(page, encoding="utf-8")
     print(f"{dataset}: {file.resolve().as_uri()}")
-    print(f"Save scale.json there, then: {typed(f'scale --scene {given.scene} --measurements ~/Downloads/scale.json')}")
+    command = typed(f"scale --scene {given.scene} --measurements ~/Downloads/scale.json")
+    print(f"Known lengths: save scale.json there, then: {command}")
     if given.browser:
         webbrowser.open(file.resolve().as_uri())
 

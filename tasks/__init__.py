@@ -13,7 +13,7 @@ from tasks.find import (
     find_registered_model,
     find_shown_model,
 )
-from tasks.frames import find_frames, fit_shot, warn_of_new_frame
+from tasks.frames import find_frames, fit_shot, frame_of, warn_of_new_frame
 from tasks.gallery import gallery_file, refresh_gallery, refresh_scene_page, write_gallery, write_scene_page
 from tasks.housekeeping import forget_old_runs
 from tasks.label import label_run, path_words
@@ -33,7 +33,7 @@ from tasks.stages.export import export, export_for_page, find_forms
 from tasks.stages.page import publish_page
 from tasks.stages.prepare import prepare
 from tasks.stages.render import render_in_shards
-from tasks.stages.scale import find_scale, measure_scene, read_measurements
+from tasks.stages.scale import find_scale, measure_scene, read_measurements, read_metres
 from tasks.stages.train import train
 from tasks.summary import summarize
 from tasks.view import opened_page, served_page, until_ended, wait_for_page
@@ -70,6 +70,7 @@ __all__ = [
     "find_shown_model",
     "fit_shot",
     "forget_old_runs",
+    "frame_of",
     "gallery_file",
     "keep_camera_path",
     "keep_comparable",
@@ -89,6 +90,7 @@ __all__ = [
     "publish_page",
     "read_camera_path",
     "read_measurements",
+    "read_metres",
     "read_shot",
     "refresh_gallery",
     "refresh_scene_page",

@@ -19,12 +19,9 @@ from scipy.optimize import least_squares
 
 from jobs.errors import InvalidInput
 from jobs.geometry import Floats
+from jobs.metric import accuracy as limits
 
 __all__ = ["Camera", "Cameras", "Point", "Untriangulated", "triangulate"]
-
-_LEAST_ANGLE = 0.5  # degrees between rays: below, the depth of a point is noise
-_POSES = 0.7  # of the reprojection error, as an angle: what poses are inexact by
-_WRONG = 5.0  # standard deviations by which one of three picks or more may be off its point
 
 
 class Untriangulated(Exception):
@@ -139,8 +136,8 @@ class Cameras:
         It grows no more beyond their distance from the cameras. It is 0 if the dataset does not say how well its poses
         explain the photos, as one with true poses.
         """
-        focal = float(np.median([camera.focal.mean() for camera in self.all]))
-        return _POSES * float(self.about.get("reprojection_error_px", 0.0)) / focal
+        focals = [float(camera.focal.mean()) for camera in self.all]
+        return limits.pose_error(float(self.about.get("reprojection_error_px", 0.0)), focals)
 
     def find(self, photo: str) -> Camera | None:
         """Return the camera of a photo, by its path or file name; None if the photo was not registered.
@@ -209,7 +206,7 @@ def triangulate(cameras: Sequence[Camera], pixels: Floats, accuracy: Floats | fl
     while True:
         position, residuals, jacobian = _solve(cameras, pixels, accuracy)
         worst = int(np.linalg.norm(residuals, axis=1).argmax())
-        if np.linalg.norm(residuals[worst]) <= _WRONG:
+        if np.linalg.norm(residuals[worst]) <= limits.WRONG:
             break
         if len(cameras) < 3:
             off = np.linalg.norm(residuals[worst]) * accuracy[worst]
@@ -241,7 +238,7 @@ def _solve(cameras: list[Camera], pixels: Floats, accuracy: Floats) -> tuple[Flo
     rays = np.array([camera.ray(pixel) for camera, pixel in zip(cameras, pixels, strict=True)])
     centres = np.array([camera.position for camera in cameras])
     angle = float(np.degrees(np.arccos(np.clip((rays @ rays.T).min(), -1, 1))))
-    if angle < _LEAST_ANGLE:
+    if angle < limits.LEAST_ANGLE:
         raise Untriangulated(f"is seen from one direction only ({angle:.1f}°): pick it in photos farther apart")
     across = np.eye(3) - rays[:, :, None] * rays[:, None, :]
     start = np.linalg.solve(across.sum(axis=0), np.einsum("nij,nj->i", across, centres))

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jobs.errors import InvalidInput
+from jobs.metric.accuracy import PICK_ACCURACY
 from jobs.names import printable
 
 __all__ = ["CONTROL_FILE", "SCALE_FILE", "Control", "Given", "Length", "Markers", "Pick", "read_scale"]
@@ -143,7 +144,7 @@ class Given(_Record):
     markers: Markers | None = None
     control: Annotated[tuple[Control, ...], Field(max_length=_MOST)] = ()
     control_accuracy: Metres = 0.02
-    pick_accuracy: Annotated[float, Field(ge=0.05, le=100, allow_inf_nan=False)] = 0.5
+    pick_accuracy: Annotated[float, Field(ge=0.05, le=100, allow_inf_nan=False)] = PICK_ACCURACY
     gps: bool = True
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jobs.metric import gps, markers
+from jobs.metric.accuracy import tilt_error
 from jobs.metric.adjust import Distance, Measured, Solution, adjust, solve
 from jobs.metric.cameras import Cameras
 from jobs.metric.earth import Local
@@ -19,7 +20,6 @@ from jobs.metric.scene import Check, Entry, Place, Scale, SceneInMetres, Up
 
 __all__ = ["measure", "registration_error"]
 
-_TILT = {"gravity": 1.5, "gps": 3.0, "ground": 3.0, "cameras": 5.0}  # degrees, standard deviation of the scene's +Z
 _MOST_SCALE_ERROR = 0.5  # relative: above, the scale is not known
 _MOST_BEARING_ERROR = 30.0  # degrees
 _MOST_CHECKS = 100
@@ -40,7 +40,7 @@ def measure(dataset: Path, given: Given, earlier: SceneInMetres | None = None) -
     """
     cameras = Cameras(dataset)
     up = str(cameras.about.get("up", "cameras"))
-    tilt_degrees = earlier.up.error if earlier and up == "reference" else _TILT.get(up, 5.0)
+    tilt_degrees = earlier.up.error if earlier and up == "reference" else tilt_error(up)
     tilt = math.radians(tilt_degrees)
     found = observe(given, cameras)
     if given.markers:

@@ -1,56 +1,9 @@
-"use strict";
-// Pixels are those of the dataset's pictures, but of the photos in the saved file. Camera axes are OpenCV's.
-const photos = JSON.parse(document.getElementById("photos").textContent);
+// The photos side by side, in which points are picked, and the list of known lengths.
 const lengths = [];
-let current = null; // {picks: Map from photo index to [x, y]}
+let current = null; // the point that is picked: {picks: Map from photo index to [x, y]}
 const panes = [];
 
-const distorted = (p, [x, y]) => {
-  const [k1, k2, p1, p2] = p.distortion, r = x * x + y * y, s = 1 + k1 * r + k2 * r * r;
-  return [x * s + 2 * p1 * x * y + p2 * (r + 2 * x * x), y * s + p1 * (r + 2 * y * y) + 2 * p2 * x * y];
-};
-
-function project(p, point) {
-  const d = point.map((v, i) => v - p.pose[i][3]);
-  const [x, y, z] = [0, 1, 2].map(c => d[0] * p.pose[0][c] + d[1] * p.pose[1][c] + d[2] * p.pose[2][c]);
-  // Far beyond the picture's corners, a lens's distortion means nothing and folds lines over.
-  if (z <= 1e-9 || Math.hypot(x, y) > z * 0.75 * Math.hypot(...p.size) / p.focal[0]) return null;
-  const [u, v] = distorted(p, [x / z, y / z]);
-  return [u * p.focal[0] + p.centre[0], v * p.focal[1] + p.centre[1]];
-}
-
-function ray(p, [x, y]) {
-  const wanted = [(x - p.centre[0]) / p.focal[0], (y - p.centre[1]) / p.focal[1]];
-  let flat = wanted;
-  for (let k = 0; k < 20; k++) {
-    const there = distorted(p, flat);
-    flat = flat.map((v, i) => v - (there[i] - wanted[i]));
-  }
-  const d = p.pose.map(row => row[0] * flat[0] + row[1] * flat[1] + row[2]);
-  const n = Math.hypot(...d);
-  return d.map(v => v / n);
-}
-
-const position = p => p.pose.map(row => row[3]);
-
-// The point that is nearest to all rays, or null.
-function triangulate(picks) {
-  if (picks.size < 2) return null;
-  const a = [[0, 0, 0], [0, 0, 0], [0, 0, 0]], b = [0, 0, 0];
-  for (const [index, pixel] of picks) {
-    const d = ray(photos[index], pixel), c = position(photos[index]);
-    for (let i = 0; i < 3; i++) for (let j = 0; j < 3; j++) {
-      const m = (i === j ? 1 : 0) - d[i] * d[j];
-      a[i][j] += m;
-      b[i] += m * c[j];
-    }
-  }
-  const det = m => m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1]) - m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0])
-    + m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0]);
-  const whole = det(a);
-  if (Math.abs(whole) < 1e-9) return null;
-  return [0, 1, 2].map(k => det(a.map((row, i) => row.map((v, j) => (j === k ? b[i] : v)))) / whole);
-}
+const everyPoint = () => [...lengths.flatMap(length => length.ends), ...measurements.flatMap(item => item.points)];
 
 function draw(pane) {
   const { canvas, image } = pane, g = canvas.getContext("2d"), ratio = devicePixelRatio || 1;
@@ -70,8 +23,18 @@ function draw(pane) {
     g.strokeStyle = colour; g.lineWidth = 1.5; g.beginPath();
     g.moveTo(x - arm, y); g.lineTo(x + arm, y); g.moveTo(x, y - arm); g.lineTo(x, y + arm); g.stroke();
   };
-  for (const length of lengths) for (const end of length.ends) {
-    if (end !== current && end.picks.has(pane.index)) cross(end.picks.get(pane.index), "#3b82f6", 8);
+  for (const point of everyPoint()) {
+    if (point !== current && point.picks.has(pane.index)) cross(point.picks.get(pane.index), "#3b82f6", 8);
+    const before = point.earlier && project(p, point.earlier);
+    if (before) {
+      g.strokeStyle = point === current ? "#e8790c" : "#9aa1ac"; g.lineWidth = 2; g.beginPath();
+      g.arc(...at(before), 9, 0, 2 * Math.PI); g.stroke();
+    }
+  }
+  for (const item of measurements) outline(g, p, item, at);
+  if (document.activeElement === canvas) { // where the keyboard picks
+    g.strokeStyle = "#fff"; g.lineWidth = 1; g.beginPath();
+    g.arc(width / 2, height / 2, 5, 0, 2 * Math.PI); g.stroke();
   }
   pane.lines = 0;
   if (!current) return;
@@ -89,22 +52,42 @@ function draw(pane) {
     g.stroke();
     pane.lines += seen > 1 ? 1 : 0;
   }
-  const point = triangulate(current.picks), there = point && project(p, point);
+  const { found } = solved(current), there = found && project(p, found.position);
   if (there) cross(there, "#14a08c", 14);
   if (current.picks.has(pane.index)) cross(current.picks.get(pane.index), "#e8790c", 10);
 }
 
+// Lines between the points of a measurement, as far as they are known.
+function outline(g, p, item, at) {
+  const seen = item.points.map(point => {
+    const { found } = solved(point), there = found && project(p, found.position);
+    return there && at(there);
+  });
+  g.strokeStyle = "#14a08c"; g.lineWidth = 1.5; g.beginPath();
+  seen.forEach((to, k) => {
+    const from = k || item.kind === "area" ? seen.at(k - 1) : null;
+    if (from && to) { g.moveTo(...from); g.lineTo(...to); }
+  });
+  g.stroke();
+}
+
 const drawAll = () => panes.forEach(draw);
+
+function choose(point) {
+  current = point;
+  list(); drawAll();
+}
 
 function show(pane, index) {
   pane.index = index; pane.zoom = 0;
   pane.select.value = index;
   pane.image.src = photos[index].picture;
+  pane.canvas.setAttribute("aria-label", `${photos[index].name}: arrows move the photo, plus and minus zoom, Enter picks at its middle, Delete removes the pick`);
 }
 
 function makePane(index) {
   const box = document.createElement("div"), select = document.createElement("select");
-  const canvas = document.createElement("canvas"), pane = { canvas, select, image: new Image() };
+  const canvas = element("canvas", "", { tabindex: 0, role: "application" }), pane = { canvas, select, image: new Image() };
   box.className = "pane";
   select.setAttribute("aria-label", "photo");
   photos.forEach((p, k) => select.append(new Option(p.name, k)));
@@ -115,12 +98,22 @@ function makePane(index) {
   panes.push(pane);
   let held = null;
   const pixel = event => [(event.offsetX - pane.x) / pane.zoom, (event.offsetY - pane.y) / pane.zoom];
+  const zoomBy = (times, x, y) => { // about a place of the canvas
+    const zoom = Math.min(64, Math.max(0.05, pane.zoom * times));
+    pane.x = x - (x - pane.x) * zoom / pane.zoom; pane.y = y - (y - pane.y) * zoom / pane.zoom;
+    pane.zoom = zoom;
+    draw(pane);
+  };
+  const setPick = (x, y) => {
+    const [width, height] = photos[pane.index].size;
+    if (!current || x < 0 || y < 0 || x > width || y > height) return;
+    current.picks.set(pane.index, [x, y]);
+    choose(current);
+  };
+  const dropPick = () => { if (current && current.picks.delete(pane.index)) choose(current); };
   canvas.onwheel = event => {
     event.preventDefault();
-    const [x, y] = pixel(event);
-    pane.zoom = Math.min(64, Math.max(0.05, pane.zoom * 1.0015 ** -event.deltaY));
-    pane.x = event.offsetX - pane.zoom * x; pane.y = event.offsetY - pane.zoom * y;
-    draw(pane);
+    zoomBy(1.0015 ** -event.deltaY, event.offsetX, event.offsetY);
   };
   canvas.onpointerdown = event => {
     held = { x: event.offsetX, y: event.offsetY, moved: false };
@@ -137,59 +130,58 @@ function makePane(index) {
   canvas.onpointerup = event => {
     const moved = held && held.moved;
     held = null;
-    const [x, y] = pixel(event), [width, height] = photos[pane.index].size;
-    if (moved || event.button || !current || x < 0 || y < 0 || x > width || y > height) return;
-    current.picks.set(pane.index, [x, y]);
-    list(); drawAll();
+    if (!moved && !event.button) setPick(...pixel(event));
   };
   canvas.oncontextmenu = event => {
     event.preventDefault();
-    if (current && current.picks.delete(pane.index)) { list(); drawAll(); }
+    dropPick();
+  };
+  canvas.onfocus = canvas.onblur = () => draw(pane);
+  canvas.onkeydown = event => {
+    const [x, y] = [canvas.clientWidth / 2, canvas.clientHeight / 2], far = event.shiftKey ? 1 : 40;
+    const moves = { ArrowLeft: [far, 0], ArrowRight: [-far, 0], ArrowUp: [0, far], ArrowDown: [0, -far] };
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (moves[event.key]) { pane.x += moves[event.key][0]; pane.y += moves[event.key][1]; draw(pane); }
+    else if (event.key === "+" || event.key === "=") zoomBy(1.25, x, y);
+    else if (event.key === "-") zoomBy(0.8, x, y);
+    else if (event.key === "Enter") setPick((x - pane.x) / pane.zoom, (y - pane.y) / pane.zoom);
+    else if (event.key === "Delete" || event.key === "Backspace") dropPick();
+    else return;
+    event.preventDefault();
   };
   show(pane, index);
 }
 
 function list() {
-  const body = document.querySelector("tbody");
-  body.replaceChildren(...lengths.map(length => {
-    const row = document.createElement("tr");
-    for (const [key, label] of [["name", "name"], ["metres", "metres"], ["accuracy", "accuracy in metres"]]) {
-      const input = document.createElement("input");
-      input.value = length[key]; input.className = key; input.setAttribute("aria-label", label);
+  listMeasurements();
+  document.getElementById("lengths").replaceChildren(...lengths.map(length => {
+    const row = element("tr");
+    for (const [key, label] of [["name", "name of the length"], ["metres", "metres"], ["accuracy", "accuracy in metres"]]) {
+      const input = element("input", "", { class: key, "aria-label": label });
+      input.value = length[key];
       input.oninput = () => { length[key] = input.value; };
-      row.append(document.createElement("td"));
-      row.lastChild.append(input);
+      row.appendChild(element("td")).append(input);
     }
-    const ends = document.createElement("td");
-    length.ends.forEach((end, k) => {
-      const button = document.createElement("button");
-      button.textContent = `${k ? "end" : "start"}: ${end.picks.size} photos`;
-      button.className = end === current ? "own" : "";
-      button.onclick = () => { current = end; list(); drawAll(); };
-      ends.append(button, " ");
-    });
-    const remove = document.createElement("button");
-    remove.textContent = "Remove";
+    const ends = row.appendChild(element("td"));
+    length.ends.forEach((end, k) => ends.append(pointButton(end, k ? "end" : "start"), " "));
+    const remove = element("button", "Remove", { "aria-label": `Remove ${length.name}` });
     remove.onclick = () => {
       lengths.splice(lengths.indexOf(length), 1);
-      if (length.ends.includes(current)) current = null;
-      list(); drawAll();
+      choose(length.ends.includes(current) ? null : current);
     };
-    row.append(ends, document.createElement("td"));
-    row.lastChild.append(remove);
+    row.appendChild(element("td")).append(remove);
     return row;
   }));
 }
 
 document.getElementById("add").onclick = () => {
-  const length = { name: `length ${lengths.length + 1}`, metres: "", accuracy: "0.002", ends: [{ picks: new Map() }, { picks: new Map() }] };
+  const length = { name: `length ${lengths.length + 1}`, metres: "", accuracy: "0.002", ends: [newPoint(), newPoint()] };
   lengths.push(length);
-  current = length.ends[0];
-  list(); drawAll();
+  choose(length.ends[0]);
 };
 
 const rounded = v => Math.round(v * 1000) / 1000;
-const written = end => [...end.picks].map(([index, [x, y]]) => {
+const picksOf = end => [...end.picks].map(([index, [x, y]]) => {
   const p = photos[index];
   return { photo: p.name, x: rounded(x / p.scale), y: rounded(y / p.scale) };
 });
@@ -209,12 +201,8 @@ document.getElementById("save").onclick = () => {
   if (wrong) return;
   const content = { lengths: lengths.map((length, k) => ({
     name: names[k], metres: Number(length.metres), accuracy: Number(length.accuracy),
-    from: written(length.ends[0]), to: written(length.ends[1]) })) };
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([JSON.stringify(content, null, 2) + "\n"], { type: "application/json" }));
-  link.download = "scale.json";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    from: picksOf(length.ends[0]), to: picksOf(length.ends[1]) })) };
+  download("scale.json", "application/json", JSON.stringify(content, null, 2) + "\n");
 };
 
 [0, Math.min(photos.length - 1, Math.max(1, Math.floor(photos.length / 6)))].forEach(makePane);

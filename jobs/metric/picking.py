@@ -1,7 +1,7 @@
-"""The page on which people pick the ends of known lengths: one file, which needs no network.
+"""The page on which people measure, and pick the ends of known lengths: one file, which needs no network.
 
-It shows pictures of a dataset side by side, with the lines on which a point must lie, and saves `scale.json`. Nothing
-but Pillow and Jinja is needed, because it is made where the commands run.
+It shows pictures of a dataset side by side, with the lines on which a point must lie, and saves `measurements.json` and
+`scale.json`. Nothing but Pillow, Jinja and pydantic is needed, because it is made where the commands run.
 """
 
 from __future__ import annotations
@@ -18,53 +18,94 @@ from markupsafe import Markup
 from PIL import Image
 
 from jobs.errors import InvalidInput
+from jobs.metric import accuracy
+from jobs.metric.scene import SceneInMetres, Up
 from jobs.names import printable
 
 __all__ = ["picking_page"]
 
+_NO_SCALE = "The scene has no scale yet: lengths are in scene units, not in metres. Known lengths give it one."
 _MOST_PHOTOS = 120  # more would make a page that browsers open slowly
 _LONGEST = 1600  # px, of a picture on the page
+_SCRIPTS = ("points.js", "ruler.js", "measuring.js", "picking.js")  # one script of the page, in this order
 _AXES = ((0, 1.0), (1, -1.0), (2, -1.0), (3, 1.0))  # columns of a pose, from OpenGL's axes to OpenCV's
 
 
-def picking_page(scene: str, dataset: Path) -> str:
+def picking_page(
+    scene: str, dataset: Path, metres: SceneInMetres | None = None, version: str = "", frame: str = ""
+) -> str:
     """Return the page of a dataset, as HTML.
 
     Args:
         scene: the scene's name.
         dataset: a folder that `jobs.prepare` wrote. Of many photos, evenly as many as fit are shown.
+        metres: what is known of the scene's frame; None if nothing was measured.
+        version: the dataset's name and version. Measurements that were saved on its page can be changed there.
+        frame: the name of the scene frame. Visits with the same one are compared in one scale.
 
     Raises:
         InvalidInput: a file of the dataset is missing or damaged.
     """
     try:
-        photos = _photos(dataset)
+        about = _about(dataset)
+        frames = _frames(dataset)
+        photos = _photos(dataset, frames, about)
+        focals = [(float(each["fl_x"]) + float(each.get("fl_y", each["fl_x"]))) / 2 for each in frames]
+        pose_error = accuracy.pose_error(float(about.get("reprojection_error_px", 0.0)), focals)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InvalidInput(
             f"scene {scene}: the dataset {dataset} cannot be shown: {type(error).__name__}: {error}"
         ) from None
     if len(photos) < 2:
         raise InvalidInput(f"scene {scene}: the dataset {dataset} has {len(photos)} photos to pick in; 2 are needed.")
+    tilt = accuracy.tilt_error(str(about.get("up", "cameras")))
+    up = metres.up if metres else Up(direction=(0.0, 0.0, 1.0), error=tilt)
+    scale = metres.scale if metres else None
+    content = {
+        "scene": scene,
+        "dataset": version or dataset.name,
+        "frame": frame or version or dataset.name,
+        "limits": {
+            "pick": accuracy.PICK_ACCURACY,
+            "angle": accuracy.LEAST_ANGLE,
+            "wrong": accuracy.WRONG,
+            "times": accuracy.TIMES,
+        },
+        "poseError": pose_error,
+        "up": up.model_dump(),
+        "scale": scale.model_dump() if scale else None,
+        "registrationError": metres.registration_error if metres else 0.0,
+        "photos": photos,
+    }
     folder = Path(__file__).parent
-    script = (folder / "picking.js").read_text()
-    content = json.dumps(photos, allow_nan=False).replace("<", "\\u003c")  # nothing in it can end the script's element
+    script = "".join((folder / file).read_text(encoding="utf-8") for file in _SCRIPTS)
+    text = json.dumps(content, allow_nan=False).replace("<", "\\u003c")  # nothing in it can end the script's element
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page = environment.from_string((folder / "picking.html").read_text()).render(
+    page = environment.from_string((folder / "picking.html").read_text(encoding="utf-8")).render(
         scene=scene,
+        scale=f"{metres.words}." if metres and scale else _NO_SCALE,
+        tilt=f"; of a height, also from up, which is known within {up.error:.1f}° (standard error)",
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        photos=Markup(content),
+        content=Markup(text),
         script=Markup(script),
     )
     return printable(page)
 
 
-def _photos(dataset: Path) -> list[dict[str, Any]]:
-    """Return what the page's script knows of each photo."""
-    transforms = json.loads((dataset / "transforms.json").read_text())
+def _about(dataset: Path) -> dict[str, Any]:
     manifest = dataset / "dataset.json"
-    about = json.loads(manifest.read_text()) if manifest.is_file() else {}
+    about: dict[str, Any] = json.loads(manifest.read_text()) if manifest.is_file() else {}
+    return about
+
+
+def _frames(dataset: Path) -> list[dict[str, Any]]:
+    transforms = json.loads((dataset / "transforms.json").read_text())
+    return [transforms | frame for frame in transforms["frames"]]
+
+
+def _photos(dataset: Path, frames: list[dict[str, Any]], about: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the page's script knows of each photo."""
     sources = {image["file"]: image["source"] for image in about.get("images", [])}
-    frames = [transforms | frame for frame in transforms["frames"]]
     names = [sources.get(frame["file_path"], frame["file_path"].rpartition("/")[2]) for frame in frames]
     # Views of a panorama share their photo's name: picks in them would have no meaning.
     plain = [(frame, name) for frame, name in zip(frames, names, strict=True) if names.count(name) == 1]

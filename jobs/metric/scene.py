@@ -10,11 +10,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from jobs.metric.accuracy import TIMES
+
 __all__ = ["Check", "Entry", "Kind", "Place", "Scale", "SceneInMetres", "Up", "in_metres", "percent"]
 
 Kind = Literal["length", "marker", "control point", "GPS", "earlier visit"]
-
-_TIMES = 1.96  # standard deviations to either side that hold 95 % of a normal distribution
 
 
 class _Record(BaseModel):
@@ -78,12 +78,12 @@ class Scale(_Record):
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the metres per scene unit."""
-        return self.metres * math.exp(-_TIMES * self.error), self.metres * math.exp(_TIMES * self.error)
+        return self.metres * math.exp(-TIMES * self.error), self.metres * math.exp(TIMES * self.error)
 
     @property
     def words(self) -> str:
         """Say how long a unit is, with its 95 % interval."""
-        return f"1 unit = {self.metres:.4g} m ± {percent(_TIMES * self.error)}"
+        return f"1 unit = {self.metres:.4g} m ± {percent(TIMES * self.error)}"
 
 
 class Up(_Record):

@@ -9,14 +9,13 @@ from prefect.artifacts import acreate_markdown_artifact
 
 from blocks import Asset, Workspace
 from jobs.errors import RunCancelled
-from jobs.metric.scene import SceneInMetres
 from jobs.names import asset_name
 from jobs.options import PageOptions
 from jobs.web.chart import as_data
 from jobs.web.quality import Facts, Made, Role, Version
 from tasks.patience import patiently
 from tasks.stage import Plan, Stage
-from tasks.stages.scale import find_metres
+from tasks.stages.scale import read_metres
 from tasks.summary import figures_of
 from tasks.workspace import page_command
 
@@ -70,7 +69,7 @@ async def publish_page(
     capture = dataset.provenance.inputs.get("images", "")
     facts = Facts(scene=scene, capture=capture, made=made, versions=versions, currency=workspace.currency)
     try:
-        metres = await patiently(lambda: _metres(workspace, dataset))
+        metres = await patiently(lambda: read_metres(workspace, dataset))
         facts = facts.model_copy(update={"metres": metres})
         exported = exported or await patiently(lambda: _newest_export(workspace, model))
         asset = await page(workspace, dataset, model, video, facts, exported)
@@ -86,11 +85,6 @@ async def publish_page(
     await acreate_markdown_artifact(text, key=f"{scene}-page", description=f"The page of {video}, and its plan")
     get_run_logger().info("the page of %s: %s, opened by: %s", video, file, command)
     return [asset]
-
-
-def _metres(workspace: Workspace, dataset: Asset) -> SceneInMetres | None:
-    found = find_metres(workspace, dataset)
-    return SceneInMetres.model_validate_json(workspace.read(found, "scene.json")) if found else None
 
 
 def _newest_export(workspace: Workspace, model: Asset) -> Asset | None:

@@ -13,6 +13,7 @@ from jobs import media
 from jobs.errors import NotFound, RunCancelled
 from jobs.metric.control import read_control
 from jobs.metric.given import CONTROL_FILE, SCALE_FILE, Given, read_scale
+from jobs.metric.scene import SceneInMetres
 from jobs.names import asset_name
 from jobs.options import ScaleOptions
 from tasks.frames import frame_of
@@ -20,7 +21,7 @@ from tasks.patience import patiently
 from tasks.plain_errors import named
 from tasks.stage import Plan, Stage
 
-__all__ = ["find_metres", "find_scale", "measure_scene", "read_measurements", "scale"]
+__all__ = ["find_metres", "find_scale", "measure_scene", "read_measurements", "read_metres", "scale"]
 
 
 @Stage
@@ -135,6 +136,12 @@ def find_metres(workspace: Workspace, dataset: Asset) -> Asset | None:
     """Return the newest metres of a dataset; None if there are none."""
     known = workspace.assets(asset_name(dataset.scene, "metres"))
     return next((each for each in reversed(known) if each.provenance.inputs.get("dataset") == str(dataset)), None)
+
+
+def read_metres(workspace: Workspace, dataset: Asset) -> SceneInMetres | None:
+    """Return what is known of a dataset's frame; None if nothing was measured."""
+    found = find_metres(workspace, dataset)
+    return SceneInMetres.model_validate_json(workspace.read(found, "scene.json")) if found else None
 
 
 def _in_frame(workspace: Workspace, dataset: Asset) -> list[Asset]:

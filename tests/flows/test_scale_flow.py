@@ -15,7 +15,6 @@ from flows.scale import scale
 from jobs.errors import InvalidInput, NotFound
 from jobs.facade import cameras
 from jobs.metric.scene import SceneInMetres
-from tasks.stages.page import _metres
 from tests.runs import outcome
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -74,7 +73,7 @@ async def test_a_length_becomes_the_metres_of_the_scene_once(home: Path, tmp_pat
     # The page gets it.
     place = await tasks.open_workspace("local")
     [dataset] = place.assets("street-images-to-nerf-dataset")
-    assert _metres(place, dataset.model_copy(update={"tags": {"scene": "street"}})) == scene
+    assert tasks.read_metres(place, dataset.model_copy(update={"tags": {"scene": "street"}})) == scene
 
 
 async def test_wrong_measurements_are_refused_before_any_job(home: Path, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_what_is_clicked_gives_the_scale(street: Street, browser: Browser, tmp_p
     scale = measure(street.folder, Given(lengths=given.lengths, pick_accuracy=1.0)).scale
     assert scale and scale.metres == pytest.approx(UNIT, rel=0.03)
     assert abs(np.log(scale.metres / UNIT)) < 3 * scale.error
-    assert browser.title == "street: pick known lengths"
+    assert browser.title == "street: measure"
     assert [url for url in browser.requested() if not url.startswith(("file:", "blob:"))] == []
     assert browser.complaints() == []
 
