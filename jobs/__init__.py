@@ -7,8 +7,8 @@
   None of them imports torch, nerfstudio or pycolmap.
 - Shared by all rooms: `geometry` (similarities and rotations) and `ply`.
 - Rooms: `sfm`, `radiance`, `path`, `metric`, `video`, `splats`, `web` and `demo`. `path` and `web` need nothing but
-  numpy; nor do `given`, `control`, `scene` and `picking` of `metric`. The scheduler imports them too: it checks camera
-  paths and measurements, and writes summaries.
+  numpy; nor do `accuracy`, `given`, `control`, `scene` and `picking` of `metric`. The scheduler imports them too: it
+  checks camera paths and measurements, and writes summaries.
 """
 
 import os

@@ -53,7 +53,8 @@ def _check_scene_name(name: str) -> str:
     if name.endswith(endings):
         raise ValueError(
             f"scene {name!r} would share its name with an asset of another scene: {', '.join(endings)} are reserved. "
-            "Choose a name with another ending."
+            "Choose a name with another ending. If a scene has had this name since before the ending was reserved, run "
+            "its photos again under another name: its assets stay as they are."
         )
     return name
 

@@ -38,8 +38,9 @@ function listMeasurements() {
     if (left.length) cells[3].append(element("div", `The pick in ${left.join(", ")} contradicts the others.`, { class: "why" }));
     if (item.earlier) {
       cells[4].textContent = earlierWords(item.earlier);
-      const off = now.why ? now : differenceOf(now, item.earlier);
-      cells[5].append(element("output", off.why || written(off, true), { class: off.why ? "why" : "" }));
+      const off = now.why ? { why: "" } : differenceOf(now, item.earlier);
+      const shown = "why" in off ? off.why : written(off, true);
+      cells[5].append(element("output", shown, { class: "why" in off ? "why" : "" }));
     }
     const remove = element("button", "Remove", { "aria-label": `Remove ${item.name}` });
     remove.onclick = () => {

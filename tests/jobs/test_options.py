@@ -180,10 +180,10 @@ def test_invalid_scene_names(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "ending", ["nerf", "video", "video-shard", "then-and-now", "export", "page", "images-to-nerf-dataset"]
+    "ending", ["nerf", "video", "video-shard", "then-and-now", "export", "page", "metres", "images-to-nerf-dataset"]
 )
 def test_a_scene_is_not_named_like_what_is_made_of_another(ending: str) -> None:
-    with pytest.raises(ValidationError, match="another ending"):
+    with pytest.raises(ValidationError, match="another ending. If a scene has had this name since"):
         TypeAdapter(SceneName).validate_python(f"wall-{ending}")
 
 
