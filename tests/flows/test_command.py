@@ -27,9 +27,11 @@ from flows.gallery import Gallery
 from flows.nerf import nerf
 from flows.note import Note
 from flows.page import Page
+from flows.pick import Pick
 from flows.pin import Pin
 from flows.render import render
 from flows.reprocess import reprocess
+from flows.scale import scale
 from flows.scenes import Scenes
 from flows.viewer import Viewer
 from tasks import check_server
@@ -100,8 +102,8 @@ def test_a_starting_server_is_waited_for(capfd: pytest.CaptureFixture[str]) -> N
     assert worker.Worker().patience >= 30, "a server takes half a minute to start"
 
 
-FLOWS = [clean_up, export, nerf, render, reprocess]
-COMMANDS = [TakePath, Costs, Demo, Gallery, Note, Page, Pin, Scenes, Viewer]
+FLOWS = [clean_up, export, nerf, render, reprocess, scale]
+COMMANDS = [TakePath, Costs, Demo, Gallery, Note, Page, Pick, Pin, Scenes, Viewer]
 
 
 NOISE = re.compile("lambda|factory|ifdef|undefined|default: None|default: False")
