@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import tasks
+from flows.pick import Pick, write
 from flows.scale import scale
 from jobs.errors import InvalidInput, NotFound
 from jobs.facade import cameras
@@ -70,10 +72,13 @@ async def test_a_length_becomes_the_metres_of_the_scene_once(home: Path, tmp_pat
     again, states = await outcome(scale, scene="street")
     assert again == made and states["scale"] == "Cached"
 
-    # The page gets it.
+    # The pages get it.
     place = await tasks.open_workspace("local")
     [dataset] = place.assets("street-images-to-nerf-dataset")
     assert tasks.read_metres(place, dataset.model_copy(update={"tags": {"scene": "street"}})) == scene
+    page = tmp_path / "pick.html"
+    await asyncio.to_thread(write, Pick(scene="street", output=page, browser=False))
+    assert scene.words in page.read_text() and f'"frame": "{dataset}"' in page.read_text()
 
 
 async def test_wrong_measurements_are_refused_before_any_job(home: Path, tmp_path: Path) -> None:

@@ -121,7 +121,9 @@ def test_the_page_measures_as_python_does_and_a_later_visit_shows_the_difference
         assert [scaled["value"], scaled["error"]] == pytest.approx([python.value, python.error], rel=1e-5)
         assert abs(python.value - TRUE[quantity]) < 3 * python.error < 0.1 * TRUE[quantity]
     assert f"The pick in {given['distance'][0][2].photo} contradicts the others." in browser.text()
-    browser.find_element("css selector", "#measurements input").send_keys(" =of the shop")
+    name = browser.find_element("css selector", "#measurements input")
+    name.clear()
+    name.send_keys('=of the "shop"')
     browser.click("Save measurements.csv")
     browser.click("Save measurements.json")
     saved, table = (tmp_path / "downloads" / f"measurements.{ending}" for ending in ("json", "csv"))
@@ -129,7 +131,7 @@ def test_the_page_measures_as_python_does_and_a_later_visit_shows_the_difference
     first = json.loads(saved.read_text())["measurements"]
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert [(row["name"], row["kind"], row["unit"]) for row in rows] == [
-        ("distance 1 =of the shop", "distance", "m"),
+        ('\'=of the "shop"', "distance", "m"),
         ("height 1", "height", "m"),
         ("angle 1", "angle", "°"),
         ("area 1", "area", "m²"),
@@ -185,11 +187,19 @@ def test_the_keyboard_picks_and_a_scene_without_scale_says_so(browser: Browser, 
         browser.find_element("css selector", "#measurements output").text
         == "point 2 is picked in 1 photo, 2 are needed"
     )
-    for hostile in ('{"scene": "street"}', '{"scene": "other", "measurements": []}', "[[", '{"a": NaN}'):
-        (file := tmp_path / "hostile.json").write_text(hostile)
-        browser.execute_script("say('')")
+    whole = {"scene": "street", "frame": "frame:1", "dataset": "street:1", "registration_error": 0, "measurements": []}
+    bent = {"name": "<b>x</b>", "kind": "volume", "points": []}
+    for content, why in (
+        ("[[", "Unexpected end of JSON input"),
+        ("null", "Cannot read properties of null"),
+        (json.dumps({**whole, "scene": "other"}), "it is of the scene other"),
+        (json.dumps({**whole, "measurements": "none"}), "it has no list of measurements"),
+        (json.dumps({**whole, "registration_error": "0"}), "a value is no number"),
+        (json.dumps({**whole, "measurements": [bent]}), "the kind or the points of <b>x</b> are not known"),
+    ):
+        (file := tmp_path / "hostile.json").write_text(content)
         browser.find_element("id", "load").send_keys(str(file))
-        browser.until(lambda: "hostile.json is not used:" in browser.text())
+        browser.until(lambda why=why: f"hostile.json is not used: {why}" in browser.text(), 10)  # type: ignore[misc]
     assert browser.execute_script("return measurements.length") == 1
 
 
