@@ -36,6 +36,8 @@ function listMeasurements() {
     cells[3].append(element("output", now.why || written(scaled(now)), { class: now.why ? "why" : "" }));
     const left = item.points.flatMap(point => (point.solution.found ? point.solution.found.leftOut : []));
     if (left.length) cells[3].append(element("div", `The pick in ${left.join(", ")} contradicts the others.`, { class: "why" }));
+    const uneven = item.kind === "area" && !now.why && unevenness(item.points.map(point => point.solution.found));
+    if (uneven) cells[3].append(element("div", `Not flat: a corner is ${written(scaled(uneven))} off the plane that fits best.`, { class: "why" }));
     if (item.earlier) {
       cells[4].textContent = earlierWords(item.earlier);
       const off = now.why ? { why: "" } : differenceOf(now, item.earlier);

@@ -45,13 +45,30 @@ function angleOf([first, corner, last]) {
   return [Math.atan2(sine, dot(u, v)) * degrees, Math.sqrt(variance) * degrees];
 }
 
-function areaOf(points) {
-  const at = points.map(point => minus(point.position, points[0].position)), n = at.length;
+// Corners from the first one on, and the vector along the normal of their plane that is as long as the area.
+function polygonOf(points) {
+  const at = points.map(point => minus(point.position, points[0].position));
   const vector = at.reduce((total, a, i) => {
-    const c = crossed(a, at[(i + 1) % n]);
+    const c = crossed(a, at[(i + 1) % at.length]);
     return total.map((v, k) => v + c[k] / 2);
   }, [0, 0, 0]);
-  const value = length3(vector);
+  return { at, vector };
+}
+
+// How far a corner is off the plane that fits best, as {value, error, power}; null if errors explain it.
+function unevenness(points) {
+  const { at, vector } = polygonOf(points), normal = unit(vector), heights = at.map(a => dot(a, normal));
+  const middle = heights.reduce((total, v) => total + v, 0) / heights.length, size = Math.max(...at.map(length3));
+  const off = points.map((point, k) => {
+    const poses = page.poseError * Math.min(size, point.distance);
+    const error = Math.hypot(Math.sqrt(spread(point.covariance, normal)), poses);
+    return { value: Math.abs(heights[k] - middle), error, power: 1 };
+  });
+  return off.filter(each => each.value > 3 * each.error).sort((a, b) => b.value - a.value)[0] || null;
+}
+
+function areaOf(points) {
+  const { at, vector } = polygonOf(points), n = at.length, value = length3(vector);
   if (value === 0) throw new Error("has no area: its corners are on one line");
   const normal = unit(vector);
   if (sidesCross(at, normal)) throw new Error("has sides that cross each other: pick its corners in order");

@@ -187,6 +187,12 @@ def test_the_keyboard_picks_and_a_scene_without_scale_says_so(browser: Browser, 
         browser.find_element("css selector", "#measurements output").text
         == "point 2 is picked in 1 photo, 2 are needed"
     )
+    browser.click("Add an area")
+    browser.click("Add a corner")
+    pick_on_page(browser, 1, [picked(street, corner) for corner in (A, B, C, D)])
+    assert "Not flat" not in browser.text()
+    pick_on_page(browser, 1, [picked(street, corner) for corner in (A, B, (1.4, -1.1, 2.4), D)])
+    assert "Not flat: a corner is 0.0" in browser.text()  # 0.8 m off the others, in units of 7.3 m
     whole = {"scene": "street", "frame": "frame:1", "dataset": "street:1", "registration_error": 0, "measurements": []}
     bent = {"name": "<b>x</b>", "kind": "volume", "points": []}
     for content, why in (
@@ -200,7 +206,7 @@ def test_the_keyboard_picks_and_a_scene_without_scale_says_so(browser: Browser, 
         (file := tmp_path / "hostile.json").write_text(content)
         browser.find_element("id", "load").send_keys(str(file))
         browser.until(lambda why=why: f"hostile.json is not used: {why}" in browser.text(), 10)  # type: ignore[misc]
-    assert browser.execute_script("return measurements.length") == 1
+    assert browser.execute_script("return measurements.length") == 2
 
 
 def test_stated_errors_hold_as_often_as_they_say(tmp_path: Path) -> None:
