@@ -88,10 +88,11 @@ def test_a_listing_reads_all_pages(
 ) -> None:
     monkeypatch.setattr("blocks.azure.container._PAGE", 2)
     container.delete("captures/")  # of other tests
-    photos = [f"{scene}/{name}.jpg" for scene in ("bridge", "square", "street") for name in ("1 & 2", "<3>", "ä")]
+    scenes = ["inn", "mill", "mint"]  # of no other test: they stay in storage
+    photos = [f"{scene}/{name}.jpg" for scene in scenes for name in ("1 & 2", "<3>", "ä")]
     for photo in photos:
         container.write(f"captures/{photo}", photo.encode())
-    container._client.get_blob_client("captures/square/still coming.jpg").stage_block("0" * 8, b"half")
+    container._client.get_blob_client("captures/mill/still coming.jpg").stage_block("0" * 8, b"half")
     asked: list[str] = []
 
     request = container._request
@@ -107,10 +108,10 @@ def test_a_listing_reads_all_pages(
     ]
     assert all(blob.committed and -5 <= blob.age < 600 for blob in found)
     assert len(asked) == 5
-    assert [blob.path for blob in container.blobs("captures/s")] == [photo[1:] for photo in photos[3:]]
+    assert [blob.path for blob in container.blobs("captures/m")] == [photo[1:] for photo in photos[3:]]
     assert [blob.path for blob in container.blobs("captures/", most=3)] == photos[:3]
 
-    both = container.blobs("captures/square/", uncommitted=True)
+    both = container.blobs("captures/mill/", uncommitted=True)
     assert [(blob.path, blob.committed) for blob in both] == [
         ("1 & 2.jpg", True), ("<3>.jpg", True), ("still coming.jpg", False), ("ä.jpg", True)
     ]  # fmt: skip
@@ -119,11 +120,11 @@ def test_a_listing_reads_all_pages(
     assert len(asked) == 1, "no page is asked for that nobody wants"
 
     dropped = {each.scene: each for each in workspace.dropped()}
-    assert list(dropped) == ["bridge", "square", "street"]
+    assert list(dropped) == scenes
     for scene, each in dropped.items():
         assert [f"{scene}/{path}" for path in each.files] == [photo for photo in photos if photo.startswith(scene)]
-        assert each.uploading == (("still coming.jpg",) if scene == "square" else ())
-    assert workspace.dropped("square")[0].files == dropped["square"].files
+        assert each.uploading == (("still coming.jpg",) if scene == "mill" else ())
+    assert workspace.dropped("mill")[0].files == dropped["mill"].files
 
 
 class Stop(Exception):
