@@ -362,10 +362,10 @@ def _run_to_its_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, N
     try:
         loop.run_until_complete(main)
     finally:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        if left := asyncio.all_tasks(loop):
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
 
 
 def main(given: Worker) -> None:

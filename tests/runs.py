@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from prefect import State
-from prefect.client.orchestration import get_client
+from prefect import State, task
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.exceptions import ObjectNotFound
 
 from blocks import Asset
 
@@ -20,9 +21,30 @@ async def outcome(flow: Callable[..., Any], **parameters: Any) -> tuple[Asset, d
     state: State[Asset] = await flow(**parameters, return_state=True)
     of_run = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
     async with get_client() as client:
+        await _caught_up(client)
         while True:
             runs = await client.read_task_runs(flow_run_filter=of_run)
-            if all(run.state and run.state.is_final() for run in runs):  # the server learns of them by and by
+            if all(run.state and run.state.is_final() for run in runs):
                 break
             await asyncio.sleep(0.2)
     return await state.aresult(), {run.name.rsplit("-", 1)[0]: run.state_name or "" for run in runs}
+
+
+@task
+async def _last() -> None:
+    """Do nothing."""
+
+
+async def _caught_up(client: PrefectClient) -> None:
+    """Wait until the server has heard of all task runs of this process: it is sent them in order, but later."""
+    state: State[None] = await _last(return_state=True)  # type: ignore[misc]  # it is typed as no coroutine
+    number = state.state_details.task_run_id
+    assert number
+    while True:
+        try:
+            run = await client.read_task_run(number)
+        except ObjectNotFound:
+            run = None
+        if run and run.state and run.state.is_final():
+            return
+        await asyncio.sleep(0.2)

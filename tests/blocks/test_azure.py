@@ -581,21 +581,21 @@ def test_a_capture_registered_by_hand(workspace: AzureMLWorkspace, tmp_path: Pat
 
 
 def test_a_model_is_a_model_and_links_to_its_job(workspace: AzureMLWorkspace, tmp_path: Path) -> None:
-    job = facade("street-facade-1-beef", scratch=("checkpoints",))
-    put(workspace, photos(tmp_path / "a", b"one"), "rebel-nerf/scratch/street-facade-1-beef/checkpoints/")
+    job = facade("atrium-facade-1-beef", scratch=("checkpoints",))
+    put(workspace, photos(tmp_path / "a", b"one"), "rebel-nerf/scratch/atrium-facade-1-beef/checkpoints/")
     workspace.submit(job)
     assert wait(workspace, job) is JobState.COMPLETED
     with pytest.raises(NotFound, match="no longer has the output 'video'"):
-        workspace.register(job, "video", "street-video", "1-beef", "video", {})
-    model = workspace.register(job, "capture", "street-nerf", "1-beef", "model", {"x" * 120: "y" * 1200})
+        workspace.register(job, "video", "atrium-video", "1-beef", "video", {})
+    model = workspace.register(job, "capture", "atrium-nerf", "1-beef", "model", {"x" * 120: "y" * 1200})
     assert (model.kind, model.version, model.number) == ("model", "1-beef", 1)
-    assert workspace.find_asset("street-nerf", "1-beef") == model
-    assert workspace.assets("street-nerf") == [model]
-    assert workspace.client.models.get("street-nerf", "1").job_name == job.name
+    assert workspace.find_asset("atrium-nerf", "1-beef") == model
+    assert workspace.assets("atrium-nerf") == [model]
+    assert workspace.client.models.get("atrium-nerf", "1").job_name == job.name
     assert (workspace.fetch(model) / "truth.json").is_file()
-    assert workspace._connection.store()[1].blobs("rebel-nerf/scratch/street-facade-1-beef/") == []
+    assert workspace._connection.store()[1].blobs("rebel-nerf/scratch/atrium-facade-1-beef/") == []
     # and is an input of other jobs
-    seen = facade("street-facade-1-feed", inputs={"model": model}, tags={"scene": "street"})
+    seen = facade("atrium-facade-1-feed", inputs={"model": model}, tags={"scene": "atrium"})
     workspace.submit(seen)
     assert wait(workspace, seen) is JobState.COMPLETED
 

@@ -196,7 +196,10 @@ def test_on_azure_the_output_of_failed_jobs_and_transfers_that_were_cut_are_remo
 ) -> None:
     container = workspace._connection.store()[1]
     good, bad = facade("quay-facade-1-0a"), facade("quay-facade-1-0b", arguments=("--unknown",))
-    running = facade("quay-facade-1-0c", arguments=("--output", "{outputs.capture}", "--photos", "100000"))
+    running = facade(
+        "quay-facade-1-0c",
+        arguments=("--output", "{outputs.capture}", "--photos", "500", "--width", "1920", "--height", "1080"),
+    )
     for job in (good, bad, running):
         workspace.submit(job)
         if job is not running:

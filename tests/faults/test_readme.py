@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from tests.faults.strikes import KINDS
+from tests.faults.test_rounds import CASES, ROUNDS_OF_EACH
 from tests.service import ROOT
 
 TABLE = [line for line in (Path(__file__).parent / "README.md").read_text().splitlines() if re.match(r"\| \d", line)]
@@ -33,3 +34,7 @@ def test_the_kinds_of_rounds_exist() -> None:
         for kind in re.findall(r"`([^`]+)`", text)
     }  # fmt: skip
     assert named and named <= set(KINDS)
+
+
+def test_the_whole_run_goes_through_a_hundred_rounds() -> None:
+    assert sum(ROUNDS_OF_EACH[str(case.values[0])] for case in CASES) >= 100

@@ -35,7 +35,3 @@ async def test_whatever_dies_nothing_is_lost_and_nothing_made_twice(world: World
     for number in range(ROUNDS_OF_EACH[rounds]):
         outcome = await world.counting_round(f"{rounds}{kind.replace(' ', '')}{number}", kind, chance)
         assert not outcome.faults, outcome
-
-
-def test_make_test_all_goes_through_a_hundred_rounds() -> None:
-    assert sum(ROUNDS_OF_EACH[str(case.values[0])] for case in CASES) >= 100

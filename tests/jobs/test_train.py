@@ -288,6 +288,7 @@ def test_the_model_folder_records_how_it_was_trained(dataset: Path, tmp_path: Pa
     assert sorted(file.name for file in (tmp_path / "m").iterdir()) == [
         "config.yml",
         "dataparser_transforms.json",
+        "held_out",
         "model.json",
         "nerfstudio_models",
     ]

@@ -29,7 +29,7 @@ def test_the_dataset_lists_what_was_left_out_before_registration(
         thumbnail.parent.mkdir(parents=True)
         with Image.open(file) as image:
             image.resize((160, 90)).save(thumbnail)
-    (photos / "IMG_1.DNG").write_text("raw")
+    (photos / "IMG_1.CR2").write_text("raw")
     place = LocalWorkspace(root=tmp_path / "home")
 
     @flow(name="take in and prepare")
@@ -39,7 +39,7 @@ def test_the_dataset_lists_what_was_left_out_before_registration(
         return capture, await tasks.prepare(place, capture, options)
 
     capture, dataset = asyncio.run(run())
-    left_out = "14 thumbnails, IMG_1.DNG (DNG, a format that is not read)"
+    left_out = "14 thumbnails, IMG_1.CR2 (CR2, a format that is not read: export it as JPEG)"
     assert figures_of(capture) == {"left_out": left_out}, "the run's summary shows it"
     assert f"scene street: 14 photos used; left out: {left_out}." in caplog.text
     kept = {file.name for file in place.fetch(capture).rglob("*.*") if file.name != "asset.json"}
