@@ -75,9 +75,10 @@ def adjust(model: Any, threads: int, held: Collection[int] = (), *, principal_po
     options.ceres.loss_function_scale = _LOSS_SCALE
     options.ceres.solver_options.num_threads = threads
     options.ceres.solver_options.function_tolerance = _TOLERANCE
-    solved = pycolmap.create_default_bundle_adjuster(options, config, model).solve().ceres_summary
+    solved: Any = pycolmap.create_default_bundle_adjuster(options, config, model).solve()
+    costs = solved.ceres_summary
     model.update_point_3d_errors()
-    return float((solved.initial_cost / solved.final_cost - 1) * solved.num_residuals) if solved.final_cost else 0.0
+    return float((costs.initial_cost / costs.final_cost - 1) * costs.num_residuals) if costs.final_cost else 0.0
 
 
 def _offset(camera: Any) -> float:

@@ -13,12 +13,12 @@ from jobs.sfm import refinement
 FOCAL, MIDDLE, POINT = 900.0, (512, 384), (527, 372)
 
 
-def scene(photos: int, wrong: float = 0.03, point: tuple[int, int] = POINT) -> Any:
+def scene(photos: int, wrong: float = 0.03, principal: tuple[int, int] = POINT) -> Any:
     """A reconstruction as it truly is: a lens with a principal point, seen points with noise, and wrong matches."""
     pycolmap.set_random_seed(1)
     options = pycolmap.SyntheticDatasetOptions(num_rigs=1, num_frames_per_rig=photos, num_points3D=400)
     options.camera_model_id = pycolmap.CameraModelId.OPENCV
-    options.camera_params = [FOCAL, FOCAL, *point, 0.02, -0.01, 0, 0]
+    options.camera_params = [FOCAL, FOCAL, *principal, 0.02, -0.01, 0, 0]
     model = pycolmap.synthesize_dataset(options)
     rng = np.random.default_rng(0)
     for image in model.images.values():
@@ -72,7 +72,7 @@ def test_few_photos_keep_the_point_in_the_middle() -> None:
 
 
 def test_a_point_in_the_middle_stays_there() -> None:
-    truth = scene(photos=20, point=MIDDLE)
+    truth = scene(photos=20, principal=MIDDLE)
     model = with_the_point_in_the_middle(truth)
     assert refinement.refine(model, threads=1) == 0
     assert (model.cameras[1].principal_point_x, model.cameras[1].principal_point_y) == MIDDLE
