@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from prefect import State, task
 from prefect.client.orchestration import PrefectClient, get_client
@@ -21,9 +22,9 @@ async def outcome(flow: Callable[..., Any], **parameters: Any) -> tuple[Asset, d
     state: State[Asset] = await flow(**parameters, return_state=True)
     of_run = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
     async with get_client() as client:
-        await _caught_up(client)
+        last = await _caught_up(client)
         while True:
-            runs = await client.read_task_runs(flow_run_filter=of_run)
+            runs = [run for run in await client.read_task_runs(flow_run_filter=of_run) if run.id != last]
             if all(run.state and run.state.is_final() for run in runs):
                 break
             await asyncio.sleep(0.2)
@@ -35,8 +36,12 @@ async def _last() -> None:
     """Do nothing."""
 
 
-async def _caught_up(client: PrefectClient) -> None:
-    """Wait until the server has heard of all task runs of this process: it is sent them in order, but later."""
+async def _caught_up(client: PrefectClient) -> UUID:
+    """Wait until the server has heard of all task runs of this process: it is sent them in order, but later.
+
+    Returns:
+        The number of a task run of this function's own, by which it knows.
+    """
     state: State[None] = await _last(return_state=True)  # type: ignore[misc]  # it is typed as no coroutine
     number = state.state_details.task_run_id
     assert number
@@ -46,5 +51,5 @@ async def _caught_up(client: PrefectClient) -> None:
         except ObjectNotFound:
             run = None
         if run and run.state and run.state.is_final():
-            return
+            return number
         await asyncio.sleep(0.2)
