@@ -20,13 +20,20 @@ def azure_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureStack
         yield stack
 
 
+@pytest.fixture(scope="module")
+def azure_workspace(azure_stack: AzureStack) -> AzureStack:
+    """Give each file of tests a workspace of its own."""
+    azure_stack.renew()
+    return azure_stack
+
+
 @pytest.fixture
-def azure_environment(azure_stack: AzureStack, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureStack]:
+def azure_environment(azure_workspace: AzureStack, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureStack]:
     """Set the environment of a client that can sign in; start without faults, and fail if the emulator had failures."""
-    for name, value in azure_stack.environment.items():
+    for name, value in azure_workspace.environment.items():
         monkeypatch.setenv(name, value)
-    azure_stack.faults.clear()
-    azure_stack.failures.clear()
-    yield azure_stack
-    azure_stack.faults.clear()
-    assert not azure_stack.failures
+    azure_workspace.faults.clear()
+    azure_workspace.failures.clear()
+    yield azure_workspace
+    azure_workspace.faults.clear()
+    assert not azure_workspace.failures

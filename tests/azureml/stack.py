@@ -72,16 +72,13 @@ class AzureStack:
         self.client_secret = self.sign_in.client_secret
         self._azurite = Azurite(self.account, certificates, folder / "azurite.log")
         self.blobs = self._azurite.client
-        base = f"/subscriptions/{self.subscription}/resourceGroups/{self.resource_group}"
-        base += "/providers/Microsoft.MachineLearningServices/workspaces"
-        self._workspaces = {}
+        self._base = f"/subscriptions/{self.subscription}/resourceGroups/{self.resource_group}"
+        self._base += "/providers/Microsoft.MachineLearningServices/workspaces"
+        self._sizes = clusters or _CLUSTERS
+        self._workspaces: dict[str, Workspace] = {}
         for name in workspaces:
-            identity = str(uuid.uuid4())
-            storage = Storage(self._azurite, identity)
-            self._workspaces[name] = ws = Workspace(f"{base}/{name}", name, self.location, identity, storage)
-            for cluster, (size, nodes) in (clusters or _CLUSTERS).items():
-                ws.computes[cluster] = _cluster(size, nodes, self.location)
-        self.arm = Arm(base, self._workspaces, self.tenant, self.faults, self._start)
+            self._add(name)
+        self.arm = Arm(self._base, self._workspaces, self.tenant, self.faults, self._start)
         self._service = Service(certificates, self.faults, self._answer)
         self._proxy = Proxy(self._route, self.faults)
         self._runners: list[Runner] = []
@@ -113,6 +110,18 @@ class AzureStack:
         self._proxy.shutdown()
         self._service.shutdown()
         self._azurite.close()
+
+    def renew(self) -> None:
+        """Go on in a new, empty workspace, so that tests meet nothing that others left."""
+        self.workspace = f"nerf-workspace-{len(self._workspaces) + 1}"
+        self._add(self.workspace)
+
+    def _add(self, name: str) -> None:
+        identity = str(uuid.uuid4())
+        storage = Storage(self._azurite, identity)
+        self._workspaces[name] = ws = Workspace(f"{self._base}/{name}", name, self.location, identity, storage)
+        for cluster, (size, nodes) in self._sizes.items():
+            ws.computes[cluster] = _cluster(size, nodes, self.location)
 
     # what the tests look at
 

@@ -142,7 +142,9 @@ def test_refusals_of_policies_storage_and_roles_are_distinguished(stack: AzureSt
     with stack.faults.add("keyless", stack.account):
         status, said = command("setup", *clusters("keyless"))
     assert status == 1 and "Azure says: " in said and "KeyBasedAuthenticationNotPermitted" in said, said
-    assert "az ml workspace update --name nerf-workspace --resource-group nerf-group --system-datastores-auth-" in said
+    assert (
+        f"az ml workspace update --name {stack.workspace} --resource-group nerf-group --system-datastores-auth-" in said
+    )
     assert "--job-identity" in said and "lacks the role" not in said
     with stack.faults.add("forbidden", "PUT .*/computes/"):
         status, said = command("setup", *clusters("role"))
