@@ -13,9 +13,9 @@ __all__ = ["adjust", "refine"]
 
 _ENOUGH_PHOTOS = 16  # of a camera: with 12, a principal point is no better known than from the middle of the picture
 _FARTHEST = 0.1  # of a principal point from the middle, in terms of the picture's diagonal: more comes from cropping
-# Least gain of principal points, in terms of a residual's variance: chance alone gives more in 0.5 % of cases (chi-squared
-# with two degrees of freedom). Measured for a point in the middle of the picture: 0.5 to 10 with 16 photos, 13 with 48,
-# where the poses were better with it; for one 13 px off in pictures of 640 px: 31 to 257.
+# Least gain of principal points, in terms of a residual's variance. By chance alone, it is more in 0.5 % of cases
+# (chi-squared with two degrees of freedom). Measured for a point in the middle of the picture: 0.5 to 10 with 16 photos
+# and 13 with 48, where poses were better with it; for one 13 px off in pictures of 640 px: 31 to 257.
 _GAIN = 10.6
 _LOSS_SCALE = 1.0  # px: what is farther off counts less and less
 _TOLERANCE = 1e-6  # relative decrease of the cost at which the adjustment ends
