@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -29,6 +30,7 @@ while [ $# -gt 1 ]; do
   shift
 done
 until [ -e "$(dirname "$0")/go" ]; do sleep 0.1; done
+echo "$output" >>"$(dirname "$0")/order"
 echo made >"$output/made"
 """
 
@@ -69,7 +71,11 @@ def _waiting(news: list[News], number: int) -> bool:
 
 
 async def run_all(place: LocalWorkspace) -> tuple[list[str], list[str]]:
-    """Run all scenes, each once the one before it runs or waits; what they wait for at last, and how they ended."""
+    """Run all scenes, each once the one before it runs or waits.
+
+    Returns:
+        What they wait for at last, and the scenes in the order in which their jobs worked.
+    """
     news: list[News] = []
     with watching(news.append):
         running = []
@@ -82,7 +88,9 @@ async def run_all(place: LocalWorkspace) -> tuple[list[str], list[str]]:
         (place.folder / "go").touch()
         await asyncio.gather(*running)
     waited = [each.words for each in news if each.words]
-    return waited[: len(SCENES) - 1], [str(each.asset).partition("-")[0] for each in news if each.state == "done"]
+    assert len([each for each in news if each.state == "done"]) == len(SCENES)
+    order = re.findall(r"/([a-z]+)-first-1-[^/]*/", (place.folder / "order").read_text())
+    return waited[: len(SCENES) - 1], order
 
 
 def in_line(said: list[str]) -> bool:
@@ -96,9 +104,9 @@ async def test_jobs_on_this_machine_wait_in_line_and_say_behind_whom(
     place: LocalWorkspace, caplog: pytest.LogCaptureFixture
 ) -> None:
     logging.getLogger("prefect.task_runs").addHandler(caplog.handler)
-    said, ended = await run_all(place)
+    said, order = await run_all(place)
     assert in_line(said), said
-    assert ended == list(SCENES)
+    assert order == list(SCENES)
     assert "first waits for the GPU: 2nd in line, behind mill-first-1-" in caplog.text
     async with get_client() as client:
         key = ArtifactFilter(key=ArtifactFilterKey(any_=["yard-first-progress"]))
@@ -109,9 +117,9 @@ async def test_jobs_on_this_machine_wait_in_line_and_say_behind_whom(
 
 
 async def test_runs_that_take_turns_say_behind_whom(place: LocalWorkspace) -> None:
-    said, ended = await run_all(place.model_copy(update={"jobs_at_once": 1000, "gpu_jobs_at_once": 1}))
+    said, order = await run_all(place.model_copy(update={"jobs_at_once": 1000, "gpu_jobs_at_once": 1}))
     assert in_line(said), said
-    assert ended == list(SCENES)
+    assert order == list(SCENES)
 
 
 def test_a_ticket_that_was_left_behind_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
