@@ -17,7 +17,6 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 from markupsafe import Markup
 from PIL import Image
 from pydantic_settings import CliApp
@@ -30,6 +29,7 @@ from jobs.path.reading import read_capture
 from jobs.web import chart, metres, plan, quality, view3d
 from jobs.web.policy import script_sources
 from jobs.web.quality import Facts
+from jobs.web.templates import FOLDER, environment
 from jobs.web.verdict import Verdict, judge
 
 MOST_BYTES = 100_000_000
@@ -111,38 +111,40 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
     shown = _chosen(photos)
     versions = facts.versions
     columns, rows = quality.table(versions, facts.currency)
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    source = (Path(__file__).parent / "web/page.html").read_text()
-    template = environment.from_string(source)
-    text = template.render(
-        scene=facts.scene,
-        summary=_summary(about, facts),
-        scripts=f"{script_sources(source)} {view3d.script_source()}",
-        pairs=_pairs(model, about["model"]),
-        scene3d=document if len(document) <= MOST_BYTES else "",
-        scene3d_file="3d.html" if len(document) > MOST_BYTES else "",
-        scene3d_bytes=len(document),
-        beside="file: https:" if beside else "",
-        download=file.name if beside else "",
-        video=file.name if beside else _data(file.read_bytes(), "video/mp4"),
-        poster=_data((video / "poster.jpg").read_bytes(), "image/jpeg") if (video / "poster.jpg").is_file() else "",
-        size=path.even_size,
-        verdict=_verdict(about),
-        warning=quality.warning(versions, versions[-1]) if versions else "",
-        figures=_figures(about, facts),
-        plan=Markup(drawn),
-        metres=metres.section(facts.metres),
-        curves=[Markup(curve) for curve in _curves(about["model"].get("curve") or {})],
-        columns=columns,
-        rows=[(cells is rows[-1], cells) for cells in rows],
-        plot=Markup(quality.plot(versions)),
-        photos=shown,
-        photos_said=_said(len(photos), lost, len(shown), about["dataset"].get("selection", "")),
-        capture=facts.capture,
-        programs=_programs(about),
-        made=[
-            {"asset": each.asset, "figures": each.figures, "manifest": _shown(about[each.role])} for each in facts.made
-        ],
+    text = (
+        environment()
+        .get_template("page.html")
+        .render(
+            scene=facts.scene,
+            summary=_summary(about, facts),
+            scripts=f"{script_sources((FOLDER / 'page.html').read_text())} {view3d.script_source()}",
+            pairs=_pairs(model, about["model"]),
+            scene3d=document if len(document) <= MOST_BYTES else "",
+            scene3d_file="3d.html" if len(document) > MOST_BYTES else "",
+            scene3d_bytes=len(document),
+            beside="file: https:" if beside else "",
+            download=file.name if beside else "",
+            video=file.name if beside else _data(file.read_bytes(), "video/mp4"),
+            poster=_data((video / "poster.jpg").read_bytes(), "image/jpeg") if (video / "poster.jpg").is_file() else "",
+            size=path.even_size,
+            verdict=_verdict(about),
+            warning=quality.warning(versions, versions[-1]) if versions else "",
+            figures=_figures(about, facts),
+            plan=Markup(drawn),
+            metres=metres.section(facts.metres),
+            curves=[Markup(curve) for curve in _curves(about["model"].get("curve") or {})],
+            columns=columns,
+            rows=[(cells is rows[-1], cells) for cells in rows],
+            plot=Markup(quality.plot(versions)),
+            photos=shown,
+            photos_said=_said(len(photos), lost, len(shown), about["dataset"].get("selection", "")),
+            capture=facts.capture,
+            programs=_programs(about),
+            made=[
+                {"asset": each.asset, "figures": each.figures, "manifest": _shown(about[each.role])}
+                for each in facts.made
+            ],
+        )
     )
     (page / "index.html").write_text(printable(text), encoding="utf-8")
     report.emit(report.Result("page", {"bytes": (page / "index.html").stat().st_size, "photos": len(photos)}))

@@ -18,7 +18,7 @@ from prefect import get_run_logger
 from blocks import Asset, LocalWorkspace, Workspace
 from jobs.errors import InvalidInput
 from jobs.names import asset_name
-from jobs.web import gallery, quality
+from jobs.web import gallery, quality, templates
 from jobs.web.gallery import Card
 from jobs.web.scene import Clip, ScenePage, render_scene
 from jobs.web.verdict import Verdict
@@ -39,7 +39,7 @@ __all__ = [
 _AT_ONCE = 8
 _MOST_CLIPS = 60
 _STATE = re.compile(r'<meta name="state" content="([0-9a-f]*)">')
-_TEMPLATES = ("gallery.html", "scene.html")
+_TEMPLATES = ("gallery.html", "scene.html", "theme.css")
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,7 @@ class _Scene:
     @cached_property
     def state(self) -> str:
         """A checksum that changes if any of it changes, or how it is shown."""
-        folder = Path(gallery.__file__).parent
-        known = [(folder / name).read_text() for name in _TEMPLATES]
+        known = [(templates.FOLDER / name).read_text() for name in _TEMPLATES]
         assets = [*self.visits, *(each.asset for each in self.models), *self.videos]
         for asset in (*assets, *self.comparisons, *self.pages, *self.exports):
             known.append(f"{asset} {asset.created} {asset.marks.model_dump_json()}")

@@ -7,13 +7,11 @@ It shows pictures of a dataset side by side, with the lines on which a point mus
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 from PIL import Image
 
@@ -21,6 +19,8 @@ from jobs.errors import InvalidInput
 from jobs.metric import accuracy
 from jobs.metric.scene import SceneInMetres, Up
 from jobs.names import printable
+from jobs.web.policy import script_source
+from jobs.web.templates import environment
 
 __all__ = ["picking_page"]
 
@@ -80,14 +80,17 @@ def picking_page(
     folder = Path(__file__).parent
     script = "".join((folder / file).read_text(encoding="utf-8") for file in _SCRIPTS)
     text = json.dumps(content, allow_nan=False).replace("<", "\\u003c")  # nothing in it can end the script's element
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page = environment.from_string((folder / "picking.html").read_text(encoding="utf-8")).render(
-        scene=scene,
-        scale=f"{metres.words}." if metres and scale else _NO_SCALE,
-        tilt=f"; of a height, also from up, which is known within {up.error:.1f}° (standard error)",
-        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        content=Markup(text),
-        script=Markup(script),
+    page = (
+        environment(folder)
+        .get_template("picking.html")
+        .render(
+            scene=scene,
+            scale=f"{metres.words}." if metres and scale else _NO_SCALE,
+            tilt=f"; of a height, also from up, which is known within {up.error:.1f}° (standard error)",
+            scripts=script_source(script),
+            content=Markup(text),
+            script=Markup(script),
+        )
     )
     return printable(page)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
-import jinja2
-
+from jobs.web.templates import environment
 from jobs.web.verdict import Verdict
 
 __all__ = ["Card", "render"]
@@ -49,6 +47,5 @@ def render(cards: Sequence[Card], workspace: str, made: datetime, state: str = "
         made: when the gallery is made.
         state: changes if anything that the gallery shows changes.
     """
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(Path(__file__).with_name("gallery.html").read_text())
+    template = environment().get_template("gallery.html")
     return template.render(cards=cards, workspace=workspace, made=f"{made:%Y-%m-%d %H:%M}", state=state)

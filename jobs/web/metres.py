@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import jinja2
 from markupsafe import Markup
 
 from jobs.metric.scene import SceneInMetres, in_metres, percent
+from jobs.web.templates import environment
 
 __all__ = ["section"]
 
@@ -27,8 +27,9 @@ def section(metres: SceneInMetres | None) -> Markup:
     """
     if metres is None:
         return Markup("")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    text = environment.from_string(_TEMPLATE).render(words=metres.words, facts=_facts(metres), warnings=metres.warnings)
+    text = (
+        environment().from_string(_TEMPLATE).render(words=metres.words, facts=_facts(metres), warnings=metres.warnings)
+    )
     return Markup(text)
 
 

@@ -6,11 +6,15 @@ import base64
 import hashlib
 import re
 
-__all__ = ["script_sources"]
+__all__ = ["script_source", "script_sources"]
 
 
 def script_sources(template: str) -> str:
     """Return the source expressions of a policy that admit the plain scripts of an HTML template, and no others."""
     scripts = re.findall(r"<script>(.*?)</script>", template, re.DOTALL)
-    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    return " ".join(f"'sha256-{each}'" for each in hashes)
+    return " ".join(map(script_source, scripts))
+
+
+def script_source(script: str) -> str:
+    """Return the source expression that admits one script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import jinja2
 
 from jobs.names import printable
+from jobs.web.templates import environment
 from jobs.web.verdict import Verdict
 
 __all__ = ["Clip", "ScenePage", "render_scene"]
@@ -74,6 +72,4 @@ def render_scene(page: ScenePage, gallery: str = "") -> str:
         page: what it shows.
         gallery: the address of the gallery; "" if there is none.
     """
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(Path(__file__).with_name("scene.html").read_text())
-    return printable(template.render(page=page, gallery=gallery))
+    return printable(environment().get_template("scene.html").render(page=page, gallery=gallery))
