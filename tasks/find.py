@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prefect import get_run_logger, task
 
 from blocks import Asset, Workspace
@@ -16,6 +18,7 @@ __all__ = [
     "find_registered_dataset",
     "find_registered_model",
     "find_shown_model",
+    "newest_made_of",
 ]
 
 
@@ -125,6 +128,12 @@ def find_registered(workspace: Workspace, scene: str, name: str, version: str | 
         raise NotFound(f"scene {scene}: no {which} in {workspace.identity}; there is {listed}.")
     exact = [asset for asset in found if asset.version == version]
     return _completed((exact or found)[-1], scene)
+
+
+def newest_made_of(assets: Sequence[Asset], **inputs: Asset) -> Asset | None:
+    """Return the newest of the assets, oldest first, that was made of these inputs; None if there is none."""
+    wanted = {name: str(asset) for name, asset in inputs.items()}.items()
+    return next((each for each in reversed(assets) if wanted <= each.provenance.inputs.items()), None)
 
 
 def _completed(asset: Asset, scene: str) -> Asset:

@@ -23,6 +23,7 @@ from jobs.web.gallery import Card
 from jobs.web.scene import Clip, ScenePage, render_scene
 from jobs.web.verdict import Verdict
 from tasks.choice import Choice, ModelVersion, choose, model_versions, much_worse
+from tasks.find import newest_made_of
 from tasks.patience import patiently
 from tasks.summary import poster_of, verdict_of
 from tasks.workspace import LOCAL, page_command, reference_to
@@ -84,14 +85,6 @@ class _Scene:
     def verdict(self, model: Asset) -> Verdict | None:
         """Judge a model."""
         return verdict_of(self.datasets.get(model.provenance.inputs.get("dataset", "")), model)
-
-    def newest_of(self, assets: Sequence[Asset], **made_of: str) -> Asset | None:
-        """Return the newest asset that was made of these inputs."""
-        for asset in reversed(assets):
-            inputs = asset.provenance.inputs
-            if all(inputs.get(name) == value for name, value in made_of.items()):
-                return asset
-        return None
 
 
 def gallery_file(workspace: Workspace) -> Path:
@@ -197,7 +190,7 @@ def _card(scene: _Scene, gallery_file: Path) -> Card:
         made = max((visit.created for visit in scene.visits), default=None)
         return Card(scene.name, f"{made:%Y-%m-%d}" if made else "", visits, models, link=link if models else "")
     model = scene.choice.shown.asset
-    video = scene.newest_of(scene.videos, model=str(model))
+    video = newest_made_of(scene.videos, model=model)
     return Card(
         scene.name,
         f"{model.created:%Y-%m-%d}",
@@ -249,9 +242,9 @@ def _scene_page(scene: _Scene) -> ScenePage:
 def _clip(scene: _Scene, video: Asset, model: ModelVersion | None, shown: bool, worse: float | None) -> Clip:
     about = [f"{video.created:%Y-%m-%d %H:%M}", _visit(scene, video.provenance.capture_version or "?")]
     about += [model.title] if model else []
-    page = scene.newest_of(scene.pages, video=str(video))
+    page = newest_made_of(scene.pages, video=video)
     links = {"page": _address(page, "index.html")} if page else {}
-    if model and (export := scene.newest_of(scene.exports, model=str(model.asset))):
+    if model and (export := newest_made_of(scene.exports, model=model.asset)):
         links["3D"] = _address(export, "index.html")
     remark = ""
     if shown:

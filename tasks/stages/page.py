@@ -13,6 +13,7 @@ from jobs.names import asset_name
 from jobs.options import PageOptions
 from jobs.web.chart import as_data
 from jobs.web.quality import Facts, Made, Role, Version
+from tasks.find import newest_made_of
 from tasks.patience import patiently
 from tasks.stage import Plan, Stage
 from tasks.stages.scale import read_metres
@@ -88,8 +89,7 @@ async def publish_page(
 
 
 def _newest_export(workspace: Workspace, model: Asset) -> Asset | None:
-    exports = workspace.assets(asset_name(model.scene, "export"))
-    return next((each for each in reversed(exports) if each.provenance.inputs.get("model") == str(model)), None)
+    return newest_made_of(workspace.assets(asset_name(model.scene, "export")), model=model)
 
 
 def _made(workspace: Workspace, role: Role, asset: Asset) -> Made:

@@ -16,6 +16,7 @@ from jobs.metric.given import CONTROL_FILE, SCALE_FILE, Given, read_scale
 from jobs.metric.scene import SceneInMetres
 from jobs.names import asset_name
 from jobs.options import ScaleOptions
+from tasks.find import newest_made_of
 from tasks.frames import frame_of
 from tasks.patience import patiently
 from tasks.plain_errors import named
@@ -134,8 +135,7 @@ async def find_scale(workspace: Workspace, dataset: Asset, given: Given | None) 
 
 def find_metres(workspace: Workspace, dataset: Asset) -> Asset | None:
     """Return the newest metres of a dataset; None if there are none."""
-    known = workspace.assets(asset_name(dataset.scene, "metres"))
-    return next((each for each in reversed(known) if each.provenance.inputs.get("dataset") == str(dataset)), None)
+    return newest_made_of(workspace.assets(asset_name(dataset.scene, "metres")), dataset=dataset)
 
 
 def read_metres(workspace: Workspace, dataset: Asset) -> SceneInMetres | None:
