@@ -7,7 +7,6 @@ everything was made. `plan.svg` is beside it, as are a video and a 3D view that 
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import math
@@ -27,6 +26,7 @@ from jobs.names import printable
 from jobs.options import PageOptions
 from jobs.path.reading import read_capture
 from jobs.web import chart, metres, plan, quality, view3d
+from jobs.web.inline import data_address, shrunk
 from jobs.web.policy import script_sources
 from jobs.web.quality import Facts
 from jobs.web.templates import FOLDER, environment
@@ -106,6 +106,7 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
     document = view3d.render(facts.scene, scene3d) if scene3d else ""
     if len(document) > MOST_BYTES:
         (page / "3d.html").write_text(document)
+    poster = video / "poster.jpg"
     photos = list(_photos(dataset, about["dataset"]))
     lost = sum(bool(photo.lost) for photo in photos)
     shown = _chosen(photos)
@@ -124,8 +125,8 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
             scene3d_bytes=len(document),
             beside="file: https:" if beside else "",
             download=file.name if beside else "",
-            video=file.name if beside else _data(file.read_bytes(), "video/mp4"),
-            poster=_data((video / "poster.jpg").read_bytes(), "image/jpeg") if (video / "poster.jpg").is_file() else "",
+            video=file.name if beside else data_address(file.read_bytes(), "video/mp4"),
+            poster=data_address(poster.read_bytes(), "image/jpeg") if poster.is_file() else "",
             size=path.even_size,
             verdict=_verdict(about),
             warning=quality.warning(versions, versions[-1]) if versions else "",
@@ -162,10 +163,6 @@ def _manifest(file: Path) -> dict[str, Any]:
 
 def _shown(about: dict[str, Any]) -> str:
     return json.dumps({key: value for key, value in about.items() if key not in _NOT_LISTED}, indent=2)
-
-
-def _data(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 # words and figures
@@ -281,10 +278,7 @@ def _thumbnail(file: Path) -> str:
             small = image.convert("RGB")
     except OSError:
         return ""
-    small.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=70, optimize=True)
-    return _data(stream.getvalue(), "image/jpeg")
+    return shrunk(small, _THUMBNAIL, quality=70)
 
 
 def _pairs(model: Path, about: dict[str, Any]) -> list[Pair]:
@@ -298,7 +292,8 @@ def _pairs(model: Path, about: dict[str, Any]) -> list[Pair]:
             photo, rendering = (file.read_bytes() for file in files)
             with Image.open(io.BytesIO(photo)) as picture:
                 size = picture.size
-            found.append(Pair(_data(photo, "image/jpeg"), _data(rendering, "image/jpeg"), size, float(pair["psnr"])))
+            before, after = (data_address(content, "image/jpeg") for content in (photo, rendering))
+            found.append(Pair(before, after, size, float(pair["psnr"])))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"{model / 'model.json'} lists damaged held-out photos: {error}. Train again.") from error
     return found

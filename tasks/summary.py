@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 
 from PIL import Image
@@ -11,6 +10,7 @@ from prefect.artifacts import acreate_markdown_artifact
 
 from blocks import Asset, Workspace
 from jobs.errors import NotFound
+from jobs.web.inline import shrunk
 from jobs.web.quality import money
 from jobs.web.verdict import Verdict, judge
 from tasks.budget import spent_by
@@ -103,7 +103,4 @@ def poster_of(workspace: Workspace, video: Asset) -> str:
             small = picture.convert("RGB")
     except (NotFound, OSError):  # a video of an earlier version of this program, or not of ours
         return ""
-    small.thumbnail((_POSTER_WIDTH, _POSTER_WIDTH), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=75, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return shrunk(small, _POSTER_WIDTH, quality=75)

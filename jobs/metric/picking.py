@@ -6,8 +6,6 @@ It shows pictures of a dataset side by side, with the lines on which a point mus
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from jobs.errors import InvalidInput
 from jobs.metric import accuracy
 from jobs.metric.scene import SceneInMetres, Up
 from jobs.names import printable
+from jobs.web.inline import shrunk
 from jobs.web.policy import script_source
 from jobs.web.templates import environment
 
@@ -138,7 +137,4 @@ def _picture(dataset: Path, file: str) -> str:
         raise ValueError(f"{file} leads out of the dataset")
     with Image.open(place) as image:
         shown = image.convert("RGB")
-    shown.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    shown.save(stream, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return shrunk(shown, _LONGEST, quality=85)

@@ -6,11 +6,12 @@ dark on white.
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+from jobs.web.inline import data_address
 
 __all__ = ["COLOURS", "Line", "as_data", "chart", "document", "nice_step", "text"]
 
@@ -96,7 +97,7 @@ def text(x: float, y: float, words: str, anchor: str) -> str:
 
 def as_data(svg: str) -> str:
     """A `data:` address of an SVG: what Prefect's UI shows as a picture in markdown."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    return data_address(svg.encode(), "image/svg+xml")
 
 
 def nice_step(span: float, most: int) -> float:
