@@ -186,6 +186,11 @@ class Point:
     left_out: tuple[str, ...]
     distance: float
 
+    @property
+    def error(self) -> float:
+        """The standard error of the position, scene units."""
+        return float(np.sqrt(np.trace(self.covariance)))
+
 
 def triangulate(cameras: Sequence[Camera], pixels: Floats, accuracy: Floats | float) -> Point:
     """Return the point that cameras see at pixels (n, 2), by least squares of the distances in pixels.

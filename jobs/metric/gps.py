@@ -95,24 +95,22 @@ def measured_by(fixes: Fixes, local: Local, tilt: float) -> tuple[Measured | Non
     if spread < 2 * typical * worse:
         why = f"{TOO_INEXACT}: {words}"
         return None, Entry(kind="GPS", name=NAME, used=False, why=why), middle
-    vertical = _VERTICAL if fixes.heights else 1e4
+    measured = _measured(fixes, metres, accuracy)
+    return measured, Entry(kind="GPS", name=NAME, used=True, why=words), middle
+
+
+def _measured(fixes: Fixes, metres: Floats, accuracy: Floats) -> Measured:
+    """Return the fixes as a measurement, with a standard deviation (n,) per horizontal axis, in metres."""
+    axes = np.array([1.0, 1.0, _VERTICAL if fixes.heights else 1e4])
     positions = tuple(
-        Position(unit, np.zeros((3, 3)), place, sigma * np.array([1.0, 1.0, vertical]))
+        Position(unit, np.zeros((3, 3)), place, sigma * axes)
         for unit, place, sigma in zip(fixes.units, metres, accuracy, strict=True)
     )
-    return Measured("GPS", NAME, positions=positions), Entry(kind="GPS", name=NAME, used=True, why=words), middle
+    return Measured("GPS", NAME, positions=positions)
 
 
 def _residuals(fixes: Fixes, metres: Floats, tilt: float) -> Floats:
     """Return the horizontal distances (n,) of fixes from the cameras, after the fixes' own best similarity."""
-    sigma = np.array([1.0, 1.0, _VERTICAL if fixes.heights else 1e4])
-    alone = Measured(
-        "GPS",
-        NAME,
-        positions=tuple(
-            Position(unit, np.zeros((3, 3)), place, accuracy * sigma)
-            for unit, place, accuracy in zip(fixes.units, metres, fixes.accuracy, strict=True)
-        ),
-    )
+    alone = _measured(fixes, metres, fixes.accuracy)
     off: Floats = np.linalg.norm((solve([alone], tilt).points(fixes.units) - metres)[:, :2], axis=1)
     return off

@@ -95,5 +95,4 @@ def _measured(
             raise Untriangulated("is too small in the pictures: print it larger, or take photos closer to it")
         # The sides of a marker are printed by one printer: their common error does not average out.
         distances.append(Distance(markers.metres, 2 * markers.accuracy, units, error))
-    errors = [float(np.sqrt(np.trace(point.covariance))) for point in points]
-    return Measured("marker", name, distances=tuple(distances)), errors
+    return Measured("marker", name, distances=tuple(distances)), [point.error for point in points]

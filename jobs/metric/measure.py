@@ -56,7 +56,7 @@ def measure(dataset: Path, given: Given, earlier: SceneInMetres | None = None) -
     if found.point_errors and found.measured:
         common["pick_error"] = float(np.median(found.point_errors))
     if not found.measured:
-        place = _centre_of_gps(cameras, middle) or (earlier.place if earlier else None)
+        place = middle or (earlier.place if earlier else None)
         up_here = earlier.up if earlier else Up(direction=(0.0, 0.0, 1.0), error=tilt_degrees)
         return SceneInMetres(scale=None, up=up_here, place=place, entries=tuple(notes), **common)
     solution = adjust(found.measured, tilt)
@@ -74,7 +74,7 @@ def measure(dataset: Path, given: Given, earlier: SceneInMetres | None = None) -
     return SceneInMetres(
         scale=scale,
         up=_up(solution, tilt_degrees, earlier),
-        place=_place(solution, found.local) or _centre_of_gps(cameras, middle) or (earlier.place if earlier else None),
+        place=_place(solution, found.local) or middle or (earlier.place if earlier else None),
         entries=tuple(entries),
         checks=tuple(_checks(solution)),
         warnings=tuple(warnings),
@@ -95,8 +95,8 @@ def registration_error(about: dict[str, Any]) -> float:
     return 1.48 * float(frame["residual"]) / (_SPREAD * math.sqrt(independent))
 
 
-def _add_gps(given: Given, cameras: Cameras, tilt: float, found: Observations, notes: list[Entry]) -> float | None:
-    """Add the positions in EXIF to what can be adjusted; return the accuracy of their middle, metres."""
+def _add_gps(given: Given, cameras: Cameras, tilt: float, found: Observations, notes: list[Entry]) -> Place | None:
+    """Add the positions in EXIF to what can be adjusted; return their middle, for want of a more exact place."""
     fixes = gps.find_fixes(cameras) if given.gps else None
     if fixes is None:
         return None
@@ -105,10 +105,17 @@ def _add_gps(given: Given, cameras: Cameras, tilt: float, found: Observations, n
         notes.append(Entry(kind="GPS", name=gps.NAME, used=False, why=why))
         return None
     found.local = found.local or fixes.centre
-    measured, entry, middle = gps.measured_by(fixes, found.local, tilt)
+    measured, entry, accuracy = gps.measured_by(fixes, found.local, tilt)
     notes.append(entry)
     found.measured += [measured] if measured else []
-    return middle
+    centre = fixes.centre
+    return Place(
+        crs="WGS 84",
+        latitude=centre.latitude,
+        longitude=centre.longitude,
+        height=centre.height if fixes.heights else None,
+        error=(accuracy, accuracy, 2 * accuracy),
+    )
 
 
 def _used(solution: Solution, found: Observations, notes: Sequence[Entry]) -> list[Entry]:
@@ -219,13 +226,3 @@ def _place(solution: Solution, local: Local | None) -> Place | None:
         fields |= {"bearing": bearing, "bearing_error": math.degrees(float(errors[3]))}
         fields["to_metres"] = tuple(tuple(row) for row in matrix.tolist())
     return Place(**fields)
-
-
-def _centre_of_gps(cameras: Cameras, accuracy: float | None) -> Place | None:
-    """Return the middle of the photos as the place, where GPS is too inexact for more."""
-    if accuracy is None or (fixes := gps.find_fixes(cameras)) is None:
-        return None
-    local = fixes.centre
-    height = local.height if fixes.heights else None
-    error = (accuracy, accuracy, 2 * accuracy)
-    return Place(crs="WGS 84", latitude=local.latitude, longitude=local.longitude, height=height, error=error)

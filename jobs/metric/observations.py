@@ -66,7 +66,7 @@ def _observe_length(length: Length, given: Given, cameras: Cameras, found: Obser
         short = f"too short for its picks: {units:.3g} ± {error:.2g} scene units. Measure something longer"
         found.unusable.append(Entry(kind="length", name=length.name, used=False, why=short))
         return
-    found.point_errors += [float(np.sqrt(np.trace(end.covariance))) for end in ends]
+    found.point_errors += [end.error for end in ends]
     if notes:
         found.notes["length", length.name] = "; ".join(notes)
     distance = Distance(length.metres, length.accuracy, units, error)
@@ -86,7 +86,7 @@ def _observe_control(control: Control, given: Given, cameras: Cameras, found: Ob
         metres = found.local.from_degrees(_place([control]))[0]
     if note:
         found.notes["control point", control.name] = note
-    found.point_errors.append(float(np.sqrt(np.trace(point.covariance))))
+    found.point_errors.append(point.error)
     covariance = point.covariance + (cameras.pose_error * point.distance) ** 2 * np.eye(3)
     position = Position(point.position, covariance, metres, np.full(3, given.control_accuracy))
     found.measured.append(Measured("control point", control.name, positions=(position,)))
