@@ -152,10 +152,7 @@ def scale_trials(
     errors, stated = [], []
     for seed in range(trials):
         rng = np.random.default_rng([17, seed])
-        chosen = pairs(places, lengths, 9.5, 10.5, rng)
-        given = Given(lengths=tuple(length_of(pair, picked, rng, f"wall {k}") for k, pair in enumerate(chosen)))
-        scale = measure(dataset, given).scale
-        assert scale
+        scale = _scale_by_lengths(dataset, places, picked, lengths, rng)
         errors.append(scale.metres / truth - 1)
         stated.append(scale.error)
     return Scales(np.array(errors), np.array(stated))
@@ -172,16 +169,24 @@ def distance_trials(
     errors, stated = [], []
     for seed in range(number):
         rng = np.random.default_rng([18, seed])
-        known = pairs(places, lengths, 9.5, 10.5, rng)
-        given = Given(lengths=tuple(length_of(pair, picked, rng, f"wall {k}") for k, pair in enumerate(known)))
-        scale = measure(dataset, given).scale
-        assert scale
+        scale = _scale_by_lengths(dataset, places, picked, lengths, rng)
         (pair,) = pairs(places, 1, 1.0, 10.0, rng)
         first, second = (_point(place, cameras, picked, rng) for place in pair)
         units, error = distance_between(first, second, cameras.pose_error)
         errors.append(units * scale.metres - float(np.linalg.norm(pair[1].position - pair[0].position)))
         stated.append(float(np.hypot(error * scale.metres, units * scale.metres * scale.error)))
     return np.array(errors), np.array(stated)
+
+
+def _scale_by_lengths(
+    dataset: Path, places: Sequence[Place], picked: int, lengths: int, rng: np.random.Generator
+) -> Scale:
+    """Return the scale by so many lengths of about 10 m, each end picked in so many photos."""
+    chosen = pairs(places, lengths, 9.5, 10.5, rng)
+    given = Given(lengths=tuple(length_of(pair, picked, rng, f"wall {k}") for k, pair in enumerate(chosen)))
+    scale = measure(dataset, given).scale
+    assert scale
+    return scale
 
 
 def _point(place: Place, cameras: Cameras, picked: int, rng: np.random.Generator) -> Point:
