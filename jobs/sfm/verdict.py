@@ -36,9 +36,8 @@ def in_common(pictures: Collection[Picture], others: Collection[Picture]) -> str
     found = []
     for trait in _TRAITS:
         words, number = Counter(map(trait, pictures)).most_common(1)[0]
-        if number >= _MOST * len(pictures) and sum(trait(other) == words for other in others) <= (1 - _MOST) * len(
-            others
-        ):
+        elsewhere = sum(trait(other) == words for other in others)
+        if number >= _MOST * len(pictures) and elsewhere <= (1 - _MOST) * len(others):
             found.append(words)
     return " and ".join(found)
 
