@@ -17,11 +17,14 @@ from azure.ai.ml.entities import Environment
 from azure.identity import ClientSecretCredential
 from pydantic import SecretStr
 
+from blocks import JobSpec, JobState
 from blocks.azure import AzureCredential, AzureMLWorkspace
+from blocks.azure.files import md5s
 from jobs.options import Options
 from tests.azureml.stack import AzureStack
+from tests.waiting import until
 
-__all__ = ["FacadeOptions", "identity_endpoint", "stack", "workspace"]
+__all__ = ["FacadeOptions", "facade", "identity_endpoint", "photos", "put", "stack", "wait", "workspace"]
 
 
 class FacadeOptions(Options):
@@ -86,3 +89,37 @@ def identity_endpoint(stack: AzureStack, monkeypatch: pytest.MonkeyPatch) -> Ite
         monkeypatch.setenv("IDENTITY_HEADER", "known")
         yield asked
         server.shutdown()
+
+
+def facade(name: str, attempt: int = 1, **more: object) -> JobSpec:
+    """Return a job that draws eight small photos."""
+    given = {"family": name, "scene": "street", "stage": "facade", "outputs": ("capture",), "tier": "cpu"}
+    size = ("--photos", "8", "--width", "64", "--height", "48")
+    arguments = ("--output", "{outputs.capture}", *size)
+    return JobSpec.model_validate({**given, "arguments": arguments, "attempt": attempt, **more})
+
+
+def wait(workspace: AzureMLWorkspace, job: JobSpec) -> JobState:
+    """Return the state in which a job ends, once it has."""
+
+    def ended() -> JobState | None:
+        status = workspace.find_job(job.name)
+        return status.state if status and status.state.ended else None
+
+    state = until(ended, 120)
+    assert state
+    return state
+
+
+def photos(folder: Path, *contents: bytes) -> dict[str, Path]:
+    """Write files `0.jpg` … of some content; return them by name."""
+    folder.mkdir(exist_ok=True)
+    files = {f"{index}.jpg": folder / f"{index}.jpg" for index in range(len(contents))}
+    for file, content in zip(files.values(), contents, strict=True):
+        file.write_bytes(content)
+    return files
+
+
+def put(workspace: AzureMLWorkspace, files: dict[str, Path], prefix: str) -> None:
+    """Upload files to the workspace's datastore, as a person can."""
+    workspace._connection.store()[1].upload(files, md5s(files), prefix, lambda done, total: None)

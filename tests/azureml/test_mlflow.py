@@ -10,9 +10,8 @@ import pytest
 import requests
 
 from blocks.azure import AzureMLWorkspace
-from tests.azure_fixtures import stack, workspace
+from tests.azure_fixtures import facade, stack, workspace
 from tests.azureml.stack import AzureStack
-from tests.blocks.test_azure import facade
 
 __all__ = ["stack", "workspace"]
 

@@ -16,10 +16,9 @@ from blocks import Asset, JobSpec
 from blocks.azure import AzureMLWorkspace
 from blocks.azure.assets import Assets
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
-from tests.azure_fixtures import stack, workspace
+from tests.azure_fixtures import photos, put, stack, workspace
 from tests.azureml.runner import Job
 from tests.azureml.stack import AzureStack
-from tests.blocks.test_azure import photos, put
 
 __all__ = ["stack", "workspace"]
 

@@ -13,9 +13,8 @@ import pytest
 from blocks import Measured
 from blocks.azure import AzureMLWorkspace
 from jobs.errors import WorkspaceUnavailable
-from tests.azure_fixtures import stack, workspace
+from tests.azure_fixtures import facade, stack, workspace
 from tests.azureml.stack import AzureStack
-from tests.blocks.test_azure import facade
 
 __all__ = ["stack", "workspace"]
 

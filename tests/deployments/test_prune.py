@@ -15,8 +15,7 @@ from blocks import JobSpec, LocalWorkspace, Marks, supervisor
 from blocks.azure import AzureMLWorkspace
 from deployments.prune import Prune, prune
 from tasks.prune import judge_scene
-from tests.azure_fixtures import stack, workspace
-from tests.blocks.test_azure import facade, wait
+from tests.azure_fixtures import facade, stack, wait, workspace
 from tests.tasks.test_choice import put
 
 __all__ = ["stack", "workspace"]

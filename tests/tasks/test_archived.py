@@ -17,9 +17,8 @@ from flows.nerf import nerf
 from jobs.errors import NotFound
 from jobs.options import PrepareOptions
 from tasks.stage import Plan, Stage
-from tests.azure_fixtures import FacadeOptions, stack, workspace
+from tests.azure_fixtures import FacadeOptions, put, stack, workspace
 from tests.azureml.stack import AzureStack
-from tests.blocks.test_azure import put
 
 __all__ = ["stack", "workspace"]
 

@@ -17,9 +17,8 @@ from blocks.azure import AzureMLWorkspace
 from jobs.report import Progress, parse
 from tasks import curves
 from tasks.curves import Curves
-from tests.azure_fixtures import stack, workspace
+from tests.azure_fixtures import facade, stack, workspace
 from tests.azureml.stack import AzureStack
-from tests.blocks.test_azure import facade
 from tests.faults.chain import FirstOptions, first
 from tests.faults.chain import workspace as chain_workspace
 
