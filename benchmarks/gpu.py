@@ -17,6 +17,7 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -24,7 +25,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -35,11 +36,18 @@ from jobs.facade import render_capture
 from jobs.radiance import gpu
 from jobs.report import Progress, parse
 
-OURS, TCNN, TORCH = "jobs.train", "ns-train with tiny-cuda-nn", "ns-train with PyTorch"
-_SPEED_STEPS = {TCNN: 2000, TORCH: 1000}
+OURS, COMPILED = "jobs.train", "jobs.train without CUDA graphs"
+TCNN, TORCH = "ns-train with tiny-cuda-nn", "ns-train with PyTorch"
+_SPEED_STEPS = {COMPILED: 3000, TCNN: 2000, TORCH: 1000}
 """The steps of nerfstudio's own code that show its pace."""
 _SAVES = 2000  # steps between two checkpoints, nerfacto's default
 _STEP_OF_NERFSTUDIO = re.compile(r"\b(\d+) \(\d+\.\d+%\)")
+
+# nerfstudio's own training steps, in the trainer of `jobs.train`. PyTorch compiles parts of them.
+_WITHOUT_GRAPHS = (
+    "from jobs.radiance import support; support.machine_lacks = lambda: 'this is a benchmark'\n"
+    "from jobs import report, train; report.run('train', train.main)"
+)
 
 # Neither training nor evaluation may download the weights of LPIPS.
 _NERFSTUDIO = (
@@ -140,11 +148,13 @@ def _run(command: Sequence[object], log: Path, clock: Clock) -> list[tuple[float
         subprocess.Popen(
             [sys.executable, "-W", "ignore", *map(str, command)],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, errors="replace",
+            start_new_session=True,
         ) as job,
     ):  # fmt: skip
         assert job.stdout
         late = threading.Timer(max(clock.left(), 0), job.terminate)
         late.start()
+        threading.Thread(target=_end_children, args=(job,)).start()
         try:
             for line in job.stdout:
                 record.write(line)
@@ -164,10 +174,18 @@ def _run(command: Sequence[object], log: Path, clock: Clock) -> list[tuple[float
     return steps
 
 
+def _end_children(job: subprocess.Popen[str]) -> None:
+    """Wait for a job, and kill the processes that it leaves, because they keep its output open."""
+    job.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(job.pid, signal.SIGKILL)
+
+
 def _ours(piece: Piece, folder: Path, clock: Clock) -> tuple[list[tuple[float, int]], float, dict[str, float]]:
+    program = ("-m", "jobs.train") if piece.code == OURS else ("-c", _WITHOUT_GRAPHS)
     steps = _run(
         (
-            "-m", "jobs.train", "--dataset", piece.dataset, "--model", folder / "model",
+            *program, "--dataset", piece.dataset, "--model", folder / "model",
             "--checkpoints", folder / "checkpoints", "--max-num-iterations", piece.steps,
             "--steps-per-save", _SAVES, "--seed", piece.seed, "--max-image-size", 1600,
         ),
@@ -227,7 +245,7 @@ def measure(piece: Piece, folder: Path, clock: Clock) -> Measured:
 def _measure(piece: Piece, place: Path, clock: Clock) -> Measured:
     with _watched() as watch:
         start = time.monotonic()
-        steps, end, metrics = (_ours if piece.code == OURS else _theirs)(piece, place, clock)
+        steps, end, metrics = (_ours if piece.code in (OURS, COMPILED) else _theirs)(piece, place, clock)
     last = steps[-1][0]
     middle = next(moment for moment, step in steps if step >= (steps[0][1] + steps[-1][1]) / 2)
     number = next(step for moment, step in steps if moment == middle)
@@ -288,12 +306,15 @@ def main(given: argparse.Namespace) -> None:
         render_capture(street, photos=48, width=960, height=540)
         (street / "truth.json").rename(street / "transforms.json")
     alone = [Piece(street, code, 42, _SPEED_STEPS.get(code, given.steps), True) for code in given.codes]
+    if given.only == "quality":
+        alone = []
     # The slow ones first.
     shared = [
         Piece(dataset, code, 42 + seed, given.steps, False)
         for code in sorted(given.codes, key=lambda code: code == OURS)
         for seed in range(given.seeds)
         for dataset in (street, *given.datasets)
+        if given.only != "speed"
     ]
     measured: dict[Piece, Measured] = {}
 
@@ -315,11 +336,12 @@ def main(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    available = [OURS, *([TCNN] if importlib.util.find_spec("tinycudann") else []), TORCH]
+    available = [OURS, COMPILED, TORCH, *([TCNN] if importlib.util.find_spec("tinycudann") else [])]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="keeps the results")
     parser.add_argument("datasets", type=Path, nargs="*", help="folders with transforms.json")
-    parser.add_argument("--codes", nargs="+", default=available[:2], choices=available)
+    parser.add_argument("--codes", nargs="+", default=available, choices=available)
+    parser.add_argument("--only", choices=("speed", "quality"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30_000)
     parser.add_argument("--at-once", type=int, default=4, help="trainings that share a GPU to compare quality")
