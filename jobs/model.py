@@ -31,6 +31,8 @@ CONFIG = "config.yml"
 TRANSFORMS = "dataparser_transforms.json"
 CHECKPOINTS = "nerfstudio_models"
 MANIFEST = "model.json"
+ALEXNET = "alexnet-owt-7be5be79.pth"
+"""The file name of `torchvision.models.AlexNet_Weights.IMAGENET1K_V1`, which takes seconds to import."""
 
 
 def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
@@ -167,9 +169,8 @@ def lpips_from_cache() -> Iterator[str | None]:
     """
     import torch
     import torchmetrics.image.lpip as lpip
-    from torchvision.models import AlexNet_Weights
 
-    weights = Path(torch.hub.get_dir(), "checkpoints", Path(AlexNet_Weights.IMAGENET1K_V1.url).name)
+    weights = Path(torch.hub.get_dir(), "checkpoints", ALEXNET)
     if weights.is_file():
         yield None
         return

@@ -1,17 +1,20 @@
 """Defer the import of torch's compiler, which takes longer than importing nerfstudio.
 
-Two modules that nerfstudio imports load `torch._dynamo` and `torch._inductor`, although the methods here do not need
-them, or need them only later:
+Modules that nerfstudio imports load `torch._dynamo` and `torch._inductor`, although the methods here do not need them,
+or need them only later:
 
 - `torchvision.models` imports `torchvision.ops`, which asks `torch._dynamo` whether it can compile;
+- some metrics of torchmetrics that nothing here uses take functions from these two;
 - `nerfstudio.models.splatfacto`, which the viewer imports, prepares a function with `torch.compile`.
 
-The torchvision modules are now loaded on first use. The function of splatfacto is compiled when it is first called.
+The torchvision modules are now loaded on first use, and those metrics do without them. The function of splatfacto is
+compiled when it is first called.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -22,9 +25,6 @@ from typing import Any
 
 __all__ = ["defer_the_compiler"]
 
-_LAZY = ("torchvision.models", "torchvision.ops")
-_COMPILED_LATER = "nerfstudio.models.splatfacto"
-
 
 def defer_the_compiler() -> None:
     """Change how the modules above are imported from now on. Modules that are already imported do not change."""
@@ -34,26 +34,30 @@ def defer_the_compiler() -> None:
 
 class _Finder(MetaPathFinder):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name not in (*_LAZY, _COMPILED_LATER):
+        if name not in _LOADERS:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec and spec.loader:
-            spec.loader = _LoadingLater(spec.loader) if name in _LAZY else _CompilingLater(spec.loader)
+            spec.loader = _LOADERS[name](spec.loader)
         return spec
 
 
-class _LoadingLater(Loader):
-    """Execute a module when an attribute is first asked for that it does not have yet.
-
-    importlib's own `LazyLoader` does so for any attribute. But `inspect.getmodule` asks every module for its
-    `__file__`, and torch calls it in the middle of an import, which would become circular.
-    """
+class _Wrapper(Loader):
+    """Loads a module as another loader does, except for how it executes it."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
+
+
+class _LoadingLater(_Wrapper):
+    """Execute a module when an attribute is first asked for that it does not have yet.
+
+    importlib's own `LazyLoader` does so for any attribute. But `inspect.getmodule` asks every module for its
+    `__file__`, and torch calls it in the middle of an import, which would become circular.
+    """
 
     def exec_module(self, module: ModuleType) -> None:
         module.__dict__["__load__"] = _Once(self._loader)
@@ -84,14 +88,21 @@ class _Module(ModuleType):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}") from None
 
 
-class _CompilingLater(Loader):
+class _WithoutTorchvision(_Wrapper):
+    """Executes a module of torchmetrics as if torchvision were not installed."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        known: Any = importlib.import_module("torchmetrics.utilities.imports")
+        available = known._TORCHVISION_AVAILABLE
+        known._TORCHVISION_AVAILABLE = False
+        try:
+            self._loader.exec_module(module)
+        finally:
+            known._TORCHVISION_AVAILABLE = available
+
+
+class _CompilingLater(_Wrapper):
     """Executes a module in which `torch.compile` compiles on first call."""
-
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
         import torch
@@ -117,3 +128,11 @@ def _compile_later(compile_now: Callable[..., Any], function: Any = None, **opti
         return compiled[0](*arguments, **named)
 
     return call
+
+
+_METRICS = ("detection.ciou", "detection.diou", "detection.giou", "detection.iou", "image.arniqa", "image.dists")
+_LOADERS: dict[str, type[_Wrapper]] = {
+    "nerfstudio.models.splatfacto": _CompilingLater,
+    **dict.fromkeys(("torchvision.models", "torchvision.ops"), _LoadingLater),
+    **dict.fromkeys((f"torchmetrics.functional.{name}" for name in _METRICS), _WithoutTorchvision),
+}

@@ -46,12 +46,11 @@ def weights_in_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     The weights are random: that something is computed from them is all that can be looked at.
     """
-    from torchvision.models import AlexNet_Weights, alexnet
+    from torchvision.models import alexnet
 
     home = tmp_path_factory.mktemp("torch")
     (home / "hub/checkpoints").mkdir(parents=True)
-    name = Path(AlexNet_Weights.IMAGENET1K_V1.url).name
-    torch.save(alexnet(weights=None).state_dict(), home / "hub/checkpoints" / name)
+    torch.save(alexnet(weights=None).state_dict(), home / "hub/checkpoints" / model.ALEXNET)
     return home
 
 

@@ -5,30 +5,46 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 pytest.importorskip("nerfstudio")
 
-PROGRAM = """
+EARLY = """
 import json, sys
-import jobs.train, torchvision
+import jobs.train, torchmetrics, torchvision
 from nerfstudio.models import splatfacto
 hasattr(torchvision.models, '__file__')
-early = [name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules]
-
-import torch, torchvision
+print(json.dumps([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules]))
+"""
+LATE = """
+import json, sys
+import jobs.train, torch, torchmetrics, torchvision
+import torchmetrics.functional.image.lpips as lpips
+from jobs.model import ALEXNET
 from nerfstudio.models.splatfacto import get_viewmat
 
 torch._dynamo.config.suppress_errors = True  # without a compiler for C++ it runs as it is
 matrix = get_viewmat(torch.eye(4)[None, :3])
 boxes = torchvision.ops.box_area(torch.tensor([[0.0, 0.0, 2.0, 3.0]]))
 model = torchvision.models.alexnet(weights=None)
-print(json.dumps([early, matrix.shape, boxes.tolist(), type(model).__name__, "torch._inductor" in sys.modules]))
+url = torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url
+as_ever = [type(model).__name__, url.endswith("/" + ALEXNET), bool(lpips._TORCHVISION_AVAILABLE)]
+print(json.dumps([matrix.shape, boxes.tolist(), *as_ever, "torch._inductor" in sys.modules]))
 """
 
 
-def test_the_compiler_is_imported_when_it_is_needed() -> None:
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True, timeout=300)
+def run(program: str) -> Any:
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [[], [1, 4, 4], [6.0], "AlexNet", True]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_job_imports_no_compiler() -> None:
+    assert run(EARLY) == []
+
+
+@pytest.mark.slow  # it imports the whole compiler
+def test_the_compiler_is_imported_when_it_is_needed() -> None:
+    assert run(LATE) == [[1, 4, 4], [6.0], "AlexNet", True, True, True]
