@@ -219,7 +219,7 @@ def test_jobs_are_listed_by_tag(stack: AzureStack, client: MLClient, submit: Sub
 def test_a_name_is_one_job_forever(stack: AzureStack, submit: Submit) -> None:
     submit("once", "sleep 0.5")
     assert submit("once", "sleep 0.5").name == "once"
-    with pytest.raises(HttpResponseError, match="A job with this name already exists"):
+    with pytest.raises(HttpResponseError, match="already exists"):
         submit("once", "sleep 0.6")
     assert stack.wait("once").attempts == 1
 
@@ -265,7 +265,7 @@ def test_clusters(client: MLClient) -> None:
     assert {"cpu-cluster", "gpu-cluster", "extra"} <= {cluster.name for cluster in client.compute.list()}
     sizes = {size.name: size for size in client.compute.list_sizes()}
     assert sizes["Standard_NC4as_T4_v3"].gpus == 1
-    with pytest.raises(HttpResponseError, match="not supported"):
+    with pytest.raises(HttpResponseError, match="supported"):
         client.compute.begin_create_or_update(AmlCompute(name="extra2", size="Standard_Z1")).result()
 
 
@@ -445,7 +445,7 @@ def test_defect_5_an_interrupted_upload_is_never_resumed(client: MLClient, stack
 
 
 def test_defect_6_named_outputs_are_refused(submit: Submit) -> None:
-    with pytest.raises(HttpResponseError, match="Could not find member 'assetVersion' on object of type"):
+    with pytest.raises(HttpResponseError, match="assetVersion"):
         submit("named", "true", outputs={"out": Output(type="uri_folder", name="dataset", version="2")})
 
 

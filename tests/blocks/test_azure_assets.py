@@ -134,9 +134,9 @@ def test_numbers_of_archived_and_deleted_models_are_taken(
     assert workspace.find_asset("wharf-nerf", "1-aaaaaaaa") is None and workspace.assets("wharf-nerf") == []
     [archived] = workspace.archived("wharf-nerf")
     assert archived == bad.model_copy(update={"archived": True})
-    with pytest.raises(InvalidInput, match=r"wharf-nerf:1-aaaaaaaa is archived.*Restore it"):
+    with pytest.raises(InvalidInput, match="wharf-nerf:1-aaaaaaaa"):
         register(workspace, trained("wharf-train-1-aaaaaaaa"), "wharf-nerf", "1-aaaaaaaa")
-    with pytest.raises(NotFound, match=r"wharf-nerf:1-aaaaaaaa \(model 1\) is archived or no longer"):
+    with pytest.raises(NotFound, match=r"wharf-nerf:1-aaaaaaaa \(model 1\)"):
         workspace.submit(
             JobSpec(family="wharf-render", attempt=1, scene="s", stage="render", arguments=(), inputs={"model": bad})
         )
@@ -158,7 +158,7 @@ def test_an_archived_capture_keeps_its_number_and_is_not_found(
     workspace.client.data.archive("quay", "1")
     assert workspace.assets("quay") == [] and workspace.find_asset("quay", "1") is None
     assert workspace.capture_with("quay", first.tags["content"]) is None
-    with pytest.raises(NotFound, match=r"quay:1 is archived or no longer"):
+    with pytest.raises(NotFound, match="quay:1"):
         workspace.submit(
             JobSpec(family="quay-facade", attempt=1, scene="s", stage="facade", arguments=(), inputs={"images": first})
         )
@@ -207,13 +207,13 @@ def test_an_archived_name_is_reported_as_archived(
     if kind == "capture":
         workspace.take_in("shed", photos(tmp_path / "a", b"one"), {})
         workspace.client.data.archive("shed")
-        with pytest.raises(InvalidInput, match="shed is archived as a whole.*az ml data restore --name shed"):
+        with pytest.raises(InvalidInput, match="az ml data restore --name shed"):
             workspace.take_in("shed", photos(tmp_path / "b", b"two"), {})
         assert workspace.assets("shed") == [] and workspace.find_asset("shed", "1") is None
     else:
         register(workspace, job, "shed-nerf", "1-aaaaaaaa")
         workspace.client.models.archive("shed-nerf")
-        with pytest.raises(InvalidInput, match="shed-nerf is archived as a whole.*az ml model restore --name"):
+        with pytest.raises(InvalidInput, match="az ml model restore --name shed-nerf"):
             register(workspace, job, "shed-nerf", "1-aaaaaaaa")
 
 
@@ -221,7 +221,7 @@ def test_an_archived_result_is_not_registered_over(workspace: AzureMLWorkspace, 
     job = trained("dock-render-1-aaaaaaaa")
     video = workspace.register(job, "model", "dock-video", "1-aaaaaaaa", "video", {})
     workspace.client.data.archive("dock-video", "1-aaaaaaaa")
-    with pytest.raises(InvalidInput, match=r"dock-video:1-aaaaaaaa is archived"):
+    with pytest.raises(InvalidInput, match="dock-video:1-aaaaaaaa"):
         workspace.register(job, "model", "dock-video", "1-aaaaaaaa", "video", {})
     workspace.client.data.restore("dock-video", "1-aaaaaaaa")
     assert workspace.find_asset("dock-video", "1-aaaaaaaa") == video
@@ -232,9 +232,9 @@ def test_a_number_that_is_always_taken_is_given_up(
     workspace: AzureMLWorkspace, trained: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(Assets, "_put", lambda *given: None)
-    with pytest.raises(WorkspaceUnavailable, match="were taken. Try again"):
+    with pytest.raises(WorkspaceUnavailable):
         workspace.take_in("loop", photos(tmp_path / "a", b"one"), {})
-    with pytest.raises(WorkspaceUnavailable, match="were taken. Try again"):
+    with pytest.raises(WorkspaceUnavailable):
         register(workspace, trained("loop-train-1-aaaaaaaa"), "loop-nerf", "1-aaaaaaaa")
 
 

@@ -51,7 +51,7 @@ def test_a_model_is_a_model_and_links_to_its_job(workspace: AzureMLWorkspace, tm
     put(workspace, photos(tmp_path / "a", b"one"), "rebel-nerf/scratch/atrium-facade-1-beef/checkpoints/")
     workspace.submit(job)
     assert wait(workspace, job) is JobState.COMPLETED
-    with pytest.raises(NotFound, match="no longer has the output 'video'"):
+    with pytest.raises(NotFound, match="video"):
         workspace.register(job, "video", "atrium-video", "1-beef", "video", {})
     model = workspace.register(job, "capture", "atrium-nerf", "1-beef", "model", {"x" * 120: "y" * 1200})
     assert (model.kind, model.version, model.number) == ("model", "1-beef", 1)
@@ -69,13 +69,13 @@ def test_a_model_is_a_model_and_links_to_its_job(workspace: AzureMLWorkspace, tm
 def test_an_input_that_is_gone(workspace: AzureMLWorkspace, stack: AzureStack, tmp_path: Path) -> None:
     asset = workspace.take_in("gone", photos(tmp_path / "a", b"one"), {})
     stack.delete_blobs(asset.uri)
-    with pytest.raises(NotFound, match="asset gone:1 is archived or no longer in"):
+    with pytest.raises(NotFound, match="gone:1"):
         workspace.submit(facade("gone-facade-1", inputs={"images": asset}))
-    with pytest.raises(NotFound, match="asset gone:1"):
+    with pytest.raises(NotFound, match="gone:1"):
         workspace.fetch(asset)
     stack.delete_asset("data", "gone", "1")
     assert workspace.find_asset("gone", "1") is None
-    with pytest.raises(NotFound, match="asset gone:1 is archived or no longer in"):
+    with pytest.raises(NotFound, match="gone:1"):
         workspace.submit(facade("gone-facade-1", inputs={"images": asset}))
 
 
@@ -265,7 +265,7 @@ def test_the_link_to_the_viewer(workspace: AzureMLWorkspace, stack: AzureStack) 
     command = workspace.tunnel(job.name, 7008, 7007)
     assert command == ["ssh", "-N", "-L", "7007:localhost:7008", "azureuser@20.1.2.3", "-p", "50000"]
     workspace.cancel(job.name)
-    with pytest.raises(InvalidInput, match="is canceled"):
+    with pytest.raises(InvalidInput, match="canceled"):
         workspace.tunnel(job.name, 7008, 7007)
 
 
@@ -281,7 +281,7 @@ def test_the_link_to_the_viewer_if_the_port_is_closed(workspace: AzureMLWorkspac
                 stack.jobs[job.name].request.get("services") and "ssh" in stack.jobs[job.name].request["services"]
             ) == bool(key)
             if key is None:
-                with pytest.raises(InvalidInput, match="Set ssh_public_key"):
+                with pytest.raises(InvalidInput, match="ssh_public_key"):
                     with_key.tunnel(job.name, 7008, 7007)
             else:
                 command = with_key.tunnel(job.name, 7008, 7007)

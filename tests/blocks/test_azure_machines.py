@@ -43,9 +43,9 @@ def test_a_serverless_job_names_its_machine(stack: AzureStack, workspace: AzureM
     sent = run(stack, standard, "serverless-cpu", "cpu")
     assert sent["resources"]["instanceType"] == sizes["cpu_size"] and sent["queueSettings"] == {"jobTier": "Standard"}
     missing = serverless.model_copy(update={"gpu_size": "Standard_ND99"})
-    with pytest.raises(InvalidInput, match="Standard_ND99 is not supported"):
+    with pytest.raises(InvalidInput, match="Standard_ND99"):
         run(stack, missing, "serverless-missing")
-    with pytest.raises(ValidationError, match="gpu_size must name a VM size"):
+    with pytest.raises(ValidationError, match="gpu_size"):
         AzureMLWorkspace.model_validate({**dict(workspace), "gpu_cluster": "serverless"})
 
 

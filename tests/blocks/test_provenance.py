@@ -42,7 +42,7 @@ def test_text_that_a_person_wrote_into_a_tag_does_no_harm() -> None:
     assert Provenance.from_tags(tags) == Provenance(scene="wall")
     asset = Asset(name="wall", version="1", kind="model", tags=tags, uri="", created=datetime.now(timezone.utc))
     assert asset.seconds is None and asset.figures == {"inputs": "all", "owner": "me"}
-    with pytest.raises(InvalidInput, match="wall:1 has no tag 'capture_version'"):
+    with pytest.raises(InvalidInput, match="wall:1 .*capture_version"):
         _ = asset.capture_version
 
 

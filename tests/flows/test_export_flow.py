@@ -48,14 +48,14 @@ async def test_a_model_becomes_files_and_a_page_once(home: Path) -> None:
 
 
 async def test_impossible_options_are_refused_before_any_job(home: Path) -> None:
-    with pytest.raises(InvalidInput, match="scene street: a model of splatfacto can be exported as splat, not as mesh"):
+    with pytest.raises(InvalidInput, match="scene street: .*splatfacto .*mesh"):
         await export("street", export=ExportOptions(forms=("mesh",)))
-    with pytest.raises(NotFound, match=r"scene street: no model 2 of street-nerf .*; there is 1 \(1-c0ffee00\)"):
+    with pytest.raises(NotFound, match=r"scene street: .*2 of street-nerf .*1 \(1-c0ffee00\)"):
         await export("street", model_version=2)
     with pytest.raises(Exception, match="forms"):
         await outcome(export, scene="street", export={"forms": ["obj"]})
     shutil.rmtree(home / "assets/street-images-to-nerf-dataset")
-    with pytest.raises(NotFound, match="scene street: no street-images-to-nerf-dataset .*; there is none yet"):
+    with pytest.raises(NotFound, match="scene street: .*street-images-to-nerf-dataset"):
         await export("street")
     (home / "assets/street-nerf/1-c0ffee00/model.json").unlink()
     with pytest.raises(NotFound, match=r"model\.json"):

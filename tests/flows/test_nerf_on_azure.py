@@ -116,7 +116,7 @@ async def test_faults_of_the_workspace_are_reported_before_a_job_starts(
     wrong = AzureMLWorkspace(**{**dict(saved), "gpu_cluster": "nowhere"})
     await wrong.save("no-cluster", overwrite=True)
     before = len(stack.jobs)
-    with pytest.raises(InvalidInput, match="gpu_cluster: there is no cluster 'nowhere'"):
+    with pytest.raises(InvalidInput, match="gpu_cluster: .*'nowhere'"):
         await run(images=street / "photos", workspace="rebel-nerf-azure-ml/no-cluster")
     assert len(stack.jobs) == before
 

@@ -249,7 +249,7 @@ async def test_switched_off(home: LocalWorkspace, deployment: UUID) -> None:
 async def test_a_server_without_the_deployment(home: LocalWorkspace, deployment: UUID) -> None:
     async with get_client() as client:
         await client.delete_deployment(deployment)
-    with pytest.raises(NotFound, match="no deployment nerf/scene"):
+    with pytest.raises(NotFound, match="nerf/scene"):
         await tasks.start_new_captures(home, "local", 0)
 
 

@@ -212,10 +212,10 @@ def test_refuses(tmp_path: Path, change: Callable[[Content], Any], says: str) ->
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "is empty"),
-        (b"not JSON", "is not JSON"),
-        (b'{"camera_path": [', "is not JSON"),
-        (b"\xff\xd8\xff\xe0 a picture", "is not JSON"),
+        (b"", "empty"),
+        (b"not JSON", "JSON"),
+        (b'{"camera_path": [', "JSON"),
+        (b"\xff\xd8\xff\xe0 a picture", "JSON"),
     ],
 )
 def test_refuses_what_is_not_json(tmp_path: Path, content: bytes, says: str) -> None:
@@ -229,16 +229,16 @@ def test_refuses_what_is_not_json(tmp_path: Path, content: bytes, says: str) -> 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b" " * (1 << 24) + b"{}", "is larger than 16 MiB"),
-        (b'{"note": ' + b"[" * 21 + b"]" * 21 + b"}", "is nested 22 deep"),
-        (b"[" * 200_000, "is nested 200000 deep"),
-        (b'{"note": "\\\\", "deep": ' + b"[" * 21, "is nested 22 deep"),
+        (b" " * (1 << 24) + b"{}", "16 MiB"),
+        (b'{"note": ' + b"[" * 21 + b"]" * 21 + b"}", "22 deep"),
+        (b"[" * 200_000, "200000 deep"),
+        (b'{"note": "\\\\", "deep": ' + b"[" * 21, "22 deep"),
     ],
 )
 def test_refuses_what_would_take_minutes_to_parse(tmp_path: Path, content: bytes, says: str) -> None:
     file = tmp_path / "camera_path.json"
     file.write_bytes(content)
-    with pytest.raises(InvalidInput, match=f"camera_path.json {says}.*Export the path again"):
+    with pytest.raises(InvalidInput, match=f"camera_path.json .*{says}"):
         camera_path.read(file)
 
 
@@ -250,7 +250,7 @@ def test_brackets_in_strings_are_no_depth(tmp_path: Path) -> None:
 
 def test_refuses_what_is_not_there(tmp_path: Path) -> None:
     for file in (tmp_path / "none.json", tmp_path):
-        with pytest.raises(InvalidInput, match="is not there.*tour, orbit"):
+        with pytest.raises(InvalidInput, match=f"{file} .*tour, orbit"):
             camera_path.read(file)
 
 

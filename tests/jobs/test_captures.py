@@ -100,7 +100,7 @@ def test_places_that_look_alike_are_told_apart(photos: dict[int, int], tmp_path:
     (tmp_path / "photos").mkdir()
     doubles.photograph(tmp_path / "photos", photos)
     if photos[5] == photos[6]:
-        with pytest.raises(GateRefused, match=r"form a second place that looks like the first, .*Make a scene of each"):
+        with pytest.raises(GateRefused, match="second place"):
             prepare(tmp_path / "photos", tmp_path / "dataset", PrepareOptions())
         return
     prepare(tmp_path / "photos", tmp_path / "dataset", PrepareOptions())

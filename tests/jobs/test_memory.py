@@ -42,7 +42,7 @@ def test_a_photo_that_does_not_fit_into_memory_is_not_decoded(tmp_path: Path, mo
     Image.new("RGB", (4000, 3000)).save(tmp_path / "large.png")
     assert photo.read(tmp_path / "large.png").image.size == (4000, 3000)
     monkeypatch.setattr(memory, "available", lambda: 100_000_000)
-    with pytest.raises(InvalidInput, match=r"too large to decode here: about 0\.2 GB of memory are needed, 0\.1 GB"):
+    with pytest.raises(InvalidInput, match=r"0\.2 GB .*0\.1 GB"):
         photo.read(tmp_path / "large.png")
 
 
@@ -67,5 +67,5 @@ def test_a_video_of_huge_frames_is_refused_undecoded(tmp_path: Path) -> None:
         frame = av.VideoFrame(10_000, 8_100, "gray")
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    with pytest.raises(InvalidInput, match=r"bomb\.mkv cannot be used: its frames have more than 80 megapixels"):
+    with pytest.raises(InvalidInput, match=r"bomb\.mkv .* 80 megapixels"):
         media.scan(tmp_path / "bomb.mkv")

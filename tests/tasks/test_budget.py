@@ -116,7 +116,7 @@ async def test_the_next_version_is_estimated_by_an_earlier_one(
     before = await make(place(month=2 * DAY))
     spent = sum(each.cost for each in record(place()).values())
     took = float(before.tags["job_seconds"])
-    with pytest.raises(BudgetExceeded, match=rf"cost {took:.2f} EUR \(\d s, as {before} took\).*max_cost_per_month"):
+    with pytest.raises(BudgetExceeded, match=rf"{took:.2f} EUR .*{before}.*max_cost_per_month"):
         await make(place(month=spent + took - 0.01), refresh=True)
     await make(place(month=spent + took), refresh=True)
     assert started(place()) == ["first", "first"]
@@ -166,7 +166,7 @@ async def test_jobs_that_fail_count_and_the_run_pays_for_all_its_attempts(
     [failed] = record(limited).values()
     assert failed.seconds is not None and failed.seconds >= 1 and not failed.completed
     # What failed tells nothing of how long it takes, and another run has a limit of its own; the month has one for all.
-    with pytest.raises(BudgetExceeded, match=f"this month come to {failed.cost:.2f} EUR already"):
+    with pytest.raises(BudgetExceeded, match=f"this month .*{failed.cost:.2f} EUR"):
         await make(place(run=2 * DAY, month=DAY + failed.cost - 0.01))
     program.write_text(healthy)
     await make(place(run=DAY, month=DAY + failed.cost + 0.01))

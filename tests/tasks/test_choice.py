@@ -72,7 +72,7 @@ def test_a_trial_does_not_take_the_place_of_a_good_model(place: LocalWorkspace) 
     put(place, "street-nerf", "1-00000004", 4, scene="street", psnr=24.2, image_size=320)
     assert shown(place) == 4, "a newer model that is not much worse is shown"
     assert tasks.find_shown_model(place, "street")[1] == ""
-    with pytest.raises(NotFound, match=r"model 4\) has no page; .*rebel-nerf render --scene street --model-version 4"):
+    with pytest.raises(NotFound, match="rebel-nerf render --scene street --model-version 4"):
         find_page(place, "street", None, None)
 
 
@@ -138,7 +138,7 @@ def test_the_lists_show_what_a_person_looks_for(place: LocalWorkspace) -> None:
 def test_a_damaged_mark_is_none_and_a_long_note_is_refused(place: LocalWorkspace) -> None:
     model = tasks.find_registered_model(place, "street", 2)
     tasks.note_model(place, model, "x" * 500)
-    with pytest.raises(InvalidInput, match="scene street: a note has at most 500 characters; this one has 501"):
+    with pytest.raises(InvalidInput, match="scene street: .*500 .*501"):
         tasks.note_model(place, model, "x" * 501)
     assert tasks.find_registered_model(place, "street", 2).marks.note == "x" * 500
     (place.folder / "assets/street-nerf/1-00000002/marks.json").write_text('{"pinned": ')

@@ -40,7 +40,7 @@ async def test_a_visit_in_another_frame_is_gone_on_with_alone(caplog: pytest.Log
         chosen = ArtifactFilter(key=ArtifactFilterKey(any_=["street-then"]))
         [artifact] = await client.read_artifacts(artifact_filter=chosen)
     assert said in str(artifact.data) and f"{DATASET}:3-a gets its own video" in str(artifact.data)
-    with pytest.raises(InvalidInput, match="different frames"):
+    with pytest.raises(InvalidInput, match="frames"):
         tasks.check_same_frame("street", then, dataset("3-a", "new"))
 
 
@@ -48,5 +48,5 @@ def test_a_model_is_not_compared_with_itself() -> None:
     then = tasks.Visit(dataset("1-a", "new"), dataset("1-b", "new"))
     tasks.check_other_model("street", None, then.model)
     tasks.check_other_model("street", then, dataset("1-c", "new"))
-    with pytest.raises(InvalidInput, match="scene street: then and now are the same model, .*:1-b"):
+    with pytest.raises(InvalidInput, match="scene street: .*:1-b"):
         tasks.check_other_model("street", then, dataset("1-b", "new"))

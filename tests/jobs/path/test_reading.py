@@ -71,7 +71,7 @@ def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="dataparser_transforms.json"):
         reading.read_capture(dataset, tmp_path)
     (dataset / "transforms.json").write_text('{"frames": []}')
-    with pytest.raises(InvalidInput, match="lists no photos"):
+    with pytest.raises(InvalidInput, match="photos"):
         reading.read_capture(dataset, model)
     with pytest.raises(InvalidInput, match="transforms.json"):
         reading.read_capture(tmp_path / "none", model)

@@ -157,7 +157,7 @@ def test_an_orbit_of_a_room_looks_outwards() -> None:
 
 
 def test_an_orbit_around_nothing_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="Choose the tour"):
+    with pytest.raises(InvalidInput, match="tour"):
         poses_of("orbit", CAPTURES["house"], 60)
 
 
@@ -187,7 +187,7 @@ def test_a_sweep_begins_where_the_capture_did() -> None:
 
 @pytest.mark.parametrize("name", ["ring", "house", "room", "tripod"])
 def test_a_sweep_past_no_front_is_refused(name: str) -> None:
-    with pytest.raises(InvalidInput, match="Choose the tour"):
+    with pytest.raises(InvalidInput, match="tour"):
         poses_of("sweep", CAPTURES[name], 60)
 
 
@@ -264,7 +264,7 @@ def test_photos_too_far_from_each_other_have_no_tour_but_a_spiral() -> None:
     x = np.arange(6) * 50.0
     of = capture(np.stack([x, 0 * x, 0 * x], axis=1), np.tile([[0.0, 1, 0], [0, -1, 0]], (3, 1)), 3)
     for kind in ("tour", "orbit", "sweep"):
-        with pytest.raises(InvalidInput, match="too far apart for a path along them. Choose the spiral"):
+        with pytest.raises(InvalidInput, match="spiral"):
             poses_of(kind, of, 20)
     poses = poses_of("spiral", of, 20)
     assert sight.covered(of, poses[:, :3, 3], -poses[:, :3, 2]).all()

@@ -35,7 +35,7 @@ def test_a_raw_photo_is_developed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"II*\x00\x08\x00\x00\x00"])
 def test_a_file_that_is_no_raw_photo_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.dng").write_bytes(content)
-    with pytest.raises(InvalidInput, match="empty file" if not content else "not a raw photo, or damaged"):
+    with pytest.raises(InvalidInput, match="raw" if content else "empty"):
         photo.read_header(tmp_path / "a.dng")
 
 
@@ -100,7 +100,7 @@ def test_a_truncated_photo_is_reported_with_the_reason(tmp_path: Path) -> None:
     picture(640, 480).save(tmp_path / "a.jpg")
     content = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
-    with pytest.raises(InvalidInput, match=r"damaged: .*truncated"):
+    with pytest.raises(InvalidInput, match="truncated"):
         photo.read(tmp_path / "a.jpg")
 
 
@@ -156,9 +156,9 @@ def test_a_mask_of_the_stored_photo_is_turned_with_it(tmp_path: Path) -> None:
 def test_a_mask_of_another_shape_is_refused_by_name(tmp_path: Path) -> None:
     Image.new("L", (64, 64)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("no picture")
-    with pytest.raises(InvalidInput, match=r"mask a\.png has another shape: 64 x 64, the photo 64 x 48"):
+    with pytest.raises(InvalidInput, match=r"a\.png .*64 x 64.* 64 x 48"):
         photo.read_mask(tmp_path / "a.png", photo.Photo(picture()))
-    with pytest.raises(InvalidInput, match=r"mask b\.png cannot be read: not a picture"):
+    with pytest.raises(InvalidInput, match=r"b\.png "):
         photo.read_mask(tmp_path / "b.png", photo.Photo(picture()))
 
 

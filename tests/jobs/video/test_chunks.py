@@ -124,13 +124,13 @@ def test_shards_are_the_same_video(whole: Path, tiny_model: Path, tiny_dataset: 
             render(OPTIONS, tiny_dataset, tiny_model, *given)
             assert frames_of(tmp_path / "joined") == frames_of(whole)
             continue
-        with pytest.raises(InvalidInput, match=r"shard .*shard 3 belongs to another camera path than .*shard 0"):
+        with pytest.raises(InvalidInput, match="shard 3 .*shard 0"):
             render(OPTIONS, tiny_dataset, tiny_model, *given)
 
-    with pytest.raises(InvalidInput, match="no chunk begins at frame 3"):
+    with pytest.raises(InvalidInput, match="frame 3"):
         render(OPTIONS, tiny_dataset, tiny_model, tmp_path / "less", tmp_path / "checkpoints", [shards[0], shards[2]])
     options = ShardOptions(**OPTIONS.model_dump(), first=9, last=11)
-    with pytest.raises(InvalidInput, match="has 10 frames, so a shard cannot be frames 9 to 11"):
+    with pytest.raises(InvalidInput, match="10 frames.* 9 to 11"):
         shard(options, tiny_dataset, tiny_model, tmp_path / "more", tmp_path / "checkpoints")
 
 
