@@ -4,9 +4,9 @@ import pytest
 
 pytest.importorskip("nerfstudio")
 
-from viser._icons import svg_from_icon  # noqa: E402
+from viser._icons import svg_from_icon
 
-from jobs.radiance import viewer  # noqa: E402
+from jobs.radiance import viewer
 
 
 @pytest.mark.parametrize("name", ["camera", "player-play", "arrow-big-up-lines"])
