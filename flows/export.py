@@ -29,7 +29,7 @@ async def export(
         model_version: the model's number (3) or its full version (2-0a1b2c3d); if not given, the pinned one, else the
             newest good one.
         workspace: where the jobs run: "local", or a saved block as BLOCK-TYPE/NAME.
-        profile: full, fast, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
+        profile: full, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
         export: which files are written, and how detailed they are.
 
     Raises:

@@ -53,7 +53,7 @@ async def nerf(
         version: the capture version to work on. Defaults to the newest.
         images: a folder of photos, or a video, to register first as a new capture version.
         workspace: where the jobs run: "local", or a saved block as BLOCK-TYPE/NAME.
-        profile: full, fast, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
+        profile: full, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
         prepare: options of the dataset.
         train: options of the model.
         render: options of the video, including the camera path.

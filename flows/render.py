@@ -35,7 +35,7 @@ async def render(
         data_version: a capture version (2), for its newest dataset, or the dataset's full version. Defaults to the
             dataset that the model was trained on.
         workspace: where the jobs run: "local", or a saved block as BLOCK-TYPE/NAME.
-        profile: full, fast, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
+        profile: full, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
         render: options of the video, including the camera path.
         shards: how many jobs render the video at the same time. The video is the same.
         then: an older visit to show beside this one on the same path: a capture version (1), for its newest model, or

@@ -31,7 +31,7 @@ async def reprocess(
         workspaces: "local", or saved blocks as BLOCK-TYPE/NAME. Defaults to all.
         scenes: only these scenes. The newest version of a named scene is started if it never was. Defaults to all.
         settle_minutes: how long a scene's folder must have been unchanged, by the clock of the store.
-        profile: full, fast, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
+        profile: full, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
     """
     if not enabled:
         get_run_logger().info("nothing is done: the parameter `enabled` is false")

@@ -6,12 +6,11 @@ from typing import Any, Literal
 
 __all__ = ["PROFILES", "Profile"]
 
-Profile = Literal["auto", "full", "fast", "preview"]
+Profile = Literal["auto", "full", "preview"]
 """Which default options to use.
 
 `full` is nerfstudio's nerfacto with its own settings. `preview` gives a rough result within minutes on two CPU cores.
-`auto` chooses `full` if the workspace has a CUDA GPU, and `preview` if not. `fast` is reserved for the same quality in
-less GPU time; today it equals `full`.
+`auto` chooses `full` if the workspace has a CUDA GPU, and `preview` if not.
 """
 
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
@@ -27,5 +26,3 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 """Values for the options that are None, by profile and stage."""
-
-PROFILES["fast"] = PROFILES["full"]
