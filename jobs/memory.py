@@ -1,4 +1,4 @@
-"""How much main memory is left, and taking turns at it."""
+"""Measure free main memory, and share it between threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Room", "available"]
 
 
 def available() -> int:
-    """Bytes of main memory that this process may still take, by the system and by its control group."""
+    """Return the bytes of main memory that the system and the control group still allow this process."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         kilobytes = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
@@ -20,12 +20,12 @@ def available() -> int:
         group = Path("/sys/fs/cgroup")
         free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
     except (OSError, ValueError, KeyError):
-        pass  # no Linux, or no limit
+        pass  # not Linux, or no limit
     return free
 
 
 class Room:
-    """Bytes that threads share: what does not fit beside the others waits, and what fits nowhere goes alone."""
+    """A number of bytes that threads share. A request that is larger than all of it runs alone."""
 
     def __init__(self, size: int) -> None:
         self._size, self._taken = size, 0
@@ -33,7 +33,7 @@ class Room:
 
     @contextmanager
     def take(self, size: int) -> Iterator[None]:
-        """Hold `size` bytes; waits until they fit, or nobody else holds any."""
+        """Hold `size` bytes. Wait until they fit, or until no other thread holds any."""
         with self._change:
             self._change.wait_for(lambda: self._taken == 0 or self._taken + size <= self._size)
             self._taken += size

@@ -1,9 +1,8 @@
-"""A trained model folder, wherever it lies: load it, or write a config with which nerfstudio's own tools take it.
+"""Load a trained model from any folder, or write a config for nerfstudio's own tools.
 
-`python -m jobs.model MODEL DATASET CONFIG` writes CONFIG, a `config.yml` for this model and dataset where they lie
-now: `ns-viewer --load-config CONFIG`, and `ns-eval` and `ns-render` likewise. The `config.yml` in the folder
-itself is relative to the folder: with the dataset beside it as `../dataset`, `ns-viewer --load-config config.yml`
-works when started in the model folder.
+`python -m jobs.model MODEL DATASET CONFIG` writes CONFIG, a `config.yml` with the current places of the model and its
+dataset, for `ns-viewer --load-config CONFIG`, `ns-eval` and `ns-render`. The `config.yml` in the model folder has
+relative paths. It works if the dataset is at `../dataset` and the tool is started in the model folder.
 """
 
 from __future__ import annotations
@@ -36,19 +35,18 @@ ALEXNET = "alexnet-owt-7be5be79.pth"
 
 
 def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
-    """The nerfstudio pipeline of a model folder, in evaluation mode, from any place and with its dataset anywhere.
+    """Return the nerfstudio pipeline of a model folder, in evaluation mode. No photo of the dataset is read.
 
-    Camera poses given to it are in the model frame, which is the scene frame for datasets of `jobs.prepare`
-    (else `dataparser_transforms.json` leads there). No photo of the dataset is read.
+    Its camera poses are in the model frame. For datasets of `jobs.prepare`, that is the scene frame. For others,
+    `dataparser_transforms.json` converts between the two.
 
     Args:
         model: a folder that `jobs.train` wrote.
-        dataset: the dataset folder it was trained on.
-        device: "cpu", "cuda" …; None: CUDA where there is one.
+        dataset: the dataset folder that the model was trained on.
+        device: "cpu" or "cuda". Defaults to CUDA if there is a GPU.
 
     Raises:
-        InvalidInput: a file is missing or not the one that was written, the dataset is another one, or the method
-            needs another machine.
+        InvalidInput: a file is missing or has changed, the dataset is another one, or the method needs another machine.
     """
     content = read_manifest(model, dataset)
     config = localised(model, dataset)
@@ -74,56 +72,56 @@ def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
 
 
 def read_manifest(model: Path, dataset: Path | None = None) -> dict[str, Any]:
-    """The content of `model.json`, after a check that the files it lists are the ones that were written.
+    """Return the content of `model.json`, after comparing the files that it lists with their checksums.
 
     Args:
         model: a folder that `jobs.train` wrote.
-        dataset: if given, checked to be the one it was trained on.
+        dataset: if given, it must be the dataset that the model was trained on.
 
     Raises:
-        InvalidInput: a file is missing, torn or changed, or the dataset is another one.
+        InvalidInput: a file is missing or has changed, or the dataset is another one.
     """
     file = model / MANIFEST
     try:
         content: dict[str, Any] = json.loads(file.read_text())
         checksums: dict[str, str] = content["checksums"]
     except (OSError, ValueError, KeyError) as error:
-        raise InvalidInput(f"{file} is not the manifest of a model that this project trained: {error}") from error
+        raise InvalidInput(f"{file} is not the manifest of a model of this project ({error}). Train again.") from error
     for name, expected in checksums.items():
         if not (model / name).is_file():
-            raise InvalidInput(f"{model / name} is missing; fetch the model again or train it anew")
+            raise InvalidInput(f"{model / name} is missing. Fetch the model again, or train it again.")
         if manifest.checksum(model / name) != expected:
-            raise InvalidInput(f"{model / name} is not the file that was trained: its checksum differs; fetch it again")
+            raise InvalidInput(f"{model / name} has changed: its checksum differs. Fetch the model again.")
     if dataset and manifest.checksum(transforms_file(dataset)) != content["dataset"]["transforms_sha256"]:
-        raise InvalidInput(f"{dataset} is another dataset than the one that {model} was trained on")
+        raise InvalidInput(f"{model} was not trained on {dataset}. Name the dataset that it was trained on.")
     return content
 
 
 def localised(model: Path, dataset: Path) -> TrainerConfig:
-    """nerfstudio's config of a model, its paths set to where the model and the dataset lie now."""
+    """Return nerfstudio's config of a model, with the current paths of the model and its dataset."""
     config = read_config(model / CONFIG)
     set_paths(config, model.resolve() / CHECKPOINTS, dataset.resolve())
     return config
 
 
 VIEWER = {"websocket_host": "127.0.0.1", "max_num_display_images": 50}
-"""How nerfstudio's viewer is served: it has no password, so nobody else on the network gets in."""
+"""Options of nerfstudio's viewer. It has no password, so it listens on this machine only."""
 
 
 def transforms_file(dataset: Path) -> Path:
-    """The JSON file of a dataset, given as a folder or as that file.
+    """Return the JSON file of a dataset, which is given as a folder or as that file.
 
     Raises:
-        InvalidInput: there is none.
+        InvalidInput: it does not exist.
     """
     file = dataset if dataset.suffix == ".json" else dataset / "transforms.json"
     if not file.is_file():
-        raise InvalidInput(f"{dataset} is not a dataset: it has no transforms.json")
+        raise InvalidInput(f"{dataset} is not a dataset: it has no transforms.json. Run jobs.prepare first.")
     return file
 
 
 class _WhenRead:
-    """In YAML: the result of a call, made by the process that reads it."""
+    """A function call that YAML stores, and that the reading process makes."""
 
     def __init__(self, function: Callable[..., str], *arguments: str) -> None:
         self._call = function, arguments
@@ -133,7 +131,7 @@ class _WhenRead:
 
 
 def save_config(config: TrainerConfig, folder: Path) -> None:
-    """Write `config.yml` to a model folder, with paths that are right when nerfstudio is started in that folder."""
+    """Write `config.yml` to a model folder, with paths relative to that folder."""
     import yaml
 
     config = copy.deepcopy(config)
@@ -148,9 +146,9 @@ def save_config(config: TrainerConfig, folder: Path) -> None:
 def set_paths(config: TrainerConfig, checkpoints: Path, dataset: Path) -> None:
     """Set every path that nerfstudio reads from a config when it loads a model.
 
-    `relative_model_dir` is joined to output_dir/experiment/method/timestamp, names that a registered model does not
-    keep; an absolute path there overrides them all. The viewer makes output_dir/experiment/method/timestamp, but not
-    its parents: "." for experiment and timestamp leaves one new folder, in the system's temporary one.
+    nerfstudio joins `relative_model_dir` to output_dir/experiment/method/timestamp, which a registered model does not
+    have. An absolute path replaces all of that. The viewer creates output_dir/experiment/method/timestamp without its
+    parents. With "." as experiment and timestamp, that is a single folder in the system's temporary folder.
     """
     config.output_dir = Path(tempfile.gettempdir())
     config.experiment_name = config.timestamp = "."
@@ -162,10 +160,9 @@ def set_paths(config: TrainerConfig, checkpoints: Path, dataset: Path) -> None:
 
 @contextmanager
 def lpips_from_cache() -> Iterator[str | None]:
-    """While inside, models are built without a download of the AlexNet weights that LPIPS needs.
+    """Prevent the download of the AlexNet weights that LPIPS needs, while models are built inside this context.
 
-    Where they are in torch's cache nothing changes; else LPIPS gives NaN. Yields the reason why it is not
-    available, or None.
+    If torch's cache has the weights, nothing changes. If not, LPIPS is NaN. Yields the reason, or None.
     """
     import torch
     import torchmetrics.image.lpip as lpip
@@ -191,7 +188,7 @@ def lpips_from_cache() -> Iterator[str | None]:
 
 
 class _Arguments(BaseSettings, cli_kebab_case=True, cli_prog_name="python -m jobs.model"):
-    """Write a config with which ns-viewer, ns-eval and ns-render take a model where it and its dataset lie now."""
+    """Write a config for ns-viewer, ns-eval and ns-render with the current places of a model and its dataset."""
 
     model: CliPositionalArg[Path]
     dataset: CliPositionalArg[Path]

@@ -1,8 +1,8 @@
-"""A scene's page: `python -m jobs.page --dataset DIR --model DIR --video DIR --facts FILE --page DIR`.
+"""Write a scene's page: `python -m jobs.page --dataset DIR --model DIR --video DIR --facts FILE --page DIR`.
 
-Writes `index.html`, one file that needs nothing else and no network: the video, its figures, held-out photos beside
-their renderings, the scene in 3D, the plan, the training's curves, the versions of the model, the photos, and how
-everything was made. `plan.svg` is beside it, as are a video and a 3D view that are too large to be inside.
+`index.html` is a single file that works without a network. It has the video, its figures, held-out photos beside their
+renderings, the scene in 3D, the plan, the training curves, the versions of the model, the photos, and how everything
+was made. `plan.svg` is beside it. A video or 3D view that is too large for the page is beside it as well.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from jobs.web.templates import FOLDER, environment
 from jobs.web.verdict import Verdict, judge
 
 MOST_BYTES = 100_000_000
-"""Of a video or 3D view inside the page. Browsers open larger pages slowly, or not at all."""
+"""The size limit of a video or 3D view inside the page. Browsers open larger pages slowly, or not at all."""
 
 _THUMBNAIL, _MOST_THUMBNAILS = 208, 400
 _HELD_OUT = re.compile(r"held_out/\d+-(photo|rendering)\.jpg")  # another name could be any file of this machine
@@ -46,9 +46,9 @@ class Photo(NamedTuple):
     """A photo of the capture.
 
     Args:
-        name: as it came.
-        file: of the dataset; None where it could not be read.
-        lost: why it is of no use; "" where it is.
+        name: its name in the capture.
+        file: its picture in the dataset, or None if it could not be read.
+        lost: why it was not used, or "" if it was.
         thumbnail: a small picture as a `data:` address, or "".
     """
 
@@ -82,10 +82,10 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
     """Write the folder `page`.
 
     Args:
-        dataset, model, video: folders of these assets; manifests that they lack are passed over.
+        dataset, model, video: the folders of these assets. They may lack their manifests.
         facts: what the workspace knows of them.
-        page: a folder, created if missing.
-        export: an export of the model, which the page shows in 3D; None if there is none.
+        page: the folder to write. It is created if it does not exist.
+        export: an export of the model, which the page shows in 3D, or None.
 
     Raises:
         InvalidInput: a file is missing or damaged.
@@ -98,7 +98,7 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
     (page / "plan.svg").write_text(drawn)
     file = video / "video.mp4"
     if not file.is_file():
-        raise InvalidInput(f"{video} holds no video.mp4: render it again.")
+        raise InvalidInput(f"{video} has no video.mp4. Render it again.")
     beside = file.stat().st_size > MOST_BYTES
     if beside:
         shutil.copyfile(file, page / file.name)
@@ -152,13 +152,13 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
 
 
 def _manifest(file: Path) -> dict[str, Any]:
-    """A manifest's content; empty for an asset that a person registered without one."""
+    """Return a manifest's content. It is empty for an asset that a person registered without one."""
     if not file.is_file():
         return {}
     try:
         return dict(json.loads(file.read_text()))
     except ValueError as error:
-        raise InvalidInput(f"{file} is damaged: {error}") from error
+        raise InvalidInput(f"{file} is damaged ({error}). Run the stage that makes it again.") from error
 
 
 def _shown(about: dict[str, Any]) -> str:
@@ -187,7 +187,7 @@ def _verdict(about: dict[str, dict[str, Any]]) -> Verdict | None:
 
 
 def _figures(about: dict[str, dict[str, Any]], facts: Facts) -> dict[str, str]:
-    """The figures by which a scene is known at a glance, by name; those that are not known are left out."""
+    """Return the figures at the top of the page, by name, without those that are unknown."""
     dataset, model, video = about["dataset"], about["model"], about["video"]
     metrics = model.get("metrics", {})
     figures: dict[str, str | None] = {
@@ -206,7 +206,7 @@ def _figures(about: dict[str, dict[str, Any]], facts: Facts) -> dict[str, str]:
 
 
 def _programs(about: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """The versions of the programs that made it all, by name; several where stages ran on different machines."""
+    """Return the versions of the programs that made the assets, by name. Machines may have had different ones."""
     found: dict[str, list[str]] = {}
     for each in about.values():
         for name, version in each.get("versions", {}).items():
@@ -237,7 +237,7 @@ def _said(photos: int, lost: int, shown: int, selection: str) -> str:
 
 
 def _photos(dataset: Path, about: dict[str, Any]) -> list[Photo]:
-    """Every photo of the capture: those that became pictures of the dataset, then those that could not be read."""
+    """Return every photo of the capture: those in the dataset, then those that could not be read."""
     images = about.get("images") or [
         {"file": frame["file_path"], "registered": True} for frame in _manifest(dataset / "transforms.json")["frames"]
     ]
@@ -257,7 +257,7 @@ def _photos(dataset: Path, about: dict[str, Any]) -> list[Photo]:
 
 
 def _chosen(photos: list[Photo]) -> list[Photo]:
-    """The photos to show, with small pictures: all that are of no use, and of the others evenly as many as fit."""
+    """Return the photos to show, with thumbnails: all that were not used, and an even choice of the others."""
     good = [index for index, photo in enumerate(photos) if not photo.lost]
     room = max(1, _MOST_THUMBNAILS - (len(photos) - len(good)))
     shown = set(good[:: math.ceil(len(good) / room) if good else 1])
@@ -271,7 +271,7 @@ def _chosen(photos: list[Photo]) -> list[Photo]:
 
 
 def _thumbnail(file: Path) -> str:
-    """A small picture as a `data:` address; "" where the file is not there or not a picture."""
+    """Return a thumbnail as a `data:` address, or "" if the file does not exist or is not a picture."""
     try:
         with Image.open(file) as image:
             image.draft("RGB", (_THUMBNAIL, _THUMBNAIL))  # a JPEG is decoded at about that size
@@ -288,7 +288,7 @@ def _pairs(model: Path, about: dict[str, Any]) -> list[Pair]:
         for pair in about.get("held_out", []):
             files = [model / pair[name] for name in ("photo", "rendering")]
             if not all(_HELD_OUT.fullmatch(pair[name]) for name in ("photo", "rendering")):
-                raise ValueError(f"{files[0]} is no held-out photo")
+                raise ValueError(f"{files[0]} is not a held-out photo")
             photo, rendering = (file.read_bytes() for file in files)
             with Image.open(io.BytesIO(photo)) as picture:
                 size = picture.size
@@ -300,7 +300,7 @@ def _pairs(model: Path, about: dict[str, Any]) -> list[Pair]:
 
 
 def _curves(curve: dict[str, list[float | None]]) -> list[str]:
-    """The charts of PSNR and loss by step, each smoothed over a twentieth of the training."""
+    """Return the charts of PSNR and loss by step, each smoothed over a twentieth of the training."""
     charts = []
     for name, words in (("psnr", "PSNR, dB, of the rays of a step"), ("loss", "loss")):
         points = [

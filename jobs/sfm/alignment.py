@@ -1,4 +1,4 @@
-"""Compare camera poses with true ones. Reconstructions of one place differ by a similarity, which is fitted first."""
+"""Compare camera poses with true ones, after fitting the similarity between both frames."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from jobs.geometry import Floats, Similarity, fit_similarity, rotation_angles
 
 @dataclass(frozen=True)
 class PoseErrors:
-    """How far estimated poses are from the truth, after the best similarity.
+    """The errors of estimated poses, after the best similarity.
 
     Args:
         names: the n photos compared.
-        positions: (n,) distances of the camera centres, as a fraction of the scene's size: the diagonal of the
-            box about the true camera centres.
+        positions: (n,) distances between the camera centres, as a fraction of the scene's size, which is the diagonal
+            of the box around the true camera centres.
         rotations: (n,) degrees.
         size: the scene's size in units of the truth (metres).
         similarity: from the estimate's frame to the truth's.
@@ -39,8 +39,8 @@ def compare_poses(truth: Path, transforms: Path, photos: Mapping[str, str] | Non
     Args:
         truth: file with the true poses.
         transforms: file with the estimated poses, in any frame and scale.
-        photos: from a file name of `transforms` to the photo's name in `truth`, where they differ. Only file names
-            count, folders do not. Names that `truth` does not have are left out of the comparison.
+        photos: the photo's name in `truth` by the file name in `transforms`, where they differ. Folders are ignored.
+            Photos that `truth` does not list are left out.
 
     Raises:
         InvalidInput: a file is not in that format, or fewer than three poses can be compared.
@@ -60,11 +60,11 @@ def compare_poses(truth: Path, transforms: Path, photos: Mapping[str, str] | Non
 def compare_poses_in_frame_of(
     known: PoseErrors, truth: Path, transforms: Path, photos: Mapping[str, str] | None = None
 ) -> PoseErrors:
-    """Compare the poses of a dataset with true ones in the frame of another dataset: nothing is fitted.
+    """Compare the poses of a dataset with true ones by the similarity of another dataset in the same frame.
 
     Args:
-        known: how that other dataset compares with the truth; its similarity and size are taken.
-        truth, transforms, photos: see `compare_poses`; all photos must be in the truth.
+        known: the errors of that other dataset. Its similarity and size are used, and nothing is fitted.
+        truth, transforms, photos: see `compare_poses`. All photos must be in the truth.
     """
     true, estimated = _poses(truth), _named(_poses(transforms), photos)
     expected, found = (np.stack([poses[name] for name in estimated]) for poses in (true, estimated))
@@ -79,7 +79,7 @@ def _errors(names: tuple[str, ...], expected: Floats, found: Floats, similarity:
 
 
 def _named(poses: dict[str, Floats], photos: Mapping[str, str] | None) -> dict[str, Floats]:
-    """Poses by the names of the photos that pictures were made of."""
+    """Return poses by the names of the original photos, without the poses of others."""
     if photos is None:
         return poses
     known = {Path(name).name: Path(photo).name for name, photo in photos.items()}
@@ -87,7 +87,7 @@ def _named(poses: dict[str, Floats], photos: Mapping[str, str] | None) -> dict[s
 
 
 def _poses(file: Path) -> dict[str, Floats]:
-    """Camera-to-world poses (4, 4) by file name."""
+    """Return camera-to-world poses (4, 4) by file name."""
     try:
         frames = json.loads(file.read_text())["frames"]
         poses = {Path(f["file_path"]).name: np.array(f["transform_matrix"], float) for f in frames}

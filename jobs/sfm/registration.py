@@ -1,10 +1,11 @@
-"""The scene frame over visits: the similarity that brings a new reconstruction into an earlier dataset's frame.
+"""Register a new reconstruction to an earlier dataset of the scene, so that all visits share one scene frame.
 
-Photos of both are matched; what is the same point in both models decides the similarity. It is accepted only where many
-such points, in several photos and not all in one corner, agree on it.
+Photos of both are matched. The points that they share determine a similarity. It is accepted only if many of these
+points agree on it, in several photos and spread over the scene.
 
-Photos tell a focal length within a percent or two, and with it all distances from the cameras: of two visits, each has
-its own. So where the reference's cameras explain the new photos as well, these have them too.
+Structure from motion estimates a focal length to a percent or two, and the distances from the cameras depend on it. Two
+visits with the same camera would therefore differ in shape. If the reference's intrinsics explain the new photos as
+well as their own, the new reconstruction adopts them.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ from jobs.sfm.search import Points, Search, Shared, Tracks
 from jobs.sfm.views import View
 
 _LEAST_INLIERS = 40
-_LEAST_PHOTOS = 3  # of the new ones, and of the reference's
-_LEAST_SHARE = 0.3  # of the points that matches call the same: the others are changes, and look-alikes
-_LEAST_SPREAD = 0.02  # standard deviation of the inliers along their second axis, in terms of the scene's size
+_LEAST_PHOTOS = 3  # among the new ones, and among the reference's
+_LEAST_SHARE = 0.3  # of the shared points. The others have changed, or only look alike
+_LEAST_SPREAD = 0.02  # standard deviation of the inliers along their second axis, as a fraction of the scene's size
 _MOST_RESIDUAL = 0.01
-_TOLERANCE = 0.03  # of an inlier, in terms of the scene's size
-_ENOUGH_POINTS = 5000  # to refine with
-_SAME_FOCAL = 0.03  # share by which the focal lengths of two visits' cameras may differ, to be tried as one
-# Times the reprojection error. What one camera was found to have on two days differs by up to 1.3 %, and costs 1.0035
-# times; 2 % cost 1.008, and 3 % 1.017.
+_TOLERANCE = 0.03  # the greatest distance of an inlier, as a fraction of the scene's size
+_ENOUGH_POINTS = 5000  # for the refinement
+_SAME_FOCAL = 0.03  # the greatest relative difference of focal lengths at which a reference's camera is tried
+# The greatest factor by which the reprojection error may grow with a reference's cameras. Estimates of one camera on
+# two days differ by up to 1.3 %, a factor of 1.0035. A difference of 2 % costs a factor of 1.008, and 3 % one of 1.017.
 _AS_WELL = 1.005
 _SEED = 0
 
@@ -48,13 +49,13 @@ class Fit:
     """How a reconstruction fits an earlier dataset.
 
     Args:
-        model: the reconstruction; with the dataset's cameras, where they explain its photos as well.
-        cameras: how many of its cameras are the dataset's.
+        model: the reconstruction, with the dataset's intrinsics where these explain its photos as well.
+        cameras: the number of its cameras that have the dataset's intrinsics.
         similarity: from the reconstruction's frame to the dataset's.
-        inliers: points of both that it brings together.
-        photos_matched: new photos that show such points.
-        residual: the median distance of what it brings together, in terms of the scene's size: the diagonal of the box
-            about the dataset's camera centres.
+        inliers: the number of shared points that the similarity brings together.
+        photos_matched: the number of new photos that show such points.
+        residual: the median distance of these points, as a fraction of the scene's size, which is the diagonal of the
+            box around the dataset's camera centres.
     """
 
     model: Any
@@ -65,7 +66,7 @@ class Fit:
     residual: float
 
     def figures(self) -> dict[str, float]:
-        """What is worth noting."""
+        """Return the figures that are recorded in `dataset.json`."""
         return {
             "cameras": self.cameras,
             "inliers": self.inliers,
@@ -75,20 +76,20 @@ class Fit:
         }
 
     def sim3d(self) -> Any:
-        """The similarity as COLMAP takes it."""
+        """Return the similarity in COLMAP's form."""
         given = self.similarity
         return pycolmap.Sim3d(given.scale, pycolmap.Rotation3d(given.rotation), given.translation)
 
 
 class Reference:
-    """An earlier dataset of the scene, to whose frame new ones are brought.
+    """An earlier dataset of the scene, whose frame new datasets adopt.
 
     Args:
-        dataset: its folder, with `images/` and `colmap/sparse/0/`, in its own scene frame.
-        feature_image_size: longest side in px at which features are found.
+        dataset: its folder, with `images/`, and `colmap/sparse/0/` in the scene frame.
+        feature_image_size: the longest side in px at which features are found.
 
     Raises:
-        ValueError, OSError: there is no such model in it.
+        ValueError, OSError: the folder holds no such reconstruction.
     """
 
     def __init__(self, dataset: Path, feature_image_size: int) -> None:
@@ -96,14 +97,17 @@ class Reference:
         self._images = [image for image in self.model.images.values() if image.has_pose]
         self._photos = [dataset / "images" / image.name for image in self._images]
         if missing := [photo for photo in self._photos if not photo.is_file()]:
-            raise FileNotFoundError(f"{missing[0]} is not there")
+            raise FileNotFoundError(f"{missing[0]} does not exist")
         self._longest = feature_image_size
         centers = np.array([image.projection_center() for image in self._images])
         self.size = float(np.linalg.norm(np.ptp(centers, axis=0)))
         """The scene's size."""
 
     def write_grey(self, folder: Path, prefix: str) -> tuple[list[View], Tracks]:
-        """Write the photos as features are found in them, names begun with `prefix`; and which points they show."""
+        """Write the photos in grey, as feature search needs them. Return their views, and the points that they show.
+
+        File names begin with `prefix`.
+        """
         meter = report.Meter("prepare:frame", len(self._images))
         views, tracks = [], {}
         for image, photo in zip(self._images, self._photos, strict=True):
@@ -124,13 +128,13 @@ class Reference:
 
 
 def fit(search: Search, model: Any, reference: Reference, folder: Path, prefix: str) -> Fit | None:
-    """How a new reconstruction fits a reference; None if it does not, surely.
+    """Register a new reconstruction to a reference. Return None if no similarity is certain.
 
     Args:
-        search: what found `model`; the reference's photos are added to it.
+        search: the search that found `model`. The reference's photos are added to it.
         model: the new reconstruction, in px of the searched pictures.
         reference: the earlier dataset.
-        folder: for grey pictures of the reference, named with `prefix`.
+        folder: gets grey pictures of the reference. Their names begin with `prefix`.
     """
     views, added = reference.write_grey(folder, prefix)
     search.add(folder, views)
@@ -145,7 +149,7 @@ def fit(search: Search, model: Any, reference: Reference, folder: Path, prefix: 
 
 
 def _fit(shared: Shared, model: Any, cameras: int, reference: Reference) -> Fit | None:
-    """How a reconstruction fits a reference, by the points of both that pairs of photos share."""
+    """Fit a similarity to the points that pairs of photos share. Return None if it is not certain."""
     numbers = np.unique(np.concatenate([np.empty((0, 2), np.int64), *(both for *_, both in shared)]), axis=0)
     if len(numbers) < _LEAST_INLIERS:
         return None
@@ -180,9 +184,10 @@ def _fit(shared: Shared, model: Any, cameras: int, reference: Reference) -> Fit 
 
 
 def _with_cameras_of(reference: Any, model: Any, threads: int) -> tuple[Any, int]:
-    """A reconstruction adjusted to have a reference's cameras (intrinsics), and how many of its own gave way to them.
+    """Adjust a reconstruction to a reference's intrinsics. Return it with the number of cameras that adopted them.
 
-    None give way where the photos are then explained less well: they were taken with another camera, or zoom.
+    If they explain the photos less well, the photos were taken with another camera or zoom. Then the reconstruction is
+    returned as it was, with 0.
     """
     adjusted = copy.deepcopy(model)
     held = [camera for camera in adjusted.cameras.values() if _take_the_like(reference.cameras.values(), camera)]
@@ -194,10 +199,10 @@ def _with_cameras_of(reference: Any, model: Any, threads: int) -> tuple[Any, int
 
 
 def _take_the_like(known: Iterable[Any], camera: Any) -> bool:
-    """Give a camera the intrinsics of the one that it is most like, if it is like any."""
+    """Give a camera the intrinsics of the most similar known one. Return False if none is similar."""
 
     def difference(other: Any) -> float:
-        """Of the focal lengths, in terms of the pictures' width: infinite for pictures of another shape or model."""
+        """Return the relative difference of the focal lengths per width. It is infinite for another shape or model."""
         shape = other.width * camera.height / (other.height * camera.width)
         if other.model != camera.model or abs(shape - 1) > 0.01:
             return np.inf
@@ -220,9 +225,12 @@ def _reprojection_error(model: Any) -> float:
 
 
 def _refined(rough: Any, model: Any, reference: Any, numbers: Points) -> Similarity:
-    """The similarity by which points (n, 2) of each model fall nearest to where the photos of the other show them.
+    """Return the similarity that minimises reprojection errors of each model's points in the other model's photos.
 
-    Points are uncertain along their rays most of all, which the distances between points do not know.
+    Distances between points are a worse measure, because points are most uncertain along their rays.
+
+    Args:
+        numbers: (n, 2) numbers of shared points, in the model and in the reference.
     """
     source, target = (_positions(m, numbers[:, k]) for k, m in enumerate((model, reference)))
     in_target, in_source = _Observations(reference, numbers[:, 1]), _Observations(model, numbers[:, 0])
@@ -248,7 +256,7 @@ class _Observations:
 
     Args:
         model: a reconstruction.
-        numbers: (n,) of the points; one may be there several times.
+        numbers: (n,) numbers of the points. A number may occur several times.
     """
 
     def __init__(self, model: Any, numbers: Points) -> None:
@@ -271,18 +279,18 @@ class _Observations:
         self._focal = np.array(focal)[:, None]
 
     def errors(self, positions: Floats) -> Floats:
-        """(m, 2) px from where points that are at `positions` (n, 3) should be seen to where they are seen."""
+        """Return the reprojection errors (m, 2) in px if the points were at `positions` (n, 3)."""
         local = np.einsum("kij,kj->ki", self._poses[:, :, :3], positions[self._at]) + self._poses[:, :, 3]
         errors: Floats = self._focal * (local[:, :2] / local[:, 2:] - self._rays)
         return errors
 
 
 def _seen(image: Any, scale: float = 1.0) -> tuple[Floats, Points]:
-    """Where a picture shows points, (n, 2) px times `scale`, and their numbers, (n,)."""
+    """Return where a picture shows points, (n, 2) in px times `scale`, and the numbers (n,) of these points."""
     seen = [(point.xy, point.point3D_id) for point in image.points2D if point.has_point3D()]
     return scale * np.array([xy for xy, _ in seen]).reshape(-1, 2), np.array([number for _, number in seen], np.int64)
 
 
 def _positions(model: Any, numbers: Points) -> Floats:
-    """(n, 3) positions of points by number."""
+    """Return the positions (n, 3) of points, given by number."""
     return np.array([model.points3D[number].xyz for number in numbers.tolist()])

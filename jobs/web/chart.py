@@ -1,6 +1,6 @@
-"""Line charts as SVG, without numpy: the scheduler shows them in Prefect, and jobs put them into pages.
+"""Draw line charts as SVG, without numpy: the scheduler shows them in Prefect, and jobs put them into pages.
 
-Colours and background are CSS variables (`--ink`, `--faint`, `--paper`), so that a page sets its own; alone, a chart is
+Colours and background are CSS variables (`--ink`, `--faint`, `--paper`), which a page may set. By default, a chart is
 dark on white.
 """
 
@@ -16,7 +16,7 @@ from jobs.web.inline import data_address
 __all__ = ["COLOURS", "Line", "as_data", "chart", "document", "nice_step", "text"]
 
 COLOURS = ("#3b82f6", "#e8790c", "#14a08c", "#c04cc8", "#8a8f98")
-"""Of lines, told apart on light and dark grounds, by the colour-blind too."""
+"""Colours of lines, distinct on light and dark backgrounds, for the colour-blind as well."""
 
 _WIDTH, _HEIGHT = 420, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 26, 42
@@ -24,7 +24,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 26, 42
 
 @dataclass(frozen=True)
 class Line:
-    """What one line shows: its name, (x, y) points from left to right, and whether each point is marked by a dot."""
+    """A line: its name, its points (x, y) from left to right, and whether each point is marked by a dot."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -34,13 +34,13 @@ class Line:
 def chart(
     lines: Sequence[Line], x_name: str, y_name: str, x_labels: Sequence[str] = (), logarithmic: bool = False
 ) -> str:
-    """The SVG of some lines over the same axes; empty where there is no point.
+    """Return lines over shared axes as SVG, or "" if there is no point.
 
     Args:
         lines: in the order of their colours.
-        x_name, y_name: of the axes.
-        x_labels: of x = 0, 1, 2 …, instead of numbers.
-        logarithmic: the y axis, for values above 0.
+        x_name, y_name: the names of the axes.
+        x_labels: labels for x = 0, 1, 2 …, instead of numbers.
+        logarithmic: make the y axis logarithmic. Values must be above 0; others are left out.
     """
     points = [point for line in lines for point in line.points if not logarithmic or point[1] > 0]
     if not points:
@@ -80,7 +80,7 @@ def chart(
 
 
 def document(width: float, height: float, title: str, parts: Sequence[str]) -> str:
-    """An SVG document of that size, px, which also stands alone."""
+    """Return an SVG document of a size in px. It is valid inside a page and as a file."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
         f'height="{height:g}" role="img" font-family="system-ui, sans-serif" font-size="12">'
@@ -90,18 +90,18 @@ def document(width: float, height: float, title: str, parts: Sequence[str]) -> s
 
 
 def text(x: float, y: float, words: str, anchor: str) -> str:
-    """An SVG text; `anchor` says which part of it (start, middle, end) stands at x."""
+    """Return an SVG text. `anchor` is the part of it that is at x: start, middle or end."""
     shape = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
     return f'<text {shape} style="fill:var(--ink, #444)">{escape(words)}</text>'
 
 
 def as_data(svg: str) -> str:
-    """A `data:` address of an SVG: what Prefect's UI shows as a picture in markdown."""
+    """Return an SVG as a `data:` address, which Prefect's UI shows as a picture in markdown."""
     return data_address(svg.encode(), "image/svg+xml")
 
 
 def nice_step(span: float, most: int) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that fits at most `most` times into `span`."""
+    """Return the smallest of 1, 2 and 5 times a power of ten that fits at most `most` times into `span`."""
     power = 10.0 ** math.floor(math.log10(span / most))
     return next(power * factor for factor in (1, 2, 5, 10, 20) if span / (power * factor) <= most)
 
@@ -115,7 +115,7 @@ def _repeated(count: int) -> list[str]:
 
 
 def _padded(values: Sequence[float], share: float) -> tuple[float, float]:
-    """The values' range with some more of it at both ends, and never empty."""
+    """Return the values' range, extended at both ends. It is never empty."""
     low, high = min(values), max(values)
     more = share * (high - low) if high > low else max(0.5, share * abs(low))
     return low - more, high + more
@@ -128,8 +128,10 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times the powers of ten whose logarithms are in the range; the powers alone where those are many, and
-    even steps where there is but one."""
+    """Return ticks whose logarithms are in the range: 1, 2 and 5 times powers of ten.
+
+    A wide range gets powers of ten only. A range with less than two such ticks gets even steps.
+    """
     powers = range(math.floor(low), math.ceil(high) + 1)
     factors = (1, 2, 5) if high - low < 2.5 else (1,)
     ticks = (factor * 10.0**power for power in powers for factor in factors)

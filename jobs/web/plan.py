@@ -1,4 +1,4 @@
-"""A scene from above as SVG: its cameras with the way they look, its sparse points, the camera path, a scale bar."""
+"""Draw a scene from above as SVG: its cameras and their view directions, sparse points, camera path and scale bar."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _WIDTH, _TALLEST, _FLATTEST = 460, 500, 180
 _MARGIN, _LEGEND = 14, 56
 _MOST_POINTS = 4000
 _SHADES = 5  # of each colour channel of the points
-_TICK = 0.03  # length of a camera's look, of the plan's width
-_FAR = 3.0  # points further off than so many typical depths from the cameras are left out
+_TICK = 0.03  # length of a view direction, as a fraction of the plan's width
+_FAR = 3.0  # typical depths from the cameras, beyond which points are left out
 
 
 def draw(capture: Capture, path: CameraPath | None) -> str:
@@ -28,7 +28,7 @@ def draw(capture: Capture, path: CameraPath | None) -> str:
 
     Args:
         capture: the cameras and sparse points of a dataset.
-        path: in the model's frame; None leaves it out.
+        path: the camera path in the model's frame, or None.
     """
     points, colours = _seen(capture)
     way = np.array(
@@ -66,7 +66,7 @@ def draw(capture: Capture, path: CameraPath | None) -> str:
 
 
 def _seen(capture: Capture) -> tuple[Array, Array]:
-    """(N, 2) points and (N, 3) colours of those near the cameras: a few that are far off must not decide the scale."""
+    """Return positions (N, 2) and colours (N, 3) of points near the cameras, because far ones would set the scale."""
     points = capture.points
     away = np.abs(points - np.clip(points, capture.centres.min(axis=0), capture.centres.max(axis=0))).max(axis=1)
     near = np.flatnonzero(away < _FAR * capture.depth)
@@ -75,7 +75,7 @@ def _seen(capture: Capture) -> tuple[Array, Array]:
 
 
 def _frame(places: Array) -> tuple[Array, Array]:
-    """The corners of the plan, (2,) each: all places, in a shape that is neither too flat nor without extent."""
+    """Return two corners (2,) of the plan. It contains all places, and is neither too flat nor empty."""
     low, high = places.min(axis=0), places.max(axis=0)
     middle, extent = (low + high) / 2, high - low
     extent = np.maximum(extent, [1e-6, extent[0] * _FLATTEST / _WIDTH])
@@ -84,7 +84,7 @@ def _frame(places: Array) -> tuple[Array, Array]:
 
 
 def _cloud(places: Array, colours: Array) -> list[str]:
-    """The points in a few shades, one SVG path each."""
+    """Return the points as one SVG path per shade, for few shades."""
     shades = np.round(colours / 255 * (_SHADES - 1)).astype(int)
     parts = []
     for shade in np.unique(shades, axis=0):

@@ -1,6 +1,6 @@
-"""How good each version of a scene's model is, and what it took: the table and plot in Prefect and on the scene's page.
+"""Compare the versions of a scene's model by quality, time and cost, for Prefect and for the scene's page.
 
-Only figures of the same options and the same size of pictures are compared: PSNR rises when pictures get smaller.
+Only versions with the same options and image size are compared, because PSNR rises when images get smaller.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ __all__ = [
     "warning",
 ]
 
-_NOTABLE_FALL = 1.0  # dB of PSNR against the last version, that are pointed out
+_NOTABLE_FALL = 1.0  # dB of PSNR below the previous version, above which there is a warning
 
 COLUMNS = ("model", "made", "PSNR, dB", "SSIM", "LPIPS", "at", "photos registered", "steps", "time", "cost")
 
 
 class Version(BaseModel):
-    """One version of a scene's model; what is not known is None.
+    """A version of a scene's model. Unknown figures are None.
 
     Args:
-        version: of the model, in full.
+        version: the full version.
         number: the model's number among all models of the scene.
-        capture: the capture version it was made of.
+        capture: the capture version that it was made of.
         created: when it was registered.
-        options: what tells the options it was trained with.
-        method: nerfstudio's name.
-        image_size: longest side, px, of the pictures that the figures are of.
-        psnr: dB, mean of the held-out photos, as are `ssim` and `lpips`.
-        registered: photos registered, of photos used: "46/48".
-        steps: of training.
-        seconds: that the jobs of its dataset and of itself ran.
-        cost: of those.
+        options: a fingerprint of the training options.
+        method: nerfstudio's name of the method.
+        image_size: the longest side of the held-out photos in px, as they were compared.
+        psnr: the mean PSNR of the held-out photos in dB. `ssim` and `lpips` are means as well.
+        registered: registered photos of used photos, for example "46/48".
+        steps: the number of training steps.
+        seconds: the run time of the jobs that made its dataset and the model.
+        cost: the cost of these jobs.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -72,12 +72,12 @@ class Version(BaseModel):
 
     @property
     def title(self) -> str:
-        """The version and the model's number, as people read them."""
+        """The version and the model's number, for people."""
         return f"{self.version} (model {self.number})" if self.number else self.version
 
     @property
     def kind(self) -> tuple[str, int] | None:
-        """What two versions must share for their figures to be compared."""
+        """The properties that two versions must share to be compared, or None if they are unknown."""
         return (self.options, self.image_size) if self.options and self.image_size else None
 
 
@@ -85,7 +85,7 @@ Role = Literal["dataset", "model", "video"]
 
 
 class Made(BaseModel):
-    """An asset that a page is about: its role in it, its name and version, its figures, its jobs' time and cost."""
+    """An asset on a page: its role, its name and version, its figures, and the time and cost of its jobs."""
 
     role: Role
     asset: str
@@ -95,15 +95,15 @@ class Made(BaseModel):
 
 
 class Facts(BaseModel):
-    """What the scheduler knows for a scene's page.
+    """The scheduler's contribution to a scene's page.
 
     Args:
         scene: the scene's name.
-        capture: the capture that everything was made of, by name and version.
-        made: what was made of it.
-        versions: of the scene's model, up to the one that the page is about, oldest first.
-        currency: of the costs.
-        metres: of the scene's frame; None if nobody measured anything.
+        capture: the name and version of the capture.
+        made: the assets that were made of it.
+        versions: the versions of the scene's model up to the page's own, oldest first.
+        currency: the currency of the costs.
+        metres: the scale of the scene frame, or None if nothing was measured.
     """
 
     scene: str
@@ -119,7 +119,7 @@ class Facts(BaseModel):
 
 
 def previous(versions: list[Version], own: Version) -> Version | None:
-    """The last version before `own` that it can be compared with: of the newest capture up to its own."""
+    """Return the last version before `own` that can be compared with it, of the newest capture up to its own."""
     before = [
         other
         for other in versions
@@ -129,7 +129,7 @@ def previous(versions: list[Version], own: Version) -> Version | None:
 
 
 def fall(versions: list[Version], own: Version) -> tuple[float, Version] | None:
-    """By how many dB the PSNR of `own` is below the previous version's (negative: above), and that version."""
+    """Return how many dB the PSNR of `own` is below the previous version's (negative if above), and that version."""
     before = previous(versions, own)
     if before is None or before.psnr is None or own.psnr is None:
         return None
@@ -137,7 +137,7 @@ def fall(versions: list[Version], own: Version) -> tuple[float, Version] | None:
 
 
 def warning(versions: list[Version], own: Version) -> str:
-    """What to say of a fall that matters; "" where there is none."""
+    """Return a warning if PSNR fell notably, else ""."""
     found = fall(versions, own)
     if found is None or found[0] <= _NOTABLE_FALL:
         return ""
@@ -145,7 +145,7 @@ def warning(versions: list[Version], own: Version) -> str:
 
 
 def row(version: Version, currency: str) -> list[str]:
-    """The cells of a version, by `COLUMNS`."""
+    """Return the cells of a version, in the order of `COLUMNS`."""
     return [
         version.title,
         f"{version.created:%Y-%m-%d %H:%M}",
@@ -161,14 +161,14 @@ def row(version: Version, currency: str) -> list[str]:
 
 
 def table(versions: list[Version], currency: str) -> tuple[list[str], list[list[str]]]:
-    """Return the columns' names and the rows of some versions, without the columns that no version has a figure for."""
+    """Return the names of the columns and a row for each version. Columns without any figure are left out."""
     rows = [row(version, currency) for version in versions]
     used = [index for index in range(len(COLUMNS)) if any(cells[index] != "–" for cells in rows)]
     return [COLUMNS[index] for index in used], [[cells[index] for index in used] for cells in rows]
 
 
 def plot(versions: list[Version]) -> str:
-    """PSNR over the versions as SVG, a line for each kind that can be compared; empty for less than two points."""
+    """Return PSNR by version as SVG, with a line for each kind, or "" if there are fewer than two points."""
     lines: dict[tuple[str, int], list[tuple[float, float]]] = {}
     names = {}
     for index, version in enumerate(versions):
@@ -182,13 +182,13 @@ def plot(versions: list[Version]) -> str:
 
 
 def total(values: list[float | None]) -> float | None:
-    """The sum; None where one of them is not known, or there are none."""
+    """Return the sum, or None if a value is unknown or there are none."""
     known = [value for value in values if value is not None]
     return sum(known) if known and len(known) == len(values) else None
 
 
 def money(cost: float | None, currency: str) -> str:
-    """A price for people; "–" where it is not known."""
+    """Return a price for people, or "–" if it is unknown."""
     return "–" if cost is None else f"{cost:.2f} {currency}".rstrip()
 
 

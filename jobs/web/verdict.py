@@ -1,4 +1,4 @@
-"""Whether a result is good, fair or poor, why, and what would make it better: from figures of held-out photos."""
+"""Judge whether a result is good, fair or poor, and say why and what would improve it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ Grade = Literal["good", "fair", "poor"]
 # large parts of them are blurred. Nearly every capture has a few photos without a pose: reflections, sky, a thumb.
 _GOOD_PSNR, _FAIR_PSNR = 25.0, 21.0
 _GOOD_SHARE, _FAIR_SHARE = 0.9, 0.6
+_FEW_STEPS = 500
 _GRADES: tuple[Grade, ...] = ("poor", "fair", "good")
 
 
@@ -21,10 +22,10 @@ class Verdict:
     """A judgement in words.
 
     Args:
-        grade: good, fair or poor: the worse of its reasons.
-        facts: the figures it rests on, e.g. "48 of 48 photos, 25.8 dB on held-out photos".
-        reason: what keeps it from being good; "" if it is.
-        advice: what to do about that; "" if it is good.
+        grade: good, fair or poor, the worst grade of the figures.
+        facts: the figures, for example "48 of 48 photos, 25.8 dB on held-out photos".
+        reason: why the result is not good, or "".
+        advice: what would improve it, or "".
     """
 
     grade: Grade
@@ -34,7 +35,7 @@ class Verdict:
 
     @property
     def why(self) -> str:
-        """The reason and the advice as sentences; "" if the result is good."""
+        """The reason and the advice as sentences, or "" if the result is good."""
         return f"{self.reason[:1].upper()}{self.reason[1:]}. {self.advice}" if self.reason else ""
 
     def __str__(self) -> str:
@@ -42,12 +43,12 @@ class Verdict:
 
 
 def judge(registered: tuple[int, int] | None, psnr: float | None, steps: int | None = None) -> Verdict | None:
-    """Judge a model; None where no figure is known.
+    """Judge a model. Return None if no figure is known.
 
     Args:
-        registered: photos whose camera was found, of photos used.
-        psnr: dB, mean of the held-out photos.
-        steps: of training.
+        registered: the numbers of registered photos and of used photos.
+        psnr: the mean PSNR of the held-out photos, in dB.
+        steps: the number of training steps.
     """
     facts, found = [], []
     if registered and registered[1]:
@@ -79,9 +80,6 @@ def judge(registered: tuple[int, int] | None, psnr: float | None, steps: int | N
     grade, reason, advice = min(found, key=lambda each: _GRADES.index(each[0]))
     good = grade == "good"
     return Verdict(grade, ", ".join(facts), "" if good else reason, "" if good else advice)
-
-
-_FEW_STEPS = 500
 
 
 def _grade(value: float, good: float, fair: float) -> Grade:
