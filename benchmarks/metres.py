@@ -28,11 +28,12 @@ from jobs import prepare as prepare_job
 from jobs.demo.raster import Camera
 from jobs.demo.street import Visit
 from jobs.geometry import Floats, fit_similarity
-from jobs.metric.cameras import Cameras, Point, triangulate
+from jobs.metric.cameras import Cameras
 from jobs.metric.given import Given, Length, Pick
 from jobs.metric.measure import measure
 from jobs.metric.observations import distance_between, triangulated
 from jobs.metric.scene import Scale, SceneInMetres, Up
+from jobs.metric.triangulation import Point, triangulate
 from jobs.options import PrepareOptions
 
 NOISE = 0.5  # px

@@ -12,10 +12,11 @@ from PIL import Image
 from jobs import report
 from jobs.geometry import Floats
 from jobs.metric.adjust import Distance, Measured
-from jobs.metric.cameras import Camera, Cameras, Untriangulated, triangulate
+from jobs.metric.cameras import Camera, Cameras, Untriangulated
 from jobs.metric.given import Markers
 from jobs.metric.observations import Observations, distance_between
 from jobs.metric.scene import Entry
+from jobs.metric.triangulation import triangulate
 
 __all__ = ["find_markers", "observe_markers"]
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from jobs.geometry import Floats
 from jobs.metric.adjust import Distance, Measured, Position
-from jobs.metric.cameras import Camera, Cameras, Point, Untriangulated, triangulate
+from jobs.metric.cameras import Camera, Cameras, Untriangulated
 from jobs.metric.earth import Local
 from jobs.metric.given import Control, Given, Length, Pick
 from jobs.metric.scene import Entry
+from jobs.metric.triangulation import Point, triangulate
 
 __all__ = ["Observations", "distance_between", "observe", "triangulated"]
 

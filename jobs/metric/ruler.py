@@ -13,9 +13,10 @@ from typing import Literal
 import numpy as np
 
 from jobs.geometry import Floats
-from jobs.metric.cameras import Point, Untriangulated
+from jobs.metric.cameras import Untriangulated
 from jobs.metric.observations import distance_between
 from jobs.metric.scene import Scale, Up
+from jobs.metric.triangulation import Point
 
 __all__ = ["Figure", "Quantity", "figure"]
 
