@@ -23,7 +23,7 @@ from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_ty
 from pydantic import AliasChoices, BaseModel, Field, ValidationError, create_model
 from pydantic_settings import CliApp, CliSettingsSource
 
-from jobs.options import PROFILES
+from jobs.profiles import PROFILES
 
 __all__ = ["TerminalOptions", "check_command_line", "choices_of", "command_in", "command_of", "parse", "started_as"]
 
@@ -33,7 +33,7 @@ started_as = ""
 T = TypeVar("T", bound=BaseModel)
 
 _LIGHT = (
-    *("typing", "pathlib", "pydantic", "pydantic_settings", "jobs.names", "jobs.options"),
+    *("typing", "pathlib", "pydantic", "pydantic_settings", "jobs.names", "jobs.options", "jobs.profiles"),
     "deployments.azure.place",
 )
 _NOISE = re.compile(r" ?\((default factory: .*|ifdef: required|required|default: (None|null|False|\[\]|\(\)|))\)$")

@@ -11,7 +11,7 @@ from pydantic_settings import CliPositionalArg
 import tasks
 from flows._command import as_command, open_workspace, parse_command
 from flows._program import typed
-from jobs.options import SceneName
+from jobs.names import SceneName
 
 
 class TakePath(BaseModel):

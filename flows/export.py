@@ -10,7 +10,9 @@ import tasks
 from blocks import Asset
 from flows._cancellation import cancellable
 from flows._command import run_as_command
-from jobs.options import ExportOptions, Profile, SceneName
+from jobs.names import SceneName
+from jobs.options import ExportOptions
+from jobs.profiles import Profile
 
 
 @flow(name="export", flow_run_name="{scene}")

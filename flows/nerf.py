@@ -13,16 +13,9 @@ import tasks
 from blocks import Asset
 from flows._cancellation import cancellable
 from flows._command import run_as_command
-from jobs.options import (
-    CaptureVersion,
-    Layout,
-    PrepareOptions,
-    Profile,
-    RenderOptions,
-    SceneName,
-    Shards,
-    TrainOptions,
-)
+from jobs.names import SceneName
+from jobs.options import CaptureVersion, Layout, PrepareOptions, RenderOptions, Shards, TrainOptions
+from jobs.profiles import Profile
 
 STAGES = ("capture", "prepare", "train", "render", "page")
 """Of this flow, in their order."""

@@ -9,7 +9,7 @@ from pydantic_settings import CliPositionalArg
 
 import tasks
 from flows._command import as_command, open_workspace, parse_command
-from jobs.options import SceneName
+from jobs.names import SceneName
 
 
 class Note(BaseModel):

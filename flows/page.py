@@ -12,8 +12,7 @@ from blocks import Asset, Workspace
 from flows._command import as_command, open_workspace, parse_command
 from flows._program import typed
 from jobs.errors import NotFound
-from jobs.names import asset_name
-from jobs.options import SceneName
+from jobs.names import SceneName, asset_name
 
 
 class Page(BaseModel):

@@ -12,7 +12,7 @@ import tasks
 from flows._command import as_command, open_workspace, parse_command
 from flows._program import typed
 from jobs.metric.picking import picking_page
-from jobs.options import SceneName
+from jobs.names import SceneName
 
 
 class Pick(BaseModel):

@@ -10,7 +10,9 @@ import tasks
 from blocks import Asset
 from flows._cancellation import cancellable
 from flows._command import run_as_command
-from jobs.options import Layout, Profile, RenderOptions, SceneName, Shards
+from jobs.names import SceneName
+from jobs.options import Layout, RenderOptions, Shards
+from jobs.profiles import Profile
 
 
 @flow(name="render", flow_run_name="{scene}")

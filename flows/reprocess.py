@@ -11,7 +11,7 @@ from pydantic import Field
 import tasks
 from flows._command import run_as_command
 from jobs.errors import RebelNerfError
-from jobs.options import Profile
+from jobs.profiles import Profile
 
 
 @flow(name="reprocess", flow_run_name="look for new photos")

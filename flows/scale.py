@@ -11,7 +11,7 @@ import tasks
 from blocks import Asset
 from flows._cancellation import cancellable
 from flows._command import run_as_command
-from jobs.options import SceneName
+from jobs.names import SceneName
 
 
 @flow(name="scale", flow_run_name="{scene}")

@@ -13,8 +13,7 @@ from flows._command import as_command, open_workspace, parse_command
 from flows._program import typed
 from flows._table import print_table
 from jobs.errors import NotFound
-from jobs.names import asset_name
-from jobs.options import SceneName
+from jobs.names import SceneName, asset_name
 from jobs.web.quality import row
 
 _AT_ONCE = 8

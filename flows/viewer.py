@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 import tasks
 from flows._command import as_command, open_workspace, parse_command
-from jobs.options import SceneName
+from jobs.names import SceneName
 
 
 class Viewer(BaseModel):

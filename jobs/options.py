@@ -15,14 +15,9 @@ from jobs import code
 from jobs.camera_path import CameraType, Crop, beyond_h264
 from jobs.errors import InvalidInput
 from jobs.methods import METHODS, NEEDS_MORE_THAN_PHOTOS, NERFACTOS, SPLATS
-from jobs.names import SceneName
 from jobs.profiles import PROFILES, Profile
 
 __all__ = [
-    "METHODS",
-    "NERFACTOS",
-    "PROFILES",
-    "SPLATS",
     "CaptureVersion",
     "CompareOptions",
     "ExportOptions",
@@ -30,10 +25,8 @@ __all__ = [
     "Options",
     "PageOptions",
     "PrepareOptions",
-    "Profile",
     "RenderOptions",
     "ScaleOptions",
-    "SceneName",
     "ShardOptions",
     "Shards",
     "TrainOptions",

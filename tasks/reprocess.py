@@ -27,8 +27,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from blocks import Asset, DroppedCapture, Workspace
 from jobs.errors import TRANSIENT, NotFound
-from jobs.names import asset_name
-from jobs.options import PrepareOptions, Profile, SceneName
+from jobs.names import SceneName, asset_name
+from jobs.options import PrepareOptions
+from jobs.profiles import Profile
 from tasks.captures import take_in_dropped
 from tasks.patience import patiently
 from tasks.workspace import LOCAL

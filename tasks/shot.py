@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from jobs import camera_path
 from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput
-from jobs.options import Profile, RenderOptions
+from jobs.options import RenderOptions
+from jobs.profiles import Profile
 from tasks.plain_errors import named
 
 __all__ = ["Shot", "find_shot", "read_shot", "trajectory_file"]

@@ -9,7 +9,7 @@ from prefect.client.orchestration import get_client
 from blocks import Asset, LocalWorkspace, Workspace
 from blocks.saved import loading
 from jobs.errors import InvalidInput
-from jobs.options import Profile
+from jobs.profiles import Profile
 from tasks.patience import patiently
 
 __all__ = [

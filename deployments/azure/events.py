@@ -32,7 +32,7 @@ from deployments.azure.options import capture_event, run
 from deployments.azure.place import Place
 from jobs.errors import InvalidInput
 from jobs.media import is_media
-from jobs.options import SceneName
+from jobs.names import SceneName
 
 __all__ = ["Events", "Relay", "main"]
 

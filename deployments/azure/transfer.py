@@ -21,7 +21,8 @@ from deployments.azure.options import capture_event, run, server_answers
 from deployments.azure.place import Place
 from jobs import media
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
-from jobs.options import PrepareOptions, SceneName
+from jobs.names import SceneName
+from jobs.options import PrepareOptions
 
 
 class Upload(Place):

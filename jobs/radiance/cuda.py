@@ -18,7 +18,7 @@ from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.utils.external import TCNN_EXISTS
 
 from jobs.errors import InvalidInput
-from jobs.options import SPLATS
+from jobs.methods import SPLATS
 from jobs.radiance import support
 
 _NEEDED_BY = ("instant-ngp", "instant-ngp-bounded", *SPLATS)

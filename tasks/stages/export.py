@@ -9,7 +9,8 @@ from prefect import get_run_logger
 from blocks import Asset, Workspace
 from jobs.errors import GateRefused, InvalidInput
 from jobs.names import asset_name
-from jobs.options import ExportOptions, Profile
+from jobs.options import ExportOptions
+from jobs.profiles import Profile
 from tasks.patience import patiently
 from tasks.plain_errors import named
 from tasks.stage import Plan, Stage

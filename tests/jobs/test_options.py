@@ -9,17 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_settings import CliApp
 
 from jobs.errors import InvalidInput
-from jobs.options import (
-    METHODS,
-    PROFILES,
-    SPLATS,
-    ExportOptions,
-    Options,
-    PrepareOptions,
-    RenderOptions,
-    SceneName,
-    TrainOptions,
-)
+from jobs.methods import METHODS, SPLATS
+from jobs.names import SceneName
+from jobs.options import ExportOptions, Options, PrepareOptions, RenderOptions, TrainOptions
+from jobs.profiles import PROFILES
 
 GIVEN = [
     PrepareOptions(),

@@ -26,7 +26,8 @@ pytest.importorskip("nerfstudio")
 
 from jobs import manifest, model, report, train  # noqa: E402
 from jobs.errors import GateRefused, InvalidInput, JobFailed  # noqa: E402
-from jobs.options import METHODS, TrainOptions  # noqa: E402
+from jobs.methods import METHODS  # noqa: E402
+from jobs.options import TrainOptions  # noqa: E402
 from jobs.radiance import cuda, settings  # noqa: E402
 from jobs.radiance.checkpoints import KEPT, Checkpoints  # noqa: E402
 from jobs.radiance.datamanager import ByteImages, DataManager  # noqa: E402
