@@ -1,4 +1,4 @@
-"""The command `rebel-nerf`: one name for every program of the project.
+"""The command `rebel-nerf`, which starts every program of the project.
 
 `rebel-nerf run --scene facade` is `python -m flows.nerf --scene facade`, and so on for each entry of `COMMANDS`. A
 program is imported only when it runs, so that the list of commands appears at once.
@@ -17,26 +17,26 @@ from pathlib import Path
 __all__ = ["COMMANDS", "OWN_OPTIONS", "file_of", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("flows.demo", "Make a fly-through of a built-in street front, on the CPU."),
+    "demo": ("commands.demo", "Make a fly-through of a built-in street front, on the CPU."),
     "run": ("flows.nerf", "Turn photos of a scene into a dataset, a model and a video."),
     "render": ("flows.render", "Render another video of a scene's model."),
-    "pick": ("flows.pick", "Make the page for measuring, and picking known lengths, in photos."),
+    "pick": ("commands.pick", "Make the page for measuring, and picking known lengths, in photos."),
     "scale": ("flows.scale", "Give a scene metres, by what was measured in it."),
     "export": ("flows.export", "Export a scene's model as a point cloud, mesh or splats."),
-    "view": ("flows.viewer", "Open the live viewer of a training or of a finished model."),
-    "list": ("flows.scenes", "List the scenes of a workspace, or the versions of one."),
-    "page": ("flows.page", "Open the page of a scene."),
-    "gallery": ("flows.gallery", "Make one page of all scenes."),
-    "pin": ("flows.pin", "Choose the model that a scene is shown by."),
-    "note": ("flows.note", "Note a few words about a model."),
-    "path": ("flows.camera_path", "Save a camera path that was made in the viewer."),
+    "view": ("commands.view", "Open the live viewer of a training or of a finished model."),
+    "list": ("commands.list", "List the scenes of a workspace, or the versions of one."),
+    "page": ("commands.page", "Open the page of a scene."),
+    "gallery": ("commands.gallery", "Make one page of all scenes."),
+    "pin": ("commands.pin", "Choose the model that a scene is shown by."),
+    "note": ("commands.note", "Note a few words about a model."),
+    "path": ("commands.path", "Save a camera path that was made in the viewer."),
     "reprocess": ("flows.reprocess", "Process the captures that are new."),
     "clean-up": ("flows.clean_up", "Cancel the jobs that no run waits for."),
     "server": ("deployments.server", "Start the Prefect server."),
     "worker": ("deployments.worker", "Start a worker, which executes flow runs."),
     "doctor": ("deployments.doctor", "Check everything that a run needs."),
-    "costs": ("flows.costs", "Show what scenes cost, by month."),
-    "prune": ("deployments.prune", "Show what takes space, and remove old versions."),
+    "costs": ("commands.costs", "Show what scenes cost, by month."),
+    "prune": ("commands.prune", "Show what takes space, and remove old versions."),
     "deploy": ("", "Register the deployments with the Prefect server."),
     "prefect": ("deployments.prefect", "Run a command of Prefect's, signed in to the server."),
     "azure setup": ("deployments.azure.setup", "Set up an Azure ML workspace."),
@@ -73,10 +73,10 @@ def main() -> None:
         _deploy()
         return
     if name not in OWN_OPTIONS:  # show help and check the command line before the slow import of Prefect
-        from flows import _usage
+        from commands.shell import usage
 
-        _usage.started_as = sys.argv[0]
-        _usage.parse(_usage.command_in(file_of(module)), sys.argv[1:], sys.argv[0])
+        usage.started_as = sys.argv[0]
+        usage.parse(usage.command_in(file_of(module)), sys.argv[1:], sys.argv[0])
     # Pydantic looks types up in sys.modules["__main__"], which must be the program instead of this module.
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from deployments.command import COMMANDS, file_of
+from deployments.command import COMMANDS, OWN_OPTIONS, file_of
 
 __all__ = ["complete"]
 
@@ -38,11 +38,11 @@ def _words(before: list[str]) -> set[str]:
         names = [name.split() for name in COMMANDS]
         return {words[len(before)] for words in names if words[: len(before)] == before}
     module, _ = COMMANDS[name]
-    if not module.startswith("flows."):
+    if name in OWN_OPTIONS or not module:
         return {"--help"}
-    from flows import _usage
+    from commands.shell import usage
 
-    choices = _usage.choices_of(_usage.command_in(file_of(module)))
+    choices = usage.choices_of(usage.command_in(file_of(module)))
     if values := choices.get(before[-1]):
         return set(values)
     return set() if _takes_value(before[-1], choices) else set(choices)

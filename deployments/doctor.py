@@ -16,10 +16,10 @@ from pydantic import BaseModel, Field
 import tasks
 from blocks import LocalWorkspace, Workspace
 from blocks.azure import AzureMLWorkspace
+from commands.shell.run import as_command, parse_command
 from deployments.azure import health as azure
 from deployments.health import assets, machine, service
 from deployments.health.finding import Check, Finding, Level, run_checks
-from flows._command import as_command, parse_command
 from jobs.errors import InvalidInput, RebelNerfError
 
 

@@ -19,7 +19,7 @@ from prefect.settings import temporary_settings
 from prefect.types import SecretDict
 from pydantic import SecretStr
 
-from flows._command import as_command
+from commands.shell.run import as_command
 from tasks.sign_in import client_settings
 
 __all__ = ["VARIABLE", "automations", "set_up"]

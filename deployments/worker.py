@@ -45,8 +45,8 @@ from pydantic import BaseModel, Field
 
 from blocks import supervisor
 from blocks.privacy import make_private
+from commands.shell.usage import parse
 from deployments.metrics import Metrics, serving
-from flows._usage import parse
 from jobs.errors import InvalidInput, ServerUnavailable
 from tasks import check_server, end_without_cancelling
 from tasks.patience import PATIENT_CLIENT

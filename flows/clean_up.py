@@ -9,7 +9,6 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 import tasks
-from flows._command import run_as_command
 from jobs.errors import RebelNerfError
 
 
@@ -41,4 +40,6 @@ async def clean_up(
 
 
 if __name__ == "__main__":
+    from commands.shell.run import run_as_command
+
     run_as_command(clean_up, sys.argv[1:])

@@ -9,7 +9,6 @@ from prefect import flow
 import tasks
 from blocks import Asset
 from flows._cancellation import cancellable
-from flows._command import run_as_command
 from jobs.names import SceneName
 from jobs.options import ExportOptions
 from jobs.profiles import Profile
@@ -51,4 +50,6 @@ async def export(
 
 
 if __name__ == "__main__":
+    from commands.shell.run import run_as_command
+
     run_as_command(export, sys.argv[1:], ("export",))

@@ -12,7 +12,6 @@ from pydantic import Field
 import tasks
 from blocks import Asset
 from flows._cancellation import cancellable
-from flows._command import run_as_command
 from jobs.names import SceneName
 from jobs.options import CaptureVersion, Layout, PrepareOptions, RenderOptions, Shards, TrainOptions
 from jobs.profiles import Profile
@@ -98,4 +97,6 @@ async def nerf(
 
 
 if __name__ == "__main__":
+    from commands.shell.run import run_as_command
+
     run_as_command(nerf, sys.argv[1:], STAGES)

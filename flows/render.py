@@ -9,7 +9,6 @@ from prefect import flow
 import tasks
 from blocks import Asset
 from flows._cancellation import cancellable
-from flows._command import run_as_command
 from jobs.names import SceneName
 from jobs.options import Layout, RenderOptions, Shards
 from jobs.profiles import Profile
@@ -69,4 +68,6 @@ async def render(
 
 
 if __name__ == "__main__":
+    from commands.shell.run import run_as_command
+
     run_as_command(render, sys.argv[1:], ("render", "page"))

@@ -9,7 +9,6 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 import tasks
-from flows._command import run_as_command
 from jobs.errors import RebelNerfError
 from jobs.profiles import Profile
 
@@ -50,4 +49,6 @@ async def reprocess(
 
 
 if __name__ == "__main__":
+    from commands.shell.run import run_as_command
+
     run_as_command(reprocess, sys.argv[1:])

@@ -10,7 +10,6 @@ from prefect import flow
 import tasks
 from blocks import Asset
 from flows._cancellation import cancellable
-from flows._command import run_as_command
 from jobs.names import SceneName
 
 
@@ -47,4 +46,6 @@ async def scale(
 
 
 if __name__ == "__main__":
+    from commands.shell.run import run_as_command
+
     run_as_command(scale, sys.argv[1:], ("scale",))

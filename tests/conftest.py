@@ -21,7 +21,7 @@ if not shutil.which("nvidia-smi"):  # without a GPU, kernels run in Triton's int
 
 
 # The folders by how long their longest files take: what is quick comes last, and no process is left with a long file.
-LONGEST_FIRST = ("flows", "faults", "deployments", "tasks", "blocks", "azureml", "jobs")
+LONGEST_FIRST = ("flows", "commands", "faults", "deployments", "tasks", "blocks", "azureml", "jobs")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

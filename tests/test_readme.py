@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from commands.shell import usage
 from deployments.command import COMMANDS, OWN_OPTIONS
-from flows import _usage
 from jobs import errors
 from jobs.options import RenderOptions
 from jobs.path.trajectory import generate
@@ -63,7 +63,7 @@ def options_of(name: str) -> set[str]:
 def texts() -> list[str]:
     """Return every string of the program, with a NUL where an f-string has a value."""
     found = []
-    for package in ("blocks", "deployments", "flows", "jobs", "tasks"):
+    for package in ("blocks", "commands", "deployments", "flows", "jobs", "tasks"):
         for file in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -94,7 +94,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES[:-1], ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_in_the_text_exist(page: Path) -> None:
     text = page.read_text()
-    named = set(re.findall(r"`((?:blocks|deployments|docs|flows|jobs|tasks|tests|benchmarks)/[\w./]*)`", text))
+    named = set(re.findall(r"`((?:blocks|commands|deployments|docs|flows|jobs|tasks|tests|benchmarks)/[\w./]*)`", text))
     named |= set(re.findall(r"-m pytest ([\w./]+)", text))
     assert not [name for name in named if not (ROOT / name).exists()]
 
@@ -124,9 +124,9 @@ def test_the_program_accepts_the_command_line(words: list[str]) -> None:
     assert name in COMMANDS
     before_options = words[: next((number for number, word in enumerate(words) if word.startswith("-")), None)]
     module, given = COMMANDS[name][0], words[len(name.split()) :]
-    if module.startswith("flows."):
+    if module.startswith(("commands.", "flows.")):
         file = ROOT / f"{module.replace('.', '/')}.py"
-        _usage.parse(_usage.command_in(file), given, name)
+        usage.parse(usage.command_in(file), given, name)
     assert {word.partition("=")[0] for word in given if word.startswith("--")} <= options_of(" ".join(before_options))
 
 
@@ -135,7 +135,7 @@ def test_options_in_the_text_exist() -> None:
     quoted = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
     told = {option for text in quoted for option in re.findall(r"(?<![\w-])--[a-z][a-z.-]+", text)}
     unknown = told - {"--help", "--help-all"}
-    quick = [name for name in COMMANDS if COMMANDS[name][0].startswith("flows.")]
+    quick = [name for name in COMMANDS if COMMANDS[name][0].startswith(("commands.", "flows."))]
     for name in dict.fromkeys([*quick, "doctor", *COMMANDS]):
         if unknown and COMMANDS[name][0]:
             unknown -= options_of(name)
@@ -155,7 +155,7 @@ def test_the_program_says_the_messages_of_the_table() -> None:
 @pytest.fixture
 def project(tiny_dataset: Path, tiny_model: Path, tmp_path: Path) -> Path:
     """Return a copy of the project, beside a home with a model of the scene town-hall and a path from the viewer."""
-    for package in ("blocks", "deployments", "flows", "jobs", "tasks"):
+    for package in ("blocks", "commands", "deployments", "flows", "jobs", "tasks"):
         shutil.copytree(ROOT / package, tmp_path / "project" / package, ignore=shutil.ignore_patterns("__pycache__"))
     made_of = {"dataset": "town-hall-images-to-nerf-dataset:1-c0ffee00", "scene": "town-hall", "capture_version": "1"}
     for kind, name, source in (
@@ -179,7 +179,7 @@ ANSWERS = {
     "note": "model 3",
     "path": "Render it with: ",
 }
-"""What the README's quick commands say. The tests of `flows/` run the others, which take minutes."""
+"""What the README's quick commands say. The tests of flows and commands run the others, which take minutes."""
 
 
 @pytest.mark.slow

@@ -21,8 +21,8 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from blocks.azure import AzureCredential, AzureMLWorkspace
 from blocks.saved import loading, sentences
+from commands.shell.run import parse_command
 from deployments.azure.place import Place
-from flows._command import parse_command
 from jobs.errors import InvalidInput, RebelNerfError, WorkspaceUnavailable
 from tasks.sign_in import sign_in_settings
 

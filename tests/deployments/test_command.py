@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from commands.shell import usage
 from deployments import command
 from deployments.command import COMMANDS
 from deployments.completion import complete
-from flows import _usage
 
 
 def run(*arguments: str, folder: Path | None = None) -> tuple[int, str, str]:
@@ -57,10 +57,10 @@ def test_the_help_of_a_command_fits_a_screen(name: str) -> None:
         assert not re.search("lambda|factory|ifdef|undefined|required|default: None", text)
 
 
-@pytest.mark.parametrize("name", [name for name in OURS if not COMMANDS[name][0].startswith("flows.")])
+@pytest.mark.parametrize("name", [name for name in OURS if COMMANDS[name][0].startswith("deployments.")])
 def test_the_options_of_a_program_are_read_without_importing_it(name: str) -> None:
     module = importlib.import_module(COMMANDS[name][0])
-    early = _usage.command_in(command.file_of(COMMANDS[name][0]))
+    early = usage.command_in(command.file_of(COMMANDS[name][0]))
     late = getattr(module, early.__name__)
     assert {name: repr(field) for name, field in early.model_fields.items()} == {
         name: repr(field) for name, field in late.model_fields.items()

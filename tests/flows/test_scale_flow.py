@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tasks
-from flows.pick import Pick, write
+from commands.pick import Pick, write
 from flows.scale import scale
 from jobs.errors import InvalidInput, NotFound
 from jobs.facade import cameras

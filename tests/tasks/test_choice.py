@@ -14,7 +14,7 @@ import pytest
 import tasks
 from blocks import Asset, LocalWorkspace, Marks
 from blocks.azure import AzureMLWorkspace
-from flows.page import find_page
+from commands.page import find_page
 from jobs.errors import InvalidInput, NotFound
 from tests.azure_fixtures import stack, workspace
 from tests.azureml.stack import AzureStack

@@ -11,7 +11,7 @@ import pytest
 from prefect import flow
 
 from blocks import Asset, LocalWorkspace
-from flows.costs import Costs, show
+from commands.costs import Costs, show
 from jobs.errors import JobFailed
 from jobs.names import asset_name
 from tasks.costs import Work, costs, month_of
@@ -94,7 +94,7 @@ async def test_what_jobs_took_what_was_lost_and_what_was_used_again(
     [again] = costs(limited, ["street"])
     assert again.made == row.made and again.lost.gpu >= 1.25 and again.lost.cost == pytest.approx(again.lost.gpu)
 
-    monkeypatch.setattr("flows.costs.open_workspace", lambda reference: limited)
+    monkeypatch.setattr("commands.costs.open_workspace", lambda reference: limited)
     show(Costs(scene="street"))
     said = capsys.readouterr().out
     assert f"{sum(models) + 0.1 * took:.2f} EUR" in said
@@ -149,7 +149,7 @@ def test_only_the_wanted_months_are_shown(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("flows.costs.open_workspace", lambda reference: place)
+    monkeypatch.setattr("commands.costs.open_workspace", lambda reference: place)
     kept(1, 1, "a", job_seconds=3600)
     kept(2, 40, "b", job_seconds=7200)
     show(Costs(month="2026-12"))

@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import BaseModel, Field, model_validator
 
 import tasks
-from flows._command import as_command, open_workspace, parse_command
+from commands.shell.run import as_command, open_workspace, parse_command
 from jobs.names import SceneName
 
 

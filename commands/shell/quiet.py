@@ -14,7 +14,7 @@ from prefect.logging.handlers import PrefectConsoleHandler
 
 from blocks import LocalWorkspace
 from blocks.privacy import make_private
-from flows._terminal import Display
+from commands.shell.terminal import Display
 from jobs.errors import InvalidInput
 
 __all__ = ["quietly"]

@@ -7,8 +7,8 @@ import sys
 from pydantic import BaseModel, Field
 
 from blocks import Leftover, Workspace
-from flows._command import as_command, open_workspace, parse_command
-from flows._table import print_table
+from commands.shell.run import as_command, open_workspace, parse_command
+from commands.shell.table import print_table
 from jobs.errors import RebelNerfError
 from jobs.names import SceneName, printable
 from tasks.prune import Judged, judge_scene

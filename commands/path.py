@@ -1,4 +1,4 @@
-"""Keep a camera path from the viewer: `python -m flows.camera_path --scene facade ~/Downloads/camera_path.json`."""
+"""Keep a camera path from the viewer: `python -m commands.path --scene facade ~/Downloads/camera_path.json`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 from pydantic_settings import CliPositionalArg
 
 import tasks
-from flows._command import as_command, open_workspace, parse_command
-from flows._program import typed
+from commands.shell.program import typed
+from commands.shell.run import as_command, open_workspace, parse_command
 from jobs.names import SceneName
 
 

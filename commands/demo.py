@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from flows._command import command_of, parse_command, run_aloud, run_scene
-from flows._terminal import Display
+from commands.shell.run import command_of, parse_command, run_aloud, run_scene
+from commands.shell.terminal import Display
 from flows.nerf import STAGES, nerf
 from jobs import report
 from jobs.errors import JobFailed

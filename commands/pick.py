@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 import tasks
-from flows._command import as_command, open_workspace, parse_command
-from flows._program import typed
+from commands.shell.program import typed
+from commands.shell.run import as_command, open_workspace, parse_command
 from jobs.metric.picking import picking_page
 from jobs.names import SceneName
 

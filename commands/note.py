@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from pydantic_settings import CliPositionalArg
 
 import tasks
-from flows._command import as_command, open_workspace, parse_command
+from commands.shell.run import as_command, open_workspace, parse_command
 from jobs.names import SceneName
 
 

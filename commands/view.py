@@ -1,4 +1,4 @@
-"""Look at a scene during or after training: `python -m flows.viewer --scene facade`."""
+"""Look at a scene during or after training: `python -m commands.view --scene facade`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import webbrowser
 from pydantic import BaseModel, Field
 
 import tasks
-from flows._command import as_command, open_workspace, parse_command
+from commands.shell.run import as_command, open_workspace, parse_command
 from jobs.names import SceneName
 
 

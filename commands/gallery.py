@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 import tasks
-from flows._command import as_command, open_workspace, parse_command
+from commands.shell.run import as_command, open_workspace, parse_command
 from jobs.errors import NotFound
 from jobs.names import SceneName
 

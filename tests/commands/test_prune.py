@@ -13,7 +13,7 @@ import pytest
 
 from blocks import JobSpec, LocalWorkspace, Marks, supervisor
 from blocks.azure import AzureMLWorkspace
-from deployments.prune import Prune, prune
+from commands.prune import Prune, prune
 from tasks.prune import judge_scene
 from tests.azure_fixtures import facade, stack, wait, workspace
 from tests.tasks.test_choice import put

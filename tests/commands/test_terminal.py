@@ -14,10 +14,10 @@ from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from rich.console import Console
 
 from blocks import Asset
-from flows._command import run_as_command
-from flows._quiet import quietly
-from flows._results import Results
-from flows._terminal import Display
+from commands.shell.quiet import quietly
+from commands.shell.results import Results
+from commands.shell.run import run_as_command
+from commands.shell.terminal import Display
 from flows.nerf import STAGES, nerf
 from jobs.report import Progress
 from jobs.web.verdict import judge

@@ -18,7 +18,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from flows._results import words_of
+from commands.shell.results import words_of
 from jobs.report import Progress, duration
 from tasks.watch import News
 

@@ -6,7 +6,7 @@ import webbrowser
 from pathlib import Path
 
 from blocks import Asset
-from flows._program import typed
+from commands.shell.program import typed
 from jobs.names import scene_of
 from jobs.report import duration
 from tasks.gallery import scene_page_file

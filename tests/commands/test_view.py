@@ -23,8 +23,8 @@ from websockets.sync.client import connect
 
 import tasks
 from blocks import Asset, LocalWorkspace, PageAddress
-from flows._command import parse_command
-from flows.camera_path import TakePath, take
+from commands.path import TakePath, take
+from commands.shell.run import parse_command
 from jobs import camera_path
 from jobs.options import RenderOptions, TrainOptions
 from jobs.path import trajectory
@@ -51,7 +51,7 @@ def home(tiny_dataset: Path, tiny_model: Path, tmp_path: Path) -> Path:
 
 def view(home: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> subprocess.Popen[str]:
     monkeypatch.setenv("REBEL_NERF_HOME", str(home))
-    command = [sys.executable, "-m", "flows.viewer", "--scene", "street", "--no-browser", *options]
+    command = [sys.executable, "-m", "commands.view", "--scene", "street", "--no-browser", *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

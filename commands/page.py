@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 
 import tasks
 from blocks import Asset, Workspace
-from flows._command import as_command, open_workspace, parse_command
-from flows._program import typed
+from commands.shell.program import typed
+from commands.shell.run import as_command, open_workspace, parse_command
 from jobs.errors import NotFound
 from jobs.names import SceneName, asset_name
 

@@ -22,11 +22,11 @@ from pydantic import BaseModel
 
 import tasks
 from blocks import Workspace
-from flows import _usage
-from flows._quiet import quietly
-from flows._results import Results
-from flows._terminal import Display
-from flows._usage import TerminalOptions, command_of, parse
+from commands.shell import usage
+from commands.shell.quiet import quietly
+from commands.shell.results import Results
+from commands.shell.terminal import Display
+from commands.shell.usage import TerminalOptions, command_of, parse
 from jobs import media
 from jobs.errors import RebelNerfError
 from tasks.patience import PATIENT_CLIENT
@@ -129,8 +129,8 @@ def run_aloud(flow: Flow[..., Any], given: BaseModel) -> None:
 
 def parse_command(command: type[T], arguments: list[str]) -> T:
     """Return the options of a command line. Print what is wrong with it and exit with 2 if it is not valid."""
-    program = _usage.started_as or f"python -m flows.{Path(sys.argv[0]).stem}"
-    return parse(command, arguments, program)
+    spec = sys.modules["__main__"].__spec__
+    return parse(command, arguments, usage.started_as or f"python -m {spec.name if spec else Path(sys.argv[0]).stem}")
 
 
 def open_workspace(reference: str) -> Workspace:

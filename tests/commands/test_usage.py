@@ -1,4 +1,4 @@
-"""The flows as commands: what they say where nothing runs yet."""
+"""Flows and commands on the command line: what they say before anything runs."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from prefect import Flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks import LocalWorkspace
+from commands.costs import Costs
+from commands.demo import Demo
+from commands.gallery import Gallery
+from commands.list import Scenes
+from commands.note import Note
+from commands.page import Page
+from commands.path import TakePath
+from commands.pick import Pick
+from commands.pin import Pin
+from commands.prune import Prune
+from commands.shell import usage
+from commands.shell.run import as_command, open_workspace, parse_command, run_as_command
+from commands.view import Viewer
 from deployments import worker
-from flows import _usage
-from flows._command import as_command, open_workspace, parse_command, run_as_command
-from flows.camera_path import TakePath
 from flows.clean_up import clean_up
-from flows.costs import Costs
-from flows.demo import Demo
 from flows.export import export
-from flows.gallery import Gallery
 from flows.nerf import nerf
-from flows.note import Note
-from flows.page import Page
-from flows.pick import Pick
-from flows.pin import Pin
 from flows.render import render
 from flows.reprocess import reprocess
 from flows.scale import scale
-from flows.scenes import Scenes
-from flows.viewer import Viewer
 from tasks import check_server
 from tests.processes import free_port
 
@@ -102,8 +103,10 @@ def test_a_starting_server_is_waited_for(capfd: pytest.CaptureFixture[str]) -> N
     assert worker.Worker().patience >= 30, "a server takes half a minute to start"
 
 
+ROOT = Path(__file__).parents[2]
+
 FLOWS = [clean_up, export, nerf, render, reprocess, scale]
-COMMANDS = [TakePath, Costs, Demo, Gallery, Note, Page, Pick, Pin, Scenes, Viewer]
+COMMANDS = [TakePath, Costs, Demo, Gallery, Note, Page, Pick, Pin, Prune, Scenes, Viewer]
 
 
 NOISE = re.compile("lambda|factory|ifdef|undefined|default: None|default: False")
@@ -111,14 +114,19 @@ NOISE = re.compile("lambda|factory|ifdef|undefined|default: None|default: False"
 
 def module_of(command: Any) -> Path:
     """The file of a flow or of a command's class."""
-    fn = getattr(command, "fn", command)
-    return Path("flows") / f"{fn.__module__.rpartition('.')[2]}.py"
+    return Path(*name_of(command).split(".")).with_suffix(".py")
+
+
+def name_of(command: Any) -> str:
+    """The module of a flow or of a command's class."""
+    name: str = getattr(command, "fn", command).__module__
+    return name
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command as a person gives it; what it imports is in stderr, too."""
     return subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", f"flows.{module}", *arguments],
+        [sys.executable, "-X", "importtime", "-m", module, *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": "100"},
@@ -127,8 +135,8 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("command", [*FLOWS, *COMMANDS], ids=lambda command: module_of(command).stem)
 def test_a_command_is_known_without_importing_what_it_runs(command: Any) -> None:
-    early = _usage.command_in(Path(__file__).parents[2] / module_of(command))
-    late = _usage.command_of(command.fn) if isinstance(command, Flow) else command
+    early = usage.command_in(ROOT / module_of(command))
+    late = usage.command_of(command.fn) if isinstance(command, Flow) else command
     assert list(early.model_fields) == list(late.model_fields)
     for name, field in late.model_fields.items():
         assert repr(early.model_fields[name]) == repr(field)
@@ -137,17 +145,18 @@ def test_a_command_is_known_without_importing_what_it_runs(command: Any) -> None
         for name, shown in command.parameters.properties.items():
             assert early.model_fields[name].description == " ".join(shown["description"].split()), "as in the form"
     commands = {module_of(each).name for each in (*FLOWS, *COMMANDS)}
-    assert commands == {file.name for file in Path(_usage.__file__).parent.glob("[!_]*.py")}, "one is not tried here"
+    files = {file.name for room in ("flows", "commands") for file in (ROOT / room).glob("[!_]*.py")}
+    assert commands == files, "one is not tried here"
 
 
-@pytest.mark.parametrize("module", [module_of(each).stem for each in (*FLOWS, *COMMANDS)])
+@pytest.mark.parametrize("module", [name_of(each) for each in (*FLOWS, *COMMANDS)])
 def test_help_is_quick_and_says_nothing_of_the_program_behind_it(module: str) -> None:
     ended = run(module, "--help")
-    assert ended.returncode == 0 and ended.stdout.startswith(f"usage: python -m flows.{module} ")
+    assert ended.returncode == 0 and ended.stdout.startswith(f"usage: python -m {module} ")
     imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
     assert "pydantic" in imported and not imported & {"prefect", "numpy", "azure", "tasks", "blocks"}
     everything = run(module, "--help-all").stdout
-    if module == "nerf":
+    if module == "flows.nerf":
         assert "(default: full: 30000, preview: 1000)" in " ".join(everything.split())
     for text in (ended.stdout, everything):
         assert not NOISE.search(text)
@@ -174,7 +183,7 @@ def test_a_wrong_command_line_is_answered_with_one_line(
     arguments: list[str], says: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        _usage.parse(_usage.command_of(nerf.fn), arguments, "python -m flows.nerf")
+        usage.parse(usage.command_of(nerf.fn), arguments, "python -m flows.nerf")
     [line] = capsys.readouterr().err.strip().splitlines()
     assert end.value.code == 2 and line.startswith("python -m flows.nerf: ")
     assert line.endswith("All options: python -m flows.nerf --help-all")
@@ -188,6 +197,6 @@ def test_a_wrong_command_line_is_refused_before_anything_is_imported() -> None:
 
 
 def test_the_options_of_a_command_line_arrive() -> None:
-    given = parse_command(_usage.command_of(nerf.fn), ["--scene", "a", "--render.width", "64", "--refresh", "train"])
+    given = parse_command(usage.command_of(nerf.fn), ["--scene", "a", "--render.width", "64", "--refresh", "train"])
     assert given.model_dump(include={"scene", "refresh"}) == {"scene": "a", "refresh": ["train"]}
     assert getattr(given, "render").width == 64 and getattr(given, "images") is None  # noqa: B009

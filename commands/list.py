@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field
 
 import tasks
 from blocks import Workspace
-from flows._command import as_command, open_workspace, parse_command
-from flows._program import typed
-from flows._table import print_table
+from commands.shell.program import typed
+from commands.shell.run import as_command, open_workspace, parse_command
+from commands.shell.table import print_table
 from jobs.errors import NotFound
 from jobs.names import SceneName, asset_name
 from jobs.web.quality import row

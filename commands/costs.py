@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from pydantic import BaseModel, Field
 
 from blocks import Workspace
-from flows._command import as_command, open_workspace, parse_command
-from flows._table import print_table
+from commands.shell.run import as_command, open_workspace, parse_command
+from commands.shell.table import print_table
 from jobs.names import SceneName
 from jobs.web.quality import money
 from tasks.costs import MonthOfScene, Work, costs, month_of, spent_in

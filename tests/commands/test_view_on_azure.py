@@ -73,7 +73,7 @@ async def saved(
 
 def view(port: int) -> subprocess.Popen[str]:
     options = ("--scene", "street", "--workspace", "rebel-nerf-azure-ml/azure", "--no-browser", "--port", str(port))
-    command = [sys.executable, "-m", "flows.viewer", *options]
+    command = [sys.executable, "-m", "commands.view", *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

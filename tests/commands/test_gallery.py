@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from blocks import LocalWorkspace, Marks
-from flows.gallery import Gallery, show
+from commands.gallery import Gallery, show
 from jobs.errors import InvalidInput, NotFound
 from jobs.video.h264 import encode
 from tests.browser import Browser, browser

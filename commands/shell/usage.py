@@ -1,7 +1,7 @@
-"""A command line and its help, with nothing imported that takes long.
+"""A command line and its help, without slow imports.
 
-Prefect takes seconds to import. So `python -m flows.nerf` first reads its own module without Prefect: the signature of
-the flow is all that help and the check of a command line need.
+Prefect takes seconds to import. Help and the check of a command line need only the signature of a flow, or the fields
+of a command. So they are read from the module's source, without importing it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from jobs.profiles import PROFILES
 __all__ = ["TerminalOptions", "check_command_line", "choices_of", "command_in", "command_of", "parse", "started_as"]
 
 started_as = ""
-"""What a person typed to start the program, e.g. "rebel-nerf page"; "" for `python -m flows.page`."""
+"""What a person typed to start the program, e.g. "rebel-nerf page"; "" for `python -m commands.page`."""
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -51,10 +51,10 @@ class TerminalOptions(BaseModel):
 
 
 def check_command_line() -> None:
-    """Where a flow's module is being started, show help and exit if asked, or exit with 2 for a wrong command line."""
+    """Check the command line of `python -m flows.NAME` or `commands.NAME`: show help and exit, or exit with 2."""
     module = sys.orig_argv[-len(sys.argv)]
-    file = Path(__file__).parent / f"{module.rpartition('.')[2]}.py"
-    if module == f"flows.{file.stem}" and file.is_file():
+    file = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py")
+    if re.fullmatch(r"(flows|commands)\.\w+", module) and file.is_file():
         parse(command_in(file), sys.argv[1:], f"python -m {module}")
 
 

@@ -10,8 +10,8 @@ import pytest
 
 import tasks
 from blocks import LocalWorkspace
-from flows._command import parse_command
-from flows.camera_path import TakePath, take
+from commands.path import TakePath, take
+from commands.shell.run import parse_command
 from flows.nerf import nerf
 from flows.render import render
 from jobs import camera_path
