@@ -28,6 +28,7 @@ from azure.storage.blob import ContainerClient, ContainerSasPermissions, generat
 
 from benchmarks.transfer import busy
 from blocks.azure import AzureCredential, AzureMLWorkspace
+from blocks.azure.connection import Datastore
 from blocks.azure.container import Container
 from blocks.local_captures import list_dropped
 from tests.azureml.azurite import Azurite
@@ -79,7 +80,7 @@ def _on_azurite(folder: Path, scenes: int, photos: int, repeat: int) -> None:
         workspace = AzureMLWorkspace(
             credential=AzureCredential(), subscription_id=str(uuid.uuid4()), resource_group="none", workspace="none"
         )
-        workspace._connection._containers[""] = ("benchmark", Container(url, name, signature))
+        workspace._connection._datastores[""] = Datastore("benchmark", Container(url, name, signature))
         for _ in range(repeat):
             with _Row("Azurite alone", service.pid):
                 _pages(url, name, signature())

@@ -26,6 +26,7 @@ from blocks.local_files import IF_FULL, copy, files_below, link_or_copy, sync, s
 from blocks.local_jobs import LocalJobs, gpus
 from blocks.marks import Marks
 from blocks.privacy import make_private
+from blocks.reading import changed, stamp
 from blocks.records import (
     Asset,
     AssetKind,
@@ -39,7 +40,7 @@ from blocks.records import (
 from blocks.workspace import Workspace
 from jobs.errors import InvalidInput, NotFound
 from jobs.manifest import checksum
-from jobs.names import scene_of
+from jobs.names import scenes_among
 
 __all__ = ["LocalWorkspace"]
 
@@ -107,11 +108,11 @@ class LocalWorkspace(Workspace):
         self, scene: str, files: Mapping[str, Path], tags: Mapping[str, str], listed: Mapping[str, str] | None
     ) -> Asset:
         """Register files. `listed` are the checksums that they must still have, if they were listed before."""
-        stamps = {path: _stamp(file) for path, file in files.items()}
+        stamps = {path: stamp(file) for path, file in files.items()}
         checksums = {path: checksum(file) for path, file in files.items()}
         if listed is not None and checksums != listed:
-            changed = next(path for path in files if checksums[path] != listed[path])
-            raise InvalidInput(f"scene {scene}: {changed} has changed since it was listed. Wait for the upload to end.")
+            other = next(path for path in files if checksums[path] != listed[path])
+            raise InvalidInput(f"scene {scene}: {other} has changed since it was listed. Wait for the upload to end.")
         content = content_fingerprint(checksums.values())
         if known := self.capture_with(scene, content):
             return known
@@ -120,10 +121,8 @@ class LocalWorkspace(Workspace):
                 target = part / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 copy(file, target)
-                if _stamp(file) != stamps[path] or checksum(target) != checksums[path]:
-                    raise InvalidInput(
-                        f"scene {scene}: {file} changed while it was read. If an upload is running, wait for it to end."
-                    )
+                if stamp(file) != stamps[path] or checksum(target) != checksums[path]:
+                    raise InvalidInput(f"scene {scene}: {changed(file)}")
             taken = {**tags, "scene": scene, "content": content}
             while True:
                 number = 1 + max(self._capture_numbers(scene), default=0)
@@ -153,7 +152,7 @@ class LocalWorkspace(Workspace):
 
     def scenes(self) -> list[str]:
         found = (self.folder / "assets").glob("[!.]*/[!.]*/asset.json")
-        return sorted({scene_of(manifest.parent.parent.name) for manifest in found})
+        return sorted(scenes_among({manifest.parent.parent.name for manifest in found}, self.is_capture))
 
     def mark(self, asset: Asset, marks: Marks) -> Asset:
         local_files.write_marks(self.fetch(asset), marks)
@@ -376,11 +375,3 @@ def _numbered(assets: list[Asset]) -> list[Asset]:
         asset.model_copy(update={"number": next(free)}) if asset.kind == "model" and asset.number is None else asset
         for asset in assets
     ]
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    try:
-        stat = file.stat()
-    except FileNotFoundError as error:
-        raise InvalidInput(f"{file} vanished while it was read. Is an upload or a clean-up running?") from error
-    return stat.st_size, stat.st_mtime_ns

@@ -91,6 +91,19 @@ class Asset(_Record):
         """Return the tags that say how good it is."""
         return {name: value for name, value in self.tags.items() if not Provenance.has(name)}
 
+    def figure(self, name: str) -> float | None:
+        """Return one of its figures; None if it is not known, or if a person wrote something else than a number."""
+        try:
+            return float(self.tags[name])
+        except (KeyError, ValueError):
+            return None
+
+    @property
+    def registered_photos(self) -> tuple[int, int] | None:
+        """Return how many photos of a dataset are registered, and how many were used; None if that is not known."""
+        registered, _, used = self.tags.get("registered", "").partition("/")
+        return (int(registered), int(used)) if registered.isdecimal() and used.isdecimal() else None
+
     @property
     def scene(self) -> str:
         """Return the scene.

@@ -42,6 +42,11 @@ class Workspace(Block, ABC):
     )
 
     @property
+    def saved_name(self) -> str | None:
+        """Return the name under which this block is saved; None if it is not. Prefect has no public attribute."""
+        return self._block_document_name
+
+    @property
     def has_cost_limit(self) -> bool:
         """Return whether there is a limit on costs. Expenses are recorded only then."""
         return self.max_cost_per_run is not None or self.max_cost_per_month is not None
@@ -104,6 +109,10 @@ class Workspace(Block, ABC):
     def capture_with(self, scene: str, content: str) -> Asset | None:
         """Return the capture version with this content fingerprint; None if there is none."""
         return next((asset for asset in self.assets(scene) if asset.provenance.content == content), None)
+
+    def is_capture(self, name: str) -> bool:
+        """Return whether the asset of that name is a capture, whatever its name ends with."""
+        return any(asset.kind == "capture" for asset in self.assets(name))
 
     @abstractmethod
     def find_capture(self, dropped: DroppedCapture) -> Asset | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-__all__ = ["SUFFIXES", "Product", "SceneName", "asset_name", "printable", "scene_of"]
+__all__ = ["SUFFIXES", "Product", "SceneName", "asset_name", "printable", "scene_of", "scenes_among"]
 
 Product = Literal["dataset", "model", "shard", "video", "comparison", "export", "page", "metres"]
 
@@ -71,3 +72,20 @@ def scene_of(name: str) -> str:
     """Return the scene that the asset of that name belongs to, e.g. "facade" for "facade-nerf"."""
     ending = next((suffix for suffix in SUFFIXES.values() if name.endswith(suffix)), "")
     return name.removesuffix(ending)
+
+
+def scenes_among(names: Collection[str], is_capture: Callable[[str], bool]) -> set[str]:
+    """Return the scenes to which assets belong.
+
+    A scene may have had a name such as "ten-metres" before that ending was reserved. Its capture is not the product of
+    a scene "ten", so `is_capture` is asked about the names of products whose scene has no capture in `names`.
+
+    Args:
+        names: the names of assets.
+        is_capture: returns whether the asset of that name is a capture.
+    """
+    found = set()
+    for name in names:
+        scene = scene_of(name)
+        found.add(name if scene not in names and is_capture(name) else scene)
+    return found

@@ -24,7 +24,7 @@ from tasks.patience import patiently
 if TYPE_CHECKING:
     from tasks.plan import Plan
 
-__all__ = ["charge", "record_end", "settle_expense", "spent_by"]
+__all__ = ["charge", "close_expense", "record_end", "spent_by"]
 
 _AT_ONCE = 8  # jobs whose status is read at the same time
 _NEVER_SUBMITTED_AFTER = timedelta(hours=1)  # if the job does not exist by then, a run crashed before it submitted it
@@ -48,12 +48,12 @@ async def charge(workspace: Workspace, plan: Plan, spec: JobSpec, run: str) -> N
 async def record_end(workspace: Workspace, job: str) -> None:
     """Record the real cost of a job that has ended. If that fails, the expected cost stays, and the run goes on."""
     try:
-        await patiently(lambda: settle_expense(workspace, job))
+        await patiently(lambda: close_expense(workspace, job))
     except RebelNerfError as error:
         get_run_logger().warning("the cost of job %s could not be recorded yet: %s", job, error)
 
 
-def settle_expense(workspace: Workspace, job: str, run: str | None = None) -> None:
+def close_expense(workspace: Workspace, job: str, run: str | None = None) -> None:
     """Record the real cost of a job, if it has ended. Blocks.
 
     With `run`, a flow run that has given up, the record is deleted if that run never submitted the job.

@@ -151,32 +151,24 @@ def note_model(workspace: Workspace, model: Asset, note: str) -> Asset:
 
 def version_of(workspace: Workspace, model: Asset, dataset: Asset | None) -> Version:
     """Return what the tags of a model and of its dataset say; of a model that a person registered, that is little."""
-    tags, known = model.tags, model.provenance
+    known = model.provenance
     capture = known.capture_version or model.version.partition("-")[0]
     seconds = [each.provenance.job_seconds if each else None for each in (dataset, model)]
     costs = [workspace.cost(each) if each else None for each in (dataset, model)]
-    steps, side = _number(tags.get("steps")), _number(tags.get("image_size"))
+    steps, side = model.figure("steps"), model.figure("image_size")
     return Version(
         version=model.version,
         number=model.number,
         capture=int(capture) if capture.isdigit() else 0,
         created=model.created,
         options=known.options,
-        method=tags.get("method"),
+        method=model.tags.get("method"),
         image_size=None if side is None else int(side),
-        psnr=_number(tags.get("psnr")),
-        ssim=_number(tags.get("ssim")),
-        lpips=_number(tags.get("lpips")),
+        psnr=model.figure("psnr"),
+        ssim=model.figure("ssim"),
+        lpips=model.figure("lpips"),
         registered=dataset.tags.get("registered") if dataset else None,
         steps=None if steps is None else int(steps),
         seconds=total(seconds),
         cost=total(costs),
     )
-
-
-def _number(text: str | None) -> float | None:
-    """A figure from a tag; None for "not available" and what a person wrote by hand."""
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
 
@@ -41,6 +42,16 @@ _AT_ONCE = 8
 _MOST_CLIPS = 60
 _STATE = re.compile(r'<meta name="state" content="([0-9a-f]*)">')
 _TEMPLATES = ("gallery.html", "scene.html", "theme.css")
+
+
+class _Rank(IntEnum):
+    """The order of a scene's videos on its page."""
+
+    SHOWN = 0
+    """Of the model that the scene is shown by."""
+    OTHER = 1
+    TRIAL = 2
+    """Of a model that is much worse than the best."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,18 @@ class _Scene:
         for asset in (*assets, *self.comparisons, *self.pages, *self.exports):
             known.append(f"{asset} {asset.created} {asset.marks.model_dump_json()}")
         return hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
+
+    def model_of(self, video: Asset) -> ModelVersion | None:
+        """Return the model of a video; None if it is gone."""
+        model = video.provenance.inputs.get("model")
+        return next((each for each in self.models if str(each.asset) == model), None)
+
+    def rank(self, video: Asset) -> _Rank:
+        """Return the place of a video on the scene's page."""
+        model = self.model_of(video)
+        if model and self.choice and model == self.choice.shown:
+            return _Rank.SHOWN
+        return _Rank.TRIAL if model and much_worse(self.models, model) else _Rank.OTHER
 
     def verdict(self, model: Asset) -> Verdict | None:
         """Judge a model."""
@@ -205,41 +228,28 @@ def _card(scene: _Scene, gallery_file: Path) -> Card:
 
 
 def _scene_page(scene: _Scene) -> ScenePage:
-    models = {str(each.asset): each for each in scene.models}
-    shown = scene.choice.shown if scene.choice else None
-    worse = {str(each.asset): much_worse(scene.models, each) for each in scene.models}
-
-    def rank(video: Asset) -> tuple[bool, bool, float]:
-        model = video.provenance.inputs.get("model", "")
-        is_shown = shown is not None and model == str(shown.asset)
-        return not is_shown, worse.get(model) is not None and not is_shown, -video.created.timestamp()
-
-    videos = sorted(scene.videos, key=rank)
-    clips = []
-    for video in videos[:_MOST_CLIPS]:
-        model = models.get(video.provenance.inputs.get("model", ""))
-        clips.append(_clip(scene, video, model, model == shown, worse.get(str(model.asset)) if model else None))
+    videos = sorted(scene.videos, key=lambda video: (scene.rank(video), -video.created.timestamp()))
+    shown = scene.choice.shown.version if scene.choice else None
     versions = [each.version for each in reversed(scene.models)]
     columns, rows = quality.table(versions, scene.workspace.currency)
     return ScenePage(
         scene=scene.name,
         summary=", ".join(
             f"{number} {what}{'' if number == 1 else 's'}"
-            for number, what in ((len(scene.visits), "visit"), (len(models), "model"), (len(videos), "video"))
+            for number, what in ((len(scene.visits), "visit"), (len(scene.models), "model"), (len(videos), "video"))
         ),
         said=scene.choice.said if scene.choice else "",
-        clips=clips,
+        clips=[_clip(scene, video) for video in videos[:_MOST_CLIPS]],
         comparisons=[_comparison(scene, each) for each in reversed(scene.comparisons)],
         columns=columns,
-        rows=[
-            (shown is not None and version == shown.version, row) for version, row in zip(versions, rows, strict=True)
-        ],
+        rows=[(version == shown, row) for version, row in zip(versions, rows, strict=True)],
         left_out=max(0, len(videos) - _MOST_CLIPS),
         state=scene.state,
     )
 
 
-def _clip(scene: _Scene, video: Asset, model: ModelVersion | None, shown: bool, worse: float | None) -> Clip:
+def _clip(scene: _Scene, video: Asset) -> Clip:
+    model, rank = scene.model_of(video), scene.rank(video)
     about = [f"{video.created:%Y-%m-%d %H:%M}", _visit(scene, video.provenance.capture_version or "?")]
     about += [model.title] if model else []
     page = newest_made_of(scene.pages, video=video)
@@ -247,12 +257,10 @@ def _clip(scene: _Scene, video: Asset, model: ModelVersion | None, shown: bool, 
     if model and (export := newest_made_of(scene.exports, model=model.asset)):
         links["3D"] = _address(export, "index.html")
     remark = ""
-    if shown:
-        remark = "The scene is shown by this model" + (
-            ", which is pinned." if model and model.asset.marks.pinned else "."
-        )
-    elif worse is not None:
-        remark = f"This model is {worse:.1f} dB worse than the best one."
+    if model and rank is _Rank.SHOWN:
+        remark = f"The scene is shown by this model{', which is pinned' if model.asset.marks.pinned else ''}."
+    elif model and rank is _Rank.TRIAL:
+        remark = f"This model is {much_worse(scene.models, model):.1f} dB worse than the best one."
     address = _address(video, "video.mp4")
     return Clip(
         title=video.tags.get("path", "video"),
@@ -263,7 +271,7 @@ def _clip(scene: _Scene, video: Asset, model: ModelVersion | None, shown: bool, 
         video=address,
         links={name: link for name, link in links.items() if link},
         command="" if address or page is None else page_command(scene.workspace, scene.name, page),
-        trial=worse is not None and not shown,
+        trial=rank is _Rank.TRIAL,
     )
 
 

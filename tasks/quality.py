@@ -52,12 +52,12 @@ def psnr_gate(most: float) -> Gate:
         models = workspace.assets(asset_name(scene, "model"))
         made = Asset(name="", version=tags["capture_version"], kind="model", tags=dict(tags), uri="", created=now)
         found = fall([version_of(workspace, model, None) for model in models], version_of(workspace, made, None))
-        if found and found[0] > most:
+        if found and found.decibels > most:
             raise GateRefused(
-                f"scene {scene}: the new model's PSNR, {tags['psnr']} dB, is {found[0]:.2f} dB below that of version "
-                f"{found[1].title}; {most:g} dB are allowed (max_psnr_fall), so it is not registered. Look for "
-                "blur, other light or moving things in the new photos; or run again without max_psnr_fall, and it is "
-                "taken as it is: nothing is trained again. To have it trained again, add a refresh of train."
+                f"scene {scene}: the new model's PSNR, {tags['psnr']} dB, is {found.decibels:.2f} dB below that of "
+                f"version {found.before.title}; max_psnr_fall allows {most:g} dB, so the model is not registered. Look "
+                "for blur, different light or moving things in the new photos. To accept the model without training "
+                "it again, run again without max_psnr_fall. To train it again, add train to refresh."
             )
 
     return gate

@@ -13,7 +13,7 @@ from prefect import get_run_logger
 
 from blocks import Asset, JobSpec, JobState, JobStatus, Provenance, Workspace
 from jobs.errors import InvalidInput, JobFailed, NotFound, RebelNerfError, RunCancelled, WorkspaceUnavailable
-from tasks.budget import charge, record_end, settle_expense
+from tasks.budget import charge, close_expense, record_end
 from tasks.follow import Outcome, follow_to_end
 from tasks.patience import patiently
 from tasks.plan import Plan
@@ -167,7 +167,7 @@ async def _submit(workspace: Workspace, spec: JobSpec, follower: str) -> JobStat
             try:
                 return await asyncio.wrap_future(submitting)
             except (InvalidInput, NotFound):
-                await patiently(lambda: settle_expense(workspace, spec.name, follower))
+                await patiently(lambda: close_expense(workspace, spec.name, follower))
                 raise
             except BaseException:
                 wait([submitting])
@@ -181,4 +181,4 @@ def _leave(workspace: Workspace, spec: JobSpec, follower: str) -> None:
     if not any(age < silent for age in workspace.followers(spec.name).get(spec.name, {}).values()):
         workspace.cancel(spec.name)
         with suppress(RebelNerfError):  # the next sum of the expenses looks for its end
-            settle_expense(workspace, spec.name, follower)
+            close_expense(workspace, spec.name, follower)

@@ -1,4 +1,4 @@
-"""A stage of the flow: from its plan to its registered asset."""
+"""Make a Prefect task of a stage's plan. Its result is the registered asset."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tasks.run import check_output, run_to_end
 from tasks.wanted import current_run
 from tasks.watch import News, tell
 
-__all__ = ["Gate", "Plan", "Settled", "Stage", "is_begun", "settle"]
+__all__ = ["Chosen", "Gate", "Plan", "Stage", "choose_generation", "is_begun"]
 
 P = ParamSpec("P")
 
@@ -56,8 +56,8 @@ class Stage(Generic[P]):
         """Return the stage with other options.
 
         Args:
-            refresh: make the result again, as another version. Later runs take the newest version.
-            generation: take or make this generation of the result, whatever the newest is.
+            refresh: run the stage again. The result is another version, and later runs use the newest version.
+            generation: use this generation of the result, whatever the newest one is.
         """
         other = copy.copy(self)
         other._refresh, other._generation = refresh, generation
@@ -69,51 +69,54 @@ class Stage(Generic[P]):
         Raises:
             RebelNerfError: see `run_to_end`.
         """
-        settled = await settle(workspace, self.plan(*args, **kwargs), self._refresh, self._generation)
-        run = self._task.with_options(refresh_cache=not settled.registered)
-        asset: Asset = await run(workspace, settled.plan)
-        stage, part = settled.plan.options.STAGE, settled.plan.part
-        tell(News(stage, part, "done", asset=asset, was_there=settled.registered))
+        chosen = await choose_generation(workspace, self.plan(*args, **kwargs), self._refresh, self._generation)
+        run = self._task.with_options(refresh_cache=not chosen.registered)
+        asset: Asset = await run(workspace, chosen.plan)
+        stage, part = chosen.plan.options.STAGE, chosen.plan.part
+        tell(News(stage, part, "done", asset=asset, was_there=chosen.registered))
         return asset
 
 
 @dataclass(frozen=True)
-class Settled:
-    """A plan in the generation that is wanted, and whether its result is registered."""
+class Chosen:
+    """A plan in the generation to use, and whether its result is registered."""
 
     plan: Plan
     registered: bool
 
 
-async def settle(workspace: Workspace, plan: Plan, refresh: bool = False, generation: int | None = None) -> Settled:
+async def choose_generation(
+    workspace: Workspace, plan: Plan, refresh: bool = False, generation: int | None = None
+) -> Chosen:
     """Choose the generation of a plan.
 
-    Without `refresh`, the newest generation is chosen. With it, the next one, unless this same flow run made the newest
-    one before Prefect ran it again. A generation that was begun is continued. But if a gate refused its result in an
-    earlier run, a `refresh` begins the next one. If only archived results exist, the next generation is chosen.
+    - Without `refresh`, it is the newest generation. If only archived results exist, it is the next one.
+    - With `refresh`, it is the next one, unless this flow run made the newest one before Prefect ran it again.
+    - A generation that was begun is continued; not with `refresh`, if a gate refused its result in an earlier run.
     """
     run = str(current_run())
-    return await patiently(lambda: _settle(workspace, plan, refresh, generation, run))
+    return await patiently(lambda: _choose(workspace, plan, refresh, generation, run))
 
 
-def _settle(workspace: Workspace, plan: Plan, refresh: bool, generation: int | None, run: str) -> Settled:
+def _choose(workspace: Workspace, plan: Plan, refresh: bool, generation: int | None, run: str) -> Chosen:
     registered = plan.generations(workspace.assets(plan.asset_name))
     if generation is not None:
-        return Settled(replace(plan, generation=generation), generation in registered)
+        return Chosen(replace(plan, generation=generation), generation in registered)
     newest = max(registered, default=0)
     if newest and (not refresh or registered[newest].provenance.flow_run == run):
-        return Settled(replace(plan, generation=newest), True)
+        return Chosen(replace(plan, generation=newest), True)
     archived = plan.generations(workspace.archived(plan.asset_name))
     last = max(newest, *archived) if archived else newest
     plan, after = (replace(plan, generation=last + more) for more in (1, 2))
     if archived and not newest:
         get_run_logger().warning(
-            "%s is archived, so it is made again as %s. To use the archived one, restore it and archive the new one.",
+            "%s is archived, so the stage runs again, for %s. "
+            "To use the archived one, restore it and archive the new one.",
             *(archived[max(archived)].title, plan.version),
         )
     while _newest_job(workspace, after):
         plan, after = after, replace(after, generation=after.generation + 1)
-    return Settled(after if refresh and _was_refused(workspace, plan, run) else plan, False)
+    return Chosen(after if refresh and _was_refused(workspace, plan, run) else plan, False)
 
 
 async def is_begun(workspace: Workspace, plan: Plan) -> bool:

@@ -33,18 +33,12 @@ def figures_of(asset: Asset) -> dict[str, str]:
 
 def verdict_of(dataset: Asset | None, model: Asset | None) -> Verdict | None:
     """Judge a model by its own tags and those of its dataset; None where they say nothing."""
-    placed, _, used = (dataset.tags.get("registered", "") if dataset else "").partition("/")
-    registered = (int(placed), int(used)) if placed.isdecimal() and used.isdecimal() else None
-    tags = model.tags if model else {}
-    steps = tags.get("steps", "")
-    return judge(registered, _number(tags.get("psnr")), int(steps) if steps.isdecimal() else None)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
+    steps = model.figure("steps") if model else None
+    return judge(
+        dataset.registered_photos if dataset else None,
+        model.figure("psnr") if model else None,
+        None if steps is None else int(steps),
+    )
 
 
 async def summarize(workspace: Workspace, scene: str, *assets: Asset) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jobs
-from blocks import Asset, JobState, JobStatus, Workspace
+from blocks import Asset, JobState, JobStatus, LocalWorkspace, Workspace
 from blocks.environment import job_environment
 from jobs import report
 from jobs.errors import InvalidInput, JobFailed, WorkspaceUnavailable
@@ -188,9 +188,10 @@ def served_page(workspace: Workspace, dataset: Asset, model: Asset, port: int) -
         InvalidInput: the port is taken, or the model cannot be shown.
         JobFailed: the process failed, or ended while its output was read. The text has its last lines.
     """
+    python = workspace.python if isinstance(workspace, LocalWorkspace) else sys.executable
     places = ("--model", str(workspace.fetch(model)), "--dataset", str(workspace.fetch(dataset)), "--port", str(port))
     about = ("--version", str(model), "--frame", frame_of(dataset))
-    program = [getattr(workspace, "python", sys.executable), "-m", "jobs.view", *places, *about]
+    program = [python, "-m", "jobs.view", *places, *about]
     with subprocess.Popen(
         program,
         env={**job_environment(), "PYTHONPATH": str(_CODE), "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1"},

@@ -50,7 +50,7 @@ async def load_workspace(reference: str) -> Workspace:
 
 def reference_to(workspace: Workspace) -> str:
     """Return the reference with which `open_workspace` opens it."""
-    saved = workspace._block_document_name
+    saved = workspace.saved_name
     return f"{workspace.get_block_type_slug()}/{saved}" if saved else LOCAL
 
 

@@ -122,4 +122,4 @@ def photos(folder: Path, *contents: bytes) -> dict[str, Path]:
 
 def put(workspace: AzureMLWorkspace, files: dict[str, Path], prefix: str) -> None:
     """Upload files to the workspace's datastore, as a person can."""
-    workspace._connection.store()[1].upload(files, md5s(files), prefix, lambda done, total: None)
+    workspace._connection.store().container.upload(files, md5s(files), prefix, lambda done, total: None)

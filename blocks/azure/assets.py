@@ -7,21 +7,21 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from blocks.azure.connection import Connection, datastore_uri
 from blocks.azure.container import Moved
+from blocks.azure.entities import asset_of, checksum_of, dropped_of, number_of
 from blocks.azure.errors import plain_errors
 from blocks.azure.files import below, md5_of, md5s
 from blocks.azure.listing import Blob
 from blocks.azure.tags import KIND, VERSION, exists, fitted
 from blocks.marks import Marks
-from blocks.records import Asset, AssetKind, DroppedCapture, DroppedFile, content_fingerprint
+from blocks.records import Asset, AssetKind, DroppedCapture, content_fingerprint
 from jobs import media
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
-from jobs.names import SUFFIXES, scene_of
+from jobs.names import SUFFIXES, scene_of, scenes_among
 
 __all__ = ["Assets"]
 
@@ -56,15 +56,15 @@ class Assets:
 
     def dropped(self, scene: str | None = None) -> list[DroppedCapture]:
         prefix, found = f"{self._captures}/", defaultdict[str, dict[str, Blob]](dict)
-        for blob in self._connection.store()[1].blobs(prefix + (f"{scene}/" if scene else ""), uncommitted=True):
+        for blob in self._connection.store().container.blobs(prefix + (f"{scene}/" if scene else ""), uncommitted=True):
             name, _, path = f"{scene or ''}/{blob.path}".removeprefix("/").partition("/")
             if media.is_media(path or name):
                 found[name][path] = blob
-        return [_dropped(name, blobs) for name, blobs in found.items()]
+        return [dropped_of(name, blobs) for name, blobs in found.items()]
 
     def dropped_in(self) -> tuple[str, str, str]:
         """Return where people upload photos: storage account, container, and the folder of the scenes' folders."""
-        container = self._connection.store()[1]
+        container = self._connection.store().container
         return container.account, container.name, self._captures
 
     def find_capture(self, dropped: DroppedCapture) -> Asset | None:
@@ -87,7 +87,7 @@ class Assets:
         left = left if left.files else dropped
         name, container = self._connection.store()
         blobs = {blob.path: blob for blob in container.blobs(self._drop(scene)) if blob.path in left.files}
-        if _dropped(scene, blobs).files != left.files:
+        if dropped_of(scene, blobs).files != left.files:
             raise InvalidInput(
                 f"scene {scene}: {self._drop(scene)} has changed since it was listed. Wait for the upload to end."
             )
@@ -115,11 +115,13 @@ class Assets:
 
     # assets
 
-    def scenes(self) -> list[str]:
+    def scenes(self, is_capture: Callable[[str], bool]) -> list[str]:
         with plain_errors("the names of all assets"):
             listed = [*self._connection.client.data.list(), *self._connection.client.models.list()]
-        names = [str(entity.name) for entity in listed]
-        return sorted({scene_of(name) for name in names if name.endswith(tuple(SUFFIXES.values()))})
+        names = {str(entity.name) for entity in listed}
+        products = {name for name in names if scene_of(name) != name}
+        captures = {scene for name in products if (scene := scene_of(name)) in names}
+        return sorted(scenes_among(products | captures, is_capture))
 
     def mark(self, asset: Asset, marks: Marks) -> Asset:
         """Replace the marks among a model's tags; everything else about it is immutable."""
@@ -132,7 +134,7 @@ class Assets:
             except ResourceNotFoundError:
                 raise NotFound(f"asset {asset} is no longer in {self._connection.workspace}.") from None
             entity.tags = fitted(marks.put_into(entity.tags or {}))
-            return _asset(models.create_or_update(entity))
+            return asset_of(models.create_or_update(entity))
 
     def versions(self, name: str) -> list[Asset]:
         found = [asset for registry in _registries(name) for asset in self._in_registry(registry, name)]
@@ -170,7 +172,7 @@ class Assets:
 
         with plain_errors(f"asset {name}:{version}"):
             try:
-                found = _asset(getattr(self._connection.client, registry).get(name, version))
+                found = asset_of(getattr(self._connection.client, registry).get(name, version))
             except ResourceNotFoundError:
                 return None
         archived = self._in_registry(registry, name, "ARCHIVED_ONLY")
@@ -268,7 +270,7 @@ class Assets:
                 found = list(operations.list(name, list_view_type=ListViewType[view]))
             except ResourceNotFoundError:
                 return []
-        return [_asset(entity, archived=view == "ARCHIVED_ONLY") for entity in found]
+        return [asset_of(entity, archived=view == "ARCHIVED_ONLY") for entity in found]
 
     def _next_number(self, registry: str, name: str) -> int:
         """Return the number after the highest that any version had, archived and deleted versions included.
@@ -292,7 +294,7 @@ class Assets:
                 f"{name} is archived as a whole in {workspace}, so every new version of it would be hidden. Restore it "
                 f"(az ml {registry.removesuffix('s')} restore --name {name}), or choose another name for the scene."
             )
-        numbers = [_number(asset) for asset in self._in_registry(registry, name, "ALL")]
+        numbers = [number_of(asset) for asset in self._in_registry(registry, name, "ALL")]
         after = str(container.next_version or "")
         return max(1 + max(numbers, default=0), int(after) if after.isdecimal() else 1)
 
@@ -301,7 +303,7 @@ class Assets:
         if asset.kind != "capture" or "content" in asset.tags:
             return asset
         blobs = self._connection.container(asset.uri).blobs(self._connection.path(asset.uri))
-        content = content_fingerprint(_checksum(blob) for blob in blobs if media.is_media(blob.path))
+        content = content_fingerprint(checksum_of(blob) for blob in blobs if media.is_media(blob.path))
         tags = {**asset.tags, "scene": asset.name, "content": content}
         return asset.model_copy(update={"tags": tags})
 
@@ -350,16 +352,11 @@ class Assets:
         entity = Model(**made, type="custom_model") if registry == "models" else Data(**made, type="uri_folder")
         with plain_errors(f"registering {name}:{version}"):
             try:
-                return _asset(getattr(self._connection.client, registry).create_or_update(entity))
+                return asset_of(getattr(self._connection.client, registry).create_or_update(entity))
             except AzureError as error:  # the SDK's AssetPathException is not an HttpResponseError
                 if exists(error):
                     return None
                 raise
-
-
-def _number(asset: Asset) -> int:
-    """Return the number that an asset has in its registry; 0 if its version is not a number."""
-    return asset.number or (int(asset.version) if asset.version.isdecimal() else 0)
 
 
 def _with_content(versions: list[Asset], content: str) -> Asset | None:
@@ -368,41 +365,3 @@ def _with_content(versions: list[Asset], content: str) -> Asset | None:
 
 def _registries(name: str) -> tuple[str, ...]:
     return ("models", "data") if name.endswith(SUFFIXES["model"]) else ("data",)
-
-
-def _asset(entity: Any, archived: bool = False) -> Asset:
-    """Make an asset of the SDK's data or model.
-
-    Data without our tags is a capture that a person registered. Such a model has its number as its version.
-    """
-    tags, is_model = dict(entity.tags or {}), type(entity).__name__ == "Model"
-    marks = Marks.take_from(tags) if is_model else Marks()
-    kind = tags.pop(KIND, "model" if is_model else "capture")
-    created = entity.creation_context.created_at if entity.creation_context else None
-    if isinstance(created, str):
-        created = datetime.fromisoformat(created.replace("Z", "+00:00"))
-    return Asset(
-        name=entity.name,
-        version=tags.pop(VERSION, entity.version) if is_model else entity.version,
-        kind=kind,
-        tags=tags,
-        uri=entity.path,
-        created=created or datetime.fromtimestamp(0, timezone.utc),
-        number=int(entity.version) if is_model else None,
-        archived=archived,
-        marks=marks,
-    )
-
-
-def _checksum(blob: Blob) -> str:
-    return blob.md5.hex() if blob.md5 else f"{blob.size} {blob.etag}"
-
-
-def _dropped(scene: str, blobs: Mapping[str, Blob]) -> DroppedCapture:
-    """Return the dropped capture of blobs, by their paths below the scene's folder."""
-    return DroppedCapture(
-        scene=scene,
-        files={path: DroppedFile(blob.size, _checksum(blob)) for path, blob in blobs.items() if blob.committed},
-        age=min((blob.age for blob in blobs.values()), default=0.0),
-        uploading=tuple(path for path, blob in blobs.items() if not blob.committed),
-    )

@@ -5,7 +5,6 @@ The code of jobs is stored once for all jobs with the same code, by the service 
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
 from collections import defaultdict
@@ -18,6 +17,7 @@ from blocks.azure.connection import Connection
 from blocks.azure.listing import Blob
 from blocks.local_cleanup import size_of
 from blocks.records import JobState, JobStatus, Leftover
+from blocks.supervisor import unlocked
 
 __all__ = ["Leftovers"]
 
@@ -55,7 +55,7 @@ class Leftovers:
     def remove(self, leftover: Leftover) -> None:
         """Remove what `find` has returned."""
         if leftover.place.startswith(f"{self._folder}/"):
-            self._connection.store()[1].delete(leftover.place)
+            self._connection.store().container.delete(leftover.place)
         elif (place := Path(leftover.place)).is_relative_to(self._cache):
             shutil.rmtree(place, ignore_errors=True)
 
@@ -82,14 +82,13 @@ class Leftovers:
     def _downloads(self, older_than: float) -> Iterator[Leftover]:
         """Find what downloads to this machine left that were killed."""
         for part in self._cache.glob("assets/*/.*.part"):
-            lock = part.with_suffix(".lock")
-            if time.time() - part.stat().st_mtime > older_than and _is_free(lock):
+            if time.time() - part.stat().st_mtime > older_than and unlocked(part.with_suffix(".lock")):
                 yield Leftover(str(part), "download that was cut", size_of(part))
 
     def _below(self, folder: str, depth: int) -> dict[str, list[Blob]]:
         """Return the blobs below a folder, by the first names of their paths."""
         found: defaultdict[str, list[Blob]] = defaultdict(list)
-        for blob in self._connection.store()[1].blobs(f"{self._folder}/{folder}/"):
+        for blob in self._connection.store().container.blobs(f"{self._folder}/{folder}/"):
             names = blob.path.split("/")
             if len(names) > depth:
                 found["/".join(names[:depth])].append(blob)
@@ -103,14 +102,3 @@ def _age(blobs: Iterable[Blob]) -> float:
 
 def _size(blobs: Iterable[Blob]) -> int:
     return sum(blob.size for blob in blobs)
-
-
-def _is_free(lock: Path) -> bool:
-    try:
-        with lock.open() as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return True
-    except BlockingIOError:
-        return False
-    return True

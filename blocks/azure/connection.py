@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blocks.azure.container import Container
 from blocks.azure.credential import AzureCredential, quiet
@@ -18,9 +18,16 @@ from jobs.errors import InvalidInput, NotFound
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
-__all__ = ["Connection", "datastore_uri", "naming"]
+__all__ = ["Connection", "Datastore", "datastore_uri", "naming"]
 
 _SIGNED_FOR = timedelta(hours=1)
+
+
+class Datastore(NamedTuple):
+    """A blob datastore of a workspace: its name and its container."""
+
+    name: str
+    container: Container
 
 
 class Connection:
@@ -46,7 +53,7 @@ class Connection:
         self.subscription_id, self.resource_group, self.workspace = subscription_id, resource_group, workspace
         self._datastore, self._folder = datastore, folder
         self._threads = threading.local()
-        self._containers: dict[str, tuple[str, Container]] = {}
+        self._datastores: dict[str, Datastore] = {}
 
     @property
     def client(self) -> MLClient:
@@ -66,12 +73,13 @@ class Connection:
             )
         return client
 
-    def store(self) -> tuple[str, Container]:
-        """Return the datastore's name and container."""
+    def store(self) -> Datastore:
+        """Return the datastore to work in."""
         return self.open(self._datastore or "")
 
     def container(self, uri: str) -> Container:
-        return self.open(self._place(uri)[0])[1]
+        """Return the container of an asset's blobs."""
+        return self.open(self._place(uri)[0]).container
 
     def path(self, uri: str) -> str:
         """Return the prefix of a URI's blobs. It ends with a slash."""
@@ -80,15 +88,15 @@ class Connection:
     def _place(self, uri: str) -> tuple[str, str]:
         """Return the datastore and path of an asset's URI, which names a datastore's path or a job's output."""
         if found := re.fullmatch(r"azureml://(?:.*/)?jobs/([^/]+)/outputs/([^/]+)(?:/paths)?/?", uri):
-            return self.store()[0], f"{self._folder}/jobs/{found[1]}/{found[2]}"
+            return self.store().name, f"{self._folder}/jobs/{found[1]}/{found[2]}"
         if found := re.fullmatch(r"azureml://(?:.*/)?datastores/([^/]+)/paths/(.+)", uri):
             return found[1], found[2]
         raise InvalidInput(f"{uri} is not in a datastore of the workspace. Register a folder of a blob datastore.")
 
-    def open(self, name: str) -> tuple[str, Container]:
-        """Return a datastore's name and container. The name "" stands for the default datastore."""
-        if name in self._containers:
-            return self._containers[name]
+    def open(self, name: str) -> Datastore:
+        """Return a datastore. The name "" stands for the default datastore."""
+        if name in self._datastores:
+            return self._datastores[name]
         datastores = self.client.datastores
         with (
             naming(f"datastore: there is no datastore {name!r} in {self.workspace}."),
@@ -106,8 +114,8 @@ class Connection:
 
         url = f"{found.protocol}://{found.account_name}.blob.{found.endpoint}"
         container = Container(url, found.container_name, self.credential.sign_in() if by_identity else signature)
-        self._containers[name] = self._containers[found.name] = (found.name, container)
-        return found.name, container
+        self._datastores[name] = self._datastores[found.name] = Datastore(found.name, container)
+        return self._datastores[name]
 
 
 def _signature(datastore: Any) -> str:

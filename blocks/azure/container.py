@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from blocks.azure.errors import StorageError, plain_errors
-from blocks.azure.files import BLOCK, Piece, base64, below, changed, journal, md5_of, part_of, read_journal, stamp
+from blocks.azure.files import BLOCK, Piece, base64, below, journal, md5_of, part_of, read_journal
 from blocks.azure.listing import PIECE, Blob, blobs_of_page, next_marker
 from blocks.azure.requests import THREADS, ContainerRequests
+from blocks.reading import changed, stamp
 from jobs.errors import NotFound, WorkspaceUnavailable
 
 if TYPE_CHECKING:
@@ -139,25 +140,25 @@ class Container(ContainerRequests):
         stamps = {path: stamp(file) for path, file in files.items()}
         there = {blob.path: blob for blob in self.blobs(prefix)}
         todo = []
-        progress = _Progress(moved, sum(size for size, _ in stamps.values()))
+        progress = _Progress(moved, sum(each.size for each in stamps.values()))
         for path in files:
-            blob, size = there.get(path), stamps[path][0]
+            blob, size = there.get(path), stamps[path].size
             if blob and blob.size == size and blob.md5 == sums[path]:
                 progress.add(size)
             else:
                 todo.append(path)
 
         def put(path: str) -> None:
-            piece = Piece(files[path], 0, stamps[path][0])
+            piece = Piece(files[path], 0, stamps[path].size)
             self._persist(lambda: piece.send(partial(self._put, prefix + path), sums[path]))
             progress.add(piece.size)
 
         with plain_errors(f"uploading to {prefix}"), _pool() as submit:
-            small = [submit(put, path) for path in todo if stamps[path][0] <= PIECE]
+            small = [submit(put, path) for path in todo if stamps[path].size <= PIECE]
             large = {
-                path: self._stage_all(submit, prefix + path, files[path], stamps[path][0], progress)
+                path: self._stage_all(submit, prefix + path, files[path], stamps[path].size, progress)
                 for path in todo
-                if stamps[path][0] > PIECE
+                if stamps[path].size > PIECE
             }
             _finish(small)
             for path, blocks in large.items():

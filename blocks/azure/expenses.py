@@ -1,4 +1,4 @@
-"""Record what jobs cost, in a workspace's datastore: one small blob a job, by month."""
+"""Record what jobs cost in a workspace's datastore: one small blob per job, by month."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Expenses:
     """The blobs `<folder>/spent/<year-month>/<job>.json`.
 
     Args:
-        connection: the way to the workspace.
+        connection: the connection to the workspace.
         folder: the datastore's folder for what this program writes.
         known: what was read before, by name and MD5: most entries of a month never change again.
     """
@@ -28,7 +28,7 @@ class Expenses:
     def read(self, month: str, job: str | None) -> list[Expense]:
         """Return the expenses of a month, or that of one job."""
         prefix = f"{self._folder}/{month}/"
-        container = self._connection.store()[1]
+        container = self._connection.store().container
 
         def read(blob: Blob) -> Expense | None:
             name = prefix + blob.path
@@ -48,7 +48,8 @@ class Expenses:
             return [expense for expense in pool.map(read, container.blobs(prefix)) if expense]
 
     def write(self, expense: Expense) -> None:
-        self._connection.store()[1].write(f"{self._folder}/{expense.path}", expense.model_dump_json(indent=2).encode())
+        content = expense.model_dump_json(indent=2).encode()
+        self._connection.store().container.write(f"{self._folder}/{expense.path}", content)
 
     def delete(self, expense: Expense) -> None:
-        self._connection.store()[1].delete(f"{self._folder}/{expense.path}")
+        self._connection.store().container.delete(f"{self._folder}/{expense.path}")

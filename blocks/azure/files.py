@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from blocks.azure.errors import StorageError
 from blocks.azure.listing import Blob
+from blocks.reading import changed, vanished
 from jobs.errors import InvalidInput
 
 __all__ = [
@@ -19,13 +20,11 @@ __all__ = [
     "Piece",
     "base64",
     "below",
-    "changed",
     "journal",
     "md5_of",
     "md5s",
     "part_of",
     "read_journal",
-    "stamp",
 ]
 
 BLOCK = 1 << 18
@@ -73,7 +72,7 @@ class Piece:
                     yield block
                     left -= len(block)
         except FileNotFoundError:
-            raise _vanished(self.file) from None
+            raise vanished(self.file) from None
 
 
 def base64(content: bytes) -> str:
@@ -107,28 +106,12 @@ def read_journal(part: Path, blob: Blob) -> set[int]:
     return {int(index) for etag, _, index in lines if etag == blob.etag and index.endswith("\n")}
 
 
-def stamp(file: Path) -> tuple[int, int]:
-    try:
-        stat = file.stat()
-    except FileNotFoundError:
-        raise _vanished(file) from None
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _vanished(file: Path) -> InvalidInput:
-    return InvalidInput(f"{file} vanished while it was read. Is an upload or a clean-up running?")
-
-
-def changed(file: Path) -> InvalidInput:
-    return InvalidInput(f"{file} changed while it was read. If it is still being written, wait for that to end.")
-
-
 def md5_of(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
             return _digest(iter(lambda: stream.read(1 << 20), b""))
     except FileNotFoundError:
-        raise _vanished(file) from None
+        raise vanished(file) from None
 
 
 def _digest(blocks: Iterable[bytes]) -> bytes:

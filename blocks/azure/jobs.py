@@ -96,7 +96,7 @@ class Jobs:
 
     def read_log(self, name: str, offset: int) -> tuple[str, int]:
         log = f"ExperimentRun/dcid.{name}/user_logs/std_log.txt"
-        _, container = self._connection.open(_LOGS)
+        container = self._connection.open(_LOGS).container
         try:
             content = container.read(log, offset)
             if not content and offset and container.blobs(log)[0].size < offset:  # restarted on another node
@@ -141,15 +141,15 @@ class Jobs:
         return asset
 
     def follow(self, name: str, follower: str) -> None:
-        self._connection.store()[1].write(f"{self._place.folder}/followers/{name}/{follower}", b"")
+        self._connection.store().container.write(f"{self._place.folder}/followers/{name}/{follower}", b"")
 
     def unfollow(self, name: str, follower: str) -> None:
-        self._connection.store()[1].delete(f"{self._place.folder}/followers/{name}/{follower}")
+        self._connection.store().container.delete(f"{self._place.folder}/followers/{name}/{follower}")
 
     def followers(self, name: str | None = None) -> dict[str, dict[str, float]]:
         prefix = f"{self._place.folder}/followers/"
         found: dict[str, dict[str, float]] = {}
-        for blob in self._connection.store()[1].blobs(f"{prefix}{name}/" if name else prefix):
+        for blob in self._connection.store().container.blobs(f"{prefix}{name}/" if name else prefix):
             job, _, follower = f"{name or ''}/{blob.path}".removeprefix("/").partition("/")
             found.setdefault(job, {})[follower] = blob.age
         return found
@@ -193,7 +193,7 @@ class Jobs:
                 f"job {name}: its ssh service is {state}, not Running. It takes up to two minutes after the job's "
                 "start. Try again then."
             )
-        block = [self._place._block_document_name] if self._place._block_document_name else []
+        block = [self._place.saved_name] if self._place.saved_name else []
         through = shlex.join([sys.executable, "-m", "deployments.azure.ssh_proxy", proxy, *block])
         # Each job has a new host and a new key, so there is none to compare with. TLS authenticates the host.
         unknown = ["-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={os.devnull}"]
@@ -213,7 +213,7 @@ class Jobs:
                 return f"files/{name}"
             return f"${{{{{'inputs' if group == 'inputs' else 'outputs'}.{name}}}}}"
 
-        datastore, _ = self._connection.store()
+        datastore = self._connection.store().name
         cluster = getattr(self._place, f"{spec.tier}_cluster")
         serverless = cluster == SERVERLESS
         key = self._place.ssh_public_key

@@ -74,7 +74,7 @@ class Metrics:
                         claimed.append({"key": name, "value": value, **at})
             return json.dumps(reached).encode() if claimed else before
 
-        self._connection.store()[1].update(self._reached, claim)
+        self._connection.store().container.update(self._reached, claim)
         return claimed
 
     def _post(self, metrics: list[dict[str, Any]]) -> None:

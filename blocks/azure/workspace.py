@@ -235,7 +235,7 @@ class AzureMLWorkspace(Workspace):
     # assets
 
     def scenes(self) -> list[str]:
-        return self._assets.scenes()
+        return self._assets.scenes(self.is_capture)
 
     def mark(self, asset: Asset, marks: Marks) -> Asset:
         return self._assets.mark(asset, marks)

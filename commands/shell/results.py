@@ -26,10 +26,9 @@ def words_of(news: News) -> str:
     if asset is None:
         return news.words
     tags = asset.tags
-    if asset.kind == "dataset" and "/" in tags.get("registered", ""):
-        placed, _, used = tags["registered"].partition("/")
-        words = f"{placed} of {used} photos registered"
-    elif asset.kind == "model" and (psnr := _number(tags.get("psnr"))) is not None:
+    if asset.kind == "dataset" and (photos := asset.registered_photos):
+        words = f"{photos[0]} of {photos[1]} photos registered"
+    elif asset.kind == "model" and (psnr := asset.figure("psnr")) is not None:
         words = f"{psnr:.1f} dB on held-out photos"
     elif asset.kind == "metres" and "scale" in tags:
         words = tags["scale"]
@@ -84,10 +83,3 @@ class Results:
         if asset.kind == "page":
             return typed(f"page --scene {scene} --version {asset.version}{self._elsewhere}")
         return asset.uri
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None

@@ -6,7 +6,7 @@ Only versions with the same options and image size are compared, because PSNR ri
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,6 +17,7 @@ from jobs.web.chart import Line, chart
 __all__ = [
     "COLUMNS",
     "Facts",
+    "Fall",
     "Made",
     "Role",
     "Version",
@@ -128,20 +129,27 @@ def previous(versions: list[Version], own: Version) -> Version | None:
     return max(before, key=lambda other: (other.capture, other.created), default=None)
 
 
-def fall(versions: list[Version], own: Version) -> tuple[float, Version] | None:
-    """Return how many dB the PSNR of `own` is below the previous version's (negative if above), and that version."""
+class Fall(NamedTuple):
+    """By how many dB a version's PSNR is below that of `before`; negative if it is above."""
+
+    decibels: float
+    before: Version
+
+
+def fall(versions: list[Version], own: Version) -> Fall | None:
+    """Compare the PSNR of a version with that of the previous one; None if they cannot be compared."""
     before = previous(versions, own)
     if before is None or before.psnr is None or own.psnr is None:
         return None
-    return before.psnr - own.psnr, before
+    return Fall(before.psnr - own.psnr, before)
 
 
 def warning(versions: list[Version], own: Version) -> str:
     """Return a warning if PSNR fell notably, else ""."""
     found = fall(versions, own)
-    if found is None or found[0] <= _NOTABLE_FALL:
+    if found is None or found.decibels <= _NOTABLE_FALL:
         return ""
-    return f"PSNR is {found[0]:.1f} dB below that of {found[1].title}, trained with the same options."
+    return f"PSNR is {found.decibels:.1f} dB below that of {found.before.title}, trained with the same options."
 
 
 def row(version: Version, currency: str) -> list[str]:

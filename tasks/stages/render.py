@@ -16,7 +16,7 @@ from jobs.options import RenderOptions, ShardOptions
 from tasks.frames import frame_of
 from tasks.patience import patiently
 from tasks.shot import Shot
-from tasks.stage import Plan, Stage, is_begun, settle
+from tasks.stage import Plan, Stage, choose_generation, is_begun
 from tasks.visit import Visit
 
 __all__ = ["render", "render_in_shards", "shard"]
@@ -32,12 +32,12 @@ async def render_in_shards(workspace: Workspace, visit: Visit, shot: Shot, shard
     Raises:
         RebelNerfError: see `run_to_end`; the error of the first shard that failed, after all have ended.
     """
-    settled = await settle(workspace, render.plan(visit, shot), refresh)
-    generation = settled.plan.generation
+    chosen = await choose_generation(workspace, render.plan(visit, shot), refresh)
+    generation = chosen.plan.generation
     bounds = [number * shot.frames // shards for number in range(shards + 1)]
     spans = [range(first, last) for first, last in pairwise(bounds) if first < last]
     video = render.with_options(generation=generation)
-    if settled.registered or len(spans) == 1 or await _is_rendered_whole(workspace, settled.plan, visit, shot, spans):
+    if chosen.registered or len(spans) == 1 or await _is_rendered_whole(workspace, chosen.plan, visit, shot, spans):
         return await video(workspace, visit, shot)
     parts = await _shards(workspace, visit, shot, spans, generation)
     if shot.path is None:  # each job generated the path, and machines may round differently

@@ -65,7 +65,7 @@ def test_the_content_and_age_of_all_folders(workspace: AzureMLWorkspace, tmp_pat
     time.sleep(1.5)
     put(workspace, photos(tmp_path / "b", b"one"), "all/")
     put(workspace, photos(tmp_path / "b", b"one"), "all/town/")
-    container = workspace._connection.store()[1]
+    container = workspace._connection.store().container
     container._client.get_blob_client("all/town/tour.mov").stage_block("YQ==", b"begun")
     found = {each.scene: each for each in workspace.dropped()}
     assert found.keys() == {"a & b", "0.jpg", "town"}
@@ -78,7 +78,7 @@ def test_the_content_and_age_of_all_folders(workspace: AzureMLWorkspace, tmp_pat
 @pytest.mark.parametrize("datastore", [None, "identityblobstore"])
 def test_copies_within_the_store(workspace: AzureMLWorkspace, datastore: str | None, tmp_path: Path) -> None:
     workspace = workspace.model_copy(update={"datastore": datastore})
-    container = workspace._connection.store()[1]
+    container = workspace._connection.store().container
     put(workspace, photos(tmp_path / "a", b"one", b"", b"three"), "from/a + ü/")
     listed = container.blobs("from/")
     container.copy("from/", listed, "to/")

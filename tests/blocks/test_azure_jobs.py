@@ -59,7 +59,7 @@ def test_a_model_is_a_model_and_links_to_its_job(workspace: AzureMLWorkspace, tm
     assert workspace.assets("atrium-nerf") == [model]
     assert workspace.client.models.get("atrium-nerf", "1").job_name == job.name
     assert (workspace.fetch(model) / "truth.json").is_file()
-    assert workspace._connection.store()[1].blobs("rebel-nerf/scratch/atrium-facade-1-beef/") == []
+    assert workspace._connection.store().container.blobs("rebel-nerf/scratch/atrium-facade-1-beef/") == []
     # and is an input of other jobs
     seen = facade("atrium-facade-1-feed", inputs={"model": model}, tags={"scene": "atrium"})
     workspace.submit(seen)

@@ -31,7 +31,7 @@ def nothing(done: int, total: int) -> None:
 
 @pytest.fixture
 def container(workspace: AzureMLWorkspace) -> Container:
-    return workspace._connection.store()[1]
+    return workspace._connection.store().container
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_a_signature_that_runs_out_is_renewed(
     stack: AzureStack, workspace: AzureMLWorkspace, files: dict[str, Path], tmp_path: Path
 ) -> None:
     with stack.faults.add("expired_sas", times=1) as fault:
-        container = workspace._connection.store()[1]
+        container = workspace._connection.store().container
         container.upload(files, md5s(files), "sas/", nothing)
         assert fault.hits == 1
     container.download("sas/", tmp_path / "down", nothing)
@@ -239,7 +239,7 @@ def test_a_signature_that_expires_half_way_is_renewed(
     monkeypatch.setattr("blocks.azure.requests._RENEW_SECONDS", -3600.0)
 
     def in_two_halves(direction: Callable[[Container, Callable[[int, int], None]], None]) -> None:
-        container = AzureMLWorkspace.model_validate(dict(workspace))._connection.store()[1]
+        container = AzureMLWorkspace.model_validate(dict(workspace))._connection.store().container
         done: list[int] = []
 
         def moved(count: int, total: int) -> None:
@@ -264,7 +264,7 @@ def test_an_account_key_signs_for_an_hour_and_for_its_container(
     stack: AzureStack, workspace: AzureMLWorkspace, files: dict[str, Path], tmp_path: Path
 ) -> None:
     with stack.faults.add("account_key") as fault:
-        container = workspace._connection.store()[1]
+        container = workspace._connection.store().container
         container.upload(files, md5s(files), "keyed/", nothing)
         assert fault.hits == container._renewed == 1
         container.copy("keyed/", container.blobs("keyed/"), "copied/")

@@ -193,7 +193,7 @@ def test_on_azure_an_old_model_is_archived_and_its_files_are_deleted(
 def test_on_azure_the_output_of_failed_jobs_and_transfers_that_were_cut_are_removed(
     workspace: AzureMLWorkspace, tmp_path: Path
 ) -> None:
-    container = workspace._connection.store()[1]
+    container = workspace._connection.store().container
     good, bad = facade("quay-facade-1-0a"), facade("quay-facade-1-0b", arguments=("--unknown",))
     running = facade(
         "quay-facade-1-0c",

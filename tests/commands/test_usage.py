@@ -191,7 +191,7 @@ def test_a_wrong_command_line_is_answered_with_one_line(
 
 
 def test_a_wrong_command_line_is_refused_before_anything_is_imported() -> None:
-    ended = run("nerf", "--scene", "a", "--camera-path", "orbit")
+    ended = run("flows.nerf", "--scene", "a", "--camera-path", "orbit")
     assert ended.returncode == 2 and "did you mean --render.camera-path?" in ended.stderr
     assert "| prefect" not in ended.stderr
 

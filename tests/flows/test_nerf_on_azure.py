@@ -200,7 +200,7 @@ async def test_training_resumes_where_a_lost_node_left_it(
 
 def checkpoints(workspace: AzureMLWorkspace, job: str) -> bool:
     family = job.rpartition("-")[0]
-    return bool(workspace._connection.store()[1].blobs(f"rebel-nerf/scratch/{family}/checkpoints/", most=1))
+    return bool(workspace._connection.store().container.blobs(f"rebel-nerf/scratch/{family}/checkpoints/", most=1))
 
 
 @pytest.mark.slow

@@ -255,7 +255,7 @@ async def test_a_server_without_the_deployment(home: LocalWorkspace, deployment:
 
 async def test_on_azure(workspace: AzureMLWorkspace, deployment: UUID, tmp_path: Path) -> None:
     place = workspace.model_copy(update={"captures": "watched"})
-    container = place._connection.store()[1]
+    container = place._connection.store().container
 
     def upload(scene: str, *names: str) -> None:
         for name in names:

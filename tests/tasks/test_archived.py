@@ -62,7 +62,7 @@ async def test_a_stage_runs_again_if_its_result_was_archived(
     workspace.client.models.archive("kiln-nerf", "1")
     anew = await build(workspace, "kiln")
     assert (anew.version, anew.number) == (f"{bad.version}-2", 2)
-    assert f"{bad.title} is archived, so it is made again as {anew.version}" in log.text
+    assert f"{bad.title} is archived, so the stage runs again, for {anew.version}" in log.text
     assert await build(workspace, "kiln") == anew
     assert [stack.jobs[name].status for name in stack.jobs if name.startswith("kiln-")] == ["Completed"] * 2
 
