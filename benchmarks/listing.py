@@ -108,7 +108,7 @@ def _pages(url: str, name: str, signature: str) -> None:
 
 
 def _place(service: Azurite) -> tuple[str, str, Callable[[], str]]:
-    """What a container is opened with."""
+    """Return what a container is opened with."""
     signature = generate_container_sas(
         service.account, NAME, service.key,
         permission=ContainerSasPermissions(read=True, write=True, create=True, list=True),
@@ -131,7 +131,7 @@ def _multiply(file: Path, scenes: int) -> None:
 
 
 def _copied(entry: dict[str, Any], scene: int) -> dict[str, Any]:
-    """With an ETag and MD5 of its own, an hour older than in the scene before."""
+    """Give a blob its own ETag and MD5, and make it an hour older than in the scene before."""
     properties = dict(entry["properties"])
     written = datetime.fromisoformat(properties["lastModified"]) - timedelta(hours=scene)
     properties["lastModified"] = written.isoformat(timespec="milliseconds").replace("+00:00", "Z")

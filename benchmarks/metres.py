@@ -111,7 +111,7 @@ class Scales:
 
     @property
     def covered(self) -> float:
-        """How often the true scale lies in the stated 95 % interval."""
+        """Measure how often the true scale lies in the stated 95 % interval."""
         return float(np.mean(np.abs(self.errors) <= 1.96 * self.stated))
 
 

@@ -24,7 +24,7 @@ CLIENTS = 8
 
 @flow
 def nothing() -> None:
-    """The flow whose runs the clients create."""
+    """Return the flow whose runs the clients create."""
 
 
 async def longest_silence(service: Service, seconds: float) -> tuple[float, int]:

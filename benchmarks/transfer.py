@@ -143,7 +143,7 @@ def _sdk(what: str, url: str, key: str, source: Path, target: Path) -> Callable[
 
 
 def _delayed(port: int, seconds: float, rate: float) -> int:
-    """A port that passes everything on to another, and each answer after a while: a network in between.
+    """Forward a port to another one and delay each answer, like a network.
 
     Args:
         port: the other.

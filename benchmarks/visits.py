@@ -108,7 +108,7 @@ def look(visit: Visit, truth: Path, made: dict[str, Path], first: Seen | None, k
 
 
 def photos_of(dataset: Path) -> dict[str, str]:
-    """The photo that each picture of a dataset was made of."""
+    """Return the photo from which each picture of a dataset was made."""
     images = json.loads((dataset / "dataset.json").read_text())["images"]
     return {Path(image["file"]).name: image["source"] for image in images}
 
@@ -127,15 +127,15 @@ class Street:
 
     @cached_property
     def _near(self) -> list[Floats]:
-        """1 / depth in each pixel of each photo."""
+        """Return 1 / depth of each pixel of each photo."""
         return [self._scene.geometry.rasterize(camera)[0] for camera in self._photos]
 
     def photograph(self, camera: Camera) -> Picture:
-        """What a camera sees."""
+        """Return what a camera sees."""
         return self._scene.photograph(camera)
 
     def photos_of(self, camera: Camera, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(n,) how many of the photos show what a camera sees in places (n, 2), column and row in px."""
+        """Return how many photos (n,) show what a camera sees at pixels (n, 2), given as column and row."""
         nearness = self._scene.geometry.rasterize(camera)[0][places[:, 1], places[:, 0]]
         rays = np.column_stack([places, np.ones(len(places))]) @ camera.rays().T
         count = np.zeros(len(places), np.int64)
@@ -167,7 +167,7 @@ class First:
         self._video = frames_of(made["video"] / "video.mp4")
 
     def displacements(self, visit: Visit, video: Path) -> tuple[Floats, Floats]:
-        """`off` and `moved` of `Seen`, for a visit's video along the same path."""
+        """Return `off` and `moved` of `Seen` for a visit's video along the same path."""
         street = self._street if visit == "1" else Street(visit, *self._size)
         off, moved = [], []
         for camera, known, there, shown in zip(
@@ -185,7 +185,7 @@ class First:
 
 
 def cameras(path: CameraPath, similarity: Similarity) -> list[Camera]:
-    """The true street's cameras of a path: `similarity` leads from the scene frame to metres."""
+    """Return the true street's cameras of a path. `similarity` maps the scene frame to metres."""
     found = []
     width, height = path.even_size
     for frame in path.camera_path:
@@ -196,13 +196,13 @@ def cameras(path: CameraPath, similarity: Similarity) -> list[Camera]:
 
 
 def frames_of(video: Path) -> list[Picture]:
-    """The frames of a video, (height, width, 3) each, 0 to 255."""
+    """Yield the frames of a video, (height, width, 3) each, 0 to 255."""
     with av.open(str(video)) as container:
         return [np.asarray(frame.to_image()) for frame in container.decode(video=0)]
 
 
 def details(picture: Picture) -> NDArray[np.int64]:
-    """(n, 2) column and row of what can be found again in a picture (Shi and Tomasi 1994, "Good features to track")."""
+    """Return the columns and rows (n, 2) of details to track (Shi and Tomasi 1994, "Good features to track")."""
     margin = _HALF + _REACH
     inner = _grey(picture)[margin:-margin, margin:-margin]
     found = cv2.goodFeaturesToTrack(inner, maxCorners=100, qualityLevel=0.05, minDistance=_HALF)
@@ -223,7 +223,7 @@ def find(patch: Picture, picture: Picture, at: NDArray[np.int64]) -> Floats:
 
 
 def _peak(three: Floats) -> float:
-    """Where the parabola through three values at -1, 0, 1 is highest."""
+    """Return where the parabola through three values at -1, 0 and 1 is highest."""
     low, middle, high = map(float, three)
     bend = low - 2 * middle + high
     return 0.5 * (low - high) / bend if bend else 0.0
@@ -239,7 +239,7 @@ def _correlation(one: Picture, other: Picture) -> float:
 
 
 def _grey(picture: Picture) -> Picture:
-    """As blurred as a small model's pictures are."""
+    """Return a picture as blurred as those of a small model."""
     blurred: Picture = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (0, 0), 1.5)
     return blurred
 
@@ -260,7 +260,7 @@ def visit_all(folder: Path, photos: int, width: int, video_width: int, options: 
 
 
 def table(seen: list[Seen]) -> str:
-    """The rows, as Markdown."""
+    """Return the rows as Markdown."""
     rows = [
         "| visit | photos placed | frame | residual of the fit | positions off, worst (mean) | turned, worst | path "
         "| details off the truth, median (95 %) | moved from visit 1, median (95 %) | found, of all | within 2 px |",
@@ -282,7 +282,7 @@ def table(seen: list[Seen]) -> str:
 
 
 def share_within(displacements: Floats, most: float) -> float:
-    """Of the displacements (n, 2) of details that were found, the share that is at most so many px long."""
+    """Return the share of displacements (n, 2) that are at most so many pixels long."""
     lengths = np.linalg.norm(displacements, axis=1)
     return float((lengths[np.isfinite(lengths)] <= most).mean())
 

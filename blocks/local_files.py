@@ -126,7 +126,7 @@ def _read_marks(folder: Path) -> Marks:
 
 
 def damage(folder: Path, sizes: Mapping[str, int]) -> str:
-    """Say what is wrong with an asset's files, from their sizes alone; "" if nothing is.
+    """Return what is wrong with an asset's files, judged by their sizes; "" if nothing is.
 
     Args:
         folder: the asset's.

@@ -27,7 +27,7 @@ class Provenance(BaseModel):
         options: the first digits of the hash of the stage's options.
         tier: the kind of machine that ran the job.
         work: how much there was to do, in the stage's own unit.
-        frame: of a dataset: the dataset that began its frame, or "new" if it began one itself.
+        frame: of a dataset: the dataset that began its scene frame, or "new" if it began one itself.
         inputs: the assets that the stage read, as name:version, by the name of the job's option.
         flow_run: the ID of the flow run.
         job: the name of the job.

@@ -38,7 +38,7 @@ def write(given: Pick) -> None:
     dataset = tasks.find_registered_dataset(place, given.scene, None, model)
     file = (given.output or Path(f"{given.scene}-pick.html")).expanduser()
     metres = tasks.read_metres(place, dataset)
-    page = picking_page(given.scene, place.fetch(dataset), metres, str(dataset), tasks.frame_of(dataset))
+    page = picking_page(given.scene, place.fetch(dataset), metres, str(dataset), tasks.scene_frame_of(dataset))
     file.write_text(page, encoding="utf-8")
     print(f"{dataset}: {file.resolve().as_uri()}")
     command = typed(f"scale --scene {given.scene} --measurements ~/Downloads/scale.json")

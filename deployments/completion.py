@@ -49,7 +49,7 @@ def _words(before: list[str]) -> set[str]:
 
 
 def _takes_value(word: str, choices: dict[str, tuple[str, ...]]) -> bool:
-    """Say whether an option expects a value: a switch has a counterpart that begins with `--no-`."""
+    """Return whether an option expects a value. A switch has a counterpart that begins with `--no-`."""
     no = f"--no-{word.removeprefix('--')}"
     return word in choices and word != "--help" and not word.startswith("--no-") and no not in choices
 

@@ -51,7 +51,7 @@ async def nerf(
         render: options of the video, including the camera path.
         shards: how many jobs render the video at the same time. The video is the same.
         then: an older visit to show beside the new one on the same path: a capture version (1), for its newest model,
-            or a model's full version. There is a warning and no comparison if the new photos are in another frame.
+            or a model's full version. If the new photos are in another scene frame, there is a warning instead.
         layout: how both visits are shown: side-by-side, or wipe, a line that moves across.
         export: also export the model to files for other programs, and show the scene in 3D on its page.
         refresh: stages to run again although their results exist. Later stages follow.
@@ -71,10 +71,10 @@ async def nerf(
     compared = f"compared with {then}" if then else ""
     await tasks.label_run(scene, workspace, capture.version, tasks.path_words(render), compared)
 
-    frames = await tasks.find_frames(place, scene)
+    scene_frames = await tasks.find_scene_frames(place, scene)
     preparing = tasks.prepare.with_options(refresh="prepare" in refresh)
-    dataset = await preparing(place, capture, prepare.with_profile(profile), frames)
-    await tasks.warn_of_new_frame(scene, dataset)
+    dataset = await preparing(place, capture, prepare.with_profile(profile), scene_frames)
+    await tasks.warn_of_new_scene_frame(scene, dataset)
     older = await tasks.keep_comparable(scene, older, dataset)
     shot = await tasks.fit_shot(place, scene, dataset, shot)
     metres = await tasks.measure_scene(place, dataset, given)

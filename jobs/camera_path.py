@@ -149,12 +149,12 @@ class CameraPath(_Part):
 
     @property
     def frame_rate(self) -> Fraction:
-        """The video's frames per second, as a fraction with a denominator small enough for an MP4's time base."""
+        """Return the frames per second, as a fraction with a denominator small enough for an MP4's time base."""
         return (len(self.camera_path) / Fraction(self.seconds)).limit_denominator(10_000)
 
     @property
     def even_size(self) -> tuple[int, int]:
-        """Width and height of the video in px, rounded down to even numbers, which H.264's yuv420p requires."""
+        """Return the width and height in pixels, rounded down to even numbers, which H.264's yuv420p requires."""
         return self.render_width // 2 * 2, self.render_height // 2 * 2
 
     def is_like(self, other: CameraPath) -> bool:

@@ -60,7 +60,7 @@ class _Check:
 
     @property
     def failed(self) -> list[str]:
-        """The names of the steps that failed."""
+        """Return the names of the steps that failed."""
         return [str(step["step"]) for step in self.steps if step["state"] == "FAILED"]
 
     def step(self, name: str, action: Callable[[], str]) -> None:

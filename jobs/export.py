@@ -100,7 +100,7 @@ def view_of(capture: Capture, to_scene: Similarity, gaussians: Gaussians, kind: 
     """Return how the page opens: from the middle of the tour, with all that a photo from there would show.
 
     Args:
-        capture: the photos, in the model's frame.
+        capture: the photos, in the model frame.
         to_scene: from that frame to the scene frame.
         gaussians: in the scene frame.
         kind: what they are to people.

@@ -67,7 +67,7 @@ class Capture:
 
     @property
     def found(self) -> int:
-        """The number of photos and videos, used or not."""
+        """Return the number of photos and videos, used or not."""
         listed = (self.photos, self.videos, self.unreadable, self.duplicates, self.unused, self.left_out)
         return len(set().union(*listed))
 

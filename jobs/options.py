@@ -262,7 +262,7 @@ class RenderOptions(Options):
 
     @property
     def frames(self) -> int:
-        """The number of frames of a generated path. Requires the profile's values."""
+        """Return the number of frames of a generated path. Requires the profile's values."""
         assert self.seconds and self.fps
         return round(self.seconds * self.fps)
 

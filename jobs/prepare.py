@@ -49,9 +49,7 @@ class Job(PrepareOptions):
 
     images: Path
     dataset: Path
-    reference: dict[str, tuple[Path, ...]] = Field(
-        {}, description="earlier datasets of the scene by the frame that they are in, as JSON"
-    )
+    reference: dict[str, tuple[Path, ...]] = Field({}, description="earlier datasets by their scene frame, as JSON")
     left_out: str = Field("", description="what was left out before the photos became a capture, in words")
 
 
@@ -64,15 +62,15 @@ def prepare(
 ) -> None:
     """Make a dataset in the scene frame: that of the first reference whose photos show the same things.
 
-    If there is none, the dataset begins a frame: mean camera at the origin, mean up of the cameras as +Z, all cameras
-    within ±1. The COLMAP model in `colmap/sparse/0` is in the same frame, so `applied_transform` is the identity and
-    `applied_scale` is 1.
+    If there is none, the dataset begins a scene frame: mean camera at the origin, mean up of the cameras as +Z, all
+    cameras within ±1. The COLMAP model in `colmap/sparse/0` is in the same scene frame, so `applied_transform` is the
+    identity and `applied_scale` is 1.
 
     Args:
         images: a folder of photos or videos, or one video.
         dataset: folder to write; files that an earlier run of this job left there are removed.
         options: all options of the stage.
-        references: earlier datasets of the scene, by the name of the frame that they are in.
+        references: earlier datasets of the scene, by the name of their scene frame.
         left_out: what was left out before the photos became a capture, in words, for `dataset.json`.
 
     Raises:
@@ -169,10 +167,10 @@ def prepare(
         raise GateRefused(verdict.refusal(images, pictures, result, options))
     if not accepted:
         raise GateRefused(
-            f"{images}: the photos do not fit the scene's frame, as frame=keep demands: too little of what they "
-            f"show was found again in the photos of {', '.join(references)}. Take photos that show what the earlier "
-            "ones show, some from the same spots and in similar light; or let them begin a new frame (frame=auto), "
-            "which earlier camera paths do not fit."
+            f"{images}: the photos could not be registered to the scene frame, and prepare.frame is keep. Too little "
+            f"of what they show was found in the photos of {', '.join(references)}. Take photos that show what the "
+            "earlier ones show, some from the same spots and in similar light. Or set prepare.frame to auto: the "
+            "photos then begin a new scene frame, which earlier camera paths do not fit."
         )
     summary: dict[str, str | int | float] = {
         "registered": f"{len(placed)}/{len(pictures)}",
@@ -218,18 +216,18 @@ def _view(picture: Picture) -> View:
 def _fit_any(
     result: Result, references: Mapping[str, Sequence[Path]], grey: Path, options: PrepareOptions
 ) -> tuple[str, Fit | None]:
-    """Return the frame of the first reference that the reconstruction fits, and the fit; "new" if there is none."""
-    from jobs.sfm import registration as frame
+    """Return the scene frame of the first reference that fits, and the fit; "new" if none fits."""
+    from jobs.sfm import registration
 
     datasets = [(name, dataset) for name, members in references.items() for dataset in members]
     for number, (name, dataset) in enumerate(datasets, 1):
         try:
-            reference = frame.Reference(dataset, options.feature_image_size)
+            reference = registration.Reference(dataset, options.feature_image_size)
         except (OSError, ValueError) as error:  # a dataset in another form, registered by hand
             print(f"{name} has no photos and points for registration: {error}")
             continue
         assert result.search
-        if found := frame.fit(result.search, result.model, reference, grey, f"reference{number}-"):
+        if found := registration.fit(result.search, result.model, reference, grey, f"reference{number}-"):
             return name, found
     return "new", None
 

@@ -45,7 +45,7 @@ class Progress:
 
     @property
     def percent(self) -> float:
-        """The finished share, 0 to 100."""
+        """Return the finished share, 0 to 100."""
         return 100.0 * self.step / self.total if self.total else 0.0
 
     def __str__(self) -> str:

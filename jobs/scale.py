@@ -1,4 +1,4 @@
-"""The job `scale`: metres for a scene's frame. `python -m jobs.scale --dataset DIR --given FILE --metres DIR`.
+"""The job `scale`: metres for a scene frame. `python -m jobs.scale --dataset DIR --given FILE --metres DIR`.
 
 Writes `scene.json` (see `jobs.metric.scene`) and the measurements themselves as `given.json`, so that a later dataset
 can be measured with them.
@@ -40,7 +40,7 @@ def scale(
         given: what people measured: a `Given` as JSON.
         metres: a folder, created if missing.
         options: of the stage.
-        earlier: a folder that this job wrote for an earlier visit in the same frame.
+        earlier: a folder that this job wrote for an earlier visit in the same scene frame.
         frame: the name of the scene frame, for the result's tags.
 
     Raises:

@@ -13,13 +13,13 @@ from tasks.find import (
     find_registered_model,
     find_shown_model,
 )
-from tasks.frames import find_frames, fit_shot, frame_of, warn_of_new_frame
 from tasks.gallery import gallery_file, refresh_gallery, refresh_scene_page, write_gallery, write_scene_page
 from tasks.housekeeping import forget_old_runs
 from tasks.label import label_run, path_words
 from tasks.quality import psnr_gate, show_quality
 from tasks.reprocess import LookedAt, list_looked_at, start_new_captures
 from tasks.run import end_without_cancelling
+from tasks.scene_frame import find_scene_frames, fit_shot, scene_frame_of, warn_of_new_scene_frame
 from tasks.server import check_server
 from tasks.shot import Shot, find_shot, read_shot
 from tasks.stages.compare import (
@@ -59,18 +59,17 @@ __all__ = [
     "export_for_page",
     "find_dataset",
     "find_forms",
-    "find_frames",
     "find_model",
     "find_older_visit",
     "find_registered",
     "find_registered_dataset",
     "find_registered_model",
     "find_scale",
+    "find_scene_frames",
     "find_shot",
     "find_shown_model",
     "fit_shot",
     "forget_old_runs",
-    "frame_of",
     "gallery_file",
     "keep_camera_path",
     "keep_comparable",
@@ -96,6 +95,7 @@ __all__ = [
     "refresh_scene_page",
     "render_in_shards",
     "resolve_profile",
+    "scene_frame_of",
     "served_page",
     "show_quality",
     "start_new_captures",
@@ -104,7 +104,7 @@ __all__ = [
     "train",
     "until_ended",
     "wait_for_page",
-    "warn_of_new_frame",
+    "warn_of_new_scene_frame",
     "write_gallery",
     "write_scene_page",
 ]

@@ -1,4 +1,4 @@
-"""Keep camera paths that a person drew, under trajectories/, with the model and frame that they are for."""
+"""Keep camera paths that a person drew, under trajectories/, with the model and scene frame that they are for."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from blocks import Asset, Workspace
 from jobs import camera_path
 from jobs.camera_path import GENERATED, CameraPath, Origin
 from jobs.errors import InvalidInput
-from tasks.frames import check_belongs, frame_of, read_cameras
 from tasks.plain_errors import named
+from tasks.scene_frame import check_belongs, read_cameras, scene_frame_of
 from tasks.shot import trajectory_file
 
 __all__ = ["check_taken_path", "keep_camera_path", "read_camera_path"]
@@ -43,7 +43,7 @@ def check_taken_path(
         capture = read_cameras(workspace, dataset, model)
     if capture is None:
         return None
-    return check_belongs(scene, dataset, path, capture, surely=anyway or own == frame_of(dataset))
+    return check_belongs(scene, dataset, path, capture, surely=anyway or own == scene_frame_of(dataset))
 
 
 def keep_camera_path(
@@ -62,18 +62,19 @@ def keep_camera_path(
 
     Raises:
         InvalidInput: another path exists, the name is that of a generated path, or the path says that it is for
-            another frame than this dataset's.
+            another scene frame than this dataset's.
     """
     if name in GENERATED:
         raise InvalidInput(f"scene {scene}: {name} is the name of a generated path. Give yours another name.")
     file = trajectory_file(scene, name)
     own = path.rebel_nerf
-    if own and own.frame not in (None, frame_of(dataset)):
+    if own and own.frame not in (None, scene_frame_of(dataset)):
         raise InvalidInput(
-            f"scene {scene}: the path was drawn in {own.model or 'another model'}, in the frame of {own.frame}; "
-            f"{model} is in that of {frame_of(dataset)}. Name a model of that frame with --model-version."
+            f"scene {scene}: the path was drawn in {own.model or 'another model'}, in the scene frame of "
+            f"{own.frame}; {model} is in that of {scene_frame_of(dataset)}. Name a model in the path's scene frame "
+            "with --model-version."
         )
-    kept = path.model_copy(update={"rebel_nerf": Origin(model=str(model), frame=frame_of(dataset))})
+    kept = path.model_copy(update={"rebel_nerf": Origin(model=str(model), frame=scene_frame_of(dataset))})
     if file.exists() and not replace and camera_path.read(file) != kept:
         raise InvalidInput(f"scene {scene}: {file} holds another path. Give --replace, or another --name.")
     file.parent.mkdir(parents=True, exist_ok=True)

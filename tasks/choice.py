@@ -32,14 +32,14 @@ class ModelVersion:
 
     @property
     def title(self) -> str:
-        """What people call it: its number, its version, and its PSNR where that is known."""
+        """Return its number, its version and, if it is known, its PSNR, for people."""
         version = self.version
         psnr = "" if version.psnr is None else f", {version.psnr:.1f} dB"
         return f"model {version.number or '–'} ({version.version}{psnr})"
 
     @property
     def given(self) -> str:
-        """What `--model-version` takes for it."""
+        """Return the value of `--model-version` that chooses it."""
         return str(self.version.number or self.version.version)
 
 
@@ -59,7 +59,7 @@ class Choice:
 
     @property
     def said(self) -> str:
-        """What a person must know of a newer model that is not shown; "" where the newest is shown."""
+        """Return a sentence about a newer model that is not shown; "" if the newest is shown."""
         if self.newest == self.shown:
             return ""
         pinned = ", which is pinned" if self.shown.asset.marks.pinned else ""

@@ -69,7 +69,7 @@ async def find_dataset(workspace: Workspace, scene: str, version: str | int | No
 
 
 def find_registered_model(workspace: Workspace, scene: str, version: str | int | None) -> Asset:
-    """Do what the task `find_model` does, without Prefect."""
+    """Find a scene's model as the task `find_model` does, without Prefect."""
     if version is None:
         return find_shown_model(workspace, scene)[0]
     known = workspace.assets(asset_name(scene, "model"))
@@ -111,7 +111,7 @@ def _of_capture(workspace: Workspace, scene: str, version: str | int | None, fou
 
 
 def find_registered_dataset(workspace: Workspace, scene: str, version: str | int | None, model: Asset) -> Asset:
-    """Do what the task `find_dataset` does, without Prefect."""
+    """Find a scene's dataset as the task `find_dataset` does, without Prefect."""
     if version is None:
         version = model.provenance.inputs.get("dataset", "").partition(":")[2] or None
     return find_registered(workspace, scene, asset_name(scene, "dataset"), version)

@@ -81,12 +81,12 @@ class _Scene:
 
     @cached_property
     def choice(self) -> Choice | None:
-        """The model that the scene is shown by."""
+        """Return the model that the scene is shown by."""
         return choose(self.models)
 
     @cached_property
     def state(self) -> str:
-        """A checksum that changes if any of it changes, or how it is shown."""
+        """Return a checksum that changes if any of it changes, or the way in which it is shown."""
         known = [(templates.FOLDER / name).read_text() for name in _TEMPLATES]
         assets = [*self.visits, *(each.asset for each in self.models), *self.videos]
         for asset in (*assets, *self.comparisons, *self.pages, *self.exports):

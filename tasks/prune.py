@@ -27,7 +27,7 @@ class Judged:
 
 
 def judge_scene(workspace: Workspace, scene: str, keep: int, *, captures: bool) -> list[Judged]:
-    """Say of each asset of a scene whether it can be removed, and how large it is.
+    """Return for each asset of a scene whether it can be removed, and its size.
 
     Kept are the newest versions of each asset, pinned models, what something kept was made from, and captures. With
     `captures`, an old capture can be removed if people's own folder of photos still has the same content.

@@ -51,7 +51,7 @@ def trajectory_file(scene: str, name: str | None = None) -> Path:
 
 
 async def find_shot(scene: str, options: RenderOptions, profile: Profile, shards: int) -> Shot:
-    """Do what `read_shot` does, in a thread."""
+    """Return what `read_shot` returns, without blocking the event loop."""
     return await asyncio.to_thread(read_shot, scene, options, profile, shards)
 
 
@@ -59,8 +59,8 @@ def read_shot(scene: str, options: RenderOptions, profile: Profile, shards: int)
     """Return what a video of a scene shows.
 
     The profile's defaults are filled in. The size of a generated path stays open until the photos' shape is known (see
-    `tasks.frames.fit_shot`). Options given beside a file change its path: size, pace, field of view, projection and
-    crop. Options that are not given keep the file's values, whatever the profile says.
+    `tasks.scene_frame.fit_shot`). Options given beside a file change its path: size, pace, field of view, projection
+    and crop. Options that are not given keep the file's values, whatever the profile says.
 
     Raises:
         InvalidInput: the path does not exist or is not valid, easing or loop was given beside a file, no video can be

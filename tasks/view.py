@@ -22,7 +22,7 @@ from blocks.environment import job_environment
 from jobs import report
 from jobs.errors import InvalidInput, JobFailed, WorkspaceUnavailable
 from jobs.report import Failure, Page, Progress
-from tasks.frames import frame_of
+from tasks.scene_frame import scene_frame_of
 
 __all__ = ["OpenPage", "ServedPage", "find_training", "opened_page", "served_page", "until_ended", "wait_for_page"]
 
@@ -190,7 +190,7 @@ def served_page(workspace: Workspace, dataset: Asset, model: Asset, port: int) -
     """
     python = workspace.python if isinstance(workspace, LocalWorkspace) else sys.executable
     places = ("--model", str(workspace.fetch(model)), "--dataset", str(workspace.fetch(dataset)), "--port", str(port))
-    about = ("--version", str(model), "--frame", frame_of(dataset))
+    about = ("--version", str(model), "--frame", scene_frame_of(dataset))
     program = [python, "-m", "jobs.view", *places, *about]
     with subprocess.Popen(
         program,

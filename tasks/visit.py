@@ -11,7 +11,7 @@ __all__ = ["Visit"]
 
 @dataclass(frozen=True)
 class Visit:
-    """A dataset and the model that was trained on it, or on another dataset in the same frame."""
+    """A dataset and the model that was trained on it, or on another dataset in the same scene frame."""
 
     dataset: Asset
     model: Asset

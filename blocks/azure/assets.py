@@ -200,7 +200,7 @@ class Assets:
         return sum(blob.size for blob in container.blobs(self._connection.path(asset.uri)))
 
     def damage(self, asset: Asset, whole: bool) -> str:
-        """Say what is wrong with an asset's blobs or with the copy of them on this machine; "" if nothing is.
+        """Return what is wrong with an asset's blobs, or with their copy on this machine; "" if nothing is.
 
         The service compares the checksums of blobs itself.
 

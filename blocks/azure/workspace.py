@@ -259,7 +259,7 @@ class AzureMLWorkspace(Workspace):
         self._assets.remove(asset)
 
     def damage(self, asset: Asset, whole: bool) -> str:
-        """Say what is wrong with an asset's files; see `Assets.damage`."""
+        """Return what is wrong with an asset's files; see `Assets.damage`."""
         return self._assets.damage(asset, whole)
 
     def repair(self, asset: Asset) -> str:

@@ -69,7 +69,7 @@ class _Row:
 
     @property
     def rate(self) -> float | None:
-        """Units a second, of late; None while that would say nothing."""
+        """Return the recent units per second; None if there is no useful estimate yet."""
         (first, before), (last, after) = self.pace[0], self.pace[-1]
         if last - first < _LEAST_SECONDS or after == before:
             return None
@@ -77,7 +77,7 @@ class _Row:
 
     @property
     def left(self) -> str:
-        """The time left of this step in words; "" while an estimate would be worth nothing."""
+        """Return the remaining time of this step in words; "" if there is no useful estimate yet."""
         progress = self.progress
         if progress is None or not self.pace or progress.step < _LEAST_SHARE * progress.total or not self.rate:
             return ""
@@ -85,7 +85,7 @@ class _Row:
 
     @property
     def step(self) -> str:
-        """What the stage is doing, in words."""
+        """Return what the stage is doing, in words."""
         if self.words:
             return self.words
         if self.progress is None:
@@ -130,11 +130,11 @@ class Display(AbstractContextManager["Display"]):
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Return the seconds since the start."""
         return self._clock() - self._start
 
     def prepare(self, words: str) -> None:
-        """Say what is done before the first stage."""
+        """Show what is done before the first stage."""
         self._preparing = words
         self._plainly(words)
 

@@ -46,7 +46,7 @@ class Wanted:
 
     @property
     def tier(self) -> str:
-        """The SDK's name for the tier."""
+        """Return the SDK's name of the tier."""
         return "dedicated" if self.dedicated else "low_priority"
 
     def __str__(self) -> str:
@@ -86,7 +86,7 @@ class Wanted:
             replace(self, port=False).make(workspace)
 
     def is_scaled(self, found: Any) -> bool:
-        """Tell whether a cluster that exists has the wanted scale."""
+        """Return whether a cluster that exists has the wanted scale."""
         entity = self._entity()
         return all(getattr(found, part) == getattr(entity, part) for part in _SCALE)
 
@@ -182,7 +182,7 @@ def _identities(found: Any) -> set[str]:
 
 
 def lacks_quota(error: Exception) -> bool:
-    """Tell whether Azure refused a cluster because the subscription's quota is too low.
+    """Return whether Azure refused a cluster because the subscription's quota is too low.
 
     The codes differ, but the text always names the quota: https://github.com/Azure/mlops-v2/issues/81.
     """

@@ -97,7 +97,7 @@ class Relay(ThreadingHTTPServer):
             raise InvalidInput(f"host, port: {address[0]}:{address[1]} cannot be listened on ({error}).") from None
 
     def allows(self, shown: str) -> bool:
-        """Tell whether a request presented the key."""
+        """Return whether a request presented the key."""
         return hmac.compare_digest(shown.encode(errors="replace"), self._key)
 
     def scene(self, told: _Told) -> str | None:

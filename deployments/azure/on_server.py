@@ -21,7 +21,7 @@ POOL = "rebel-nerf"
 
 
 def is_saved(name: str) -> bool:
-    """Tell whether a workspace's block of that name is saved."""
+    """Return whether a workspace's block of that name is saved."""
     with get_client(sync_client=True) as client:
         try:
             client.read_block_document_by_name(name, AzureMLWorkspace.get_block_type_slug())
@@ -31,7 +31,7 @@ def is_saved(name: str) -> bool:
 
 
 def has_pool() -> bool:
-    """Tell whether the work pool exists."""
+    """Return whether the work pool exists."""
     with get_client(sync_client=True) as client:
         try:
             client.read_work_pool(POOL)
@@ -41,7 +41,7 @@ def has_pool() -> bool:
 
 
 def deployed() -> bool:
-    """Tell whether the server has all deployments, from this folder, and as new as their files."""
+    """Return whether the server has all deployments, from this folder, and as new as their files."""
     files = [ROOT / "prefect.yaml", ROOT / "jobs" / "options.py", *(ROOT / "flows").glob("*.py")]
     changed = max(file.stat().st_mtime for file in files)
     wanted = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]

@@ -63,7 +63,7 @@ def _valid(fields: dict[str, Any]) -> AzureMLWorkspace:
 
 
 def has_secret() -> bool:
-    """Tell whether the environment has a service principal's secret or certificate."""
+    """Return whether the environment has a service principal's secret or certificate."""
     return bool(os.environ.get("AZURE_CLIENT_SECRET") or os.environ.get("AZURE_CLIENT_CERTIFICATE_PATH"))
 
 

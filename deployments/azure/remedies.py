@@ -29,7 +29,7 @@ class Remedies:
 
     @property
     def scope(self) -> str:
-        """The resource group's resource ID."""
+        """Return the resource ID of the resource group."""
         return f"/subscriptions/{self.workspace.subscription_id}/resourceGroups/{self.workspace.resource_group}"
 
     @contextmanager
@@ -97,7 +97,7 @@ class Remedies:
 
     @property
     def keyless(self) -> str:
-        """The `az` commands that let the workspace, and whoever signs in here, use the storage by identity."""
+        """Return the `az` commands that let the workspace, and whoever signs in here, use the storage by identity."""
         place = f"--name {self.workspace.workspace} --resource-group {self.workspace.resource_group}"
         return (
             f"az ml workspace update {place} --system-datastores-auth-mode identity\n"

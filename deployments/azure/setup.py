@@ -176,7 +176,7 @@ class _SetUp:
 
     @property
     def reference(self) -> str:
-        """The value of a flow's parameter `workspace`."""
+        """Return the value of a flow's parameter `workspace`."""
         return f"{AzureMLWorkspace.get_block_type_slug()}/{self.name}"
 
     def step(self, what: str, stands: bool, make: Callable[[], None]) -> None:

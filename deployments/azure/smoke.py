@@ -58,7 +58,7 @@ class Check:
 
     @property
     def spec(self) -> JobSpec:
-        """The job of the current attempt."""
+        """Return the job of the current attempt."""
         return JobSpec(
             family=self._family,
             attempt=self._attempt,
@@ -86,12 +86,12 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether the check has passed."""
+        """Return whether the check has passed."""
         return self._status is not None and self._status.state is JobState.COMPLETED
 
     @property
     def ended(self) -> bool:
-        """Whether the check has passed or failed."""
+        """Return whether the check has passed or failed."""
         return self.passed or bool(self.problem)
 
     def start(self) -> None:

@@ -64,7 +64,7 @@ def checks(workspace: LocalWorkspace) -> list[Check]:
 
 
 def unmet_requirements(package: str = _PACKAGE) -> Iterator[str]:
-    """Say which requirements of a package, and of what it requires, the installed versions do not meet."""
+    """Yield the requirements of a package and of its dependencies that the installed versions do not meet."""
     waiting, seen = [package], set()
     while waiting:
         name = waiting.pop()

@@ -41,12 +41,12 @@ class Distance:
 
     @property
     def log_scale(self) -> float:
-        """The logarithm of the metres per scene unit that it gives."""
+        """Return the logarithm of the metres per scene unit that it gives."""
         return float(np.log(self.metres / self.units))
 
     @property
     def log_error(self) -> float:
-        """The standard error of `log_scale`."""
+        """Return the standard error of `log_scale`."""
         return float(np.hypot(self.accuracy / self.metres, self.error / self.units))
 
 
@@ -98,17 +98,17 @@ class Solution:
 
     @property
     def scale(self) -> float:
-        """Metres per scene unit."""
+        """Return the metres per scene unit."""
         return float(np.exp(self.unknowns[0]))
 
     @property
     def scale_error(self) -> float:
-        """The relative standard error of the scale."""
+        """Return the relative standard error of the scale."""
         return float(np.sqrt(self.covariance[0, 0]))
 
     @property
     def rotation(self) -> Floats:
-        """(3, 3) from the scene's axes to east, north and up."""
+        """Return the rotation (3, 3) from the scene's axes to east, north and up."""
         return _rotation(self.unknowns)
 
     def points(self, units: Floats) -> Floats:
@@ -220,7 +220,7 @@ def _start(measured: Sequence[Measured]) -> Floats:
 
 
 def _rotation(unknowns: Floats) -> Floats:
-    """(3, 3): first the tilt in the scene frame, then the bearing about up."""
+    """Return the rotation (3, 3): first the tilt in the scene frame, then the bearing about up."""
     tilt = Rotation.from_rotvec([unknowns[1], unknowns[2], 0.0])
     turned: Floats = (Rotation.from_rotvec([0.0, 0.0, unknowns[3]]) * tilt).as_matrix()
     return turned

@@ -51,7 +51,7 @@ class Camera:
 
     @property
     def position(self) -> Floats:
-        """The camera's centre (3,)."""
+        """Return the camera's centre (3,), in the scene frame."""
         return self.pose[:, 3]
 
     def project(self, points: Floats) -> Floats:
@@ -124,12 +124,12 @@ class Cameras:
 
     @cached_property
     def size(self) -> float:
-        """The scene's size in scene units: the diagonal of the box about the camera centres."""
+        """Return the scene's size in scene units: the diagonal of the box about the camera centres."""
         return float(np.linalg.norm(np.ptp([camera.position for camera in self.all], axis=0)))
 
     @cached_property
     def pose_error(self) -> float:
-        """The standard error that inexact poses add to the distance of two points, relative to their distance.
+        """Return the standard error that inexact poses add to the distance of two points, relative to their distance.
 
         It grows no more beyond their distance from the cameras. It is 0 if the dataset does not say how well its poses
         explain the photos, as one with true poses.

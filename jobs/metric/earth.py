@@ -50,7 +50,7 @@ class Local:
 
     @property
     def _axes(self) -> Floats:
-        """East, north and up, as rows in earth-centred axes."""
+        """Return east, north and up, as rows (3, 3) in earth-centred axes."""
         lat, lon = math.radians(self.latitude), math.radians(self.longitude)
         return np.array(
             [

@@ -49,7 +49,7 @@ class Fixes:
 
     @property
     def centre(self) -> Local:
-        """The frame of metres about the middle of the fixes."""
+        """Return the frame of metres about the middle of the fixes."""
         return Local(*np.median(self.degrees, axis=0).tolist())
 
 

@@ -28,12 +28,12 @@ _SPREAD = 0.35  # standard deviation of shared points, in terms of the scene's s
 
 
 def measure(dataset: Path, given: Given, earlier: SceneInMetres | None = None) -> SceneInMetres:
-    """Return what a scene's frame is in metres.
+    """Return a scene frame in metres.
 
     Args:
         dataset: a folder that `jobs.prepare` wrote.
         given: what people measured. GPS comes from the dataset.
-        earlier: what an earlier visit in the same frame led to.
+        earlier: what an earlier visit in the same scene frame led to.
 
     Raises:
         InvalidInput: the dataset is damaged.
@@ -83,7 +83,7 @@ def measure(dataset: Path, given: Given, earlier: SceneInMetres | None = None) -
 
 
 def registration_error(about: dict[str, Any]) -> float:
-    """Return the relative standard error of a visit's scale in the scene frame; 0 if it began the frame.
+    """Return the relative standard error of a visit's scale in the scene frame; 0 if it began it.
 
     Args:
         about: the dataset's `dataset.json`, which has how well the shared points agree.

@@ -40,7 +40,7 @@ def picking_page(
     Args:
         scene: the scene's name.
         dataset: a folder that `jobs.prepare` wrote. Of many photos, evenly as many as fit are shown.
-        metres: what is known of the scene's frame; None if nothing was measured.
+        metres: what is known of the scene frame; None if nothing was measured.
         version: the dataset's name and version. Measurements that were saved on its page can be changed there.
         frame: the name of the scene frame. Visits with the same one are compared in one scale.
 

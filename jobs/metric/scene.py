@@ -1,4 +1,4 @@
-"""What a scene's frame is in metres: the content of `scene.json`. Nothing but pydantic is imported here.
+"""A scene frame in metres: the content of `scene.json`. Nothing but pydantic is imported here.
 
 Standard errors are one standard deviation; a 95 % interval is 1.96 of them to either side.
 """
@@ -77,12 +77,12 @@ class Scale(_Record):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the metres per scene unit."""
+        """Return the 95 % interval of the metres per scene unit."""
         return self.metres * math.exp(-TIMES * self.error), self.metres * math.exp(TIMES * self.error)
 
     @property
     def words(self) -> str:
-        """Say how long a unit is, with its 95 % interval."""
+        """Return how long a unit is, with its 95 % interval, for people."""
         return f"1 unit = {self.metres:.4g} m ± {percent(TIMES * self.error)}"
 
 
@@ -130,7 +130,7 @@ class SceneInMetres(_Record):
         scale: None if nothing that was measured decides it.
         up, place: of the scene; `place` is None without positions.
         registration_error: the relative standard error of the length of this visit's unit in the scene frame; 0 for
-            the visit that began the frame.
+            the visit that began it.
         entries: everything that was measured.
         checks: each measurement as the others predict it.
         warnings: what people should know.
@@ -148,7 +148,7 @@ class SceneInMetres(_Record):
 
     @property
     def words(self) -> str:
-        """Say what is known of the scale, in one line."""
+        """Return what is known of the scale, in one line for people."""
         if self.scale is None:
             return "the scale is not known"
         kinds = dict.fromkeys(entry.kind for entry in self.entries if entry.used)
@@ -156,7 +156,7 @@ class SceneInMetres(_Record):
 
     @property
     def worst_check(self) -> Check | None:
-        """The check with the largest difference in standard errors; None if there is none."""
+        """Return the check with the largest difference in standard errors; None if there is none."""
         return max(self.checks, key=lambda check: abs(check.found - check.given) / check.error, default=None)
 
 

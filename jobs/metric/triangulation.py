@@ -33,7 +33,7 @@ class Point:
 
     @property
     def error(self) -> float:
-        """The standard error of the position, in scene units."""
+        """Return the standard error of the position, in scene units."""
         return float(np.sqrt(np.trace(self.covariance)))
 
 

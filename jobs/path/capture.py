@@ -1,4 +1,4 @@
-"""The cameras of a capture in the model's frame, and upright camera poses."""
+"""The cameras of a capture in the model frame, and upright camera poses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STRICTER = 0.9
 
 @dataclass(frozen=True)
 class Capture:
-    """The cameras of a dataset's photos, in the model's frame.
+    """The cameras of a dataset's photos, in the model frame.
 
     Args:
         centres: (N, 3) camera centres.
@@ -44,7 +44,7 @@ class Capture:
 
     @property
     def focus(self) -> Array:
-        """The point (3,) that the cameras look at: the least-squares intersection of the optical axes.
+        """Return the point (3,) that the cameras look at: the least-squares intersection of the optical axes.
 
         If the axes are parallel, it is at the typical depth in front of the middle camera.
         """

@@ -1,4 +1,4 @@
-"""Read the cameras and points of a dataset, in the frame of a model that was trained on it."""
+"""Read the cameras and points of a dataset, in the model frame."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SAVED = "dataparser_transforms.json"
 
 
 def read_capture(dataset: Path, model: Path) -> Capture:
-    """Return the cameras of a dataset, in the frame of a model that was trained on it.
+    """Return the cameras of a dataset, in the model frame.
 
     Args:
         dataset: folder with `transforms.json`, or such a file.

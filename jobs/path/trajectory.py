@@ -1,7 +1,7 @@
 """Generate camera paths from the cameras of a capture.
 
 `tour` moves along the cameras, `orbit` around the point they look at, and `sweep` straight past it. `spiral` makes
-small circles near one camera. All paths stay where the capture saw something. Poses are in the model's frame (+Z up,
+small circles near one camera. All paths stay where the capture saw something. Poses are in the model frame (+Z up,
 OpenGL camera axes), without roll.
 """
 
@@ -26,7 +26,7 @@ _CLOSED = ("orbit", "spiral")  # end where they began
 
 
 def generate(kind: str, dataset: Path, model: Path, options: RenderOptions) -> CameraPath:
-    """Generate a camera path in the model's frame.
+    """Generate a camera path in the model frame.
 
     By default, the video's shape and field of view are those of the photos. If the field of view does not fit the
     shape, it becomes narrower.

@@ -60,7 +60,7 @@ class Picture:
 
     @property
     def mask(self) -> str:
-        """File name of its mask."""
+        """Return the file name of its mask."""
         return f"{Path(self.file).stem}.png"
 
     @property

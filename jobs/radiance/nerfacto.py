@@ -155,12 +155,12 @@ class Nerfacto:
 
     @property
     def _geometry(self) -> int:
-        """The number of features that the density network passes to the colour network."""
+        """Return the number of features that the density network passes to the colour network."""
         return int(self._model.field.geo_feat_dim)
 
     @property
     def _harmonics(self) -> int:
-        """The number of spherical harmonics, which are the colour network's first inputs."""
+        """Return the number of spherical harmonics, which are the colour network's first inputs."""
         of_appearance = 0 if self._appearance is None else self._appearance.shape[1]
         return int(self._head.layers[0].weight.shape[1]) - self._geometry - of_appearance
 

@@ -62,12 +62,12 @@ class Renderer:
 
     @property
     def device(self) -> str:
-        """The device of the model."""
+        """Return the device of the model."""
         return str(self._pipeline.device)
 
     @property
     def rays_at_a_time(self) -> int:
-        """The number of rays that are rendered together. It is halved when memory runs out."""
+        """Return the number of rays that are rendered together. It is halved when memory runs out."""
         return int(self._config.eval_num_rays_per_chunk)
 
     def frame(self, index: int) -> dict[str, Picture]:

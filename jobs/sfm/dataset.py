@@ -32,7 +32,7 @@ def write_model(
         model: a pycolmap.Reconstruction in px of the grey pictures; it is changed.
         pictures: by the names of their grey pictures.
         dataset: the folder to write into.
-        fit: how the model fits the scene's frame; None to begin a new one.
+        fit: how the model fits the scene frame; None to begin a new one.
 
     Returns:
         The content of transforms.json, and figures for the manifest.

@@ -62,7 +62,7 @@ class Result:
 
     @property
     def registered(self) -> set[str]:
-        """Names of the pictures with a pose."""
+        """Return the names of the pictures with a pose."""
         return {image.name for image in self.model.images.values() if image.has_pose} if self.model else set()
 
     def why_not(self, name: str) -> str:

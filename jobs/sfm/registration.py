@@ -82,7 +82,7 @@ class Fit:
 
 
 class Reference:
-    """An earlier dataset of the scene, whose frame new datasets adopt.
+    """An earlier dataset of the scene, to whose scene frame new ones are registered.
 
     Args:
         dataset: its folder, with `images/`, and `colmap/sparse/0/` in the scene frame.

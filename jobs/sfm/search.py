@@ -208,7 +208,7 @@ class Search:
 
     @property
     def threads(self) -> int:
-        """The number of threads for steps whose result repeats exactly only with one thread."""
+        """Return the number of threads for steps whose result repeats exactly only with one thread."""
         return 1 if len(self.views) <= _REPEATABLE_IMAGES else threads()
 
     def shared(self, own: Tracks, added: Tracks) -> Shared:

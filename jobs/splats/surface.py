@@ -1,4 +1,4 @@
-"""Extract the surfaces of a NeRF that its photos' cameras see, as points and as a mesh, in the model's frame."""
+"""Extract the surfaces of a NeRF that its photos' cameras see, as points and as a mesh, in the model frame."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Chunk(BaseModel):
 
     @property
     def name(self) -> str:
-        """The beginning of the folder's name."""
+        """Return the beginning of the folder's name."""
         return f"{self.first:06d}-{self.last:06d}"
 
 

@@ -24,11 +24,11 @@ _FAR = 3.0  # typical depths from the cameras, beyond which points are left out
 
 
 def draw(capture: Capture, path: CameraPath | None) -> str:
-    """Return the plan of a capture in its model's frame, +Z up: +X to the right, +Y up the page.
+    """Return the plan of a capture in the model frame, +Z up: +X to the right, +Y up the page.
 
     Args:
         capture: the cameras and sparse points of a dataset.
-        path: the camera path in the model's frame, or None.
+        path: in the model frame; None leaves it out.
     """
     points, colours = _seen(capture)
     way = np.array(

@@ -73,12 +73,12 @@ class Version(BaseModel):
 
     @property
     def title(self) -> str:
-        """The version and the model's number, for people."""
+        """Return the version and the model's number, for people."""
         return f"{self.version} (model {self.number})" if self.number else self.version
 
     @property
     def kind(self) -> tuple[str, int] | None:
-        """The properties that two versions must share to be compared, or None if they are unknown."""
+        """Return what two versions must have in common for their figures to be comparable."""
         return (self.options, self.image_size) if self.options and self.image_size else None
 
 

@@ -35,7 +35,7 @@ class Verdict:
 
     @property
     def why(self) -> str:
-        """The reason and the advice as sentences, or "" if the result is good."""
+        """Return the reason and the advice as sentences; "" if the result is good."""
         return f"{self.reason[:1].upper()}{self.reason[1:]}. {self.advice}" if self.reason else ""
 
     def __str__(self) -> str:

@@ -11,8 +11,8 @@ from jobs.errors import InvalidInput
 from jobs.names import asset_name
 from jobs.options import CompareOptions, Layout
 from tasks.find import find_dataset, find_model_of_capture
-from tasks.frames import frame_of
 from tasks.patience import patiently
+from tasks.scene_frame import scene_frame_of
 from tasks.shot import Shot
 from tasks.stage import Plan, Stage
 from tasks.stages.render import render_in_shards
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def check_same_frame(scene: str, older: Visit | None, now: Asset) -> None:
-    """Refuse a dataset in another frame than the older visit's: the same path would show something else in each.
+    """Refuse a dataset in another scene frame than the older visit's: a path would show something else in each.
 
     Args:
         scene: the scene's name.
@@ -37,18 +37,18 @@ def check_same_frame(scene: str, older: Visit | None, now: Asset) -> None:
         now: the newer dataset.
 
     Raises:
-        InvalidInput: they are in different frames.
+        InvalidInput: they are in different scene frames.
     """
-    if older and frame_of(older.dataset) != frame_of(now):
+    if older and scene_frame_of(older.dataset) != scene_frame_of(now):
         raise InvalidInput(
-            f"scene {scene}: {older.dataset} and {now} are in different frames, so no camera path shows the same in "
-            "both. Prepare the newer one again with photos of places that have not changed, or compare versions in the "
-            "same frame."
+            f"scene {scene}: {older.dataset} and {now} are in different scene frames, so no camera path shows the same "
+            "in both. Prepare the newer one again with photos of places that have not changed, or compare versions in "
+            "the same scene frame."
         )
 
 
 async def keep_comparable(scene: str, older: Visit | None, now: Asset) -> Visit | None:
-    """Return the older visit, or None with a warning if the new dataset is in another frame.
+    """Return the older visit, or None with a warning if the new dataset is in another scene frame.
 
     A visit that has just been taken in gets its video, whether it can be compared or not. See `check_same_frame` for
     the arguments.

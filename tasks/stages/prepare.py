@@ -16,15 +16,15 @@ _NONE: Mapping[str, Sequence[Asset]] = MappingProxyType({})
 
 
 @Stage
-def prepare(capture: Asset, options: PrepareOptions, frames: Mapping[str, Sequence[Asset]] = _NONE) -> Plan:
-    """Make a dataset of photos or a video: poses and `transforms.json`, in the frame of one of the given datasets."""
+def prepare(capture: Asset, options: PrepareOptions, scene_frames: Mapping[str, Sequence[Asset]] = _NONE) -> Plan:
+    """Make a dataset of photos or a video: poses and `transforms.json`, in a given scene frame or a new one."""
     scene = capture.scene
     references: dict[str, Asset] = {}
     given: dict[str, list[str]] = {}
-    # The scene's first frame comes before its newest. In a frame, the dataset that began it, which is exact, comes
+    # The scene's first scene frame comes before its newest. In each, the dataset that began it, which is exact, comes
     # before the newest, which looks most like the capture.
-    for frame in _ends(list(frames)) if options.frame != "new" else []:
-        for dataset in _ends(frames[frame]):
+    for frame in _ends(list(scene_frames)) if options.frame != "new" else []:
+        for dataset in _ends(scene_frames[frame]):
             name = f"reference_{len(references) + 1}"
             references[name] = dataset
             given.setdefault(frame, []).append(f"{{inputs.{name}}}")

@@ -13,8 +13,8 @@ from blocks import Asset, Workspace
 from jobs.camera_path import CameraPath
 from jobs.names import asset_name
 from jobs.options import RenderOptions, ShardOptions
-from tasks.frames import frame_of
 from tasks.patience import patiently
+from tasks.scene_frame import scene_frame_of
 from tasks.shot import Shot
 from tasks.stage import Plan, Stage, choose_generation, is_begun
 from tasks.visit import Visit
@@ -103,7 +103,7 @@ def render(visit: Visit, shot: Shot, shards: Sequence[Asset] = ()) -> Plan:
         parts=parts,
         files=files,
         scratch=("checkpoints",),
-        arguments=("--frame", frame_of(visit.dataset), *joined),
+        arguments=("--frame", scene_frame_of(visit.dataset), *joined),
         tier="cpu" if parts else "gpu",
         time_limit=12 * 3600,
         work=shot.frames,

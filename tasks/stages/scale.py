@@ -1,4 +1,4 @@
-"""Give a scene's frame its metres: what people measured, the photos' GPS, and what earlier visits led to."""
+"""Give a scene frame its metres, from what people measured, the photos' GPS, and earlier visits."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from jobs.metric.scene import SceneInMetres
 from jobs.names import asset_name
 from jobs.options import ScaleOptions
 from tasks.find import newest_made_of
-from tasks.frames import frame_of
 from tasks.patience import patiently
 from tasks.plain_errors import named
+from tasks.scene_frame import scene_frame_of
 from tasks.stage import Plan, Stage
 
 __all__ = ["find_metres", "find_scale", "measure_scene", "read_measurements", "read_metres", "scale"]
@@ -39,7 +39,7 @@ def scale(dataset: Asset, given: Given, earlier: Asset | None = None) -> Plan:
         must_have=("scene.json", "given.json"),
         inputs={"dataset": dataset, **({"earlier": earlier} if earlier else {})},
         files={"given.json": given.model_dump_json(by_alias=True)},
-        arguments=("--given", "{files.given.json}", "--frame", frame_of(dataset)),
+        arguments=("--given", "{files.given.json}", "--frame", scene_frame_of(dataset)),
         tier="cpu",
         time_limit=3600,
     )
@@ -89,10 +89,10 @@ def _read(scene: str, folder: Path | None, measurements: Path | None, control_po
 
 
 async def measure_scene(workspace: Workspace, dataset: Asset, given: Given | None) -> list[Asset]:
-    """Return the metres of a dataset's frame; nothing if nobody measured anything, or if it fails.
+    """Return the metres of a dataset's scene frame; nothing if nobody measured anything, or if it fails.
 
-    Measurements of the same capture are used again, and those of earlier visits in the same frame are inherited. A
-    failure is a warning: the run is for the video.
+    Measurements of the same capture are used again, and those of earlier visits in the same scene frame are inherited.
+    A failure is only a warning, because the run is for the video.
 
     Raises:
         RunCancelled: somebody cancelled this flow run.
@@ -109,7 +109,7 @@ async def measure_scene(workspace: Workspace, dataset: Asset, given: Given | Non
 
 
 async def find_scale(workspace: Workspace, dataset: Asset, given: Given | None) -> Asset:
-    """Return the metres of a dataset's frame.
+    """Return the metres of a dataset's scene frame.
 
     Args:
         workspace: where the assets are.
@@ -139,17 +139,17 @@ def find_metres(workspace: Workspace, dataset: Asset) -> Asset | None:
 
 
 def read_metres(workspace: Workspace, dataset: Asset) -> SceneInMetres | None:
-    """Return what is known of a dataset's frame; None if nothing was measured."""
+    """Return what is known of a dataset's scene frame; None if nothing was measured."""
     found = find_metres(workspace, dataset)
     return SceneInMetres.model_validate_json(workspace.read(found, "scene.json")) if found else None
 
 
 def _in_frame(workspace: Workspace, dataset: Asset) -> list[Asset]:
-    """Return the metres that were measured in the frame of a dataset, oldest first, without those only inherited."""
+    """Return the metres measured in a dataset's scene frame, oldest first, without those that were only inherited."""
     return [
         each
         for each in workspace.assets(asset_name(dataset.scene, "metres"))
-        if each.provenance.frame == frame_of(dataset) and each.tags.get("measurements", "0") != "0"
+        if each.provenance.frame == scene_frame_of(dataset) and each.tags.get("measurements", "0") != "0"
     ]
 
 

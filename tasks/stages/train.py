@@ -3,7 +3,7 @@
 from blocks import Asset
 from jobs.names import asset_name
 from jobs.options import TrainOptions
-from tasks.frames import frame_of
+from tasks.scene_frame import scene_frame_of
 from tasks.stage import Gate, Plan, Stage
 
 
@@ -21,7 +21,7 @@ def train(dataset: Asset, options: TrainOptions, gate: Gate | None = None) -> Pl
         must_have=("config.yml", "dataparser_transforms.json", "model.json"),
         inputs={"dataset": dataset},
         scratch=("checkpoints",),
-        arguments=("--frame", frame_of(dataset)),
+        arguments=("--frame", scene_frame_of(dataset)),
         time_limit=24 * 3600,
         work=options.max_num_iterations,
         gate=gate,

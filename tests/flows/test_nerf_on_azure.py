@@ -211,7 +211,7 @@ async def test_a_later_dataset_is_brought_into_the_first_ones_frame(
     async def prepared(factor: int) -> Asset:
         options = PrepareOptions(feature_image_size=320, max_features=1000, downscale_factor=factor)
         capture = await tasks.capture(saved, "lane", None, street / "photos", options)
-        dataset = await tasks.prepare(saved, capture, options, await tasks.find_frames(saved, "lane"))
+        dataset = await tasks.prepare(saved, capture, options, await tasks.find_scene_frames(saved, "lane"))
         pose = json.loads(saved.read(dataset, "transforms.json"))["frames"][0]["transform_matrix"]
         content = {"render_width": 64, "render_height": 36, "seconds": 1}
         path = CameraPath.model_validate({**content, "camera_path": [{"camera_to_world": pose, "fov": 50}] * 2})

@@ -97,7 +97,7 @@ async def every_stage(place: LocalWorkspace, again: bool = False) -> list[Asset]
     videos: list[Asset] = []
     for capture in captures:
         prepare = PrepareOptions(max_features=2048).with_profile("preview")
-        dataset = await tasks.prepare(place, capture, prepare, await tasks.find_frames(place, "wall"))
+        dataset = await tasks.prepare(place, capture, prepare, await tasks.find_scene_frames(place, "wall"))
         model = await tasks.train.with_options(refresh=again and capture is captures[0])(place, dataset, options)
         shot = tasks.Shot(shown, PATH)
         videos.append(await tasks.render_in_shards(place, tasks.Visit(dataset, model), shot, shards=1 + len(videos)))

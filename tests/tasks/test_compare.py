@@ -34,7 +34,7 @@ async def test_a_visit_in_another_frame_is_gone_on_with_alone(caplog: pytest.Log
     assert await compared(dataset("2-a", f"{DATASET}:1-a")) == then
     assert "no comparison" not in caplog.text
     assert await compared(dataset("3-a", "new")) is None
-    said = f"{DATASET}:3-a are in different frames"
+    said = f"{DATASET}:3-a are in different scene frames"
     assert said in caplog.text
     async with get_client() as client:
         chosen = ArtifactFilter(key=ArtifactFilterKey(any_=["street-then"]))

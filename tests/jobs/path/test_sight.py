@@ -11,7 +11,7 @@ from jobs.path.capture import Array, Capture, upright
 from tests.jobs.path.captures import CAPTURES, poses_of
 
 RNG = np.random.default_rng(3)
-MOST = 0.4  # of the frames, as `tasks.frames` has it
+MOST = 0.4  # of the frames, as `tasks.scene_frame` has it
 
 
 def points_of(name: str) -> Array:

@@ -18,7 +18,7 @@ from blocks import Asset, LocalWorkspace
 from jobs.camera_path import CameraPath, Origin
 from jobs.errors import InvalidInput
 from jobs.options import PrepareOptions, RenderOptions
-from tasks.frames import frame_of
+from tasks.scene_frame import scene_frame_of
 from tests import made_once
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -64,8 +64,8 @@ async def prepared(place: LocalWorkspace, images: Path, options: PrepareOptions)
     @flow(name="prepared")
     async def run() -> Asset:
         capture = await tasks.capture(place, "street", None, images, options)
-        dataset = await tasks.prepare(place, capture, options, await tasks.find_frames(place, "street"))
-        await tasks.warn_of_new_frame("street", dataset)
+        dataset = await tasks.prepare(place, capture, options, await tasks.find_scene_frames(place, "street"))
+        await tasks.warn_of_new_scene_frame("street", dataset)
         return dataset
 
     made: Asset = await run()
@@ -142,11 +142,11 @@ async def test_captures_share_a_frame_or_a_warning_says_so(
     elsewhere = made_once.street("elsewhere", 10)
 
     first = await prepared(place, street / "photos", OPTIONS)
-    assert frame_of(first) == str(first) and first.tags["frame"] == "new" and "reference_1" not in first.tags
+    assert scene_frame_of(first) == str(first) and first.tags["frame"] == "new" and "reference_1" not in first.tags
 
     # The same photos with other options fit to half a percent of the scene.
     again = await prepared(place, street / "photos", OPTIONS.model_copy(update={"downscale_factor": 2}))
-    assert frame_of(again) == again.tags["frame"] == again.tags["reference_1"] == str(first) != str(again)
+    assert scene_frame_of(again) == again.tags["frame"] == again.tags["reference_1"] == str(first) != str(again)
     poses = [
         np.array([frame["transform_matrix"] for frame in json.loads(place.read(each, "transforms.json"))["frames"]])
         for each in (first, again)
@@ -155,10 +155,12 @@ async def test_captures_share_a_frame_or_a_warning_says_so(
     assert await artifacts("street-new-frame", start) == []
 
     other = await prepared(place, elsewhere / "photos", OPTIONS)
-    assert frame_of(other) == str(other) and other.tags["reference_1"] == str(first)
+    assert scene_frame_of(other) == str(other) and other.tags["reference_1"] == str(first)
     [said] = await artifacts("street-new-frame", start)
-    assert f"{other} begins a new frame" in said and f"scene street: {other} begins a new frame" in caplog.text
-    assert await tasks.find_frames(place, "street") == {str(first): [first, again], str(other): [other]}
+    assert (
+        f"{other} begins a new scene frame" in said and f"scene street: {other} begins a new scene frame" in caplog.text
+    )
+    assert await tasks.find_scene_frames(place, "street") == {str(first): [first, again], str(other): [other]}
 
     photo, elsewhere = poses[0][6].tolist(), json.loads(place.read(other, "transforms.json"))["frames"][4]
     near = path_of((0, 0, 0), (0.1, 0.1, 0.1), like=photo)
@@ -174,7 +176,7 @@ async def test_captures_share_a_frame_or_a_warning_says_so(
     assert len(plans) == 3 and all("](data:image/svg+xml" in each for each in plans), "seen before it is paid for"
     assert await checked(place, other, near) == ("tour", None)
     [said] = await artifacts("street-camera-path", start)
-    assert f"is for the frame of {first}, but {other} is in the frame of {other}" in said
+    assert f"is for the scene frame of {first}, but {other} is in that of {other}" in said
     assert said.strip("*") in caplog.text
     there = path_of((0, 0, 0), (0.1, 0, 0), like=elsewhere["transform_matrix"])
     assert await checked(place, other, there, named=True) == ("file", there)  # just drawn in it, for all we know

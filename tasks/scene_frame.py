@@ -1,7 +1,8 @@
-"""The scene frame: which dataset began it, and which camera paths are for it.
+"""Scene frames: which dataset began one, and which camera paths are for it.
 
-The first dataset of a scene fixes orientation, centre and scale. Later datasets are registered to its frame, or
-begin another frame if they do not fit. A camera path is right only in the frame in which it was drawn.
+A scene frame is a coordinate frame. A scene's first dataset fixes its orientation, centre and scale. Later datasets are
+registered to it, or begin another scene frame if they do not fit. A camera path is right only in the scene frame in
+which it was drawn. "Frame" alone means an image of the path.
 """
 
 from __future__ import annotations
@@ -30,54 +31,60 @@ from tasks.shot import Shot
 if TYPE_CHECKING:
     from jobs.path.capture import Capture
 
-__all__ = ["check_belongs", "find_frames", "fit_shot", "frame_of", "read_cameras", "warn_of_new_frame"]
+__all__ = [
+    "check_belongs",
+    "find_scene_frames",
+    "fit_shot",
+    "read_cameras",
+    "scene_frame_of",
+    "warn_of_new_scene_frame",
+]
 
 _NEAR = 5.0  # from the photos to a path's nearest frame: at most so many typical depths, or extents, of the photos
 _ANYWHERE = 100.0  # the same for its farthest frame
-_MOST_LOST = 0.4  # share of frames that may show nothing, of a path that does not say which frame it is for
+_MOST_LOST = 0.4  # share of frames that may show nothing, of a path that does not name its scene frame
 _SOME_LOST = 0.15  # above this share there is a warning
 _PLAYED_EVERYWHERE = 4096 * 2304  # px, the limit of H.264's level 5.2
 
 
-def frame_of(dataset: Asset) -> str:
-    """Return the dataset, as name:version, that began the frame of a dataset. It may be the dataset itself."""
+def scene_frame_of(dataset: Asset) -> str:
+    """Return the scene frame of a dataset: the dataset that began it, as name:version, which may be itself."""
     frame = dataset.provenance.frame or "new"
     return str(dataset) if frame == "new" else frame
 
 
-async def find_frames(workspace: Workspace, scene: str) -> dict[str, list[Asset]]:
-    """Return the datasets of a scene by their frame, frames and datasets oldest first."""
-    frames: dict[str, list[Asset]] = {}
+async def find_scene_frames(workspace: Workspace, scene: str) -> dict[str, list[Asset]]:
+    """Return the datasets of a scene by their scene frame. Scene frames and datasets are oldest first."""
+    found: dict[str, list[Asset]] = {}
     for dataset in await _datasets(workspace, scene):
-        frames.setdefault(frame_of(dataset), []).append(dataset)
-    return frames
+        found.setdefault(scene_frame_of(dataset), []).append(dataset)
+    return found
 
 
-async def warn_of_new_frame(scene: str, dataset: Asset) -> None:
-    """Warn, in the log and as an artifact, that a dataset began a new frame although the scene had one."""
+async def warn_of_new_scene_frame(scene: str, dataset: Asset) -> None:
+    """Warn, in the log and as an artifact, that a dataset began a new scene frame although the scene had one."""
     reference = dataset.provenance.inputs.get("reference_1")
-    if frame_of(dataset) != str(dataset) or reference is None:
+    if scene_frame_of(dataset) != str(dataset) or reference is None:
         return
     text = (
-        f"scene {scene}: {dataset} begins a new frame, because its photos could not be registered to the frame of "
+        f"scene {scene}: {dataset} begins a new scene frame, because its photos could not be registered to that of "
         f"{reference}. Camera paths of earlier versions do not fit it. If it is the same place, take photos that show "
-        "again what the earlier ones show, some from the same spots. With frame=keep, an option of prepare, such "
-        "photos are refused."
+        "what the earlier ones show, some from the same spots. To refuse such photos, set prepare.frame to keep."
     )
     await _warn(scene, "new-frame", text)
 
 
 async def fit_shot(workspace: Workspace, scene: str, dataset: Asset, shot: Shot, model: Asset | None = None) -> Shot:
-    """Return what can be shown of a dataset: the shot, with a generated path if its own is for another frame.
+    """Return what can be shown of a dataset: the shot, with a generated path if its own is for another scene frame.
 
     A generated path gets the shape of the photos if no size was given. For a path from a file, an artifact shows it
     from above, among the cameras and the sparse points, before anything is rendered.
 
     Args:
         workspace, scene, dataset: what is shown.
-        shot: what `find_shot` returned. If its path does not say which frame it is for, a path chosen for this run is
-            taken to be for this frame, as after an export from the viewer; the scene's own path, for the scene's first
-            frame.
+        shot: what `find_shot` returned. If its path does not name its scene frame, a path chosen for this run is taken
+            to be for that of `dataset`, as after an export from the viewer; the scene's own path, for the scene's first
+            one.
         model: the model that will be rendered, if it exists already.
 
     Raises:
@@ -110,17 +117,17 @@ async def _in_shape(workspace: Workspace, scene: str, dataset: Asset, options: R
 async def _check_path(
     workspace: Workspace, scene: str, dataset: Asset, shot: Shot, path: CameraPath, model: Asset | None
 ) -> Shot:
-    """Do what `fit_shot` says, for a path from a file."""
+    """Return what `fit_shot` returns for a path from a file."""
     datasets = await _datasets(workspace, scene)
-    frames = {str(known): frame_of(known) for known in datasets}
+    known = {str(each): scene_frame_of(each) for each in datasets}
     own = path.rebel_nerf.frame if path.rebel_nerf else None
-    unsaid = frame_of(dataset) if shot.chosen else next(iter(frames.values()), frame_of(dataset))
-    belongs = frames.get(own, own) if own else unsaid
-    if belongs != frame_of(dataset):
+    unsaid = scene_frame_of(dataset) if shot.chosen else next(iter(known.values()), scene_frame_of(dataset))
+    belongs = known.get(own, own) if own else unsaid
+    if belongs != scene_frame_of(dataset):
         text = (
-            f"scene {scene}: the camera path is for the frame of {belongs}, but {dataset} is in the frame of "
-            f"{frame_of(dataset)}, where the path would show something else. The path {camera_path.GENERATED[0]} is "
-            "rendered instead. Draw a path in the viewer of this version, and keep it: "
+            f"scene {scene}: the camera path is for the scene frame of {belongs}, but {dataset} is in that of "
+            f"{scene_frame_of(dataset)}, where the path would show something else. The path "
+            f"{camera_path.GENERATED[0]} is rendered instead. Draw a path in the viewer of this version, and keep it: "
             f"rebel-nerf path --scene {scene} camera_path.json"
         )
         await _warn(scene, "camera-path", text)
@@ -141,10 +148,10 @@ async def _check_path(
 
 
 def read_cameras(workspace: Workspace, dataset: Asset, model: Asset | None) -> Capture | None:
-    """Read the cameras and sparse points of a dataset, in its model's frame. Return None if they cannot be known.
+    """Read the cameras and sparse points of a dataset, in the model frame. Return None if they cannot be known.
 
     They cannot if the dataset has no `transforms.json`, which a dataset from elsewhere may lack. If training moves the
-    poses to a frame of the model's own, they cannot be known before there is a model.
+    poses to another model frame, they cannot be known before there is a model.
 
     Args:
         workspace: where the assets are.
@@ -158,7 +165,7 @@ def read_cameras(workspace: Workspace, dataset: Asset, model: Asset | None) -> C
     transforms = _read_json(workspace, dataset, "transforms.json")
     if transforms is None:
         return None
-    if "applied_scale" in transforms:  # as `jobs.prepare` writes it: the model's frame is the dataset's
+    if "applied_scale" in transforms:  # as `jobs.prepare` writes it: the model frame is the scene frame
         applied = transforms.get("applied_transform", [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
         saved: dict[str, Any] | None = {"transform": applied, "scale": transforms["applied_scale"]}
     else:
@@ -188,14 +195,14 @@ def check_belongs(scene: str, dataset: Asset, path: CameraPath, capture: Capture
     The cameras of every scene are within a unit of its origin, so distance alone says little. The check is whether
     frames show what the photos saw (`jobs.path.sight.lost`). Two scenes can have similar paths, such as two walks
     around an object, or a walk in a house and one in a room. Only the origin in the path can tell those apart: of the
-    generated paths of six captures in each other's frames, about half are recognised.
+    generated paths of six captures in each other's scene frames, about half are recognised.
 
     Args:
         scene: the scene's name.
         dataset: the dataset that the path should show.
-        path: in the frame of the dataset's model.
+        path: in the model frame.
         capture: what `read_cameras` returned.
-        surely: whether the path says that it is for this frame. Then it is refused only if no frame shows anything.
+        surely: whether the path names this scene frame. Then it is refused only if no frame shows anything.
 
     Raises:
         InvalidInput: the path is far from the cameras, or most of its frames show nothing.
@@ -226,8 +233,8 @@ def check_belongs(scene: str, dataset: Asset, path: CameraPath, capture: Capture
     )
     if share == 1.0 or (share > _MOST_LOST and not surely):
         raise InvalidInput(
-            f"{text} Is it the path of another scene, or of a model in another frame? Draw one in the viewer of this "
-            f"scene, or choose a generated path: {', '.join(camera_path.GENERATED)}."
+            f"{text} Is it the path of another scene, or of a model in another scene frame? Draw one in the viewer of "
+            f"this scene, or choose a generated path: {', '.join(camera_path.GENERATED)}."
         )
     return text
 
