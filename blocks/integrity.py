@@ -32,7 +32,7 @@ class Damage:
     """A damaged asset of a local workspace.
 
     Args:
-        folder: the asset's.
+        folder: the asset's folder.
         fault: which file is damaged, and how.
     """
 
@@ -87,7 +87,7 @@ def damaged_assets(root: Path, *, whole: bool) -> Iterator[Damage]:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Rename the folder of a damaged asset, so that the asset can be made again. Nothing in it is deleted.
+    """Rename the folder of a damaged asset, so that the stage can run again. Nothing in it is deleted.
 
     Returns:
         The new path; None if another process was faster.
@@ -142,7 +142,7 @@ def _stamp(file: Path) -> _Stamp:
 
 @functools.cache
 def _boot() -> str:
-    """Return what identifies the time since the machine was started; a new value where that is not known."""
+    """Return what identifies the time since the machine was started; a new value if that is unknown."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     with suppress(OSError):  # macOS

@@ -1,4 +1,4 @@
-"""What can be removed from a local workspace: assets, and what is left of jobs that ended."""
+"""Find and remove what a local workspace no longer needs: assets, and remains of ended jobs."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def size_of(folder: Path) -> int:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder in such a way that nobody ever sees a part of it; nothing happens if it is gone."""
-    doomed = folder.with_name(f".{uuid.uuid4().hex}.part")  # what is left of it is a leftover
+    """Remove a folder, for other processes in one step. Do nothing if it does not exist."""
+    doomed = folder.with_name(f".{uuid.uuid4().hex}.part")  # if this is interrupted, the rest is a leftover
     with suppress(FileNotFoundError):
         folder.rename(doomed)
         shutil.rmtree(doomed)
 
 
 def find_leftovers(root: Path, older_than: float) -> Iterator[Leftover]:
-    """Find unfinished folders of processes that were killed, and of ended jobs their code and useless output.
+    """Find unfinished folders of killed processes, and the code and useless output of ended jobs.
 
     The log, the specification and the status of a job stay. So does the output of a completed job: a gate may have
     refused it, and a later run may register it.
@@ -48,7 +48,7 @@ def find_leftovers(root: Path, older_than: float) -> Iterator[Leftover]:
     for pattern in ("jobs/.*.part", "assets/*/.*.part", "verified/*/.*.part", "spent/*/.*.part"):
         for part in root.glob(pattern):
             if _age(part) > older_than and unlocked(part / "alive"):
-                yield Leftover(str(part), "unfinished, of a process that was killed", _size(part))
+                yield Leftover(str(part), "unfinished folder of a killed process", _size(part))
     for job in (root / "jobs").glob("[!.]*"):
         if not unlocked(job / "alive") or _age(job) < older_than:
             continue
@@ -59,7 +59,7 @@ def find_leftovers(root: Path, older_than: float) -> Iterator[Leftover]:
 
 
 def _completed(job: Path) -> bool:
-    """Return whether a job ended well, as the shell around it noted."""
+    """Return whether a job completed, according to the shell that ran it."""
     with suppress(OSError):
         return (job / "exit_code").read_text().strip() == "0"
     return False

@@ -129,7 +129,7 @@ def damage(folder: Path, sizes: Mapping[str, int]) -> str:
     """Return what is wrong with an asset's files, judged by their sizes; "" if nothing is.
 
     Args:
-        folder: the asset's.
+        folder: the asset's folder.
         sizes: bytes by path; -1 for a file of unknown size that is not empty.
     """
     for path, size in sizes.items():

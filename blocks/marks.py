@@ -1,4 +1,4 @@
-"""What people note about a model: a pin and a few words. Unlike everything else about an asset, it can change."""
+"""What people note about a model: a pin and a note. Unlike everything else about an asset, marks can change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 __all__ = ["MOST_NOTE_CHARACTERS", "Marks"]
 
 MOST_NOTE_CHARACTERS = 500
-"""Of a note. Azure ML's tags hold 1000."""
+"""The maximum length of a note. Azure ML's tags hold 1000 characters."""
 
 _PINNED, _NOTE = "pinned", "note"
 
@@ -20,7 +20,7 @@ class Marks(BaseModel):
     """What people have noted about a model.
 
     Args:
-        pinned: when the model was pinned; None if it is not. Of several, the one pinned last is the scene's.
+        pinned: when it was pinned; None if it is not. If several models are pinned, the last one pinned counts.
         note: a few words; "" if there are none.
     """
 
@@ -31,7 +31,7 @@ class Marks(BaseModel):
 
     @classmethod
     def take_from(cls, tags: dict[str, str]) -> Marks:
-        """Remove the tags that hold marks from `tags`, and return the marks. A pin that is no time is none."""
+        """Remove the tags that hold marks from `tags`, and return the marks. A pin that is not a time is ignored."""
         pinned, note = tags.pop(_PINNED, ""), tags.pop(_NOTE, "")
         try:
             return cls(pinned=datetime.fromisoformat(pinned) if pinned else None, note=note[:MOST_NOTE_CHARACTERS])
@@ -39,7 +39,7 @@ class Marks(BaseModel):
             return cls(note=note[:MOST_NOTE_CHARACTERS])
 
     def put_into(self, tags: Mapping[str, str]) -> dict[str, str]:
-        """Return `tags` with these marks in place of those that it holds."""
+        """Return `tags` with their marks replaced by these."""
         others = {name: value for name, value in tags.items() if name not in (_PINNED, _NOTE)}
         own = {_PINNED: self.pinned.isoformat() if self.pinned else "", _NOTE: self.note}
         return {**others, **{name: value for name, value in own.items() if value}}

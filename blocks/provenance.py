@@ -8,9 +8,22 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-__all__ = ["Provenance"]
+__all__ = ["Provenance", "is_reference", "reference"]
 
 _INPUT = re.compile(r"images|dataset|model|video|export|then|now|earlier|reference_\d+")
+
+
+def reference(number: int) -> str:
+    """Return the name of an input that is an earlier dataset, for registration; the first number is 1.
+
+    Without references, a stage gives another result, but it needs none.
+    """
+    return f"reference_{number}"
+
+
+def is_reference(name: str) -> bool:
+    """Return whether an input of that name is a reference."""
+    return name.startswith("reference_")
 
 
 class Provenance(BaseModel):

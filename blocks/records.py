@@ -1,4 +1,4 @@
-"""What tasks and workspaces tell each other: assets, captures people dropped, and jobs."""
+"""Records that tasks and workspaces exchange: assets, dropped captures, and jobs."""
 
 from __future__ import annotations
 

@@ -1,15 +1,16 @@
-"""Explain what is wrong with a saved block."""
+"""Read saved blocks, and explain what is wrong with them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from prefect.blocks.core import Block
 from pydantic import ValidationError
 
 from jobs.errors import InvalidInput
 
-__all__ = ["loading", "sentences"]
+__all__ = ["loading", "saved_name", "sentences"]
 
 
 def sentences(error: ValidationError, whole: str = "block") -> str:
@@ -45,3 +46,8 @@ def loading(reference: str) -> Iterator[None]:
         raise InvalidInput(
             f"no block {reference!r} could be loaded ({error}). See the saved ones with: prefect block ls"
         ) from None
+
+
+def saved_name(block: Block) -> str | None:
+    """Return the name under which a block is saved; None if it is not. Prefect has no public attribute for it."""
+    return block._block_document_name

@@ -46,7 +46,7 @@ def write_status(folder: Path, **content: Any) -> None:
 def lock(file: Path, *, wait: bool = False) -> IO[str] | None:
     """Take the lock of a file, and hold it until the returned stream is closed. Return None if another process has it.
 
-    Whoever can open a file can lock it: only its owner can.
+    Anyone who can open a file can lock it, so only its owner can open it.
     """
     stream = os.fdopen(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a")
     with suppress(PermissionError):  # another user's file, in a folder that was made accessible on purpose
@@ -63,9 +63,8 @@ def unlocked(file: Path) -> bool:
     """Return whether no process holds the lock of a file. True if the file does not exist."""
     try:
         with file.open() as stream:
-            fcntl.flock(
-                stream, fcntl.LOCK_SH | fcntl.LOCK_NB
-            )  # shared, so that two processes that check at the same time do not see each other
+            # shared, so that two processes that check at the same time do not see each other
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return True
     except BlockingIOError:
@@ -107,7 +106,7 @@ def _wait_for_slot(slots: list[str], folder: Path) -> tuple[int, IO[str]] | None
 
 
 def waiting_in(line: Path) -> list[str]:
-    """Return the tickets of a line, "<time> <job>", in their order; those that a killed supervisor left are removed."""
+    """Return the tickets of a line, "<time> <job>", in order. Remove those that a killed supervisor left."""
     tickets = []
     for ticket in sorted(line.glob("*")):
         if not unlocked(ticket):
@@ -120,7 +119,7 @@ def waiting_in(line: Path) -> list[str]:
 def place_of(job: str, slots: list[str]) -> tuple[int, str]:
     """Return a job's place in the line for some slots, 1 for the next, and the job before it; 0 and "" if unknown.
 
-    Before the next one in the line is a job that holds a slot, if all are held.
+    The job before the first in the line is one that holds a slot, if all slots are held.
     """
     line = [name.partition(" ")[2] for name in waiting_in(Path(slots[0].rpartition("-")[0] + "-line"))]
     if job not in line:

@@ -42,11 +42,6 @@ class Workspace(Block, ABC):
     )
 
     @property
-    def saved_name(self) -> str | None:
-        """Return the name under which this block is saved; None if it is not. Prefect has no public attribute."""
-        return self._block_document_name
-
-    @property
     def has_cost_limit(self) -> bool:
         """Return whether there is a limit on costs. Expenses are recorded only then."""
         return self.max_cost_per_run is not None or self.max_cost_per_month is not None

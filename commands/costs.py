@@ -30,7 +30,7 @@ _COLUMNS = (
 
 
 class Costs(BaseModel):
-    """Show what the results of each scene took and cost, by month."""
+    """Show the machine time and the cost of each scene's results, by month."""
 
     scene: SceneName | None = Field(None, description="only this scene; all scenes if not given")
     month: str | None = Field(None, pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="only this month, as in 2026-11")
@@ -38,7 +38,7 @@ class Costs(BaseModel):
 
 
 def show(given: Costs) -> None:
-    """Print the table, and how much of the budget is used.
+    """Print the table and the use of the budget.
 
     Raises:
         RebelNerfError: the workspace cannot be reached.
@@ -49,7 +49,8 @@ def show(given: Costs) -> None:
     if rows:
         print_table(_COLUMNS, [*(_row(place, each) for each in rows), _sum(place, rows)])
         print(
-            "saved: results that were used again. lost: jobs that failed, were cancelled, or whose result was removed."
+            "saved: results that were used again. "
+            "lost: jobs that failed or were cancelled, or whose result was removed."
         )
     else:
         of, when = f" of {given.scene}" if given.scene else "", f" of {given.month}" if given.month else ""
@@ -83,7 +84,7 @@ def _figures(place: Workspace, made: Work, lost: Work, saved: Work) -> list[str]
 
 
 def _budget(place: Workspace) -> str:
-    """Return how much of the limit of this month is used, for people."""
+    """Return how much of this month's limit is used, for people."""
     most, month = place.max_cost_per_month, month_of(datetime.now(timezone.utc))
     if most is None:
         if place.max_cost_per_run is None:
@@ -93,7 +94,7 @@ def _budget(place: Workspace) -> str:
     share = f", {100 * spent / most:.0f} %" if most else ""
     return (
         f"Budget of {month}: {money(spent, place.currency)} of {money(most, place.currency)}{share}, "
-        "with what running jobs are expected to cost."
+        "including the expected cost of running jobs."
     )
 
 

@@ -1,4 +1,4 @@
-"""From the photos of a built-in street front to its fly-through: `rebel-nerf demo`, `make demo`."""
+"""Make a fly-through of a built-in street front: `rebel-nerf demo`, `make demo`."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _LAST_LINES = 15
 
 
 class Demo(BaseModel):
-    """Photograph a built-in street front, and turn the photos into a dataset, a model and a video, on the CPU."""
+    """Draw photos of a built-in street front, and turn them into a dataset, a model and a video, on the CPU."""
 
-    photos: Path = Field(Path("build/facade"), description="the folder for the photos; kept, and used again")
+    photos: Path = Field(Path("build/facade"), description="the folder for the photos; they are kept and used again")
     verbose: bool = Field(False, description="show Prefect's log, line by line")
     open: bool = Field(False, description="open the scene's page in the browser at the end")
 
 
 def demonstrate(given: Demo) -> None:
-    """Take the photos unless they are there, and run the flow on them."""
+    """Draw the photos unless they exist, and run the flow on them."""
     command = command_of(nerf.fn)
-    shown = RenderOptions(long_side=480, seconds=4.0, fps=15, loop=True)  # half of the frames are those of the way back
+    shown = RenderOptions(long_side=480, seconds=4.0, fps=15, loop=True)  # half of the frames are on the way back
     run = command(
         scene="facade", images=given.photos / "photos", profile="preview", render=shown, export=True, open=given.open
     )
@@ -45,13 +45,13 @@ def demonstrate(given: Demo) -> None:
 
 
 def photograph(folder: Path, display: Display) -> None:
-    """Make the photos of the street front in a process of their own: that needs what jobs need.
+    """Draw the photos of the street front in another process, because that needs the packages of jobs.
 
     Raises:
-        JobFailed: they could not be made; the process's last words are in the text.
+        JobFailed: the photos could not be drawn. The text has the last lines of the process.
     """
     if (folder / "truth.json").is_file():
-        display.take(News("photos", state="done", words="made before"))
+        display.take(News("photos", state="done", words="existed already"))
         return
     last: deque[str] = deque(maxlen=_LAST_LINES)
     program = [sys.executable, "-m", "jobs.facade", "--output", str(folder)]
@@ -66,7 +66,7 @@ def photograph(folder: Path, display: Display) -> None:
             else:
                 last.append(line)
     if made.returncode:
-        raise JobFailed(f"scene facade: the photos could not be made in {folder}:\n{''.join(last)}")
+        raise JobFailed(f"scene facade: the photos could not be drawn in {folder}:\n{''.join(last)}")
     display.take(News("photos", state="done", words=f"{len(list((folder / 'photos').iterdir()))} photos"))
 
 

@@ -30,7 +30,7 @@ class Gallery(BaseModel):
 
 
 def show(given: Gallery) -> None:
-    """Write the files, say where they are, and open one.
+    """Write the files, print where they are, and open one.
 
     Raises:
         RebelNerfError: the workspace cannot be reached, there is no such scene, or a file cannot be written.
@@ -39,7 +39,9 @@ def show(given: Gallery) -> None:
     file = (given.to or tasks.gallery_file(place)).expanduser().absolute()
     if given.scene:
         if given.scene not in (known := place.scenes()):
-            raise NotFound(f"scene {given.scene}: there is no such scene; there is {', '.join(known) or 'none yet'}.")
+            raise NotFound(
+                f"scene {given.scene}: there is no such scene. Known scenes: {', '.join(known) or 'none yet'}."
+            )
         file = tasks.write_scene_page(place, given.scene, file)
         print(f"{given.scene}: {file.as_uri()}")
     else:

@@ -48,7 +48,7 @@ def _show_scenes(place: Workspace) -> None:
     scenes = place.scenes()
     if not scenes:
         print(
-            f"There is no scene in {place.identity} yet. The first: {typed('run --scene NAME --images FOLDER')}, "
+            f"There is no scene in {place.identity} yet. To start: {typed('run --scene NAME --images FOLDER')}, "
             f"or {typed('demo')}."
         )
         return
@@ -83,8 +83,8 @@ def _show_versions(place: Workspace, scene: str) -> None:
     if choice is None:
         if not place.assets(scene):
             known = ", ".join(place.scenes()) or "none yet"
-            raise NotFound(f"scene {scene}: there is no such scene in {place.identity}; there is {known}.")
-        raise NotFound(f"scene {scene}: it has photos in {place.identity}, and no {asset_name(scene, 'model')} yet.")
+            raise NotFound(f"scene {scene}: there is no such scene in {place.identity}. Its scenes: {known}.")
+        raise NotFound(f"scene {scene}: it has photos in {place.identity}, but no {asset_name(scene, 'model')} yet.")
     rows = []
     for each in reversed(models):
         state = "pinned" if each.asset.marks.pinned and each == choice.shown else ""
@@ -96,7 +96,7 @@ def _show_versions(place: Workspace, scene: str) -> None:
     if choice.said:
         print(choice.said)
     print(
-        f"{typed(f'pin --scene {scene} --model-version N')} has the scene shown by model N; "
+        f"{typed(f'pin --scene {scene} --model-version N')} shows the scene by model N; "
         f"{typed(f'page --scene {scene}')} opens its page."
     )
 

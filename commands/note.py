@@ -1,4 +1,4 @@
-"""Note a few words about a model: `rebel-nerf note --scene facade --model-version 3 "before the repaint"`."""
+"""Attach a note to a model: `rebel-nerf note --scene facade --model-version 3 "before the repaint"`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from jobs.names import SceneName
 
 
 class Note(BaseModel):
-    """Note a few words about a model; `rebel-nerf list` shows them. An empty text removes the note."""
+    """Attach a note to a model; `rebel-nerf list` shows it. An empty text removes the note."""
 
-    text: CliPositionalArg[str] = Field(description="the words, in quotes")
+    text: CliPositionalArg[str] = Field(description="the text of the note, in quotes")
     scene: SceneName = Field(description="the scene's name")
     model_version: str | None = Field(
         None, description="the model's number (3) or its full version (2-0a1b2c3d); the one that is shown if not given"
@@ -24,7 +24,7 @@ class Note(BaseModel):
 
 
 def note(given: Note) -> None:
-    """Keep the words and say of which model.
+    """Save the note, and print it with the model's name.
 
     Raises:
         RebelNerfError: there is no such model, the text is too long, or the workspace cannot be reached.

@@ -16,19 +16,19 @@ from jobs.names import SceneName, asset_name
 
 
 class Page(BaseModel):
-    """Fetch the page of a scene, say where it is, and open it: of the pinned model, else of the newest good one."""
+    """Fetch and open the page of a scene: that of the pinned model, else of the newest good one."""
 
     scene: SceneName = Field(description="the scene's name")
     model_version: str | None = Field(
         None, description="show this model's page: its number (3) or its full version (2-0a1b2c3d)"
     )
-    version: str | None = Field(None, description="of the page itself: in full, or a capture version")
+    version: str | None = Field(None, description="version of the page itself: in full, or a capture version")
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     browser: bool = Field(True, description="open the browser, too")
 
 
 def show(given: Page) -> None:
-    """Fetch and open it.
+    """Fetch the page, print where it is, and open it.
 
     Raises:
         RebelNerfError: there is no such page, or the workspace cannot be reached.
@@ -44,7 +44,7 @@ def show(given: Page) -> None:
 
 
 def find_page(place: Workspace, scene: str, model_version: str | None, version: str | None) -> tuple[Asset, str]:
-    """Find the newest page of a model, or a page by its own version, and what to say of a newer model.
+    """Return the newest page of a model, or a page by its own version, and a sentence about a newer model.
 
     Raises:
         NotFound: there is no such page.
@@ -62,8 +62,8 @@ def find_page(place: Workspace, scene: str, model_version: str | None, version: 
     listed = ", ".join(dict.fromkeys(page.tags.get("model", "?") for page in pages)) or "none yet"
     number = model.number or model.version
     raise NotFound(
-        f"scene {scene}: {model.title} has no page; pages are of {listed}. "
-        f"This makes one: {typed(f'render --scene {scene} --model-version {number}')}"
+        f"scene {scene}: {model.title} has no page. There are pages of {listed}. "
+        f"To make one: {typed(f'render --scene {scene} --model-version {number}')}"
     )
 
 

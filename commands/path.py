@@ -1,4 +1,4 @@
-"""Keep a camera path from the viewer: `python -m commands.path --scene facade ~/Downloads/camera_path.json`."""
+"""Save a camera path from the viewer: `python -m commands.path --scene facade ~/Downloads/camera_path.json`."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from jobs.names import SceneName
 
 
 class TakePath(BaseModel):
-    """Check a camera path that was exported from the viewer, and keep it under trajectories/ for the scene's videos."""
+    """Check a camera path that was exported from the viewer, and save it under trajectories/ for the scene's videos."""
 
     file: CliPositionalArg[Path] = Field(description="the camera_path.json")
     scene: SceneName = Field(description="the scene's name")
-    name: SceneName | None = Field(None, description="of this path beside others; the scene's own path if not given")
+    name: SceneName | None = Field(
+        None, description="name of this path, if it is one of several; the scene's own path if not given"
+    )
     model_version: str | None = Field(
         None, description="number or full version of the model that it was drawn in; the one that is shown if not given"
     )
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
-    anyway: bool = Field(False, description="keep it though most of its frames show nothing of what the photos saw")
-    replace: bool = Field(False, description="take the place of another path of that name")
+    anyway: bool = Field(False, description="keep it even if most of its frames show nothing that the photos saw")
+    replace: bool = Field(False, description="replace another path of that name")
 
 
 def take(given: TakePath) -> None:
-    """Check and keep a camera path, and print how to use it.
+    """Check and save a camera path, and print how to use it.
 
     Raises:
         RebelNerfError: the path is not valid or shows nothing of the scene, the model does not exist, or another path

@@ -1,4 +1,4 @@
-"""Make the page for measuring and picking known lengths in photos: `rebel-nerf pick --scene facade`."""
+"""Make the page for measuring and for picking known lengths in photos: `rebel-nerf pick --scene facade`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from jobs.names import SceneName
 
 
 class Pick(BaseModel):
-    """Write the page on which things are measured, and known lengths picked, in the photos of a scene. Open it."""
+    """Write and open a page to measure in the photos of a scene, and to pick known lengths in them."""
 
     scene: SceneName = Field(description="the scene's name")
-    output: Path | None = Field(None, description="the file to write; SCENE-pick.html if not given")
+    output: Path | None = Field(None, description="file to write; SCENE-pick.html if not given")
     model_version: str | None = Field(
         None, description="show the photos of this model: its number (3) or its full version (2-0a1b2c3d)"
     )

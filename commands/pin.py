@@ -14,11 +14,11 @@ from jobs.names import SceneName
 
 
 class Pin(BaseModel):
-    """Have a scene shown by one model, whatever is trained later; or, with --off, by its newest good one again."""
+    """Show a scene by one model, whatever is trained later. With --off, show it by its newest good model again."""
 
     scene: SceneName = Field(description="the scene's name")
     model_version: str | None = Field(None, description="the model's number (3) or its full version (2-0a1b2c3d)")
-    off: bool = Field(False, description="take the pin away")
+    off: bool = Field(False, description="remove the pin")
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
 
     @model_validator(mode="after")
@@ -29,14 +29,14 @@ class Pin(BaseModel):
 
 
 def pin(given: Pin) -> None:
-    """Pin the model and take other pins of the scene away, and say what it is shown by.
+    """Pin the model, remove other pins of the scene, and print which model shows it.
 
     Raises:
         RebelNerfError: there is no such model, or the workspace cannot be reached.
     """
     place = open_workspace(given.workspace)
     wanted = tasks.find_registered_model(place, given.scene, given.model_version) if given.model_version else None
-    if wanted:  # first: a scene that is pinned stays pinned, should this end in between
+    if wanted:  # first, so that a pinned scene stays pinned if this is interrupted
         wanted = tasks.pin_model(place, wanted, datetime.now(timezone.utc))
     for each in tasks.model_versions(place, given.scene):
         if each.asset.marks.pinned and str(each.asset) != str(wanted):

@@ -1,4 +1,4 @@
-"""Show what takes space in a workspace, and remove what is old: `rebel-nerf prune`, and with --remove."""
+"""Show what takes space in a workspace, and remove old assets: `rebel-nerf prune --remove`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Prune(BaseModel):
     captures: bool = Field(
         False, description="also remove old captures, if the folder of dropped photos still has the same photos"
     )
-    older_days: float = Field(1.0, ge=0, description="age from which what is left of ended jobs can be removed, days")
-    remove: bool = Field(False, description="remove what is listed; without, nothing is changed")
+    older_days: float = Field(1.0, ge=0, description="age in days from which remains of ended jobs can be removed")
+    remove: bool = Field(False, description="remove what is listed; otherwise nothing is changed")
 
 
 def prune(given: Prune) -> None:
-    """List and, if that is wanted, remove.
+    """List what can be removed and, with `remove`, remove it.
 
     Raises:
         RebelNerfError: the workspace cannot be reached, or something could not be removed.
@@ -66,7 +66,7 @@ def _show_space(judged: dict[str, list[Judged]], leftovers: list[Leftover]) -> N
         for scene, found in judged.items()
     ]
     left = [each.size for each in leftovers]
-    print_table(("scene", "assets", "space", "can be removed"), [*rows, row("left of jobs", left, left)])
+    print_table(("scene", "assets", "space", "can be removed"), [*rows, row("remains of jobs", left, left)])
 
 
 def _show_old(old: list[Judged], leftovers: list[Leftover]) -> None:
@@ -77,9 +77,9 @@ def _show_old(old: list[Judged], leftovers: list[Leftover]) -> None:
 
 
 def _remove(place: Workspace, old: list[Judged], leftovers: list[Leftover]) -> None:
-    """Remove everything; what cannot be removed does not keep the rest from it."""
+    """Remove everything. An asset that cannot be removed does not stop the others."""
     failed: list[RebelNerfError] = []
-    # Newest first: if this is interrupted, nothing is left whose origin is gone.
+    # Newest first: an interruption leaves no asset without its inputs.
     for each in sorted(old, key=lambda judged: judged.asset.created, reverse=True):
         try:
             place.remove(each.asset)

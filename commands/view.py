@@ -1,4 +1,4 @@
-"""Look at a scene during or after training: `python -m commands.view --scene facade`."""
+"""Open the viewer of a scene, during or after training: `python -m commands.view --scene facade`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jobs.names import SceneName
 
 
 class Viewer(BaseModel):
-    """Open nerfstudio's viewer: of the training that runs, else of a registered model."""
+    """Open nerfstudio's viewer: that of a running training, else that of a registered model."""
 
     scene: SceneName = Field(description="the scene's name")
     model_version: str | None = Field(
@@ -22,13 +22,16 @@ class Viewer(BaseModel):
     )
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     port: int = Field(
-        7007, ge=1, le=65535, description="of this machine; a training on this machine has its own, and says which"
+        7007,
+        ge=1,
+        le=65535,
+        description="port of this machine; ignored for a training on this machine, which chooses its own",
     )
     browser: bool = Field(True, description="open the browser, too")
 
 
 def view(given: Viewer) -> None:
-    """Open the connection to the viewer, and the browser, until Ctrl-C or until the job ends.
+    """Open the connection to the viewer, and the browser. Keep it open until Ctrl-C or the end of the job.
 
     Raises:
         RebelNerfError: the scene has neither a training job nor a model, or the viewer cannot be reached or served.
@@ -37,7 +40,7 @@ def view(given: Viewer) -> None:
     if given.model_version is None and (running := tasks.wait_for_page(place, given.scene, _say)):
         _say(f"{running.job} is training.")
         with tasks.opened_page(place, running, given.port) as page:
-            _look(given, page.link, "Ctrl-C closes the connection; training goes on." if page.tunnel else "")
+            _look(given, page.link, "Ctrl-C closes the connection; the training continues." if page.tunnel else "")
             if page.tunnel:
                 _say(f"{running.job} is {tasks.until_ended(place, running.job, page.tunnel)}.")
         return

@@ -29,7 +29,9 @@ class Doctor(BaseModel):
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     assets: bool = Field(False, description="only look for damaged assets, by the sizes of their files")
     whole: bool = Field(False, description="with --assets: compare checksums, too, which reads every file")
-    repair: bool = Field(False, description="with --assets: set damaged assets aside, so that they are made again")
+    repair: bool = Field(
+        False, description="with --assets: set damaged assets aside, so that the next run makes them again"
+    )
 
 
 def checks(given: Doctor) -> list[Check]:
@@ -78,7 +80,7 @@ def _assets(given: Doctor) -> Finding:
 
 def main(given: Doctor) -> None:
     """Run the checks; exit with 1 if something is wrong."""
-    # A saved block without a server of one's own: Prefect starts one, slowly the first time.
+    # For a saved block, Prefect starts a server if none is set. The first start is slow.
     settings = {PREFECT_SERVER_ANALYTICS_ENABLED: False, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180}
     with temporary_settings(settings):
         worst = run_checks(checks(given))

@@ -1,4 +1,4 @@
-"""Metrics of a worker for Prometheus, and its health, over HTTP: `rebel-nerf worker --metrics-port 9464`.
+"""Serve a worker's metrics for Prometheus, and its health, over HTTP: `rebel-nerf worker --metrics-port 9464`.
 
 They name scenes. Listeners are therefore on this machine only, unless the worker's command line says otherwise.
 """
@@ -39,7 +39,7 @@ from tasks.watch import News
 
 __all__ = ["Metrics", "serving"]
 
-_FLOW = "nerf"  # a scene is well if its newest run of this flow is
+_FLOW = "nerf"  # the newest run of this flow decides whether a scene has failed
 _OF_SCENES = ("nerf", "render", "export")
 _PAGE = 200  # most flow runs in one answer of the server
 _PAGES = 5  # at the start: the newest thousand runs say when each scene last succeeded
@@ -62,7 +62,7 @@ class _Run:
 
 
 class Metrics:
-    """What a worker counts. Methods may be called from any thread.
+    """The counts of a worker. Methods may be called from any thread.
 
     A scene runs if a stage of one of its runs does. It waits if all its runs wait for a GPU, a processor or a node, or
     for a worker. It has failed if its newest run of the flow `nerf` did.
@@ -96,7 +96,7 @@ class Metrics:
         self._runs: dict[UUID, _Run] = {}
         self._due: set[str] = set()
         self._newest: dict[str, tuple[datetime, bool]] = {}
-        """Of each scene, when its newest run ended, and whether it failed."""
+        """By scene: when its newest run ended, and whether that run failed."""
         self._succeeded: dict[str, datetime] = {}
         self._jobs: OrderedDict[str, None] = OrderedDict()
         self._is_first = True
@@ -121,7 +121,7 @@ class Metrics:
             self._show()
 
     def take(self, news: News) -> None:
-        """Note what has become of a stage of the flow run that the caller is part of."""
+        """Note the news of a stage of the flow run that the caller is part of."""
         run = current_run()
         with self._lock:
             if run is None or (known := self._runs.get(run)) is None:
@@ -189,7 +189,7 @@ class Metrics:
 
 
 def _scene_of(run: FlowRun) -> str:
-    """Return the scene of a run; "" if its parameter is no valid name, as it then never gets beyond its first check."""
+    """Return the scene of a run; "" if its parameter is not a valid name. Such a run fails at its first check."""
     try:
         return _SCENE.validate_python(run.parameters.get("scene"))
     except ValidationError:
@@ -207,15 +207,15 @@ class _Silent(WSGIRequestHandler):
 
 @contextmanager
 def serving(metrics: Metrics, host: str, port: int, fault: Callable[[], str]) -> Iterator[None]:
-    """Serve `/metrics` and `/health` meanwhile.
+    """Serve `/metrics` and `/health` inside.
 
     Args:
-        metrics: what is served.
-        host, port: where to listen.
+        metrics: the metrics to serve.
+        host, port: the address to listen on.
         fault: returns what is wrong with the worker; "" if nothing is. `/health` then answers 200, else 503.
 
     Raises:
-        InvalidInput: nobody can listen there.
+        InvalidInput: the address cannot be listened on.
     """
     page = make_wsgi_app(metrics.registry)
     is_local = _is_loopback(host)
@@ -227,7 +227,7 @@ def serving(metrics: Metrics, host: str, port: int, fault: Callable[[], str]) ->
 
         # A web page can give its own name the address 127.0.0.1, and would then read what this machine answers.
         if is_local and not _is_loopback(urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname or ""):
-            return say("403 Forbidden", "Ask by the address 127.0.0.1.")
+            return say("403 Forbidden", "Use the address 127.0.0.1.")
         if environ["PATH_INFO"] == "/metrics":
             found: Iterable[bytes] = page(environ, start)
             return found
@@ -240,7 +240,7 @@ def serving(metrics: Metrics, host: str, port: int, fault: Callable[[], str]) ->
         server = make_server(host, port, answer, ThreadingWSGIServer, _Silent)
     except OSError as error:
         raise InvalidInput(
-            f"--metrics-port: nobody can listen at {host}:{port} ({error.strerror}). Choose another port."
+            f"--metrics-port: {host}:{port} cannot be listened on ({error.strerror}). Choose another port."
         ) from error
     with server:
         threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()

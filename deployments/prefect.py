@@ -1,4 +1,4 @@
-"""Prefect's own commands, signed in to this machine's server: `rebel-nerf prefect deploy --all`."""
+"""Run Prefect's own commands, signed in to this machine's server: `rebel-nerf prefect deploy --all`."""
 
 from __future__ import annotations
 

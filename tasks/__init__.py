@@ -1,4 +1,4 @@
-"""The tasks of the flows: the stages, and what is done before and after them."""
+"""The tasks of the flows: the stages, and the steps before and after them."""
 
 import tasks.plain_errors  # noqa: F401
 from tasks.camera_path import check_taken_path, keep_camera_path, read_camera_path

@@ -1,4 +1,4 @@
-"""The versions of a scene's model, and which of them a scene is shown by when nobody names one."""
+"""List the versions of a scene's model, and choose the one that shows the scene if nobody names one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobs.web.quality import Version, total
 __all__ = ["Choice", "ModelVersion", "choose", "model_versions", "much_worse", "note_model", "pin_model", "version_of"]
 
 _MUCH_WORSE = 2.0
-"""By more dB than this below the best, a newer model is a trial, and does not take the place of the best."""
+"""A newer model that is more than this many dB below the best is a trial, and does not replace it."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Choice:
     Args:
         shown: that model.
         newest: the newest model, which may be the same.
-        best: the model that tells how good the newest one is.
+        best: the model with which the newest one is compared.
     """
 
     shown: ModelVersion
@@ -78,8 +78,9 @@ def model_versions(workspace: Workspace, scene: str, also: Asset | None = None) 
     """Return the registered models of a scene with their figures, oldest first.
 
     Args:
-        workspace, scene: where and of what.
-        also: a model that was registered just now: a listing may not have it yet.
+        workspace: where the models are registered.
+        scene: the scene's name.
+        also: a model that was registered just now, which a listing may not contain yet.
     """
     registered = workspace.assets(asset_name(scene, "model"))
     if also and str(also) not in map(str, registered):
@@ -111,7 +112,7 @@ def choose(models: Sequence[ModelVersion]) -> Choice | None:
 
 
 def much_worse(models: Sequence[ModelVersion], own: ModelVersion) -> float | None:
-    """Return by how many dB a model is worse than the best one; None if that is so little that it is a good one."""
+    """Return by how many dB a model is worse than the best one; None if it is a good model."""
     below = _below(own, _best(models, own))
     return below if below > _MUCH_WORSE else None
 
@@ -122,7 +123,7 @@ def _best(models: Sequence[ModelVersion], own: ModelVersion) -> ModelVersion:
 
 
 def _below(own: ModelVersion, other: ModelVersion) -> float:
-    """Return by how many dB one model's PSNR is below another's; 0 where they cannot be compared."""
+    """Return by how many dB one model's PSNR is below another's; 0 if they cannot be compared."""
     if own.version.psnr is None or other.version.psnr is None:
         return 0.0
     if (own.version.image_size or 0) > (other.version.image_size or 0):
@@ -131,7 +132,7 @@ def _below(own: ModelVersion, other: ModelVersion) -> float:
 
 
 def pin_model(workspace: Workspace, model: Asset, pinned: datetime | None) -> Asset:
-    """Pin a model since that time, or take its pin away; its note stays."""
+    """Pin a model, with the time of pinning, or remove its pin. Its note stays."""
     return workspace.mark(model, model.marks.model_copy(update={"pinned": pinned}))
 
 
@@ -150,7 +151,7 @@ def note_model(workspace: Workspace, model: Asset, note: str) -> Asset:
 
 
 def version_of(workspace: Workspace, model: Asset, dataset: Asset | None) -> Version:
-    """Return what the tags of a model and of its dataset say; of a model that a person registered, that is little."""
+    """Return the figures in the tags of a model and its dataset. A model that a person registered has few."""
     known = model.provenance
     capture = known.capture_version or model.version.partition("-")[0]
     seconds = [each.provenance.job_seconds if each else None for each in (dataset, model)]

@@ -1,4 +1,4 @@
-"""What the results of each scene took and cost, by month, from what is registered and from the record of expenses."""
+"""Sum up the machine time and cost of each scene's results by month, from assets and recorded expenses."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from blocks import Asset, Expense, Workspace
+from blocks.provenance import is_reference
 from blocks.records import Tier
 from jobs.names import SUFFIXES, asset_name
 
 __all__ = ["MonthOfScene", "Work", "costs", "month_of", "spent_in"]
 
-_NOT_MADE_OTHERWISE = "reference_"  # begins the name of an input that helps, but without which nothing is made again
-
 
 @dataclass(frozen=True)
 class Work:
-    """How long machines worked, and what that cost.
+    """How long machines worked, and what it cost.
 
     Args:
         gpu, cpu: seconds.
@@ -42,10 +41,10 @@ class MonthOfScene:
         month: as in "2026-11".
         scene: its name.
         runs: how many flow runs registered something.
-        made: the work behind what they registered, tries that failed included.
+        made: the work for what they registered, including failed attempts.
         lost: the work of jobs that failed or were cancelled, or whose result was removed. It is known only while there
             is a limit on costs.
-        saved: the work behind results of earlier runs that these runs used again.
+        saved: the work for results of earlier runs that these runs used again.
     """
 
     month: str
@@ -57,10 +56,10 @@ class MonthOfScene:
 
 
 def costs(workspace: Workspace, scenes: Sequence[str]) -> list[MonthOfScene]:
-    """Return what each scene took in each month, oldest first. Blocks.
+    """Return the work for each scene in each month, oldest first. Blocks.
 
-    Times are those of the assets' tags, at today's prices. What was removed is not counted, except in months with a
-    limit on costs, which have a record of all jobs, at the prices of their time.
+    Times come from the assets' tags, and prices are today's. Removed assets are not counted, except in months with a
+    limit on costs: these have a record of all jobs, at the prices of their time.
     """
     by_scene = {scene: _assets(workspace, scene) for scene in scenes}
     begun = min((month_of(asset.created) for assets in by_scene.values() for asset in assets), default="")
@@ -74,7 +73,7 @@ def costs(workspace: Workspace, scenes: Sequence[str]) -> list[MonthOfScene]:
 
 
 def spent_in(workspace: Workspace, month: str) -> float:
-    """Return what a month's jobs have cost and are expected to cost, by the record that limits go by. Blocks."""
+    """Return the real and expected costs of a month's jobs, from the record on which limits are based. Blocks."""
     return sum(expense.cost for expense in workspace.expenses(month))
 
 
@@ -122,14 +121,14 @@ def _work_of(workspace: Workspace, asset: Asset) -> Work:
 
 
 def _used_again(assets: Sequence[Asset]) -> Iterable[tuple[str, Asset]]:
-    """Yield each asset that a later run needed and did not make, once for each such run, with that run's month."""
+    """Yield each asset that a later run used without making it, once per run, with that run's month."""
     known = {str(asset): asset for asset in assets}
     seen: set[tuple[str, str]] = set()
     for user in assets:
         run = user.provenance.flow_run
         for name, value in user.provenance.inputs.items():
             used = known.get(value)
-            if not run or not used or name.startswith(_NOT_MADE_OTHERWISE) or used.provenance.flow_run in (run, None):
+            if not run or not used or is_reference(name) or used.provenance.flow_run in (run, None):
                 continue
             if (run, value) not in seen:
                 seen.add((run, value))

@@ -1,3 +1,5 @@
+"""Find the assets that a run works with, by their numbers or versions."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

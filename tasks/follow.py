@@ -20,8 +20,8 @@ from jobs.errors import (
 )
 from jobs.report import Failure, Page, Progress, Result, parse
 from tasks.curves import Curves
+from tasks.gpu_slots import waits_for
 from tasks.progress import ProgressReporter, show_page
-from tasks.turns import waits_for
 from tasks.wanted import raise_if_cancelled
 from tasks.watch import News, tell
 

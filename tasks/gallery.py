@@ -1,4 +1,4 @@
-"""The gallery of a workspace, and a page for each of its scenes: files on this machine that a browser opens."""
+"""Write the gallery of a workspace and a page for each of its scenes, as files of this machine."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class _Rank(IntEnum):
 
 @dataclass(frozen=True)
 class _Scene:
-    """What a workspace has of a scene; each list begins with the oldest."""
+    """The assets of a scene. Each list is oldest first."""
 
     workspace: Workspace
     name: str
@@ -171,7 +171,7 @@ async def refresh_gallery(workspace: Workspace) -> None:
 async def _refresh(name: str, write: Callable[[], object]) -> None:
     try:
         await patiently(write)
-    except Exception as error:  # the run is for something else, which was done
+    except Exception as error:  # the run is for something else, which has succeeded
         get_run_logger().warning("%s could not be written: %s", name, error)
 
 
@@ -195,7 +195,7 @@ def _state_of(file: Path) -> str | None:
 
 
 def _write(file: Path, text: str) -> None:
-    """Replace a file at once: two runs may write the page of one scene."""
+    """Replace a file in one step, because two runs may write the same page."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}-", delete=False) as part:
@@ -206,7 +206,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def _card(scene: _Scene, gallery_file: Path) -> Card:
-    """Return a scene's card, of the model that it is shown by and the newest video of that model."""
+    """Return a scene's card: the model that shows it, and the newest video of that model."""
     visits, models = len(scene.visits), len(scene.models)
     link = f"{gallery_file.stem}/{scene.name}.html"
     if scene.choice is None:
@@ -291,7 +291,7 @@ def _comparison(scene: _Scene, video: Asset) -> Clip:
 
 
 def _visit(scene: _Scene, version: str) -> str:
-    """Return a visit's number and the day on which its photos were taken in."""
+    """Return a visit's number and the day on which its photos were registered."""
     day = next((f", {visit.created:%Y-%m-%d}" for visit in scene.visits if visit.version == version), "")
     return f"visit {version}{day}"
 

@@ -1,4 +1,4 @@
-"""What a stage is going to do: everything that decides its result, before anything runs."""
+"""The plan of a stage: everything that decides its result, before anything runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which assets of a scene can be removed: old ones that nobody pinned and that nothing newer was made from."""
+"""Find the assets of a scene that can be removed: old ones that are not pinned and not an input of a kept asset."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Judged:
 
     Args:
         asset: the asset.
-        kept: the reason; "" where it can be removed.
-        size: bytes.
+        kept: the reason for keeping it; "" if it can be removed.
+        size: in bytes.
     """
 
     asset: Asset
@@ -29,11 +29,12 @@ class Judged:
 def judge_scene(workspace: Workspace, scene: str, keep: int, *, captures: bool) -> list[Judged]:
     """Return for each asset of a scene whether it can be removed, and its size.
 
-    Kept are the newest versions of each asset, pinned models, what something kept was made from, and captures. With
-    `captures`, an old capture can be removed if people's own folder of photos still has the same content.
+    The newest versions of each asset, pinned models, the inputs of kept assets, and captures are kept. With `captures`,
+    an old capture can be removed if the drop folder still has the same content.
 
     Args:
-        workspace, scene: where and of what.
+        workspace: where the assets are registered.
+        scene: the scene's name.
         keep: how many of the newest versions of each asset are kept; at least 1.
         captures: whether captures can be removed as well.
     """
@@ -59,7 +60,7 @@ def judge_scene(workspace: Workspace, scene: str, keep: int, *, captures: bool) 
 
 
 def _keep_origins(kept: dict[str, str], versions: Mapping[str, list[Asset]]) -> None:
-    """Add to `kept` what the assets in it were made from, and so on."""
+    """Add the inputs of kept assets to `kept`, and the inputs of those."""
     known = {str(asset): asset for asset in _all(versions)}
     waiting = list(kept)
     while waiting:

@@ -102,7 +102,7 @@ async def start_new_captures(
             return _describe(earlier[-1], scene, reference)
         key = keys[scene][len(earlier)]
         if run := under_way.get(scene):
-            return f"waits: its run {run.name} ({run.id}) is {run.state_name}; and will be checked again afterwards"
+            return f"waits: its run {run.name} ({run.id}) is {run.state_name}. It will be checked again afterwards"
         asset = asset or await patiently(lambda: workspace.find_capture(dropped))
         if asset and asset.archived:
             return f"left alone: it is version {asset.version}, which is archived. Restore it, or change the photos"

@@ -15,10 +15,10 @@ from blocks import Asset, JobSpec, JobState, JobStatus, Provenance, Workspace
 from jobs.errors import InvalidInput, JobFailed, NotFound, RebelNerfError, RunCancelled, WorkspaceUnavailable
 from tasks.budget import charge, close_expense, record_end
 from tasks.follow import Outcome, follow_to_end
+from tasks.gpu_slots import gpu_slot
 from tasks.patience import patiently
 from tasks.plan import Plan
 from tasks.progress import show_job
-from tasks.turns import turn
 from tasks.wanted import current_run
 
 __all__ = ["check_output", "end_without_cancelling", "run_to_end"]
@@ -56,7 +56,7 @@ async def run_to_end(workspace: Workspace, plan: Plan) -> Asset:
         ended_before = status is not None and status.state.ended
         async with AsyncExitStack() as held:
             if status is None:
-                await held.enter_async_context(turn(workspace, spec))
+                await held.enter_async_context(gpu_slot(workspace, spec))
                 await charge(workspace, plan, spec, follower)
                 status = await _submit(workspace, spec, follower)
                 logger.info("job %s submitted: %s", spec.name, status.url)
@@ -78,7 +78,7 @@ async def run_to_end(workspace: Workspace, plan: Plan) -> Asset:
         except NotFound as error:
             if not ended_before:
                 raise JobFailed(f"{error} The job has just completed, and must have written it.") from None
-            continue  # the job completed long ago, and its asset was deleted since: make it again
+            continue  # the job completed long ago, and its asset has been deleted since: run the stage again
         logger.info("registered %s: %s", asset.title, asset.uri)
         return asset
     raise AssertionError("unreachable")

@@ -18,6 +18,7 @@ from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 
 from blocks import Asset, Workspace
+from blocks.provenance import reference
 from jobs import camera_path
 from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput, NotFound
@@ -63,13 +64,13 @@ async def find_scene_frames(workspace: Workspace, scene: str) -> dict[str, list[
 
 async def warn_of_new_scene_frame(scene: str, dataset: Asset) -> None:
     """Warn, in the log and as an artifact, that a dataset began a new scene frame although the scene had one."""
-    reference = dataset.provenance.inputs.get("reference_1")
-    if scene_frame_of(dataset) != str(dataset) or reference is None:
+    registered_to = dataset.provenance.inputs.get(reference(1))
+    if scene_frame_of(dataset) != str(dataset) or registered_to is None:
         return
     text = (
         f"scene {scene}: {dataset} begins a new scene frame, because its photos could not be registered to that of "
-        f"{reference}. Camera paths of earlier versions do not fit it. If it is the same place, take photos that show "
-        "what the earlier ones show, some from the same spots. To refuse such photos, set prepare.frame to keep."
+        f"{registered_to}. Camera paths of earlier versions do not fit it. If it is the same place, take photos that "
+        "show what the earlier ones show, some from the same spots. To refuse such photos, set prepare.frame to keep."
     )
     await _warn(scene, "new-frame", text)
 

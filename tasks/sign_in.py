@@ -1,4 +1,4 @@
-"""The password of this machine's Prefect server. It is made once, and every command of this user signs in with it.
+"""The password of this machine's Prefect server. It is created once, and every command of this user signs in with it.
 
 Without a password, every local user, and every web page in a browser on this machine, could read the secrets of all
 blocks and start runs. The password is in a file that only its owner can read. The file has the format of Prefect's

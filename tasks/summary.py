@@ -1,4 +1,4 @@
-"""What a run led to, as people see it first on the run's page: the picture, a verdict, where to look, and figures."""
+"""Summarize a run on its page in Prefect: a picture, a verdict, where the results are, and figures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def figures_of(asset: Asset) -> dict[str, str]:
 
 
 def verdict_of(dataset: Asset | None, model: Asset | None) -> Verdict | None:
-    """Judge a model by its own tags and those of its dataset; None where they say nothing."""
+    """Judge a model by its own tags and those of its dataset; None if they have no figures."""
     steps = model.figure("steps") if model else None
     return judge(
         dataset.registered_photos if dataset else None,
@@ -42,11 +42,12 @@ def verdict_of(dataset: Asset | None, model: Asset | None) -> Verdict | None:
 
 
 async def summarize(workspace: Workspace, scene: str, *assets: Asset) -> None:
-    """Show what a run led to, as an artifact and in the log.
+    """Show the results of a run, as an artifact and in the log.
 
     Args:
-        workspace, scene: where and of what.
-        assets: that the run made or found, in the order of the stages.
+        workspace: where the assets are registered.
+        scene: the scene's name.
+        assets: the assets that the run made or found, in the order of the stages.
     """
     by_kind = {asset.kind: asset for asset in assets}
     verdict = verdict_of(by_kind.get("dataset"), by_kind.get("model"))
@@ -79,7 +80,7 @@ async def summarize(workspace: Workspace, scene: str, *assets: Asset) -> None:
 
 
 def _places(workspace: Workspace, scene: str, assets: tuple[Asset, ...]) -> list[tuple[str, str]]:
-    """Return what can be looked at and where it is, the page first, and the command that opens the page."""
+    """Return the names and places of what a person can open, the page first, and the command that opens the page."""
     found = []
     for kind, (name, file) in _OPENED.items():
         for asset in (asset for asset in assets if asset.kind == kind):

@@ -1,4 +1,4 @@
-"""What was made of one visit to a scene."""
+"""The dataset and the model of one visit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""News of runs: a run tells, and others in the same process listen, such as a terminal's display or metrics."""
+"""Pass on news of this process's runs to listeners, such as the display on a terminal or the worker's metrics."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["News", "tell", "watching"]
 
 @dataclass(frozen=True)
 class News:
-    """What has just become of a stage.
+    """A change in the state or the progress of a stage.
 
     Args:
         stage: the stage's name: "train".
-        part: which part of it, where it is done in parts; "" for the whole.
+        part: which part of it, if it is done in parts; "" for the whole.
         state: waiting for something, running, or done.
-        words: what it waits for, or "" where that is plain.
-        progress: how far it is, as its job said last.
+        words: what it waits for, or what it does; "" if that is obvious.
+        progress: what its job reported last.
         asset: its result, once it is done.
         was_there: whether the result was registered before this run.
-        ended: the status of its job, once that has ended, well or not.
+        ended: the status of its job, once the job has ended.
         tier: the kind of machine on which that job ran.
     """
 
@@ -48,7 +48,7 @@ _listeners: list[Listener] = []
 
 @contextmanager
 def watching(listener: Listener) -> Iterator[None]:
-    """Call `listener` with all news of this process's runs, from whichever thread has them."""
+    """Call `listener` with all news of this process's runs. It is called in the thread that has the news."""
     _listeners.append(listener)
     try:
         yield
@@ -57,6 +57,6 @@ def watching(listener: Listener) -> Iterator[None]:
 
 
 def tell(news: News) -> None:
-    """Pass news on to whoever listens."""
+    """Pass news to all listeners."""
     for listener in list(_listeners):
         listener(news)

@@ -7,7 +7,7 @@ from typing import Any, cast
 from prefect.client.orchestration import get_client
 
 from blocks import Asset, LocalWorkspace, Workspace
-from blocks.saved import loading
+from blocks.saved import loading, saved_name
 from jobs.errors import InvalidInput
 from jobs.profiles import Profile
 from tasks.patience import patiently
@@ -50,7 +50,7 @@ async def load_workspace(reference: str) -> Workspace:
 
 def reference_to(workspace: Workspace) -> str:
     """Return the reference with which `open_workspace` opens it."""
-    saved = workspace.saved_name
+    saved = saved_name(workspace)
     return f"{workspace.get_block_type_slug()}/{saved}" if saved else LOCAL
 
 

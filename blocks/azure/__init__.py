@@ -1,4 +1,4 @@
-"""An Azure ML workspace: how to sign in, where captures and assets lie, and where jobs run."""
+"""An Azure ML workspace: how to sign in, where captures and assets are stored, and where jobs run."""
 
 from blocks.azure.credential import AzureCredential
 from blocks.azure.workspace import AzureMLWorkspace

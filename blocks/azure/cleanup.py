@@ -1,4 +1,4 @@
-"""What can be removed from a workspace besides assets: output of jobs that failed, and transfers that were cut.
+"""Find and remove what a workspace no longer needs besides assets: output of failed jobs, and cut transfers.
 
 The code of jobs is stored once for all jobs with the same code, by the service and where only it can remove it.
 """
@@ -47,7 +47,7 @@ class Leftovers:
         self._cache, self._find_job = cache, find_job
 
     def find(self, older_than: float) -> Iterator[Leftover]:
-        """Find what is left and has not changed for `older_than` seconds."""
+        """Yield the leftovers that have not changed for `older_than` seconds."""
         yield from self._outputs(older_than)
         yield from self._uploads(older_than)
         yield from self._downloads(older_than)
@@ -60,7 +60,7 @@ class Leftovers:
             shutil.rmtree(place, ignore_errors=True)
 
     def _outputs(self, older_than: float) -> Iterator[Leftover]:
-        """Find the output of jobs that ended without a result. That of a completed one can be registered, or is."""
+        """Yield the output of jobs that ended without a result. Output of a completed job is or can be registered."""
         jobs = {job: blobs for job, blobs in self._below("jobs", 1).items() if _age(blobs) > older_than}
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             statuses = list(pool.map(self._find_job, jobs))
@@ -69,7 +69,7 @@ class Leftovers:
                 yield Leftover(f"{self._folder}/jobs/{job}/", "output of a job that failed", _size(blobs))
 
     def _uploads(self, older_than: float) -> Iterator[Leftover]:
-        """Find the photos of captures that were never registered."""
+        """Yield the photos of captures that were never registered."""
         for place, blobs in self._below("captures", 2).items():
             scene, _, content = place.partition("/")
             if _age(blobs) > older_than and not self._is_registered(scene, content):
@@ -80,7 +80,7 @@ class Leftovers:
         return any((asset.provenance.content or "").startswith(content) for asset in known)
 
     def _downloads(self, older_than: float) -> Iterator[Leftover]:
-        """Find what downloads to this machine left that were killed."""
+        """Yield what killed downloads left on this machine."""
         for part in self._cache.glob("assets/*/.*.part"):
             if time.time() - part.stat().st_mtime > older_than and unlocked(part.with_suffix(".lock")):
                 yield Leftover(str(part), "download that was cut", size_of(part))

@@ -121,7 +121,7 @@ class Connection:
 def _signature(datastore: Any) -> str:
     """Return a shared access signature for a datastore's container: its own, or one made with its account's key.
 
-    A signature made here lasts an hour and is good for this container only.
+    A signature made here lasts an hour and is valid for this container only.
 
     Raises:
         InvalidInput: the datastore signs in by other means.

@@ -24,9 +24,7 @@ ARM_SCOPE = "https://management.azure.com/.default"
 # `az account get-access-token` takes 12 s and more on a busy machine. By default azure-identity allows it 10 s.
 # https://github.com/Azure/azure-cli/issues/20404, https://github.com/Azure/azure-sdk-for-python/issues/37167
 _AZ_SECONDS = 90
-_RENEW_SECONDS = (
-    120.0  # before the end of a token. Tokens of `az` and of a machine come from caches, so they may end soon
-)
+_RENEW_SECONDS = 120.0  # before a token ends. Tokens of `az` and of managed identities are cached, so they may end soon
 
 Guid = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
 
@@ -103,18 +101,20 @@ class AzureCredential(Block):
 
     method: Literal["managed identity", "azure cli", "service principal"] = Field(
         "azure cli",
-        description="managed identity: of the machine that runs flows; azure cli: who did `az login` there; "
-        "service principal: tenant, client, and a secret or certificate",
+        description="How to sign in. managed identity: that of the machine that runs flows. azure cli: as the user of "
+        "`az login` on that machine. service principal: with tenant_id, client_id, and a secret or certificate.",
     )
-    tenant_id: str | None = Field(None, description="of the service principal: the directory's ID or domain")
+    tenant_id: str | None = Field(None, description="Directory of the service principal: its ID or domain.")
     client_id: Guid | None = Field(
-        None, description="of the service principal, or of a user-assigned managed identity: the application's ID"
+        None, description="Application ID of the service principal or of a user-assigned managed identity."
     )
-    client_secret: SecretStr | None = Field(None, description="of the service principal: the secret's value")
+    client_secret: SecretStr | None = Field(None, description="Secret of the service principal: its value, not its ID.")
     certificate: SecretStr | None = Field(
-        None, description="of the service principal, instead of a secret: certificate and private key as PEM text"
+        None, description="Certificate of the service principal and its private key, as PEM text. Instead of a secret."
     )
-    certificate_password: SecretStr | None = Field(None, description="of the certificate's private key, if it has one")
+    certificate_password: SecretStr | None = Field(
+        None, description="Password of the certificate's private key, if it has one."
+    )
 
     _shared: _Shared = PrivateAttr(default_factory=lambda: _Shared())
 

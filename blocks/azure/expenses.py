@@ -19,7 +19,7 @@ class Expenses:
     Args:
         connection: the connection to the workspace.
         folder: the datastore's folder for what this program writes.
-        known: what was read before, by name and MD5: most entries of a month never change again.
+        known: what was read before, by name and MD5. Most entries of a month never change again.
     """
 
     def __init__(self, connection: Connection, folder: str, known: dict[tuple[str, bytes | None], Expense]) -> None:

@@ -19,6 +19,7 @@ from blocks.azure.listing import Blob
 from blocks.azure.status import Known, Statuses
 from blocks.azure.tags import exists, fitted
 from blocks.records import Asset, AssetKind, JobSpec, JobState, JobStatus
+from blocks.saved import saved_name
 from jobs import code
 from jobs.errors import InvalidInput, NotFound
 
@@ -193,12 +194,18 @@ class Jobs:
                 f"job {name}: its ssh service is {state}, not Running. It takes up to two minutes after the job's "
                 "start. Try again then."
             )
-        block = [self._place.saved_name] if self._place.saved_name else []
-        through = shlex.join([sys.executable, "-m", "deployments.azure.ssh_proxy", proxy, *block])
+        block = saved_name(self._place)
+        through = [sys.executable, "-m", "deployments.azure.ssh_proxy", proxy, *([block] if block else [])]
         # Each job has a new host and a new key, so there is none to compare with. TLS authenticates the host.
         unknown = ["-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={os.devnull}"]
         # ssh replaces %h and similar sequences in the command.
-        return [*forward, *unknown, "-o", f"ProxyCommand={through.replace('%', '%%')}", "azureuser@azureml-job"]
+        return [
+            *forward,
+            *unknown,
+            "-o",
+            f"ProxyCommand={shlex.join(through).replace('%', '%%')}",
+            "azureuser@azureml-job",
+        ]
 
     def _command(self, spec: JobSpec, programs: Path) -> Any:
         """Return the job for the SDK."""

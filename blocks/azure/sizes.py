@@ -24,11 +24,11 @@ class GpuSize:
     """A VM size with GPUs.
 
     Args:
-        name: as Azure has it.
-        gpu: what is in it.
-        count: GPUs of the machine; a part of one where several machines share it.
-        memory: GB of each GPU, or of the part.
-        capability: CUDA compute capability; None for GPUs that are not NVIDIA's.
+        name: Azure's name of it.
+        gpu: the model of its GPUs.
+        count: how many GPUs it has; less than 1 if machines share a GPU.
+        memory: GB of each GPU, or of its share.
+        capability: CUDA compute capability; None if they are not NVIDIA's.
     """
 
     name: str
@@ -107,7 +107,7 @@ def refusal(name: str, in_region: Iterable[str] | None) -> str | None:
 
     Args:
         name: the size's.
-        in_region: names of all sizes of the region; None where they are not known.
+        in_region: names of all sizes of the region; None if they are not known.
     """
     size = find(name)
     if size and size.fits:

@@ -1,4 +1,4 @@
-"""The command `rebel-nerf` as it can be typed here."""
+"""Show commands of `rebel-nerf` as they can be typed in the current folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["typed"]
 
 
 def typed(words: str) -> str:
-    """Return a command of `rebel-nerf` that works as it is printed, from the current folder."""
+    """Return a command line of `rebel-nerf` that works in the current folder, even if it is not on the PATH."""
     own = Path(sys.executable).with_name("rebel-nerf")
     if shutil.which("rebel-nerf") or not own.exists():
         return f"rebel-nerf {words}"

@@ -1,4 +1,4 @@
-"""Prefect's log, away from the terminal: all of it in a file, and warnings meant for people on the display."""
+"""Send Prefect's log to a file instead of the terminal, and this project's warnings to the display."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from jobs.errors import InvalidInput
 __all__ = ["quietly"]
 
 _KEPT = 50  # logs of earlier runs
-_OURS = ("prefect.flow_runs", "prefect.task_runs", "prefect.blocks", "prefect.tasks")  # some lines are Prefect's own
+_OURS = ("prefect.flow_runs", "prefect.task_runs", "prefect.blocks", "prefect.tasks")  # Prefect uses these loggers, too
 _OF_PREFECT = Path(prefect.__file__).parent
 _FORM = "%(asctime)s | %(levelname)-7s | %(name)s - %(message)s"
 
 
 @contextmanager
 def quietly(display: Display, name: str) -> Iterator[Path]:
-    """Keep what is logged inside in a file, and give its path; the display gets our own warnings.
+    """Write everything that is logged inside to a file, and yield its path. The display gets this project's warnings.
 
     Args:
         display: shows warnings and errors that this project logs.
-        name: of the file, after its time.
+        name: the end of the file's name, after the time.
 
     Raises:
         InvalidInput: the file cannot be written.
@@ -53,7 +53,7 @@ def quietly(display: Display, name: str) -> Iterator[Path]:
             handler.close()
         for silent in console:
             silent.removeFilter(_nothing)
-        atexit.register(_silence, console)  # Prefect says goodbye as the process ends
+        atexit.register(_silence, console)  # Prefect logs when the process ends
 
 
 def _silence(console: Iterable[logging.Handler]) -> None:
@@ -84,7 +84,7 @@ def _new_file(name: str) -> Path:
 
 
 class _Shown(logging.Handler):
-    """Shows warnings of this project's own; the end of a run that fails is said once, by the command."""
+    """Shows this project's warnings. Prefect's own are left out: the command reports a failed run once."""
 
     def __init__(self, display: Display) -> None:
         super().__init__(logging.WARNING)

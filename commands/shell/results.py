@@ -1,4 +1,4 @@
-"""What a run led to, in a few lines at its end."""
+"""Print the results of a run in a few lines at its end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMES = {"page": "page", "video": "video", "export": "3D"}
 
 
 def words_of(news: News) -> str:
-    """Return what a stage's line says of its result; "" if the stage's name says it all."""
+    """Return what a stage's line shows about its result; "" if there is nothing to add to the stage's name."""
     asset = news.asset
     if asset is None:
         return news.words
@@ -36,14 +36,14 @@ def words_of(news: News) -> str:
         words = f"{tags.get('frames', '?')} frames, {tags['size'].replace('x', '×')} px"
     else:
         words = news.words
-    return f"{words} (made before)".strip() if news.was_there else words
+    return f"{words} (existed already)".strip() if news.was_there else words
 
 
 class Results:
-    """Collects what a run makes.
+    """Collects the results of a run.
 
     Args:
-        workspace: where, as `--workspace` has it.
+        workspace: the value of `--workspace`.
     """
 
     def __init__(self, workspace: str = LOCAL) -> None:
@@ -56,7 +56,7 @@ class Results:
             self._assets[news.asset.kind] = news.asset
 
     def show(self, seconds: float, log: Path, open_page: bool = False) -> None:
-        """Print one sentence, and links to the page, the video and the 3D view; open the page if asked."""
+        """Print a verdict, and links to the page, the video and the 3D view. With `open_page`, open the page."""
         made = self._assets
         if not made:
             return
@@ -77,7 +77,7 @@ class Results:
             webbrowser.open(self._link(page, scene))
 
     def _link(self, asset: Asset, scene: str) -> str:
-        """Return where a person can open an asset, or the command that fetches it where it is on another machine."""
+        """Return the URL of an asset; the command that opens it if it is on another machine."""
         if asset.uri.startswith("/"):
             return (Path(asset.uri) / _FILES[asset.kind]).as_uri()
         if asset.kind == "page":

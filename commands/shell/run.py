@@ -1,4 +1,4 @@
-"""Run a flow as a command: its parameters are the options, and errors are printed for people."""
+"""Run a flow from a command line. Its parameters are the options, and errors are printed for people."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = ["as_command", "command_of", "open_workspace", "parse_command", "run_a
 T = TypeVar("T", bound=BaseModel)
 
 _SETTINGS = {
-    # A first start makes the database, which takes longer than the default of 20 s on a small machine.
+    # The first start creates the database, which takes longer than the default of 20 s on a small machine.
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
     PREFECT_SERVER_ANALYTICS_ENABLED: False,
     **PATIENT_CLIENT,
@@ -47,15 +47,15 @@ _SETTINGS = {
 
 
 def run_as_command(flow: Flow[..., Any], arguments: list[str], stages: Sequence[str] = ()) -> None:
-    """Run the flow here and now with options from a command line.
+    """Run a flow in this process, with options from a command line.
 
-    With a server (PREFECT_API_URL) the run shows there; without one, Prefect starts one of its own meanwhile.
-    Exits with 2 for a wrong command line and with 1, and the error's own words, if the run fails.
+    The run appears on the server of PREFECT_API_URL. Without one, Prefect starts a server for the time of the run. The
+    command exits with 2 if the command line is wrong, and with 1 and the error's text if the run fails.
 
     Args:
-        flow: to be run.
-        arguments: of the command line.
-        stages: of a flow of one scene, in their order: each is shown by a line, and Prefect's log goes into a file.
+        flow: the flow to run.
+        arguments: the words of the command line.
+        stages: the stages of a flow for one scene, in order. Each is shown on a line, and Prefect's log goes to a file.
     """
     given = parse_command(command_of(flow.fn), arguments)
     with as_command():
@@ -67,7 +67,7 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str], stages: Sequence[
 
 
 def _check_here(given: BaseModel) -> None:
-    """Check what needs no run: a mistyped folder of photos should not start a server or leave a failed run.
+    """Check the folder of photos before anything starts, so that a typing error leaves no failed run.
 
     Raises:
         InvalidInput: there are no photos in the folder.
@@ -81,14 +81,15 @@ def _check_here(given: BaseModel) -> None:
 def run_scene(
     flow: Flow[..., Any], given: BaseModel, display: Display, before: Callable[[], None] | None = None
 ) -> None:
-    """Run a flow of one scene and show how it goes; at the end, print where its page, video and 3D are.
+    """Run a flow for one scene and show its progress. At the end, print where its page, video and 3D view are.
 
-    Exits with 1, and the error's own words, if the run fails.
+    The command exits with 1 and the error's text if the run fails.
 
     Args:
-        flow, given: as for `run_as_command`.
+        flow: the flow to run.
+        given: its options, from the command line.
         display: shows the stages.
-        before: called first, with the display on.
+        before: called before the flow, while the display is on.
     """
     results = Results(str(getattr(given, "workspace", tasks.LOCAL)))
     with as_command(), quietly(display, flow.name) as log:

@@ -1,4 +1,4 @@
-"""Tables for a terminal."""
+"""Print tables on a terminal."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rich.text import Text
 
 __all__ = ["print_table"]
 
-_WIDTH_OF_A_FILE = 240  # characters; a terminal has its own width
+_WIDTH_OF_A_FILE = 240  # characters, if the output is not a terminal
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under their columns' names. A column in which no row has anything, or only "–", is left out."""
+    """Print rows under the names of their columns. A column that is empty, or only has "–", is left out."""
     used = [index for index in range(len(columns)) if any(row[index] not in ("", "–") for row in rows)]
     console = Console()
     if not console.is_terminal:
@@ -24,5 +24,5 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for index in used:
         table.add_column(Text(columns[index]), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(row[index]) for index in used))  # plain: a note must not be read as markup
+        table.add_row(*(Text(row[index]) for index in used))  # Text, because a note may contain rich's markup
     console.print(table)

@@ -1,5 +1,4 @@
-"""What a person sees who runs a flow from the command line: a live line a stage, or plain lines where there is no
-terminal."""
+"""Show the progress of a run: one live line per stage on a terminal, or plain lines in a file."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ _STEPS = {
     "prepare:reading": "reading photos",
     "prepare:features": "finding features",
     "prepare:matching": "matching photos",
-    "prepare:mapping": "placing cameras",
+    "prepare:mapping": "finding poses",
     "prepare:writing": "writing",
     "train": "training",
     "train:evaluate": "measuring",
@@ -39,16 +38,16 @@ _STEPS = {
 }
 _UNITS = {"train": "steps/s", "render": "frames/s", "prepare:features": "photos/s", "prepare:matching": "pairs/s"}
 
-# An estimate is shown once it rests on so much of the step, and is made from the pace of the last seconds only:
-# the first steps are the slowest.
+# The remaining time is shown only after this share of a step, and after so many seconds. It is estimated from the pace
+# of the last seconds, because a step is slowest at its beginning.
 _LEAST_SHARE, _LEAST_SECONDS, _PACE_SECONDS = 0.04, 10.0, 30.0
 _PERCENT_BETWEEN_LINES, _SECONDS_BETWEEN_LINES = 25, 15.0
-_NARROW = 90  # columns, below which the pace is left out
+_NARROW = 90  # columns; on a narrower terminal, the pace is left out
 
 
 @dataclass
 class _Row:
-    """One stage, as far as it is."""
+    """A stage and its progress."""
 
     name: str
     state: Literal["waiting", "running", "done", "failed"] = "waiting"
@@ -59,7 +58,7 @@ class _Row:
     pace: deque[tuple[float, int]] = field(default_factory=deque)
 
     def take(self, progress: Progress, now: float) -> None:
-        """Note how far it is."""
+        """Note the progress of the stage's job."""
         if self.progress is None or self.progress.stage != progress.stage:
             self.pace.clear()
         self.progress = progress
@@ -94,12 +93,12 @@ class _Row:
 
 
 class Display(AbstractContextManager["Display"]):
-    """Shows how a run goes, on standard error.
+    """Shows the progress of a run on standard error.
 
     Args:
-        stages: those that are to come, in their order; others are added as they turn up.
-        console: where to; the terminal if not given.
-        clock: gives seconds.
+        stages: the names of the expected stages, in order. Other stages are added when they begin.
+        console: where to show it; standard error if not given.
+        clock: returns the time in seconds.
     """
 
     def __init__(
@@ -139,11 +138,11 @@ class Display(AbstractContextManager["Display"]):
         self._plainly(words)
 
     def warn(self, text: str) -> None:
-        """Show a line that stays, above the stages."""
+        """Show a lasting line above the stages."""
         self._console.print(Text(f"! {text}", style="yellow"), soft_wrap=not self._console.is_terminal)
 
     def take(self, news: News) -> None:
-        """Show what has become of a stage."""
+        """Show the news of a stage."""
         name, now = f"{news.stage} {news.part}".strip(), self._clock()
         with self._lock:
             self._preparing = ""
@@ -168,7 +167,7 @@ class Display(AbstractContextManager["Display"]):
             self._console.print(Text(text), soft_wrap=True)
 
     def _say(self, row: _Row) -> None:
-        """Print a line where a stage begins, goes on to another step, has come a quarter further, or is done."""
+        """Print a line if a stage begins, reaches another step, has advanced by a quarter, or is done."""
         if self._console.is_terminal:
             return
         percent = row.progress.percent if row.progress and row.state == "running" else 0.0

@@ -42,7 +42,7 @@ _KINDS = {"str": "TEXT", "int": "N", "float": "X", "Path": "PATH", "{str,int}": 
 
 
 class TerminalOptions(BaseModel):
-    """What a person can choose about a run that was started from a terminal, and not in the form."""
+    """Options of a run on a terminal that Prefect's form does not have."""
 
     verbose: bool = Field(
         False, validation_alias=AliasChoices("v", "verbose"), description="show Prefect's log, line by line"
@@ -95,7 +95,7 @@ def _run(body: list[ast.stmt], file: Path) -> dict[str, Any]:
 
 
 def command_of(function: Callable[..., Any]) -> type[BaseModel]:
-    """Return the command whose options are the parameters of a function, described as its docstring has them."""
+    """Return the command whose options are a function's parameters, with the descriptions of its docstring."""
     import griffe
 
     hints = get_type_hints(function, include_extras=True)
@@ -124,7 +124,7 @@ def command_of(function: Callable[..., Any]) -> type[BaseModel]:
 
 
 def choices_of(command: type[BaseModel]) -> dict[str, tuple[str, ...]]:
-    """Return the values that each option of a command accepts; () where they are no fixed list."""
+    """Return the values that each option of a command accepts; () if they are not a fixed list."""
     parser, _ = _parser_of(command, "")
     values = dict(_literals_of(command, "--"))
     return {option: values.get(option, ()) for option in parser._option_string_actions if option.startswith("--")}
@@ -147,7 +147,7 @@ def _literals(annotation: Any) -> tuple[str, ...]:
 
 
 def parse(command: type[T], arguments: list[str], program: str) -> T:
-    """Return the options that a command line gives; exits with 2 for a wrong one, and with 0 after help."""
+    """Return the options of a command line. Exit with 2 if it is wrong, and with 0 after showing help."""
     parser, source = _parser_of(command, program)
     try:
         return CliApp.run(command, cli_args=arguments, cli_settings_source=source)
@@ -185,7 +185,7 @@ class _HelpAll(argparse.Action):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Prints help that fits a screen, and answers a wrong command line with one line and a suggestion."""
+    """Prints help that fits a screen, and explains a wrong command line in one line with a suggestion."""
 
     _given: tuple[str, ...] = ()
 
@@ -219,7 +219,7 @@ class _Parser(argparse.ArgumentParser):
         return formatter.format_help()
 
     def _needed(self) -> str:
-        """Return the usage: the program, and what must be given."""
+        """Return the usage: the program and its required arguments."""
         words = ["%(prog)s"]
         for action in self._actions:
             if action.choices and not action.option_strings:
@@ -242,7 +242,7 @@ class _Parser(argparse.ArgumentParser):
         meant = [f"{word}: did you mean {found}? " for word in unknown if (found := self._like(word))]
         if "--images" in self._given:
             after = self._given[self._given.index("--images") + 1 :]
-            if len(list(takewhile(lambda word: not word.startswith("-"), after))) > 1:  # the shell's answer to *.jpg
+            if len(list(takewhile(lambda word: not word.startswith("-"), after))) > 1:  # the shell has expanded *.jpg
                 meant.append("--images takes one folder or one video: give the folder, not its files. ")
         self.exit(2, f"{self.prog}: {message}. {''.join(meant)}All options: {self.prog} --help-all\n")
 
@@ -251,14 +251,14 @@ class _Parser(argparse.ArgumentParser):
         known = list(self._option_string_actions)
         if word in known:
             return None
-        # By its last part ("--camera-path" of "--render.camera-path"), and as a whole.
+        # Compare with the last parts ("--camera-path" of "--render.camera-path") and with whole options.
         last = {f"--{option.lstrip('-').rpartition('.')[2]}": option for option in reversed(known)}
         close = difflib.get_close_matches(word, [*last, *known], n=1, cutoff=0.75)
         return last.get(close[0], close[0]) if close else None
 
 
 def _width() -> int:
-    """Return how many columns help takes: those of the terminal, at most 100."""
+    """Return the width of help in columns: that of the terminal, at most 100."""
     return min(shutil.get_terminal_size((100, 40)).columns, 100)
 
 
@@ -267,10 +267,10 @@ def _fill(text: str) -> str:
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Shows the defaults of each profile, and no defaults that say nothing."""
+    """Shows the defaults of each profile, and leaves out empty defaults."""
 
     def _format_text(self, text: str) -> str:
-        text = text.removeprefix("default: None (undefined)").strip()  # of a group that need not be given
+        text = text.removeprefix("default: None (undefined)").strip()  # of an optional group
         return super()._format_text(text) if text else ""
 
     def _get_help_string(self, action: argparse.Action) -> str:
@@ -289,7 +289,7 @@ class _Formatter(argparse.HelpFormatter):
 
 
 class _Brief(_Formatter):
-    """Shows the first clause of what an option does, and its default."""
+    """Shows the first clause of an option's description, and its default."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, _, default = super()._get_help_string(action).partition(" (default: ")

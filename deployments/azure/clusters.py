@@ -1,4 +1,4 @@
-"""Clusters: creating and scaling them, and comparing them with what is wanted."""
+"""Create and scale clusters, and compare existing ones with what is wanted."""
 
 from __future__ import annotations
 
@@ -152,20 +152,20 @@ def mismatch(found: Any, wanted: Wanted) -> tuple[str, str] | None:
     """Return how a cluster differs in what cannot be changed, and how to keep it; None if it does not differ."""
     if found.provisioning_state == "Failed":
         why = f" ({found.provisioning_errors})" if found.provisioning_errors else ""
-        return f"could not be made{why}", "wait until its cause is gone"
+        return f"could not be created{why}", "wait until the cause is gone"
     if (found.size or "").lower() != wanted.size.lower():
-        return f"is there with size {found.size}", "give that size (--gpu-size, --cpu-size)"
+        return f"exists with size {found.size}", "give that size (--gpu-size, --cpu-size)"
     if (is_tier := (found.tier or "").lower()) != wanted.tier:
         option = "--dedicated" if is_tier == "dedicated" else "--no-dedicated"
-        return f"is there with tier {is_tier}, and not {wanted.tier}", f"keep it with {option} for both clusters"
+        return f"exists with tier {is_tier}, not {wanted.tier}", f"keep it with {option} for both clusters"
     subnet = (found.network_settings.subnet if found.network_settings else None) or ""
     if wanted.subnet and not f"/{subnet}".lower().endswith(_subnet_end(wanted.subnet)):
-        return f"is there in {f'subnet {subnet}' if subnet else 'no subnet'}", "leave out --subnet"
+        return f"exists in {f'subnet {subnet}' if subnet else 'no subnet'}", "leave out --subnet"
     if not wanted.public_ip and found.enable_node_public_ip:
-        return "is there, and its nodes have public IP addresses", "leave out --no-public-ip"
+        return "exists, and its nodes have public IP addresses", "leave out --no-public-ip"
     if wanted.identity and wanted.identity.lower() not in _identities(found):
         studio = "give it that identity in the studio (Compute, the cluster, Edit, Assign a managed identity)"
-        return f"is there without the managed identity {wanted.identity}", studio
+        return f"exists without the managed identity {wanted.identity}", studio
     return None
 
 

@@ -1,4 +1,4 @@
-"""A relay from Azure Event Grid to Prefect: `rebel-nerf azure events --block azure --port 8081`.
+"""Relay events from Azure Event Grid to Prefect: `rebel-nerf azure events --block azure --port 8081`.
 
 Event Grid posts what happens to blobs, in its own schema or as CloudEvents. The relay reports to Prefect which scenes
 have new photos; a trigger of the deployment `reprocess/captures` starts a run once a scene's upload has settled.
@@ -57,7 +57,7 @@ class Events(Place):
     )
 
 
-class _Told(BaseModel):
+class _Posted(BaseModel):
     """An event in Event Grid's schema or as a CloudEvent."""
 
     kind: str = Field(validation_alias=AliasChoices("eventType", "type"))
@@ -67,7 +67,7 @@ class _Told(BaseModel):
 
 
 class Relay(ThreadingHTTPServer):
-    """The server that Event Grid posts to. It keeps nothing: it refuses what it could not pass on, and gets it again.
+    """The server that Event Grid posts to. It refuses what it could not pass on, and Event Grid sends that again.
 
     Args:
         address: host and port to listen on.
@@ -100,13 +100,13 @@ class Relay(ThreadingHTTPServer):
         """Return whether a request presented the key."""
         return hmac.compare_digest(shown.encode(errors="replace"), self._key)
 
-    def scene(self, told: _Told) -> str | None:
+    def scene(self, event: _Posted) -> str | None:
         """Return the scene to which an event added a photo or video, or None if it is about anything else."""
-        if told.kind not in _BLOB_EVENTS or not told.subject.startswith(self.subject):
+        if event.kind not in _BLOB_EVENTS or not event.subject.startswith(self.subject):
             return None
-        if not told.source.lower().endswith(f"/storageaccounts/{self.account}".lower()):
+        if not event.source.lower().endswith(f"/storageaccounts/{self.account}".lower()):
             return None
-        scene, _, path = told.subject.removeprefix(self.subject).partition("/")
+        scene, _, path = event.subject.removeprefix(self.subject).partition("/")
         try:
             TypeAdapter(SceneName).validate_python(scene)
         except ValidationError:
@@ -155,22 +155,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _take(self, body: bytes) -> None:
         try:
-            found = TypeAdapter(list[_Told] | _Told).validate_json(body)
+            found = TypeAdapter(list[_Posted] | _Posted).validate_json(body)
         except ValidationError:
             self._answer(HTTPStatus.BAD_REQUEST)
             return
         events = found if isinstance(found, list) else [found]
-        for told in events:
-            if told.kind == _HANDSHAKE and isinstance(told.data, dict):
-                self._answer(HTTPStatus.OK, {"validationResponse": told.data.get("validationCode")})
+        for event in events:
+            if event.kind == _HANDSHAKE and isinstance(event.data, dict):
+                self._answer(HTTPStatus.OK, {"validationResponse": event.data.get("validationCode")})
                 return
-        scenes = {scene for told in events if (scene := self.server.scene(told))}
+        scenes = {scene for event in events if (scene := self.server.scene(event))}
         try:
             if scenes:
                 self.server.tell(scenes)
         except httpx.HTTPError as error:
             print(
-                f"Prefect's server was not told of {', '.join(sorted(scenes))}: {error!r}", file=sys.stderr, flush=True
+                f"Prefect's server did not get the events of {', '.join(sorted(scenes))}: {error!r}",
+                file=sys.stderr,
+                flush=True,
             )
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE)
             return

@@ -57,7 +57,7 @@ def check_assets(workspace: AzureMLWorkspace, *, whole: bool, repair: bool) -> F
         faults = list(pool.map(lambda asset: workspace.damage(asset, whole), assets))
     damaged = [(asset, fault) for asset, fault in zip(assets, faults, strict=True) if fault]
     if not damaged:
-        return Finding.ok(f"the files of {len(assets)} assets are there")
+        return Finding.ok(f"{len(assets)} assets have all their files")
     if not repair:
         lines = "\n".join(f"{asset}: {fault}" for asset, fault in damaged)
         return Finding.wrong(lines, "Run the same command with --repair.")
@@ -69,7 +69,7 @@ def check_assets(workspace: AzureMLWorkspace, *, whole: bool, repair: bool) -> F
             done.append(str(error))
             left = True
     text = "\n".join(done)
-    remedy = "Run the scenes' flows again: what is missing is made."
+    remedy = "Run the scenes' flows again to make what is missing."
     return Finding.wrong(text, remedy) if left else Finding.warning(text, remedy)
 
 
@@ -115,10 +115,10 @@ def _cluster(workspace: AzureMLWorkspace, tier: Literal["cpu", "gpu"]) -> Findin
     else:
         found = _clusters(workspace)[name]
         if found is None:
-            return Finding.wrong(f"{name} is not there", _SETUP)
+            return Finding.wrong(f"{name} does not exist", _SETUP)
         if found.provisioning_state == "Failed":
             delete = Remedies(workspace).deletion(name)
-            return Finding.wrong(f"{name} could not be made: {found.provisioning_errors}", f"{delete}\n{_SETUP}")
+            return Finding.wrong(f"{name} could not be created: {found.provisioning_errors}", f"{delete}\n{_SETUP}")
         size, text = str(found.size), f"{name}, {found.min_instances} to {found.max_instances} nodes, {found.tier}"
     if tier == "gpu" and (refused := sizes.refusal(size, None)):
         return Finding.wrong(f"{text}: {refused}", f"{_SETUP} --gpu-cluster NEW-NAME --gpu-size SIZE")
@@ -133,7 +133,7 @@ def _quota(workspace: AzureMLWorkspace) -> Finding:
             lacking.append(f"{name}: {said}")
     if lacking:
         return Finding.wrong("\n".join(lacking), _QUOTA)
-    return Finding.ok("no cluster lacks it. What is left of it shows when a node is asked for")
+    return Finding.ok("no cluster lacks quota. Whether more is left shows only when a node is requested")
 
 
 def _image(workspace: AzureMLWorkspace) -> Finding:
@@ -147,19 +147,19 @@ def _image(workspace: AzureMLWorkspace) -> Finding:
 def _ssh(workspace: AzureMLWorkspace) -> Finding:
     if not workspace.ssh_public_key:
         return Finding.warning(
-            "the block has no ssh_public_key: the viewer of a training that runs cannot be reached",
+            "the block has no ssh_public_key, so the viewer of a running training cannot be reached",
             f"ssh-keygen -t ed25519, then {_SETUP} --ssh-public-key ~/.ssh/id_ed25519.pub",
         )
     kind = workspace.ssh_public_key.split()[:2]
     own = [file for file in Path("~/.ssh").expanduser().glob("*.pub") if file.read_text().split()[:2] == kind]
     found = _clusters(workspace).get(workspace.gpu_cluster)
-    way = "through the cluster's open port" if found and port_open(found) else "through the jobs' ssh service"
+    route = "through the cluster's open port" if found and port_open(found) else "through the jobs' ssh service"
     if not any(file.with_suffix("").is_file() for file in own):
         return Finding.warning(
-            f"{way}, but the block's key is none of those in ~/.ssh",
+            f"{route}, but the block's key is none of those in ~/.ssh",
             f"Use the machine that has the private key, or {_SETUP} --ssh-public-key with a key of this one.",
         )
-    return Finding.ok(way)
+    return Finding.ok(route)
 
 
 def _limits(workspace: AzureMLWorkspace) -> Finding:

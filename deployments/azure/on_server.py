@@ -1,4 +1,4 @@
-"""What the Prefect server already has: the saved block, the work pool and the deployments."""
+"""Look up what the Prefect server already has: the saved block, the work pool and the deployments."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def deployed() -> bool:
     wanted = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     with get_client(sync_client=True) as client:
         there = client.read_deployments()
-    stand = {
+    current = {
         (each.entrypoint, each.name)
         for each in there
         if each.updated and each.updated.timestamp() > changed and str(ROOT) in str(each.pull_steps)
     }
-    return all((each["entrypoint"], each["name"]) in stand for each in wanted)
+    return all((each["entrypoint"], each["name"]) in current for each in wanted)
 
 
 def call(command: list[str], environment: dict[str, str]) -> None:

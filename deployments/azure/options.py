@@ -1,4 +1,4 @@
-"""What the commands for Azure have in common: options that name a workspace, and errors without tracebacks."""
+"""Share between the commands for Azure: workspaces from options, credentials, and errors without tracebacks."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def run(command: type[BaseModel], main: Callable[[Any], None], arguments: list[s
     """Run a command with options from a command line; exit with 2 for wrong options and with 1 if the command fails."""
     given = parse_command(command, arguments)
     settings = {
-        # Prefect keeps saved blocks. Without a server, it starts one for the while, which is slow the first time.
+        # Prefect keeps saved blocks. Without a server, it starts one for the command. The first start is slow.
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
     }

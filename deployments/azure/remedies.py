@@ -1,4 +1,4 @@
-"""What to do when Azure refuses something: `az` commands for the workspace in question."""
+"""Advise what to do when Azure refuses something, with `az` commands for the workspace in question."""
 
 from __future__ import annotations
 

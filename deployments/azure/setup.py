@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from blocks.azure import AzureCredential, AzureMLWorkspace, sizes
 from blocks.azure.errors import lacks_role, plain_errors, translate
 from blocks.azure.jobs import SERVERLESS
-from blocks.saved import sentences
+from blocks.saved import saved_name, sentences
 from deployments.azure import clusters, on_server, smoke
 from deployments.azure.options import credential, has_secret, load, run
 from deployments.azure.place import DEFAULT_SIZES, Place, own_key
@@ -179,16 +179,16 @@ class _SetUp:
         """Return the value of a flow's parameter `workspace`."""
         return f"{AzureMLWorkspace.get_block_type_slug()}/{self.name}"
 
-    def step(self, what: str, stands: bool, make: Callable[[], None]) -> None:
-        """Create one thing unless it exists, and print which it was."""
-        if stands:
-            print(f"{what}: there")
+    def step(self, what: str, exists: bool, make: Callable[[], None]) -> None:
+        """Create one thing unless it exists, and print what was done."""
+        if exists:
+            print(f"{what}: exists")
         elif self.given.dry_run:
-            print(f"{what}: would be made")
+            print(f"{what}: would be created")
         else:
             print(f"{what}: …", flush=True)
             make()
-            print(f"{what}: made")
+            print(f"{what}: created")
 
     def find_workspace(self) -> None:
         """Find the workspace, or raise with the commands that create it."""
@@ -204,7 +204,7 @@ class _SetUp:
                 raise
             raise InvalidInput(f"{error}\n\n{self.remedies.creation(self.given.location)}") from None
         self.location = self.found.location
-        print(f"workspace {name}: there, in {self.location}")
+        print(f"workspace {name}: exists, in {self.location}")
 
     def check_sizes(self) -> None:
         """Raise unless the region has both sizes and the GPU can train."""
@@ -321,9 +321,9 @@ class _SetUp:
         environments = self.workspace.client.environments
         with self.remedies.allowed("environment rebel-nerf", "AzureML Data Scientist"):
             try:
-                stands = environments.get("rebel-nerf", self.version) is not None
+                exists = environments.get("rebel-nerf", self.version) is not None
             except ResourceNotFoundError:
-                stands = False
+                exists = False
 
             def make() -> None:
                 with tempfile.TemporaryDirectory() as folder:
@@ -334,12 +334,12 @@ class _SetUp:
                     made = Environment(name="rebel-nerf", version=self.version, build=context)
                     environments.create_or_update(made)
 
-            self.step(f"environment rebel-nerf:{self.version}", stands, make)
+            self.step(f"environment rebel-nerf:{self.version}", exists, make)
 
     def save_blocks(self) -> None:
         """Save the workspace, and the credential that it refers to if that is new."""
         given, signs_in = self.given, self.workspace.credential
-        before = self.saved.credential._block_document_name if self.saved else None
+        before = saved_name(self.saved.credential) if self.saved else None
         if self.saved is None or signs_in is not self.saved.credential:
             signs_in.save(given.credential_name or before or self.name, overwrite=True)
         self.workspace.save(self.name, overwrite=True)
@@ -348,8 +348,8 @@ class _SetUp:
         """Run the check on each cluster, and show its report."""
         checks = [smoke.Check(self.workspace, tier, self.sizes[tier]) for tier in self._tiers()]
         for check in checks:
-            stands = "passed before" if check.find() else "would be run" if self.given.dry_run else "…"
-            print(f"check on {check.cluster}: {stands}")
+            state = "passed before" if check.find() else "would be run" if self.given.dry_run else "…"
+            print(f"check on {check.cluster}: {state}")
         if self.given.dry_run or all(check.passed for check in checks):
             return
         print(
@@ -370,11 +370,11 @@ class _SetUp:
             )
             return
         environment = {"REBEL_NERF_PROJECT": str(on_server.ROOT), **os.environ}
-        for what, stands, command in (
+        for what, exists, command in (
             ("work pool", on_server.has_pool(), ["deployments.worker", "--pool-only"]),
             ("deployments", on_server.deployed(), ["deployments.prefect", "--no-prompt", "deploy", "--all"]),
         ):
-            self.step(what, stands, partial(on_server.call, [sys.executable, "-m", *command], environment))
+            self.step(what, exists, partial(on_server.call, [sys.executable, "-m", *command], environment))
 
 
 def _read_key(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""The check of a workspace: a job on each cluster checks the job environment, and its report is shown.
+"""Check a workspace with a job on each cluster, which checks the job environment, and show its report.
 
 The job's name contains a hash of the environment and the cluster. So a check that has passed is found and not repeated,
 and one that is running is followed instead of started again.
@@ -112,7 +112,7 @@ class Check:
         except WorkspaceUnavailable as error:  # a failing poll is not a failing job
             if time.monotonic() - self._answered > _PATIENCE:
                 raise
-            self._say(f"{error}; asking again")
+            self._say(f"{error}; trying again")
             return
         self._answered, self._status = time.monotonic(), status
         if status is None:

@@ -46,13 +46,13 @@ class Upload(Place):
             asset = workspace.take_in(self.scene, found.files, {"source": str(self.images), **found.tags(found.files)})
         print(f"{asset}: {asset.uri}")
         if self.block and PREFECT_API_URL.value():
-            self._tell()
+            self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         workspace = f"{AzureMLWorkspace.get_block_type_slug()}/{self.block}"
         try:
             with server_answers():
-                asyncio.run(_tell_uploaded(self.scene, workspace))
+                asyncio.run(_report_uploaded(self.scene, workspace))
         except (WorkspaceUnavailable, OSError, WebSocketException) as error:
             raise WorkspaceUnavailable(
                 f"The upload is complete, but Prefect's server did not get the event ({error}). Run the same command "
@@ -71,7 +71,7 @@ class Download(Place):
     def cli_cmd(self) -> None:
         """Find the asset, and download it."""
         if self.to.expanduser().exists():
-            raise InvalidInput(f"to: {self.to} is there already. Give a folder that does not exist yet.")
+            raise InvalidInput(f"to: {self.to} already exists. Give a folder that does not exist yet.")
         workspace = self.open()
         name, _, version = self.asset.partition(":")
         found = [asset for asset in workspace.assets(name) if version in ("", asset.version)]
@@ -95,7 +95,7 @@ def main(given: Transfer) -> None:
     CliApp.run_subcommand(given)
 
 
-async def _tell_uploaded(scene: str, workspace: str) -> None:
+async def _report_uploaded(scene: str, workspace: str) -> None:
     """Send the event on which the deployment `reprocess/captures` processes the scene at once."""
     async with get_events_client() as client:
         await client.emit(capture_event("uploaded", scene, workspace))

@@ -1,1 +1,1 @@
-"""The checks of `rebel-nerf doctor`, one room a subject."""
+"""The checks of `rebel-nerf doctor`, one module per subject."""

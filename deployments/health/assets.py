@@ -13,7 +13,7 @@ def check_assets(workspace: LocalWorkspace, *, whole: bool, repair: bool) -> Fin
     """Look for damaged assets.
 
     Args:
-        workspace: where they lie.
+        workspace: where they are stored.
         whole: compare checksums as well as sizes, which reads every file.
         repair: set damaged assets aside, so that the next run makes them again.
     """
@@ -26,7 +26,7 @@ def check_assets(workspace: LocalWorkspace, *, whole: bool, repair: bool) -> Fin
     if not repair:
         lines = "\n".join(f"{each.asset}: {each.fault}" for each in damaged)
         return Finding.wrong(lines, "`rebel-nerf doctor --assets --repair` sets them aside; nothing is deleted.")
-    return Finding.warning("\n".join(map(_repaired, damaged)), "Run the scenes' flows again: what is missing is made.")
+    return Finding.warning("\n".join(map(_repaired, damaged)), "Run the scenes' flows again to make what is missing.")
 
 
 def _repaired(damage: Damage) -> str:

@@ -1,4 +1,4 @@
-"""What a check found, and how checks are run one after another."""
+"""Run checks one after another, and print what they find."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Finding:
     Args:
         level: how it ended.
         text: what was found.
-        remedy: what to do; "" where nothing needs to be done.
+        remedy: what to do; "" if nothing needs to be done.
     """
 
     level: Level
@@ -37,12 +37,12 @@ class Finding:
 
     @classmethod
     def ok(cls, text: str) -> Finding:
-        """Return a finding that asks for nothing."""
+        """Return a finding that needs no action."""
         return cls(Level.OK, text)
 
     @classmethod
     def warning(cls, text: str, remedy: str = "") -> Finding:
-        """Return a finding with which runs go on."""
+        """Return a finding despite which runs work."""
         return cls(Level.WARNING, text, remedy)
 
     @classmethod
@@ -52,7 +52,7 @@ class Finding:
 
 
 Check = tuple[str, Callable[[], Finding]]
-"""The name of a check, and the function that makes it."""
+"""The name of a check, and the function that runs it."""
 
 
 def run_checks(checks: Iterable[Check]) -> Level:

@@ -145,7 +145,7 @@ def _gpu(workspace: LocalWorkspace) -> Finding:
     try:
         seen = _look(workspace)[2] or ""
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        return Finding.wrong(f"PyTorch cannot be asked: {error}", "See the line on job packages.")
+        return Finding.wrong(f"PyTorch cannot be checked: {error}", "See the line on job packages.")
     if not seen or seen.startswith("!"):
         said = f": {seen[1:]}" if seen else ""
         return Finding.wrong(
@@ -201,7 +201,7 @@ def _permissions(workspace: LocalWorkspace) -> Finding:
 
 
 def _clock(folder: Path) -> Finding:
-    now, remedy = time.time(), "Set the clock (timedatectl set-ntp true): cost limits and schedules go by it."
+    now, remedy = time.time(), "Set the clock (timedatectl set-ntp true): cost limits and schedules depend on it."
     installed = Path(__file__).stat().st_mtime
     if now < installed - 3600:
         return Finding.wrong(f"{_written(now)} is before this program was installed", remedy)

@@ -37,7 +37,7 @@ _SIGN_IN = (
 
 
 def checks() -> list[Check]:
-    """Return the checks of the server that is set or runs on this machine; without one, only that is said."""
+    """Return the checks of the server that is set or runs on this machine. Without one, the only check says so."""
     address = PREFECT_API_URL.value() or _DEFAULT
     answer = _ask(address)
     found: list[Check] = [("server", partial(_server, address, answer))]
@@ -86,19 +86,19 @@ def _signed_in(address: str, check: Callable[[], Finding]) -> Finding:
             return check()
         except httpx.HTTPStatusError as error:
             if error.response.status_code == 401:
-                return Finding.wrong("not looked at, as the server refused the password", _SIGN_IN)
+                return Finding.wrong("not checked, because the server refused the password", _SIGN_IN)
             raise
 
 
 def _skew(answer: httpx.Response) -> Finding:
     date = answer.headers.get("date")
     if date is None:
-        return Finding.ok("not told by the server")
+        return Finding.ok("the server does not say")
     ahead = parsedate_to_datetime(date).timestamp() - time()
     if abs(ahead) > _LARGEST_SKEW:
         return Finding.wrong(
             f"the server's clock is {ahead:+.0f} s from this machine's",
-            "Set both clocks (timedatectl set-ntp true): runs are started and given up by them.",
+            "Set both clocks (timedatectl set-ntp true). They decide when runs start and when they are given up.",
         )
     return Finding.ok("agrees with this machine's")
 
@@ -112,7 +112,7 @@ def _password(address: str) -> Finding:
     if stranger.status_code == 200:
         here = urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1")
         return Finding.warning(
-            "the server lets everybody in who reaches it"
+            "the server admits everybody who can reach it"
             + (": other users of this machine, and web pages that your browser shows" if here else ""),
             "Start it with `rebel-nerf server`, or set PREFECT_SERVER_API_AUTH_STRING where it runs.",
         )
@@ -125,7 +125,7 @@ def _pool() -> Finding:
     try:
         pool = _call(lambda client: client.read_work_pool(POOL))
     except ObjectNotFound:
-        return Finding.wrong(f"{POOL} is not there: nothing can be scheduled", "rebel-nerf deploy")
+        return Finding.wrong(f"{POOL} does not exist, so nothing can be scheduled", "rebel-nerf deploy")
     if pool.type != _TYPE:
         return Finding.wrong(
             f"{POOL} is of type {pool.type}, not {_TYPE}",
@@ -144,7 +144,7 @@ def _worker() -> Finding:
     online = [worker.name for worker in workers if worker.status is WorkerStatus.ONLINE]
     if not online:
         gone = f"; {len(workers)} earlier ones are gone" if workers else ""
-        return Finding.wrong(f"none runs{gone}: scheduled runs wait", "rebel-nerf worker")
+        return Finding.wrong(f"none runs{gone}; scheduled runs wait", "rebel-nerf worker")
     return Finding.ok(f"{len(online)} online: {', '.join(online)}")
 
 

@@ -1,1 +1,1 @@
-"""One module a stage: each says what its job needs and makes."""
+"""The plans of the stages, one module each: what the job needs, and what it produces."""

@@ -54,7 +54,7 @@ async def export_for_page(workspace: Workspace, dataset: Asset, model: Asset, pr
     """Export a model to everything that it supports, to be shown in 3D on its page.
 
     Returns:
-        The export; nothing if the model has no surfaces to export, which does not stop a run.
+        The export; nothing if the model has no surfaces to export. The run then continues.
     """
     options = await find_forms(workspace, model, ExportOptions())
     try:

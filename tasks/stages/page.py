@@ -54,7 +54,7 @@ async def publish_page(
     """Make the video's page, and show its plan and how to open it as an artifact.
 
     Returns:
-        The page; nothing if it could not be made, which does not stop a run.
+        The page; nothing if it could not be made. The run then continues.
 
     Args:
         workspace: where the assets are.

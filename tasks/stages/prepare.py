@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from blocks import Asset
+from blocks.provenance import reference
 from jobs.names import asset_name
 from jobs.options import PrepareOptions
 from tasks.stage import Plan, Stage
@@ -25,7 +26,7 @@ def prepare(capture: Asset, options: PrepareOptions, scene_frames: Mapping[str, 
     # before the newest, which looks most like the capture.
     for frame in _ends(list(scene_frames)) if options.frame != "new" else []:
         for dataset in _ends(scene_frames[frame]):
-            name = f"reference_{len(references) + 1}"
+            name = reference(len(references) + 1)
             references[name] = dataset
             given.setdefault(frame, []).append(f"{{inputs.{name}}}")
     arguments = ["--reference", json.dumps(given)] if given else []

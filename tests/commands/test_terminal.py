@@ -87,7 +87,7 @@ def test_without_a_terminal_there_are_plain_lines_at_sensible_steps(
         "train: training 25 %, 1 min 38 s left",
         "train: training 50 %, 50 s left",
         "train: training 75 %, 25 s left",
-        "train: done, 25.8 dB on held-out photos (made before) (1 min 49 s)",
+        "train: done, 25.8 dB on held-out photos (existed already) (1 min 49 s)",
     ]
 
 

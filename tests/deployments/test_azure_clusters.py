@@ -96,7 +96,7 @@ def test_networks_and_identities_are_on_the_wire(stack: AzureStack, command: Com
     # What stands stays, whichever way the subnet is told, and the identity is the saved one.
     less = ("--subnet", subnet(stack), "--no-public-ip", "--image-build-cluster", "cpu-net")
     status, said = command("setup", *clusters("net"), *less)
-    assert status == 0 and said.count(": there") == 6, said
+    assert status == 0 and said.count(": exists") == 6, said
     assert len(sent(stack, "PATCH {ws}")) == 1
     client_id = options.load("net").client.compute.get("gpu-net").identity.user_assigned_identities[0].clientId
     assert command("setup", *clusters("net"), "--job-identity", client_id)[0] == 0
@@ -107,9 +107,9 @@ def test_a_cluster_with_other_settings_is_reported(stack: AzureStack, command: C
     status, said = command("setup", *clusters("plain"))
     assert status == 0, said
     for option, words in (
-        (("--subnet", "net/jobs"), "cpu-plain is there in no subnet"),
-        (("--subnet", "net/jobs", "--no-public-ip"), "cpu-plain is there in no subnet"),
-        (("--job-identity", identity(stack)), "cpu-plain is there without the managed identity /subscriptions"),
+        (("--subnet", "net/jobs"), "cpu-plain exists in no subnet"),
+        (("--subnet", "net/jobs", "--no-public-ip"), "cpu-plain exists in no subnet"),
+        (("--job-identity", identity(stack)), "cpu-plain exists without the managed identity /subscriptions"),
         (("--no-public-ip",), "public_ip: nodes without public IP addresses need a subnet"),
         (("--job-identity", "jobs"), "job_identity"),
         (("--subnet", "jobs"), "subnet"),
@@ -160,7 +160,7 @@ def test_quota_that_is_missing_is_named(stack: AzureStack, command: Command) -> 
     assert "at least 8 vCPUs of «Total Cluster LowPriority Regional vCPUs»" in said and "westeurope" in said
     assert "https://ml.azure.com" in said and "az ml compute delete --name gpu-quota" in said
     status, said = command("setup", *clusters("quota"), "--nodes", "2")
-    assert status == 1 and "gpu-quota could not be made (ClusterMinNodesExceedCoreQuota)" in said, said
+    assert status == 1 and "gpu-quota could not be created (ClusterMinNodesExceedCoreQuota)" in said, said
     with stack.faults.add("quota_at_creation", "gpu-dear"):
         status, said = command("setup", *clusters("dear"), "--dedicated")
     assert "at least 4 vCPUs of «Standard NCASv3_T4 Family Cluster Dedicated vCPUs»" in said, said

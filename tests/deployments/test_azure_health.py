@@ -69,7 +69,7 @@ def test_assets_without_files_and_damaged_copies_are_found_and_put_right(
     photo.write_bytes(b"a photo")
     capture = workspace.take_in("quay", {"1.jpg": photo}, {})
     [video], (page, _) = workspace.assets("quay-video"), workspace.assets("quay-page")
-    assert health.check_assets(workspace, whole=True, repair=False).text == "the files of 4 assets are there"
+    assert health.check_assets(workspace, whole=True, repair=False).text == "4 assets have all their files"
 
     copy = workspace.fetch(video) / "file"
     copy.write_bytes(b"vidoe")

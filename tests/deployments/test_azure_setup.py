@@ -37,14 +37,14 @@ def test_set_up_creates_missing_things_once(stack: AzureStack, command: Command,
 
     status, said = command("setup", "--dry-run", "--ssh-public-key", str(key))
     assert status == 0, said
-    assert said.count("would be made") == 4 and "ssh port open" in said
+    assert said.count("would be created") == 4 and "ssh port open" in said
     assert made() == [0, 0]
 
     for count in ("2 of 2", "none"):
         status, said = command("setup", "--ssh-public-key", str(key), "--no-deploy")
         assert status == 0, said
         assert made() == [2, 1], count
-    assert said.count(": there") == 5, "blocks, too"
+    assert said.count(": exists") == 5, "blocks, too"
     cluster = options.Place().open().client.compute.get("gpu-cluster")
     assert (cluster.size, cluster.tier, cluster.min_instances, cluster.max_instances) == (
         "STANDARD_NC4AS_T4_V3", "low_priority", 0, 1,
@@ -97,8 +97,8 @@ def test_set_up_keeps_what_it_does_not_decide(stack: AzureStack, command: Comman
     for place in ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZURE_ML_WORKSPACE"):
         less = {"AZURE_CLIENT_SECRET": "", place: ""}
         status, said = command("setup", "--block", "kept", "--no-deploy", "--ssh-public-key", str(key), **less)
-        assert status == 0 and f"workspace {stack.workspace}: there" in said, said
-    assert "blocks: there" in said
+        assert status == 0 and f"workspace {stack.workspace}: exists" in said, said
+    assert "blocks: exists" in said
     assert "Its ssh port is closed, which cannot be changed" in said
     again = options.load("kept")
     assert again.environment == saved.environment and again.ssh_public_key == "ssh-ed25519 BBBB me"
@@ -116,15 +116,15 @@ def test_set_up_makes_a_work_pool_and_deployments(command: Command) -> None:
     with get_client(sync_client=True) as client:
         try:
             status, said = command(*given, **server)
-            assert status == 0 and "work pool: made" in said and "deployments: made" in said, said
+            assert status == 0 and "work pool: created" in said and "deployments: created" in said, said
             made = client.read_deployments()
             assert {each.name for each in made} == wanted
             assert {each.work_pool_name for each in made} == {client.read_work_pool("rebel-nerf").name}
             status, said = command(*given, **server)
-            assert status == 0 and "work pool: there" in said and "deployments: there" in said, said
+            assert status == 0 and "work pool: exists" in said and "deployments: exists" in said, said
             client.delete_deployment(made[0].id)
             status, said = command(*given, "--dry-run", **server)
-            assert "work pool: there" in said and "deployments: would be made" in said
+            assert "work pool: exists" in said and "deployments: would be created" in said
         finally:  # other tests share the server
             for each in client.read_deployments():
                 client.delete_deployment(each.id)
@@ -153,7 +153,7 @@ def test_set_up_reports_a_cluster_of_another_tier(stack: AzureStack, command: Co
     assert status == 0 and said.count("ssh port closed)") == 4, said
     assert options.load("tier").ssh_public_key == "ssh-ed25519 AAAA me"
     status, said = command("setup", *clusters)
-    assert status == 1 and "cpu-dear is there with tier dedicated, and not low_priority" in said
+    assert status == 1 and "cpu-dear exists with tier dedicated, not low_priority" in said
     assert "keep it with --dedicated" in said and "az ml compute delete --name cpu-dear" in said
 
 
@@ -217,7 +217,7 @@ def test_set_up_says_what_is_wrong(stack: AzureStack, command: Command) -> None:
     assert "Standard_NC4as_T4_v3" in said and "NC6s_v3 (NVIDIA V100, 16 GB)," not in said
     assert "no NVIDIA GPU" in refused("--gpu-size", "Standard_NV8as_v4")
     assert "westeurope has no Standard_NC64as_T4_v3" in refused("--gpu-size", "Standard_NC64as_T4_v3")
-    assert "other is there with size" in refused("--gpu-cluster", "other")
+    assert "other exists with size" in refused("--gpu-cluster", "other")
     assert "subscription_id" in refused("--subscription", "mine")
     assert "ssh_public_key: " in refused("--ssh-public-key", "/nowhere")
 
@@ -243,7 +243,7 @@ def test_a_capture_goes_up_and_comes_down(command: Command, street: Path, tmp_pa
 def test_a_download_replaces_no_existing_folder(stack: AzureStack, command: Command, tmp_path: Path) -> None:
     before = len(stack.log)
     status, said = command("transfer", "download", "--asset", "lane", "--to", str(tmp_path))
-    assert status == 1 and f"to: {tmp_path} is there already" in said and "Traceback" not in said
+    assert status == 1 and f"to: {tmp_path} already exists" in said and "Traceback" not in said
     assert len(stack.log) == before
 
 

@@ -256,7 +256,7 @@ def test_a_server_that_is_down(workspace: AzureMLWorkspace, capfd: pytest.Captur
         assert send(json.dumps([send.about("captures/facade/notes.txt")]))[0] == 200, "there is nothing to be told"
         assert send(HANDSHAKE)[0] == 200
     said = "".join(capfd.readouterr())
-    assert "not told of facade" in said and SECRET not in said
+    assert "did not get the events of facade" in said and SECRET not in said
 
 
 @pytest.mark.parametrize(

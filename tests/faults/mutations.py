@@ -22,7 +22,7 @@ from tests.service import ROOT
 __all__ = ["MUTATIONS", "Mutation", "apply", "reported"]
 
 _ROUNDS = 6
-_PACKAGES = ("blocks", "deployments", "flows", "jobs", "tasks", "tests")
+_PACKAGES = ("blocks", "commands", "deployments", "flows", "jobs", "tasks", "tests")
 _PATIENCE_SECONDS = "60"
 COMMON: tuple[Kind, ...] = ("two at once", "flow", "job", "cancel", "supervisor", "power loss")
 """The kinds through which the code as it is goes."""

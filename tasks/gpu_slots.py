@@ -1,4 +1,4 @@
-"""GPU slots of a workspace, shared by all runs of a Prefect server."""
+"""Share the GPU slots of a workspace among all runs of a Prefect server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from blocks import JobSpec, Workspace
 from tasks.progress import ProgressReporter
 from tasks.wanted import raise_if_cancelled
 
-__all__ = ["turn", "waits_for"]
+__all__ = ["gpu_slot", "waits_for"]
 
 _LEASE_SECONDS = 60.0  # a slot is freed so long after its holder was killed
 _SECONDS_BETWEEN_LOOKS = 10.0
@@ -25,7 +25,7 @@ _SECONDS_BETWEEN_LOOKS = 10.0
 
 @dataclass
 class _Line:
-    """The jobs that wait in this process. They get slots in order, and only the first one asks the server."""
+    """The jobs that wait in this process. They get slots in order, and only the first one requests a slot."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: list[str] = field(default_factory=list)
@@ -53,7 +53,7 @@ def _ordinal(number: int) -> str:
 
 
 @asynccontextmanager
-async def turn(workspace: Workspace, spec: JobSpec) -> AsyncIterator[None]:
+async def gpu_slot(workspace: Workspace, spec: JobSpec) -> AsyncIterator[None]:
     """Hold a GPU slot inside, if the job needs a GPU. Wait while `gpu_jobs_at_once` jobs of the workspace have one.
 
     Raises:
