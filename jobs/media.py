@@ -88,7 +88,7 @@ class Capture:
                 groups[reason].append(name)
         listed = [selection.words(reason, names) for reason, names in groups.items()]
         if poses := next((name for name in self.others if Path(name).name in _POSES), None):
-            listed.append(f"the poses in {poses} (the photos are placed again)")
+            listed.append(f"the poses in {poses} (the photos are registered again)")
         return listed
 
     def tags(self, kept: Collection[str]) -> dict[str, str]:

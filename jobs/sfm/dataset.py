@@ -1,4 +1,4 @@
-"""A reconstruction as a dataset: nerfstudio's `transforms.json`, COLMAP's files and a point cloud, in the scene frame.
+"""Write a reconstruction as a dataset: `transforms.json`, COLMAP's files and a point cloud, in the scene frame.
 
 The format: https://docs.nerf.studio/quickstart/data_conventions.html
 """

@@ -18,12 +18,12 @@ _LEAST_PHOTOS = 2  # of a lens
 
 
 def focal_lengths(model: Any, names: Collection[str], threads: int) -> dict[str, float]:
-    """Return the focal length of each photo, as if each had a lens of its own, in terms of the picture's diagonal.
+    """Return the focal length of each photo, estimated per photo, as a multiple of the picture's diagonal.
 
     Args:
         model: a pycolmap.Reconstruction, in which photos can share a camera. It is not changed.
-        names: of the photos to which lenses are given.
-        threads: of the solver.
+        names: the photos whose focal lengths are estimated.
+        threads: number of threads of the solver.
     """
     apart = _apart(model, names)
     adjust(apart, threads)
@@ -36,7 +36,7 @@ def focal_lengths(model: Any, names: Collection[str], threads: int) -> dict[str,
 
 
 def by_focal_length(focals: Mapping[str, float]) -> list[list[str]]:
-    """Return the photos of each lens: those with focal lengths that are clearly apart. As a rule, that is one group."""
+    """Group photos by lens, if their focal lengths differ clearly. Usually, there is one group."""
     order = sorted(focals, key=lambda name: (focals[name], name))
     values = np.log([focals[name] for name in order])
     gaps = np.diff(values)
@@ -63,7 +63,7 @@ def _apart(model: Any, names: Collection[str]) -> Any:
         camera = pycolmap.Camera(
             camera_id=numbers[key], model=given.model, width=given.width, height=given.height, params=given.params
         )
-        if image.name in names:  # a lens of one photo has no more parameters than that photo can tell
+        if image.name in names:  # a single photo cannot determine more parameters
             camera = pycolmap.Camera.create_from_model_name(
                 numbers[key], "SIMPLE_RADIAL", given.mean_focal_length(), given.width, given.height
             )

@@ -1,4 +1,4 @@
-"""Find places that structure from motion took for one: equal fronts, and places that chance matches joined.
+"""Find places that structure from motion confused: identical fronts, and places joined by chance matches.
 
 In pictures from nearly the same pose, what one shows is found in the other, too. In pictures of two places that look
 alike, only what is alike is found in both. Around it, each has features of its own where the other's should be. Such
@@ -22,7 +22,7 @@ from jobs.geometry import Floats
 __all__ = ["loosely_joined", "places", "shared_points"]
 
 _GRID = 8  # cells along each side of a picture
-_FEW = 4  # points: a cell with fewer tells nothing
+_FEW = 4  # points: a cell with fewer says nothing
 _CHANCE = 0.02  # probability that no point of a cell is found again, if it is as likely there as elsewhere
 _LEAST_SHARED = 15  # points that two pictures show: COLMAP's least number of inlier matches
 _ANGLE = 15.0  # degrees between the rays to a point: features are not found again from other directions
@@ -49,7 +49,7 @@ class _Seen:
 
 
 def places(model: Any) -> list[set[str]]:
-    """Return the pictures of each place in a reconstruction by name, the largest place first; a single one as a rule.
+    """Return the pictures of each place in a reconstruction by name, the largest first. Usually, there is one.
 
     Args:
         model: a pycolmap.Reconstruction.
@@ -71,10 +71,10 @@ def places(model: Any) -> list[set[str]]:
 
 
 def loosely_joined(model: Any) -> list[set[str]]:
-    """Return the parts of a reconstruction that chance matches can have joined, the largest first; as a rule, one.
+    """Return the parts of a reconstruction that chance matches can have joined, the largest first. Usually, there is one.
 
-    No picture of a part shares as many points with one of another part as COLMAP demands matches of a pair. Single
-    pictures and pairs are no parts; they count with the largest.
+    Pictures of different parts share fewer points than COLMAP's minimum of matches per pair. Single pictures and pairs
+    are not parts, and count with the largest.
 
     Args:
         model: a pycolmap.Reconstruction.

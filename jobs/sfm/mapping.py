@@ -1,4 +1,4 @@
-"""Poses and points from matches, by COLMAP's mappers.
+"""Find poses and points from matches, with COLMAP's mappers.
 
 COLMAP: Schönberger and Frahm, "Structure-from-Motion Revisited", CVPR 2016; its global mapper is GLOMAP:
 Pan et al., "Global Structure-from-Motion Revisited", ECCV 2024.
@@ -17,7 +17,7 @@ from jobs.sfm.search import SEED, Search, gpu, threads
 __all__ = ["ENOUGH", "map_matches"]
 
 ENOUGH = 0.9
-"""Share of registered pictures below which something else is tried."""
+"""Share of registered pictures below which another method is tried."""
 
 _INCREMENTAL_IMAGES = 400  # with more pictures, the incremental mapper takes longer than the global one
 
@@ -26,7 +26,7 @@ def map_matches(search: Search) -> tuple[list[pycolmap.Reconstruction], str]:
     """Reconstruct the pictures of a search.
 
     Returns:
-        The models that came out, the one with the most pictures first; and the mapper that made them, in words.
+        The models, the one with the most pictures first, and the mapper that made them, in words.
     """
     mapper: str = search.options.mapper
     if mapper == "auto":

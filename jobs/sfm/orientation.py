@@ -1,4 +1,4 @@
-"""Which way is up in a reconstruction: by gravity, GPS or the ground, or by how the cameras were held."""
+"""Find the up direction of a reconstruction: from gravity, GPS or the ground, or from how the cameras were held."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _SCATTER = 10.0  # degrees by which the gravity of half of the photos may differ
 _GPS_RESIDUAL = 0.03  # of positions, in terms of their spread across the narrower direction: 2 degrees
 _GPS_SPREAD = 5.0  # metres, standard deviation across the narrower direction: below, positions are mostly noise
 _SAME_VIEW = 0.9  # length of the mean of the view directions, which then lie within 25 degrees
-_OTHER_WAY_UP = 0.1  # share of cameras that are upside down beside the others: nobody holds a camera so
+_OTHER_WAY_UP = 0.1  # share of cameras that are upside down relative to the others; nobody holds a camera like that
 _GROUND_TILT = 30.0  # degrees between the ground and the mean view, at most
 _EARTH = 6_371_000.0  # metres
 
 
 def find_up(model: Any, tags: Mapping[str, Tags]) -> tuple[Floats, Source]:
-    """Return the direction against gravity in a model's frame, and what it is taken from.
+    """Return the direction against gravity in a model's frame, and where it comes from.
 
     Args:
         model: a pycolmap.Reconstruction.
@@ -43,7 +43,7 @@ def find_up(model: Any, tags: Mapping[str, Tags]) -> tuple[Floats, Source]:
 
 
 def _by_gravity(poses: Floats, ups: list[tuple[float, float, float] | None]) -> Floats | None:
-    """Return the mean of what the cameras' own sensors say, if they agree."""
+    """Return the mean of the directions from the cameras' sensors; None if they disagree."""
     known = [pose[:, :3] @ np.array(up) for pose, up in zip(poses, ups, strict=True) if up is not None]
     if len(known) < max(_LEAST_TAGGED, len(poses) / 4):
         return None
@@ -56,7 +56,7 @@ def _by_gravity(poses: Floats, ups: list[tuple[float, float, float] | None]) -> 
 
 
 def _by_gps(centers: Floats, tags: list[Tags]) -> Floats | None:
-    """Return the vertical of the photos' positions, if they fit the cameras' and do not lie along a line."""
+    """Return the vertical of the photos' positions, if they fit the cameras' and are not on a line."""
     known = [
         (center, (tag.longitude, tag.latitude, tag.altitude))
         for center, tag in zip(centers, tags, strict=True)

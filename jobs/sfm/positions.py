@@ -1,4 +1,4 @@
-"""Pairs of pictures that were taken near each other, by GPS."""
+"""Find pairs of pictures that were taken near each other, by GPS."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from scipy.spatial import cKDTree
 __all__ = ["near_pairs"]
 
 _NEIGHBOURS = 20  # pictures that were taken nearest to each picture
-_ERROR = 2e-4  # degrees of latitude, 22 m: what GPS may be wrong by between houses
+_ERROR = 2e-4  # degrees of latitude, 22 m: the error of GPS between houses
 
 
 def near_pairs(positions: Sequence[tuple[float, float] | None]) -> set[tuple[int, int]]:
-    """Return the pairs of a picture and those taken nearest to it, by their places in the sequence.
+    """Return the pairs of a picture and those taken nearest to it, by their indices in the sequence.
 
-    The result is empty if less than half of the positions are known, or if all lie within the error of GPS.
+    The result is empty if less than half of the positions are known, or if all are within the error of GPS.
 
     Args:
         positions: latitude and longitude of each picture in degrees, None if unknown.

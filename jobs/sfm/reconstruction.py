@@ -1,4 +1,4 @@
-"""Structure from motion with pycolmap, in this process: pictures to camera poses and a sparse cloud of points."""
+"""Find camera poses and a sparse point cloud from pictures: structure from motion with pycolmap."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from jobs.sfm.views import View
 __all__ = ["Result", "reconstruct"]
 
 _MATCH_WELL = 50  # inlier matches of a picture with its best neighbour: then its pose can hardly fail for want of them
-_PHOTOS_OF_A_LENS = 3  # that tell its focal length
-_BETTER, _AS_GOOD = 0.97, 1.05  # of the reprojection error, at most, for more lenses to be taken as found; for fewer
-_ROUNDS = 3  # of telling places apart that look alike
-_FULL = 0.95  # of the most features that a picture may have
+_PHOTOS_OF_A_LENS = 3  # fewer do not determine its focal length
+_BETTER, _AS_GOOD = 0.97, 1.05  # largest change of the reprojection error at which more, or fewer, lenses are accepted
+_ROUNDS = 3  # of separating places that look alike
+_FULL = 0.95  # share of the maximum number of features
 
 
 @dataclass
@@ -36,13 +36,13 @@ class Result:
         best_matches: most inlier matches with any one other picture, by picture's name.
         elsewhere: names of the pictures in each of the other, smaller models that are not in `model`.
         search: features and matches, to which pictures of an earlier dataset can be added.
-        only_turned: the camera only turned on the spot; then there is no model.
+        only_turned: whether the camera only turned on the spot. Then there is no model.
         refined: number of cameras whose principal point was refined.
         without_exif: why the focal lengths in EXIF were ignored, in words; None if they were not.
         lenses: how photos of one size and no known camera were found to be of several lenses, in words; else None.
         look_alikes: names of the pictures of each place, the largest first, if several look so alike that they were
-            taken for one; they were then told apart.
-        confused: places that look alike could not be told apart, so poses are wrong.
+            taken for one. They were then separated.
+        confused: whether places that look alike could not be separated, so poses are wrong.
     """
 
     model: pycolmap.Reconstruction | None = None
@@ -86,7 +86,7 @@ def reconstruct(
     The search starts with the pairs that the kind and number of pictures make likely. If pictures that match well do
     not register, the focal lengths in EXIF may be wrong: they are ignored once. If a tenth of the pictures is missing,
     the search widens: first to all pairs with the missing ones, then to features of half the size, unless the pictures
-    have as many features as they may already. Places that only look alike are told apart. A last bundle adjustment
+    have as many features as they may already. Places that only look alike are separated. A last bundle adjustment
     refines the principal points.
 
     Args:
@@ -129,7 +129,7 @@ def reconstruct(
         search.find_features(first_octave=-1)
         search.match(search.pairs(kind), f"{kind} with finer features")
         result = _better(result, _map(search))
-    result = _told_apart(result)
+    result = _separate(result)
     if result.model:
         with timer.step("refinement"):
             result.refined = refinement.refine(result.model, search.threads)
@@ -142,7 +142,7 @@ def _better(first: Result, second: Result) -> Result:
     return replace(best, without_exif=first.without_exif, lenses=first.lenses)
 
 
-def _told_apart(result: Result) -> Result:
+def _separate(result: Result) -> Result:
     """Map again without the matches between places that chance joined, or that only look alike, if there are any."""
     first: list[set[str]] = []
     parts = lookalikes.loosely_joined(result.model) if result.model else []

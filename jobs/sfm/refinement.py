@@ -1,4 +1,4 @@
-"""A last bundle adjustment, which also finds the principal points and gives wrong matches little weight."""
+"""Refine a reconstruction by a last bundle adjustment: principal points, and little weight for wrong matches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FARTHEST = 0.1  # of a principal point from the middle, in terms of the picture
 # (chi-squared with two degrees of freedom). Measured for a point in the middle of the picture: 0.5 to 10 with 16 photos
 # and 13 with 48, where poses were better with it; for one 13 px off in pictures of 640 px: 31 to 257.
 _GAIN = 10.6
-_LOSS_SCALE = 1.0  # px: what is farther off counts less and less
+_LOSS_SCALE = 1.0  # px, above which residuals count less and less
 _TOLERANCE = 1e-6  # relative decrease of the cost at which the adjustment ends
 
 
@@ -30,7 +30,7 @@ def refine(model: Any, threads: int) -> int:
 
     Args:
         model: a pycolmap.Reconstruction.
-        threads: of the solver.
+        threads: number of threads of the solver.
 
     Returns:
         The number of cameras whose principal point was refined.
@@ -56,7 +56,7 @@ def adjust(model: Any, threads: int, held: Collection[int] = (), *, principal_po
 
     Args:
         model: a pycolmap.Reconstruction.
-        threads: of the solver.
+        threads: number of threads of the solver.
         held: numbers of the cameras whose intrinsics stay as they are.
         principal_points: whether those of the other cameras change, too.
 

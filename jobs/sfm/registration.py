@@ -190,7 +190,7 @@ def _with_cameras_of(reference: Any, model: Any, threads: int) -> tuple[Any, int
     returned as it was, with 0.
     """
     adjusted = copy.deepcopy(model)
-    held = [camera for camera in adjusted.cameras.values() if _take_the_like(reference.cameras.values(), camera)]
+    held = [camera for camera in adjusted.cameras.values() if _take_similar(reference.cameras.values(), camera)]
     if not held:
         return model, 0
     adjust(adjusted, threads, held=[camera.camera_id for camera in held])
@@ -198,7 +198,7 @@ def _with_cameras_of(reference: Any, model: Any, threads: int) -> tuple[Any, int
     return (adjusted, len(held)) if after <= _AS_WELL * before else (model, 0)
 
 
-def _take_the_like(known: Iterable[Any], camera: Any) -> bool:
+def _take_similar(known: Iterable[Any], camera: Any) -> bool:
     """Give a camera the intrinsics of the most similar known one. Return False if none is similar."""
 
     def difference(other: Any) -> float:

@@ -1,4 +1,4 @@
-"""What is said about pictures without a pose: what they have in common, and what to do about it."""
+"""Explain pictures without a pose: what they have in common, and what to do about it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def other_places(pictures: Sequence[Picture], result: Result) -> str:
         )
     if result.look_alikes and not result.elsewhere:
         apart = [by_name[name] for name in sorted(result.look_alikes[1])]
-        said.append(f"Places that look alike were told apart: check the poses of {_listed(apart)}.")
+        said.append(f"Places that look alike were separated: check the poses of {_listed(apart)}.")
     return " ".join(said)
 
 
@@ -88,7 +88,7 @@ def refusal(images: Path, pictures: Sequence[Picture], result: Result, options: 
     if result.confused:
         places = [[by_name[name] for name in sorted(place)] for place in result.look_alikes]
         return (
-            f"{images}: the photos show places that look alike and could not be told apart, so that poses are wrong. "
+            f"{images}: the photos show places that look alike and could not be separated, so poses are wrong. "
             f"One place: {_listed(places[0])}; another: {_listed(places[1])}. Make a scene of each, or take photos "
             "that lead from one to the other and show what differs."
         )
@@ -104,9 +104,9 @@ def refusal(images: Path, pictures: Sequence[Picture], result: Result, options: 
         said += f"{places_said} Make a scene of each place, or take photos that lead from one to the other. "
     elif common := in_common(lost, used):
         said += (
-            f"The {len(lost)} others are {common}. If they show another place or another day, make a scene of their "
-            "own of them; if they are copies, maps or renderings, leave them out; else take photos that lead from the "
-            "rest to them. "
+            f"The {len(lost)} others are {common}. If they show another place or another day, make them a scene "
+            "of their own. If they are copies, maps or renderings, leave them out. Otherwise, take photos that lead "
+            "from the rest to them. "
         )
     else:
         said += (
@@ -117,7 +117,7 @@ def refusal(images: Path, pictures: Sequence[Picture], result: Result, options: 
     if poor := of_poor_quality(pictures):
         said += f"{poor} "
     named = "; ".join(f"{printable(picture.source)}: {result.why_not(picture.features)}" for picture in lost[:_NAMED])
-    return f"{said}Not placed: {named}{' …' if len(lost) > _NAMED else ''}."
+    return f"{said}Not registered: {named}{' …' if len(lost) > _NAMED else ''}."
 
 
 def _common(apart: Sequence[Picture], used: Sequence[Picture]) -> str:

@@ -1,4 +1,4 @@
-"""The pictures of structure from motion, and their cameras and rigs in COLMAP's database."""
+"""Write the pictures of structure from motion, with their cameras and rigs, to COLMAP's database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Mount:
     """The place of a camera in a rig of cameras with one common centre.
 
     Args:
-        frame: pictures with the same key were taken at the same moment.
+        frame: a key; pictures with the same one were taken at the same moment (a frame in COLMAP's sense).
         index: of the camera in its rig; 0 is the reference.
         rotation: (3, 3), from the camera to the reference.
     """
@@ -34,9 +34,9 @@ class View:
     Args:
         name: file name in the folder of pictures.
         width, height: px.
-        camera: pictures with the same key share their intrinsics.
+        camera: a key; pictures with the same one share their intrinsics.
         focal: focal length from EXIF as a multiple of the diagonal; None if unknown.
-        known: the camera is known by its name, and not just by the picture's size.
+        known: whether the camera's name is known, and not just the picture's size.
         mount: the camera's place in a rig; its focal length is then exact, and it has no distortion.
         position: latitude and longitude by GPS, degrees; None if unknown.
     """

@@ -1,4 +1,4 @@
-"""The gallery of a workspace: all its scenes on one page, one file that needs nothing else."""
+"""Render the gallery of a workspace: one page with all its scenes, which needs no other file."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["Card", "render"]
 
 @dataclass(frozen=True)
 class Card:
-    """One scene.
+    """A scene in the gallery.
 
     Args:
         scene: its name.
         made: the day of the model that the scene is shown by, else of its newest visit.
         visits, models: how many of each there are.
-        verdict: on that model; None where there is no model, or nothing is known of it.
+        verdict: on that model; None if there is no model, or no figures.
         poster: a small picture as a `data:` address; "" if there is none.
         link: to the scene's page; "" if it cannot be reached from here.
         pinned: whether that model is pinned.
-        note: on that model.
+        note: that model's note.
     """
 
     scene: str
@@ -39,7 +39,7 @@ class Card:
 
 
 def render(cards: Sequence[Card], workspace: str, made: datetime, state: str = "") -> str:
-    """Return the gallery as HTML; everything that people wrote is escaped.
+    """Return the gallery as HTML. Everything that people wrote is escaped.
 
     Args:
         cards: the scenes, in their order.

@@ -1,4 +1,4 @@
-"""The section of a scene's page about its metres: the scale with its error, the checks, and what was left out."""
+"""Render the section of a scene's page about metres: the scale with its error, the checks, and what was not used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TEMPLATE = """\
 def section(metres: SceneInMetres | None) -> Markup:
     """Return the section; empty if nobody measured anything.
 
-    It says whether the place is known, and not where: pages are sent to people.
+    It says whether the place is known, but not where it is, because people send pages to others.
     """
     if metres is None:
         return Markup("")

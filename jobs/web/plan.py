@@ -37,7 +37,7 @@ def draw(capture: Capture, path: CameraPath | None) -> str:
     cameras = capture.centres[:, :2]
 
     most = np.percentile(points, [1, 99], axis=0) if len(points) else points
-    low, high = _frame(np.concatenate([cameras, way, most]))
+    low, high = _bounds(np.concatenate([cameras, way, most]))
     scale = (_WIDTH - 2 * _MARGIN) / (high - low)[0]
     height = 2 * _MARGIN + scale * (high - low)[1]
     if height > _TALLEST:
@@ -74,7 +74,7 @@ def _seen(capture: Capture) -> tuple[Array, Array]:
     return points[near, :2], capture.colours[near]
 
 
-def _frame(places: Array) -> tuple[Array, Array]:
+def _bounds(places: Array) -> tuple[Array, Array]:
     """Return two corners (2,) of the plan. It contains all places, and is neither too flat nor empty."""
     low, high = places.min(axis=0), places.max(axis=0)
     middle, extent = (low + high) / 2, high - low

@@ -1,4 +1,4 @@
-"""Content security policies of pages: they name the scripts that may run, so that nothing in a page's data can."""
+"""Make content security policies of pages. They name the scripts that may run, so nothing in a page's data can run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a scene: all its videos and versions in one file, the ones that it is shown by first."""
+"""Render the page of a scene: all its videos and versions in one file, those of the shown model first."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Clip:
         verdict: on its model; None if nothing is known.
         poster: a small picture as a `data:` address; "" if there is none.
         video: the address of the file; "" if it cannot be reached from here.
-        links: further addresses by what is there, e.g. "page".
-        command: what fetches it if it cannot be reached from here; "" if it can.
+        links: more addresses by name, e.g. "page".
+        command: the command that fetches it; "" if it can be reached from here.
         trial: whether its model is much worse than another.
     """
 
@@ -46,7 +46,7 @@ class ScenePage:
     Args:
         scene: its name.
         summary: how many visits, models and videos there are.
-        said: what a person must know of a newer model that is not shown; "" if there is none.
+        said: a sentence about a newer model that is not shown; "" if there is none.
         clips: its videos, those of the model that it is shown by first, trials last.
         comparisons: videos of then and now, the newest first.
         columns, rows: the table of its models, the newest first, each row with whether the scene is shown by it.
@@ -66,7 +66,7 @@ class ScenePage:
 
 
 def render_scene(page: ScenePage, gallery: str = "") -> str:
-    """Return the page as HTML; everything that people wrote is escaped.
+    """Return the page as HTML. Everything that people wrote is escaped.
 
     Args:
         page: what it shows.

@@ -1,4 +1,4 @@
-"""Templates of the pages, and what they share: their colours are in theme.css."""
+"""Load the templates of the pages. Their common colours are in theme.css."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ FOLDER = Path(__file__).parent
 
 
 def environment(folder: Path = FOLDER) -> jinja2.Environment:
-    """Return what reads the templates of a folder, and the shared ones. Everything that people wrote is escaped."""
+    """Return the environment with the templates of a folder and the shared ones. It escapes everything by default."""
     loader = jinja2.FileSystemLoader([folder, FOLDER])
     return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)

@@ -1,7 +1,7 @@
-"""The 3D page of an export: Gaussians that turn in a browser, in one file that needs no network.
+"""Render the 3D page of an export: one file that shows Gaussians in a browser, without a network.
 
-The same document is a part of a scene's page. Only its data is taken from an export there, so that no other script than
-this project's own can run.
+A scene's page contains the same document. It takes only the data from an export, so that no script but this project's
+can run.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _Tangent = Annotated[float, Field(gt=0, le=100)]
 
 
 class View(BaseModel):
-    """How the scene is first seen, and where a person may go. Positions are in a frame with +Y up.
+    """The first view of a scene, and the limits of navigation. Positions are in scene units, with +Y up.
 
     Args:
         eye, target: the first position, and the point that it looks at and turns about.
         half_field: the tangents of half the horizontal and half the vertical field of view that must fit the window.
         seen_from: directions of length 1 from the target to the photos' cameras; empty if all of them are allowed.
         low, high: corners of the box in which the target stays.
-        kind: what the Gaussians are to people.
+        kind: what people call the Gaussians.
     """
 
     eye: Numbers
@@ -47,7 +47,7 @@ class View(BaseModel):
 
 
 class Scene3D(NamedTuple):
-    """What a 3D page shows: the view, and Gaussians as base64 of an SPZ file."""
+    """The content of a 3D page: the view, and an SPZ file of Gaussians in base64."""
 
     view: View
     splats: str

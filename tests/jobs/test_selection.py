@@ -107,7 +107,7 @@ def test_one_level_of_a_pyramid_is_used(tmp_path: Path) -> None:
     assert set(kinds(tmp_path).values()) == {"smaller copy"}
     assert media.scan(tmp_path).line() == (
         "4 photos used; left out: 12 smaller copies, transforms.json (other file), "
-        "the poses in transforms.json (the photos are placed again)."
+        "the poses in transforms.json (the photos are registered again)."
     )
 
 
