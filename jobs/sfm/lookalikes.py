@@ -71,7 +71,7 @@ def places(model: Any) -> list[set[str]]:
 
 
 def loosely_joined(model: Any) -> list[set[str]]:
-    """Return the parts of a reconstruction that chance matches can have joined, the largest first. Usually, there is one.
+    """Return the parts of a reconstruction that chance matches may have joined, largest first. Usually, there is one.
 
     Pictures of different parts share fewer points than COLMAP's minimum of matches per pair. Single pictures and pairs
     are not parts, and count with the largest.

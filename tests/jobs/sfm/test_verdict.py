@@ -79,7 +79,7 @@ def test_a_second_place_is_named_with_what_its_photos_share() -> None:
     )
     together = found(range(1, 13), every, look_alikes=[names - second, second])
     assert verdict.other_places(every, together) == (
-        "Places that look alike were told apart: check the poses of garden/IMG_9.jpg … garden/IMG_12.jpg."
+        "Places that look alike were separated: check the poses of garden/IMG_9.jpg … garden/IMG_12.jpg."
     )
     assert verdict.other_places(every, found(range(1, 13), every)) == ""
     refused = verdict.refusal(
