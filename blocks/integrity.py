@@ -107,7 +107,10 @@ def _fault(folder: Path, whole: bool) -> str:
         return "asset.json is missing"
     except (ValueError, OSError) as error:
         return f"asset.json: {error}"
-    return damage(folder, sizes) or (_compare(folder, _checksums(folder), {})[0] if whole else "")
+    if (fault := damage(folder, sizes)) or not whole:
+        return fault
+    fault, _ = _compare(folder, _checksums(folder), {})
+    return fault
 
 
 def _checksums(folder: Path) -> Mapping[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import NamedTuple
 
 from blocks.records import DroppedCapture, DroppedFile
 from jobs import media
@@ -15,8 +16,24 @@ from jobs.manifest import checksum
 
 __all__ = ["list_dropped"]
 
-# By path below the captures' folder: size, times of the last changes of content and of metadata (ns), and checksum.
-_Memory = dict[str, tuple[int, int, int, str]]
+
+class _Stamp(NamedTuple):
+    """A file's size in bytes, and the times in ns of the last changes of its content and of its metadata."""
+
+    size: int
+    modified: int
+    changed: int
+
+
+class _Entry(NamedTuple):
+    """The checksum of a file that had this stamp."""
+
+    stamp: _Stamp
+    checksum: str
+
+
+_Memory = dict[str, _Entry]
+"""By path below the captures' folder."""
 
 
 def list_dropped(captures: Path, memory: Path, scene: str | None) -> list[DroppedCapture]:
@@ -59,15 +76,15 @@ def _look_at(folder: Path, known: _Memory, seen: _Memory, now: float) -> Dropped
         try:
             before = _stamp(file)
             entry = known.get(key)
-            if entry is None or entry[:3] != before:
-                entry = (*before, checksum(file))
+            if entry is None or entry.stamp != before:
+                entry = _Entry(before, checksum(file))
             after = _stamp(file)
-            changed.append(after[2] / 1e9)  # of the file behind a link
+            changed.append(after.changed / 1e9)  # of the file behind a link
         except OSError:  # it vanished, is a broken link, or cannot be read
             continue
         if before == after:
             seen[key] = entry
-        files[path] = DroppedFile(after[0], entry[3])
+        files[path] = DroppedFile(after.size, entry.checksum)
     return DroppedCapture(folder.name, files, now - max(changed), folder=folder)
 
 
@@ -79,9 +96,9 @@ def _changes(folder: Path) -> Iterator[float]:
                 yield os.lstat(path).st_ctime
 
 
-def _stamp(file: Path) -> tuple[int, int, int]:
+def _stamp(file: Path) -> _Stamp:
     stat = file.stat()
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    return _Stamp(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def _clock(folder: Path) -> float:
@@ -92,13 +109,13 @@ def _clock(folder: Path) -> float:
 
 def _read(memory: Path) -> _Memory:
     try:
-        content: dict[str, list[int | str]] = json.loads(memory.read_text())
-        return {path: (int(e[0]), int(e[1]), int(e[2]), str(e[3])) for path, e in content.items()}
-    except (FileNotFoundError, ValueError):  # the files are read again, which only takes longer
+        content: dict[str, tuple[int, int, int, str]] = json.loads(memory.read_text())
+        return {path: _Entry(_Stamp(*map(int, stamp)), str(known)) for path, (*stamp, known) in content.items()}
+    except (FileNotFoundError, ValueError, TypeError):  # the files are read again, which only takes longer
         return {}
 
 
 def _write(memory: Path, content: _Memory) -> None:
     part = memory.with_name(f".{memory.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    part.write_text(json.dumps(content))
+    part.write_text(json.dumps({path: [*entry.stamp, entry.checksum] for path, entry in content.items()}))
     part.replace(memory)

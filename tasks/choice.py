@@ -103,9 +103,9 @@ def choose(models: Sequence[ModelVersion]) -> Choice | None:
     if not models:
         return None
     newest = models[-1]
-    pinned = [(model.asset.marks.pinned, index) for index, model in enumerate(models) if model.asset.marks.pinned]
+    pinned = [model for model in models if model.asset.marks.pinned]
     if pinned:
-        shown = models[max(pinned)[1]]
+        *_, shown = sorted(pinned, key=lambda model: model.asset.marks.pinned or model.asset.created)
         return Choice(shown, newest, shown)
     shown = next(model for model in reversed(models) if much_worse(models, model) is None)
     return Choice(shown, newest, _best(models, newest))

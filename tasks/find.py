@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from prefect import get_run_logger, task
 
@@ -13,6 +14,7 @@ from tasks.choice import choose, model_versions
 from tasks.patience import patiently
 
 __all__ = [
+    "ShownModel",
     "find_dataset",
     "find_model",
     "find_model_of_capture",
@@ -26,7 +28,7 @@ __all__ = [
 
 @task(description="The model to work with: the given number or version, else the pinned or the newest good one.")
 async def find_model(workspace: Workspace, scene: str, version: str | int | None) -> Asset:
-    """Find a scene's model by its number (`3`) or its full version (`2-0a1b2c3d`), or the one that is shown.
+    """Find a scene's model by its number (`3`) or its full version (`2-0a1b2c3d`), or the one that shows the scene.
 
     A number always means the model's own number. If a capture has the same number but another model, the log says
     which is taken.
@@ -73,7 +75,7 @@ async def find_dataset(workspace: Workspace, scene: str, version: str | int | No
 def find_registered_model(workspace: Workspace, scene: str, version: str | int | None) -> Asset:
     """Find a scene's model as the task `find_model` does, without Prefect."""
     if version is None:
-        return find_shown_model(workspace, scene)[0]
+        return find_shown_model(workspace, scene).model
     known = workspace.assets(asset_name(scene, "model"))
     wanted = str(version)
     found = [model for model in known if model.version == wanted]
@@ -88,8 +90,15 @@ def find_registered_model(workspace: Workspace, scene: str, version: str | int |
     raise NotFound(f"scene {scene}: no {which} in {workspace.identity}; there is {listed}.{hint}")
 
 
-def find_shown_model(workspace: Workspace, scene: str) -> tuple[Asset, str]:
-    """Find the model that a scene is shown by, the pinned or the newest good one, and what to say of a newer one.
+class ShownModel(NamedTuple):
+    """The model that shows a scene, and a sentence about a newer one; "" if there is none."""
+
+    model: Asset
+    said: str
+
+
+def find_shown_model(workspace: Workspace, scene: str) -> ShownModel:
+    """Find the model that shows a scene: the pinned one, else the newest good one.
 
     Raises:
         NotFound: the scene has no model.
@@ -100,7 +109,7 @@ def find_shown_model(workspace: Workspace, scene: str) -> tuple[Asset, str]:
             f"scene {scene}: no {asset_name(scene, 'model')} in {workspace.identity}; there is none yet. "
             f"`rebel-nerf list` shows the scenes of a workspace."
         )
-    return _completed(choice.shown.asset, scene), choice.said
+    return ShownModel(_completed(choice.shown.asset, scene), choice.said)
 
 
 def _of_capture(workspace: Workspace, scene: str, version: str | int | None, found: Asset | None) -> Asset | None:

@@ -30,6 +30,13 @@ class Datastore(NamedTuple):
     container: Container
 
 
+class _Place(NamedTuple):
+    """Where an asset's blobs are: the name of their datastore, and the beginning of their names."""
+
+    datastore: str
+    path: str
+
+
 class Connection:
     """Clients and containers of one workspace, for all threads.
 
@@ -79,18 +86,18 @@ class Connection:
 
     def container(self, uri: str) -> Container:
         """Return the container of an asset's blobs."""
-        return self.open(self._place(uri)[0]).container
+        return self.open(self._place(uri).datastore).container
 
     def path(self, uri: str) -> str:
         """Return the prefix of a URI's blobs. It ends with a slash."""
-        return self._place(uri)[1].rstrip("/") + "/"
+        return self._place(uri).path.rstrip("/") + "/"
 
-    def _place(self, uri: str) -> tuple[str, str]:
-        """Return the datastore and path of an asset's URI, which names a datastore's path or a job's output."""
+    def _place(self, uri: str) -> _Place:
+        """Return the place of an asset from its URI, which names a datastore's path or a job's output."""
         if found := re.fullmatch(r"azureml://(?:.*/)?jobs/([^/]+)/outputs/([^/]+)(?:/paths)?/?", uri):
-            return self.store().name, f"{self._folder}/jobs/{found[1]}/{found[2]}"
+            return _Place(self.store().name, f"{self._folder}/jobs/{found[1]}/{found[2]}")
         if found := re.fullmatch(r"azureml://(?:.*/)?datastores/([^/]+)/paths/(.+)", uri):
-            return found[1], found[2]
+            return _Place(found[1], found[2])
         raise InvalidInput(f"{uri} is not in a datastore of the workspace. Register a folder of a blob datastore.")
 
     def open(self, name: str) -> Datastore:

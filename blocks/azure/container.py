@@ -284,10 +284,12 @@ class Container(ContainerRequests):
             headers["x-ms-copy-source-authorization"] = self._bearer()
         if blob.size <= _COPIED_AT_ONCE:
             headers["x-ms-requires-sync"] = "true"
-        state = self._request("PUT", target, headers={**headers, "x-ms-copy-source": url})[0]["x-ms-copy-status"]
+        answered, _ = self._request("PUT", target, headers={**headers, "x-ms-copy-source": url})
+        state = answered["x-ms-copy-status"]
         while state == "pending":
             time.sleep(1)
-            state = self._request("HEAD", target)[0]["x-ms-copy-status"]
+            answered, _ = self._request("HEAD", target)
+            state = answered["x-ms-copy-status"]
         if state != "success":
             raise StorageError(502, f"copying ended as {state}")
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -103,13 +104,19 @@ def _packages() -> Finding:
     return Finding.ok(f"fit together; {_PACKAGE} {metadata.version(_PACKAGE)}, Prefect {metadata.version('prefect')}")
 
 
-def _look(workspace: LocalWorkspace) -> tuple[str, dict[str, str | None], str | None]:
-    """Return Python's version, package versions and the GPU's name, as the interpreter of the jobs has them."""
+class _Seen(NamedTuple):
+    """What the interpreter of the jobs has: Python's version, those of packages, and the name of PyTorch's GPU."""
+
+    python: str
+    packages: dict[str, str | None]
+    gpu: str | None
+
+
+def _look(workspace: LocalWorkspace) -> _Seen:
     wanted = json.dumps([required.name for required in _local_requirements()])
     command = [workspace.python, "-c", _LOOK, wanted, "gpu" if workspace.has_gpu() else ""]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    version, found, gpu = json.loads(done.stdout.splitlines()[-1])
-    return version, found, gpu
+    return _Seen(*json.loads(done.stdout.splitlines()[-1]))
 
 
 def _local_requirements() -> list[Requirement]:
@@ -123,27 +130,27 @@ def _job_packages(workspace: LocalWorkspace) -> Finding:
     if shutil.which(workspace.python) is None:
         return Finding.wrong(f"{workspace.python} is not a program", "Set `python` in the workspace's block.")
     try:
-        version, found, _ = _look(workspace)
+        seen = _look(workspace)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         return Finding.wrong(f"{workspace.python} does not run: {error}", "Set `python` in the workspace's block.")
     wrong = []
     for required in _local_requirements():
-        there = found[required.name]
+        there = seen.packages[required.name]
         if there is None:
             wrong.append(f"{required.name} is not installed")
         elif not required.specifier.contains(there, prereleases=True):
             wrong.append(f"{required.name}{required.specifier} is needed, and {there} is installed")
     if wrong:
         return Finding.wrong("\n".join(wrong), install)
-    packages = ", ".join(f"{name} {found[name]}" for name in ("nerfstudio", "pycolmap", "torch"))
-    return Finding.ok(f"{packages}, with Python {version}")
+    packages = ", ".join(f"{name} {seen.packages[name]}" for name in ("nerfstudio", "pycolmap", "torch"))
+    return Finding.ok(f"{packages}, with Python {seen.python}")
 
 
 def _gpu(workspace: LocalWorkspace) -> Finding:
     if not workspace.has_gpu():
         return Finding.warning("no CUDA GPU: jobs run on the CPU, with the profile preview")
     try:
-        seen = _look(workspace)[2] or ""
+        seen = _look(workspace).gpu or ""
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         return Finding.wrong(f"PyTorch cannot be checked: {error}", "See the line on job packages.")
     if not seen or seen.startswith("!"):

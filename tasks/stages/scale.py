@@ -70,21 +70,24 @@ async def read_measurements(
 
 
 def _read(scene: str, folder: Path | None, measurements: Path | None, control_points: Path | None) -> Given | None:
-    beside = (folder / SCALE_FILE, folder / CONTROL_FILE) if folder and folder.is_dir() else (None, None)
-    chosen = [
-        given.expanduser() if given else found if found and found.is_file() else None
-        for given, found in zip((measurements, control_points), beside, strict=True)
-    ]
-    if chosen == [None, None]:
+    folder = folder if folder and folder.is_dir() else None
+
+    def chosen(given: Path | None, name: str) -> Path | None:
+        if given:
+            return given.expanduser()
+        return folder / name if folder and (folder / name).is_file() else None
+
+    lengths, control = chosen(measurements, SCALE_FILE), chosen(control_points, CONTROL_FILE)
+    if lengths is None and control is None:
         return None
     with named(scene):
-        given = read_scale(chosen[0]) if chosen[0] else Given()
-        if chosen[1]:
-            given = given.model_copy(update={"control": read_control(chosen[1])})
-        if folder and folder.is_dir():
-            photos = list(media.find(folder)[0])
-            given.model_copy(update={"control": ()}).check_photos(photos, str(chosen[0]))
-            given.model_copy(update={"lengths": ()}).check_photos(photos, str(chosen[1]))
+        given = read_scale(lengths) if lengths else Given()
+        if control:
+            given = given.model_copy(update={"control": read_control(control)})
+        if folder:
+            found, *_ = media.find(folder)
+            given.model_copy(update={"control": ()}).check_photos(list(found), str(lengths))
+            given.model_copy(update={"lengths": ()}).check_photos(list(found), str(control))
     return given
 
 
