@@ -110,7 +110,7 @@ class Crop(_Part):
 
 
 class Origin(_Part):
-    """The model in which a path was made, and the dataset that started its frame, each as name:version."""
+    """The model in which a path was made, and the dataset that began its scene frame, each as name:version."""
 
     model: str | None = None
     frame: str | None = None

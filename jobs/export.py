@@ -101,9 +101,9 @@ def view_of(capture: Capture, to_scene: Similarity, gaussians: Gaussians, kind: 
 
     Args:
         capture: the photos, in the model frame.
-        to_scene: from that frame to the scene frame.
+        to_scene: from the model frame to the scene frame.
         gaussians: in the scene frame.
-        kind: what they are to people.
+        kind: what people call them.
     """
     try:
         [pose] = tour(capture, np.array([0.5]))
@@ -111,16 +111,16 @@ def view_of(capture: Capture, to_scene: Similarity, gaussians: Gaussians, kind: 
     except InvalidInput:  # the photos are too far apart for a tour
         middle = np.linalg.norm(capture.centres - np.median(capture.centres, axis=0), axis=1).argmin()
         eye, direction = capture.centres[middle], capture.directions[middle]
-    frame = Y_UP.points(to_scene.points([eye, eye + capture.depth * direction]))
+    eye, target = Y_UP.points(to_scene.points([eye, eye + capture.depth * direction]))
     cameras = Y_UP.points(to_scene.points(capture.centres[:: 1 + len(capture.centres) // _MOST_CAMERAS]))
     low, high = np.quantile(Y_UP.points(gaussians.means), [0.01, 0.99], axis=0)
     return View(
-        eye=_numbers(frame[0]),
-        target=_numbers(frame[1]),
+        eye=_numbers(eye),
+        target=_numbers(target),
         half_field=capture.half_field,
-        seen_from=[_numbers(each) for each in unit(cameras - frame[1])],
-        low=_numbers(np.minimum(low, frame[1])),
-        high=_numbers(np.maximum(high, frame[1])),
+        seen_from=[_numbers(each) for each in unit(cameras - target)],
+        low=_numbers(np.minimum(low, target)),
+        high=_numbers(np.maximum(high, target)),
         kind=kind,
     )
 

@@ -3,7 +3,7 @@
 `python -m jobs.facade --output DIR` writes `DIR/photos/*.jpg` and `DIR/truth.json`, a dataset that nerfstudio can train
 on. It is for demonstrations and for tests, which compare reconstructions with the truth. `--visit 2` is the same street
 on another day, from other positions and with another shop. `--visit 3` is a stretch further along, a third of which
-visit 1 shows, too. `--visit elsewhere` is another street. All true poses are in one frame of reference.
+visit 1 shows, too. `--visit elsewhere` is another street. All true poses are in one coordinate frame.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def render_capture(
 
     Returns:
         The path of `truth.json`, in the format of nerfstudio's transforms.json: camera-to-world poses in metres, OpenGL
-        axes, +Z up, in the same frame of reference for all visits.
+        axes, +Z up, in the same coordinate frame for all visits.
     """
     folder = output / "photos"
     folder.mkdir(parents=True, exist_ok=True)

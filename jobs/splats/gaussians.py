@@ -24,7 +24,7 @@ _POINT_OPACITY = float(np.log(0.98 / 0.02))
 
 @dataclass(frozen=True)
 class Gaussians:
-    """Gaussians in any frame of reference, with the names and units of splatting's PLY files.
+    """Gaussians in any coordinate frame, with the names and units of splatting's PLY files.
 
     Args:
         means: (N, 3).
