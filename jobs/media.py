@@ -46,8 +46,8 @@ class Capture:
         videos: the videos to use; empty if the photos are used.
         unreadable: each photo or video that cannot be read → why.
         duplicates: each file that repeats another's content → that other file.
-        unused: videos beside enough photos, or a few photos beside a video: a dataset is made of one kind.
-        denied: unreadable files that not even the file system hands out.
+        unused: videos in a capture of photos, or photos in a capture of videos. A dataset is made of one kind.
+        denied: files that cannot be opened, for example for lack of permission.
         left_out: each file that is made from others, hidden or deleted → its kind, e.g. "thumbnail".
         others: files of other formats.
         masks: the mask of each photo that has one. Its black pixels are not used.
@@ -144,7 +144,7 @@ def scan(source: Path, minimum: int = 3) -> Capture:
     """Examine a capture without decoding it: file headers, and the first frame of each video.
 
     A folder is searched with all its subfolders. Thumbnails, copies and the like are left out (see
-    `jobs.selection`). Photos are preferred to videos beside them, unless fewer than `minimum` can be read.
+    `jobs.selection`). Photos are preferred to videos, unless fewer than `minimum` photos can be read.
 
     Args:
         source: a folder of photos or videos, or one video.

@@ -100,7 +100,7 @@ class Header:
 
 
 def aside(path: str) -> str | None:
-    """Return the kind of a file that is no part of a capture by its path alone; None for any other."""
+    """Return the kind of a file that its path alone excludes from a capture; None for any other."""
     parts = path.split("/")
     return next((kind for kind, pattern in _SET_ASIDE if any(map(pattern.fullmatch, parts))), None)
 

@@ -1,1 +1,1 @@
-"""Metres: what people measured, and the scale, up, place and north of a scene that follow from it."""
+"""Scale, up, place and north of a scene, from what people measured."""

@@ -22,7 +22,7 @@ TIMES = 1.96
 TILT = {"gravity": 1.5, "gps": 3.0, "ground": 3.0, "cameras": 5.0}
 """Degrees: standard deviation of the scene's +Z, by what `dataset.json` says it comes from."""
 
-_POSES = 0.7  # of the reprojection error, as an angle: what poses are inexact by
+_POSES = 0.7  # standard deviation of a pose, as a multiple of the reprojection error (as an angle)
 
 
 def pose_error(reprojection_error: float, focals: Iterable[float]) -> float:

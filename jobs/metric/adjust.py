@@ -1,4 +1,4 @@
-"""One adjustment over everything that was measured: metres per scene unit, up, and place.
+"""Adjust everything that was measured at once: metres per scene unit, up, and place.
 
 The unknowns are a similarity from the scene frame to metres, x -> s R x + t: log s, two small rotations about the
 scene's horizontal axes (its +Z is up already, within a few degrees), the bearing, and t. Without positions, only log s

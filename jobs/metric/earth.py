@@ -1,4 +1,4 @@
-"""Positions on the earth: degrees on the WGS 84 ellipsoid, and a local frame of metres (east, north, up)."""
+"""Positions on the earth: degrees on the WGS 84 ellipsoid, and local coordinates in metres (east, north, up)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _E2 = FLATTENING * (2 - FLATTENING)
 
 @dataclass(frozen=True)
 class Local:
-    """A frame of metres on the earth: +X east, +Y north, +Z up, tangent to the ellipsoid at its origin.
+    """A coordinate frame in metres: +X east, +Y north, +Z up, tangent to the ellipsoid at its origin.
 
     Args:
         latitude, longitude: of the origin, degrees.

@@ -1,7 +1,7 @@
-"""The positions in the photos' EXIF as one measurement, with an honest accuracy.
+"""Treat the positions in the photos' EXIF as one measurement, with a realistic accuracy.
 
-Satellite positions of photos that were taken within minutes share most of their error. The more photos, the better the
-average looks, and it is not. So many fixes count as few independent ones, unless they are as exact as RTK.
+GPS positions of photos taken within minutes share most of their error, so averaging them improves little. A few
+independent fixes stand in for all of them, unless they are as exact as RTK.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOO_INEXACT = "too inexact for the scale of so small a place"
 _LEAST_FIXES = 4
 _DEFAULT = 5.0  # metres, of a fix whose accuracy is not known
 _RTK = 0.1  # metres: fixes this exact have hardly any common error
-_INDEPENDENT = 6  # fixes, that those of one walk are worth
+_INDEPENDENT = 6  # All the fixes of one walk count as this many independent ones.
 _VERTICAL = 2.0  # times the horizontal accuracy
 _RADIUS = 1.5  # EXIF's accuracy is the radius that holds two thirds of the fixes: so many standard deviations per axis
 
@@ -49,7 +49,7 @@ class Fixes:
 
     @property
     def centre(self) -> Local:
-        """Return the frame of metres about the middle of the fixes."""
+        """Return the coordinate frame with its origin at the mean of the fixes."""
         return Local(*np.median(self.degrees, axis=0).tolist())
 
 
@@ -78,7 +78,7 @@ def measured_by(fixes: Fixes, local: Local, tilt: float) -> tuple[Measured | Non
 
     Args:
         fixes: from `find_fixes`.
-        local: the frame of metres to use.
+        local: the coordinate frame to use.
         tilt: the standard deviation of the scene's +Z from up, radians.
     """
     metres = local.from_degrees(fixes.degrees)

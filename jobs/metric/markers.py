@@ -1,4 +1,4 @@
-"""Printed square markers (ArUco, AprilTag) in the pictures of a dataset, found by OpenCV. Their sides are lengths."""
+"""Find printed square markers (ArUco, AprilTag) in a dataset's pictures with OpenCV. Their sides are known lengths."""
 
 from __future__ import annotations
 

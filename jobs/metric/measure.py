@@ -1,4 +1,4 @@
-"""A dataset and what was measured in it: the scale, up, place and north of the scene, with their errors and checks."""
+"""Compute a scene's scale, up, place and north from measurements in its dataset, with standard errors and checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what people picked and measured to observations that can be adjusted, in the scene frame."""
+"""Turn what people picked and measured into observations to adjust, in the scene frame."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Observations:
         unusable: what cannot, with the reason.
         notes: what was left out of something that is used, by name.
         point_errors: standard errors of triangulated points, scene units.
-        local: the frame of metres that positions are in; None for local coordinates, or without positions.
+        local: the coordinate frame of positions on the earth; None for local coordinates, or without positions.
     """
 
     measured: list[Measured] = field(default_factory=list)

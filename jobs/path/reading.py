@@ -84,7 +84,7 @@ def photo_shape(transforms: dict[str, Any]) -> float:
 
 
 def model_to_dataset(dataset: Path, model: Path) -> Similarity:
-    """Return the map from a model's frame to the frame of its dataset's `transforms.json`.
+    """Return the map from the model frame to the scene frame, that of `transforms.json`.
 
     It is the identity for datasets that `jobs.prepare` wrote.
 
@@ -101,7 +101,7 @@ def _read_transforms(dataset: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _dataset_to_model(transforms: dict[str, Any], saved: dict[str, Any]) -> Similarity:
-    """Return the map from the frame of `transforms.json` to the model's frame.
+    """Return the map from the scene frame, that of `transforms.json`, to the model frame.
 
     nerfstudio saves the map from the frame before `applied_transform` and `applied_scale`
     (`nerfstudio_dataparser.py`). The poses in `transforms.json` are in the frame after them.

@@ -38,7 +38,7 @@ def read_header(file: Path) -> Header:
     """Read a video's header, and decode its first frame.
 
     Raises:
-        InvalidInput: the file is not a video, damaged or too large; the text is the reason alone.
+        InvalidInput: the file is not a video, damaged or too large; the message is the reason, without the file's name.
     """
     import av
 

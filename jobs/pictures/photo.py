@@ -76,7 +76,7 @@ def read_header(file: Path) -> Header:
     """Read a photo's header.
 
     Raises:
-        InvalidInput: the file is not a picture, or damaged; the text is the reason alone.
+        InvalidInput: the file is not a picture, or damaged; the message is the reason, without the file's name.
     """
     try:
         if file.suffix.lower() in raw.SUFFIXES and file.stat().st_size:
@@ -205,7 +205,7 @@ def bytes_to_decode(file: Path) -> int:
     """Estimate from a photo's header how much memory `read` and writing the photo take at most.
 
     Raises:
-        InvalidInput: the header cannot be read; the text is the reason alone.
+        InvalidInput: the header cannot be read; the message is the reason, without the file's name.
     """
     header = read_header(file)
     return header.width * header.height * header.bytes_per_pixel

@@ -21,7 +21,7 @@ def size(file: Path) -> tuple[int, int]:
     """Return the width and height in px, as stored: those of the largest picture in the file.
 
     Raises:
-        InvalidInput: the file is no DNG; the text is the reason alone.
+        InvalidInput: the file is no DNG; the message is the reason, without the file's name.
     """
     with file.open("rb") as stream:
         try:
@@ -64,7 +64,7 @@ def develop(file: Path) -> Image:
     """Return a raw photo as upright 8-bit sRGB, with the camera's white balance and the same brightness for all photos.
 
     Raises:
-        InvalidInput: it cannot be decoded; the text is the reason alone.
+        InvalidInput: it cannot be decoded; the message is the reason, without the file's name.
     """
     from PIL import Image
 

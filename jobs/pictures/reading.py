@@ -232,7 +232,7 @@ def write(
 
 
 def save_feature_mask(mask: Image, size: tuple[int, int], grey: Path) -> None:
-    """Write a mask where structure from motion looks for that of a grey picture: masks/NAME.pgm.png beside it."""
+    """Write a grey picture's mask where structure from motion looks for it: masks/NAME.pgm.png."""
     folder = grey.parent / "masks"
     folder.mkdir(exist_ok=True)
     mask.resize(size, _nearest()).save(folder / f"{grey.name}.png")

@@ -2,7 +2,7 @@
 
 The compiled code has the same parameters, and the same values within rounding. Without it, the hash encoding is about a
 hundred small kernels, each of which reads and writes all points. Compiled, it is a few. On an H100, a step of nerfacto
-takes half the time, and a frame a quarter (`benchmarks/gpu.md`).
+takes half the time, and rendering a frame a quarter (`benchmarks/gpu.md`).
 """
 
 from __future__ import annotations

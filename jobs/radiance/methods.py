@@ -1,10 +1,10 @@
-"""nerfstudio's methods: its own, and those of installed plug-ins."""
+"""nerfstudio's own methods, and those of installed plug-ins."""
 
 from __future__ import annotations
 
 from nerfstudio.configs import external_methods
 
-# The methods that could be installed. Creating each of them inspects the whole call stack, 5 s at the start of a job.
+# nerfstudio also lists plug-ins that are not installed. Creating each entry inspects the whole call stack: 5 s per job.
 external_methods.external_methods.clear()
 
 from nerfstudio.configs.method_configs import all_methods  # noqa: E402

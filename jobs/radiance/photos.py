@@ -1,4 +1,4 @@
-"""The training photos in GPU memory, as bytes, with the ray of each pixel and the pixels that masks leave."""
+"""The training photos in GPU memory, as bytes, with the ray of each pixel and the pixels that masks keep."""
 
 from __future__ import annotations
 

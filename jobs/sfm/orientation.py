@@ -25,7 +25,7 @@ _EARTH = 6_371_000.0  # metres
 
 
 def find_up(model: Any, tags: Mapping[str, Tags]) -> tuple[Floats, Source]:
-    """Return the direction against gravity in a model's frame, and where it comes from.
+    """Return the up direction in the model frame, and where it comes from.
 
     Args:
         model: a pycolmap.Reconstruction.
