@@ -213,7 +213,7 @@ def _end(status: int) -> str:
 
 def _result(said: str) -> str:
     """Return the figures of a job's result as text, or "" if it reported none."""
-    found = [line for line in map(report.parse, said.splitlines()) if isinstance(line, report.Result)]
+    found = [line for line in map(report.parse, said.splitlines()) if isinstance(line, report.Figures)]
     return ", ".join(f"{name} {value}" for name, value in found[-1].result.items()) if found else ""
 
 
@@ -243,7 +243,7 @@ def main() -> None:
     if check.failed:
         report.emit(report.Failure("check", "JobFailed", f"this environment fails at: {', '.join(check.failed)}"))
         sys.exit(1)
-    report.emit(report.Result("check", {"steps": len(check.steps), "seconds": seconds}))
+    report.emit(report.Figures("check", {"steps": len(check.steps), "seconds": seconds}))
 
 
 if __name__ == "__main__":

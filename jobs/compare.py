@@ -67,7 +67,7 @@ def compare(options: CompareOptions, then: Path, now: Path, video: Path) -> None
     about = {**written._asdict(), "checksums": {"video.mp4": manifest.checksum(video / "video.mp4")}}
     manifest.write(video / "video.json", options, timer, about)
     report.emit(
-        report.Result(
+        report.Figures(
             "compare", {"layout": options.layout, "frames": written.frames, "size": f"{written.width}x{written.height}"}
         )
     )

@@ -23,7 +23,7 @@ from jobs.errors import GateRefused, InvalidInput
 from jobs.geometry import Y_UP, Floats, Similarity
 from jobs.options import ExportOptions
 from jobs.path import reading
-from jobs.path.capture import Capture, unit
+from jobs.path.photos import PosedPhotos, unit
 from jobs.path.tour import tour
 from jobs.splats import spz
 from jobs.splats.gaussians import Array, Gaussians
@@ -59,7 +59,7 @@ def export(options: ExportOptions, dataset: Path, model: Path, output: Path, sce
     assert options.forms
     output.mkdir(parents=True, exist_ok=True)
     to_scene = reading.model_to_dataset(dataset, model)
-    capture = reading.read_capture(dataset, model)
+    photos = reading.read_photos(dataset, model)
     if "splat" in options.forms:
         with timer.step("splat"):
             shown = Gaussians.of_checkpoint(model / content["checkpoint"]["file"]).moved(to_scene)
@@ -71,9 +71,9 @@ def export(options: ExportOptions, dataset: Path, model: Path, output: Path, sce
     else:
         with timer.step("load"):
             pipeline = load(model, dataset)
-        shown, figures = _export_surface(options, pipeline, capture, to_scene, output, timer)
+        shown, figures = _export_surface(options, pipeline, photos, to_scene, output, timer)
     with timer.step("page"):
-        view = view_of(capture, to_scene, shown, "splats" if "splat" in options.forms else "points")
+        view = view_of(photos, to_scene, shown, "splats" if "splat" in options.forms else "points")
         (output / "index.html").write_text(page(scene, shown, view))
     files = sorted(file for file in output.iterdir() if file.name != "export.json")
     sizes = {file.name: file.stat().st_size for file in files}
@@ -84,7 +84,7 @@ def export(options: ExportOptions, dataset: Path, model: Path, output: Path, sce
         {**figures, "bytes": sizes, "checksums": {file.name: manifest.checksum(file) for file in files}},
     )
     report.emit(
-        report.Result(
+        report.Figures(
             "export", {"forms": ", ".join(options.forms), **figures, "megabytes": round(sum(sizes.values()) / 1e6, 1)}
         )
     )
@@ -96,28 +96,28 @@ def page(scene: str, gaussians: Gaussians, view: View) -> str:
     return view3d.render(scene, view3d.Scene3D(view, content))
 
 
-def view_of(capture: Capture, to_scene: Similarity, gaussians: Gaussians, kind: Literal["points", "splats"]) -> View:
+def view_of(photos: PosedPhotos, to_scene: Similarity, gaussians: Gaussians, kind: Literal["points", "splats"]) -> View:
     """Return how the page opens: from the middle of the tour, with all that a photo from there would show.
 
     Args:
-        capture: the photos, in the model frame.
+        photos: the photos, in the model frame.
         to_scene: from the model frame to the scene frame.
         gaussians: in the scene frame.
         kind: what people call them.
     """
     try:
-        [pose] = tour(capture, np.array([0.5]))
+        [pose] = tour(photos, np.array([0.5]))
         eye, direction = pose[:3, 3], -pose[:3, 2]
     except InvalidInput:  # the photos are too far apart for a tour
-        middle = np.linalg.norm(capture.centres - np.median(capture.centres, axis=0), axis=1).argmin()
-        eye, direction = capture.centres[middle], capture.directions[middle]
-    eye, target = Y_UP.points(to_scene.points([eye, eye + capture.depth * direction]))
-    cameras = Y_UP.points(to_scene.points(capture.centres[:: 1 + len(capture.centres) // _MOST_CAMERAS]))
+        middle = np.linalg.norm(photos.centres - np.median(photos.centres, axis=0), axis=1).argmin()
+        eye, direction = photos.centres[middle], photos.directions[middle]
+    eye, target = Y_UP.points(to_scene.points([eye, eye + photos.depth * direction]))
+    cameras = Y_UP.points(to_scene.points(photos.centres[:: 1 + len(photos.centres) // _MOST_CAMERAS]))
     low, high = np.quantile(Y_UP.points(gaussians.means), [0.01, 0.99], axis=0)
     return View(
         eye=_numbers(eye),
         target=_numbers(target),
-        half_field=capture.half_field,
+        half_field=photos.half_field,
         seen_from=[_numbers(each) for each in unit(cameras - target)],
         low=_numbers(np.minimum(low, target)),
         high=_numbers(np.maximum(high, target)),
@@ -133,7 +133,7 @@ def _numbers(point: Floats) -> Numbers:
 def _export_surface(
     options: ExportOptions,
     pipeline: Pipeline,
-    capture: Capture,
+    photos: PosedPhotos,
     to_scene: Similarity,
     output: Path,
     timer: manifest.Timer,
@@ -146,7 +146,7 @@ def _export_surface(
     assert options.forms and options.points and options.image_size and options.resolution
     figures = {}
     with timer.step("views"):
-        views = surface.render_views(pipeline, options.image_size, options.reach * capture.depth)
+        views = surface.render_views(pipeline, options.image_size, options.reach * photos.depth)
     with timer.step("pointcloud"):
         found = surface.sample(views, options.points)
     if not len(found.points):

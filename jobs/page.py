@@ -24,7 +24,7 @@ from jobs import camera_path, report
 from jobs.errors import InvalidInput
 from jobs.names import printable
 from jobs.options import PageOptions
-from jobs.path.reading import read_capture
+from jobs.path.reading import read_photos
 from jobs.web import chart, metres, plan, quality, view3d
 from jobs.web.inline import data_address, shrunk
 from jobs.web.policy import script_sources
@@ -94,7 +94,7 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
     folders = {"dataset": dataset, "model": model, "video": video}
     about = {name: _manifest(folder / _MANIFESTS[name]) for name, folder in folders.items()}
     path = camera_path.read(video / "camera_path.json")
-    drawn = plan.draw(read_capture(dataset, model), path)
+    drawn = plan.draw(read_photos(dataset, model), path)
     (page / "plan.svg").write_text(drawn)
     file = video / "video.mp4"
     if not file.is_file():
@@ -148,7 +148,7 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
         )
     )
     (page / "index.html").write_text(printable(text), encoding="utf-8")
-    report.emit(report.Result("page", {"bytes": (page / "index.html").stat().st_size, "photos": len(photos)}))
+    report.emit(report.Figures("page", {"bytes": (page / "index.html").stat().st_size, "photos": len(photos)}))
 
 
 def _manifest(file: Path) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from jobs.pictures.reading import Picture
 from jobs.sfm import verdict
 
 if TYPE_CHECKING:
-    from jobs.sfm.reconstruction import Result
+    from jobs.sfm.reconstruction import Outcome
     from jobs.sfm.registration import Fit
     from jobs.sfm.views import View
 
@@ -180,7 +180,7 @@ def prepare(
     }
     if fit is not None:
         summary |= {"frame_inliers": fit.inliers, "frame_residual": round(100 * fit.residual, 3)}
-    report.emit(report.Result("prepare", summary))
+    report.emit(report.Figures("prepare", summary))
 
 
 # structure from motion
@@ -188,7 +188,7 @@ def prepare(
 
 def _structure_from_motion(
     pictures: list[Picture], grey: Path, work: Path, options: PrepareOptions, timer: Timer, *, sequence: bool
-) -> Result:
+) -> Outcome:
     from jobs.sfm.reconstruction import reconstruct
 
     views = [_view(picture) for picture in pictures]
@@ -214,7 +214,7 @@ def _view(picture: Picture) -> View:
 
 
 def _fit_any(
-    result: Result, references: Mapping[str, Sequence[Path]], grey: Path, options: PrepareOptions
+    result: Outcome, references: Mapping[str, Sequence[Path]], grey: Path, options: PrepareOptions
 ) -> tuple[str, Fit | None]:
     """Return the scene frame of the first reference that fits, and the fit; "new" if none fits."""
     from jobs.sfm import registration
@@ -232,7 +232,7 @@ def _fit_any(
     return "new", None
 
 
-def _fate(picture: Picture, result: Result) -> dict[str, Any]:
+def _fate(picture: Picture, result: Outcome) -> dict[str, Any]:
     fate: dict[str, Any] = {"file": f"images/{picture.file}", "source": picture.source}
     fate |= {"light": round(picture.light, 1), "sharpness": round(picture.sharpness, 4)}
     if tags := picture.tags.known():

@@ -117,7 +117,7 @@ def render(
         },
     )
     report.emit(
-        report.Result(
+        report.Figures(
             "render",
             {
                 "path": kind,

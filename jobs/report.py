@@ -55,7 +55,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Page:
+class PageReport:
     """A web page that a job serves while it runs, at a port of its machine."""
 
     stage: str
@@ -65,7 +65,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Result:
+class Figures:
     """The main figures of a stage's result. They become tags of the asset."""
 
     stage: str
@@ -98,7 +98,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def emit(line: Progress | Page | Result | Failure) -> None:
+def emit(line: Progress | PageReport | Figures | Failure) -> None:
     """Print one line for the flow. Metrics that JSON cannot express (NaN, infinity) are left out."""
     content = asdict(line)
     if isinstance(line, Progress):
@@ -109,10 +109,14 @@ def emit(line: Progress | Page | Result | Failure) -> None:
     print(json.dumps(content), flush=True)
 
 
-_KINDS: dict[str, type[Progress | Page | Result | Failure]] = {"error": Failure, "result": Result, "page": Page}
+_KINDS: dict[str, type[Progress | PageReport | Figures | Failure]] = {
+    "error": Failure,
+    "result": Figures,
+    "page": PageReport,
+}
 
 
-def parse(line: str) -> Progress | Page | Result | Failure | None:
+def parse(line: str) -> Progress | PageReport | Figures | Failure | None:
     """Return the report in one line of a job's log, or None for plain text."""
     if not line.startswith('{"stage"'):
         return None

@@ -62,7 +62,7 @@ def scale(
     (metres / "scene.json").write_text(scene.model_dump_json(indent=2) + "\n")
     shutil.copyfile(given, metres / "given.json")
     manifest.write(metres / "scale.json", options, timer, {"warnings": list(scene.warnings)})
-    report.emit(report.Result("scale", {**figures(scene), **({"frame": frame} if frame else {})}))
+    report.emit(report.Figures("scale", {**figures(scene), **({"frame": frame} if frame else {})}))
 
 
 def figures(scene: SceneInMetres) -> dict[str, str | int | float]:

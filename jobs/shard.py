@@ -49,7 +49,7 @@ def shard(options: ShardOptions, dataset: Path, model: Path, output: Path, check
     seconds = round(sum(chunk.seconds for chunk in made.values()), 3)
     about = {"camera_path": kind, "rendering_seconds": seconds, "peak_memory_bytes": peak_memory()}
     manifest.write(output / "shard.json", options, timer, about)
-    report.emit(report.Result("shard", {"frames": options.last - options.first, "rendering_seconds": round(seconds)}))
+    report.emit(report.Figures("shard", {"frames": options.last - options.first, "rendering_seconds": round(seconds)}))
 
 
 class Job(ShardOptions):

@@ -125,7 +125,7 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
     )
     lpips = "not available" if figures["lpips"] is None else f"{figures['lpips']:.3f}"
     report.emit(
-        report.Result(
+        report.Figures(
             "train",
             {
                 "method": options.method,

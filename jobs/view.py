@@ -77,7 +77,7 @@ def view(model_folder: Path, dataset: Path, port: int, origin: Origin) -> None:
         start_at_tour(viewer.viser_server, dataset, model_folder)
         viewer.init_scene(pipeline.datamanager.train_dataset, "completed", pipeline.datamanager.eval_dataset)
         show_finished(viewer, step)
-        report.emit(report.Page("view", "viewer", port))
+        report.emit(report.PageReport("view", "viewer", port))
         while True:
             time.sleep(1)
 

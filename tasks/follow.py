@@ -18,7 +18,7 @@ from jobs.errors import (
     RebelNerfError,
     WorkspaceUnavailable,
 )
-from jobs.report import Failure, Page, Progress, Result, parse
+from jobs.report import Failure, Figures, PageReport, Progress, parse
 from tasks.curves import Curves
 from tasks.gpu_slots import waits_for
 from tasks.progress import ProgressReporter, show_page
@@ -88,10 +88,10 @@ async def follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> O
             if isinstance(report, Progress):
                 curves.add(report)
                 await reporter.update(report)
-            elif isinstance(report, Page):
+            elif isinstance(report, PageReport):
                 if status and not status.state.ended:
                     await show_page(workspace, spec, report)
-            elif isinstance(report, Result):
+            elif isinstance(report, Figures):
                 result |= report.result
             elif isinstance(report, Failure):
                 failure = report
@@ -118,7 +118,7 @@ def read_figures(workspace: Workspace, job: str) -> dict[str, str]:
     text, offset = workspace.read_log(job, 0)
     while text:
         for report in map(parse, text.splitlines()):
-            if isinstance(report, Result):
+            if isinstance(report, Figures):
                 result |= report.result
         text, offset = workspace.read_log(job, offset)
     return _as_tags(result)

@@ -17,7 +17,7 @@ from prefect.artifacts import (
 
 from blocks import JobSpec, JobStatus, Workspace
 from jobs.errors import RebelNerfError
-from jobs.report import Page, Progress
+from jobs.report import PageReport, Progress
 from tasks.watch import News, tell
 
 __all__ = ["ProgressReporter", "show_job", "show_page"]
@@ -75,7 +75,7 @@ async def show_job(spec: JobSpec, status: JobStatus) -> None:
         await acreate_link_artifact(status.url, link_text=spec.name, key=key, description="The job's own page")
 
 
-async def show_page(workspace: Workspace, spec: JobSpec, page: Page) -> None:
+async def show_page(workspace: Workspace, spec: JobSpec, page: PageReport) -> None:
     """Show how to open a page that a running job serves, as an artifact and in the run's log."""
     try:
         address = await asyncio.to_thread(workspace.reach, spec.name, page.port)

@@ -30,7 +30,7 @@ from tasks.plain_errors import named as named_scene
 from tasks.shot import Shot
 
 if TYPE_CHECKING:
-    from jobs.path.capture import Capture
+    from jobs.path.photos import PosedPhotos
 
 __all__ = [
     "check_belongs",
@@ -134,12 +134,12 @@ async def _check_path(
         await _warn(scene, "camera-path", text)
         return shot.generated()
     with named_scene(scene):
-        capture = await patiently(lambda: read_cameras(workspace, dataset, model))
-    if capture is None:
+        photos = await patiently(lambda: read_cameras(workspace, dataset, model))
+    if photos is None:
         return shot
-    if doubt := await asyncio.to_thread(check_belongs, scene, dataset, path, capture, surely=own is not None):
+    if doubt := await asyncio.to_thread(check_belongs, scene, dataset, path, photos, surely=own is not None):
         await _warn(scene, "camera-path", doubt)
-    seen_from_above = await asyncio.to_thread(_plan, capture, path)
+    seen_from_above = await asyncio.to_thread(_plan, photos, path)
     await acreate_markdown_artifact(
         f"![From above]({as_data(seen_from_above)})",
         key=f"{scene}-plan",
@@ -148,7 +148,7 @@ async def _check_path(
     return shot
 
 
-def read_cameras(workspace: Workspace, dataset: Asset, model: Asset | None) -> Capture | None:
+def read_cameras(workspace: Workspace, dataset: Asset, model: Asset | None) -> PosedPhotos | None:
     """Read the cameras and sparse points of a dataset, in the model frame. Return None if they cannot be known.
 
     They cannot if the dataset has no `transforms.json`, which a dataset from elsewhere may lack. If training moves the
@@ -178,7 +178,7 @@ def read_cameras(workspace: Workspace, dataset: Asset, model: Asset | None) -> C
     if file and Path(file).name == file:
         with suppress(NotFound):
             cloud = workspace.read(dataset, file)
-    return reading.parse_capture(str(dataset), transforms, saved, cloud)
+    return reading.parse_photos(str(dataset), transforms, saved, cloud)
 
 
 def _read_json(workspace: Workspace, asset: Asset, file: str) -> dict[str, Any] | None:
@@ -190,7 +190,9 @@ def _read_json(workspace: Workspace, asset: Asset, file: str) -> dict[str, Any] 
     return content if isinstance(content, dict) else None
 
 
-def check_belongs(scene: str, dataset: Asset, path: CameraPath, capture: Capture, surely: bool = False) -> str | None:
+def check_belongs(
+    scene: str, dataset: Asset, path: CameraPath, photos: PosedPhotos, surely: bool = False
+) -> str | None:
     """Refuse a path that shows nothing of a dataset, such as another scene's path. Return a doubt for people, if any.
 
     The cameras of every scene are within a unit of its origin, so distance alone says little. The check is whether
@@ -202,7 +204,7 @@ def check_belongs(scene: str, dataset: Asset, path: CameraPath, capture: Capture
         scene: the scene's name.
         dataset: the dataset that the path should show.
         path: in the model frame.
-        capture: what `read_cameras` returned.
+        photos: what `read_cameras` returned.
         surely: whether the path names this scene frame. Then it is refused only if no frame shows anything.
 
     Raises:
@@ -212,9 +214,9 @@ def check_belongs(scene: str, dataset: Asset, path: CameraPath, capture: Capture
 
     from jobs.path import sight
 
-    size = max(capture.depth, float(np.linalg.norm(np.ptp(capture.centres, axis=0))))
+    size = max(photos.depth, float(np.linalg.norm(np.ptp(photos.centres, axis=0))))
     places = np.array([frame.camera_to_world[3:12:4] for frame in path.camera_path])
-    distances = sight.distances(capture, places) * capture.depth / size
+    distances = sight.distances(photos, places) * photos.depth / size
     nearest, farthest = int(distances.argmin()), int(distances.argmax())
     at, number, most = ("nearest", nearest, _NEAR) if distances[nearest] > _NEAR else ("farthest", farthest, _ANYWHERE)
     if distances[number] > most:
@@ -223,7 +225,7 @@ def check_belongs(scene: str, dataset: Asset, path: CameraPath, capture: Capture
             f"{distances[number]:.0f} times as far from the cameras of {dataset} as these are apart. Is it the path of "
             "another scene? Draw one in the viewer of this scene."
         )
-    lost = sight.lost(capture, path)
+    lost = sight.lost(photos, path)
     first = next((number for number, is_lost in lost.items() if is_lost), None)
     share = sum(lost.values()) / len(lost)
     if first is None or share <= _SOME_LOST:
@@ -240,10 +242,10 @@ def check_belongs(scene: str, dataset: Asset, path: CameraPath, capture: Capture
     return text
 
 
-def _plan(capture: Capture, path: CameraPath) -> str:
+def _plan(photos: PosedPhotos, path: CameraPath) -> str:
     from jobs.web import plan
 
-    return plan.draw(capture, path)
+    return plan.draw(photos, path)
 
 
 async def _datasets(workspace: Workspace, scene: str) -> list[Asset]:

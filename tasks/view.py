@@ -21,7 +21,7 @@ from blocks import Asset, JobState, JobStatus, LocalWorkspace, Workspace
 from blocks.environment import job_environment
 from jobs import report
 from jobs.errors import InvalidInput, JobFailed, WorkspaceUnavailable
-from jobs.report import Failure, Page, Progress
+from jobs.report import Failure, PageReport, Progress
 from tasks.scene_frame import scene_frame_of
 
 __all__ = ["OpenPage", "ServedPage", "find_training", "opened_page", "served_page", "until_ended", "wait_for_page"]
@@ -36,7 +36,7 @@ class Training:
     """A job that trains a scene, and the page that it serves; None until it does."""
 
     status: JobStatus
-    page: Page | None
+    page: PageReport | None
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def find_training(workspace: Workspace, scene: str) -> Training | None:
         if status is None or status.state.ended:
             continue
         reports = list(_reports(workspace, job)) if status.state is JobState.RUNNING else []
-        page = next((report for report in reversed(reports) if isinstance(report, Page)), None)
+        page = next((report for report in reversed(reports) if isinstance(report, PageReport)), None)
         if page or not any(isinstance(report, Progress) and report.metrics for report in reports):
             return Training(status, page)
     return None
@@ -202,7 +202,7 @@ def served_page(workspace: Workspace, dataset: Asset, model: Asset, port: int) -
     ) as serving:
         try:
             lines = _printed(model, serving)
-            while not isinstance(report.parse(next(lines)), Page):
+            while not isinstance(report.parse(next(lines)), PageReport):
                 pass
             yield lines
         finally:

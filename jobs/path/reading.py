@@ -12,14 +12,14 @@ import numpy as np
 from jobs import ply
 from jobs.errors import InvalidInput
 from jobs.geometry import Similarity
-from jobs.path.capture import Array, Capture, unit
+from jobs.path.photos import Array, PosedPhotos, unit
 
-__all__ = ["model_to_dataset", "parse_capture", "photo_shape", "read_capture"]
+__all__ = ["model_to_dataset", "parse_photos", "photo_shape", "read_photos"]
 
 _SAVED = "dataparser_transforms.json"
 
 
-def read_capture(dataset: Path, model: Path) -> Capture:
+def read_photos(dataset: Path, model: Path) -> PosedPhotos:
     """Return the cameras of a dataset, in the model frame.
 
     Args:
@@ -32,11 +32,11 @@ def read_capture(dataset: Path, model: Path) -> Capture:
     file, transforms = _read_transforms(dataset)
     saved = _read_json(model / _SAVED)
     cloud = file.parent / transforms.get("ply_file_path", ".")
-    return parse_capture(str(file), transforms, saved, cloud.read_bytes() if cloud.is_file() else b"")
+    return parse_photos(str(file), transforms, saved, cloud.read_bytes() if cloud.is_file() else b"")
 
 
-def parse_capture(source: str, transforms: dict[str, Any], saved: dict[str, Any], cloud: bytes) -> Capture:
-    """Return what `read_capture` returns, of the contents of the files.
+def parse_photos(source: str, transforms: dict[str, Any], saved: dict[str, Any], cloud: bytes) -> PosedPhotos:
+    """Return what `read_photos` returns, of the contents of the files.
 
     Args:
         source: what error messages call `transforms`.
@@ -65,7 +65,7 @@ def parse_capture(source: str, transforms: dict[str, Any], saved: dict[str, Any]
     points, colours = ply.parse_points(cloud, f"the file of sparse points of {source}") if cloud else ply.NO_POINTS
     points = to_model.points(points)
     depth = _typical_depth(centres, directions, points, max(horizontal, vertical))
-    return Capture(centres, directions, depth, (float(horizontal), float(vertical)), points, colours, shape)
+    return PosedPhotos(centres, directions, depth, (float(horizontal), float(vertical)), points, colours, shape)
 
 
 def photo_shape(transforms: dict[str, Any]) -> float:
@@ -125,7 +125,7 @@ def _half_field(camera: dict[str, Any]) -> tuple[float, float]:
 
 
 def _typical_depth(centres: Array, directions: Array, points: Array, half_field: float) -> float:
-    """Return the median depth of the points that the cameras see, or the capture's extent where there are none."""
+    """Return the median depth of the points that the cameras see, or the photos' extent where there are none."""
     extent = float(np.sqrt(((centres - centres.mean(axis=0)) ** 2).sum(axis=1).mean())) or 1.0
     points = points[:: max(1, len(points) // 2000)]
     some = slice(None, None, 1 + len(centres) // 1000)  # bounds the memory for large captures

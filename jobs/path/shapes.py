@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from jobs.errors import InvalidInput
-from jobs.path.capture import OFF, STRICTER, Array, Capture, goes_back, longest_run, together, unit, upright, weighted
+from jobs.path.photos import (
+    OFF,
+    STRICTER,
+    Array,
+    PosedPhotos,
+    goes_back,
+    longest_run,
+    together,
+    unit,
+    upright,
+    weighted,
+)
 from jobs.path.sight import covered
 
 __all__ = ["orbit", "spiral", "sweep"]
@@ -19,7 +30,7 @@ _SPIRAL = np.array([0.12, 0.06, 0.06])  # the radii of a spiral to the right, up
 _SPIRAL_TURNS = 2
 
 
-def orbit(capture: Capture, at: Array) -> Array:
+def orbit(photos: PosedPhotos, at: Array) -> Array:
     """Return the poses (F, 4, 4) of an orbit around the focus at the positions `at` (F,), from 0 to 1.
 
     Distance and height are those of the cameras on that side. The orbit is a full circle if the cameras form one.
@@ -29,22 +40,22 @@ def orbit(capture: Capture, at: Array) -> Array:
     Raises:
         InvalidInput: the photos do not look at one place, or cover no part of an orbit.
     """
-    capture = together(capture)
-    focus = capture.focus
-    offsets = capture.centres - focus
+    photos = together(photos)
+    focus = photos.focus
+    offsets = photos.centres - focus
     angles = np.arctan2(offsets[:, 1], offsets[:, 0])
-    towards = float(np.median(np.einsum("ij,ij->i", unit(-offsets), capture.directions)))
+    towards = float(np.median(np.einsum("ij,ij->i", unit(-offsets), photos.directions)))
     if abs(towards) < 0.5:
         raise InvalidInput(
             "The photos do not look at one place, so there is no orbit around it. Choose the tour instead."
         )
     side = np.sign(towards)
     around, radius, height = _ring(offsets, angles, _CLOSED_GAP)
-    seen = covered(capture, *_on_ring(focus, side, around, radius, height), STRICTER * OFF)
+    seen = covered(photos, *_on_ring(focus, side, around, radius, height), STRICTER * OFF)
     closed = around[-1] - around[0] >= 2 * np.pi and bool(seen.all())
     if not closed:
         around, radius, height = _ring(offsets, angles, 0.0)
-        seen = covered(capture, *_on_ring(focus, side, around, radius, height), STRICTER * OFF)
+        seen = covered(photos, *_on_ring(focus, side, around, radius, height), STRICTER * OFF)
         run = longest_run(seen)
         if run.stop - run.start < 2:
             raise InvalidInput(
@@ -78,7 +89,7 @@ def _on_ring(focus: Array, side: float, around: Array, radius: Array, height: Ar
     return focus + offsets, unit(-side * offsets)
 
 
-def sweep(capture: Capture, at: Array) -> Array:
+def sweep(photos: PosedPhotos, at: Array) -> Array:
     """Return the poses (F, 4, 4) of a sweep at the positions `at` (F,), from 0 to 1.
 
     A sweep is a straight path past a front, with one view direction.
@@ -86,48 +97,48 @@ def sweep(capture: Capture, at: Array) -> Array:
     Raises:
         InvalidInput: the photos do not show one front, or were not taken along a line in front of it.
     """
-    capture = together(capture)
-    mean = capture.directions.mean(axis=0)
+    photos = together(photos)
+    mean = photos.directions.mean(axis=0)
     direction = unit(mean)
-    middle = capture.centres.mean(axis=0)
-    sideways = capture.centres - middle
+    middle = photos.centres.mean(axis=0)
+    sideways = photos.centres - middle
     sideways = sideways - np.outer(sideways @ direction, direction)
     across = np.linalg.svd(sideways, full_matrices=False)[2][0]
     along = sideways @ across
     if goes_back(along):
         across, along = -across, -along
     # At the ends, photos often look inwards, and then no photo shows the front right before the last camera.
-    aims = along + capture.depth * (capture.directions @ across)
+    aims = along + photos.depth * (photos.directions @ across)
     ends = np.quantile([along, aims], [_ARC_MARGIN, 1 - _ARC_MARGIN], axis=1)
     first, last = ends[0].max(), ends[1].min()
-    slope = along @ (capture.centres - middle) / max(float(along @ along), 1e-12)
+    slope = along @ (photos.centres - middle) / max(float(along @ along), 1e-12)
     centres = middle + (first + (last - first) * at)[:, None] * slope
     directions = np.tile(direction, (len(at), 1))
-    one_front = np.linalg.norm(mean) >= _ONE_FRONT and last - first >= 0.1 * capture.depth
-    if not one_front or not covered(capture, centres, directions).all():
+    one_front = np.linalg.norm(mean) >= _ONE_FRONT and last - first >= 0.1 * photos.depth
+    if not one_front or not covered(photos, centres, directions).all():
         raise InvalidInput(
             "The photos were not taken along one front, so there is no sweep past it. Choose the tour instead."
         )
     return upright(centres, directions)
 
 
-def spiral(capture: Capture, at: Array) -> Array:
+def spiral(photos: PosedPhotos, at: Array) -> Array:
     """Return the poses (F, 4, 4) of a small spiral at the positions `at` (F,), from 0 to 1.
 
     It is near the most central camera, and all poses look at the centre of that camera's photo. The spiral shows the
     depth of the scene from where it was seen best, and ends where it began. It follows LLFF (Mildenhall et al. 2019),
     whose spiral is around the mean of the cameras, where there need not be a photo.
     """
-    capture = capture.largest_part()
-    places = np.hstack([capture.centres / capture.depth, capture.directions])
+    photos = photos.largest_part()
+    places = np.hstack([photos.centres / photos.depth, photos.directions])
     some = places[:: 1 + len(places) // 500]
     middle = int(np.argmin([np.linalg.norm(place - some, axis=1).sum() for place in places]))
-    centre, direction = capture.centres[middle], capture.directions[middle]
+    centre, direction = photos.centres[middle], photos.directions[middle]
     axes = upright(centre[None], direction[None])[0, :3, :3]
     turn = 2 * np.pi * _SPIRAL_TURNS * at
-    offsets = np.stack([np.cos(turn), np.sin(turn), np.sin(turn / _SPIRAL_TURNS)], axis=1) * _SPIRAL * capture.depth
+    offsets = np.stack([np.cos(turn), np.sin(turn), np.sin(turn / _SPIRAL_TURNS)], axis=1) * _SPIRAL * photos.depth
     centres = centre + offsets @ axes.T
-    return upright(centres, centre + capture.depth * direction - centres)
+    return upright(centres, centre + photos.depth * direction - centres)
 
 
 def _arc(angles: Array, closed_gap: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Test whether the photos of a capture cover the cameras of a path.
+"""Test whether photos cover the cameras of a path.
 
 There are two tests. `covered` is strict and bounds generated paths. `lost` is lenient, because people draw paths where
 no photo was taken. It finds the frames that look into nothing, as most do if the path belongs to another scene.
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.camera_path import CameraPath
-from jobs.path.capture import OFF, Array, Capture, unit, upright
+from jobs.path.photos import OFF, Array, PosedPhotos, unit, upright
 
 __all__ = ["ASIDE", "covered", "distances", "lost"]
 
@@ -26,32 +26,32 @@ _ENOUGH = 0.2  # a share of the points in a typical photo
 _LEAST_POINTS = 20  # with fewer, points in front of the cameras replace them
 
 
-def covered(capture: Capture, centres: Array, directions: Array, off: float = OFF) -> NDArray[np.bool_]:
+def covered(photos: PosedPhotos, centres: Array, directions: Array, off: float = OFF) -> NDArray[np.bool_]:
     """Return whether each camera (F,) is near a photo with a similar view direction.
 
     Args:
-        capture: the photos.
-        centres, directions: (F, 3) of the cameras, directions of length 1, in the frame of the capture.
-        off: the greatest distance from the photo, in the capture's typical depths.
+        photos: the photos.
+        centres, directions: (F, 3) of the cameras, directions of length 1, in the model frame.
+        off: the greatest distance from the photo, in the photos' typical depths.
     """
     near = np.zeros(len(centres), dtype=bool)
-    for part in _parts(len(centres), len(capture.centres)):
-        apart = np.linalg.norm(centres[part, None] - capture.centres, axis=2)
-        alike = directions[part] @ capture.directions.T >= ASIDE
-        near[part] = ((apart <= off * capture.depth) & alike).any(axis=1)
+    for part in _parts(len(centres), len(photos.centres)):
+        apart = np.linalg.norm(centres[part, None] - photos.centres, axis=2)
+        alike = directions[part] @ photos.directions.T >= ASIDE
+        near[part] = ((apart <= off * photos.depth) & alike).any(axis=1)
     return near
 
 
-def distances(capture: Capture, centres: Array) -> Array:
-    """Return the distance (F,) from each position (F, 3) to the nearest photo, in the capture's typical depths."""
+def distances(photos: PosedPhotos, centres: Array) -> Array:
+    """Return the distance (F,) from each position (F, 3) to the nearest photo, in the photos' typical depths."""
     found = np.zeros(len(centres))
-    for part in _parts(len(centres), len(capture.centres)):
-        found[part] = np.linalg.norm(centres[part, None] - capture.centres, axis=2).min(axis=1)
-    nearest: Array = found / capture.depth
+    for part in _parts(len(centres), len(photos.centres)):
+        found[part] = np.linalg.norm(centres[part, None] - photos.centres, axis=2).min(axis=1)
+    nearest: Array = found / photos.depth
     return nearest
 
 
-def lost(capture: Capture, path: CameraPath) -> dict[int, bool]:
+def lost(photos: PosedPhotos, path: CameraPath) -> dict[int, bool]:
     """Return whether frames of a path look into nothing, by index, for at most a hundred frames along the path.
 
     A frame is not lost if it is `covered`, or if its picture contains a fifth of the sparse points of a typical photo.
@@ -59,25 +59,25 @@ def lost(capture: Capture, path: CameraPath) -> dict[int, bool]:
     points at the typical depth in front of the cameras replace them.
 
     Args:
-        capture: the photos and their points.
-        path: in the frame of the capture.
+        photos: the photos and their points.
+        path: in the model frame.
     """
     numbers = np.unique(np.linspace(0, len(path.camera_path) - 1, _MOST_FRAMES).round().astype(int))
     frames = [path.camera_path[number] for number in numbers]
     poses = np.array([frame.camera_to_world for frame in frames]).reshape(-1, 4, 4)
     aspect = path.render_width / path.render_height
     vertical = [np.tan(np.radians(min(frame.fov, 140) / 2)) for frame in frames]
-    some = slice(None, None, 1 + len(capture.centres) // _MOST_CAMERAS)
-    cameras = upright(capture.centres[some], capture.directions[some])
-    points = capture.points if len(capture.points) >= _LEAST_POINTS else _before(cameras, capture)
+    some = slice(None, None, 1 + len(photos.centres) // _MOST_CAMERAS)
+    cameras = upright(photos.centres[some], photos.directions[some])
+    points = photos.points if len(photos.points) >= _LEAST_POINTS else _before(cameras, photos)
     points = points[:: 1 + len(points) // _MOST_POINTS]
 
-    reach = _REACH * capture.depth
-    photographed = np.array([_in_view(camera, points, capture.half_field, reach) for camera in cameras])
+    reach = _REACH * photos.depth
+    photographed = np.array([_in_view(camera, points, photos.half_field, reach) for camera in cameras])
     enough = _ENOUGH * float(np.median(photographed.sum(axis=1)))
-    field = capture.half_field[0] * capture.half_field[1]
+    field = photos.half_field[0] * photos.half_field[1]
     from_photos = unit(cameras[:, None, :3, 3] - points)  # (cameras, points, 3)
-    home = covered(capture, poses[:, :3, 3], -poses[:, :3, 2])
+    home = covered(photos, poses[:, :3, 3], -poses[:, :3, 2])
     for index in np.flatnonzero(~home):
         away = np.linalg.norm(points - poses[index, :3, 3], axis=1)
         if path.camera_type == "equirectangular":
@@ -87,7 +87,7 @@ def lost(capture: Capture, path: CameraPath) -> dict[int, bool]:
         side = np.einsum("nsi,si->ns", from_photos[:, seen], unit(poses[index, :3, 3] - points[seen]))
         known = ((side > _SAME_SIDE) & photographed[:, seen]).any(axis=0)
         # In a close-up, fewer points fill the picture.
-        fills = (capture.depth / away[seen][known]).clip(1, _CLOSE_UP) ** 2
+        fills = (photos.depth / away[seen][known]).clip(1, _CLOSE_UP) ** 2
         part = min(1.0, vertical[index] ** 2 * aspect / field)  # a narrow field of view contains fewer points
         home[index] = fills.sum() >= max(1.0, part * enough)
     return dict(zip(numbers.tolist(), (~home).tolist(), strict=True))
@@ -108,9 +108,9 @@ def _in_view(pose: Array, points: Array, half_field: tuple[float, float], reach:
     return inside
 
 
-def _before(cameras: Array, capture: Capture) -> Array:
+def _before(cameras: Array, photos: PosedPhotos) -> Array:
     """Return points (9 N, 3) at the typical depth in front of cameras (N, 4, 4), spread over their pictures."""
-    across, down = (np.array([-0.5, 0, 0.5]) * half for half in capture.half_field)
-    rays = np.array([[x, y, -1.0] for x in across for y in down]) * capture.depth
+    across, down = (np.array([-0.5, 0, 0.5]) * half for half in photos.half_field)
+    rays = np.array([[x, y, -1.0] for x in across for y in down]) * photos.depth
     places: Array = np.einsum("nij,kj->nki", cameras[:, :3, :3], rays) + cameras[:, None, :3, 3]
     return places.reshape(-1, 3)

@@ -1,11 +1,22 @@
-"""Generate a camera path along the cameras of a capture."""
+"""Generate a camera path along the photos' cameras."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from jobs.errors import InvalidInput
-from jobs.path.capture import OFF, STRICTER, Array, Capture, goes_back, longest_run, together, unit, upright, weighted
+from jobs.path.photos import (
+    OFF,
+    STRICTER,
+    Array,
+    PosedPhotos,
+    goes_back,
+    longest_run,
+    together,
+    unit,
+    upright,
+    weighted,
+)
 from jobs.path.sight import covered
 
 __all__ = ["tour"]
@@ -16,7 +27,7 @@ _MOST_STOPS = 30
 _TURN_PACE = 1.5  # radians per typical depth; where the path turns faster, the camera moves more slowly
 
 
-def tour(capture: Capture, at: Array) -> Array:
+def tour(photos: PosedPhotos, at: Array) -> Array:
     """Return the poses (F, 4, 4) of a tour at the positions `at` (F,), from 0 to 1.
 
     A tour is the simplest smooth path that passes near most cameras. The cameras are clustered to a few stops, the
@@ -32,14 +43,14 @@ def tour(capture: Capture, at: Array) -> Array:
     Raises:
         InvalidInput: the photos are too far apart.
     """
-    capture = together(capture)
-    places = np.hstack([capture.centres / capture.depth, _DIRECTION_WEIGHT * capture.directions])
+    photos = together(photos)
+    places = np.hstack([photos.centres / photos.depth, _DIRECTION_WEIGHT * photos.directions])
     places = places[:: 1 + len(places) // 500]
-    way = _simplest_way(places, capture)
+    way = _simplest_way(places, photos)
     nearest = np.linalg.norm(places[:, None] - way, axis=2).argmin(axis=1)
     if goes_back(nearest):
         way = way[::-1]
-    centres, directions = way[:, :3] * capture.depth, unit(way[:, 3:])
+    centres, directions = way[:, :3] * photos.depth, unit(way[:, 3:])
     shift, turn = (np.linalg.norm(np.diff(a, axis=0), axis=1) for a in (way[:, :3], directions))
     pace = np.maximum(shift, turn / _TURN_PACE)
     gone = np.concatenate([[0], np.cumsum(pace)])
@@ -48,7 +59,7 @@ def tour(capture: Capture, at: Array) -> Array:
     return upright(centres, directions)
 
 
-def _simplest_way(places: Array, capture: Capture) -> Array:
+def _simplest_way(places: Array, photos: PosedPhotos) -> Array:
     """Return the smooth path (M, D) with the best compromise between nearness to the places and straightness.
 
     Each candidate is cut to its longest part that the photos cover.
@@ -57,7 +68,7 @@ def _simplest_way(places: Array, capture: Capture) -> Array:
     for number in range(min(2, len(places)), min(_MOST_STOPS, len(places)) + 1):
         stops = _in_order(_gather(places, number))
         way = _fit(places, stops)
-        way = way[longest_run(covered(capture, way[:, :3] * capture.depth, unit(way[:, 3:]), STRICTER * OFF))]
+        way = way[longest_run(covered(photos, way[:, :3] * photos.depth, unit(way[:, 3:]), STRICTER * OFF))]
         if len(way) < 2:
             continue
         off = np.quantile(np.linalg.norm(places[:, None] - way, axis=2).min(axis=1), 0.9)

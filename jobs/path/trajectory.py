@@ -1,7 +1,7 @@
-"""Generate camera paths from the cameras of a capture.
+"""Generate camera paths from the photos' cameras.
 
 `tour` moves along the cameras, `orbit` around the point they look at, and `sweep` straight past it. `spiral` makes
-small circles near one camera. All paths stay where the capture saw something. Poses are in the model frame (+Z up,
+small circles near one camera. All paths stay where the photos show something. Poses are in the model frame (+Z up,
 OpenGL camera axes), without roll.
 """
 
@@ -14,8 +14,8 @@ import numpy as np
 from jobs.camera_path import GENERATED, CameraPath, Frame
 from jobs.errors import InvalidInput
 from jobs.options import RenderOptions
-from jobs.path.capture import Array, Capture
-from jobs.path.reading import read_capture
+from jobs.path.photos import Array, PosedPhotos
+from jobs.path.reading import read_photos
 from jobs.path.shapes import orbit, spiral, sweep
 from jobs.path.sight import covered
 from jobs.path.tour import tour
@@ -41,18 +41,18 @@ def generate(kind: str, dataset: Path, model: Path, options: RenderOptions) -> C
         InvalidInput: the dataset or model cannot be read, the photos do not allow such a path, or the options do not
             fit the photos.
     """
-    capture = read_capture(dataset, model)
-    options = options.in_shape(capture.shape)
+    photos = read_photos(dataset, model)
+    options = options.in_shape(photos.shape)
     assert options.width and options.height and options.seconds and options.fps
     # A rate such as 29.97 frames per second stays exact, even if no whole number of frames fills the time.
     seconds = options.seconds if options.fps == int(options.fps) else options.frames / options.fps
     aspect = options.width / options.height
-    horizontal, vertical = capture.half_field
+    horizontal, vertical = photos.half_field
     fov = options.field_of_view or float(np.degrees(2 * np.arctan(min(vertical, horizontal / aspect))))
-    if apart := len(capture.centres) - len(capture.largest_part().centres):
-        print(f"{apart} of {len(capture.centres)} photos are far from the others. The {kind} ignores them.", flush=True)
-    poses = KINDS[kind](capture, moments(kind, options.frames, options.easing == "ease", options.loop))
-    _check_covered(kind, capture, poses)
+    if apart := len(photos.centres) - len(photos.largest_part().centres):
+        print(f"{apart} of {len(photos.centres)} photos are far from the others. The {kind} ignores them.", flush=True)
+    poses = KINDS[kind](photos, moments(kind, options.frames, options.easing == "ease", options.loop))
+    _check_covered(kind, photos, poses)
     return CameraPath(
         render_width=options.width,
         render_height=options.height,
@@ -64,8 +64,8 @@ def generate(kind: str, dataset: Path, model: Path, options: RenderOptions) -> C
     )
 
 
-def _check_covered(kind: str, capture: Capture, poses: Array) -> None:
-    into_nothing = np.flatnonzero(~covered(capture, poses[:, :3, 3], -poses[:, :3, 2]))
+def _check_covered(kind: str, photos: PosedPhotos, poses: Array) -> None:
+    into_nothing = np.flatnonzero(~covered(photos, poses[:, :3, 3], -poses[:, :3, 2]))
     if len(into_nothing):
         raise InvalidInput(
             f"The {kind} leaves the area that the photos cover at frame {into_nothing[0] + 1} of {len(poses)}. Choose "

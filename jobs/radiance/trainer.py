@@ -108,7 +108,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         # A spectator must not be able to pause a machine that costs money.
         viewer.pause_train.visible = False
         self.viewer_state, self.config.vis = viewer, "viewer"
-        report.emit(report.Page("train", "viewer", viewer.viser_server.get_port()))
+        report.emit(report.PageReport("train", "viewer", viewer.viser_server.get_port()))
 
     def close_viewer(self) -> None:
         """Stop the viewer, even if browsers are still connected."""

@@ -95,7 +95,7 @@ def start_at_tour(server: ViserServer, dataset: Path, model: Path) -> None:
     pose = np.array(first.camera_to_world).reshape(4, 4)
     place = pose[:3, 3] * VISER_NERFSTUDIO_SCALE_RATIO
     # The viewer orbits the point in the middle of the picture.
-    depth = reading.read_capture(dataset, model).depth * VISER_NERFSTUDIO_SCALE_RATIO
+    depth = reading.read_photos(dataset, model).depth * VISER_NERFSTUDIO_SCALE_RATIO
 
     @server.on_client_connect
     def _(client: ClientHandle) -> None:

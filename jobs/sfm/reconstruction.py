@@ -15,7 +15,7 @@ from jobs.sfm.mapping import ENOUGH, map_matches
 from jobs.sfm.search import FEW_MATCHES, SEED, Search, gpu
 from jobs.sfm.views import View
 
-__all__ = ["Result", "reconstruct"]
+__all__ = ["Outcome", "reconstruct"]
 
 _MATCH_WELL = 50  # inlier matches of a picture with its best neighbour: then its pose can hardly fail for want of them
 _PHOTOS_OF_A_LENS = 3  # fewer do not determine its focal length
@@ -25,7 +25,7 @@ _FULL = 0.95  # share of the maximum number of features
 
 
 @dataclass
-class Result:
+class Outcome:
     """The outcome of structure from motion.
 
     Args:
@@ -80,7 +80,7 @@ class Result:
 
 def reconstruct(
     folder: Path, views: list[View], work: Path, options: PrepareOptions, timer: Timer, *, sequence: bool
-) -> Result:
+) -> Outcome:
     """Find the poses of pictures.
 
     The search starts with the pairs that the kind and number of pictures make likely. If pictures that match well do
@@ -113,7 +113,7 @@ def reconstruct(
     if search.only_turned():
         features, best = search.figures()
         matching = ", then ".join(search.matching)
-        return Result(matching=matching, mapper="none", features=features, best_matches=best, only_turned=True)
+        return Outcome(matching=matching, mapper="none", features=features, best_matches=best, only_turned=True)
     result = _map(search)
     needed = max(ENOUGH, options.min_registered_share) * len(views)
     if len(result.registered) < needed and not sequence and _match_well(result):
@@ -136,13 +136,13 @@ def reconstruct(
     return result
 
 
-def _better(first: Result, second: Result) -> Result:
+def _better(first: Outcome, second: Outcome) -> Outcome:
     """Return the result with more registered pictures."""
     best = max(first, second, key=lambda result: len(result.registered))
     return replace(best, without_exif=first.without_exif, lenses=first.lenses)
 
 
-def _separate(result: Result) -> Result:
+def _separate(result: Outcome) -> Outcome:
     """Map again without the matches between places that chance joined, or that only look alike, if there are any."""
     first: list[set[str]] = []
     parts = lookalikes.loosely_joined(result.model) if result.model else []
@@ -162,13 +162,13 @@ def _separate(result: Result) -> Result:
     return replace(result, look_alikes=first, confused=confused)
 
 
-def _match_well(result: Result) -> bool:
+def _match_well(result: Outcome) -> bool:
     """Return whether most of the pictures without a pose have a neighbour with many matches."""
     missing = result.features.keys() - result.registered
     return 2 * sum(result.best_matches[name] >= _MATCH_WELL for name in missing) > len(missing)
 
 
-def _finer_features_can_help(result: Result, options: PrepareOptions) -> bool:
+def _finer_features_can_help(result: Outcome, options: PrepareOptions) -> bool:
     """Return whether the missing pictures leave room for finer features: of too many, the largest are kept.
 
     Pictures of a second place are not missing, as long as there are enough of the first.
@@ -180,7 +180,7 @@ def _finer_features_can_help(result: Result, options: PrepareOptions) -> bool:
     return bool(missing) and 4 * with_room >= len(missing)
 
 
-def _without_exif(search: Search, result: Result) -> Result:
+def _without_exif(search: Search, result: Outcome) -> Outcome:
     """Try again with no focal length from EXIF, and a camera for each picture that was grouped by its size alone."""
     views = [
         view if view.mount else replace(view, focal=None, camera=view.camera if view.known else view.name)
@@ -204,7 +204,7 @@ def _without_exif(search: Search, result: Result) -> Result:
     return replace(other, without_exif=text)
 
 
-def _by_lens(search: Search, result: Result) -> Result:
+def _by_lens(search: Search, result: Outcome) -> Outcome:
     """Try again with a camera for each lens, if photos of one size and no known camera seem to be of several lenses."""
     unknown = [view for view in search.views if not view.mount and not view.known]
     registered = result.registered
@@ -248,18 +248,18 @@ def _shared(views: list[View]) -> set[frozenset[str]]:
     return {frozenset(names) for names in cameras.values()}
 
 
-def _error(result: Result) -> float:
+def _error(result: Outcome) -> float:
     """Return the mean reprojection error, px."""
     assert result.model
     result.model.update_point_3d_errors()
     return float(result.model.compute_mean_reprojection_error())
 
 
-def _map(search: Search) -> Result:
+def _map(search: Search) -> Outcome:
     models, mapper = map_matches(search)
     features, best = search.figures()
     names = [{image.name for image in model.images.values() if image.has_pose} for model in models]
-    return Result(
+    return Outcome(
         model=models[0] if models else None,
         matching=", then ".join(search.matching),
         mapper=mapper,

@@ -13,7 +13,7 @@ from jobs.options import PrepareOptions
 from jobs.pictures.reading import Picture
 
 if TYPE_CHECKING:
-    from jobs.sfm.reconstruction import Result
+    from jobs.sfm.reconstruction import Outcome
 
 __all__ = ["in_common", "of_poor_quality", "other_places", "refusal"]
 
@@ -56,7 +56,7 @@ def of_poor_quality(pictures: Sequence[Picture]) -> str:
     return f"{said[0].upper()}{said[1:]}." if said else ""
 
 
-def other_places(pictures: Sequence[Picture], result: Result) -> str:
+def other_places(pictures: Sequence[Picture], result: Outcome) -> str:
     """Return sentences about places that are not in the model, or were hard to tell from it; "" if there are none."""
     registered = result.registered
     by_name = {picture.features: picture for picture in pictures}
@@ -76,7 +76,7 @@ def other_places(pictures: Sequence[Picture], result: Result) -> str:
     return " ".join(said)
 
 
-def refusal(images: Path, pictures: Sequence[Picture], result: Result, options: PrepareOptions) -> str:
+def refusal(images: Path, pictures: Sequence[Picture], result: Outcome, options: PrepareOptions) -> str:
     """Return why a reconstruction is refused, and what to do."""
     if result.only_turned:
         return (

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.camera_path import CameraPath
-from jobs.path.capture import Capture
+from jobs.path.photos import PosedPhotos
 from jobs.web.chart import COLOURS, document, nice_step, text
 
 __all__ = ["draw"]
@@ -23,21 +23,21 @@ _TICK = 0.03  # length of a view direction, as a fraction of the plan's width
 _FAR = 3.0  # typical depths from the cameras, beyond which points are left out
 
 
-def draw(capture: Capture, path: CameraPath | None) -> str:
-    """Return the plan of a capture in the model frame, +Z up: +X to the right, +Y up the page.
+def draw(photos: PosedPhotos, path: CameraPath | None) -> str:
+    """Return the plan of the photos' cameras in the model frame, +Z up: +X to the right, +Y up the page.
 
     Args:
-        capture: the cameras and sparse points of a dataset.
-        path: in the model frame; None leaves it out.
+        photos: the cameras and sparse points of a dataset.
+        path: the camera path in the model frame; None to leave it out.
     """
-    points, colours = _seen(capture)
-    way = np.array(
+    points, colours = _seen(photos)
+    route = np.array(
         [np.reshape(f.camera_to_world, (4, 4))[:2, 3] for f in path.camera_path] if path else np.empty((0, 2))
     )
-    cameras = capture.centres[:, :2]
+    cameras = photos.centres[:, :2]
 
     most = np.percentile(points, [1, 99], axis=0) if len(points) else points
-    low, high = _bounds(np.concatenate([cameras, way, most]))
+    low, high = _bounds(np.concatenate([cameras, route, most]))
     scale = (_WIDTH - 2 * _MARGIN) / (high - low)[0]
     height = 2 * _MARGIN + scale * (high - low)[1]
     if height > _TALLEST:
@@ -48,8 +48,8 @@ def draw(capture: Capture, path: CameraPath | None) -> str:
     def place(xy: Array) -> Array:
         return np.asarray(middle + scale * (xy - (low + high) / 2) * [1, -1])
 
-    looks = capture.directions[:, :2] * (_TICK * _WIDTH / scale)
-    ends = zip(place(cameras), place(cameras + looks), strict=True)
+    views = photos.directions[:, :2] * (_TICK * _WIDTH / scale)
+    ends = zip(place(cameras), place(cameras + views), strict=True)
     ticks = "".join(f"M{_pair(a)}L{_pair(b)}" for a, b in ends)
     dots = "".join(f"M{_pair(a)}h0" for a in place(cameras))
     blue, orange = COLOURS[:2]
@@ -57,21 +57,21 @@ def draw(capture: Capture, path: CameraPath | None) -> str:
         *_cloud(place(points), colours),
         _path(ticks, blue, 1.5),
         _path(dots, blue, 6),
-        *([_path("M" + "L".join(map(_pair, place(way))), orange, 2.5)] if len(way) else []),
-        *([_path(f"M{_pair(place(way[:1])[0])}h0", orange, 10)] if len(way) else []),
-        *_legend(height, bool(len(way)), bool(len(points))),
+        *([_path("M" + "L".join(map(_pair, place(route))), orange, 2.5)] if len(route) else []),
+        *([_path(f"M{_pair(place(route[:1])[0])}h0", orange, 10)] if len(route) else []),
+        *_legend(height, bool(len(route)), bool(len(points))),
         *_scale_bar(height, scale),
     ]
     return document(_WIDTH, height + _LEGEND, f"{len(cameras)} cameras from above", parts)
 
 
-def _seen(capture: Capture) -> tuple[Array, Array]:
-    """Return positions (N, 2) and colours (N, 3) of points near the cameras, because far ones would set the scale."""
-    points = capture.points
-    away = np.abs(points - np.clip(points, capture.centres.min(axis=0), capture.centres.max(axis=0))).max(axis=1)
-    near = np.flatnonzero(away < _FAR * capture.depth)
+def _seen(photos: PosedPhotos) -> tuple[Array, Array]:
+    """Return the points (N, 2) near the cameras and their colours (N, 3). Distant points must not decide the scale."""
+    points = photos.points
+    away = np.abs(points - np.clip(points, photos.centres.min(axis=0), photos.centres.max(axis=0))).max(axis=1)
+    near = np.flatnonzero(away < _FAR * photos.depth)
     near = near[:: max(1, len(near) // _MOST_POINTS)]
-    return points[near, :2], capture.colours[near]
+    return points[near, :2], photos.colours[near]
 
 
 def _bounds(places: Array) -> tuple[Array, Array]:
@@ -94,9 +94,9 @@ def _cloud(places: Array, colours: Array) -> list[str]:
     return parts
 
 
-def _legend(height: float, way: bool, points: bool) -> list[str]:
+def _legend(height: float, route: bool, points: bool) -> list[str]:
     entries = [("camera", "M{x} {y}h0M{x} {y}l9 -5", COLOURS[0], 2.5)]
-    entries += [("camera path, from its dot", "M{x} {y}h14", COLOURS[1], 2.5)] if way else []
+    entries += [("camera path, from its dot", "M{x} {y}h14", COLOURS[1], 2.5)] if route else []
     entries += [("sparse points", "M{x} {y}h0m5 -3h0m4 4h0", COLOURS[4], 2.5)] if points else []
     parts, x, y = [], float(_MARGIN), height + _LEGEND - 14
     for words, shape, colour, width in entries:

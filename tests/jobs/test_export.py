@@ -66,7 +66,7 @@ def test_the_folder_and_its_figures(exported: tuple[Path, str]) -> None:
     for name, size in content["bytes"].items():
         assert (folder / name).stat().st_size == size
         assert manifest.checksum(folder / name) == content["checksums"][name]
-    [result] = [each for each in map(report.parse, log.splitlines()) if isinstance(each, report.Result)]
+    [result] = [each for each in map(report.parse, log.splitlines()) if isinstance(each, report.Figures)]
     assert result.result["points"] == content["points"] == len(trimesh.load(folder / "pointcloud.ply").vertices)
     assert result.result["faces"] == content["faces"] == len(trimesh.load(folder / "mesh.ply").faces)
     assert 1000 < content["points"] <= 3000 and content["faces"] > 100
@@ -166,7 +166,7 @@ def test_gaussians_as_ply_and_spz(splats: Path, tiny_dataset: Path, tmp_path: Pa
 
 
 def test_the_frames_lead_back_and_forth(solid_model: Path, tiny_dataset: Path) -> None:
-    centres = reading.read_capture(tiny_dataset, solid_model).centres
+    centres = reading.read_photos(tiny_dataset, solid_model).centres
     to_scene = reading.model_to_dataset(tiny_dataset, solid_model)
     frames = json.loads((tiny_dataset / "transforms.json").read_text())["frames"]
     own = np.array([frame["transform_matrix"] for frame in frames])[:, :3, 3]

@@ -35,7 +35,7 @@ def read(file: Path) -> dict[str, Any]:
 
 def run(
     images: Path, dataset: Path, *options: str
-) -> tuple[int, list[report.Progress | report.Page | report.Result | report.Failure]]:
+) -> tuple[int, list[report.Progress | report.PageReport | report.Figures | report.Failure]]:
     """The job as it is really run; its exit status and what it reported."""
     command = [sys.executable, "-m", "jobs.prepare", "--images", str(images), "--dataset", str(dataset), *options]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -111,7 +111,7 @@ def test_progress_shows_all_along(dataset: tuple[Path, list[Any]]) -> None:
     lines = dataset[1]
     steps = list(dict.fromkeys(line.stage for line in lines if isinstance(line, report.Progress)))
     assert steps == [f"prepare:{step}" for step in ("reading", "features", "matching", "mapping", "writing")]
-    assert isinstance(lines[-1], report.Result) and lines[-1].result["registered"] == "14/16"
+    assert isinstance(lines[-1], report.Figures) and lines[-1].result["registered"] == "14/16"
 
 
 def test_plain_jpegs_are_not_encoded_again(capture: Path, dataset: tuple[Path, list[Any]]) -> None:

@@ -6,19 +6,21 @@ import sys
 import pytest
 
 from jobs import errors, report
-from jobs.report import Failure, Meter, Page, Progress, Result
+from jobs.report import Failure, Figures, Meter, PageReport, Progress
 
 
 @pytest.mark.parametrize(
     "line",
     [
         Progress("train", 30, 100, {"psnr": 21.5}, 12.0),
-        Page("train", "viewer", 7007),
-        Result("prepare", {"registered": 48, "matching": "exhaustive"}),
+        PageReport("train", "viewer", 7007),
+        Figures("prepare", {"registered": 48, "matching": "exhaustive"}),
         Failure("prepare", "GateRefused", "scene too dark"),
     ],
 )
-def test_emitted_lines_are_parsed(line: Progress | Page | Result | Failure, capsys: pytest.CaptureFixture[str]) -> None:
+def test_emitted_lines_are_parsed(
+    line: Progress | PageReport | Figures | Failure, capsys: pytest.CaptureFixture[str]
+) -> None:
     report.emit(line)
     assert report.parse(capsys.readouterr().out) == line
 

@@ -78,7 +78,7 @@ def started(dataset: Path, model_folder: Path, checkpoints: Path) -> subprocess.
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def said(job: subprocess.Popen[str]) -> list[report.Progress | report.Page | report.Result | report.Failure]:
+def said(job: subprocess.Popen[str]) -> list[report.Progress | report.PageReport | report.Figures | report.Failure]:
     """Wait for a training, and return what it told."""
     log, _ = job.communicate()
     return [line for text in log.splitlines() if (line := report.parse(text)) is not None]
@@ -134,7 +134,7 @@ def test_training_can_be_watched_beside_another_viewer_and_ends_on_its_own(datas
             other.bind(("127.0.0.1", 7007))
             other.listen()
         assert job.stdout is not None
-        port = next(told for line in job.stdout if isinstance(told := report.parse(line), report.Page)).port
+        port = next(told for line in job.stdout if isinstance(told := report.parse(line), report.PageReport)).port
         assert port != 7007
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
             assert b"<html" in answer.read()

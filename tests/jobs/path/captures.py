@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jobs.path import trajectory
-from jobs.path.capture import Array, Capture
+from jobs.path.photos import Array, PosedPhotos
 
 __all__ = [
     *("CAPTURES", "RNG", "capture", "dataset_without_photos", "house", "poses_of", "ring", "room", "row"),
@@ -18,18 +18,18 @@ __all__ = [
 RNG = np.random.default_rng(7)
 
 
-def capture(centres: Array, looks: Array, depth: float) -> Capture:
-    return Capture(centres, looks / np.linalg.norm(looks, axis=1, keepdims=True), depth, (0.7, 0.4))
+def capture(centres: Array, looks: Array, depth: float) -> PosedPhotos:
+    return PosedPhotos(centres, looks / np.linalg.norm(looks, axis=1, keepdims=True), depth, (0.7, 0.4))
 
 
-def facade() -> Capture:
+def facade() -> PosedPhotos:
     from jobs.facade import cameras
 
     views = cameras(48, 640, 360)
     return capture(np.array([v.center for v in views]), np.array([v.rotation[:, 2] for v in views]), 8.5)
 
 
-def ring(levels: tuple[float, ...] = (1.5,), gap: float = 0.0) -> Capture:
+def ring(levels: tuple[float, ...] = (1.5,), gap: float = 0.0) -> PosedPhotos:
     angles = np.concatenate([np.linspace(gap / 2, 2 * np.pi - gap / 2, 40, endpoint=gap > 0) for _ in levels])
     heights = np.repeat(levels, 40)
     centres = np.stack([3 * np.cos(angles), 3 * np.sin(angles), heights], axis=1) + RNG.normal(
@@ -38,7 +38,7 @@ def ring(levels: tuple[float, ...] = (1.5,), gap: float = 0.0) -> Capture:
     return capture(centres, np.array([0, 0, 1.0]) - centres, 3)
 
 
-def house() -> Capture:
+def house() -> PosedPhotos:
     """A walk through a house, round five corners, looking ahead."""
     corners = np.array([[0, 0], [8, 0], [8, 6], [2, 6], [2, 10], [9, 10]], dtype=float)
     at = np.linspace(0, 5, 120)
@@ -48,33 +48,33 @@ def house() -> Capture:
     return capture(centres + RNG.normal(0, 0.05, centres.shape), smooth, 3)
 
 
-def room() -> Capture:
+def room() -> PosedPhotos:
     """From the middle of a room, outwards."""
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     out = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
     return capture(0.4 * out + [0, 0, 1.5], out, 3)
 
 
-def drone() -> Capture:
+def drone() -> PosedPhotos:
     """Lanes to and fro, straight down."""
     x, y = (a.ravel() for a in np.meshgrid(np.linspace(-10, 10, 8), np.linspace(-10, 10, 8)))
     return capture(np.stack([x, y, 0 * x + 12], axis=1), np.tile([0.0, 0.0, -1.0], (64, 1)), 12)
 
 
-def row(y: float, looks_to: float, x: float = 0.0) -> Capture:
+def row(y: float, looks_to: float, x: float = 0.0) -> PosedPhotos:
     """A straight walk along X, looking at a right angle to it."""
     along = np.linspace(-4, 4, 20)
     centres = np.stack([along + x, 0 * along + y, 0 * along + 1.6], axis=1)
     return capture(centres, np.tile([0.0, looks_to, 0.0], (20, 1)), 4)
 
 
-def together(*parts: Capture) -> Capture:
+def together(*parts: PosedPhotos) -> PosedPhotos:
     return capture(
         np.concatenate([p.centres for p in parts]), np.concatenate([p.directions for p in parts]), parts[0].depth
     )
 
 
-def outlier() -> Capture:
+def outlier() -> PosedPhotos:
     return together(ring(), capture(np.array([[16.0, 0, 1.5]]), np.array([[-1.0, 0, 0]]), 3))
 
 
@@ -95,12 +95,12 @@ CAPTURES = {
 }
 
 
-def shuffled(of: Capture) -> Capture:
+def shuffled(of: PosedPhotos) -> PosedPhotos:
     order = np.random.default_rng(7).permutation(len(of.centres))
-    return Capture(of.centres[order], of.directions[order], of.depth, of.half_field)
+    return PosedPhotos(of.centres[order], of.directions[order], of.depth, of.half_field)
 
 
-def poses_of(kind: str, of: Capture, frames: int, ease: bool = False, loop: bool = False) -> Array:
+def poses_of(kind: str, of: PosedPhotos, frames: int, ease: bool = False, loop: bool = False) -> Array:
     return trajectory.KINDS[kind](of, trajectory.moments(kind, frames, ease, loop))
 
 

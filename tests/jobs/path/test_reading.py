@@ -39,7 +39,7 @@ def test_the_path_is_in_the_models_frame(tmp_path: Path, applied: bool) -> None:
     outputs = outputs.get_dataparser_outputs("train")
     outputs.save_dataparser_transform(model / "dataparser_transforms.json")
     poses = outputs.cameras.camera_to_worlds.numpy()
-    capture = reading.read_capture(dataset, model)
+    capture = reading.read_photos(dataset, model)
     np.testing.assert_allclose(capture.centres, poses[:, :, 3], atol=1e-5)
     np.testing.assert_allclose(capture.directions, -poses[:, :, 2], atol=1e-5)
     assert torch.isfinite(outputs.cameras.fx).all()
@@ -62,19 +62,19 @@ def test_the_depth_is_that_of_the_points_seen(tmp_path: Path, kind: str) -> None
     (dataset / "sparse_pc.ply").write_bytes(header.encode() + body)
     meta = json.loads((dataset / "transforms.json").read_text())
     (dataset / "transforms.json").write_text(json.dumps(meta | {"ply_file_path": "sparse_pc.ply"}))
-    capture = reading.read_capture(dataset, model)
+    capture = reading.read_photos(dataset, model)
     assert capture.depth == pytest.approx(np.median(-capture.centres[:, 1]), rel=0.1)
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
     dataset, model = dataset_without_photos(tmp_path)
     with pytest.raises(InvalidInput, match="dataparser_transforms.json"):
-        reading.read_capture(dataset, tmp_path)
+        reading.read_photos(dataset, tmp_path)
     (dataset / "transforms.json").write_text('{"frames": []}')
     with pytest.raises(InvalidInput, match="photos"):
-        reading.read_capture(dataset, model)
+        reading.read_photos(dataset, model)
     with pytest.raises(InvalidInput, match="transforms.json"):
-        reading.read_capture(tmp_path / "none", model)
+        reading.read_photos(tmp_path / "none", model)
 
 
 @pytest.mark.parametrize(
@@ -92,5 +92,5 @@ def test_a_damaged_dataset_is_refused_by_name(tmp_path: Path, change: dict[str, 
     file = dataset / "transforms.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(InvalidInput) as refused:
-        reading.read_capture(dataset, model)
+        reading.read_photos(dataset, model)
     assert str(file) in str(refused.value)

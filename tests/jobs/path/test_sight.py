@@ -7,7 +7,7 @@ import pytest
 
 from jobs.camera_path import CameraPath, Frame
 from jobs.path import sight
-from jobs.path.capture import Array, Capture, upright
+from jobs.path.photos import Array, PosedPhotos, upright
 from tests.jobs.path.captures import CAPTURES, poses_of
 
 RNG = np.random.default_rng(3)
@@ -35,13 +35,13 @@ def points_of(name: str) -> Array:
     return found
 
 
-def scene(name: str) -> Capture:
+def scene(name: str) -> PosedPhotos:
     """A capture in its scene's frame, as `jobs.prepare` fixes it: within a unit of the middle of the cameras."""
     of = CAPTURES[name]
     middle = of.centres.mean(axis=0)
     scale = float(1 / np.abs(of.centres - middle).max())
     points = scale * (points_of(name) - middle)
-    return Capture(scale * (of.centres - middle), of.directions, scale * of.depth, of.half_field, points)
+    return PosedPhotos(scale * (of.centres - middle), of.directions, scale * of.depth, of.half_field, points)
 
 
 SCENES = {name: scene(name) for name in ("facade", "ring", "three rings", "house", "room", "drone")}
@@ -58,7 +58,7 @@ def looking(centres: Array, at: Array) -> Array:
 
 def share_lost(name: str, path: CameraPath, points: bool = True) -> float:
     of = SCENES[name]
-    of = of if points else Capture(of.centres, of.directions, of.depth, of.half_field)
+    of = of if points else PosedPhotos(of.centres, of.directions, of.depth, of.half_field)
     return float(np.mean(list(sight.lost(of, path).values())))
 
 

@@ -13,7 +13,7 @@ from jobs import camera_path
 from jobs.errors import InvalidInput
 from jobs.options import RenderOptions
 from jobs.path import sight, trajectory
-from jobs.path.capture import Array, Capture
+from jobs.path.photos import Array, PosedPhotos
 from tests.jobs.path.captures import (
     CAPTURES,
     capture,
@@ -46,7 +46,7 @@ def picture_steps(poses: Array, depth: float) -> Array:
     return steps
 
 
-def from_nearest_photo(poses: Array, of: Capture) -> Array:
+def from_nearest_photo(poses: Array, of: PosedPhotos) -> Array:
     apart: Array = np.linalg.norm(poses[:, None, :3, 3] - of.centres, axis=2).min(axis=1)
     return apart
 
@@ -101,7 +101,7 @@ def test_a_tour_of_the_facade_is_one_straight_walk() -> None:
 
 def test_a_tour_begins_where_the_capture_did() -> None:
     of = CAPTURES["house"]
-    back = Capture(of.centres[::-1], of.directions[::-1], of.depth, of.half_field)
+    back = PosedPhotos(of.centres[::-1], of.directions[::-1], of.depth, of.half_field)
     for this in (of, back):
         poses = poses_of("tour", this, 50)
         assert np.linalg.norm(poses[0, :3, 3] - this.centres[0]) < np.linalg.norm(poses[-1, :3, 3] - this.centres[0])
@@ -180,7 +180,7 @@ def test_a_sweep_goes_straight_past_a_front(name: str) -> None:
 
 def test_a_sweep_begins_where_the_capture_did() -> None:
     of = CAPTURES["two photos"]
-    for this in (of, Capture(of.centres[::-1], of.directions[::-1], of.depth, of.half_field)):
+    for this in (of, PosedPhotos(of.centres[::-1], of.directions[::-1], of.depth, of.half_field)):
         poses = poses_of("sweep", this, 9)
         assert np.linalg.norm(poses[0, :3, 3] - this.centres[0]) < np.linalg.norm(poses[-1, :3, 3] - this.centres[0])
 

@@ -4,13 +4,13 @@ import pytest
 
 from jobs.options import PrepareOptions
 from jobs.sfm import reconstruction
-from jobs.sfm.reconstruction import Result
+from jobs.sfm.reconstruction import Outcome
 
 NAMES = [f"{number}.pgm" for number in range(10)]
 OPTIONS = PrepareOptions(max_features=4000, min_registered_share=0.6)
 
 
-class Found(Result):
+class Found(Outcome):
     """A result in which the first pictures are registered."""
 
     number = 0

@@ -10,7 +10,7 @@ import pytest
 from jobs.options import PrepareOptions
 from jobs.pictures.reading import Picture
 from jobs.sfm import verdict
-from jobs.sfm.reconstruction import Result
+from jobs.sfm.reconstruction import Outcome
 
 
 def pictures(
@@ -19,7 +19,7 @@ def pictures(
     return [Picture(f"frame_{i:05d}.jpg", f"{folder}IMG_{i}.{suffix}", size, size, model, None) for i in numbers]
 
 
-class Found(Result):
+class Found(Outcome):
     """A result in which the pictures of the given numbers are registered."""
 
     numbers: range
@@ -29,7 +29,7 @@ class Found(Result):
         return {f"frame_{i:05d}.pgm" for i in self.numbers}
 
 
-def found(registered: range, every: list[Picture], **fields: Any) -> Result:
+def found(registered: range, every: list[Picture], **fields: Any) -> Outcome:
     names = [picture.features for picture in every]
     result = Found(features=dict.fromkeys(names, 900), best_matches=Counter(dict.fromkeys(names, 90)), **fields)
     result.numbers = registered

@@ -26,7 +26,7 @@ def places(svg: str, colour: str, width: str) -> NDArray[np.float64]:
 
 
 def test_cameras_are_to_scale(tiny_dataset: Path, tiny_model: Path) -> None:
-    capture = reading.read_capture(tiny_dataset, tiny_model)
+    capture = reading.read_photos(tiny_dataset, tiny_model)
     path = trajectory.generate("tour", tiny_dataset, tiny_model, RenderOptions(width=64, height=36, seconds=1.0, fps=8))
     svg = plan.draw(capture, path)
     found = places(svg, COLOURS[0], "6")
@@ -43,7 +43,7 @@ def test_cameras_are_to_scale(tiny_dataset: Path, tiny_model: Path) -> None:
 
 
 def test_one_point_far_away_does_not_shrink_the_rest(tiny_dataset: Path, tiny_model: Path, tmp_path: Path) -> None:
-    capture = reading.read_capture(tiny_dataset, tiny_model)
+    capture = reading.read_photos(tiny_dataset, tiny_model)
     shutil.copytree(tiny_dataset, tmp_path / "dataset")
     file = tmp_path / "dataset/transforms.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "ply_file_path": "points.ply"}))
@@ -52,12 +52,12 @@ def test_one_point_far_away_does_not_shrink_the_rest(tiny_dataset: Path, tiny_mo
     rows = [f"{x} 4 1 255 0 0" for x in range(-3, 4)]
     points = tmp_path / "dataset/points.ply"
     points.write_text("\n".join([(header + colours).format(8) + "end_header", *rows, "900 900 1 0 255 0", ""]))
-    svg = plan.draw(reading.read_capture(tmp_path / "dataset", tiny_model), None)
+    svg = plan.draw(reading.read_photos(tmp_path / "dataset", tiny_model), None)
     assert len(places(svg, "#ff0000", "2.2")) == 7 and len(places(svg, "#00ff00", "2.2")) == 0
     assert np.ptp(places(svg, COLOURS[0], "6"), axis=0).max() > 50
     assert "camera path" not in svg
 
     points.write_text("\n".join([header.format(8) + "end_header", *(row[:-8] for row in rows), "900 900 1", ""]))
-    found = reading.read_capture(tmp_path / "dataset", tiny_model)
+    found = reading.read_photos(tmp_path / "dataset", tiny_model)
     assert found.points.shape == found.colours.shape == (8, 3) and set(found.colours.flat) == {128.0}
     assert capture.centres.shape == (14, 3)

@@ -1,4 +1,4 @@
-"""The cameras of a capture in the model frame, and upright camera poses."""
+"""The cameras of a dataset's photos in the model frame, and upright camera poses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from numpy.typing import NDArray
 
 from jobs.errors import InvalidInput
 
-__all__ = ["OFF", "STRICTER", "Array", "Capture", "goes_back", "longest_run", "together", "unit", "upright", "weighted"]
+__all__ = [
+    "OFF",
+    "STRICTER",
+    "Array",
+    "PosedPhotos",
+    "goes_back",
+    "longest_run",
+    "together",
+    "unit",
+    "upright",
+    "weighted",
+]
 
 Array = NDArray[np.float64]
 
@@ -21,7 +32,7 @@ STRICTER = 0.9
 
 
 @dataclass(frozen=True)
-class Capture:
+class PosedPhotos:
     """The cameras of a dataset's photos, in the model frame.
 
     Args:
@@ -55,7 +66,7 @@ class Capture:
         focus: Array = np.linalg.solve(across.mean(axis=0) + weight, right + weight @ ahead)
         return focus
 
-    def largest_part(self) -> Capture:
+    def largest_part(self) -> PosedPhotos:
         """Return the largest group of connected photos, without other groups, other sides and outliers.
 
         Two photos are connected if a camera half-way between them is near both.
@@ -102,13 +113,13 @@ def unit(vectors: Array) -> Array:
     return units
 
 
-def together(capture: Capture) -> Capture:
-    """Return the largest part of a capture.
+def together(photos: PosedPhotos) -> PosedPhotos:
+    """Return the largest part of the photos.
 
     Raises:
         InvalidInput: it has fewer than two photos.
     """
-    part = capture.largest_part()
+    part = photos.largest_part()
     if len(part.centres) < 2:
         raise InvalidInput("The photos are too far apart for a path along them. Choose the spiral instead.")
     return part
