@@ -123,6 +123,11 @@ class Asset(_Record):
         return self._needed("capture_version", self.provenance.capture_version)
 
     @property
+    def leading_version(self) -> str:
+        """Return the version up to its first hyphen: the capture's version, for an asset that a flow registered."""
+        return self.version.partition("-")[0]
+
+    @property
     def fingerprint(self) -> str:
         """Return the fingerprint of what decided it; for a capture, that of its files.
 

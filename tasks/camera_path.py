@@ -8,7 +8,7 @@ from blocks import Asset, Workspace
 from jobs import camera_path
 from jobs.camera_path import GENERATED, CameraPath, Origin
 from jobs.errors import InvalidInput
-from tasks.plain_errors import named
+from tasks.plain_errors import naming
 from tasks.scene_frame import check_belongs, read_cameras, scene_frame_of
 from tasks.shot import trajectory_file
 
@@ -21,7 +21,7 @@ def read_camera_path(scene: str, file: Path) -> CameraPath:
     Raises:
         InvalidInput: the file does not exist or is not valid. Names the scene, file and key.
     """
-    with named(scene):
+    with naming(scene):
         return camera_path.read(file.expanduser())
 
 
@@ -39,7 +39,7 @@ def check_taken_path(
         InvalidInput: see `check_belongs`.
     """
     own = path.rebel_nerf.frame if path.rebel_nerf else None
-    with named(scene):
+    with naming(scene):
         capture = read_cameras(workspace, dataset, model)
     if capture is None:
         return None

@@ -12,7 +12,7 @@ from jobs.errors import InvalidInput, NotFound
 from jobs.names import printable
 from jobs.options import PrepareOptions
 from tasks.patience import patiently
-from tasks.plain_errors import named
+from tasks.plain_errors import naming
 from tasks.watch import News, tell
 
 __all__ = ["capture", "take_in_dropped"]
@@ -112,13 +112,13 @@ def take_in_dropped(
         found = _scan(scene, dropped.folder, options)
         about = {"source": str(dropped.folder), **found.tags(dropped.files)}
         return workspace.take_in_dropped(dropped, about | tags)
-    with named(scene):
+    with naming(scene):
         media.check_names([*{f.checksum: path for path, f in dropped.files.items() if f.size}.values()], minimum)
     return workspace.take_in_dropped(dropped, {"source": "uploaded by hand", **tags})
 
 
 def _scan(scene: str, source: Path, options: PrepareOptions) -> media.Capture:
-    with named(scene):
+    with naming(scene):
         found = media.scan(source, minimum=options.min_registered_images)
     for file, reason in found.unreadable.items():
         get_run_logger().warning("scene %s: %s is not used: %s", scene, printable(file), reason)

@@ -153,7 +153,7 @@ def note_model(workspace: Workspace, model: Asset, note: str) -> Asset:
 def version_of(workspace: Workspace, model: Asset, dataset: Asset | None) -> Version:
     """Return the figures in the tags of a model and its dataset. A model that a person registered has few."""
     known = model.provenance
-    capture = known.capture_version or model.version.partition("-")[0]
+    capture = known.capture_version or model.leading_version
     seconds = [each.provenance.job_seconds if each else None for each in (dataset, model)]
     costs = [workspace.cost(each) if each else None for each in (dataset, model)]
     steps, side = model.figure("steps"), model.figure("image_size")

@@ -117,7 +117,7 @@ def _of_capture(workspace: Workspace, scene: str, version: str | int | None, fou
     if version is None or not str(version).isdecimal():
         return None
     models = workspace.assets(asset_name(scene, "model"))
-    made = [model for model in models if model.version.partition("-")[0] == str(version)]
+    made = [model for model in models if model.leading_version == str(version)]
     return made[-1] if made and (found is None or made[-1].version != found.version) else None
 
 
@@ -132,7 +132,7 @@ def find_registered(workspace: Workspace, scene: str, name: str, version: str | 
     """Find a version of one of a scene's assets: by its full version, or the newest of a capture version."""
     version = None if version is None else str(version)
     known = workspace.assets(name)
-    found = [asset for asset in known if version is None or version in (asset.version, asset.version.partition("-")[0])]
+    found = [asset for asset in known if version is None or version in (asset.version, asset.leading_version)]
     if not found:
         listed = ", ".join(asset.version for asset in known) or "none yet"
         which = f"version {version} of {name}" if version else name
@@ -149,5 +149,5 @@ def newest_made_of(assets: Sequence[Asset], **inputs: Asset) -> Asset | None:
 
 def _completed(asset: Asset, scene: str) -> Asset:
     """Add the provenance that an asset lacks if a person registered it, from its name and version."""
-    known_by = {"capture_version": asset.version.partition("-")[0], "fingerprint": str(asset)}
+    known_by = {"capture_version": asset.leading_version, "fingerprint": str(asset)}
     return asset.model_copy(update={"tags": {**known_by, **asset.tags, "scene": scene}})

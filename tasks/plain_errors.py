@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 from jobs.errors import InvalidInput, RebelNerfError
 
-__all__ = ["named"]
+__all__ = ["naming"]
 
 
 @contextmanager
-def named(scene: str) -> Iterator[None]:
+def naming(scene: str) -> Iterator[None]:
     """Add the scene to an InvalidInput that is raised inside."""
     try:
         yield

@@ -26,7 +26,7 @@ from jobs.names import asset_name
 from jobs.options import RenderOptions
 from jobs.web.chart import as_data
 from tasks.patience import patiently
-from tasks.plain_errors import named as named_scene
+from tasks.plain_errors import naming
 from tasks.shot import Shot
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ async def _in_shape(workspace: Workspace, scene: str, dataset: Asset, options: R
         return options
     from jobs.path import reading
 
-    with named_scene(scene):
+    with naming(scene):
         return options.in_shape(reading.photo_shape(transforms))
 
 
@@ -133,7 +133,7 @@ async def _check_path(
         )
         await _warn(scene, "camera-path", text)
         return shot.generated()
-    with named_scene(scene):
+    with naming(scene):
         photos = await patiently(lambda: read_cameras(workspace, dataset, model))
     if photos is None:
         return shot

@@ -13,7 +13,7 @@ from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput
 from jobs.options import RenderOptions
 from jobs.profiles import Profile
-from tasks.plain_errors import named
+from tasks.plain_errors import naming
 
 __all__ = ["Shot", "find_shot", "read_shot", "trajectory_file"]
 
@@ -66,7 +66,7 @@ def read_shot(scene: str, options: RenderOptions, profile: Profile, shards: int)
         InvalidInput: the path does not exist or is not valid, easing or loop was given beside a file, no video can be
             made of the path, or it has fewer frames than there are shards. Names the scene, file and key.
     """
-    with named(scene):
+    with naming(scene):
         shot = _read(scene, options, profile)
     if shards > shot.frames:
         raise InvalidInput(

@@ -26,7 +26,8 @@ THREADS = 16
 """Requests of one transfer at the same time."""
 
 _RENEW_SECONDS = 600.0  # before the end of a signature
-_TIMEOUT = (20.0, 60.0)  # seconds to connect, and between bytes
+_CONNECT_SECONDS = 20.0
+_READ_SECONDS = 60.0  # without a byte
 
 T = TypeVar("T")
 
@@ -59,8 +60,8 @@ class ContainerRequests:
             name,
             credential=self._sas if self._new_signature else self._token,
             retry_total=0,  # every call goes through _persist, which also knows signatures
-            connection_timeout=_TIMEOUT[0],
-            read_timeout=_TIMEOUT[1],
+            connection_timeout=_CONNECT_SECONDS,
+            read_timeout=_READ_SECONDS,
         )
         self.account = str(self._client.account_name)
 
@@ -156,7 +157,7 @@ def _connections(url: str) -> PoolManager:
         "ca_certs": DEFAULT_CA_BUNDLE_PATH if settings["verify"] is True else settings["verify"],
         "maxsize": THREADS,
         "retries": False,
-        "timeout": Timeout(*_TIMEOUT),
+        "timeout": Timeout(_CONNECT_SECONDS, _READ_SECONDS),
     }
     proxy = select_proxy(url, settings["proxies"])
     if not proxy:

@@ -30,7 +30,7 @@ from commands.shell.usage import TerminalOptions, command_of, parse
 from jobs import media
 from jobs.errors import RebelNerfError
 from tasks.patience import PATIENT_CLIENT
-from tasks.plain_errors import named
+from tasks.plain_errors import naming
 from tasks.sign_in import sign_in_settings
 from tasks.watch import watching
 
@@ -74,7 +74,7 @@ def _check_here(given: BaseModel) -> None:
     """
     images, scene = getattr(given, "images", None), getattr(given, "scene", "")
     if images:
-        with named(scene):
+        with naming(scene):
             media.find_any(images.expanduser())
 
 

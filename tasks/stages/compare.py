@@ -110,8 +110,8 @@ async def then_and_now(
     path = CameraPath.model_validate_json(await patiently(lambda: workspace.read(video, "camera_path.json")))
     only_colours = shot.options.model_copy(update={"outputs": (), "png_frames": False})
     before = await render_in_shards(workspace, older, Shot(only_colours, path), shards)
-    labels = await patiently(lambda: [_label(workspace, each) for each in (before, video)])
-    options = CompareOptions(layout=layout, then_label=labels[0], now_label=labels[1])
+    then, now = await patiently(lambda: [_label(workspace, each) for each in (before, video)])
+    options = CompareOptions(layout=layout, then_label=then, now_label=now)
     return [before, await compare(workspace, before, video, options)]
 
 

@@ -12,7 +12,7 @@ from jobs.names import asset_name
 from jobs.options import ExportOptions
 from jobs.profiles import Profile
 from tasks.patience import patiently
-from tasks.plain_errors import named
+from tasks.plain_errors import naming
 from tasks.stage import Plan, Stage
 
 
@@ -24,7 +24,7 @@ async def find_forms(workspace: Workspace, model: Asset, options: ExportOptions)
         NotFound: the model's files no longer exist.
     """
     content = await patiently(lambda: workspace.read(model, "model.json"))
-    with named(model.scene):
+    with naming(model.scene):
         try:
             return options.for_method(json.loads(content)["options"]["method"])
         except (ValueError, KeyError) as error:

@@ -18,7 +18,7 @@ from jobs.names import asset_name
 from jobs.options import ScaleOptions
 from tasks.find import newest_made_of
 from tasks.patience import patiently
-from tasks.plain_errors import named
+from tasks.plain_errors import naming
 from tasks.scene_frame import scene_frame_of
 from tasks.stage import Plan, Stage
 
@@ -80,7 +80,7 @@ def _read(scene: str, folder: Path | None, measurements: Path | None, control_po
     lengths, control = chosen(measurements, SCALE_FILE), chosen(control_points, CONTROL_FILE)
     if lengths is None and control is None:
         return None
-    with named(scene):
+    with naming(scene):
         given = read_scale(lengths) if lengths else Given()
         if control:
             given = given.model_copy(update={"control": read_control(control)})
