@@ -131,7 +131,7 @@ def test_the_lists_show_what_a_person_looks_for(place: LocalWorkspace) -> None:
     assert ["3" in rows[0], rows[1].split()[0], "1-00000001" in rows[2]] == [True, "pinned", True]
     assert "[bold]before the repaint" in rows[1] and "11.7 dB worse" in "\n".join(listed)
     done, _, errors = rebel_nerf(place, "list", "--scene", "mil")
-    assert done == 1 and "there is mill, street" in errors and "Traceback" not in errors
+    assert done == 1 and "Its scenes: mill, street." in errors and "Traceback" not in errors
     assert "no mill-nerf yet" in rebel_nerf(place, "list", "--scene", "mill")[2]
 
 
