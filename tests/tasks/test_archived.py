@@ -17,7 +17,7 @@ from flows.nerf import nerf
 from jobs.errors import NotFound
 from jobs.options import PrepareOptions
 from tasks.stage import Plan, Stage
-from tests.azure_fixtures import FacadeOptions, put, stack, workspace
+from tests.azure_fixtures import SketchOptions, put, stack, workspace
 from tests.azureml.stack import AzureStack
 
 __all__ = ["stack", "workspace"]
@@ -27,10 +27,8 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 @Stage
 def built(scene: str) -> Plan:
-    """Photos of the built-in street front, which stand for a model here."""
-    return Plan(
-        scene, "1", FacadeOptions(photos=8, width=64, height=48), f"{scene}-nerf", "model", "output", {}, tier="cpu"
-    )
+    """Files that stand for a model here."""
+    return Plan(scene, "1", SketchOptions(photos=8), f"{scene}-nerf", "model", "output", {}, tier="cpu")
 
 
 @flow(name="built")
