@@ -27,6 +27,7 @@ from azure.identity import CertificateCredential, ClientSecretCredential, Enviro
 from azure.storage.blob import ContainerClient
 
 from tests.azureml.stack import AzureStack
+from tests.waiting import until
 
 _OUT = "azureml://datastores/workspaceblobstore/paths/jobs/{}/out"
 Submit = Callable[..., Any]
@@ -199,12 +200,12 @@ def test_the_log_and_mounted_outputs_appear_while_it_runs(stack: AzureStack, cli
     submit("live", "echo first; echo ckpt > $1/a; while [ ! -e $1/b ]; do sleep 0.1; done; rm $1/a; sleep 1; exit 3")
     stack.wait("live", "Running")
     store = blobs(client, stack)
-    eventually(lambda: list(store.list_blob_names(name_starts_with="jobs/live/out/")) == ["jobs/live/out/a"])
+    until(lambda: list(store.list_blob_names(name_starts_with="jobs/live/out/")) == ["jobs/live/out/a"])
     assert log(client, stack, "live") == "first\n"
     details = run_details(client, "live")
     assert requests.get(details.log_files["user_logs/std_log.txt"], timeout=9).text == "first\n"
     (stack.folder / f"jobs/{stack.workspace}/live/1/outputs/out/b").write_text("go on")
-    eventually(lambda: list(store.list_blob_names(name_starts_with="jobs/live/out/")) == ["jobs/live/out/b"])
+    until(lambda: list(store.list_blob_names(name_starts_with="jobs/live/out/")) == ["jobs/live/out/b"])
     assert stack.wait("live").status == "Failed"
     details = run_details(client, "live")
     assert details.error.error.code == "UserError" and "exited with status code 3" in details.error.error.message
@@ -422,7 +423,7 @@ client.data.create_or_update(Data(name="hang", path={str(tmp_path / "photos")!r}
     stack.faults.add("read_only_sas")
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     try:
-        eventually(lambda: stack.requests["POST {ws}/datastores/*/listSecrets"] > 0, 60)
+        until(lambda: stack.requests["POST {ws}/datastores/*/listSecrets"] > 0, 60)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(6)
     finally:
@@ -456,10 +457,3 @@ def test_defect_7_a_model_without_flavors_cannot_be_read(client: MLClient, stack
     del stored["properties"]["flavors"]
     with pytest.raises(AttributeError):
         client.models.get("plain", version="1")
-
-
-def eventually(true: Callable[[], bool], timeout: float = 15) -> None:
-    deadline = time.monotonic() + timeout
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
