@@ -260,6 +260,23 @@ def test_a_tour_does_not_cut_across_what_no_photo_saw() -> None:
     assert length > 12, "more than one row"
 
 
+@pytest.mark.parametrize("photos", [20, 60])
+@pytest.mark.parametrize("degrees", [60, 120, 180, 270])
+def test_a_tour_follows_an_arc_and_does_not_cut_across_it(degrees: int, photos: int) -> None:
+    """Taken by hand, around a thing 3 units away: distances, heights, steps and view directions all vary."""
+    random, half = np.random.default_rng(degrees + photos), np.radians(degrees) / 2
+    angles = np.linspace(-half, half, photos) + random.normal(0, 0.6 * half / photos, photos)
+    radius, height = 3 + random.normal(0, 0.2, photos), 1.5 + random.normal(0, 0.15, photos)
+    centres = np.stack([radius * np.sin(angles), -radius * np.cos(angles), height], axis=1)
+    of = shuffled(capture(centres, np.array([0, 0, 1.0]) + random.normal(0, 0.3, (photos, 3)) - centres, 3))
+    poses = poses_of("tour", of, 120)
+    x, y = poses[:, 0, 3], poses[:, 1, 3]
+    along = np.unwrap(np.arctan2(x, -y))
+    assert (np.diff(along) > 0).all() or (np.diff(along) < 0).all(), "turns back"
+    assert np.ptp(along) > 0.75 * np.ptp(angles), "leaves out an end"
+    assert np.hypot(x, y).min() > 2.4, "cuts across"
+
+
 def test_photos_too_far_from_each_other_have_no_tour_but_a_spiral() -> None:
     x = np.arange(6) * 50.0
     of = capture(np.stack([x, 0 * x, 0 * x], axis=1), np.tile([[0.0, 1, 0], [0, -1, 0]], (3, 1)), 3)
