@@ -12,6 +12,7 @@ from blocks.azure import AzureMLWorkspace, sizes
 from blocks.azure.errors import plain_errors
 from blocks.azure.jobs import SERVERLESS, port_open
 from deployments.azure import clusters
+from deployments.azure.quota import Quota
 from deployments.azure.remedies import Remedies
 from deployments.health.finding import Check, Finding
 from jobs.errors import InvalidInput, NotFound
@@ -126,14 +127,22 @@ def _cluster(workspace: AzureMLWorkspace, tier: Literal["cpu", "gpu"]) -> Findin
 
 
 def _quota(workspace: AzureMLWorkspace) -> Finding:
-    lacking = []
+    quota = Quota(workspace)
+    said: list[str] = []
+    lacking: list[str] = []
     for name, found in _clusters(workspace).items():
-        said = str(getattr(found, "provisioning_errors", None) or "")
-        if "quota" in said.lower():
-            lacking.append(f"{name}: {said}")
+        if found is None:
+            continue
+        refused = str(found.provisioning_errors or "")
+        if "quota" in refused.lower():
+            lacking.append(f"{name}: {refused}")
+        elif left := quota.left(str(found.size), str(found.tier).lower().startswith("low")):
+            # Without room for one node, jobs wait for ever, unless the cluster has a node already.
+            short = left.left < left.needed and not list(workspace.client.compute.list_nodes(name))
+            (lacking if short else said).append(f"{name}: {left}")
     if lacking:
         return Finding.wrong("\n".join(lacking), _QUOTA)
-    return Finding.ok("no cluster lacks quota. Whether more is left shows only when a node is requested")
+    return Finding.ok("\n".join(said) or "no cluster lacks quota; how much is left could not be read")
 
 
 def _image(workspace: AzureMLWorkspace) -> Finding:

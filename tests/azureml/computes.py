@@ -13,6 +13,7 @@ from tests.azureml.runner import Cluster
 from tests.azureml.service import Answer, Refusal, Request
 from tests.azureml.state import Workspace
 
+_DEDICATED, _LOW_PRIORITY = "Total Cluster Dedicated Regional vCPUs", "Total Cluster Low Priority Regional vCPUs"
 _IDENTITY = re.compile(
     "/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.ManagedIdentity/userAssignedIdentities/[^/]+", re.I
 )
@@ -162,6 +163,39 @@ def _nodes(arm: Arm, request: Request, ws: Workspace, name: str) -> Answer:
 @route("GET", r"/subscriptions/[^/]+/providers/[^/]+/locations/[^/]+/vmSizes")
 def _sizes(arm: Arm, request: Request) -> Answer:
     return Answer({"value": VM_SIZES})
+
+
+@route("GET", r"/subscriptions/[^/]+/providers/[^/]+/locations/[^/]+/usages")
+def _usages(arm: Arm, request: Request) -> Answer:
+    """Return the quota of the region: https://learn.microsoft.com/rest/api/azureml/usages/list.
+
+    Nodes of no cluster count, only those that run: an idle cluster uses 0 of it.
+    """
+    cores = {size["name"].lower(): size for size in VM_SIZES}
+    used: dict[str, int] = {}
+    for ws in arm.workspaces.values():
+        for cluster in ws.computes.values():
+            inner = cluster.body["properties"]["properties"]
+            size = cores[inner["vmSize"].lower()]
+            low = inner.get("vmPriority", "Dedicated").lower() == "lowpriority"
+            names = [_LOW_PRIORITY] if low else [f"{_spaced(size['family'])} Cluster Dedicated vCPUs", _DEDICATED]
+            for name in names:
+                used[name] = used.get(name, 0) + size["vCPUs"] * len(cluster.nodes)
+    families = sorted({f"{_spaced(size['family'])} Cluster Dedicated vCPUs" for size in VM_SIZES})
+    value = []
+    for name in [_DEDICATED, _LOW_PRIORITY, *families]:
+        limit = 0 if arm.faults.take("no_quota", name) else 100
+        about = {"value": name, "localizedValue": name}
+        kind = "Microsoft.MachineLearningServices/dedicatedCores/usages"
+        counts = {"currentValue": used.get(name, 0), "limit": limit, "unit": "Count"}
+        value.append({"id": f"{request.path}/{name}", "type": kind, "name": about, **counts})
+    return Answer({"value": value})
+
+
+def _spaced(family: str) -> str:
+    """Return a family's name as quotas have it: "Standard NCSv3 Family" of "standardNCSv3Family"."""
+    found = re.fullmatch(r"standard ?(.*?) ?family", family, re.I)
+    return f"Standard {found[1]} Family" if found else family
 
 
 def _guid(of: str) -> str:

@@ -21,6 +21,7 @@
 | preemption_error | a job: it loses its node, and fails with the service's words for that | after |
 | not_responding | a job: its node stops answering | after |
 | quota | a job: it never gets a node | |
+| no_quota | a quota by its name: its limit is 0 | |
 | quota_at_creation | a cluster's name: creating it fails | |
 | policy | the name of a company policy in policies.py: it is in force | |
 """

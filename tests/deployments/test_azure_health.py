@@ -8,6 +8,7 @@ import pytest
 
 from blocks.azure import AzureMLWorkspace
 from deployments.azure import health
+from deployments.azure.quota import Quota
 from deployments.health.finding import Level, run_checks
 from tests.azure_fixtures import stack, workspace
 from tests.azureml.stack import AzureStack
@@ -45,6 +46,23 @@ def test_each_fault_is_reported_with_its_remedy(
     assert said["image"].startswith("WRONG") and "no-such" in said["image"]
     assert said["storage"].startswith("WRONG") and "az role assignment create" in said["storage"]
     assert said["Azure ML"].startswith("ok"), "each check stands alone"
+
+
+def test_the_quota_that_is_left_is_shown_and_too_little_for_one_node_is_wrong(
+    workspace: AzureMLWorkspace, stack: AzureStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = look(workspace, capsys)["quota"]
+    low_priority = "vCPUs left (Total Cluster Low Priority Regional vCPUs); a node needs 4"
+    assert said.startswith("ok") and f"gpu-cluster: 100 of 100 {low_priority}" in said
+    with stack.faults.add("no_quota", "Low Priority"):
+        said = look(workspace, capsys)["quota"]
+    assert said.startswith("WRONG") and f"gpu-cluster: 0 of 0 {low_priority}" in said and "Request quota" in said
+    with stack.faults.add("no_quota", "NCASv3_T4"):  # of what counts, the scarcest is named
+        left = Quota(workspace).left("Standard_NC4as_T4_v3", low_priority=False)
+    assert str(left) == "0 of 0 vCPUs left (Standard NCASv3_T4 Family Cluster Dedicated vCPUs); a node needs 4"
+    with stack.faults.add("forbidden", "GET .*/usages"):
+        said = look(workspace, capsys)["quota"]
+    assert said.startswith("ok") and "could not be read" in said, "that takes a role on the subscription"
 
 
 def test_a_missing_role_comes_with_the_command_that_gives_it(
