@@ -1,4 +1,4 @@
-"""Tell a webhook when a scene has failed, has finished or is stuck: a part of `rebel-nerf deploy`.
+"""Tell a webhook what became of scenes: failed, refused, got worse, finished or stuck. A part of `rebel-nerf deploy`.
 
 The address is a secret. It is read from REBEL_NERF_WEBHOOK_URL and kept in a block of Prefect's. Slack, Microsoft Teams
 and Mattermost show the member `text` of what is sent.
@@ -20,6 +20,8 @@ from prefect.types import SecretDict
 from pydantic import SecretStr
 
 from commands.shell.run import as_command
+from flows._ends import REFUSED
+from tasks.quality import GOT_WORSE
 from tasks.sign_in import client_settings
 
 __all__ = ["VARIABLE", "automations", "set_up"]
@@ -27,6 +29,7 @@ __all__ = ["VARIABLE", "automations", "set_up"]
 VARIABLE = "REBEL_NERF_WEBHOOK_URL"
 _BLOCK = "rebel-nerf-notifications"
 _FAILED = {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}
+_REFUSED = {f"prefect.flow-run.{REFUSED}"}
 _FINISHED = {"prefect.flow-run.Completed"}
 _STUCK_HOURS = 12
 _SCENES = ResourceSpecification({"prefect.resource.role": "deployment", "prefect.resource.name": "scene"})
@@ -37,24 +40,28 @@ def automations(webhook: UUID) -> list[AutomationCore]:
     stuck = EventTrigger(
         posture=Posture.Proactive,
         after={"prefect.flow-run.Running"},
-        expect={*_FAILED, *_FINISHED, "prefect.flow-run.Cancelled"},
+        expect={*_FAILED, *_REFUSED, *_FINISHED, "prefect.flow-run.Cancelled", "prefect.flow-run.Suspended"},
         match_related=_SCENES,
         for_each={"prefect.resource.id"},
         within=timedelta(hours=_STUCK_HOURS),
     )
-    failed, finished = (EventTrigger(expect=expect, match_related=_SCENES) for expect in (_FAILED, _FINISHED))
+    failed, refused, worse, finished = (
+        EventTrigger(expect=expect, match_related=_SCENES) for expect in (_FAILED, _REFUSED, {GOT_WORSE}, _FINISHED)
+    )
     return [
-        _automation("failed", failed, "failed: ' ~ flow_run.state.message", webhook),
-        _automation("finished", finished, "finished.'", webhook),
-        _automation("stuck", stuck, f"has been running for {_STUCK_HOURS} hours.'", webhook),
+        _automation("has failed", failed, "failed: ' ~ flow_run.state.message", webhook),
+        _automation("was refused", refused, "was refused: ' ~ flow_run.state.message", webhook),
+        _automation("got worse", worse, "got worse: ' ~ event.payload.said", webhook),
+        _automation("has finished", finished, "finished.'", webhook),
+        _automation("is stuck", stuck, f"has been running for {_STUCK_HOURS} hours.'", webhook),
     ]
 
 
-def _automation(name: str, trigger: EventTrigger, words: str, webhook: UUID) -> AutomationCore:
+def _automation(what: str, trigger: EventTrigger, words: str, webhook: UUID) -> AutomationCore:
     text = f"('Scene ' ~ flow_run.name ~ ' {words} ~ ' ' ~ flow_run | ui_url) | tojson"
     payload = f'{{"text": {{{{ {text} }}}}}}'
     return AutomationCore(
-        name=f"rebel-nerf: a scene {'is' if name == 'stuck' else 'has'} {name}",
+        name=f"rebel-nerf: a scene {what}",
         description="Made by rebel-nerf deploy",
         trigger=trigger,
         actions=[CallWebhook(block_document_id=webhook, payload=payload)],

@@ -8,14 +8,14 @@ from prefect import flow
 
 import tasks
 from blocks import Asset
-from flows._cancellation import cancellable
+from flows._ends import with_plain_ends
 from jobs.names import SceneName
 from jobs.options import ExportOptions
 from jobs.profiles import Profile
 
 
 @flow(name="export", flow_run_name="{scene}")
-@cancellable
+@with_plain_ends
 async def export(
     scene: SceneName,
     model_version: str | int | None = None,

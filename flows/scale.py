@@ -9,12 +9,12 @@ from prefect import flow
 
 import tasks
 from blocks import Asset
-from flows._cancellation import cancellable
+from flows._ends import with_plain_ends
 from jobs.names import SceneName
 
 
 @flow(name="scale", flow_run_name="{scene}")
-@cancellable
+@with_plain_ends
 async def scale(
     scene: SceneName,
     measurements: Path | None = None,

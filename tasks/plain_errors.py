@@ -1,12 +1,16 @@
-"""Errors for people: they name the scene, and appear in Prefect's log as sentences without a stack trace."""
+"""Errors for people: they name the scene, and appear in Prefect's log once, as sentences without a stack trace."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jobs.errors import InvalidInput, RebelNerfError
+from jobs.errors import InvalidInput, RebelNerfError, RunCancelled
 
 __all__ = ["naming"]
+
+_FINISHED = "Finished in state "
+_REPEATED = ("Failed", "Crashed", "Cancel", "Suspended", "Running")  # their text was logged with the error, if any
+_INTENDED = ("Cancel", "Suspended", "Running")  # a person asked for it; the task of a suspended run stays Running
 
 
 @contextmanager
@@ -18,11 +22,22 @@ def naming(scene: str) -> Iterator[None]:
         raise InvalidInput(f"scene {scene}: {error}") from None
 
 
-def _without_stack_trace(record: logging.LogRecord) -> bool:
-    if record.exc_info and isinstance(record.exc_info[1], RebelNerfError):
-        record.msg, record.args, record.exc_info = str(record.exc_info[1]), None, None
+def _in_plain_words(record: logging.LogRecord) -> bool:
+    """Shorten an error of this project to its text, and do not repeat that with the state.
+
+    What a person asked for is no error.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, RebelNerfError):
+        record.msg, record.args, record.exc_info = str(error), None, None
+    if record.levelno == logging.ERROR and isinstance(record.msg, str):
+        state = record.msg.removeprefix(_FINISHED) if record.msg.startswith(_FINISHED) else ""
+        if state.startswith(_REPEATED):
+            record.msg = f"{_FINISHED}{state.partition('(')[0]}"
+        if isinstance(error, RunCancelled) or state.startswith(_INTENDED):
+            record.levelno, record.levelname = logging.INFO, "INFO"
     return True
 
 
 for _name in ("prefect.flow_runs", "prefect.task_runs"):
-    logging.getLogger(_name).addFilter(_without_stack_trace)
+    logging.getLogger(_name).addFilter(_in_plain_words)

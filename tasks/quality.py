@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 
 from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
+from prefect.events import emit_event
 
 from blocks import Asset, Workspace
 from jobs.errors import GateRefused
@@ -16,12 +17,18 @@ from jobs.web.quality import Version, fall, plot, table, warning
 from tasks.choice import choose, model_versions, version_of
 from tasks.patience import patiently
 from tasks.plan import Gate
+from tasks.wanted import current_run
 
-__all__ = ["psnr_gate", "show_quality"]
+__all__ = ["GOT_WORSE", "psnr_gate", "show_quality"]
+
+GOT_WORSE = "rebel-nerf.scene.got-worse"
+"""The event of a run whose new model is worse than the one before it. Its payload says how much worse (`said`)."""
 
 
 async def show_quality(workspace: Workspace, scene: str, model: Asset) -> list[Version]:
-    """Show all versions of a scene's model, as an artifact. Warn if `model` is worse than the version before it.
+    """Show all versions of a scene's model, as an artifact.
+
+    If `model` is worse than the version before it, warn, and emit the event `GOT_WORSE` if this run trained it.
 
     Returns:
         The versions up to that of `model`, oldest first.
@@ -31,7 +38,12 @@ async def show_quality(workspace: Workspace, scene: str, model: Asset) -> list[V
     own = [str(each.asset) for each in models].index(str(model))
     choice = choose(models)
     shown = choice.said if choice and str(choice.shown.asset) != str(model) else ""
-    said = " ".join(filter(None, (warning(versions, versions[own]), shown)))
+    worse = warning(versions, versions[own])
+    if worse and model.provenance.flow_run == str(current_run()):
+        emit_event(
+            GOT_WORSE, {"prefect.resource.id": f"rebel-nerf.scene.{scene}", "scene": scene}, payload={"said": worse}
+        )
+    said = " ".join(filter(None, (worse, shown)))
     if said:
         get_run_logger().warning("%s: %s", model, said)
     lines = [f"**{said}**\n"] if said else []

@@ -1,4 +1,4 @@
-"""A flow that a worker counts as one of scenes, whose one job sleeps."""
+"""Flows that a worker counts as those of scenes, whose jobs are real processes that do next to nothing."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ from pathlib import Path
 
 from prefect import flow
 
+import tasks
 from blocks import Asset
+from flows._ends import with_plain_ends
 from jobs.errors import InvalidInput
+from jobs.options import TrainOptions
 from tests.faults.chain import FirstOptions, first, workspace
+from tests.trainer import trainer, visit
 
 
 @flow(name="nerf", flow_run_name="{scene}")
+@with_plain_ends
 async def nerf(scene: str, root: Path, seconds: float = 1.0) -> Asset:
     """One stage; without time it fails."""
     if not seconds:
@@ -20,3 +25,13 @@ async def nerf(scene: str, root: Path, seconds: float = 1.0) -> Asset:
     capture = place.take_in(scene, {"photo": root / scene}, {})
     made: Asset = await first(place, capture, FirstOptions(seconds=seconds))
     return made
+
+
+@flow(name="nerf", flow_run_name="{scene}")
+@with_plain_ends
+async def two_models(scene: str, root: Path) -> None:
+    """Train two models of a scene, of which the second is worse."""
+    place = trainer(root)
+    for capture, psnr in ((1, 25.0), (2, 22.5)):
+        model = await tasks.train(place, visit(place, capture, psnr, scene), TrainOptions(max_num_iterations=5))
+        await tasks.show_quality(place, scene, model)

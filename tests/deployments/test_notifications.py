@@ -13,9 +13,10 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import PrefectClient
-from prefect.states import Completed, Failed, Running
+from prefect.states import Failed, Running
 
 from deployments.notifications import VARIABLE, automations
+from tasks.quality import GOT_WORSE
 from tests.service import Service
 
 
@@ -40,43 +41,60 @@ def heard() -> Iterator[tuple[str, list[str]]]:
 
 def test_each_automation_is_for_scenes_alone() -> None:
     made = automations(uuid4())
-    assert len({each.name for each in made}) == 3
+    assert len({each.name for each in made}) == 5
     for each in made:
-        assert each.trigger.model_dump()["match_related"]["prefect.resource.name"] == "scene"
+        trigger = each.trigger.model_dump()
+        of_scenes = trigger["match_related"].get("prefect.resource.name") == "scene"
+        assert of_scenes or trigger["expect"] == {GOT_WORSE}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-async def test_a_webhook_hears_of_scenes_that_fail_and_finish(tmp_path: Path, heard: tuple[str, list[str]]) -> None:
+async def test_a_webhook_hears_what_became_of_scenes(tmp_path: Path, heard: tuple[str, list[str]]) -> None:
     address, texts = heard
-    service = Service(tmp_path / "service")
+    service, root = Service(tmp_path / "service"), tmp_path / "home"
+    root.mkdir()
     service.environment[VARIABLE] = address
     try:
         service.start_server()
+        service.run("deployments.worker", "--pool-only")
+        service.restart_worker()
         said = service.run("deployments.notifications")
-        assert said.count("made") == 3 and "a-secret-path" not in said
-        assert service.run("deployments.notifications").count("updated") == 3
+        assert said.count("made") == 5 and "a-secret-path" not in said
+        assert service.run("deployments.notifications").count("updated") == 5
         async with service.client() as client:
-            scene, other = [await deployment(client, name) for name in ("scene", "captures")]
-            message = 'InvalidInput: scene "street": 2 photos\nare too few'
+            fails, other = [await deployment(client, name) for name in ("scene", "captures")]
+            message = "JobFailed: the disk\nis full"
             await end(client, other, "ignored", Failed(message="not a scene"))
-            await end(client, scene, "street", Failed(message=message))
-            await end(client, scene, "mill", Completed())
+            await end(client, fails, "street", Failed(message=message))
+            # Those that this project decides are real runs of a real worker.
+            await run(client, "nerf", scene="mill", root=str(root), seconds=0)
+            await run(client, "two_models", scene="quay", root=str(root))
             deadline = time.monotonic() + 120
-            while len(texts) < 2:
-                assert time.monotonic() < deadline, (texts, service.log("server"))
+            while len(texts) < 4:
+                assert time.monotonic() < deadline, (texts, service.log("worker"), service.log("server"))
                 await asyncio.sleep(0.2)
             await asyncio.sleep(3)  # nothing else comes
     finally:
         service.close()
-    finished, failed = sorted(texts)
-    assert failed.startswith(f"Scene street failed: {message}") and "/runs/flow-run/" in failed
-    assert finished.startswith("Scene mill finished.") and len(texts) == 2
-    assert "a-secret-path" not in service.log("server")
+    refused, finished, worse, failed = sorted(texts)
+    assert finished.startswith("Scene quay finished.")
+    assert worse.startswith("Scene quay got worse: PSNR is 2.5 dB below that of 1-")
+    assert refused.startswith("Scene mill was refused: InvalidInput: scene mill: no time")
+    assert failed.startswith(f"Scene street failed: {message}")
+    assert all("/runs/flow-run/" in text for text in texts) and len(texts) == 4
+    assert "a-secret-path" not in service.log("server") + service.log("worker")
 
 
-async def deployment(client: PrefectClient, name: str) -> UUID:
-    return await client.create_deployment(await client.create_flow_from_name(f"flow-{name}"), name)
+async def deployment(client: PrefectClient, name: str, of: str = "") -> UUID:
+    """A deployment, of a flow in `tests/deployments/scenes.py` if one is given."""
+    flow = await client.create_flow_from_name(of or f"flow-{name}")
+    entrypoint = f"tests/deployments/scenes.py:{of}" if of else None
+    return await client.create_deployment(flow, name, entrypoint=entrypoint, work_pool_name="rebel-nerf")
+
+
+async def run(client: PrefectClient, of: str, **parameters: object) -> None:
+    await client.create_flow_run_from_deployment(await deployment(client, "scene", of), parameters=parameters)
 
 
 async def end(client: PrefectClient, of: UUID, name: str, state: object) -> None:

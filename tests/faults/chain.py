@@ -9,7 +9,7 @@ from typing import ClassVar
 from prefect import flow
 
 from blocks import Asset, LocalWorkspace
-from flows._cancellation import cancellable
+from flows._ends import with_plain_ends
 from jobs.options import Options
 from tasks.stage import Plan, Stage
 
@@ -94,7 +94,7 @@ async def _capture(scene: str, root: Path) -> tuple[LocalWorkspace, Asset]:
 
 
 @flow(name="chain", flow_run_name="{scene}")
-@cancellable
+@with_plain_ends
 async def chain(scene: str, root: Path, seconds: float = 1.0) -> Asset:
     """Two stages, each a job of some seconds."""
     place, capture = await _capture(scene, root)
@@ -104,7 +104,7 @@ async def chain(scene: str, root: Path, seconds: float = 1.0) -> Asset:
 
 
 @flow(name="one", flow_run_name="{scene}")
-@cancellable
+@with_plain_ends
 async def one(scene: str, root: Path, seconds: float = 1.0) -> Asset:
     """One stage."""
     place, capture = await _capture(scene, root)

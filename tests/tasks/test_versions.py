@@ -18,38 +18,14 @@ from jobs.options import TrainOptions
 from jobs.web.quality import Version
 from tasks.wanted import current_run
 from tests.faults.chain import started
+from tests.trainer import trainer, visit
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-# As if `python -m jobs.train --dataset … --model …`: the PSNR that it comes to stands in the dataset's only file.
-JOB = """#!/bin/sh
-echo "$2" >>"$(dirname "$0")/started"
-while [ $# -gt 1 ]; do
-  case "$1" in --dataset) dataset="$2";; --model) model="$2";; --max-num-iterations) steps="$2";; esac
-  shift
-done
-sleep 1
-for file in made config.yml dataparser_transforms.json model.json; do echo made >"$model/$file"; done
-echo '{"stage": "train", "result": {"psnr": '"$(cat "$dataset/photo.jpg")"', "image_size": 96, "steps": '"$steps"'}}'
-"""
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> LocalWorkspace:
-    program = tmp_path / "python"
-    program.write_text(JOB)
-    program.chmod(0o755)
-    return LocalWorkspace(
-        root=tmp_path, python=str(program), cpu_price_per_hour=1.0, gpu_price_per_hour=3600.0, currency="EUR"
-    )
-
-
-def taken(place: LocalWorkspace, capture: int, psnr: float) -> Asset:
-    """A dataset whose models have that PSNR."""
-    photo = place.folder / "photo.jpg"
-    photo.write_text(f"{psnr}")
-    asset = place.take_in("street", {"photo.jpg": photo}, {})
-    return asset.model_copy(update={"tags": {**asset.tags, "capture_version": str(capture)}})
+    return trainer(tmp_path)
 
 
 async def train(
@@ -59,7 +35,7 @@ async def train(
 
     @flow(name="train")
     async def run() -> list[Version]:
-        dataset = taken(place, capture, psnr)
+        dataset = visit(place, capture, psnr)
         gate = None if most is None else tasks.psnr_gate(most)
         model: Asset = await tasks.train.with_options(refresh=refresh)(
             place, dataset, TrainOptions(max_num_iterations=steps), gate
@@ -115,7 +91,7 @@ async def test_a_refused_model_is_trained_again_only_by_a_refresh(place: LocalWo
     @flow(name="dies")
     async def dies() -> None:
         run = str(current_run())
-        dataset = taken(place, 3, 21.0)
+        dataset = visit(place, 3, 21.0)
         plan = tasks.train.plan(dataset, TrainOptions(max_num_iterations=5), tasks.psnr_gate(1.0))
         job = plan.spec(1)
         place.follow(job.name, run)

@@ -1,4 +1,4 @@
-"""End a run that notices its own cancellation as Cancelled, not as Failed."""
+"""Give a run that was cancelled, or whose input was refused, a state that says so."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar, get_type_hints
 
 from prefect import State
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Failed
 
-from jobs.errors import RunCancelled
+from jobs.errors import BudgetExceeded, GateRefused, InvalidInput, RunCancelled
 
-__all__ = ["cancellable"]
+__all__ = ["REFUSED", "with_plain_ends"]
+
+REFUSED = "Refused"
+"""The name of the state of a run that would fail again with the same input. Its type is FAILED."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def cancellable(flow: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R | State[R]]]:
+def with_plain_ends(flow: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R | State[R]]]:
     """Return the function with this behaviour, to be decorated with `@flow`."""
 
     @functools.wraps(flow)
@@ -27,6 +30,8 @@ def cancellable(flow: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R | St
             return await flow(*args, **kwargs)
         except RunCancelled as error:
             return Cancelled(message=str(error))
+        except (BudgetExceeded, GateRefused, InvalidInput) as error:
+            return Failed(name=REFUSED, message=f"{type(error).__name__}: {error}", data=error)
 
     # Prefect reads the types of parameters from the wrapper, and would look their names up in this module.
     run.__annotations__ = get_type_hints(flow, include_extras=True)
