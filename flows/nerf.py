@@ -11,9 +11,9 @@ from pydantic import Field
 
 import tasks
 from blocks import Asset
-from flows._cancellation import cancellable
+from flows._ends import with_plain_ends
 from jobs.names import SceneName
-from jobs.options import CaptureVersion, Layout, PrepareOptions, RenderOptions, Shards, TrainOptions
+from jobs.options import CaptureVersion, Images, Layout, PrepareOptions, RenderOptions, Shards, TrainOptions
 from jobs.profiles import Profile
 
 STAGES = ("capture", "prepare", "train", "render", "page")
@@ -21,42 +21,42 @@ STAGES = ("capture", "prepare", "train", "render", "page")
 
 
 @flow(name="nerf", flow_run_name="{scene}")
-@cancellable
+@with_plain_ends
 async def nerf(
     scene: SceneName,
-    version: CaptureVersion | None = None,
-    images: Path | None = None,
+    images: Images = "",
     workspace: str = "local",
     profile: Profile = "auto",
+    export: bool = False,
+    version: CaptureVersion | None = None,
+    then: str | int | None = None,
+    layout: Layout = "side-by-side",
+    refresh: list[Literal["prepare", "train", "render"]] = [],  # noqa: B006 – Prefect takes no tuple
+    max_psnr_fall: Annotated[float, Field(ge=0)] | None = None,
+    shards: Shards = 1,
     prepare: PrepareOptions = PrepareOptions(),
     train: TrainOptions = TrainOptions(),
     render: RenderOptions = RenderOptions(),
-    shards: Shards = 1,
-    then: str | int | None = None,
-    layout: Layout = "side-by-side",
-    export: bool = False,
-    refresh: list[Literal["prepare", "train", "render"]] = [],  # noqa: B006 – Prefect takes no tuple
-    max_psnr_fall: Annotated[float, Field(ge=0)] | None = None,
 ) -> Asset:
     """Turn a capture of a scene into a dataset, a model and a video. Results that exist are used again.
 
     Args:
         scene: the scene's name: lower-case letters, digits and hyphens.
-        version: the capture version to work on. Defaults to the newest.
         images: a folder of photos, or a video, to register first as a new capture version.
         workspace: where the jobs run: "local", or a saved block as BLOCK-TYPE/NAME.
         profile: full, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
-        prepare: options of the dataset.
-        train: options of the model.
-        render: options of the video, including the camera path.
-        shards: how many jobs render the video at the same time. The video is the same.
+        export: also export the model to files for other programs, and show the scene in 3D on its page.
+        version: the capture version to work on. Defaults to the newest.
         then: an older visit to show beside the new one on the same path: a capture version (1), for its newest model,
             or a model's full version. If the new photos are in another scene frame, there is a warning instead.
         layout: how both visits are shown: side-by-side, or wipe, a line that moves across.
-        export: also export the model to files for other programs, and show the scene in 3D on its page.
         refresh: stages to run again although their results exist. Later stages follow.
         max_psnr_fall: refuse a model if its PSNR is more than so many dB below that of the previous version with the
             same options. By default no model is refused.
+        shards: how many jobs render the video at the same time. The video is the same.
+        prepare: options of the dataset.
+        train: options of the model.
+        render: options of the video, including the camera path.
 
     Raises:
         RebelNerfError: says what went wrong, and what to do.
@@ -65,9 +65,10 @@ async def nerf(
     profile = await tasks.resolve_profile(place, profile)
     shot = await tasks.find_shot(scene, render, profile, shards)
     older = await tasks.find_older_visit(place, scene, then)
-    given = await tasks.read_measurements(place, scene, version, images)
+    photos = Path(images) if images else None
+    given = await tasks.read_measurements(place, scene, version, photos)
 
-    capture = await tasks.capture(place, scene, version, images, prepare)
+    capture = await tasks.capture(place, scene, version, photos, prepare)
     compared = f"compared with {then}" if then else ""
     await tasks.label_run(scene, workspace, capture.version, tasks.path_words(render), compared)
 

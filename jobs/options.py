@@ -9,7 +9,16 @@ import hashlib
 import json
 from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from jobs import code
 from jobs.camera_path import CameraType, Crop, beyond_h264
@@ -21,6 +30,7 @@ __all__ = [
     "CaptureVersion",
     "CompareOptions",
     "ExportOptions",
+    "Images",
     "Layout",
     "Options",
     "PageOptions",
@@ -34,6 +44,9 @@ __all__ = [
 
 CaptureVersion = Annotated[int, Field(ge=1)]
 """The number of a scene's capture: 1, 2, 3 …"""
+
+Images = Annotated[str, BeforeValidator(lambda given: "" if given is None else str(given))]
+"""The path of a folder of photos or of a video; "" for none: Prefect's form would ask for the type of a value first."""
 
 
 class Options(BaseModel):
