@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -35,7 +36,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.exceptions import Abort, InfrastructureNotFound
+from prefect.exceptions import Abort, InfrastructureNotFound, Pause
 from prefect.flow_engine import run_flow_async
 from prefect.settings import PREFECT_HOME, PREFECT_WORKER_QUERY_SECONDS, temporary_settings
 from prefect.states import Cancelled, Pending, Scheduled
@@ -50,7 +51,7 @@ from deployments.metrics import Metrics, serving
 from jobs.errors import InvalidInput, ServerUnavailable
 from tasks import check_server, end_without_cancelling
 from tasks.patience import PATIENT_CLIENT
-from tasks.sign_in import client_settings
+from tasks.sign_in import client_settings, link_settings
 from tasks.watch import watching
 
 _BEGINNING_AT_ONCE = 2
@@ -125,7 +126,11 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
             self.metrics.end(flow_run, _end_of(running))
         if running.cancelled():
             pass
-        elif error := running.exception():
+        elif isinstance(error := running.exception(), Pause):
+            self._logger.info(
+                "Flow run %s is suspended. Its job was cancelled, unless another run needs it", flow_run.name
+            )
+        elif error:
             self._logger.error("Flow run %s: %s", flow_run.name, error)
         elif (state := running.result()) and state.is_cancelling():  # cancelled before it began: no one else ends it
             await self._mark_flow_run_as_cancelled(flow_run)
@@ -284,8 +289,8 @@ def _end_of(running: asyncio.Task[State[Any] | None]) -> StateType | None:
     """Return how a flow run ended; None if it was only stopped here, or has not ended."""
     if not running.done() or running.cancelled():
         return None
-    if running.exception():
-        return StateType.CRASHED
+    if error := running.exception():
+        return None if isinstance(error, Pause) else StateType.CRASHED
     state = running.result()
     return state.type if state else None
 
@@ -317,7 +322,7 @@ class Worker(BaseModel):
 
 async def work(given: Worker, ended: asyncio.Event) -> None:
     """Work until `ended` is set."""
-    with temporary_settings({**PATIENT_CLIENT, **client_settings()}):
+    with temporary_settings({**PATIENT_CLIENT, **client_settings(), **link_settings()}):
         await _work(given, ended)
 
 
@@ -377,6 +382,7 @@ def main(given: Worker) -> None:
         check_server(given.patience)
     except ServerUnavailable as error:
         sys.exit(str(error))
+    logging.getLogger("prefect.engine").setLevel(logging.WARNING)  # it reports each call of a hook
     loop, ended, signalled = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: signalled.set())

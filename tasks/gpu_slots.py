@@ -15,7 +15,7 @@ from prefect.exceptions import ObjectAlreadyExists
 
 from blocks import JobSpec, Workspace
 from tasks.progress import ProgressReporter
-from tasks.wanted import raise_if_cancelled
+from tasks.wanted import raise_if_stopped
 
 __all__ = ["gpu_slot", "waits_for"]
 
@@ -94,7 +94,7 @@ async def _wait(line: _Line, name: str, spec: JobSpec, limit: int, held: AsyncEx
                 return
             except AcquireConcurrencySlotTimeoutError:
                 await reporter.wait(line.words(spec))
-                await raise_if_cancelled(spec)
+                await raise_if_stopped(spec)
     finally:
         line.lock.release()
 
@@ -104,7 +104,7 @@ async def _acquire(line: _Line, spec: JobSpec, reporter: ProgressReporter) -> No
     try:
         while not (await asyncio.wait([acquiring], timeout=_SECONDS_BETWEEN_LOOKS))[0]:
             await reporter.wait(line.words(spec))
-            await raise_if_cancelled(spec)
+            await raise_if_stopped(spec)
     except BaseException:
         if not acquiring.cancel():
             line.lock.release()

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from uuid import uuid4
 
 from prefect import get_run_logger
+from prefect.exceptions import Pause
 
 from blocks import Asset, JobSpec, JobState, JobStatus, Provenance, Workspace
 from jobs.errors import InvalidInput, JobFailed, NotFound, RebelNerfError, RunCancelled, WorkspaceUnavailable
@@ -140,13 +141,13 @@ async def _note_end(workspace: Workspace, spec: JobSpec, follower: str) -> None:
 
 @asynccontextmanager
 async def _cancelled_together(workspace: Workspace, spec: JobSpec, follower: str) -> AsyncIterator[None]:
-    """Cancel the job if this run is cancelled inside.
+    """Cancel the job if this run is cancelled or suspended inside. A resumed run continues from its checkpoint.
 
     After any other error the job goes on, and the next try or run attaches to it.
     """
     try:
         yield
-    except (RunCancelled, asyncio.CancelledError):
+    except (RunCancelled, asyncio.CancelledError, Pause):
         if _jobs_go_on:
             raise
         await asyncio.shield(asyncio.to_thread(_leave, workspace, spec, follower))

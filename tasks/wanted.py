@@ -1,7 +1,4 @@
-"""Whether this process's flow runs were cancelled, according to the Prefect server.
-
-A worker ends the runs that are cancelled. A run without a worker, or whose worker died, checks that itself.
-"""
+"""Whether this process's flow runs were cancelled or suspended, according to the Prefect server. Each run checks it."""
 
 from __future__ import annotations
 
@@ -10,17 +7,18 @@ from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterState, FlowRunFilterStateType
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.context import FlowRunContext
+from prefect.exceptions import Pause
 
 from blocks import JobSpec
 from jobs.errors import RunCancelled
 
-__all__ = ["cancelled_runs", "current_run", "raise_if_cancelled"]
+__all__ = ["cancelled_runs", "current_run", "raise_if_stopped"]
 
 _SECONDS_BETWEEN_REQUESTS = 10.0  # cancelling takes effect within 30 s
 _FORGOTTEN_AFTER_SECONDS = 60.0
-_CANCELLED = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLING, StateType.CANCELLED]))
+_CANCELLED = [StateType.CANCELLING, StateType.CANCELLED]
 
 
 def current_run() -> UUID | None:
@@ -31,36 +29,53 @@ def current_run() -> UUID | None:
 
 async def cancelled_runs(runs: set[UUID]) -> set[UUID]:
     """Return those of the flow runs that are cancelled, or being cancelled."""
+    return set(await _in_states(runs, _CANCELLED))
+
+
+async def _in_states(runs: set[UUID], types: list[StateType]) -> dict[UUID, State]:
+    """Return the states of those of the flow runs that are in a state of these types."""
     if not runs:
-        return set()
+        return {}
     async with get_client() as client:
-        chosen = FlowRunFilter(id=FlowRunFilterId(any_=list(runs)), state=_CANCELLED)
-        return {run.id for run in await client.read_flow_runs(flow_run_filter=chosen)}
+        state = FlowRunFilterState(type=FlowRunFilterStateType(any_=types))
+        chosen = FlowRunFilter(id=FlowRunFilterId(any_=list(runs)), state=state)
+        return {run.id: run.state for run in await client.read_flow_runs(flow_run_filter=chosen) if run.state}
 
 
 class _Watch:
     def __init__(self) -> None:
         self._asked = time.monotonic()
         self._seen: dict[UUID, float] = {}
-        self._cancelled: set[UUID] = set()
+        self._stopped: dict[UUID, State] = {}
 
-    async def is_cancelled(self, run: UUID) -> bool:
+    async def stopped(self, run: UUID) -> State | None:
+        """Return the state of a run that was cancelled or suspended; None if it goes on."""
         now = time.monotonic()
         self._seen[run] = now
         if now - self._asked > _SECONDS_BETWEEN_REQUESTS:
             self._asked = now
             self._seen = {run: seen for run, seen in self._seen.items() if now - seen < _FORGOTTEN_AFTER_SECONDS}
             try:
-                self._cancelled = await cancelled_runs(set(self._seen))
-            except Exception:  # a server that does not answer cancels nothing
-                return False
-        return run in self._cancelled
+                self._stopped = await _in_states(set(self._seen), [*_CANCELLED, StateType.PAUSED])
+            except Exception:  # a server that does not answer stops nothing
+                return None
+        return self._stopped.get(run)
 
 
 _watch = _Watch()
 
 
-async def raise_if_cancelled(spec: JobSpec) -> None:
-    """Raise RunCancelled if this flow run was cancelled some seconds ago. One request covers all runs here."""
-    if (run := current_run()) and await _watch.is_cancelled(run):
-        raise RunCancelled(f"scene {spec.scene}, {spec.stage}: this run was cancelled.")
+async def raise_if_stopped(spec: JobSpec) -> None:
+    """Leave this flow run if it was cancelled or suspended some seconds ago. One request covers all runs here.
+
+    Raises:
+        RunCancelled: it was cancelled.
+        Pause: it was suspended. Prefect keeps the state, and a worker executes the run again once it is resumed.
+    """
+    run = current_run()
+    state = await _watch.stopped(run) if run else None
+    if state is None:
+        return
+    if state.is_paused():
+        raise Pause(state=state)
+    raise RunCancelled(f"scene {spec.scene}, {spec.stage}: this run was cancelled.")
