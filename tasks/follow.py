@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass
+from uuid import UUID
 
 from prefect import get_run_logger
 
@@ -21,8 +22,8 @@ from jobs.errors import (
 from jobs.report import Failure, Figures, PageReport, Progress, parse
 from tasks.curves import Curves
 from tasks.gpu_slots import waits_for
-from tasks.progress import ProgressReporter, show_page
-from tasks.wanted import raise_if_cancelled
+from tasks.progress import ProgressReporter, close_page, show_page
+from tasks.wanted import raise_if_stopped
 from tasks.watch import News, tell
 
 __all__ = ["Outcome", "follow_to_end", "read_figures"]
@@ -55,6 +56,7 @@ async def follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> O
     reporter, curves = ProgressReporter(spec), Curves(workspace, spec.name)
     result: dict[str, str | int | float] = {}
     failure: Failure | None = None
+    shown: UUID | None = None
     last_lines: deque[str] = deque(maxlen=_LOG_LINES_IN_AN_ERROR)
     start = answered = time.monotonic()
     offset, reason = 0, ""
@@ -90,7 +92,7 @@ async def follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> O
                 await reporter.update(report)
             elif isinstance(report, PageReport):
                 if status and not status.state.ended:
-                    await show_page(workspace, spec, report)
+                    shown = await show_page(workspace, spec, report)
             elif isinstance(report, Figures):
                 result |= report.result
             elif isinstance(report, Failure):
@@ -106,6 +108,8 @@ async def follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> O
             await _wait(workspace.poll_seconds(time.monotonic() - start), spec)
     tell(News(spec.stage, spec.part, ended=status, tier=spec.tier))
     await curves.end(result)
+    if shown:
+        await close_page(workspace, spec, shown)
     if status.state is JobState.COMPLETED:
         await reporter.done()
         return Outcome(_as_tags(result), status.seconds)
@@ -129,10 +133,10 @@ def _as_tags(result: dict[str, str | int | float]) -> dict[str, str]:
 
 
 async def _wait(seconds: float, spec: JobSpec) -> None:
-    """Wait, and raise RunCancelled soon after this flow run is cancelled, whether it has a worker or not."""
+    """Wait, and leave this flow run soon after it is cancelled or suspended, whether it has a worker or not."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        await raise_if_cancelled(spec)
+        await raise_if_stopped(spec)
         await asyncio.sleep(min(left, _LONGEST_SLEEP_SECONDS))
 
 

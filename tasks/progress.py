@@ -14,13 +14,16 @@ from prefect.artifacts import (
     acreate_progress_artifact,
     aupdate_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 
 from blocks import JobSpec, JobStatus, Workspace
 from jobs.errors import RebelNerfError
 from jobs.report import PageReport, Progress
 from tasks.watch import News, tell
+from tasks.workspace import view_command
 
-__all__ = ["ProgressReporter", "show_job", "show_page"]
+__all__ = ["ProgressReporter", "close_page", "show_job", "show_page"]
 
 # Each update is a request to the server, and each log line costs it 2.4 ms of CPU.
 _SECONDS_BETWEEN_UPDATES = 5.0
@@ -75,22 +78,36 @@ async def show_job(spec: JobSpec, status: JobStatus) -> None:
         await acreate_link_artifact(status.url, link_text=spec.name, key=key, description="The job's own page")
 
 
-async def show_page(workspace: Workspace, spec: JobSpec, page: PageReport) -> None:
-    """Show how to open a page that a running job serves, as an artifact and in the run's log."""
+async def show_page(workspace: Workspace, spec: JobSpec, page: PageReport) -> UUID | None:
+    """Show how to open a page that a running job serves, as an artifact and in the run's log.
+
+    Returns:
+        The artifact's ID, for `close_page`; None if the page cannot be reached.
+    """
     try:
         address = await asyncio.to_thread(workspace.reach, spec.name, page.port)
     except RebelNerfError as error:  # a job does not depend on its page
         get_run_logger().info("the %s of job %s cannot be reached: %s", page.page, spec.name, error)
-        return
+        return None
     command, link = shlex.join(address.command), address.link
     text = f"Run this and leave it running:\n\n```\n{command}\n```\n\n" if command else ""
-    await acreate_markdown_artifact(
+    made: UUID = await acreate_markdown_artifact(
         f"{text}While the job runs: [{link}]({link})",
         key=f"{spec.scene}-{page.page}",
         description=f"The {page.page} of {spec.name}",
     )
     how = f"{command} and then {link}" if command else link
     get_run_logger().info("the %s of job %s, while it runs: %s", page.page, spec.name, how)
+    return made
+
+
+async def close_page(workspace: Workspace, spec: JobSpec, artifact: UUID) -> None:
+    """Replace the link to a page whose job has ended."""
+    command = view_command(workspace, spec.scene)
+    text = f"Closed, because the job has ended. This opens the finished model:\n\n```\n{command}\n```"
+    about = f"Closed: {spec.name} has ended"
+    async with get_client() as client:
+        await client.update_artifact(artifact, ArtifactUpdate(data=text, description=about))
 
 
 def _about(spec: JobSpec) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "page_command",
     "reference_to",
     "resolve_profile",
+    "view_command",
 ]
 
 LOCAL = "local"
@@ -56,8 +57,16 @@ def reference_to(workspace: Workspace) -> str:
 
 def page_command(workspace: Workspace, scene: str, page: Asset) -> str:
     """Return the command that opens a page of a scene."""
-    elsewhere = "" if (reference := reference_to(workspace)) == LOCAL else f" --workspace {reference}"
-    return f"rebel-nerf page --scene {scene} --version {page.version}{elsewhere}"
+    return f"rebel-nerf page --scene {scene} --version {page.version}{_elsewhere(workspace)}"
+
+
+def view_command(workspace: Workspace, scene: str) -> str:
+    """Return the command that opens the viewer of a scene."""
+    return f"rebel-nerf view --scene {scene}{_elsewhere(workspace)}"
+
+
+def _elsewhere(workspace: Workspace) -> str:
+    return "" if (reference := reference_to(workspace)) == LOCAL else f" --workspace {reference}"
 
 
 async def _load(reference: str) -> Workspace:
