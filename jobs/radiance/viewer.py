@@ -50,6 +50,10 @@ def open_viewer(config: ViewerConfig, pipeline: Pipeline, scratch: Path, origin:
     vars(_gui_api)["svg_from_icon"] = _icon
     log = scratch / "viewer.log"
     viewer = Viewer(config, log_filename=log, datapath=scratch, pipeline=pipeline, **training)
+    # nerfstudio's title has a logo from the network, which a machine without one shows as a broken picture.
+    viewer.viser_server.gui.configure_theme(
+        control_layout="collapsible", dark_mode=True, brand_color=(255, 211, 105), titlebar_content=None
+    )
     _download_paths(viewer.viser_server, scratch / "camera_paths", origin)
     return viewer
 
@@ -73,6 +77,8 @@ def show_finished(viewer: Viewer, step: int) -> None:
         step: the number of steps of the training.
     """
     viewer.pause_train.visible = viewer.resume_train.visible = False
+    for element in (viewer.control_panel._train_speed, viewer.control_panel._train_util):
+        element.set_hidden(True)
     viewer.set_camera_visibility(False)
     viewer.hide_images.visible, viewer.show_images.visible = False, True
     viewer.update_scene(step=step)

@@ -11,6 +11,7 @@ import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -113,6 +114,8 @@ def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
             shown = browser.text()
             assert "Connected" in shown and "Resolution: 0" not in shown
             assert "Step: 30" in shown or "Step: 29" in shown, "as long as the model was trained"
+            assert "Train Speed" not in shown and "Train Util" not in shown
+            assert all(urlsplit(url).hostname == "localhost" for url in browser.requested()), "a logo of elsewhere"
             assert "Training" not in shown and "Show Train Cams" in shown and "Hide Train Cams" not in shown
             browser.click("Render")
             browser.click("Generate Command")
@@ -195,6 +198,11 @@ async def test_the_flow_runs_link_shows_a_training_which_ends_on_its_own(
     content = json.loads((LocalWorkspace(root=home).fetch(model) / "model.json").read_text())
     assert content["steps"] == steps and 100 < len(content["curve"]["loss"]) <= 200
     browser.until(lambda: "Connected" not in browser.text())
+    async with get_client() as client:
+        chosen = ArtifactFilter(key=ArtifactFilterKey(any_=["street-viewer"]))
+        [artifact] = await client.read_artifacts(artifact_filter=chosen)
+    assert "Closed" in str(artifact.description) and "rebel-nerf view --scene street" in str(artifact.data)
+    assert link.result() not in str(artifact.data)
 
 
 def _commonest(browser: Browser, file: Path) -> float:
