@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -105,16 +106,22 @@ def _deploy() -> None:
     if not Path("prefect.yaml").is_file():
         sys.exit("rebel-nerf deploy: there is no prefect.yaml in this folder. Run it in the project's folder.")
     settings = {"PREFECT_API_URL": "http://127.0.0.1:4200/api", "REBEL_NERF_PROJECT": os.getcwd(), **os.environ}
-    programs: list[tuple[str, ...]] = [
-        ("deployments.worker", "--pool-only"),
-        ("deployments.prefect", "--no-prompt", "deploy", "--all"),
-    ]
+    _run_quietly(("deployments.worker", "--pool-only"), settings)
+    said = _run_quietly(("deployments.prefect", "--no-prompt", "deploy", "--all"), settings)
+    for name in re.findall(r"Deployment '([^']+)' successfully", said):  # Prefect says ten lines of each
+        print(f"deployment {name}: registered")
     if settings.get("REBEL_NERF_WEBHOOK_URL"):
-        programs.append(("deployments.notifications",))
-    for program in programs:
-        done = subprocess.run([sys.executable, "-m", *program], env=settings)
-        if done.returncode:
-            sys.exit(done.returncode)
+        print(_run_quietly(("deployments.notifications",), settings), end="")
+    print("Start a run: rebel-nerf prefect deployment run nerf/scene -p scene=NAME -p images=FOLDER")
+
+
+def _run_quietly(program: tuple[str, ...], settings: dict[str, str]) -> str:
+    """Run a program and return what it prints. If it fails, show that, and exit with its status."""
+    done = subprocess.run([sys.executable, "-m", *program], env=settings, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        print(done.stdout)
+        sys.exit(done.returncode)
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""Run Prefect's own commands, signed in to this machine's server: `rebel-nerf prefect deploy --all`."""
+"""Run Prefect's own commands on this machine's server, signed in: `rebel-nerf prefect deploy --all`."""
 
 from __future__ import annotations
 
 from prefect.cli import app
-from prefect.settings import temporary_settings
+from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
-from tasks.sign_in import client_settings
+from tasks.sign_in import LOCAL_SERVER, client_settings, link_settings
 
 if __name__ == "__main__":
-    with temporary_settings(client_settings()):
+    # Without an address, Prefect would start a server for each command.
+    address = {} if get_current_settings().api.url else {PREFECT_API_URL: LOCAL_SERVER}
+    with temporary_settings({**address, **client_settings(), **link_settings()}):
         app()

@@ -23,6 +23,11 @@ from pathlib import Path
 _SECONDS = 1.0
 _OLDEST_EVERY = 30  # collections: the oldest generation is large, and collecting it stops all other threads
 
+_QUIET = (
+    "PREFECT_SERVER_ANALYTICS_ENABLED",  # otherwise it reports its use, or logs why it cannot
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT",
+)
+
 
 def _collect() -> None:
     for number in itertools.count():
@@ -38,11 +43,12 @@ def main() -> None:
     from pydantic import SecretStr
 
     from blocks.privacy import make_private
-    from tasks.sign_in import password_file, server_settings
+    from tasks.sign_in import link_settings, password_file, server_settings
 
     arguments = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     arguments.add_argument("--port", type=int)
-    settings = server_settings(arguments.parse_known_args()[0].port)
+    port = arguments.parse_known_args()[0].port
+    settings = {**server_settings(port), **link_settings(port)}
     make_private(Path(PREFECT_HOME.value()))
     if PREFECT_SERVER_API_AUTH_STRING in settings and not get_current_settings().api.auth_string:
         print(f"The UI asks for a password: PREFECT_API_AUTH_STRING in {password_file()}", flush=True)
@@ -50,6 +56,8 @@ def main() -> None:
     threading.Thread(target=_collect, name="garbage", daemon=True).start()
     # Without --no-prompt, Prefect would ask which profile to use.
     sys.argv[1:1] = ["--no-prompt", "server", "start"]
+    for name in _QUIET:
+        os.environ.setdefault(name, "false")
     # With --background or --workers, the server is a child process and sees only the environment.
     for setting, value in settings.items():
         os.environ[setting.name] = value.get_secret_value() if isinstance(value, SecretStr) else value

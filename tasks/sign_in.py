@@ -16,11 +16,13 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import prefect
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
     PREFECT_HOME,
     PREFECT_SERVER_API_AUTH_STRING,
     PREFECT_SERVER_CORS_ALLOWED_ORIGINS,
+    PREFECT_UI_URL,
     get_current_settings,
 )
 from pydantic import SecretStr
@@ -28,7 +30,10 @@ from pydantic import SecretStr
 from blocks.privacy import make_private
 from jobs.errors import InvalidInput
 
-__all__ = ["client_settings", "password_file", "server_settings", "sign_in_settings"]
+__all__ = ["LOCAL_SERVER", "client_settings", "link_settings", "password_file", "server_settings", "sign_in_settings"]
+
+LOCAL_SERVER = "http://127.0.0.1:4200/api"
+"""The address of this machine's server, unless PREFECT_API_URL is set."""
 
 _PROFILE = """\
 # The password of this machine's Prefect server, made by rebel-nerf. To change it, stop server and worker, delete this
@@ -36,7 +41,7 @@ _PROFILE = """\
 active = "rebel-nerf"
 
 [profiles.rebel-nerf]
-PREFECT_API_URL = "http://127.0.0.1:4200/api"
+PREFECT_API_URL = "{server}"
 PREFECT_API_AUTH_STRING = "rebel-nerf:{password}"
 """
 
@@ -56,8 +61,7 @@ def client_settings() -> dict[Any, Any]:
         InvalidInput: see `server_settings`.
     """
     api = get_current_settings().api
-    here = api.url is None or urlsplit(api.url).hostname in ("127.0.0.1", "localhost", "::1")
-    if api.auth_string or api.key or not here:
+    if api.auth_string or api.key or not _is_here(api.url):
         return {}
     return {PREFECT_API_AUTH_STRING: _password()}
 
@@ -89,6 +93,26 @@ def server_settings(port: int | None = None) -> dict[Any, Any]:
 def sign_in_settings() -> dict[Any, Any]:
     """Return `client_settings`, and `server_settings` too if Prefect starts a server for the command."""
     return {**client_settings(), **({} if get_current_settings().api.url else server_settings())}
+
+
+def link_settings(port: int | None = None) -> dict[Any, Any]:
+    """Return the Prefect settings with which links to this machine's server open the newer of its two UIs.
+
+    In a browser that has not signed in, the older one answers such a link with "Page not found". The user's own
+    PREFECT_UI_URL wins.
+
+    Args:
+        port: the port that the server listens on; that of PREFECT_API_URL if not given.
+    """
+    settings, bundle = get_current_settings(), getattr(prefect, "__ui_v2_static_path__", None)
+    if "ui_url" in settings.model_fields_set or not _is_here(settings.api.url) or not (bundle and bundle.is_dir()):
+        return {}
+    api = f"http://127.0.0.1:{port}/api" if port else settings.api.url or LOCAL_SERVER
+    return {PREFECT_UI_URL: f"{api.rstrip('/').removesuffix('/api')}/v2"}
+
+
+def _is_here(api: str | None) -> bool:
+    return api is None or urlsplit(api).hostname in ("127.0.0.1", "localhost", "::1")
 
 
 def _origins(url: str | None) -> set[str]:
@@ -124,7 +148,7 @@ def _make(file: Path) -> None:
     make_private(file.parent)
     part = file.with_name(f".{uuid4().hex}.part")
     with open(part, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
-        stream.write(_PROFILE.format(password=secrets.token_urlsafe(24)))
+        stream.write(_PROFILE.format(server=LOCAL_SERVER, password=secrets.token_urlsafe(24)))
     try:
         with suppress(FileExistsError):  # a link, unlike a rename, never replaces a file
             os.link(part, file)

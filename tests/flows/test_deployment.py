@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 from PIL import Image
+from prefect import State
+from prefect.automations import AutomationCore, EventTrigger
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.states import Cancelling
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+from prefect.states import Cancelling, Crashed, Running, Suspended
 
 from blocks import JobState, LocalWorkspace
+from tasks.sign_in import link_settings
 from tests.browser import Browser, browser
 from tests.service import Service
 
@@ -59,25 +66,34 @@ async def test_from_photos_to_a_video_and_another(
     service.run("prefect", "deployment", "run", "render/scene", *scene, "-p", "model_version=1", "-p", orbit, "--watch")
     assert [asset.tags["path"] for asset in home.assets("street-video")] == ["tour", "orbit"]
 
-    # What a person sees of the run in Prefect's UI.
+    # What a person sees in Prefect's UI: the run, and the form for the next one.
     pages = {artifact.key: artifact for artifact in await client.read_artifacts()}
-    ui = service.url.removesuffix("/api")
+    with temporary_settings({PREFECT_API_URL: service.url}):
+        ui = link_settings()[PREFECT_UI_URL]  # which links have: the browser has not signed in yet
     browser.resize(1400, 900)
     browser.get(f"{ui}/runs/flow-run/{pages['street-page'].flow_run_id}")
     field = browser.until(lambda: browser.find_elements("css selector", "input[type=password]"))[0]
     field.send_keys(service.password + "\n")
-    text = "return document.body.innerText"
-    browser.until(lambda: browser.find_elements("id", "artifacts"))[0].click()
-    browser.until(
-        lambda: all(f"street-{name}" in browser.execute_script(text) for name in ("page", "quality", "summary"))
-    )
+    browser.until(lambda: browser.find_elements("xpath", "//*[@role='tab' and normalize-space()='Artifacts']"))[
+        0
+    ].click()
+    browser.until(lambda: all(f"street-{name}" in browser.text() for name in ("page", "quality", "summary")))
     browser.get(f"{ui}/artifacts/artifact/{pages['street-page'].id}")
     widths = "return [...document.images].filter(i => i.src.startsWith('data:')).map(i => i.naturalWidth)"
     assert browser.until(lambda: browser.execute_script(widths)) == [460]
-    assert "rebel-nerf page --scene street" in browser.execute_script(text)
+    assert "rebel-nerf page --scene street" in browser.text()
+    form = (await client.read_deployment_by_name("nerf/scene")).id
+    browser.get(f"{ui}/deployments/deployment/{form}/run")
+    scene_field, images_field = browser.until(lambda: browser.find_elements("css selector", "textarea"))[:2]
+    scene_field.send_keys("quay")
+    images_field.send_keys(str(street / "photos"))
+    browser.click("Submit")
+    browser.until(lambda: not browser.current_url.endswith("/run"))
+    parameters = [run.parameters for run in await client.read_flow_runs() if run.parameters.get("scene") == "quay"]
+    assert [each["images"] for each in parameters] == [str(street / "photos")]
 
 
-async def test_a_run_that_is_cancelled_while_its_worker_is_dead(
+async def test_a_run_that_is_suspended_and_resumed_and_cancelled_while_its_worker_is_dead(
     service: Service, client: PrefectClient, street: Path, tmp_path: Path
 ) -> None:
     deployment = await client.read_deployment_by_name("nerf/scene")
@@ -90,17 +106,60 @@ async def test_a_run_that_is_cancelled_while_its_worker_is_dead(
         found = [home.find_job(folder.name) for folder in (tmp_path / "rebel-nerf" / "jobs").glob("street-train-*")]
         return [status.state for status in found if status]
 
-    deadline = time.monotonic() + 240
-    while training() != [JobState.RUNNING]:
-        assert time.monotonic() < deadline, service.log("worker")
-        time.sleep(0.5)
+    def until(states: list[JobState], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while sorted(training()) != sorted(states):
+            assert time.monotonic() < deadline, (training(), service.log("worker"))
+            time.sleep(0.5)
+
+    until([JobState.RUNNING], 240)
+    await client.set_flow_run_state(run.id, Suspended(timeout_seconds=3600))  # as the UI's button does
+    until([JobState.CANCELED], 60)
+    time.sleep(2)
+    left = await client.read_flow_run(run.id)
+    assert left.state_name == "Suspended" and "is suspended" in service.log("worker")
+    assert "ERROR" not in service.log("worker"), "what a person asked for is no error"
+    await client.resume_flow_run(run.id)
+    until([JobState.CANCELED, JobState.RUNNING], 120)
+
     service.end("worker", signal.SIGKILL)
     await client.set_flow_run_state(run.id, Cancelling())
     service.start_worker()  # clean-up/jobs is started by the event; it only wants a worker
-    start = time.monotonic()
-    while training() != [JobState.CANCELED]:
-        assert time.monotonic() < start + 60, service.log("worker")
-        time.sleep(0.5)
+    until([JobState.CANCELED, JobState.CANCELED], 60)
+
+
+async def test_the_jobs_of_a_crashed_run_are_looked_after_unless_it_goes_on(
+    service: Service, client: PrefectClient
+) -> None:
+    [shipped] = await client.read_automations_by_name("rebel-nerf: clean up half an hour after a run crashed")
+    assert isinstance(shipped.trigger, EventTrigger) and shipped.trigger.within == timedelta(minutes=31)
+    await client.delete_automation(shipped.id)
+    trigger = shipped.trigger.model_copy(
+        update={"id": uuid4(), "within": timedelta(seconds=12)}
+    )  # as long as a test can wait
+    await client.create_automation(AutomationCore(name="sooner", trigger=trigger, actions=shipped.actions))
+    scene = await client.read_deployment_by_name("nerf/scene")
+    cleaning = await client.read_deployment_by_name("clean-up/jobs")
+    service.end("worker")  # it would begin the runs
+
+    async def crash(goes_on: bool) -> None:
+        run = await client.create_flow_run_from_deployment(scene.id, parameters={"scene": "street"})
+        states: list[State[Any]] = [Running(), Crashed(), *([Running()] if goes_on else [])]
+        for state in states:
+            await client.set_flow_run_state(run.id, state, force=True)
+
+    async def cleanings() -> int:
+        runs = await client.read_flow_runs()
+        return sum(run.deployment_id == cleaning.id and run.auto_scheduled is False for run in runs)
+
+    await crash(goes_on=True)
+    await asyncio.sleep(25)
+    assert await cleanings() == 0
+    await crash(goes_on=False)
+    deadline = time.monotonic() + 60
+    while await cleanings() != 1:
+        assert time.monotonic() < deadline, service.log("server")
+        await asyncio.sleep(0.5)
 
 
 async def test_an_announced_upload_is_processed_at_once_and_others_on_schedule(
