@@ -2,7 +2,7 @@
 
 import tasks.plain_errors  # noqa: F401
 from tasks.camera_path import check_taken_path, keep_camera_path, read_camera_path
-from tasks.captures import capture
+from tasks.captures import capture, check_capture
 from tasks.choice import ModelVersion, choose, model_versions, note_model, pin_model
 from tasks.clean_up import clean_up_jobs, list_clean_up
 from tasks.find import (
@@ -48,6 +48,7 @@ __all__ = [
     "Visit",
     "all_workspaces",
     "capture",
+    "check_capture",
     "check_other_model",
     "check_same_frame",
     "check_server",

@@ -15,7 +15,7 @@ from tasks.patience import patiently
 from tasks.plain_errors import naming
 from tasks.watch import News, tell
 
-__all__ = ["capture", "take_in_dropped"]
+__all__ = ["capture", "check_capture", "take_in_dropped"]
 
 _SETTLED_SECONDS = 60.0
 
@@ -43,11 +43,7 @@ def _capture(
         raise InvalidInput(f"scene {scene}: give either images (a new version) or version {version} (an existing one).")
     known = workspace.assets(scene)
     if version is not None:
-        for asset in known:
-            if asset.version == str(version):
-                return asset
-        archived = _archived_versions(workspace, scene)
-        raise NotFound(f"scene {scene}: no capture version {version}; there is {_listed(known)}{archived}.")
+        return _of_version(workspace, scene, version, known)
     if images:
         found = _scan(scene, images.expanduser(), options)
         taken = workspace.take_in(scene, found.files, {"source": str(images), **found.tags(found.files)})
@@ -76,6 +72,36 @@ def _capture(
                     *(scene, dropped.age),
                 )
             return take_in_dropped(workspace, dropped, options, {})
+    return _newest(workspace, scene, known)
+
+
+def check_capture(workspace: Workspace, scene: str, version: int | None, images: Path | None) -> None:
+    """Check that there are photos to work on, without reading them: a mistyped folder or scene needs no run.
+
+    Raises:
+        InvalidInput: there are no photos in the folder.
+        NotFound: the version does not exist, or the scene has no capture.
+    """
+    if images:
+        with naming(scene):
+            media.find_any(images.expanduser())
+        return
+    known = workspace.assets(scene)
+    if version is not None:
+        _of_version(workspace, scene, version, known)
+    elif not any(dropped.files for dropped in workspace.dropped(scene)):
+        _newest(workspace, scene, known)
+
+
+def _of_version(workspace: Workspace, scene: str, version: int, known: list[Asset]) -> Asset:
+    for asset in known:
+        if asset.version == str(version):
+            return asset
+    archived = _archived_versions(workspace, scene)
+    raise NotFound(f"scene {scene}: no capture version {version}; there is {_listed(known)}{archived}.")
+
+
+def _newest(workspace: Workspace, scene: str, known: list[Asset]) -> Asset:
     if not known:
         raise NotFound(
             f"scene {scene}: no capture in {workspace.identity}{_archived_versions(workspace, scene)}. "

@@ -21,17 +21,15 @@ from prefect.settings import (
 from pydantic import BaseModel
 
 import tasks
-from blocks import Workspace
+from blocks import LocalWorkspace, Workspace
 from commands.shell import usage
 from commands.shell.quiet import quietly
 from commands.shell.results import Results
 from commands.shell.terminal import Display
 from commands.shell.usage import TerminalOptions, command_of, parse
-from jobs import media
-from jobs.errors import RebelNerfError
+from jobs.errors import RebelNerfError, RunCancelled
 from tasks.patience import PATIENT_CLIENT
-from tasks.plain_errors import naming
-from tasks.sign_in import sign_in_settings
+from tasks.sign_in import link_settings, sign_in_settings
 from tasks.watch import watching
 
 __all__ = ["as_command", "command_of", "open_workspace", "parse_command", "run_aloud", "run_as_command", "run_scene"]
@@ -67,15 +65,21 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str], stages: Sequence[
 
 
 def _check_here(given: BaseModel) -> None:
-    """Check the folder of photos before anything starts, so that a typing error leaves no failed run.
+    """Check what needs no run, so that a mistyped name does not start a server or leave a failed run.
+
+    Only the workspace of this machine is asked: it answers at once.
 
     Raises:
-        InvalidInput: there are no photos in the folder.
+        RebelNerfError: there are no such photos, capture, model or camera path.
     """
-    images, scene = getattr(given, "images", None), getattr(given, "scene", "")
-    if images:
-        with naming(scene):
-            media.find_any(images.expanduser())
+    options = dict(given)
+    scene, local = options.get("scene", ""), options.get("workspace") == tasks.LOCAL
+    if shot := options.get("render"):
+        tasks.read_shot(scene, shot, "full", shards=1)  # no profile changes which file it is
+    if (images := options.get("images")) is not None and (local or images):
+        tasks.check_capture(LocalWorkspace(), scene, options["version"], Path(images) if images else None)
+    if "model_version" in options and local:
+        tasks.find_registered_model(LocalWorkspace(), scene, options["model_version"])
 
 
 def run_scene(
@@ -149,7 +153,7 @@ def open_workspace(reference: str) -> Workspace:
 def as_command() -> Iterator[None]:
     """Sign in to this machine's Prefect server. On an error inside, print its text and exit with 1."""
     try:
-        with temporary_settings(sign_in_settings()):
+        with temporary_settings({**sign_in_settings(), **link_settings()}):
             yield
     except RebelNerfError as error:
         print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
@@ -162,5 +166,7 @@ async def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> State[Any]:
     """Run the flow and return its final state. Raise the error of a failed flow."""
     running: Any = flow(**parameters, return_state=True)
     state: State[Any] = await running
+    if state.is_cancelled():
+        raise RunCancelled(state.message or "This run was cancelled.")
     await state.aresult()
     return state

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.logging import get_logger
@@ -18,7 +19,9 @@ from commands.shell.quiet import quietly
 from commands.shell.results import Results
 from commands.shell.run import run_as_command
 from commands.shell.terminal import Display
+from flows.export import export
 from flows.nerf import STAGES, nerf
+from flows.render import render
 from jobs.report import Progress
 from jobs.web.verdict import judge
 from tasks.watch import News
@@ -123,15 +126,40 @@ def test_a_failed_run_is_reported_once_and_keeps_its_log(
     prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("REBEL_NERF_HOME", str(tmp_path / "home"))
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/1.jpg").touch()
     with pytest.raises(SystemExit) as end:
-        run_as_command(nerf, ["--scene", "street"], STAGES)
+        run_as_command(nerf, ["--scene", "street", "--images", str(tmp_path / "photos")], STAGES)
     said = "".join(capfd.readouterr())
     [log] = (tmp_path / "home/logs").iterdir()
-    assert end.value.code == 1 and said.count("no photos") + said.count("no capture") == 1, said
+    assert end.value.code == 1 and said.count("scene street") == 1, said
     assert f"The log of this run: {log}" in said
     for noise in ("Traceback", "| INFO", "| ERROR", "Beginning flow run"):
         assert noise not in said
     assert "Beginning flow run" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("flow", "arguments", "said"),
+    [
+        (nerf, ["--images", "/no/such/folder"], "scene street: /no/such/folder is not there"),
+        (nerf, [], "scene street: no capture in"),
+        (nerf, ["--version", "3"], "scene street: no capture version 3"),
+        (render, [], "scene street: no street-nerf"),
+        (render, ["--render.camera-path", "wallk"], "scene street: The camera path wallk is not there"),
+        (export, ["--model-version", "3"], "scene street: no model 3 of street-nerf"),
+    ],
+)
+def test_what_can_be_checked_here_starts_no_run(
+    flow: Any, arguments: list[str], said: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("REBEL_NERF_HOME", str(tmp_path / "home"))
+    with pytest.raises(SystemExit) as end:
+        run_as_command(flow, ["--scene", "street", *arguments], STAGES)
+    printed = "".join(capfd.readouterr())
+    assert end.value.code == 1 and said in printed and len(printed.strip().splitlines()) == 1, printed
+    assert not (tmp_path / "home/logs").exists(), "a run was begun"
 
 
 def test_our_warnings_are_shown_and_prefects_are_not(
