@@ -17,10 +17,10 @@ from jobs.names import SceneName, asset_name
 from jobs.web.quality import row
 
 _AT_ONCE = 8
-_SCENES = ("scene", "visits", "models", "shown by", "PSNR, dB", "photos registered", "newest", "note")
+_SCENES = ("scene", "visits", "models", "shown by", "quality", "PSNR, dB", "photos registered", "newest", "note")
 _VERSIONS = (
-    *("", "model", "version", "made", "PSNR, dB", "SSIM", "at", "photos registered"),
-    *("steps", "time", "cost", "note"),
+    *("", "model", "version", "made", "quality", "PSNR, dB", "SSIM", "at"),
+    *("photos registered", "steps", "time", "cost", "note"),
 )
 
 
@@ -63,13 +63,14 @@ def _scene_row(place: Workspace, scene: str) -> list[str]:
     choice = tasks.choose(models)
     if choice is None:
         newest = max((visit.created for visit in visits), default=None)
-        return [scene, str(len(visits)), "0", "–", "–", "–", f"{newest:%Y-%m-%d %H:%M}" if newest else "–", ""]
+        return [scene, str(len(visits)), "0", "–", "–", "–", "–", f"{newest:%Y-%m-%d %H:%M}" if newest else "–", ""]
     shown, marks = choice.shown.version, choice.shown.asset.marks
     return [
         scene,
         str(len(visits)),
         str(len(models)),
         f"model {shown.number or '–'} ({shown.version}){', pinned' if marks.pinned else ''}",
+        choice.shown.grade,
         "–" if shown.psnr is None else f"{shown.psnr:.2f}",
         shown.registered or "–",
         f"{models[-1].version.created:%Y-%m-%d %H:%M}",
@@ -91,7 +92,7 @@ def _show_versions(place: Workspace, scene: str) -> None:
         state = state or ("shown" if each == choice.shown else "")
         _, made, psnr, ssim, _, *more = row(each.version, place.currency)
         number = str(each.version.number or "–")
-        rows.append([state, number, each.version.version, made, psnr, ssim, *more, each.asset.marks.note])
+        rows.append([state, number, each.version.version, made, each.grade, psnr, ssim, *more, each.asset.marks.note])
     print_table(_VERSIONS, rows)
     if choice.said:
         print(choice.said)

@@ -11,6 +11,7 @@ from blocks.marks import MOST_NOTE_CHARACTERS
 from jobs.errors import InvalidInput
 from jobs.names import asset_name, scene_of
 from jobs.web.quality import Version, total
+from jobs.web.verdict import judge
 
 __all__ = ["Choice", "ModelVersion", "choose", "model_versions", "much_worse", "note_model", "pin_model", "version_of"]
 
@@ -36,6 +37,14 @@ class ModelVersion:
         version = self.version
         psnr = "" if version.psnr is None else f", {version.psnr:.1f} dB"
         return f"model {version.number or '–'} ({version.version}{psnr})"
+
+    @property
+    def grade(self) -> str:
+        """How good it is, in a word; "–" where nothing is known."""
+        registered, _, used = (self.version.registered or "").partition("/")
+        photos = (int(registered), int(used)) if registered.isdecimal() and used.isdecimal() else None
+        verdict = judge(photos, self.version.psnr, self.version.steps)
+        return verdict.grade if verdict else "–"
 
     @property
     def given(self) -> str:

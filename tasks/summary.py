@@ -62,14 +62,15 @@ async def summarize(workspace: Workspace, scene: str, *assets: Asset) -> None:
             parts.append(choice.said)
     places = _places(workspace, scene, assets)
     parts.append("\n".join(f"- {name}: `{place}`" for name, place in places))
-    rows = ["| asset | figures | cost |", "|---|---|---|"]
+    rows = []  # a list, because Prefect's UI cuts a wide table off
     lines = [f"{scene}: {verdict}" if verdict else f"{scene}:"]
     for asset in assets:
         figures = ", ".join(f"{name} {value}" for name, value in figures_of(asset).items())
-        cost = money(workspace.cost(asset), workspace.currency)
-        rows.append(f"| {asset.title} | {figures} | {cost} |")
+        cost = workspace.cost(asset)
+        paid = f"cost {money(cost, workspace.currency)}" if cost is not None else ""
+        rows.append(f"- **{asset.title}** {', '.join(filter(None, (figures, paid)))}".rstrip())
         lines += [f"  {asset.title}: {figures}" if figures else f"  {asset.title}", f"      {asset.uri}"]
-    parts.append("\n".join(rows))
+    parts.append("\n".join(["What was made, and its figures:", *rows]))
     if spent := await spent_by(workspace, str(current_run())):
         parts.append(spent)
         lines.append(f"  {spent}")

@@ -124,6 +124,7 @@ def test_the_lists_show_what_a_person_looks_for(place: LocalWorkspace) -> None:
     assert (
         "model 2 (1-00000002)" in street and "25.80" in street and street.rstrip().endswith("[bold]before the repaint")
     )
+    assert " good " in street
     assert next(line for line in listed if line.startswith("mill")).split()[:3] == ["mill", "1", "0"]
     rebel_nerf(place, "pin", "--scene", "street", "--model-version", "2")
     listed = rebel_nerf(place, "list", "--scene", "street")[1].splitlines()
