@@ -133,7 +133,7 @@ def find_any(source: Path) -> tuple[dict[str, Path], list[str], dict[str, str]]:
     found, others, left_out = ({source.name: source}, [], {}) if source.is_file() else find(source)
     if not found:
         there = [*others, *left_out]
-        only = f"only {', '.join(there[:3])}{' …' if len(there) > 3 else ''}" if there else "nothing"
+        only = f"only {', '.join(there[:3])}{' …' if len(there) > 3 else ''}" if there else "it is empty"
         hints = {name: _other(name) for name in others if _other(name) != "other file"}
         hint = "".join(f" {name}: {reason}." for name, reason in list(hints.items())[:3])
         raise InvalidInput(f"{source} holds no photos and no video ({only}).{hint} Put in {_KINDS}.")

@@ -284,7 +284,8 @@ class _Formatter(argparse.HelpFormatter):
         if not action.option_strings or (action.help or "").endswith("(default: True)"):
             return super()._format_action_invocation(action)
         names = [name for name in action.option_strings if not name.startswith("--no-")]
-        value = "" if action.nargs == 0 else f" {_KINDS.get(str(action.metavar), action.metavar)}"
+        metavar = re.sub(r"^list\[(.*)\]$", r"\1", str(action.metavar))
+        value = "" if action.nargs == 0 else f" {_KINDS.get(metavar, metavar)}"
         return ", ".join(names) + value
 
 

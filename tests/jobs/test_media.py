@@ -94,7 +94,7 @@ def test_only_regular_files_of_the_folder_are_read(tmp_path: Path) -> None:
     [
         (lambda folder: folder / "nowhere", "nowhere is not there"),
         (lambda folder: folder / "*.jpg", "*.jpg is not there. Give the folder itself, without *."),
-        (lambda folder: folder, "holds no photos and no video (nothing)"),
+        (lambda folder: folder, "holds no photos and no video (it is empty)"),
         (lambda folder: (folder / "a.txt").write_text("x") and folder, "(only a.txt)"),
         (lambda folder: photos(folder, 1), "holds 1 readable photo; at least 8"),
         (lambda folder: photos(folder, 7), "holds 7 readable photos; at least 8"),
