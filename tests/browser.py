@@ -21,6 +21,8 @@ __all__ = ["Browser", "browser"]
 
 T = TypeVar("T")
 
+_BARRIERS = Path(__file__).with_name("accessibility.js").read_text()
+
 _FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
@@ -37,10 +39,24 @@ class Browser(Chrome):
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
-    def dark(self, on: bool) -> None:
-        """Have pages told that the person likes dark (or light) ones."""
-        feature = {"name": "prefers-color-scheme", "value": "dark" if on else "light"}
-        self.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    def prefer(self, **features: str) -> None:
+        """Tell pages what the person prefers, e.g. `color_scheme="dark"`, and nothing else."""
+        wanted = [{"name": f"prefers-{name.replace('_', '-')}", "value": value} for name, value in features.items()]
+        self.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wanted})
+
+    def looks(self) -> Iterator[str]:
+        """Set up each way to look at a page: a phone and a desktop, light and dark, and yield its name."""
+        for width, height in ((360, 740), (1280, 900)):
+            for scheme in ("light", "dark"):
+                self.resize(width, height)
+                self.prefer(color_scheme=scheme, reduced_motion="reduce")
+                yield f"{width} px, {scheme}"
+        self.prefer()
+
+    def barriers(self) -> list[str]:
+        """Return what keeps people from using the page that is shown: names, contrast, sizes, motion."""
+        found: list[str] = self.execute_script(_BARRIERS)
+        return found
 
     def download_to(self, folder: Path) -> None:
         """Keep what pages have downloaded in a folder, without asking."""

@@ -44,12 +44,11 @@ def test_the_gallery_in_a_browser(place: LocalWorkspace, browser: Browser, capsy
     show(Gallery(browser=False))
     address = (place.folder / "gallery.html").as_uri()
     assert capsys.readouterr().out == f"3 scenes: {address}\n"
-    for width, height, dark in ((360, 740, True), (1280, 900, False)):
-        browser.resize(width, height)
-        browser.dark(dark)
+    for look in browser.looks():
         browser.requested()
         browser.get(address)
         assert browser.requested() == [address] and browser.overflow() == 0 and browser.complaints() == []
+        assert browser.barriers() == [], look
     assert browser.title == "Scenes"
     names = [each.text for each in browser.find_elements("css selector", "h2")]
     assert names == ["street", "mill", "barn"], "the newest good one first"
@@ -83,11 +82,9 @@ def test_the_page_of_a_scene_shows_its_good_videos_first(
     show(Gallery(scene="street", browser=False))
     address = (place.folder / "gallery/street.html").as_uri()
     assert capsys.readouterr().out == f"street: {address}\n"
-    for width, height, dark in ((360, 740, True), (1280, 900, False)):
-        browser.resize(width, height)
-        browser.dark(dark)
+    for look in browser.looks():
         browser.get(address)
-        assert browser.overflow() == 0 and browser.complaints() == []
+        assert browser.overflow() == 0 and browser.complaints() == [] and browser.barriers() == [], look
     browser.photograph(place.folder / "page.png", whole=True)
     clips = [each.text.splitlines() for each in browser.find_elements("css selector", ".clips li")]
     assert [clip[0] for clip in clips] == [

@@ -83,16 +83,15 @@ def facts() -> Facts:
 def test_a_page_in_a_browser(dataset: Path, tiny_model: Path, video: Path, tmp_path: Path, browser: Browser) -> None:
     page.make(dataset, tiny_model, video, facts(), tmp_path / "page")
     address = (tmp_path / "page/index.html").as_uri()
-    for width, height, dark in ((360, 740, True), (1280, 900, False)):
-        browser.resize(width, height)
-        browser.dark(dark)
+    for look in browser.looks():
         browser.requested()
         browser.get(address)
         assert browser.requested() == [address]
-        assert browser.overflow() == 0
+        assert browser.overflow() == 0 and browser.barriers() == [], look
         assert browser.execute_script("return getComputedStyle(document.body).color") == (
-            "rgb(169, 177, 189)" if dark else "rgb(61, 67, 77)"
+            "rgb(169, 177, 189)" if "dark" in look else "rgb(61, 67, 77)"
         )
+    browser.get(address)
     assert browser.title == "street"
     playing = "const v = document.querySelector('video'); v.play(); return v.readyState > 1 && v.currentTime"
     assert browser.until(lambda: browser.execute_script(playing) or 0) > 0

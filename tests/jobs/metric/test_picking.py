@@ -71,6 +71,9 @@ def orange(browser: Browser, pane: int, at: tuple[int, int]) -> bool:
 def test_what_is_clicked_gives_the_scale(street: Street, browser: Browser, tmp_path: Path) -> None:
     (file := tmp_path / "pick.html").write_text(picking_page("street", street.folder))
     browser.download_to(tmp_path / "downloads")
+    for look in browser.looks():
+        browser.get(file.as_uri())
+        assert browser.overflow() == 0 and browser.barriers() == [], look
     browser.resize(1300, 900)
     browser.get(file.as_uri())
     for pane, number in enumerate(SHOWN):
