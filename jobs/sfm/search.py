@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pycolmap
@@ -341,14 +341,12 @@ class Search:
                     best[names[image_id]] = max(best[names[image_id]], inliers)
         return features, best
 
-    def _read(self, question: Callable[[pycolmap.Database], int]) -> int:
+    def _read(self, question: Callable[[Any], int]) -> int:
         with pycolmap.Database.open(self.database) as database:
             return question(database)
 
     @contextmanager
-    def _progress(
-        self, step: str, total: int, done: Callable[[pycolmap.Database], int]
-    ) -> Iterator[pycolmap.CancellationToken]:
+    def _progress(self, step: str, total: int, done: Callable[[Any], int]) -> Iterator[Any]:
         """Report the progress of a COLMAP step, from a thread that reads its database; yield the step's cancellation.
 
         The database is read through pycolmap alone: a second SQLite library in a process breaks the first one's locks.
@@ -379,7 +377,7 @@ class Search:
         meter.update(total)
 
 
-def _images_with_features(database: pycolmap.Database) -> int:
+def _images_with_features(database: Any) -> int:
     return sum(database.exists_keypoints(image.image_id) for image in database.read_all_images())
 
 
@@ -392,12 +390,12 @@ def _points_of(keypoints: NDArray[np.float32], seen: NDArray[np.float64], points
     return found
 
 
-def _verification() -> pycolmap.TwoViewGeometryOptions:
+def _verification() -> Any:
     options = pycolmap.TwoViewGeometryOptions()
     options.ransac.random_seed = SEED
     return options
 
 
-def _device() -> pycolmap.Device:
+def _device() -> Any:
     """Return where features are found and matched. A pycolmap built for CUDA does not check whether there is a GPU."""
     return pycolmap.Device.cuda if gpu() else pycolmap.Device.cpu
