@@ -33,7 +33,7 @@ __all__ = [
     "content_fingerprint",
 ]
 
-AssetKind = Literal["capture", "dataset", "model", "shard", "video", "export", "page", "metres"]
+AssetKind = Literal["capture", "dataset", "model", "shard", "video", "export", "page", "metres", "changes"]
 
 Tier = Literal["cpu", "gpu"]
 """The kind of machine that a job needs."""

@@ -47,8 +47,9 @@ async def nerf(
         profile: full, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
         export: also export the model to files for other programs, and show the scene in 3D on its page.
         version: the capture version to work on. Defaults to the newest.
-        then: an older visit to show beside the new one on the same path: a capture version (1), for its newest model,
-            or a model's full version. If the new photos are in another scene frame, there is a warning instead.
+        then: an older visit to show beside the new one on the same path, and to list the changes since: a capture
+            version (1), for its newest model, or a model's full version. If the new photos are in another scene frame,
+            there is a warning instead.
         layout: how both visits are shown: side-by-side, or wipe, a line that moves across.
         refresh: stages to run again although their results exist. Later stages follow.
         max_psnr_fall: refuse a model if its PSNR is more than so many dB below that of the previous version with the
@@ -89,11 +90,12 @@ async def nerf(
     visit = tasks.Visit(dataset, model)
     video = await tasks.render_in_shards(place, visit, shot, shards, refresh="render" in refresh)
     videos = [video, *await tasks.then_and_now(place, video, older, shot, layout, shards)]
+    changes = await tasks.find_changes(place, older, visit)
 
     exported = await tasks.export_for_page(place, dataset, model, profile) if export else []
     pages = await tasks.publish_page(place, dataset, model, video, versions, *exported)
     await tasks.refresh_scene_page(place, scene)
-    await tasks.summarize(place, scene, capture, dataset, *metres, model, *videos, *exported, *pages)
+    await tasks.summarize(place, scene, capture, dataset, *metres, model, *videos, *changes, *exported, *pages)
     return videos[-1]
 
 

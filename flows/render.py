@@ -39,8 +39,8 @@ async def render(
         profile: full, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
         render: options of the video, including the camera path.
         shards: how many jobs render the video at the same time. The video is the same.
-        then: an older visit to show beside this one on the same path: a capture version (1), for its newest model, or
-            a model's full version.
+        then: an older visit to show beside this one on the same path, and to list the changes since: a capture
+            version (1), for its newest model, or a model's full version.
         layout: how both visits are shown: side-by-side, or wipe, a line that moves across.
 
     Raises:
@@ -58,12 +58,14 @@ async def render(
     tasks.check_other_model(scene, older, model)
     tasks.check_same_frame(scene, older, dataset)
     shot = await tasks.fit_shot(place, scene, dataset, shot, model)
-    video = await tasks.render_in_shards(place, tasks.Visit(dataset, model), shot, shards)
+    visit = tasks.Visit(dataset, model)
+    video = await tasks.render_in_shards(place, visit, shot, shards)
     videos = [video, *await tasks.then_and_now(place, video, older, shot, layout, shards)]
+    changes = await tasks.find_changes(place, older, visit)
     versions = await tasks.show_quality(place, scene, model)
     pages = await tasks.publish_page(place, dataset, model, video, versions)
     await tasks.refresh_scene_page(place, scene)
-    await tasks.summarize(place, scene, dataset, model, *videos, *pages)
+    await tasks.summarize(place, scene, dataset, model, *videos, *changes, *pages)
     return videos[-1]
 
 

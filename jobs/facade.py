@@ -103,15 +103,19 @@ def render_capture(
         The path of `truth.json`, in the format of nerfstudio's transforms.json: camera-to-world poses in metres, OpenGL
         axes, +Z up, in the same coordinate frame for all visits.
     """
+    report.emit(report.Progress("facade:street", 0, 1))
+    return photograph(street(width, visit), cameras(photos, width, height, visit), output, processes)
+
+
+def photograph(scene: Scene, views: list[Camera], output: Path, processes: int | None = None) -> Path:
+    """Photograph a scene, and write `photos/*.jpg` and `truth.json`; see `render_capture`."""
     folder = output / "photos"
     folder.mkdir(parents=True, exist_ok=True)
-    views = cameras(photos, width, height, visit)
-    names = [f"facade_{i + 1:03d}.jpg" for i in range(photos)]
+    names = [f"facade_{i + 1:03d}.jpg" for i in range(len(views))]
     if processes is None:
-        processes = min(2, os.cpu_count() or 1) if photos * width * height > 2_000_000 else 1
-    report.emit(report.Progress("facade:street", 0, 1))
-    scene = street(width, visit)
-    meter = report.Meter("facade:photos", photos)
+        pixels = sum(view.width * view.height for view in views)
+        processes = min(2, os.cpu_count() or 1) if pixels > 2_000_000 else 1
+    meter = report.Meter("facade:photos", len(views))
     jobs = [(view, folder / name) for view, name in zip(views, names, strict=True)]
     for done, _ in enumerate(_photograph_all(scene, jobs, processes), 1):
         meter.update(done)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 __all__ = ["SUFFIXES", "Product", "SceneName", "asset_name", "printable", "scene_of", "scenes_among"]
 
-Product = Literal["dataset", "model", "shard", "video", "comparison", "export", "page", "metres"]
+Product = Literal["dataset", "model", "shard", "video", "comparison", "export", "page", "metres", "changes"]
 
 SUFFIXES: dict[Product, str] = {
     "dataset": "-images-to-nerf-dataset",
@@ -21,6 +21,7 @@ SUFFIXES: dict[Product, str] = {
     "export": "-export",
     "page": "-page",
     "metres": "-metres",
+    "changes": "-changes",
 }
 """How the name of each product ends. A capture has the scene's own name, so a scene's name must not end like these."""
 

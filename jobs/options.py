@@ -28,6 +28,7 @@ from jobs.profiles import PROFILES, Profile
 
 __all__ = [
     "CaptureVersion",
+    "ChangesOptions",
     "CompareOptions",
     "ExportOptions",
     "Images",
@@ -362,6 +363,18 @@ class ScaleOptions(Options):
     """How measurements give a scene's frame its metres."""
 
     STAGE: ClassVar[str] = "scale"
+
+
+class ChangesOptions(Options):
+    """How the changes between two visits of a scene are found."""
+
+    STAGE: ClassVar[str] = "changes"
+    USES_NERFSTUDIO: ClassVar[bool] = True
+
+    photos: int = Field(40, ge=3, le=500, description="Maximum number of photos of each visit to compare.")
+    image_size: int = Field(
+        320, ge=64, le=2048, description="Longest side, in pixels, at which the photos are compared."
+    )
 
 
 Form = Literal["pointcloud", "mesh", "splat"]

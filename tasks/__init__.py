@@ -22,6 +22,7 @@ from tasks.run import end_without_cancelling
 from tasks.scene_frame import find_scene_frames, fit_shot, scene_frame_of, warn_of_new_scene_frame
 from tasks.server import check_server
 from tasks.shot import Shot, find_shot, read_shot
+from tasks.stages.changes import find_changes
 from tasks.stages.compare import (
     check_other_model,
     check_same_frame,
@@ -58,6 +59,7 @@ __all__ = [
     "end_without_cancelling",
     "export",
     "export_for_page",
+    "find_changes",
     "find_dataset",
     "find_forms",
     "find_model",

@@ -32,6 +32,8 @@ def words_of(news: News) -> str:
         words = f"{psnr:.1f} dB on held-out photos"
     elif asset.kind == "metres" and "scale" in tags:
         words = tags["scale"]
+    elif asset.kind == "changes" and "changed" in tags:
+        words = tags["changed"]
     elif asset.kind == "video" and "size" in tags:
         words = f"{tags.get('frames', '?')} frames, {tags['size'].replace('x', '×')} px"
     else:

@@ -14,9 +14,10 @@ from jobs import report
 from jobs.radiance.renderer import CPU_CHUNK
 
 if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
     from nerfstudio.pipelines.base_pipeline import Pipeline
 
-__all__ = ["Array", "Mesh", "Points", "Views", "fuse", "render_views", "sample"]
+__all__ = ["Array", "Mesh", "Points", "Views", "fuse", "render_cameras", "render_views", "sample"]
 
 Array = NDArray[np.float32]
 
@@ -80,12 +81,23 @@ def render_views(pipeline: Pipeline, image_size: int, farthest: float) -> Views:
     focal = taken.fx[:, 0] * image_size / sides
     # The cameras are pinholes, whatever the photos' lenses, because fusing needs depths along straight lines.
     cameras = Cameras(taken.camera_to_worlds, focal, focal, width / 2, height / 2, width, height).to(pipeline.device)
+    return render_cameras(pipeline, cameras, farthest, report.Meter("export:views", len(cameras)))
+
+
+def render_cameras(pipeline: Pipeline, cameras: Cameras, farthest: float, meter: report.Meter | None = None) -> Views:
+    """Render colours and depths from pinhole cameras of one size, on the pipeline's device.
+
+    Args:
+        pipeline, farthest: see `render_views`.
+        cameras: in the model's frame.
+        meter: to report each finished view, if given.
+    """
+    width, height = int(cameras.width[0]), int(cameras.height[0])
     config = pipeline.model.config
     on_cpu = torch.device(pipeline.device).type == "cpu"
     config.eval_num_rays_per_chunk = min(config.eval_num_rays_per_chunk, CPU_CHUNK if on_cpu else _GPU_CHUNK)
     colours = torch.empty(len(cameras), height, width, 3, device=pipeline.device)
     depths = torch.empty(len(cameras), height, width, device=pipeline.device)
-    meter = report.Meter("export:views", len(cameras))
     with torch.inference_mode():
         for index in range(len(cameras)):
             outputs = pipeline.model.get_outputs_for_camera(cameras[index : index + 1])
@@ -95,7 +107,8 @@ def render_views(pipeline: Pipeline, image_size: int, farthest: float) -> Views:
             )
             met = (opacity > _SOLID) & (depth < farthest) & torch.isfinite(rgb).all(dim=-1, keepdim=True)
             colours[index], depths[index] = rgb, torch.where(met, depth, 0)[..., 0]
-            meter.update(index + 1)
+            if meter:
+                meter.update(index + 1)
     return Views(cameras.camera_to_worlds, cameras.fx[:, 0], colours, depths)
 
 

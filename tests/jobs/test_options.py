@@ -173,7 +173,8 @@ def test_invalid_scene_names(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "ending", ["nerf", "video", "video-shard", "then-and-now", "export", "page", "metres", "images-to-nerf-dataset"]
+    "ending",
+    ["nerf", "video", "video-shard", "then-and-now", "export", "page", "metres", "changes", "images-to-nerf-dataset"],
 )
 def test_a_scene_is_not_named_like_what_is_made_of_another(ending: str) -> None:
     with pytest.raises(ValidationError, match="ending"):

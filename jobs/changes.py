@@ -1,0 +1,194 @@
+"""Find what changed between two visits of a scene: `python -m jobs.changes --then DIR --older DIR --now DIR …`.
+
+`--then` and `--now` are the datasets of both visits, `--older` and `--newer` their models, all in one frame.
+
+Writes `changes.json` (see `jobs.visits.record`), `changes.ply` (the compared surfaces as grey points, changes coloured
+by kind), and photos of now with the changes marked. New is green, gone is red, and a surface that looks different is
+orange.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic_settings import CliApp
+
+from jobs import manifest, report
+from jobs.errors import GateRefused
+from jobs.metric.scene import Scale
+from jobs.options import ChangesOptions
+from jobs.path import reading
+from jobs.scale import read_scene
+from jobs.visits import find, masks
+from jobs.visits.depths import render_depths
+from jobs.visits.find import Patch, Settings, Surfaces
+from jobs.visits.record import Change, Changes, Kind
+from jobs.visits.views import Array, Bools, View, photograph, pinholes
+
+_REACH = 4.0  # the greatest distance of a surface, in typical depths, as exports have it
+_MOST_PICTURES, _PICTURE = 6, 960  # photos with marks, and their longest side in px
+_IN_AIR = 0.5  # share of a change that was or is in the air, for something to be new or gone
+_MUCH = 2.0  # times what is needed to be reported, for high confidence
+
+
+class Job(ChangesOptions):
+    """The command line of this job."""
+
+    then: Path
+    older: Path
+    now: Path
+    newer: Path
+    changes: Path
+    metres: Path | None = None
+
+
+def changes(
+    options: ChangesOptions,
+    then: tuple[Path, Path],
+    now: tuple[Path, Path],
+    output: Path,
+    metres: Path | None = None,
+) -> Changes:
+    """Write the folder `output`, and return what changed.
+
+    Args:
+        options: how many photos are compared, and at which size.
+        then, now: the dataset and the model of either visit, in one frame.
+        output: a folder, created if missing.
+        metres: a folder that `jobs.scale` wrote for this frame.
+
+    Raises:
+        InvalidInput: a dataset or model cannot be used.
+        GateRefused: the two visits do not show the same place.
+    """
+    timer = manifest.Timer()
+    settings = Settings()
+    with timer.step("views"):
+        before, views = look(options, *then, "then"), look(options, *now, "now")
+    with timer.step("compare"):
+        surfaces = find.examine(before, views, settings)
+        if not len(surfaces[1].score):
+            raise GateRefused(
+                f"Photos of {then[0]} and of {now[0]} show no surface in common, so nothing can be compared. Take "
+                "photos of the second visit from places near those of the first."
+            )
+        patches = find.find_patches(*surfaces, settings)
+    scale = read_scene(metres / "scene.json").scale if metres else None
+    output.mkdir(parents=True, exist_ok=True)
+    found = describe(patches, surfaces, views, settings, scale)
+    with timer.step("pictures"):
+        kinds = [change.kind for change in found.changes]
+        masks.write_points(output / "changes.ply", *surfaces, patches, kinds)
+        pictures = _write_pictures(now[0], views, surfaces, patches, kinds, options, output)
+    found = found.model_copy(update={"pictures": pictures})
+    (output / "changes.json").write_text(found.model_dump_json(indent=2) + "\n")
+    manifest.write(output / "manifest.json", options, timer, {"voxel": surfaces[1].size})
+    report.emit(report.Result("changes", figures(found)))
+    return found
+
+
+def look(options: ChangesOptions, dataset: Path, model: Path, name: str) -> list[View]:
+    """Return the views of a visit, with the depths of its model."""
+    capture = reading.read_capture(dataset, model)
+    reach = _REACH * capture.depth * reading.model_to_dataset(dataset, model).scale
+    cameras = pinholes(dataset, options.photos, options.image_size)
+    depths = render_depths(dataset, model, [pinhole for _, pinhole in cameras], reach, f"changes:{name}")
+    return [
+        View(camera.file, pinhole, photograph(dataset, camera, pinhole), depth)
+        for (camera, pinhole), depth in zip(cameras, depths, strict=True)
+    ]
+
+
+def describe(
+    patches: Sequence[Patch],
+    surfaces: tuple[Surfaces, Surfaces],
+    views: Sequence[View],
+    settings: Settings,
+    scale: Scale | None,
+) -> Changes:
+    """Return the record of what was found, with areas in square metres if the scene has a scale."""
+    times = scale.metres**2 if scale else 1.0
+    now = surfaces[1]
+    return Changes(
+        unit="m²" if scale else "square units",
+        area_error=2 * scale.error if scale else 0.0,
+        changes=tuple(
+            Change(
+                kind=kind_of(patch),
+                centre=_point(patch.centre),
+                low=_point(patch.low),
+                high=_point(patch.high),
+                area=float(f"{patch.area * times:.3g}"),
+                times_noise=round(patch.score, 1),
+                photos=patch.photos,
+                confidence="high" if patch.score >= _MUCH * settings.certain else "fair",
+            )
+            for patch in patches
+        ),
+        compared=round(find.compared_share(views, now), 3),
+        least=float(f"{settings.least_voxels * now.size**2 * times:.2g}"),
+        needed=settings.certain,
+    )
+
+
+def kind_of(patch: Patch) -> Kind:
+    """Return what happened: new if the other visit saw through it, gone if this one does."""
+    if patch.new > _IN_AIR and len(patch.now) > len(patch.then):
+        return "new"
+    if patch.gone > _IN_AIR and len(patch.then) > len(patch.now):
+        return "gone"
+    return "changed"
+
+
+def figures(found: Changes) -> dict[str, str | int | float]:
+    """Return the figures that become tags of the asset."""
+    kinds = [f"{sum(each.kind == kind for each in found.changes)} {kind}" for kind in masks.COLOURS]
+    return {
+        "changed": found.words,
+        "changes": len(found.changes),
+        **({"kinds": ", ".join(kinds)} if found.changes else {}),
+        "least": f"{found.least:.2g} {found.unit}",
+        "compared": f"{100 * found.compared:.0f} %",
+        **({"picture": found.pictures[0]} if found.pictures else {}),
+    }
+
+
+def _point(at: Array) -> tuple[float, float, float]:
+    x, y, z = (round(float(each), 4) for each in at)
+    return x, y, z
+
+
+def _write_pictures(
+    dataset: Path,
+    views: Sequence[View],
+    surfaces: tuple[Surfaces, Surfaces],
+    patches: Sequence[Patch],
+    kinds: Sequence[Kind],
+    options: ChangesOptions,
+    output: Path,
+) -> tuple[str, ...]:
+    """Mark the changes on the photos that show most of each; return the files' names."""
+    shown: list[list[Bools]] = [[masks.mask(view, *surfaces, patch) for patch in patches] for view in views]
+    chosen = dict.fromkeys(
+        int(np.argmax([view[number].sum() for view in shown])) for number in range(len(patches))
+    )  # in the order of the changes, the largest first
+    large = {camera.file: (camera, pinhole) for camera, pinhole in pinholes(dataset, options.photos, _PICTURE)}
+    names: list[str] = []
+    for index in list(chosen)[:_MOST_PICTURES]:
+        light = photograph(dataset, *large[views[index].name])
+        names.append(f"change-{len(names) + 1}.jpg")
+        masks.draw(light, list(zip(kinds, shown[index], strict=True)), output / names[-1])
+    return tuple(names)
+
+
+def main() -> None:
+    """Run the job of this command line."""
+    job = CliApp.run(Job, cli_args=sys.argv[1:])
+    changes(ChangesOptions.of(job), (job.then, job.older), (job.now, job.newer), job.changes, job.metres)
+
+
+if __name__ == "__main__":
+    report.run("changes", main)

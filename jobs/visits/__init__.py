@@ -1,0 +1,1 @@
+"""Find what changed in a scene between two visits that lie in one frame of reference."""

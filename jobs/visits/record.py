@@ -1,0 +1,73 @@
+"""What changed between two visits: the content of `changes.json`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Change", "Changes", "Kind"]
+
+Kind = Literal["new", "gone", "changed"]
+"""Something that was not there, something that is no longer there, or a surface that looks different."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class Change(_Record):
+    """A connected part of the scene that changed.
+
+    Args:
+        kind: what happened to it.
+        centre: (3,) in the scene frame.
+        low, high: (3,) corners of its box, in the scene frame.
+        area: as seen from the front, in the unit of `Changes.unit`.
+        times_noise: by how much it differs, as a multiple of what light, noise and inexact depths do there.
+        photos: how many photos show each part of it, in the median.
+        confidence: high if it differs by twice what is needed to be reported.
+    """
+
+    kind: Kind
+    centre: tuple[float, float, float]
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    area: float
+    times_noise: float
+    photos: int
+    confidence: Literal["high", "fair"]
+
+
+class Changes(_Record):
+    """All changes between two visits.
+
+    Args:
+        unit: of areas: "m²", or "square units" if the scene has no scale.
+        area_error: the standard error that the scale adds to an area, as a share of it; 0 without a scale.
+        changes: the largest first.
+        compared: the share of the pixels of now whose surfaces both visits saw well enough to compare.
+        least: the smallest area that would have been reported.
+        needed: by what multiple of light, noise and inexact depths it would have to differ.
+        pictures: files of photos of now on which the changes are marked.
+    """
+
+    unit: Literal["m²", "square units"]
+    area_error: float
+    changes: tuple[Change, ...]
+    compared: float
+    least: float
+    needed: float
+    pictures: tuple[str, ...] = ()
+
+    @property
+    def area(self) -> float:
+        """The area of all changes."""
+        return sum(change.area for change in self.changes)
+
+    @property
+    def words(self) -> str:
+        """Describe the changes in one line."""
+        if not self.changes:
+            return f"nothing larger than {self.least:.2g} {self.unit}"
+        return f"{self.area:.2g} {self.unit} in {len(self.changes)} place{'s' if len(self.changes) > 1 else ''}"

@@ -1,0 +1,85 @@
+"""What has changed in a yard whose truth is known, under another sun and from other places."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jobs.changes import describe, kind_of
+from jobs.metric.scene import Scale
+from jobs.visits import masks
+from jobs.visits.find import Patch as Found
+from jobs.visits.find import Settings, Surfaces, examine, find_patches
+from jobs.visits.views import View
+from tests.jobs.visits import yard
+
+BLUE, YELLOW = (0.2, 0.35, 0.6), (0.85, 0.75, 0.2)
+THEN = [*yard.base(), *yard.board(YELLOW), *yard.chest(-3.2)]
+NOW = [*yard.base(), *yard.board(BLUE), *yard.chest(2.2)]
+
+
+@pytest.fixture(scope="module")
+def then() -> list[View]:
+    return yard.visit(THEN, yard.MORNING, 0.0, "then")
+
+
+@pytest.fixture(scope="module")
+def now() -> list[View]:
+    return yard.visit(NOW, yard.EVENING, 0.15, "now")
+
+
+@pytest.fixture(scope="module")
+def found(then: list[View], now: list[View]) -> tuple[tuple[Surfaces, Surfaces], list[Found]]:
+    surfaces = examine(then, now, Settings())
+    return surfaces, find_patches(*surfaces, Settings())
+
+
+def test_changes_are_found_with_their_kinds_places_and_areas(
+    found: tuple[tuple[Surfaces, Surfaces], list[Found]],
+) -> None:
+    patches = {kind_of(patch): patch for patch in found[1]}
+    assert sorted(kind_of(patch) for patch in found[1]) == ["changed", "gone", "new"]
+    np.testing.assert_allclose(patches["changed"].centre, [0.2, -0.06, 1.55], atol=0.15)
+    assert patches["changed"].area == pytest.approx(1.2 * 0.9, rel=0.35)
+    assert 2.1 < patches["new"].centre[0] < 3.3 and patches["new"].centre[2] < 1.1
+    assert -3.3 < patches["gone"].centre[0] < -2.1 and patches["gone"].centre[2] < 1.1
+    assert all(patch.photos >= Settings().least_photos for patch in found[1])
+
+
+def test_masks_agree_with_the_truth(found: tuple[tuple[Surfaces, Surfaces], list[Found]], now: list[View]) -> None:
+    surfaces, patches = found
+    both = either = false = unchanged = 0
+    for view in now:
+        truth = yard.changed(THEN, NOW, view)
+        marked = np.any([masks.mask(view, *surfaces, patch) for patch in patches], axis=0)
+        both, either = both + int((truth & marked).sum()), either + int((truth | marked).sum())
+        false, unchanged = false + int((marked & ~truth).sum()), unchanged + int((~truth).sum())
+    assert both / either >= 0.6
+    assert false / unchanged <= 0.02
+
+
+def test_another_sun_and_other_places_are_no_change(then: list[View]) -> None:
+    again = yard.visit(THEN, yard.EVENING, 0.2, "again")
+    assert find_patches(*examine(then, again, Settings()), Settings()) == []
+
+
+def test_areas_are_in_square_metres_if_the_scene_has_a_scale(
+    found: tuple[tuple[Surfaces, Surfaces], list[Found]], now: list[View]
+) -> None:
+    surfaces, patches = found
+    plain = describe(patches, surfaces, now, Settings(), None)
+    metric = describe(patches, surfaces, now, Settings(), Scale(metres=3.0, error=0.01))
+    assert (plain.unit, metric.unit) == ("square units", "m²")
+    assert metric.changes[0].area == pytest.approx(9 * plain.changes[0].area, rel=0.01)
+    assert metric.least == pytest.approx(9 * plain.least, rel=0.1) and metric.area_error == pytest.approx(0.02)
+    assert metric.words == f"{metric.area:.2g} m² in 3 places"
+    assert describe([], surfaces, now, Settings(), None).words.startswith("nothing larger than")
+
+
+def test_views_without_surfaces_are_not_compared(then: list[View], now: list[View]) -> None:
+    sky = [replace(view, depths=np.zeros_like(view.depths)) for view in now]
+    surfaces = examine(then, sky, Settings())
+    assert [len(each.score) for each in surfaces] == [0, 0]
+    assert find_patches(*surfaces, Settings()) == []
