@@ -9,6 +9,7 @@ orange.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -152,7 +153,6 @@ def figures(found: Changes) -> dict[str, str | int | float]:
         **({"kinds": ", ".join(kinds)} if found.changes else {}),
         "least": f"{found.least:.2g} {found.unit}",
         "compared": f"{100 * found.compared:.0f} %",
-        **({"picture": found.pictures[0]} if found.pictures else {}),
     }
 
 
@@ -170,17 +170,18 @@ def _write_pictures(
     options: ChangesOptions,
     output: Path,
 ) -> tuple[str, ...]:
-    """Mark the changes on the photos that show most of each; return the files' names."""
+    """Mark the changes on the photos that show most of each; return the files' names. The first is the poster, too."""
     shown: list[list[Bools]] = [[masks.mask(view, *surfaces, patch) for patch in patches] for view in views]
     chosen = dict.fromkeys(
         int(np.argmax([view[number].sum() for view in shown])) for number in range(len(patches))
     )  # in the order of the changes, the largest first
     large = {camera.file: (camera, pinhole) for camera, pinhole in pinholes(dataset, options.photos, _PICTURE)}
     names: list[str] = []
-    for index in list(chosen)[:_MOST_PICTURES]:
+    for index in list(chosen or [len(views) // 2])[:_MOST_PICTURES]:
         light = photograph(dataset, *large[views[index].name])
         names.append(f"change-{len(names) + 1}.jpg")
         masks.draw(light, list(zip(kinds, shown[index], strict=True)), output / names[-1])
+    shutil.copyfile(output / names[0], output / "poster.jpg")
     return tuple(names)
 
 

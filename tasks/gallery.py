@@ -67,17 +67,19 @@ class _Scene:
     comparisons: Sequence[Asset]
     pages: Sequence[Asset]
     exports: Sequence[Asset]
+    changes: Sequence[Asset]
 
     @classmethod
     def read(cls, workspace: Workspace, scene: str) -> _Scene:
         """List everything. Blocks."""
-        video, page, export, comparison, dataset = (
+        video, page, export, comparison, dataset, changes = (
             workspace.assets(asset_name(scene, product))
-            for product in ("video", "page", "export", "comparison", "dataset")
+            for product in ("video", "page", "export", "comparison", "dataset", "changes")
         )
         datasets = {str(each): each for each in dataset}
         models = model_versions(workspace, scene)
-        return cls(workspace, scene, workspace.assets(scene), models, datasets, video, comparison, page, export)
+        visits = workspace.assets(scene)
+        return cls(workspace, scene, visits, models, datasets, video, comparison, page, export, changes)
 
     @cached_property
     def choice(self) -> Choice | None:
@@ -89,7 +91,7 @@ class _Scene:
         """Return a checksum that changes if any of it changes, or the way in which it is shown."""
         known = [(templates.FOLDER / name).read_text() for name in _TEMPLATES]
         assets = [*self.visits, *(each.asset for each in self.models), *self.videos]
-        for asset in (*assets, *self.comparisons, *self.pages, *self.exports):
+        for asset in (*assets, *self.comparisons, *self.pages, *self.exports, *self.changes):
             known.append(f"{asset} {asset.created} {asset.marks.model_dump_json()}")
         return hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
 
@@ -241,6 +243,7 @@ def _scene_page(scene: _Scene) -> ScenePage:
         said=scene.choice.said if scene.choice else "",
         clips=[_clip(scene, video) for video in videos[:_MOST_CLIPS]],
         comparisons=[_comparison(scene, each) for each in reversed(scene.comparisons)],
+        changes=[_changes(scene, each) for each in reversed(scene.changes)],
         columns=columns,
         rows=[(version == shown, row) for version, row in zip(versions, rows, strict=True)],
         left_out=max(0, len(videos) - _MOST_CLIPS),
@@ -287,6 +290,24 @@ def _comparison(scene: _Scene, video: Asset) -> Clip:
         about=f"made {video.created:%Y-%m-%d %H:%M} · {inputs.get('then', '?')} and {inputs.get('now', '?')}",
         poster=poster_of(scene.workspace, video),
         video=_address(video, "video.mp4"),
+    )
+
+
+def _changes(scene: _Scene, asset: Asset) -> Clip:
+    inputs = asset.provenance.inputs
+    then, now = (
+        _visit(scene, scene.datasets[inputs[side]].provenance.capture_version or "?")
+        if inputs.get(side) in scene.datasets
+        else "?"
+        for side in ("then", "now")
+    )
+    links = {"list": _address(asset, "changes.json"), "points": _address(asset, "changes.ply")}
+    return Clip(
+        title=f"{then} → {now}",
+        about=f"made {asset.created:%Y-%m-%d %H:%M} · {inputs.get('older', '?')} and {inputs.get('newer', '?')}",
+        remark=f"Changed: {asset.tags.get('changed', '?')}.",
+        poster=poster_of(scene.workspace, asset),
+        links={name: link for name, link in links.items() if link},
     )
 
 

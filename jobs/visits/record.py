@@ -49,7 +49,7 @@ class Changes(_Record):
         compared: the share of the pixels of now whose surfaces both visits saw well enough to compare.
         least: the smallest area that would have been reported.
         needed: by what multiple of light, noise and inexact depths it would have to differ.
-        pictures: files of photos of now on which the changes are marked.
+        pictures: files of photos of now on which the changes are marked; one photo if there are none.
     """
 
     unit: Literal["m²", "square units"]

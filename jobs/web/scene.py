@@ -49,6 +49,7 @@ class ScenePage:
         said: a sentence about a newer model that is not shown; "" if there is none.
         clips: its videos, those of the model that it is shown by first, trials last.
         comparisons: videos of then and now, the newest first.
+        changes: what has changed between two visits, the newest first.
         columns, rows: the table of its models, the newest first, each row with whether the scene is shown by it.
         left_out: how many older videos are not shown.
         state: changes if anything that the page shows changes.
@@ -59,6 +60,7 @@ class ScenePage:
     said: str
     clips: Sequence[Clip]
     comparisons: Sequence[Clip]
+    changes: Sequence[Clip]
     columns: Sequence[str]
     rows: Sequence[tuple[bool, Sequence[str]]]
     left_out: int = 0

@@ -77,6 +77,13 @@ def test_the_page_of_a_scene_shows_its_good_videos_first(
         place, "street-then-and-now", "2-13", 8, "video", then="street-video:1-0c", now="street-video:2-11",
         capture_version="2",
     )  # fmt: skip
+    put(place, "street-images-to-nerf-dataset", "2-0e", 5, "dataset", capture_version="2")
+    put(
+        place, "street-changes", "2-14", 8, "changes", then="street-images-to-nerf-dataset:1-0a",
+        now="street-images-to-nerf-dataset:2-0e", older="street-nerf:1-0b", newer="street-nerf:2-0f",
+        changed="3.1 m² in 2 places",
+    )  # fmt: skip
+    Image.effect_noise((640, 360), 90).convert("RGB").save(place.folder / "assets/street-changes/2-14/poster.jpg")
     frames = [np.full((90, 160, 3), shade, np.uint8) for shade in range(60, 80)]
     encode(place.folder / "assets/street-video/2-11/video.mp4", iter(frames), Fraction(10), (160, 90))
     show(Gallery(scene="street", browser=False))
@@ -88,8 +95,9 @@ def test_the_page_of_a_scene_shows_its_good_videos_first(
     browser.photograph(place.folder / "page.png", whole=True)
     clips = [each.text.splitlines() for each in browser.find_elements("css selector", ".clips li")]
     assert [clip[0] for clip in clips] == [
-        "orbit", "video", "tour", "visit 1, 2026-11-01 → visit 2, 2026-11-06"
-    ], "of the shown model, of another good one, of a trial, and then and now"  # fmt: skip
+        "orbit", "video", "tour", "visit 1, 2026-11-01 → visit 2, 2026-11-06", "visit ? → visit 2, 2026-11-06"
+    ], "of the shown model, of another good one, of a trial, then and now, and changes"  # fmt: skip
+    assert clips[4][2:] == ["Changed: 3.1 m² in 2 places.", "list points"]
     assert clips[0][2] == "The scene is shown by this model." and "3D" in clips[0][-1]
     assert "visit 2, 2026-11-06 · model 2 (2-0f, 25.5 dB)" in clips[0][1]
     assert clips[2][2] == "This model is 14.0 dB worse than the best one."

@@ -11,7 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 import tasks
-from blocks import Asset
+from blocks import Asset, LocalWorkspace
 from jobs.errors import InvalidInput
 
 DATASET = "street-images-to-nerf-dataset"
@@ -42,6 +42,14 @@ async def test_a_visit_in_another_frame_is_gone_on_with_alone(caplog: pytest.Log
     assert said in str(artifact.data) and f"{DATASET}:3-a gets its own video" in str(artifact.data)
     with pytest.raises(InvalidInput, match="frames"):
         tasks.check_same_frame("street", then, dataset("3-a", "new"))
+
+
+async def test_changes_need_two_visits() -> None:
+    then = tasks.Visit(dataset("1-a", "new"), dataset("1-b", "new"))
+    again = tasks.Visit(then.dataset, dataset("1-c", "new"))
+    workspace = LocalWorkspace(root="/nowhere")
+    assert await tasks.find_changes(workspace, None, then) == []
+    assert await tasks.find_changes(workspace, then, again) == [], "two models of the same photos"
 
 
 def test_a_model_is_not_compared_with_itself() -> None:

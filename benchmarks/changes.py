@@ -1,0 +1,175 @@
+"""Compare the changes that are found between two visits with the truth: `python -m benchmarks.changes`.
+
+The whole flow runs on three visits to the built-in street: the first; one under another sun and from other places,
+where nothing has changed; and one under the same other sun with three changes: a bakery in place of the bookshop,
+repainted shutters, and a new cabinet on the pavement. In each photo of a later visit, the truth is where it shows a
+surface that only one of the two visits has.
+
+Prints a table, which is kept in changes.md. `--keep` keeps everything, and goes on from what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from jobs import changes, facade
+from jobs.demo.houses import Houses
+from jobs.demo.raster import Camera, Geometry, Patch
+from jobs.demo.street import light, surfaces
+from jobs.metric.cameras import Cameras
+from jobs.options import ChangesOptions
+from jobs.visits import find, masks
+from jobs.visits.views import Bools, View
+
+SCENE = "street"
+_TEXELS = 110.0  # per metre, as `jobs.facade` has it for photos of 640 px
+
+
+@dataclass(frozen=True)
+class Score:
+    """How the changes of one pair of visits compare with the truth, in pixels of all photos of the later visit.
+
+    Args:
+        right: pixels marked that have changed.
+        false: pixels marked that have not.
+        missed: pixels that have changed and are not marked.
+        unchanged: pixels that have not changed.
+        kinds: what was found.
+        compared: the share of the pixels that both visits show well enough.
+        seconds: for rendering both models' depths and finding the changes.
+    """
+
+    right: int
+    false: int
+    missed: int
+    unchanged: int
+    kinds: list[str]
+    compared: float
+    seconds: float
+
+    @property
+    def row(self) -> str:
+        """The figures as cells of the table."""
+        changed = self.right + self.missed
+        iou = f"{self.right / (changed + self.false):.2f}" if changed else ""
+        f1 = f"{2 * self.right / (2 * self.right + self.false + self.missed):.2f}" if changed else ""
+        false = f"{100 * self.false / self.unchanged:.2f} %"
+        found = ", ".join(f"{self.kinds.count(kind)} {kind}" for kind in masks.COLOURS if kind in self.kinds) or "none"
+        return f"{found} | {iou} | {f1} | {false} | {100 * self.compared:.0f} % | {self.seconds:.0f} s"
+
+
+def changed_street(texels: float = _TEXELS) -> list[Patch]:
+    """Return the street with a bakery, repainted shutters and a cabinet."""
+    low, high = np.array([4.2, -0.6, 3.8]), np.array([6.6, 0.25, 5.7])
+    more = Houses(texels, 99)
+    found = []
+    for patch in surfaces(texels, visit="2"):
+        corners = [patch.origin + a * patch.right + b * patch.down for a in (0, 1) for b in (0, 1)]
+        if patch.two_sided and all(((low < each) & (each < high)).all() for each in corners):
+            size = float(np.linalg.norm(patch.right)), float(np.linalg.norm(patch.down))
+            patch = replace(patch, color=more.shutter((0.25, 0.40, 0.52))(*size))
+        found.append(patch)
+    more.box((8.9, -0.35, 0.0), (9.9, 0.2, 1.35), more.planks((0.85, 0.62, 0.12)), "flrt")
+    return found + more.patches
+
+
+def process(home: Path, photos: Path, options: Sequence[str]) -> None:
+    """Run `nerf/scene` on a visit's photos, with a small video."""
+    small = ["--render.seconds", "0.2", "--render.fps", "12", "--render.width", "160", "--render.height", "90"]
+    run = subprocess.run(
+        [sys.executable, "-m", "flows.nerf", "--scene", SCENE, "--images", str(photos), "--profile", "preview", *small,
+         *options],
+        env={**os.environ, "REBEL_NERF_HOME": str(home)}, capture_output=True, text=True,
+    )  # fmt: skip
+    if run.returncode:
+        sys.exit(run.stdout + run.stderr)
+
+
+def made(home: Path, visit: int) -> tuple[Path, Path]:
+    """Return the dataset and the model of a visit."""
+    dataset, model = (
+        next((home / "assets" / name).glob(f"{visit}-*"))
+        for name in (f"{SCENE}-images-to-nerf-dataset", f"{SCENE}-nerf")
+    )
+    return dataset, model
+
+
+def truth(views: Sequence[View], dataset: Path, photos: int, width: int, now: Sequence[Patch]) -> list[Bools]:
+    """Return where each view of visit 2's walk shows what only one of the two visits has."""
+    names = {camera.file: camera.name for camera in Cameras(dataset).all}
+    cameras = facade.cameras(photos, width, width * 9 // 16, "2")
+    streets = [surfaces(_TEXELS, visit="1"), now]
+    known = [np.array([*map(_identity, patches), 0]) for patches in streets]
+    shapes = [Geometry(patches) for patches in streets]
+    found = []
+    for view in views:
+        full = cameras[int(Path(names[view.name]).stem.rpartition("_")[2]) - 1]
+        size = view.camera.width, view.camera.height
+        camera = Camera(full.center, full.rotation, full.focal * size[0] / full.width, *size)
+        then, later = (each[shape.rasterize(camera)[1]] for each, shape in zip(known, shapes, strict=True))
+        found.append(then != later)
+    return found
+
+
+def _identity(patch: Patch) -> int:
+    place = np.round(np.concatenate([patch.origin, patch.right, patch.down]), 4)
+    return hash((*place.tolist(), round(float(patch.color.mean()), 4)))
+
+
+def compare(home: Path, visit: int, photos: int, width: int, now: Sequence[Patch]) -> Score:
+    """Find the changes since visit 1, and compare them with the truth."""
+    options, settings = ChangesOptions(), find.Settings()
+    start = time.monotonic()
+    then, later = (changes.look(options, *made(home, number), name) for number, name in ((1, "then"), (visit, "now")))
+    both = find.examine(then, later, settings)
+    patches = find.find_patches(*both, settings)
+    seconds = time.monotonic() - start
+    right = false = missed = unchanged = 0
+    for view, true in zip(later, truth(later, made(home, visit)[0], photos, width, now), strict=True):
+        marked = np.zeros(true.shape, bool)
+        for patch in patches:
+            marked |= masks.mask(view, *both, patch)
+        right, false = right + int((marked & true).sum()), false + int((marked & ~true).sum())
+        missed, unchanged = missed + int((~marked & true).sum()), unchanged + int((~true).sum())
+    kinds = [changes.kind_of(patch) for patch in patches]
+    return Score(right, false, missed, unchanged, list(kinds), find.compared_share(later, both[1]), seconds)
+
+
+def main(folder: Path, photos: int, width: int, options: Sequence[str]) -> None:
+    """Run everything, and print the table."""
+    streets = {
+        "then": surfaces(_TEXELS, visit="1"),
+        "unchanged": surfaces(_TEXELS, visit="1"),
+        "changed": changed_street(),
+    }
+    home = folder / "home"
+    for number, (name, patches) in enumerate(streets.items(), 1):
+        walk = facade.cameras(photos, width, width * 9 // 16, "1" if name == "then" else "2")
+        if not (folder / name / "truth.json").exists():
+            facade.photograph(light(patches, visit="1" if name == "then" else "2"), walk, folder / name)
+        if not list((home / "assets" / f"{SCENE}-nerf").glob(f"{number}-*")):
+            process(home, folder / name / "photos", options)
+    print("| visit | found | IoU | F1 | falsely changed | compared | time |\n|---|---|---|---|---|---|---|")
+    for number, name in ((2, "unchanged"), (3, "changed")):
+        print(f"| {name} | {compare(home, number, photos, width, streets[name]).row} |")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=int, default=30, help="of each visit")
+    parser.add_argument("--width", type=int, default=640, help="of the photos, px")
+    parser.add_argument("--keep", type=Path, help="folder for all that is made; else it is deleted at the end")
+    parser.add_argument("options", nargs="*", help="further ones of flows.nerf, after --")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        main(given.keep or Path(temporary), given.photos, given.width, given.options)
