@@ -38,6 +38,7 @@ class Camera:
         focal, centre: (2,) px, in x and y.
         distortion: (4,) k1, k2, p1 and p2, as in OpenCV.
         scale: pixels of the picture per pixel of the photo.
+        mask: a picture that is white where the photo counts, relative to the dataset's folder; "" if all of it does.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Camera:
     centre: Floats
     distortion: Floats
     scale: float = 1.0
+    mask: str = ""
 
     @property
     def position(self) -> Floats:
@@ -165,4 +167,5 @@ def _camera(frame: dict[str, Any], image: dict[str, Any], scale: float) -> Camer
         centre=np.array([frame["cx"], frame["cy"]], float),
         distortion=np.array([frame.get(name, 0.0) for name in ("k1", "k2", "p1", "p2")], float),
         scale=scale,
+        mask=frame.get("mask_path") or "",
     )

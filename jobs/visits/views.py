@@ -22,6 +22,7 @@ __all__ = ["Array", "Bools", "Pinhole", "View", "photograph", "pinholes", "sampl
 Array = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
+_BLUR = 0.8  # px of the reduced photo, against what is left of aliasing and grain
 _DARKEST = 0.002  # of linear light; below, the logarithm would show the photo's noise
 
 
@@ -113,12 +114,7 @@ def photograph(dataset: Path, camera: Camera, pinhole: Pinhole) -> Array:
     Raises:
         InvalidInput: the picture is missing or damaged.
     """
-    file = dataset / camera.file
-    try:
-        with Image.open(file) as image:
-            picture = np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise InvalidInput(f"{file} cannot be read: {error}. Prepare the dataset again.") from error
+    picture = _read(dataset / camera.file, "RGB")
     shrink = min(1.0, 2 * pinhole.width / picture.shape[1])  # area means first, so that nothing aliases
     size = tuple(max(1, round(side * shrink)) for side in picture.shape[1::-1])
     linear = (cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255) ** np.float32(2.2)
@@ -131,11 +127,21 @@ def photograph(dataset: Path, camera: Camera, pinhole: Pinhole) -> Array:
     maps = cv2.initUndistortRectifyMap(
         matrix, camera.distortion, None, wanted, (pinhole.width, pinhole.height), cv2.CV_32FC1
     )
-    linear = cv2.GaussianBlur(linear, (0, 0), 0.8)
+    linear = cv2.GaussianBlur(linear, (0, 0), _BLUR)
+    if camera.mask:
+        linear[cv2.resize(_read(dataset / camera.mask, "L"), size, interpolation=cv2.INTER_AREA) < 255] = np.nan
     outside = (float("nan"),) * 3
     warped = cv2.remap(linear, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=outside)
     light: Array = np.log(np.maximum(warped, np.float32(_DARKEST)))
     return np.where(np.isnan(warped), np.float32("nan"), light)
+
+
+def _read(file: Path, mode: str) -> NDArray[np.uint8]:
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert(mode))
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be read: {error}. Prepare the dataset again.") from error
 
 
 def sampled(picture: Array, column: Array, row: Array, nearest: bool = False) -> Array:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from jobs.errors import InvalidInput
@@ -18,7 +19,7 @@ _POINTS = np.array([[-0.7, 0.35, 2.0], [0.0, 0.0, 2.0], [0.8, -0.4, 2.1]])
 def test_a_pinhole_shows_points_where_it_projects_them_whatever_the_lens(tmp_path: Path) -> None:
     pose = np.diag([1.0, -1, -1, 1])  # OpenGL's axes, so that OpenCV's are those of the scene
     lens = {"fl_x": 300.0, "fl_y": 300.0, "cx": 230.0, "cy": 130.0, "w": 480, "h": 270, "k1": 0.1, "k2": 0.03}
-    frames = [{"file_path": "images/1.png", "transform_matrix": pose.tolist()}]
+    frames: list[dict[str, object]] = [{"file_path": "images/1.png", "transform_matrix": pose.tolist()}]
     (tmp_path / "transforms.json").write_text(json.dumps({**lens, "frames": frames}))
     [(camera, pinhole)] = pinholes(tmp_path, 5, 160)
     with pytest.raises(InvalidInput, match=r"1\.png cannot be read"):
@@ -39,7 +40,19 @@ def test_a_pinhole_shows_points_where_it_projects_them_whatever_the_lens(tmp_pat
     for column, row in zip(x, y, strict=True):
         near = bright & ((columns - column) ** 2 + (rows - row) ** 2 < 8**2)
         assert abs(columns[near].mean() - column) < 0.4 and abs(rows[near].mean() - row) < 0.4
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.where(columns_of(480, 270) < 240, 255, 0).astype(np.uint8)).save(tmp_path / "masks" / "1.png")
+    frames[0]["mask_path"] = "masks/1.png"
+    (tmp_path / "transforms.json").write_text(json.dumps({**lens, "frames": frames}))
+    [(masked, _)] = pinholes(tmp_path, 5, 160)
+    half = np.isnan(photograph(tmp_path, masked, pinhole)).any(axis=-1)
+    assert half[:, 85:].all() and not half[20:-20, 20:75].any()
     assert np.isnan(light).any(), "the lens shows less than the pinhole in some corner"
+
+
+def columns_of(width: int, height: int) -> NDArray[np.int64]:
+    columns: NDArray[np.int64] = np.mgrid[:height, :width][1]
+    return columns
 
 
 def test_points_at_a_distance_are_projected_back_onto_their_pixels(tmp_path: Path) -> None:
