@@ -60,8 +60,10 @@ def test_masks_agree_with_the_truth(found: tuple[tuple[Surfaces, Surfaces], list
     assert false / unchanged <= 0.02
 
 
-def test_another_sun_and_other_places_are_no_change(then: list[View]) -> None:
+def test_another_sun_and_other_places_and_colours_of_light_are_no_change(then: list[View]) -> None:
     again = yard.visit(THEN, yard.EVENING, 0.2, "again")
+    cast = np.array([0.35, 0.0, -0.25], np.float32)  # another white balance
+    again = [replace(view, light=view.light + cast) for view in again]
     assert find_patches(*examine(then, again, Settings()), Settings()) == []
 
 
