@@ -1,6 +1,6 @@
 """Find what changed between two visits of a scene: `python -m jobs.changes --then DIR --older DIR --now DIR …`.
 
-`--then` and `--now` are the datasets of both visits, `--older` and `--newer` their models, all in one frame.
+`--then` and `--now` are the datasets of both visits, `--older` and `--newer` their models, all in one scene frame.
 
 Writes `changes.json` (see `jobs.visits.record`), `changes.ply` (the compared surfaces as grey points, changes coloured
 by kind), and photos of now with the changes marked. New is green, gone is red, and a surface that looks different is
@@ -57,9 +57,9 @@ def changes(
 
     Args:
         options: how many photos are compared, and at which size.
-        then, now: the dataset and the model of either visit, in one frame.
+        then, now: the dataset and the model of either visit, in one scene frame.
         output: a folder, created if missing.
-        metres: a folder that `jobs.scale` wrote for this frame.
+        metres: a folder that `jobs.scale` wrote for this scene frame.
 
     Raises:
         InvalidInput: a dataset or model cannot be used.
@@ -87,14 +87,14 @@ def changes(
     found = found.model_copy(update={"pictures": pictures})
     (output / "changes.json").write_text(found.model_dump_json(indent=2) + "\n")
     manifest.write(output / "manifest.json", options, timer, {"voxel": surfaces[1].size})
-    report.emit(report.Result("changes", figures(found)))
+    report.emit(report.Figures("changes", figures(found)))
     return found
 
 
 def look(options: ChangesOptions, dataset: Path, model: Path, name: str) -> list[View]:
     """Return the views of a visit, with the depths of its model."""
-    capture = reading.read_capture(dataset, model)
-    reach = _REACH * capture.depth * reading.model_to_dataset(dataset, model).scale
+    photos = reading.read_photos(dataset, model)
+    reach = _REACH * photos.depth * reading.model_to_dataset(dataset, model).scale
     cameras = pinholes(dataset, options.photos, options.image_size)
     depths = render_depths(dataset, model, [pinhole for _, pinhole in cameras], reach, f"changes:{name}")
     return [

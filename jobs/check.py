@@ -137,9 +137,6 @@ class _Check:
               *_SIZE, needs=trained)  # fmt: skip
         stage("shard", "shard", shard / "shard.json", *both, "--shard", shard, "--checkpoints", folder / "part",
               "--first", "0", "--last", str(_FRAMES), *_SIZE, needs=trained)  # fmt: skip
-        stage("changes", "changes", folder / "changes" / "changes.json", "--then", dataset, "--older", model, "--now",
-              dataset, "--newer", model, "--changes", folder / "changes", "--photos", "6", "--image-size", "96",
-              needs=trained)  # fmt: skip
         stage("join", "render", joined / "video.mp4", *both, "--video", joined, "--checkpoints", folder / "none",
               "--shards", shard, *_SIZE, needs=(shard / "shard.json",))  # fmt: skip
         stage("compare", "compare", folder / "compared" / "video.mp4", "--then", video, "--now", joined, "--video",

@@ -20,7 +20,7 @@ __all__ = ["changes", "find_changes"]
 
 @Stage
 def changes(then: Visit, now: Visit, metres: Asset | None = None, options: ChangesOptions = ChangesOptions()) -> Plan:
-    """Find what is new, gone or different between two visits in one frame."""
+    """Find what is new, gone or different between two visits in one scene frame."""
     scene = now.model.scene
     return Plan(
         scene=scene,
