@@ -17,6 +17,12 @@ def picture(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
+def size_of(file: Path) -> tuple[int, int]:
+    """Return the width and height of a picture in a file."""
+    with Image.open(file) as image:
+        return image.size
+
+
 def photos(folder: Path, number: int, suffix: str = ".jpg") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(number):

@@ -11,6 +11,7 @@ from prefect import State, task
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW, temporary_settings
 
 from blocks import Asset
 
@@ -42,7 +43,8 @@ async def _caught_up(client: PrefectClient) -> UUID:
     Returns:
         The number of a task run of this function's own, by which it knows.
     """
-    state: State[None] = await _last(return_state=True)  # type: ignore[misc]  # it is typed as no coroutine
+    with temporary_settings({PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore"}):
+        state: State[None] = await _last(return_state=True)  # type: ignore[misc]  # it is typed as no coroutine
     number = state.state_details.task_run_id
     assert number
     while True:

@@ -62,6 +62,7 @@ def test_a_wrong_focal_length_in_exif_is_ignored_and_said(street: Path, tmp_path
     assert found.positions.max() < 0.01 and found.rotations.max() < 1
 
 
+@pytest.mark.slow
 def test_photos_without_exif_are_not_taken_for_another_cameras_of_the_same_size(street: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for number, photo in enumerate(sorted((street / "photos").iterdir())):

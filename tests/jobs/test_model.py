@@ -27,17 +27,12 @@ torch.set_num_threads(1)  # as much is computed, and none of it in waiting for a
 
 
 @pytest.fixture(scope="module")
-def trained(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `model/`, trained on `dataset/` that lay elsewhere, and that dataset beside it as a copy."""
-    there, here = tmp_path_factory.mktemp("there"), tmp_path_factory.mktemp("here")
-    shutil.copytree(street, there / "street")
-    (there / "street/truth.json").rename(there / "street/transforms.json")
-    options = TrainOptions(max_num_iterations=30, model_size="small", max_image_size=96, rays_per_batch=512)
-    train.train(options, there / "street", there / "out", there / "checkpoints")
-    shutil.move(there / "street", here / "dataset")
-    shutil.move(there / "out", here / "model")
-    shutil.rmtree(there)
-    return here
+def trained(tiny_dataset: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `model/`, trained on a dataset that lay elsewhere and is gone, and a copy of that as `dataset/`."""
+    folder = tmp_path_factory.mktemp("trained")
+    shutil.copytree(tiny_dataset, folder / "dataset")
+    shutil.copytree(tiny_model, folder / "model")
+    return folder
 
 
 @pytest.fixture(scope="module")

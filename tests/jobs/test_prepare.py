@@ -1,10 +1,9 @@
+"""From photos or a video to a dataset."""
+
 from __future__ import annotations
 
-import json
 import shutil
 import struct
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from PIL import ExifTags, Image
 from pydantic_settings import CliApp
 
 from jobs import prepare, report
-from jobs.errors import GateRefused, InvalidInput, JobFailed
+from jobs.errors import GateRefused
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
 from jobs.pictures import reading
@@ -26,20 +25,8 @@ from jobs.sfm import search as sfm
 from jobs.sfm.alignment import compare_poses
 from jobs.sfm.reconstruction import reconstruct
 from jobs.sfm.views import View
-
-
-def read(file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(file.read_text())
-    return content
-
-
-def run(
-    images: Path, dataset: Path, *options: str
-) -> tuple[int, list[report.Progress | report.PageReport | report.Figures | report.Failure]]:
-    """The job as it is really run; its exit status and what it reported."""
-    command = [sys.executable, "-m", "jobs.prepare", "--images", str(images), "--dataset", str(dataset), *options]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.returncode, [line for text in done.stdout.splitlines() if (line := report.parse(text))]
+from tests.jobs.preparing import read, run
+from tests.pictures import size_of
 
 
 def points(file: Path) -> NDArray[np.void]:
@@ -185,7 +172,7 @@ def test_downscaling_shrinks_images_and_intrinsics_alike_and_repeats_exactly(
     assert status == 0, lines
     whole, half = read(dataset[0] / "transforms.json"), read(tmp_path / "transforms.json")
     assert (half["w"], half["h"]) == (240, 135)
-    assert Image.open(tmp_path / half["frames"][0]["file_path"]).size == (240, 135)
+    assert size_of(tmp_path / half["frames"][0]["file_path"]) == (240, 135)
     for key in ("fl_x", "fl_y", "cx", "cy"):
         assert half[key] == pytest.approx(whole[key] / 2)
     for key in ("k1", "k2", "p1", "p2"):
@@ -207,7 +194,7 @@ def test_photos_of_several_sizes_get_intrinsics_of_their_own(street: Path, tmp_p
     transforms = read(tmp_path / "dataset" / "transforms.json")
     assert "fl_x" not in transforms and len(transforms["frames"]) == 14
     for frame in transforms["frames"]:
-        assert Image.open(tmp_path / "dataset" / frame["file_path"]).size == (frame["w"], frame["h"])
+        assert size_of(tmp_path / "dataset" / frame["file_path"]) == (frame["w"], frame["h"])
         assert frame["fl_x"] == pytest.approx(26 / 36 * frame["w"], rel=0.05)
     assert read(tmp_path / "dataset" / "dataset.json")["mapper"] == "global"
     photos_of = {Path(file).name: source for file, source in sources(tmp_path / "dataset").items()}
@@ -244,14 +231,10 @@ def test_large_photos_get_the_pyramid_that_nerfstudio_asks_for(tmp_path: Path) -
     options = PrepareOptions(feature_image_size=800)
     decoded = Photo(image, "", None, verbatim=False)
     picture = reading.write(decoded, "a.png", tmp_path / "images" / "frame_00001.jpg", tmp_path / "grey", options, None)
-    sizes = {
-        folder.name: Image.open(folder / "frame_00001.jpg").size
-        for folder in tmp_path.iterdir()
-        if folder.name != "grey"
-    }
+    sizes = {folder.name: size_of(folder / "frame_00001.jpg") for folder in tmp_path.iterdir() if folder.name != "grey"}
     assert sizes == {"images": (6401, 3001), "images_2": (3200, 1500), "images_4": (1600, 750), "images_8": (800, 375)}
     assert picture.size == (6401, 3001) and picture.feature_size == (800, 375)
-    assert Image.open(tmp_path / "grey" / "frame_00001.pgm").size == (800, 375)
+    assert size_of(tmp_path / "grey" / "frame_00001.pgm") == (800, 375)
 
 
 @pytest.mark.parametrize("kind", ["sequential", "retrieval"])
@@ -299,41 +282,9 @@ def test_turned_photos_are_written_upright_and_no_longer_say_that_they_are_turne
     target = tmp_path / "images" / "frame_00001.jpg"
     decoded = read_photo(tmp_path / "a.jpg")
     picture = reading.write(decoded, "a.jpg", target, tmp_path, PrepareOptions(), None)
-    assert picture.size == Image.open(target).size == (48, 64)
-    assert ExifTags.Base.Orientation not in Image.open(target).getexif()
-
-
-# what is refused
-
-
-def save_noise(folder: Path, width: int, height: int) -> None:
-    """Save nine photos of coarse noise, which have nothing in common."""
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-    for i in range(9):
-        coarse = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
-        picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST)
-        picture.save(folder / f"{i}.jpg")
-
-
-def test_photos_that_do_not_belong_together_are_refused_with_advice(tmp_path: Path) -> None:
-    save_noise(tmp_path / "photos", *(320, 240))
-    status, lines = run(tmp_path / "photos", tmp_path / "dataset")
-    assert status == report.EXIT_REFUSED
-    failure = lines[-1]
-    assert isinstance(failure, report.Failure) and failure.error == "GateRefused"
-    for words in (
-        "0 of 9 pictures",
-        "needed: 60 % and at least 8",
-        "overlap",
-        "blur",
-        "light",
-        "0.jpg: too few matches",
-    ):
-        assert words in failure.message
-    manifest = read(tmp_path / "dataset" / "dataset.json")
-    assert manifest["registered"] == 0 and not any(image["registered"] for image in manifest["images"])
-    assert not (tmp_path / "dataset" / "transforms.json").exists()
+    assert picture.size == size_of(target) == (48, 64)
+    with Image.open(target) as written:
+        assert ExifTags.Base.Orientation not in written.getexif()
 
 
 def test_the_gate_counts_share_and_number(street: Path, capture: Path, tmp_path: Path) -> None:
@@ -341,61 +292,6 @@ def test_the_gate_counts_share_and_number(street: Path, capture: Path, tmp_path:
         prepare.prepare(capture, tmp_path, PrepareOptions(min_registered_share=0.95, feature_image_size=320))
     assert read(tmp_path / "dataset.json")["registered"] == 14
     assert not (tmp_path / "transforms.json").exists()
-
-
-def test_truncated_photos_can_leave_too_few(street: Path, tmp_path: Path) -> None:
-    for photo in (street / "photos").iterdir():
-        (tmp_path / photo.name).write_bytes(photo.read_bytes()[:9000])
-    with pytest.raises(InvalidInput, match=r"0 photos .* 8 .*facade_001\.jpg: "):
-        prepare.prepare(tmp_path, tmp_path / "dataset", PrepareOptions())
-
-
-def test_a_video_of_few_frames_is_refused(tmp_path: Path) -> None:
-    with av.open(str(tmp_path / "a.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        container.mux(stream.encode(av.VideoFrame.from_image(Image.new("RGB", (64, 48)))))
-        container.mux(stream.encode())
-    with pytest.raises(InvalidInput, match="1 frame .* 8 "):
-        prepare.prepare(tmp_path / "a.mp4", tmp_path / "dataset", PrepareOptions())
-
-
-def test_the_photos_own_folder_is_never_written_over(street: Path) -> None:
-    before = sorted(path.name for path in (street / "photos").iterdir())
-    for target in (street / "photos", street):
-        with pytest.raises(InvalidInput, match="photos"):
-            prepare.prepare(street / "photos", target, PrepareOptions())
-    assert sorted(path.name for path in (street / "photos").iterdir()) == before
-
-
-@pytest.mark.parametrize("when", ["at the start", "on the way"])
-def test_a_full_disk_ends_clearly(street: Path, when: str) -> None:
-    """On real, small file systems."""
-    script = f"mount -t tmpfs -o size={8 if when == 'at the start' else 75}m tmpfs /mnt || exit 1\n"
-    if when == "on the way":
-        script += (
-            "(until ls /mnt/dataset/.work-*/database.db; do sleep 0.1; done; head -c 58m /dev/zero > /mnt/other) &\n"
-        )
-    script += f"{sys.executable} -m jobs.prepare --images {street}/photos --dataset /mnt/dataset"
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True)
-    if not done.stdout:
-        pytest.skip(f"no file system can be mounted here: {done.stderr}")
-    failure = report.parse(done.stdout.splitlines()[-1])
-    assert isinstance(failure, report.Failure), done.stderr
-    expected = {
-        "at the start": "the disk of /mnt/dataset has 0.0 GB free and about 0.1 GB are needed",
-        "on the way": "the disk is full: make room at /mnt/dataset",
-    }
-    assert expected[when] in failure.message
-    assert done.returncode == report.EXIT_REFUSED
-
-
-def test_a_write_that_fails_for_room_names_the_folder(tmp_path: Path) -> None:
-    with pytest.raises(JobFailed, match=f"disk .*{tmp_path}"), prepare._room_on_disk(tmp_path):
-        Path("/dev/full").write_text("x" * 10_000)
-
-
-# the command line
 
 
 def test_options_survive_the_command_line() -> None:
@@ -412,10 +308,3 @@ def test_the_point_cloud_is_a_ply_that_others_read(dataset: tuple[Path, list[Any
     assert [p.name for p in vertices.properties] == ["x", "y", "z", "red", "green", "blue"]
     assert vertices["red"].max() > vertices["red"].min()
     assert struct.unpack("<f", vertices["x"][:1].tobytes())[0] == points(dataset[0] / "sparse_pc.ply")["xyz"][0, 0]
-
-
-def test_a_capture_that_finer_features_cannot_save_is_refused_without_them(tmp_path: Path) -> None:
-    save_noise(tmp_path / "photos", *(640, 480))
-    with pytest.raises(GateRefused, match="0 of 9 "):
-        prepare.prepare(tmp_path / "photos", tmp_path / "dataset", PrepareOptions(max_features=512))
-    assert read(tmp_path / "dataset" / "dataset.json")["matching"] == "exhaustive"

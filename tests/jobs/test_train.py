@@ -32,10 +32,9 @@ from jobs.radiance import cuda, settings  # noqa: E402
 from jobs.radiance.checkpoints import KEPT, Checkpoints  # noqa: E402
 from jobs.radiance.datamanager import ByteImages, DataManager  # noqa: E402
 from jobs.radiance.dataset import read_dataset  # noqa: E402
+from tests.made_once import TINY_TRAINING  # noqa: E402
 
-OPTIONS = TrainOptions(
-    max_num_iterations=30, model_size="small", max_image_size=96, rays_per_batch=64, steps_per_save=6
-)
+OPTIONS = CliApp.run(TrainOptions, cli_args=[*TINY_TRAINING, "--steps-per-save=6"])
 
 
 torch.set_num_threads(1)  # as much is computed, and none of it in waiting for a thread that has no core
@@ -86,9 +85,8 @@ def said(job: subprocess.Popen[str]) -> list[report.Progress | report.PageReport
 
 @pytest.mark.parametrize("interruptions", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_interrupted_training_ends_like_an_uninterrupted_one(
-    dataset: Path, tmp_path: Path, interruptions: int
+    dataset: Path, tiny_model: Path, tmp_path: Path, interruptions: int
 ) -> None:
-    whole = started(dataset, tmp_path / "whole", tmp_path / "checkpoints of another")
     checkpoints = tmp_path / "checkpoints"
     for number in range(interruptions):
         job = started(dataset, tmp_path / "model", checkpoints)
@@ -100,13 +98,11 @@ def test_an_interrupted_training_ends_like_an_uninterrupted_one(
         assert isinstance(last, report.Failure) and last.error == "JobInterrupted"
     kept = sorted(checkpoints.glob("*.ckpt"))
     assert len(kept) == KEPT and not (tmp_path / "model/model.json").exists()
-    told = said(whole)
-    assert whole.returncode == 0, told
 
     kept[-1].write_bytes(kept[-1].read_bytes()[:1000])  # torn
     (checkpoints / "step-000000099.ckpt").write_text("foreign")
     (checkpoints / "step-notes.json").write_text("foreign")
-    shutil.copytree(tmp_path / "checkpoints of another", checkpoints / "step-folder.json")
+    (checkpoints / "step-folder.json").mkdir()
     resumed = started(dataset, tmp_path / "model", checkpoints)
     told = said(resumed)
     assert resumed.returncode == 0, told
@@ -114,11 +110,11 @@ def test_an_interrupted_training_ends_like_an_uninterrupted_one(
     assert metrics and any({"loss", "psnr", "steps/s", "rays/s", "lr"} <= set(found) for found in metrics)
     content = json.loads((tmp_path / "model/model.json").read_text())
     assert content["steps"] == 30
-    assert content["curve"] == json.loads((tmp_path / "whole/model.json").read_text())["curve"]
+    assert content["curve"] == json.loads((tiny_model / "model.json").read_text())["curve"]
     assert content["curve"]["step"] == list(range(1, 31)) and content["metrics"]["image_size"] == 96
     assert content["steps_resumed"] == int(kept[0].stem.split("-")[1]) + 1
 
-    expected, found = parameters(tmp_path / "whole"), parameters(tmp_path / "model")
+    expected, found = parameters(tiny_model), parameters(tmp_path / "model")
     assert expected.keys() == found.keys()
     for name in expected:  # the schedule, the optimizer and every random number went on
         torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)

@@ -104,7 +104,8 @@ def test_photos_of_several_sizes_and_lenses(dataset: Path, monkeypatch: pytest.M
     file = dataset / "transforms.json"
     content = json.loads(file.read_text())
     for number, frame in enumerate(content["frames"]):
-        photo = Image.open(dataset / frame["file_path"])
+        with Image.open(dataset / frame["file_path"]) as opened:
+            photo = opened.copy()
         names = ("fl_x", "fl_y", "cx", "cy", "w", "h")
         frame.update({name: content[name] for name in names}, k1=0.1 * (number % 2), k2=0.0, p1=0.0, p2=0.0)
         if number == 2:
