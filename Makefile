@@ -5,27 +5,29 @@ BIN := .venv/bin
 # order, by number of tests, would start the longest files last.
 PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all test-random lint server worker deploy clean
+.PHONY: azurite demo test test-all test-random lint server worker deploy clean
 
 # Draws photos of the built-in street front, runs the flow on them, and prints a link to the scene's page.
 demo: .venv/installed
 	$(BIN)/rebel-nerf demo
 
-test: .venv/installed lint
-	$(BIN)/python -m tests.azureml.azurite
+test: .venv/installed
+	$(MAKE) --no-print-directory -j 2 lint azurite
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) --durations=10
 
 # In another order each time, to find tests that depend on others. SEED=1 repeats an order; the run prints its seed.
 SEED ?= default
-test-random: .venv/installed
-	$(BIN)/python -m tests.azureml.azurite
+test-random: azurite
 	$(BIN)/python -m pytest -v -p randomly --randomly-seed=$(SEED) -m "not slow" $(PARALLEL)
 
 # Jobs of the Azure ML emulator run in the job environment, as on Azure.
-test-all: .venv/installed lint
-	$(BIN)/python -m tests.azureml.azurite
+test-all: .venv/installed
+	$(MAKE) --no-print-directory -j 2 lint azurite
 	job_python=$$($(BIN)/python -m tests.job_environment) && \
 	REBEL_NERF_JOB_PYTHON=$$job_python $(BIN)/python -m pytest $(PARALLEL) --durations=20
+
+azurite: .venv/installed
+	$(BIN)/python -m tests.azureml.azurite
 
 lint: .venv/installed
 	$(BIN)/ruff check .
