@@ -160,6 +160,7 @@ def prepare(
 
             with timer.step("writing"):
                 model = fit.model if fit else result.model
+                assert model
                 transforms, figures = write_model(model, {p.features: p for p in pictures}, dataset, fit)
                 (dataset / "transforms.json").write_text(json.dumps(transforms, indent=2) + "\n")
     manifest.write(dataset / "dataset.json", options, timer, {**content, **figures, **details})
@@ -226,7 +227,7 @@ def _fit_any(
         except (OSError, ValueError) as error:  # a dataset in another form, registered by hand
             print(f"{name} has no photos and points for registration: {error}")
             continue
-        assert result.search
+        assert result.search and result.model
         if found := registration.fit(result.search, result.model, reference, grey, f"reference{number}-"):
             return name, found
     return "new", None

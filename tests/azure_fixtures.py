@@ -20,20 +20,42 @@ from pydantic import SecretStr
 from blocks import JobSpec, JobState
 from blocks.azure import AzureCredential, AzureMLWorkspace
 from blocks.azure.files import md5s
+from jobs import code
 from jobs.options import Options
 from tests.azureml.stack import AzureStack
 from tests.waiting import until
 
-__all__ = ["FacadeOptions", "facade", "identity_endpoint", "photos", "put", "stack", "wait", "workspace"]
+__all__ = [
+    "SketchOptions", "identity_endpoint", "lasting", "photos", "put", "sketch", "stack", "wait", "workspace",
+]  # fmt: skip
 
 
-class FacadeOptions(Options):
-    """Options of the built-in capture's program, which is quick and needs no input."""
+# Programs that travel with the jobs' code. One takes no time, and one has to be ended.
+PROGRAMS = {
+    "sketch.py": """
+import json, sys
+from pathlib import Path
+given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+output, photos = Path(given["--output"]), int(given["--photos"])
+(output / "photos").mkdir(parents=True)
+for number in range(photos):
+    (output / "photos" / f"{number}.jpg").write_bytes(b"photo %d" % number)
+(output / "truth.json").write_text("{}")
+print(json.dumps({"stage": "sketch", "done": photos, "total": photos}))
+""",
+    "lasts.py": """
+import time
+print("this takes a while", flush=True)
+time.sleep(1000)
+""",
+}
 
-    STAGE: ClassVar[str] = "facade"
+
+class SketchOptions(Options):
+    """Options of the program that takes no time."""
+
+    STAGE: ClassVar[str] = "sketch"
     photos: int
-    width: int
-    height: int
 
 
 @pytest.fixture
@@ -49,7 +71,16 @@ def stack(azure_environment: AzureStack) -> AzureStack:
 
 
 @pytest.fixture
-def workspace(stack: AzureStack, tmp_path: Path) -> AzureMLWorkspace:
+def workspace(stack: AzureStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AzureMLWorkspace:
+    """Return a workspace whose jobs can be PROGRAMS, too."""
+    copy_to = code.copy_to
+
+    def copy_programs_to(folder: Path, stage: str) -> None:
+        copy_to(folder, stage)
+        for name, program in PROGRAMS.items():
+            (folder / "jobs" / name).write_text(program)
+
+    monkeypatch.setattr(code, "copy_to", copy_programs_to)
     credential = AzureCredential(
         method="service principal",
         tenant_id=stack.tenant,
@@ -91,12 +122,15 @@ def identity_endpoint(stack: AzureStack, monkeypatch: pytest.MonkeyPatch) -> Ite
         server.shutdown()
 
 
-def facade(name: str, attempt: int = 1, **more: object) -> JobSpec:
-    """Return a job that draws eight small photos."""
-    given = {"family": name, "scene": "street", "stage": "facade", "outputs": ("capture",), "tier": "cpu"}
-    size = ("--photos", "8", "--width", "64", "--height", "48")
-    arguments = ("--output", "{outputs.capture}", *size)
-    return JobSpec.model_validate({**given, "arguments": arguments, "attempt": attempt, **more})
+def sketch(name: str, **more: object) -> JobSpec:
+    """Return a job that writes eight files in place of photos."""
+    given = {"family": name, "attempt": 1, "scene": "street", "stage": "sketch", "outputs": ("capture",), "tier": "cpu"}
+    return JobSpec.model_validate({**given, "arguments": ("--output", "{outputs.capture}", "--photos", "8"), **more})
+
+
+def lasting(name: str, **more: object) -> JobSpec:
+    """Return a job that prints a line and then sleeps."""
+    return sketch(name, stage="lasts", **more)
 
 
 def wait(workspace: AzureMLWorkspace, job: JobSpec) -> JobState:

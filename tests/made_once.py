@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jobs.demo.street import Visit
 
-__all__ = ["locked", "made_once", "prefect_database", "street", "tiny_model"]
+__all__ = ["TINY_TRAINING", "locked", "made_once", "prefect_database", "street", "tiny_model"]
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILT = ROOT / "build" / "tests"
+TINY_TRAINING = ("--max-num-iterations=30", "--model-size=small", "--max-image-size=96", "--rays-per-batch=256")
+"""The options of `tiny_model`."""
 
 
 @contextmanager
@@ -83,9 +85,10 @@ def tiny_model() -> Path:
         shutil.copytree(street(), dataset)
         (dataset / "truth.json").rename(dataset / "transforms.json")
         places = ["--dataset", dataset, "--model", folder / "model", "--checkpoints", folder / "checkpoints"]
-        options = ["--max-num-iterations=30", "--model-size=small", "--max-image-size=96", "--rays-per-batch=256"]
-        command = [sys.executable, "-W", "ignore", "-m", "jobs.train", *map(str, places), *options]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=300)
+        command = [sys.executable, "-W", "ignore", "-m", "jobs.train", *map(str, places), *TINY_TRAINING]
+        # On one thread, as in tests: sums depend on how they are divided.
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=300)
         shutil.rmtree(dataset)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 

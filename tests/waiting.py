@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 __all__ = ["async_until", "until"]
 
@@ -28,14 +28,15 @@ def until(look: Callable[[], T], seconds: float = 60, otherwise: Callable[[], ob
 
 
 async def async_until(
-    look: Callable[[], T | Awaitable[T]], seconds: float = 60, otherwise: Callable[[], object] = lambda: ""
-) -> T:
-    """Return what `look` returns, or what it returns is awaited to, once that is true. See `until`."""
+    look: Callable[[], Any], seconds: float = 60, otherwise: Callable[[], object] = lambda: ""
+) -> Any:
+    """Do as `until`, in a coroutine. What `look` returns may be an awaitable."""
     deadline = time.monotonic() + seconds
     while True:
         found = look()
-        value: T = await found if inspect.isawaitable(found) else found
-        if value:
-            return value
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return found
         assert time.monotonic() < deadline, f"waited {seconds} s in vain. {otherwise()}"
         await asyncio.sleep(0.05)

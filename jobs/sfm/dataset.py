@@ -24,12 +24,12 @@ __all__ = ["write_model"]
 
 
 def write_model(
-    model: Any, pictures: dict[str, Picture], dataset: Path, fit: Fit | None
+    model: pycolmap.Reconstruction, pictures: dict[str, Picture], dataset: Path, fit: Fit | None
 ) -> tuple[dict[str, Any], dict[str, float | int | bool | str]]:
     """Write COLMAP's files and the point cloud, in the scene frame and in px of the written pictures.
 
     Args:
-        model: a pycolmap.Reconstruction in px of the grey pictures; it is changed.
+        model: in px of the grey pictures; it is changed.
         pictures: by the names of their grey pictures.
         dataset: the folder to write into.
         fit: how the model fits the scene frame; None to begin a new one.
@@ -65,7 +65,7 @@ def write_model(
     meter.update(3)
     masks = {p.file: f"masks/{p.mask}" for p in pictures.values()} if any(p.masked for p in pictures.values()) else {}
     transforms = _transforms(model, masks)
-    figures = {
+    figures: dict[str, float | int | bool | str] = {
         "reprojection_error_px": round(model.compute_mean_reprojection_error(), 4),
         "points": model.num_points3D(),
         "track_length": round(model.compute_mean_track_length(), 3),
@@ -77,7 +77,7 @@ def write_model(
     return transforms, figures
 
 
-def _scene_from_model(model: Any, up: geometry.Floats) -> Any:
+def _scene_from_model(model: pycolmap.Reconstruction, up: geometry.Floats) -> pycolmap.Sim3d:
     """Return the similarity that brings a model into a new scene frame: the cameras in the middle, within ±1.
 
     With the cameras' mean up, it is that of nerfstudio's `auto_orient_and_center_poses` with "up" and "poses" and its
@@ -90,7 +90,7 @@ def _scene_from_model(model: Any, up: geometry.Floats) -> Any:
     return pycolmap.Sim3d(scale, pycolmap.Rotation3d(rotation), -scale * rotation @ poses[:, :, 3].mean(axis=0))
 
 
-def _transforms(model: Any, masks: Mapping[str, str]) -> dict[str, Any]:
+def _transforms(model: pycolmap.Reconstruction, masks: Mapping[str, str]) -> dict[str, Any]:
     """Return the content of transforms.json: OpenGL camera axes, scene frame; intrinsics per frame if they differ.
 
     `masks` has the masks' paths by picture.
@@ -117,7 +117,7 @@ def _transforms(model: Any, masks: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _intrinsics(camera: Any) -> dict[str, float | int]:
+def _intrinsics(camera: pycolmap.Camera) -> dict[str, float | int]:
     """Return a COLMAP camera (OPENCV or SIMPLE_RADIAL) by nerfstudio's keys, px."""
     extra = dict(zip(("k1", "k2", "p1", "p2"), camera.params[camera.extra_params_idxs()], strict=False))
     return {
@@ -131,7 +131,7 @@ def _intrinsics(camera: Any) -> dict[str, float | int]:
     }
 
 
-def _write_points(model: Any, file: Path) -> None:
+def _write_points(model: pycolmap.Reconstruction, file: Path) -> None:
     """Write the sparse points and their colours as a PLY file, in the scene frame."""
     points = [point for _, point in sorted(model.points3D.items())]
     xyz = np.array([point.xyz for point in points], np.float32).reshape(-1, 3)

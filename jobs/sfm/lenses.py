@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import numpy as np
 import pycolmap
@@ -17,11 +16,11 @@ _TIMES_SCATTER = 4.0  # the gap between two lenses in terms of the scatter withi
 _LEAST_PHOTOS = 2  # of a lens
 
 
-def focal_lengths(model: Any, names: Collection[str], threads: int) -> dict[str, float]:
+def focal_lengths(model: pycolmap.Reconstruction, names: Collection[str], threads: int) -> dict[str, float]:
     """Return the focal length of each photo, estimated per photo, as a multiple of the picture's diagonal.
 
     Args:
-        model: a pycolmap.Reconstruction, in which photos can share a camera. It is not changed.
+        model: a reconstruction in which photos can share a camera. It is not changed.
         names: the photos whose focal lengths are estimated.
         threads: number of threads of the solver.
     """
@@ -49,11 +48,11 @@ def by_focal_length(focals: Mapping[str, float]) -> list[list[str]]:
     return groups if all(len(group) >= _LEAST_PHOTOS for group in groups) else [order]
 
 
-def _apart(model: Any, names: Collection[str]) -> Any:
+def _apart(model: pycolmap.Reconstruction, names: Collection[str]) -> pycolmap.Reconstruction:
     """Return a copy of a model in which some photos have a camera each."""
     copy = pycolmap.Reconstruction()
     images = [image for _, image in sorted(model.images.items()) if image.has_pose]
-    numbers: dict[Any, int] = {}
+    numbers: dict[str | int, int] = {}
     for image in images:
         key = image.name if image.name in names else -image.camera_id
         if key in numbers:

@@ -12,9 +12,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
+import pycolmap
 from numpy.typing import NDArray
 
 from jobs.geometry import Floats
@@ -48,12 +48,8 @@ class _Seen:
     cells: Cells
 
 
-def places(model: Any) -> list[set[str]]:
-    """Return the pictures of each place in a reconstruction by name, the largest first. Usually, there is one.
-
-    Args:
-        model: a pycolmap.Reconstruction.
-    """
+def places(model: pycolmap.Reconstruction) -> list[set[str]]:
+    """Return the pictures of each place in a reconstruction by name, the largest first. Usually, there is one."""
     images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: str(image.name))
     names = [str(image.name) for image in images]
     tests = _tests(model, images)
@@ -70,14 +66,12 @@ def places(model: Any) -> list[set[str]]:
     )
 
 
-def loosely_joined(model: Any) -> list[set[str]]:
+def loosely_joined(model: pycolmap.Reconstruction) -> list[set[str]]:
     """Return the parts of a reconstruction that chance matches may have joined, largest first. Usually, there is one.
 
     Pictures of different parts share fewer points than COLMAP's minimum of matches per pair. Single pictures and pairs
     are not parts, and count with the largest.
 
-    Args:
-        model: a pycolmap.Reconstruction.
     """
     parts = [{str(image.name)} for image in model.images.values() if image.has_pose]
     for pair, number in shared_points(model).items():
@@ -91,7 +85,7 @@ def loosely_joined(model: Any) -> list[set[str]]:
     return [parts[0].union(*small), *(part for part in parts[1:] if part not in small)]
 
 
-def shared_points(model: Any) -> dict[frozenset[str], int]:
+def shared_points(model: pycolmap.Reconstruction) -> dict[frozenset[str], int]:
     """Return the number of points that each pair of pictures shows, by their names; pairs without any are left out."""
     names = {number: str(image.name) for number, image in model.images.items()}
     counts: Counter[frozenset[str]] = Counter()
@@ -117,7 +111,7 @@ def _conflict(found: list[tuple[int, int]]) -> bool:
     )
 
 
-def _tests(model: Any, images: list[Any]) -> dict[tuple[int, int], tuple[int, int]]:
+def _tests(model: pycolmap.Reconstruction, images: list[pycolmap.Image]) -> dict[tuple[int, int], tuple[int, int]]:
     """Return, for pairs of pictures that show the same points, how many cells were compared and how many conflict."""
     rows = {number: row for row, number in enumerate(sorted(model.points3D))}
     xyz = np.array([model.points3D[number].xyz for number in rows]).reshape(-1, 3)
@@ -146,7 +140,7 @@ def _tests(model: Any, images: list[Any]) -> dict[tuple[int, int], tuple[int, in
     return result
 
 
-def _seen(image: Any, camera: Any, rows: Mapping[int, int]) -> _Seen:
+def _seen(image: pycolmap.Image, camera: pycolmap.Camera, rows: Mapping[int, int]) -> _Seen:
     shown = {rows[point.point3D_id]: point.xy for point in image.points2D if point.has_point3D()}
     points = np.array(sorted(shown), np.int64)
     at = np.array([shown[row] for row in points.tolist()]).reshape(-1, 2)
@@ -182,7 +176,7 @@ def _comparable(xyz: Floats, points: NDArray[np.int64], here: Floats, there: Flo
     return chosen
 
 
-def _cells_of(image: Any, camera: Any, xyz: Floats) -> Cells:
+def _cells_of(image: pycolmap.Image, camera: pycolmap.Camera, xyz: Floats) -> Cells:
     """Return the cell of a picture in which each point (n, 3) should be; -1 outside of the picture."""
     pose = image.cam_from_world().matrix()
     local = xyz @ pose[:, :3].T + pose[:, 3]
@@ -195,7 +189,7 @@ def _cells_of(image: Any, camera: Any, xyz: Floats) -> Cells:
     return cells
 
 
-def _cells(at: Floats, camera: Any) -> Cells:
+def _cells(at: Floats, camera: pycolmap.Camera) -> Cells:
     if not len(at):
         return np.empty(0, np.int64)
     place = np.clip(at / [camera.width, camera.height] * _GRID, 0, _GRID - 1).astype(np.int64)

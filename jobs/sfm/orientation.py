@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+import pycolmap
 
 from jobs.geometry import Floats, fit_similarity
 from jobs.pictures.exif import Tags
@@ -24,11 +25,10 @@ _GROUND_TILT = 30.0  # degrees between the ground and the mean view, at most
 _EARTH = 6_371_000.0  # metres
 
 
-def find_up(model: Any, tags: Mapping[str, Tags]) -> tuple[Floats, Source]:
+def find_up(model: pycolmap.Reconstruction, tags: Mapping[str, Tags]) -> tuple[Floats, Source]:
     """Return the up direction in the model frame, and where it comes from.
 
     Args:
-        model: a pycolmap.Reconstruction.
         tags: those of the photos, by picture's name.
     """
     images = [image for image in model.images.values() if image.has_pose]
@@ -76,7 +76,7 @@ def _by_gps(centers: Floats, tags: list[Tags]) -> Floats | None:
     return _unit(fit.rotation.T @ np.array([0.0, 0.0, 1.0])) if residual < _GPS_RESIDUAL * narrow else None
 
 
-def _by_ground(poses: Floats, model: Any) -> Floats | None:
+def _by_ground(poses: Floats, model: pycolmap.Reconstruction) -> Floats | None:
     """Return the normal of the ground under cameras that all look down, as in a survey; None if they do not.
 
     Cameras in front of a wall look the same way, too. But people hold them the same way up, while a survey flies to and

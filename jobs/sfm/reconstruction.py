@@ -155,7 +155,7 @@ def _separate(result: Outcome) -> Outcome:
         if len(found) < 2:
             return replace(result, look_alikes=first)
         first = first or found
-        assert result.search
+        assert result.search and result.model
         result.search.forget(found, None if number else lookalikes.shared_points(result.model))
         result = replace(_map(result.search), without_exif=result.without_exif, lenses=result.lenses)
     confused = result.model is not None and len(lookalikes.places(result.model)) > 1

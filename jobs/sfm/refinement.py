@@ -21,7 +21,7 @@ _LOSS_SCALE = 1.0  # px, above which residuals count less and less
 _TOLERANCE = 1e-6  # relative decrease of the cost at which the adjustment ends
 
 
-def refine(model: Any, threads: int) -> int:
+def refine(model: pycolmap.Reconstruction, threads: int) -> int:
     """Adjust a reconstruction in place, with the principal points of the cameras that took enough photos.
 
     COLMAP's mappers hold the principal point in the middle of the picture, where few lenses have it. The rotation of
@@ -29,7 +29,6 @@ def refine(model: Any, threads: int) -> int:
     middle, because a few photos can hardly tell it from their own rotation.
 
     Args:
-        model: a pycolmap.Reconstruction.
         threads: number of threads of the solver.
 
     Returns:
@@ -41,7 +40,7 @@ def refine(model: Any, threads: int) -> int:
     adjust(model, threads, held=photos.keys() & exact)
     if not enough:
         return 0
-    before = {camera: np.array(model.cameras[camera].params) for camera in photos}
+    before = {camera: model.cameras[camera].params.tolist() for camera in photos}
     gain = adjust(model, threads, held=photos.keys() - enough, principal_points=True)
     if gain < _GAIN or any(_offset(model.cameras[camera]) > _FARTHEST for camera in enough):
         for camera, params in before.items():
@@ -51,11 +50,12 @@ def refine(model: Any, threads: int) -> int:
     return len(enough)
 
 
-def adjust(model: Any, threads: int, held: Collection[int] = (), *, principal_points: bool = False) -> float:
+def adjust(
+    model: pycolmap.Reconstruction, threads: int, held: Collection[int] = (), *, principal_points: bool = False
+) -> float:
     """Adjust poses, points and cameras of a reconstruction in place, with Cauchy's loss.
 
     Args:
-        model: a pycolmap.Reconstruction.
         threads: number of threads of the solver.
         held: numbers of the cameras whose intrinsics stay as they are.
         principal_points: whether those of the other cameras change, too.
@@ -82,7 +82,7 @@ def adjust(model: Any, threads: int, held: Collection[int] = (), *, principal_po
     return float((costs.initial_cost / costs.final_cost - 1) * costs.num_residuals) if costs.final_cost else 0.0
 
 
-def _offset(camera: Any) -> float:
+def _offset(camera: pycolmap.Camera) -> float:
     """Return how far the principal point is from the middle of the picture, in terms of its diagonal."""
     size = np.array([camera.width, camera.height])
     point = np.array([camera.principal_point_x, camera.principal_point_y])

@@ -58,7 +58,7 @@ class Fit:
             box around the dataset's camera centres.
     """
 
-    model: Any
+    model: pycolmap.Reconstruction
     cameras: int
     similarity: Similarity
     inliers: int
@@ -75,7 +75,7 @@ class Fit:
             "scale": self.similarity.scale,
         }
 
-    def sim3d(self) -> Any:
+    def sim3d(self) -> pycolmap.Sim3d:
         """Return the similarity in COLMAP's form."""
         given = self.similarity
         return pycolmap.Sim3d(given.scale, pycolmap.Rotation3d(given.rotation), given.translation)
@@ -127,7 +127,7 @@ class Reference:
         return views, tracks
 
 
-def fit(search: Search, model: Any, reference: Reference, folder: Path, prefix: str) -> Fit | None:
+def fit(search: Search, model: pycolmap.Reconstruction, reference: Reference, folder: Path, prefix: str) -> Fit | None:
     """Register a new reconstruction to a reference. Return None if no similarity is certain.
 
     Args:
@@ -148,7 +148,7 @@ def fit(search: Search, model: Any, reference: Reference, folder: Path, prefix: 
     return (_fit(shared, same, cameras, reference) if cameras else None) or found
 
 
-def _fit(shared: Shared, model: Any, cameras: int, reference: Reference) -> Fit | None:
+def _fit(shared: Shared, model: pycolmap.Reconstruction, cameras: int, reference: Reference) -> Fit | None:
     """Fit a similarity to the points that pairs of photos share. Return None if it is not certain."""
     numbers = np.unique(np.concatenate([np.empty((0, 2), np.int64), *(both for *_, both in shared)]), axis=0)
     if len(numbers) < _LEAST_INLIERS:
@@ -183,7 +183,9 @@ def _fit(shared: Shared, model: Any, cameras: int, reference: Reference) -> Fit 
     return found if sure else None
 
 
-def _with_cameras_of(reference: Any, model: Any, threads: int) -> tuple[Any, int]:
+def _with_cameras_of(
+    reference: pycolmap.Reconstruction, model: pycolmap.Reconstruction, threads: int
+) -> tuple[pycolmap.Reconstruction, int]:
     """Adjust a reconstruction to a reference's intrinsics. Return it with the number of cameras that adopted them.
 
     If they explain the photos less well, the photos were taken with another camera or zoom. Then the reconstruction is
@@ -198,10 +200,10 @@ def _with_cameras_of(reference: Any, model: Any, threads: int) -> tuple[Any, int
     return (adjusted, len(held)) if after <= _AS_WELL * before else (model, 0)
 
 
-def _take_similar(known: Iterable[Any], camera: Any) -> bool:
+def _take_similar(known: Iterable[pycolmap.Camera], camera: pycolmap.Camera) -> bool:
     """Give a camera the intrinsics of the most similar known one. Return False if none is similar."""
 
-    def difference(other: Any) -> float:
+    def difference(other: pycolmap.Camera) -> float:
         """Return the relative difference of the focal lengths per width. It is infinite for another shape or model."""
         shape = other.width * camera.height / (other.height * camera.width)
         if other.model != camera.model or abs(shape - 1) > 0.01:
@@ -214,17 +216,19 @@ def _take_similar(known: Iterable[Any], camera: Any) -> bool:
         return False
     like = copy.deepcopy(like)
     like.rescale(camera.width, camera.height)
-    camera.params = like.params
+    camera.params = like.params.tolist()
     return True
 
 
-def _reprojection_error(model: Any) -> float:
+def _reprojection_error(model: pycolmap.Reconstruction) -> float:
     model.update_point_3d_errors()
     mean: float = model.compute_mean_reprojection_error()
     return mean
 
 
-def _refined(rough: Any, model: Any, reference: Any, numbers: Points) -> Similarity:
+def _refined(
+    rough: pycolmap.Sim3d, model: pycolmap.Reconstruction, reference: pycolmap.Reconstruction, numbers: Points
+) -> Similarity:
     """Return the similarity that minimises reprojection errors of each model's points in the other model's photos.
 
     Distances between points are a worse measure, because points are most uncertain along their rays.
@@ -239,7 +243,7 @@ def _refined(rough: Any, model: Any, reference: Any, numbers: Points) -> Similar
 
     def moved(change: Floats) -> Similarity:
         turn = Rotation.from_rotvec(change[:3]).as_matrix()
-        scale = rough.scale * float(np.exp(change[3]))
+        scale = float(rough.scale * np.exp(change[3]))
         return Similarity(scale, turn @ rough.rotation.matrix(), rough.translation + extent * change[4:])
 
     def errors(change: Floats) -> Floats:
@@ -259,7 +263,7 @@ class _Observations:
         numbers: (n,) numbers of the points. A number may occur several times.
     """
 
-    def __init__(self, model: Any, numbers: Points) -> None:
+    def __init__(self, model: pycolmap.Reconstruction, numbers: Points) -> None:
         places: dict[int, list[int]] = {}
         for place, number in enumerate(numbers.tolist()):
             places.setdefault(number, []).append(place)
@@ -285,12 +289,12 @@ class _Observations:
         return errors
 
 
-def _seen(image: Any, scale: float = 1.0) -> tuple[Floats, Points]:
+def _seen(image: pycolmap.Image, scale: float = 1.0) -> tuple[Floats, Points]:
     """Return where a picture shows points, (n, 2) in px times `scale`, and the numbers (n,) of these points."""
     seen = [(point.xy, point.point3D_id) for point in image.points2D if point.has_point3D()]
     return scale * np.array([xy for xy, _ in seen]).reshape(-1, 2), np.array([number for _, number in seen], np.int64)
 
 
-def _positions(model: Any, numbers: Points) -> Floats:
+def _positions(model: pycolmap.Reconstruction, numbers: Points) -> Floats:
     """Return the positions (n, 3) of points, given by number."""
     return np.array([model.points3D[number].xyz for number in numbers.tolist()])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pycolmap
@@ -341,12 +341,14 @@ class Search:
                     best[names[image_id]] = max(best[names[image_id]], inliers)
         return features, best
 
-    def _read(self, question: Callable[[Any], int]) -> int:
+    def _read(self, question: Callable[[pycolmap.Database], int]) -> int:
         with pycolmap.Database.open(self.database) as database:
             return question(database)
 
     @contextmanager
-    def _progress(self, step: str, total: int, done: Callable[[Any], int]) -> Iterator[Any]:
+    def _progress(
+        self, step: str, total: int, done: Callable[[pycolmap.Database], int]
+    ) -> Iterator[pycolmap.CancellationToken]:
         """Report the progress of a COLMAP step, from a thread that reads its database; yield the step's cancellation.
 
         The database is read through pycolmap alone: a second SQLite library in a process breaks the first one's locks.
@@ -377,7 +379,7 @@ class Search:
         meter.update(total)
 
 
-def _images_with_features(database: Any) -> int:
+def _images_with_features(database: pycolmap.Database) -> int:
     return sum(database.exists_keypoints(image.image_id) for image in database.read_all_images())
 
 
@@ -390,12 +392,12 @@ def _points_of(keypoints: NDArray[np.float32], seen: NDArray[np.float64], points
     return found
 
 
-def _verification() -> Any:
+def _verification() -> pycolmap.TwoViewGeometryOptions:
     options = pycolmap.TwoViewGeometryOptions()
     options.ransac.random_seed = SEED
     return options
 
 
-def _device() -> Any:
+def _device() -> pycolmap.Device:
     """Return where features are found and matched. A pycolmap built for CUDA does not check whether there is a GPU."""
     return pycolmap.Device.cuda if gpu() else pycolmap.Device.cpu

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pycolmap
@@ -51,10 +50,10 @@ class View:
     position: tuple[float, float] | None = None
 
 
-def write_views(database: Any, views: list[View]) -> None:
+def write_views(database: pycolmap.Database, views: list[View]) -> None:
     """Add cameras, rigs, images and frames to a database, in the order given."""
     sizes = Counter(view.camera for view in views)
-    cameras: dict[str, Any] = {}
+    cameras: dict[str, pycolmap.Camera] = {}
     known = database.num_cameras()
     for view in views:
         if view.camera not in cameras:
@@ -62,7 +61,7 @@ def write_views(database: Any, views: list[View]) -> None:
             database.write_camera(camera, use_camera_id=True)
             cameras[view.camera] = camera
     rigs = _write_rigs(database, views, cameras)
-    frames: dict[str, Any] = {}
+    frames: dict[str, pycolmap.Frame] = {}
     for number, view in enumerate(views, database.num_images() + 1):
         image = pycolmap.Image(name=view.name, camera_id=cameras[view.camera].camera_id, image_id=number)
         database.write_image(image, use_image_id=True)
@@ -74,7 +73,7 @@ def write_views(database: Any, views: list[View]) -> None:
         database.write_frame(frame, use_frame_id=True)
 
 
-def _camera(number: int, view: View, pictures: int) -> Any:
+def _camera(number: int, view: View, pictures: int) -> pycolmap.Camera:
     diagonal = float(np.hypot(view.width, view.height))
     # COLMAP guesses 1.2 times the longer side where EXIF says nothing.
     focal = view.focal * diagonal if view.focal else 1.2 * max(view.width, view.height)
@@ -85,7 +84,7 @@ def _camera(number: int, view: View, pictures: int) -> Any:
     return camera
 
 
-def _write_rigs(database: Any, views: list[View], cameras: dict[str, Any]) -> dict[str, int]:
+def _write_rigs(database: pycolmap.Database, views: list[View], cameras: dict[str, pycolmap.Camera]) -> dict[str, int]:
     """Add a rig for each camera, or for those that are mounted together; return each camera's rig."""
     together: dict[str, dict[int, View]] = defaultdict(dict)
     for view in views:

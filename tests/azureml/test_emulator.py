@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +17,6 @@ from azure.ai.ml.entities import (
     BuildContext,
     Data,
     Environment,
-    Model,
     SshJobService,
 )
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
@@ -27,9 +24,13 @@ from azure.identity import CertificateCredential, ClientSecretCredential, Enviro
 from azure.storage.blob import ContainerClient
 
 from tests.azureml.stack import AzureStack
+from tests.waiting import until
 
 _OUT = "azureml://datastores/workspaceblobstore/paths/jobs/{}/out"
+
+
 Submit = Callable[..., Any]
+
 
 pytestmark = pytest.mark.slow  # of the emulator, not of the product; `test_emulator_jobs.py` has the essentials
 
@@ -82,9 +83,6 @@ def log(client: MLClient, stack: AzureStack, name: str) -> str:
 
 def run_details(client: MLClient, name: str) -> Any:
     return client.jobs._runs_operations.get_run_details(name)
-
-
-# sign-in
 
 
 def test_a_wrong_secret_tenant_or_client_is_named(stack: AzureStack) -> None:
@@ -141,9 +139,6 @@ def test_missing_assets_are_reported_as_missing(stack: AzureStack, client: MLCli
         client.compute.get("nothing")
 
 
-# data and assets
-
-
 def test_blobs_go_up_and_come_down_with_the_datastores_sas(stack: AzureStack, client: MLClient) -> None:
     assert client.datastores.get_default().name == "workspaceblobstore"
     store = blobs(client, stack)
@@ -192,19 +187,16 @@ def test_tags_have_limits(client: MLClient) -> None:
             client.data.create_or_update(Data(name="x", path=_OUT.format("x"), type="uri_folder", tags=tags))
 
 
-# jobs
-
-
 def test_the_log_and_mounted_outputs_appear_while_it_runs(stack: AzureStack, client: MLClient, submit: Submit) -> None:
     submit("live", "echo first; echo ckpt > $1/a; while [ ! -e $1/b ]; do sleep 0.1; done; rm $1/a; sleep 1; exit 3")
     stack.wait("live", "Running")
     store = blobs(client, stack)
-    eventually(lambda: list(store.list_blob_names(name_starts_with="jobs/live/out/")) == ["jobs/live/out/a"])
+    until(lambda: list(store.list_blob_names(name_starts_with="jobs/live/out/")) == ["jobs/live/out/a"])
     assert log(client, stack, "live") == "first\n"
     details = run_details(client, "live")
     assert requests.get(details.log_files["user_logs/std_log.txt"], timeout=9).text == "first\n"
     (stack.folder / f"jobs/{stack.workspace}/live/1/outputs/out/b").write_text("go on")
-    eventually(lambda: list(store.list_blob_names(name_starts_with="jobs/live/out/")) == ["jobs/live/out/b"])
+    until(lambda: list(store.list_blob_names(name_starts_with="jobs/live/out/")) == ["jobs/live/out/b"])
     assert stack.wait("live").status == "Failed"
     details = run_details(client, "live")
     assert details.error.error.code == "UserError" and "exited with status code 3" in details.error.error.message
@@ -267,9 +259,6 @@ def test_clusters(client: MLClient) -> None:
     assert sizes["Standard_NC4as_T4_v3"].gpus == 1
     with pytest.raises(HttpResponseError, match="supported"):
         client.compute.begin_create_or_update(AmlCompute(name="extra2", size="Standard_Z1")).result()
-
-
-# what goes wrong
 
 
 def test_an_unknown_cluster_is_refused(submit: Submit) -> None:
@@ -377,89 +366,3 @@ def test_without_quota_a_job_stays_queued(stack: AzureStack, client: MLClient, s
         cluster = client.compute._operation.get(stack.resource_group, stack.workspace, "cpu-cluster")
         assert "ClusterCoreQuotaReached" in str(cluster.as_dict())
     assert stack.wait("poor").status == "Completed"
-
-
-# Defects of azure-ai-ml 1.35.2 that the product works around: once one of these fails, its workaround can go.
-
-
-def test_defects_1_and_2_downloads_of_outputs(
-    client: MLClient, stack: AzureStack, submit: Submit, tmp_path: Path
-) -> None:
-    model = Output(type="custom_model", path="azureml://datastores/workspaceblobstore/paths/jobs/defect/model")
-    submit(
-        "defect",
-        "echo 1 > $1/a",
-        outputs={"out": Output(type="uri_folder", path=_OUT.format("defect")), "model": model},
-    )
-    assert stack.wait("defect").status == "Completed"
-    client.jobs.download("defect", output_name="out", download_path=tmp_path / "down")
-    assert not [path for path in (tmp_path / "down").rglob("*") if path.is_file()]
-    with pytest.raises(TypeError, match="values"):
-        client.jobs.download("defect", output_name="model", download_path=tmp_path / "model")
-
-
-def test_defect_3_streams_are_not_logs(
-    client: MLClient, stack: AzureStack, submit: Submit, capsys: pytest.CaptureFixture[str]
-) -> None:
-    submit("stream", "echo said; sleep 4")
-    client.jobs.stream("stream")
-    said = capsys.readouterr().out
-    assert "AuthorizationFailure" in said or "AuthenticationFailed" in said
-    assert "said" not in said
-
-
-def test_defect_4_a_failed_upload_without_progress_hangs(stack: AzureStack, tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos/a.txt").write_text("a")
-    program = f"""
-from azure.ai.ml import MLClient
-from azure.ai.ml.entities import Data
-from azure.identity import EnvironmentCredential
-where = ({stack.subscription!r}, {stack.resource_group!r}, {stack.workspace!r})
-client = MLClient(EnvironmentCredential(), *where, show_progress=False)
-client.data.create_or_update(Data(name="hang", path={str(tmp_path / "photos")!r}, type="uri_folder"))
-"""
-    stack.faults.add("read_only_sas")
-    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
-    try:
-        eventually(lambda: stack.requests["POST {ws}/datastores/*/listSecrets"] > 0, 60)
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(6)
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def test_defect_5_an_interrupted_upload_is_never_resumed(client: MLClient, stack: AzureStack, tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    for name in "ab":
-        (tmp_path / f"photos/{name}.txt").write_text(name)
-    data = Data(name="interrupted", version="1", path=str(tmp_path / "photos"), type="uri_folder")
-    path = client.data.create_or_update(data).path.partition("/paths/")[2]
-    store = blobs(client, stack)
-    # As a parallel upload leaves it that ends before the first blob, which gets the mark of completion.
-    store.delete_blob(f"{path}a.txt")
-    again = Data(name="interrupted", version="2", path=str(tmp_path / "photos"), type="uri_folder")
-    with pytest.raises(Exception, match="BlobAlreadyExists"):
-        client.data.create_or_update(again)
-
-
-def test_defect_6_named_outputs_are_refused(submit: Submit) -> None:
-    with pytest.raises(HttpResponseError, match="assetVersion"):
-        submit("named", "true", outputs={"out": Output(type="uri_folder", name="dataset", version="2")})
-
-
-def test_defect_7_a_model_without_flavors_cannot_be_read(client: MLClient, stack: AzureStack) -> None:
-    model = Model(name="plain", version="1", path=_OUT.format("plain"), type="custom_model")
-    client.models.create_or_update(model)
-    stored = stack.assets("models")["plain"]["1"]
-    del stored["properties"]["flavors"]
-    with pytest.raises(AttributeError):
-        client.models.get("plain", version="1")
-
-
-def eventually(true: Callable[[], bool], timeout: float = 15) -> None:
-    deadline = time.monotonic() + timeout
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

@@ -12,7 +12,8 @@ from azure.core.exceptions import HttpResponseError
 
 from tests.azureml import recordings
 from tests.azureml.stack import AzureStack
-from tests.azureml.test_emulator import Submit, blobs, client, eventually, log, stack, submit
+from tests.azureml.test_emulator import Submit, blobs, client, log, stack, submit
+from tests.waiting import until
 
 __all__ = ["client", "stack", "submit"]
 
@@ -76,7 +77,7 @@ def test_answers_have_the_recorded_keys(stack: AzureStack, client: MLClient, sub
     code = submit("keys", "trap '' TERM; sleep 600", outputs={}, command="bash run.sh", **given).code
     client._code.get(*code.split("/")[-3::2])
     client.jobs.get("keys")
-    eventually(lambda: stack.jobs["keys"] in stack.running)
+    until(lambda: stack.jobs["keys"] in stack.running)
     time.sleep(0.5)  # until it no longer listens to SIGTERM
     client.jobs.begin_cancel("keys").result()
     submit("keys-2", "true", **given)

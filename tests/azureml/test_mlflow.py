@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from blocks.azure import AzureMLWorkspace
-from tests.azure_fixtures import facade, stack, workspace
+from tests.azure_fixtures import sketch, stack, workspace
 from tests.azureml.stack import AzureStack
 
 __all__ = ["stack", "workspace"]
@@ -29,7 +29,7 @@ def ask(workspace: AzureMLWorkspace, method: str, path: str, **given: Any) -> re
 
 
 def test_metrics_are_kept_in_their_order(workspace: AzureMLWorkspace) -> None:
-    run = workspace.submit(facade("street-mlflow-1")).name
+    run = workspace.submit(sketch("street-mlflow-1")).name
     points = [POINT, {**POINT, "key": "train/psnr"}, {**POINT, "step": 2, "value": 0}]
     assert ask(workspace, "POST", "runs/log-batch", json={"run_id": run, "metrics": points}).json() == {}
     history = ask(workspace, "GET", "metrics/get-history", params={"run_id": run, "metric_key": "loss"}).json()
@@ -58,7 +58,7 @@ def test_metrics_are_kept_in_their_order(workspace: AzureMLWorkspace) -> None:
 def test_the_emulator_refuses_what_the_service_refuses(
     workspace: AzureMLWorkspace, stack: AzureStack, wrong: dict[str, Any], said: str
 ) -> None:
-    run = workspace.submit(facade("street-mlflow-2")).name
+    run = workspace.submit(sketch("street-mlflow-2")).name
     answer = ask(workspace, "POST", "runs/log-batch", json={"run_id": run, "metrics": [POINT], **wrong})
     assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
     assert re.search(said, answer.json()["message"])
@@ -69,6 +69,6 @@ def test_a_run_that_is_not_there_and_a_number_that_is_none(workspace: AzureMLWor
     body = {"run_id": "nobody", "metrics": [POINT]}
     answer = ask(workspace, "POST", "runs/log-batch", json=body)
     assert (answer.status_code, answer.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
-    run = workspace.submit(facade("street-mlflow-2")).name
+    run = workspace.submit(sketch("street-mlflow-2")).name
     nan = f'{{"run_id": "{run}", "metrics": [{{"key": "loss", "value": NaN, "timestamp": {NOW}}}]}}'
     assert ask(workspace, "POST", "runs/log-batch", data=nan).status_code == 400

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from blocks import JobState
 from blocks.azure import AzureCredential, AzureMLWorkspace
 from jobs.errors import InvalidInput, NotFound
-from tests.azure_fixtures import facade, stack, wait, workspace
+from tests.azure_fixtures import sketch, stack, wait, workspace
 from tests.azureml.stack import AzureStack
 
 __all__ = ["stack", "workspace"]
@@ -25,10 +25,10 @@ def test_a_workspace_that_is_in_order(workspace: AzureMLWorkspace) -> None:
 
 
 def test_a_job_runs_to_its_end_and_its_output_becomes_an_asset(workspace: AzureMLWorkspace) -> None:
-    job = facade("street-facade-1-abcd")
+    job = sketch("street-sketch-1-abcd")
     assert workspace.find_job(job.name) is None
     submitted = workspace.submit(job)
-    assert submitted.url.startswith("https://ml.azure.com/runs/street-facade-1-abcd-1")
+    assert submitted.url.startswith("https://ml.azure.com/runs/street-sketch-1-abcd-1")
     assert workspace.submit(job).name == job.name
     state = wait(workspace, job)
     text, offset = workspace.read_log(job.name, 0)
@@ -121,7 +121,7 @@ def test_who_waits_for_a_job(workspace: AzureMLWorkspace) -> None:
 
 
 def test_no_secret_reaches_a_job(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
-    workspace.submit(facade("street-secret"))
+    workspace.submit(sketch("street-secret"))
     said = "".join(f"{exchange.operation}{exchange.request}" for exchange in stack.log if "/jobs" in exchange.operation)
     assert stack.client_secret not in said
     assert "sig=" not in said

@@ -12,33 +12,12 @@ import pytest
 from blocks import JobSpec, JobState
 from blocks.azure import AzureMLWorkspace
 from blocks.azure.status import node_lost
-from jobs import code
 from jobs.errors import InvalidInput, NotFound
-from tests.azure_fixtures import facade, photos, put, stack, wait, workspace
+from tests.azure_fixtures import lasting, photos, put, sketch, stack, wait, workspace
 from tests.azureml.stack import AzureStack
 from tests.waiting import until
 
 __all__ = ["stack", "workspace"]
-
-# Arguments of a job that prints a line and then sleeps.
-LONG = ("--output", "{outputs.capture}", "--seconds", "1000")
-LASTS = """
-import sys, time
-print("this takes a while", flush=True)
-time.sleep(float(sys.argv[-1]))
-"""
-
-
-@pytest.fixture(autouse=True)
-def _lasts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have `python -m jobs.lasts` be a program in every job's code."""
-    copy = code.copy_to
-
-    def copy_to(folder: Path, stage: str) -> None:
-        copy(folder, stage)
-        (folder / "jobs" / "lasts.py").write_text(LASTS)
-
-    monkeypatch.setattr(code, "copy_to", copy_to)
 
 
 def start(workspace: AzureMLWorkspace, stack: AzureStack, job: JobSpec) -> None:
@@ -47,8 +26,8 @@ def start(workspace: AzureMLWorkspace, stack: AzureStack, job: JobSpec) -> None:
 
 
 def test_a_model_is_a_model_and_links_to_its_job(workspace: AzureMLWorkspace, tmp_path: Path) -> None:
-    job = facade("atrium-facade-1-beef", scratch=("checkpoints",))
-    put(workspace, photos(tmp_path / "a", b"one"), "rebel-nerf/scratch/atrium-facade-1-beef/checkpoints/")
+    job = sketch("atrium-sketch-1-beef", scratch=("checkpoints",))
+    put(workspace, photos(tmp_path / "a", b"one"), "rebel-nerf/scratch/atrium-sketch-1-beef/checkpoints/")
     workspace.submit(job)
     assert wait(workspace, job) is JobState.COMPLETED
     with pytest.raises(NotFound, match="video"):
@@ -59,9 +38,9 @@ def test_a_model_is_a_model_and_links_to_its_job(workspace: AzureMLWorkspace, tm
     assert workspace.assets("atrium-nerf") == [model]
     assert workspace.client.models.get("atrium-nerf", "1").job_name == job.name
     assert (workspace.fetch(model) / "truth.json").is_file()
-    assert workspace._connection.store().container.blobs("rebel-nerf/scratch/atrium-facade-1-beef/") == []
+    assert workspace._connection.store().container.blobs("rebel-nerf/scratch/atrium-sketch-1-beef/") == []
     # and is an input of other jobs
-    seen = facade("atrium-facade-1-feed", inputs={"model": model}, tags={"scene": "atrium"})
+    seen = sketch("atrium-sketch-1-feed", inputs={"model": model}, tags={"scene": "atrium"})
     workspace.submit(seen)
     assert wait(workspace, seen) is JobState.COMPLETED
 
@@ -70,17 +49,17 @@ def test_an_input_that_is_gone(workspace: AzureMLWorkspace, stack: AzureStack, t
     asset = workspace.take_in("gone", photos(tmp_path / "a", b"one"), {})
     stack.delete_blobs(asset.uri)
     with pytest.raises(NotFound, match="gone:1"):
-        workspace.submit(facade("gone-facade-1", inputs={"images": asset}))
+        workspace.submit(sketch("gone-sketch-1", inputs={"images": asset}))
     with pytest.raises(NotFound, match="gone:1"):
         workspace.fetch(asset)
     stack.delete_asset("data", "gone", "1")
     assert workspace.find_asset("gone", "1") is None
     with pytest.raises(NotFound, match="gone:1"):
-        workspace.submit(facade("gone-facade-1", inputs={"images": asset}))
+        workspace.submit(sketch("gone-sketch-1", inputs={"images": asset}))
 
 
 def test_the_message_of_a_failed_job(workspace: AzureMLWorkspace) -> None:
-    job = facade("street-nothing-1", stage="nothing")
+    job = sketch("street-nothing-1", stage="nothing")
     workspace.submit(job)
     assert wait(workspace, job) is JobState.FAILED
     status = workspace.find_job(job.name)
@@ -89,7 +68,7 @@ def test_the_message_of_a_failed_job(workspace: AzureMLWorkspace) -> None:
 
 
 def test_cancel(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
-    job = facade("street-facade-2", stage="lasts", arguments=LONG)
+    job = lasting("street-sketch-2")
     start(workspace, stack, job)
     workspace.cancel(job.name)
     status = workspace.find_job(job.name)
@@ -100,7 +79,7 @@ def test_cancel(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
 
 
 def test_a_time_limit(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
-    job = facade("street-facade-3", stage="lasts", arguments=LONG, time_limit=1)
+    job = lasting("street-sketch-3", time_limit=1)
     start(workspace, stack, job)
     assert wait(workspace, job) is JobState.FAILED
     status = workspace.find_job(job.name)
@@ -156,7 +135,7 @@ def test_the_loss_of_a_node_is_distinguished_from_a_failure(lost: bool, code: st
 
 @pytest.mark.parametrize("name", ["preempted", "node_lost"])
 def test_a_failed_job_that_speaks_of_preemption(workspace: AzureMLWorkspace, name: str) -> None:
-    job = facade(f"street-{name.replace('_', '-')}", stage=name)
+    job = sketch(f"street-{name.replace('_', '-')}", stage=name)
     workspace.submit(job)
     assert wait(workspace, job) is JobState.FAILED
     status = workspace.find_job(job.name)
@@ -171,7 +150,7 @@ def test_a_failed_job_that_speaks_of_preemption(workspace: AzureMLWorkspace, nam
     ],
 )
 def test_a_lost_node_is_an_interruption(workspace: AzureMLWorkspace, stack: AzureStack, kind: str, said: str) -> None:
-    job = facade(f"street-lost-{kind.replace('_', '-')}", stage="lasts", arguments=LONG)
+    job = lasting(f"street-lost-{kind.replace('_', '-')}")
     with stack.faults.add(kind, job.name, after=0.5):
         start(workspace, stack, job)
         assert wait(workspace, job) is JobState.INTERRUPTED
@@ -183,7 +162,7 @@ def test_a_lost_node_is_an_interruption(workspace: AzureMLWorkspace, stack: Azur
 def test_a_job_that_begins_again_on_another_node_has_a_log_of_its_own(
     workspace: AzureMLWorkspace, stack: AzureStack
 ) -> None:
-    job = facade("street-facade-4", stage="lasts", arguments=LONG)
+    job = lasting("street-sketch-4")
     start(workspace, stack, job)
     offset = 0
     while not offset:
@@ -206,24 +185,24 @@ def test_a_lost_submission_is_repeated(workspace: AzureMLWorkspace, stack: Azure
         stack.faults.add("unavailable", "PUT .*/jobs/", times=2),
         stack.faults.add("throttle", "PUT .*/codes/", times=1),
     ):
-        workspace.submit(facade("street-facade-5"))
-    assert list(stack.jobs).count("street-facade-5-1") == 1
+        workspace.submit(sketch("street-sketch-5"))
+    assert list(stack.jobs).count("street-sketch-5-1") == 1
     other = AzureMLWorkspace.model_validate({**dict(workspace), "environment": "rebel-nerf:1"})
-    assert other.submit(facade("street-facade-5", time_limit=99)).name == "street-facade-5-1"
+    assert other.submit(sketch("street-sketch-5", time_limit=99)).name == "street-sketch-5-1"
 
 
 def test_two_submit_at_once(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
     with ThreadPoolExecutor(3) as pool:
-        jobs = [facade("street-facade-6", time_limit=limit) for limit in (600, 601, 602)]
-        assert {status.name for status in pool.map(workspace.submit, jobs)} == {"street-facade-6-1"}
-    assert stack.wait("street-facade-6-1").attempts == 1
+        jobs = [sketch("street-sketch-6", time_limit=limit) for limit in (600, 601, 602)]
+        assert {status.name for status in pool.map(workspace.submit, jobs)} == {"street-sketch-6-1"}
+    assert stack.wait("street-sketch-6-1").attempts == 1
 
 
 def test_a_cluster_without_quota_is_named(
     workspace: AzureMLWorkspace, stack: AzureStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("blocks.azure.status._LONG_QUEUED_SECONDS", 0.0)
-    job = facade("street-poor")
+    job = sketch("street-poor")
     with stack.faults.add("quota", job.name):
         workspace.submit(job)
         stack.wait(job.name, "Queued")
@@ -239,7 +218,7 @@ def status_of(workspace: AzureMLWorkspace, job: JobSpec) -> str:
 
 
 def test_no_more_requests_than_promised(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
-    job = facade("street-polled", stage="lasts", arguments=LONG)
+    job = lasting("street-polled")
     start(workspace, stack, job)
     workspace.read_log(job.name, 0)
     before = sum(stack.requests.values())
@@ -252,7 +231,7 @@ def test_no_more_requests_than_promised(workspace: AzureMLWorkspace, stack: Azur
 
 
 def test_the_link_to_the_viewer(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
-    job = facade("street-viewed", stage="lasts", arguments=LONG, tier="gpu")
+    job = lasting("street-viewed", tier="gpu")
     with pytest.raises(NotFound):
         workspace.tunnel(job.name, 7008, 7007)
     stack.ssh_at("20.1.2.3", 50000)
@@ -275,7 +254,7 @@ def test_the_link_to_the_viewer_if_the_port_is_closed(workspace: AzureMLWorkspac
     try:
         for key in (None, "ssh-ed25519 AAAA me"):
             with_key = AzureMLWorkspace.model_validate({**dict(workspace), "ssh_public_key": key})
-            job = facade(f"street-closed-{bool(key)}".lower(), stage="lasts", arguments=LONG, tier="gpu")
+            job = lasting(f"street-closed-{bool(key)}".lower(), tier="gpu")
             start(with_key, stack, job)
             assert bool(
                 stack.jobs[job.name].request.get("services") and "ssh" in stack.jobs[job.name].request["services"]

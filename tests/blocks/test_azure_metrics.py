@@ -13,7 +13,7 @@ import pytest
 from blocks import Measured
 from blocks.azure import AzureMLWorkspace
 from jobs.errors import WorkspaceUnavailable
-from tests.azure_fixtures import facade, stack, workspace
+from tests.azure_fixtures import sketch, stack, workspace
 from tests.azureml.stack import AzureStack
 
 __all__ = ["stack", "workspace"]
@@ -30,7 +30,7 @@ def another(workspace: AzureMLWorkspace) -> AzureMLWorkspace:
 
 @pytest.fixture
 def job(workspace: AzureMLWorkspace) -> str:
-    return workspace.submit(facade(f"street-facade-{uuid4().hex[:8]}")).name
+    return workspace.submit(sketch(f"street-sketch-{uuid4().hex[:8]}")).name
 
 
 def steps(stack: AzureStack, job: str, name: str = "loss") -> list[int]:
@@ -89,7 +89,7 @@ def test_batches_and_names_are_as_many_as_azure_takes(workspace: AzureMLWorkspac
 
 
 def test_a_jobs_page_has_its_description(workspace: AzureMLWorkspace) -> None:
-    spec = facade("street-described", description="Scene **street**" + "!" * 6000)
+    spec = sketch("street-described", description="Scene **street**" + "!" * 6000)
     workspace.submit(spec)
     described = workspace.client.jobs.get(spec.name).description
     assert described.startswith("Scene **street**!") and len(described) == 5000

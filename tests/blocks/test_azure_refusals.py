@@ -13,7 +13,7 @@ from azure.mgmt.core.exceptions import ARMErrorFormat
 from blocks.azure import AzureMLWorkspace
 from blocks.azure.errors import plain_errors, translate
 from jobs.errors import InvalidInput, WorkspaceUnavailable
-from tests.azure_fixtures import facade, photos, stack, workspace
+from tests.azure_fixtures import photos, sketch, stack, workspace
 from tests.azureml.stack import AzureStack
 
 __all__ = ["stack", "workspace"]
@@ -26,7 +26,7 @@ def test_a_missing_role(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
         stack.faults.add("forbidden", "PUT .*/jobs/"),
         pytest.raises(InvalidInput, match="barred-1.*AzureML Data Scientist"),
     ):
-        workspace.submit(facade("barred"))
+        workspace.submit(sketch("barred"))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_refusal_is_reported_with_its_reason(
         stack.faults.add(kind, "PUT .*/jobs/"),
         pytest.raises(InvalidInput, match=f"barred-1.*{role}.*{code}") as error,
     ):
-        workspace.submit(facade("barred"))
+        workspace.submit(sketch("barred"))
     assert ("Data Scientist" in str(error.value)) == (kind == "forbidden")
 
 
@@ -74,7 +74,7 @@ def test_a_refusal_of_storage_is_reported_with_its_reason(
 def test_a_refusal_met_by_the_sdk_is_reported_with_its_reason(
     workspace: AzureMLWorkspace, stack: AzureStack, kind: str, reason: str
 ) -> None:
-    job = facade(kind, files={"new.txt": str(time.time_ns())})  # else the SDK finds the code uploaded
+    job = sketch(kind, files={"new.txt": str(time.time_ns())})  # else the SDK finds the code uploaded
     with stack.faults.add(kind), pytest.raises(InvalidInput, match=f"{kind}-1.*{reason}"):
         workspace.submit(job)
 

@@ -15,7 +15,7 @@ from blocks import JobSpec, LocalWorkspace, Marks, supervisor
 from blocks.azure import AzureMLWorkspace
 from commands.prune import Prune, prune
 from tasks.prune import judge_scene
-from tests.azure_fixtures import facade, stack, wait, workspace
+from tests.azure_fixtures import lasting, sketch, stack, wait, workspace
 from tests.tasks.test_choice import put
 
 __all__ = ["stack", "workspace"]
@@ -194,11 +194,8 @@ def test_on_azure_the_output_of_failed_jobs_and_transfers_that_were_cut_are_remo
     workspace: AzureMLWorkspace, tmp_path: Path
 ) -> None:
     container = workspace._connection.store().container
-    good, bad = facade("quay-facade-1-0a"), facade("quay-facade-1-0b", arguments=("--unknown",))
-    running = facade(
-        "quay-facade-1-0c",
-        arguments=("--output", "{outputs.capture}", "--photos", "500", "--width", "1920", "--height", "1080"),
-    )
+    good, bad = sketch("quay-sketch-1-0a"), sketch("quay-sketch-1-0b", arguments=("--unknown",))
+    running = lasting("quay-sketch-1-0c")
     for job in (good, bad, running):
         workspace.submit(job)
         if job is not running:

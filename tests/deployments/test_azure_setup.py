@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from tests.azure_fixtures import identity_endpoint
 from tests.azureml.stack import AzureStack
 from tests.deployments.conftest import Command
 from tests.processes import helps
+from tests.waiting import until
 
 __all__ = ["identity_endpoint"]
 
@@ -60,17 +60,16 @@ def test_set_up_creates_missing_things_once(stack: AzureStack, command: Command,
 
 
 def told_of(scene: str) -> list[str]:
-    """The workspace of each upload to this scene that the server has an event of, once it has one."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+    """Return the workspace of each upload to this scene that the server has an event of, once it has one."""
+
+    def places() -> list[str]:
         with get_client(sync_client=True) as client:
             chosen = {"event": {"name": ["rebel-nerf.capture.uploaded"]}}
             answer = client.request("POST", "/events/filter", json={"filter": chosen})
         told = [event["resource"] for event in answer.json()["events"]]
-        if places := [resource["workspace"] for resource in told if resource["scene"] == scene]:
-            return places
-        time.sleep(0.2)
-    return []
+        return [resource["workspace"] for resource in told if resource["scene"] == scene]
+
+    return until(places)
 
 
 @pytest.mark.usefixtures("prefect_server")

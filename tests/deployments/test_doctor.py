@@ -36,6 +36,8 @@ def doctor(environment: dict[str, str], *arguments: str) -> tuple[int, dict[str,
 def environment(tmp_path: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     homes = {"REBEL_NERF_HOME": str(tmp_path / "home"), "PREFECT_HOME": str(tmp_path / "prefect")}
+    # A server of the machine itself is not looked at.
+    homes["PREFECT_SERVER_API_PORT"] = str(free_port())
     return {**kept, **homes, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
-import importlib
 import json
 import os
 import re
@@ -12,29 +10,20 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
-import yaml
-from jinja2 import Environment
-from prefect import Flow
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
-from prefect.events import DeploymentEventTrigger, DeploymentTriggerTypes
-from prefect.events.schemas.automations import Posture
 from prefect.events.schemas.events import Event, Resource
-from prefect.server.schemas.schedules import CronSchedule as ServedCronSchedule
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
-from pydantic import SecretStr, TypeAdapter
+from pydantic import SecretStr
 
 from blocks.azure import AzureMLWorkspace
 from deployments.azure.events import KEY, Events, Relay, main
@@ -43,15 +32,28 @@ from tests.azure_fixtures import stack, workspace
 from tests.azureml.stack import AzureStack
 from tests.processes import free_port
 from tests.service import Service
+from tests.waiting import async_until, until
 
 __all__ = ["stack", "workspace"]
 
+
 ROOT = Path(__file__).resolve().parents[2]
+
+
 DEPLOYMENTS = (ROOT / "prefect.yaml").read_text()
+
+
 README = (ROOT / "deployments/azure/README.md").read_text()
+
+
 SECRET = "f00dfeed" * 4
+
+
 CHANGED = "rebel-nerf.capture.changed"
+
+
 REFERENCE = "rebel-nerf-azure-ml/azure"
+
 
 # https://learn.microsoft.com/azure/event-grid/end-point-validation-event-grid-events-schema
 HANDSHAKE = r"""[
@@ -69,6 +71,7 @@ HANDSHAKE = r"""[
     "dataVersion": "1"
   }
 ]"""
+
 
 # https://learn.microsoft.com/azure/event-grid/event-schema-blob-storage: Event Grid's schema, then CloudEvents
 CREATED = r"""[{
@@ -94,6 +97,8 @@ CREATED = r"""[{
   "dataVersion": "",
   "metadataVersion": "1"
 }]"""  # noqa: E501
+
+
 RENAMED = r"""[{
   "source": "/subscriptions/{subscription-id}/resourceGroups/Storage/providers/Microsoft.Storage/storageAccounts/my-storage-account",
   "subject": "/blobServices/default/containers/my-file-system/blobs/my-renamed-file.txt",
@@ -171,13 +176,6 @@ def heard(client: SyncPrefectClient, event: str = CHANGED, since: datetime | Non
         asked["occurred"] = {"since": since.isoformat()}
     found = client.request("POST", "/events/filter", json={"filter": asked, "limit": 50}).json()["events"]
     return [Event.model_validate(each).resource for each in found]
-
-
-def until(found: Callable[[], bool], otherwise: Callable[[], object] = lambda: None) -> None:
-    deadline = time.monotonic() + 180
-    while not found():
-        assert time.monotonic() < deadline, otherwise()
-        time.sleep(0.2)
 
 
 def test_only_photos_of_scenes_in_the_own_container_are_reported(
@@ -281,97 +279,6 @@ def test_missing_settings_are_refused(
     assert key not in said or key == "short"
 
 
-# prefect.yaml
-
-
-def deployed() -> Iterator[tuple[dict[str, Any], Flow[..., Any]]]:
-    """Each deployment, and its flow."""
-    for each in yaml.safe_load(DEPLOYMENTS)["deployments"]:
-        path, _, name = each["entrypoint"].partition(":")
-        yield each, getattr(importlib.import_module(".".join(Path(path).with_suffix("").parts)), name)
-
-
-def texts(value: Any) -> Iterator[str]:
-    """All that a JSON value says, the names of its keys left out."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (dict, list)):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from texts(each)
-
-
-def test_nothing_that_a_run_form_shows_is_taken_for_html() -> None:
-    found = list(deployed())
-    assert len(found) == 5
-    for each, flow in found:
-        shown = [each["description"], flow.description or "", *texts(flow.parameters.model_dump(mode="json"))]
-        assert len(shown) > 5
-        assert [text for text in shown if "<" in text or ">" in text] == [], flow.name
-
-
-def triggers() -> Iterator[tuple[DeploymentEventTrigger, Flow[..., Any]]]:
-    parse = TypeAdapter[DeploymentTriggerTypes](DeploymentTriggerTypes).validate_python
-    for each, flow in deployed():
-        for trigger in each.get("triggers", []):
-            parsed = parse({"name": each["name"], **trigger})
-            assert isinstance(parsed, DeploymentEventTrigger)
-            yield parsed, flow
-
-
-def test_the_parameters_of_deployments_and_triggers_are_those_of_the_flow() -> None:
-    event = Event(event=CHANGED, resource=Resource({"prefect.resource.id": "x", "scene": "yard", "workspace": "local"}))
-
-    def rendered(value: Any) -> Any:
-        """As a server does with the event that fired."""
-        if isinstance(value, list):
-            return [rendered(each) for each in value]
-        return Environment().from_string(value).render(event=event) if isinstance(value, str) else value
-
-    for each, flow in deployed():
-        assert set(each.get("parameters", {})) <= set(flow.parameters.properties)
-    for trigger, flow in triggers():
-        given = {name: rendered(value) for name, value in (trigger.parameters or {}).items()}
-        checked = flow.validate_parameters(given)
-        assert {name: checked[name] for name in given} == given
-        if given:
-            assert (given["workspaces"], given["scenes"]) == (["local"], ["yard"])
-
-
-def test_one_trigger_waits_until_nothing_more_is_heard() -> None:
-    [waiting] = [trigger for trigger, _ in triggers() if trigger.posture is Posture.Proactive]
-    assert waiting.after == waiting.expect == {CHANGED}
-    assert waiting.for_each == {"prefect.resource.id"}
-    settle = timedelta(minutes=(waiting.parameters or {})["settle_minutes"])
-    assert timedelta(minutes=10) < settle < waiting.within, "what the run finds has settled; what is newer waits"
-
-
-def test_the_schedules() -> None:
-    found = [schedule for each, _ in deployed() for schedule in each.get("schedules", [])]
-    kinds = [CronSchedule if "cron" in schedule else IntervalSchedule for schedule in found]
-    parsed = [kind.model_validate(schedule) for kind, schedule in zip(kinds, found, strict=True)]
-    assert CronSchedule(cron="*/15 * * * *", timezone="UTC") in parsed
-
-
-@pytest.mark.parametrize("day", ["2026-03-28", "2026-10-24"])
-async def test_hours_are_those_of_the_clock_on_the_wall_also_when_it_is_put_forward_or_back(day: str) -> None:
-    told = re.search(r'cron "(.+)", timezone "(.+)"', DEPLOYMENTS)
-    assert told
-    berlin, begin = ZoneInfo(told[2]), datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(told[2]))
-    end = begin + timedelta(days=3)
-    dates = await ServedCronSchedule(cron=told[1], timezone=told[2]).get_dates(500, start=begin, end=end)
-    local = [datetime.fromtimestamp(date.timestamp(), berlin) for date in dates]
-    moments = (begin.astimezone(timezone.utc) + timedelta(minutes=15) * n for n in range(3 * 96 + 8))
-    clock = [moment.astimezone(berlin) for moment in moments]
-    wanted = [at.replace(tzinfo=None) for at in clock if at < end and at.hour <= 5]
-    assert [at.replace(tzinfo=None) for at in local if at < end] == sorted(set(wanted)), "and an hour twice but once"
-    assert len({at.utcoffset() for at in local}) == 2
-    midnights = {date.astimezone(timezone.utc).hour for date, at in zip(dates, local, strict=True) if at.hour == 0}
-    assert midnights == {22, 23}
-
-
-# the whole of it, on a server of its own
-
-
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     service = Service(tmp_path)
@@ -426,10 +333,7 @@ async def test_thousands_of_blobs_start_one_run(
             return [run for run in of_events if run.parameters.get("scenes") == [scene]]
 
         async def started(scene: str) -> None:
-            deadline = time.monotonic() + 180
-            while not await runs(scene):
-                assert time.monotonic() < deadline, service.log("server") + log.read_text()
-                await asyncio.sleep(0.5)
+            await async_until(lambda: runs(scene), 180, lambda: service.log("server") + log.read_text())
 
         with process(service, stack, workspace, log) as send:
             for number in range(100):
@@ -469,4 +373,3 @@ def test_a_plain_webhook_as_the_readme_has_it(tmp_path: Path) -> None:
     assert dict(resource.root) == {
         "prefect.resource.id": f"rebel-nerf.capture.{scene}", "scene": scene, "workspace": REFERENCE
     }  # fmt: skip
-    assert uploaded in {name for trigger, _ in triggers() for name in trigger.expect}

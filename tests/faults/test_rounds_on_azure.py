@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from prefect import flow
@@ -17,13 +17,14 @@ from prefect.settings import get_current_settings
 
 from blocks import Asset
 from blocks.azure import AzureMLWorkspace
+from jobs.options import Options
 from tasks.stage import Plan, Stage
-from tests.azure_fixtures import FacadeOptions, stack, workspace
+from tests.azure_fixtures import stack, workspace
 from tests.azureml.stack import AzureStack
 
 __all__ = ["stack", "workspace"]
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
 # What strikes, where, and how often at most. {job} is the scene's name.
 FAULTS: dict[str, tuple[str, str, int]] = {
@@ -39,6 +40,15 @@ FAULTS: dict[str, tuple[str, str, int]] = {
 MORE_ATTEMPTS = ("failed for preemption", "silent")  # by nature; a preempted job begins again by itself
 
 
+class FacadeOptions(Options):
+    """Options of the built-in capture's program, which takes seconds and needs no input."""
+
+    STAGE: ClassVar[str] = "facade"
+    photos: int
+    width: int
+    height: int
+
+
 @Stage
 def photograph(scene: str, options: FacadeOptions) -> Plan:
     """A stage whose job takes some seconds."""
@@ -51,7 +61,6 @@ async def photographs(scene: str, place: Any) -> list[Asset]:
     return [await photograph(place, scene, FacadeOptions(photos=1, width=width, height=36)) for width in (64, 96)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_whatever_goes_wrong_nothing_is_lost_and_nothing_made_twice(
     workspace: AzureMLWorkspace, stack: AzureStack, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -84,7 +93,7 @@ asyncio.run(photographs(sys.argv[1], pickle.load(sys.stdin.buffer)))
 """
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [1, 7])
 async def test_a_killed_flow_is_resumed_where_it_was(
     workspace: AzureMLWorkspace, stack: AzureStack, monkeypatch: pytest.MonkeyPatch, rounds: int
 ) -> None:

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 TRAIN = TrainOptions(max_num_iterations=20)
 STAGES = ("prepare", "train", "render", "page")
 RENDER = RenderOptions(width=64, height=36, seconds=0.25)
+WIDE = RENDER.model_copy(update={"width": 80, "camera_path": "orbit"})
 
 
 @pytest.fixture(scope="module")
@@ -71,49 +72,42 @@ async def test_from_photos_to_a_video_without_repeating_work(street: Path, home:
     # The flow that only renders comes to the same video, by whatever of its versions the model is named.
     rendered = await render("street", model_version="1", profile="preview", render=RENDER)
     assert rendered == video
-    wide = RENDER.model_copy(update={"width": 80})
-    rendered = await render("street", video.tags["model"].partition(":")[2], profile="preview", render=wide)
-    assert isinstance(rendered, Asset)
-    assert (rendered.tags["size"], rendered.tags["model"]) == ("80x36", video.tags["model"])
-    narrow = RENDER.model_copy(update={"width": 48})
     with pytest.raises(InvalidInput, match="same model"):
-        await render("street", model_version="1", profile="preview", render=narrow, then="1")
-    assert len(jobs(home)) == 6
+        await render("street", model_version="1", profile="preview", render=WIDE, then="1")
     with pytest.raises(NotFound, match=r"scene street: .*2 of street-nerf .*1 \(1-"):
         await render("street", model_version="2")
+    assert len(jobs(home)) == 4
 
-    orbit = RENDER.model_copy(update={"camera_path": "orbit"})
-    longer, states = await run(train=TrainOptions(max_num_iterations=21), render=orbit)
+    longer, states = await run(train=TrainOptions(max_num_iterations=21), render=WIDE)
     assert (states["prepare"], states["train"], states["render"]) == ("Cached", "Completed", "Completed")
+    assert (longer.tags["size"], longer.tags["path"]) == ("80x36", "orbit")
     assert longer.tags["model"] != video.tags["model"]
-    assert len(jobs(home)) == 9
+    assert len(jobs(home)) == 7
 
     # Of a path in another frame, the generated one is rendered instead; one that lies nowhere near is refused.
-    for frame, place in (("street-images-to-nerf-dataset:0-0", 0.0), (None, 1000.0)):
-        write_path(home / "path.json", place, frame)
-        given = RENDER.model_copy(update={"camera_path": str(home / "path.json")})
-        if frame:
-            assert (
-                await render("street", video.tags["model"].partition(":")[2], profile="preview", render=given) == video
-            )
-            assert (await run(render=given))[0] == video
-            continue
-        with pytest.raises(InvalidInput, match="scene street: .*camera path"):
-            await run(render=given)
-        with pytest.raises(InvalidInput, match="scene street: .*camera path"):
-            await render("street", profile="preview", render=given)
-    assert len(jobs(home)) == 9
+    model = video.tags["model"].partition(":")[2]
+    given = RENDER.model_copy(update={"camera_path": str(home / "path.json")})
+    write_path(home / "path.json", 0.0, "street-images-to-nerf-dataset:0-0")
+    assert await render("street", model, profile="preview", render=given) == video
+    assert (await run(render=given))[0] == video
+    write_path(home / "path.json", 1000.0, None)
+    with pytest.raises(InvalidInput, match="scene street: .*camera path"):
+        await run(render=given)
+    with pytest.raises(InvalidInput, match="scene street: .*camera path"):
+        await render("street", profile="preview", render=given)
+    assert len(jobs(home)) == 7
 
-    shutil.rmtree(video.uri)  # what is gone is made again, however well it is cached
-    remade, states = await run()
-    assert (states["prepare"], states["train"], states["render"]) == ("Cached", "Cached", "Completed")
+    # What is gone is made again, however well it is cached.
+    shutil.rmtree(video.uri)
+    remade, states = await outcome(render, scene="street", model_version=model, profile="preview", render=RENDER)
+    assert (remade.tags["model"], states["render"]) == (video.tags["model"], "Completed")
     assert (Path(video.uri) / "video.mp4").exists()
 
     shutil.rmtree(home / "assets/street-page")  # a page that cannot be made again is no reason to have no video
     manifest = home / "assets" / video.tags["dataset"].replace(":", "/") / "dataset.json"
     manifest.write_text("{".ljust(manifest.stat().st_size))  # of the same size: else the dataset is made again, too
     again, states = await run()
-    assert (again, states["render"], states["page"]) == (remade, "Cached", "Failed")
+    assert (again, states["train"], states["render"], states["page"]) == (remade, "Cached", "Cached", "Failed")
 
 
 @pytest.mark.slow

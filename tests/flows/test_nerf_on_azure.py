@@ -94,20 +94,6 @@ async def test_from_photos_to_a_video_without_repeating_work(
     assert states == {"capture": "Completed", **dict.fromkeys(STAGES, "Cached")}
     assert len(jobs(stack)) == 4
 
-    # A registration that was deleted comes back from the job that stands; files that are gone are made again, though
-    # the node of the next attempt goes away under it.
-    stack.delete_asset("data", video.name, video.version)
-    again, states = await run()
-    assert (again.version, again.uri, states["render"]) == (video.version, video.uri, "Completed")
-    assert len(jobs(stack)) == 4
-    stack.delete_asset("data", video.name, video.version)
-    stack.delete_blobs(video.uri)
-    with stack.faults.add("preemption_error", f"{SCENE}-render-.*-2$", times=1, after=1):
-        remade, states = await run()
-    assert (states["prepare"], states["train"], states["render"]) == ("Cached", "Cached", "Completed")
-    assert [stack.jobs[name].status for name in jobs(stack, "render")] == ["Completed", "Failed", "Completed"]
-    assert remade.version == video.version and remade.uri != video.uri
-
 
 async def test_faults_of_the_workspace_are_reported_before_a_job_starts(
     stack: AzureStack, saved: AzureMLWorkspace, street: Path

@@ -17,7 +17,7 @@ from flows.nerf import nerf
 from jobs.errors import NotFound
 from jobs.options import PrepareOptions
 from tasks.stage import Plan, Stage
-from tests.azure_fixtures import FacadeOptions, put, stack, workspace
+from tests.azure_fixtures import SketchOptions, put, stack, workspace
 from tests.azureml.stack import AzureStack
 
 __all__ = ["stack", "workspace"]
@@ -27,15 +27,25 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 @Stage
 def built(scene: str) -> Plan:
-    """Photos of the built-in street front, which stand for a model here."""
-    return Plan(
-        scene, "1", FacadeOptions(photos=8, width=64, height=48), f"{scene}-nerf", "model", "output", {}, tier="cpu"
-    )
+    """Files that stand for a model here."""
+    return Plan(scene, "1", SketchOptions(photos=8), f"{scene}-nerf", "model", "output", {}, tier="cpu")
 
 
 @flow(name="built")
 async def build(place: AzureMLWorkspace, scene: str, refresh: bool = False) -> Asset:
     made: Asset = await built.with_options(refresh=refresh)(place, scene)
+    return made
+
+
+@Stage
+def sketched(scene: str) -> Plan:
+    """Files that stand for a dataset here."""
+    return Plan(scene, "1", SketchOptions(photos=8), f"{scene}-photos", "dataset", "output", {}, tier="cpu")
+
+
+@flow(name="sketched")
+async def draw(place: AzureMLWorkspace, scene: str) -> Asset:
+    made: Asset = await sketched(place, scene)
     return made
 
 
@@ -71,6 +81,26 @@ async def test_a_stage_runs_again_if_its_result_was_archived(
     assert await build(workspace, "kiln") == bad, "the one that was restored stands"
     third = await build(workspace, "kiln", refresh=True)
     assert (third.version, third.number) == (f"{bad.version}-3", 3)
+
+
+async def test_a_result_that_was_deleted_comes_back_from_its_job_or_is_made_again(
+    workspace: AzureMLWorkspace, stack: AzureStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AzureMLWorkspace, "poll_seconds", lambda self, waited: 0.3)
+    made = await draw(workspace, "shed")
+    stack.delete_asset("data", made.name, made.version)
+    again = await draw(workspace, "shed")
+    assert (again.version, again.uri) == (made.version, made.uri)
+
+    # With its files gone, too, it is made again, though the node of the next attempt goes away.
+    stack.delete_asset("data", made.name, made.version)
+    stack.delete_blobs(made.uri)
+    with stack.faults.add("preemption_error", "shed-sketch-.*-2$", times=1):
+        remade = await draw(workspace, "shed")
+    assert [job.status for name, job in stack.jobs.items() if name.startswith("shed-")] == [
+        *("Completed", "Failed", "Completed"),
+    ]
+    assert remade.version == made.version and remade.uri != made.uri
 
 
 async def test_captures_that_are_archived_are_left_alone(

@@ -27,6 +27,7 @@ from jobs.errors import BudgetExceeded, JobFailed, NotFound
 from jobs.options import TrainOptions
 from tasks import budget
 from tests.faults.chain import FirstOptions, SecondOptions, first, second, started, workspace
+from tests.waiting import async_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -176,7 +177,7 @@ async def test_jobs_that_fail_count_and_the_run_pays_for_all_its_attempts(
 async def test_a_job_that_is_cancelled_costs_what_it_ran(place: Callable[..., LocalWorkspace]) -> None:
     limited = place(month=DAY)
     running = asyncio.create_task(make(limited, seconds=1000))
-    await _until(lambda: started(limited))
+    await async_until(lambda: started(limited))
     [job] = record(limited)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -189,7 +190,7 @@ async def test_a_job_that_is_cancelled_costs_what_it_ran(place: Callable[..., Lo
 async def test_a_job_is_paid_for_by_who_submits_it(place: Callable[..., LocalWorkspace]) -> None:
     """Others attach to it, free of charge: their limit may be lower than its cost."""
     running = asyncio.create_task(make(place(run=DAY), seconds=3))
-    await _until(lambda: started(place()))
+    await async_until(lambda: started(place()))
     [before] = record(place()).values()
     assert await make(place(run=0), seconds=3) == await running
     [after] = record(place()).values()
@@ -229,7 +230,7 @@ async def test_jobs_that_ended_unseen_are_settled_before_a_job_is_refused(place:
     plan = first.plan(capture(limited, "wall"), FirstOptions(seconds=0.5))
     ended = plan.spec(1)
     limited.submit(ended)
-    await _until(lambda: (status := limited.find_job(ended.name)) and status.state.ended)
+    await async_until(lambda: (status := limited.find_job(ended.name)) and status.state.ended)
     long_ago = datetime.now(timezone.utc) - timedelta(hours=2)
     limited.write_expense(entry(ended.name, DAY))
     limited.write_expense(entry("never-submitted-1", DAY, submitted=long_ago))
@@ -257,7 +258,7 @@ async def test_a_later_run_and_the_clean_up_see_an_end_that_was_missed(
             limited.follow(job.name, str(uuid4()))
             [mark] = (limited.folder / "followers" / job.name).iterdir()
             _age(mark, 3600)
-        await _until(partial(_ended, limited, job.name))
+        await async_until(partial(_ended, limited, job.name))
     await make(limited, "street", seconds=0.5)
     await limited.save("limited", overwrite=True)
     await clean_up(["rebel-nerf-local-workspace/limited"])
@@ -282,13 +283,6 @@ async def test_a_failed_submission_costs_nothing(place: Callable[..., LocalWorks
 def _ended(place: LocalWorkspace, job: str) -> bool:
     status = place.find_job(job)
     return status is not None and status.state.ended
-
-
-async def _until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.05)
 
 
 def _age(file: Path, seconds: float) -> None:

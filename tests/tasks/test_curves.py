@@ -17,7 +17,7 @@ from blocks.azure import AzureMLWorkspace
 from jobs.report import Progress, parse
 from tasks import curves
 from tasks.curves import Curves
-from tests.azure_fixtures import facade, stack, workspace
+from tests.azure_fixtures import sketch, stack, workspace
 from tests.azureml.stack import AzureStack
 from tests.faults.chain import FirstOptions, first
 from tests.faults.chain import workspace as chain_workspace
@@ -48,7 +48,7 @@ async def follow(place: AzureMLWorkspace, job: str, lines: list[str]) -> Curves:
 
 
 async def test_a_run_that_takes_over_continues_the_curve(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
-    job = workspace.submit(facade(f"street-facade-{uuid4().hex[:8]}")).name
+    job = workspace.submit(sketch(f"street-sketch-{uuid4().hex[:8]}")).name
     half = Curves(workspace, job)
     for each in LOG[:16]:
         half.add(parse(each))  # type: ignore[arg-type]

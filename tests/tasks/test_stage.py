@@ -7,7 +7,6 @@ import dataclasses
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,6 +22,7 @@ from flows.clean_up import clean_up
 from jobs.errors import JobFailed, RunCancelled
 from tasks import wanted
 from tests.faults.chain import FirstOptions, SecondOptions, _plan, first, second, started, workspace
+from tests.waiting import async_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -50,13 +50,6 @@ async def both(place: LocalWorkspace, scene: str = "street", refresh: str = "", 
 
     made: list[Asset] = await run()
     return made
-
-
-async def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.05)
 
 
 def states(place: LocalWorkspace) -> list[JobState]:
@@ -147,7 +140,7 @@ async def test_who_comes_first_is_served_first_and_never_two_at_once(place: Loca
 
 async def test_a_job_ends_with_the_last_run_that_waits_for_it(place: LocalWorkspace) -> None:
     one, other = (asyncio.create_task(both(place, seconds=1000)) for _ in range(2))
-    await until(lambda: states(place) == [JobState.RUNNING] and [*map(len, place.followers().values())] == [2])
+    await async_until(lambda: states(place) == [JobState.RUNNING] and [*map(len, place.followers().values())] == [2])
     one.cancel()
     with pytest.raises(asyncio.CancelledError):
         await one
@@ -164,7 +157,7 @@ async def test_a_run_without_a_worker_sees_that_it_was_cancelled(
 ) -> None:
     monkeypatch.setattr(wanted, "_SECONDS_BETWEEN_REQUESTS", 0.5)
     waiting = asyncio.create_task(both(place, seconds=1000))
-    await until(lambda: states(place) == [JobState.RUNNING])
+    await async_until(lambda: states(place) == [JobState.RUNNING])
     [[run]] = [list(ages) for ages in place.followers().values()]
     async with get_client() as client:
         await client.set_flow_run_state(run, Cancelling())
@@ -189,7 +182,7 @@ async def test_the_clean_up_cancels_jobs_that_nobody_waits_for(place: LocalWorks
     place.follow(job.name, follower)
     place.submit(job)
     if how == "ended":
-        await until(lambda: states(place) == [JobState.COMPLETED])
+        await async_until(lambda: states(place) == [JobState.COMPLETED])
     if how in ("silent", "ended"):
         an_hour_ago = time.time() - 3600
         os.utime(place.folder / "followers" / job.name / follower, (an_hour_ago, an_hour_ago))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from blocks import Asset, LocalWorkspace, supervisor
 from tasks.watch import News, watching
 from tests.faults.chain import FirstOptions, first
+from tests.waiting import async_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -49,13 +48,6 @@ def capture(place: LocalWorkspace, scene: str) -> Asset:
     return place.take_in(scene, {"photo.jpg": photo}, {})
 
 
-async def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.05)
-
-
 async def make(place: LocalWorkspace, scene: str) -> Asset:
     @flow(name="make")
     async def run() -> Asset:
@@ -82,9 +74,9 @@ async def run_all(place: LocalWorkspace) -> tuple[list[str], list[str]]:
         for number, scene in enumerate(SCENES):
             running.append(asyncio.create_task(make(place, scene)))
             if number:
-                await until(partial(_waiting, news, number))
+                await async_until(partial(_waiting, news, number))
             else:
-                await until(lambda: any(each.state == "running" for each in news))
+                await async_until(lambda: any(each.state == "running" for each in news))
         (place.folder / "go").touch()
         await asyncio.gather(*running)
     waited = [each.words for each in news if each.words]
