@@ -1,8 +1,9 @@
 """Compare photos of one visit with photos of another, whatever the light.
 
-Light multiplies the colour of a surface. Where nothing has changed, the difference of two logarithms shows the light
-alone: it is even, but for the edges of shadows, and it varies along few directions (sun or shadow, warm or cold).
-`Light` learns these directions from the whole scene, most of which has not changed. What lies off them is no light.
+Light multiplies the colour of a surface. Where nothing has changed, the difference of two logarithms is therefore the
+light alone. It is even, except at the edges of shadows, and it varies in few directions (sun or shadow, warm or cold).
+`Light` learns these directions from the whole scene, most of which has not changed. A difference in any other direction
+is a change.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from jobs.visits.views import Array, View, sampled
 
 __all__ = ["Evidence", "Light", "evidence"]
 
-_BEHIND = 0.05  # share of a distance by which a surface may be farther than the one that a view sees there
-_THROUGH = 0.025  # share by which it must be nearer for the view to see through it
-_ROUNDS, _KEPT, _CONSISTENT = 10, 0.85, 1.3  # of the trimmed covariance; the last makes up for what is trimmed
+_BEHIND = 0.05  # how much farther a surface may be than the one that a view sees there, as a fraction of the distance
+_THROUGH = 0.025  # how much nearer it must be for the view to see through it
+_ROUNDS, _KEPT, _CONSISTENT = 10, 0.85, 1.3  # of the trimmed covariance. The last factor compensates for the trimming
 _MOST = 200_000  # pixels from which the light is learnt
 _SHADOW = np.array([0.60, 0.54, 0.46])  # what a shadow does to the logarithms: it is darker, and lit by the blue sky
 _TINT = np.array([0.05, 0.0, -0.05])  # from a warm to a cold light
@@ -29,11 +30,11 @@ _GRAIN = 0.025  # standard deviation of a logarithm that no light explains
 
 
 class Evidence(NamedTuple):
-    """What a view shows that the nearest views of a visit do not; NaN where they do not see the same surface.
+    """The difference between a view and the nearest views of a visit. NaN where they do not see the same surface.
 
     Args:
-        ratio: (H, W, 3) the logarithm of the light, the view's against theirs.
-        air: (H, W) the share of them that see through the surface: nothing is there for them.
+        ratio: (H, W, 3) the logarithm of the view's light divided by theirs.
+        air: (H, W) the share of these views that see through the surface, so that it does not exist for them.
     """
 
     ratio: Array
@@ -42,7 +43,7 @@ class Evidence(NamedTuple):
 
 @dataclass(frozen=True)
 class Light:
-    """How the light of two visits differs: a normal distribution of logarithms of ratios.
+    """The difference in light between two visits, as a normal distribution of the logarithms of ratios.
 
     Args:
         mean: (3,) red, green, blue.
@@ -54,11 +55,11 @@ class Light:
 
     @classmethod
     def learn(cls, ratios: Sequence[Array]) -> Light:
-        """Learn it from ratios (…, 3), of which a sixth or less shows changes; NaN is left out."""
+        """Learn the distribution from ratios (…, 3), of which at most a sixth show changes. NaN is left out."""
         every = np.concatenate([ratio.reshape(-1, 3) for ratio in ratios]).astype(np.float64)
         every = every[np.isfinite(every).all(axis=1)]
         every = every[:: 1 + len(every) // _MOST]
-        # A scene may have few shadows, whose pixels are then trimmed: what light can do is known beforehand.
+        # If a scene has few shadows, their pixels are trimmed. So the variation of daylight is a lower bound.
         least = np.outer(_SHADOW, _SHADOW) + np.outer(_TINT, _TINT) + np.eye(3) * _GRAIN**2
         kept = every
         mean, precision = np.zeros(3), np.linalg.inv(least)
@@ -70,7 +71,7 @@ class Light:
         return cls(mean.astype(np.float32), precision.astype(np.float32))
 
     def unlikely(self, ratio: Array, same_light: bool = False) -> Array:
-        """Return by how many standard deviations ratios (…, 3) are off what light does.
+        """Return how many standard deviations of light ratios (…, 3) are away from its mean.
 
         Args:
             ratio: as in `Evidence`.
@@ -82,13 +83,13 @@ class Light:
 
 
 def evidence(view: View, others: Sequence[View], window: int, most: int) -> Evidence:
-    """Compare a view with those of another visit, or of its own, that see the most alike.
+    """Compare a view with the most similar views of another visit, or of its own.
 
     Args:
         view: the view.
-        others: the views to compare it with; the view itself is left out.
-        window: in which light is even, px.
-        most: how many of them to compare with. The median over them counts.
+        others: the views to choose from. The view itself is left out.
+        window: the size in px of a window in which light is even.
+        most: the number of views to compare with. The result is the median over them.
     """
     points = view.camera.points(np.where(view.depths > 0, view.depths, np.float32("nan")))
     seen = [_seen_by(other, points) for other in _nearest(view, others, most)]
@@ -135,7 +136,7 @@ def _seen_by(view: View, points: Array) -> tuple[Array, Array]:
 
 
 def _nearest(view: View, others: Sequence[View], most: int) -> list[View]:
-    """Return the views that see the most alike: from near, in a similar direction."""
+    """Return the most similar views: the nearest ones with a similar view direction."""
     seen = view.depths[view.depths > 0]
     middle = float(np.median(seen)) if len(seen) else 1.0
 

@@ -15,21 +15,20 @@ from jobs.visits.views import Array, Bools, View
 
 __all__ = ["Patch", "Settings", "Surfaces", "compared_share", "examine", "find_patches"]
 
-_WHOLE = 0.5  # of a change's median score: at its edges, a voxel with less is more than half outside it
+_WHOLE = 0.5  # of a change's median score. A voxel with less is more than half outside the change
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How changes are looked for.
+    """Settings of the search for changes.
 
     Args:
-        window: in which the light of a photo is even, px.
-        compared: how many photos of the other visit a photo is compared with.
-        least_photos: that must show a place.
-        pixels: the side of a voxel, in pixels at the typical distance.
-        certain, likely: how far beyond light and noise a voxel must be, as a multiple of both, for a change to begin
-            there, and to extend there.
-        least_voxels: of a change.
+        window: the size in px of a window in which the light of a photo is even.
+        compared: the number of photos of the other visit that a photo is compared with.
+        least_photos: the least number of photos that must show a place.
+        pixels: the side of a voxel in pixels, at the typical distance.
+        certain, likely: the scores above which a voxel starts a change, and belongs to it.
+        least_voxels: the least number of voxels of a change.
     """
 
     window: int = 5
@@ -46,9 +45,9 @@ class Surfaces:
     """The surfaces of one visit, compared with the photos of the other one.
 
     Args:
-        cells: voxels with three values: the score (difference by noise), the air, the noise.
-        size: of a voxel, in scene units.
-        off: by how many standard deviations of light each pixel of each view differs, by the view's name.
+        cells: voxels with three values: score, air and noise.
+        size: the side of a voxel in scene units.
+        off: by the view's name, how many standard deviations of light each pixel (H, W) differs.
     """
 
     cells: Cells
@@ -57,25 +56,25 @@ class Surfaces:
 
     @property
     def score(self) -> Array:
-        """(N,) by how much each voxel differs, as a multiple of what light and noise do."""
+        """The difference (N,) of each voxel, as a multiple of the differences that light and noise cause."""
         return self.cells.values[:, 0]
 
     @property
     def noise(self) -> Array:
-        """(N,) by how many standard deviations of light the photos of one visit differ from each other."""
+        """How many standard deviations of light (N,) the photos of one visit differ from each other."""
         return self.cells.values[:, 2]
 
     @property
     def air(self) -> Array:
-        """(N,) the share of the other visit's photos that see through each voxel."""
+        """The share (N,) of the other visit's photos that see through each voxel."""
         return self.cells.values[:, 1]
 
 
 def examine(then: Sequence[View], now: Sequence[View], settings: Settings) -> tuple[Surfaces, Surfaces]:
-    """Compare the surfaces of two visits with each other's photos: those of then, and those of now.
+    """Compare the surfaces of each visit with the photos of the other. Return those of then, and those of now.
 
-    The noise of a voxel is how far the photos of its own visit differ from each other there: inexact depths, leaves,
-    mirrors and blur.
+    The noise of a voxel is the difference between photos of its own visit, caused by inexact depths, leaves, mirrors
+    and blur.
     """
     meter = report.Meter("changes:compare", 2 * (len(then) + len(now)))
 
