@@ -17,6 +17,7 @@ from pathlib import Path
 
 from jobs import selection
 from jobs.errors import InvalidInput
+from jobs.names import printable
 from jobs.pictures import film, photo
 from jobs.selection import Header
 
@@ -32,7 +33,7 @@ VIDEO_SUFFIXES = frozenset(
 _KINDS = "photos (jpg, png, tif, webp, heic, avif, dng …) or a video (mp4, mov, mkv, webm, avi …)"
 _OTHER_MEDIA = re.compile(r"3fr|arw|cr[23w]|exr|gif|gpr|hdr|iiq|j(p2|xl)|lrv|nef|nrw|orf|pef|psd|raf|raw|rw2|srw", re.I)
 _DUAL_FISHEYE = re.compile(r"ins[pv]|360", re.I)
-_POSES = frozenset({"transforms.json", "cameras.bin", "cameras.txt", "cameras.xml", "cameras.json", "images.bin"})
+_TO_KEEP = "to take these poses instead: --prepare.poses keep"
 # A workspace's own file, Windows', and measurements, which a stage of their own reads
 _NOT_LISTED = frozenset({"asset.json", "Thumbs.db", "desktop.ini", "scale.json", "gcp_list.txt"})
 
@@ -51,6 +52,7 @@ class Capture:
         left_out: each file that is made from others, hidden or deleted → its kind, e.g. "thumbnail".
         others: files of other formats.
         masks: the mask of each photo that has one. Its black pixels are not used.
+        poses: the files with the poses of the photos, if these are kept.
     """
 
     photos: dict[str, Path] = field(default_factory=dict)
@@ -62,8 +64,9 @@ class Capture:
     left_out: dict[str, str] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
     masks: dict[str, Path] = field(default_factory=dict)
+    poses: dict[str, Path] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
-    """What a capture keeps: `photos`, `videos`, `masks`, `duplicates`, and those `unreadable` that may be copied."""
+    """What a capture keeps: `photos`, `videos`, `masks`, `poses`, `duplicates`, and `unreadable` that may be copied."""
 
     @property
     def found(self) -> int:
@@ -87,8 +90,8 @@ class Capture:
             if name not in kept:
                 groups[reason].append(name)
         listed = [selection.words(reason, names) for reason, names in groups.items()]
-        if poses := next((name for name in self.others if Path(name).name in _POSES), None):
-            listed.append(f"the poses in {poses} (the photos are registered again)")
+        if self.photos and not self.poses and (poses := selection.poses(self.others)):
+            listed.append(f"the poses in {printable(poses[0])} (the photos are registered again; {_TO_KEEP})")
         return listed
 
     def tags(self, kept: Collection[str]) -> dict[str, str]:
@@ -140,7 +143,7 @@ def find_any(source: Path) -> tuple[dict[str, Path], list[str], dict[str, str]]:
     return found, others, left_out
 
 
-def scan(source: Path, minimum: int = 3) -> Capture:
+def scan(source: Path, minimum: int = 3, *, keep_poses: bool = False) -> Capture:
     """Examine a capture without decoding it: file headers, and the first frame of each video.
 
     A folder is searched with all its subfolders. Thumbnails, copies and the like are left out (see
@@ -149,9 +152,11 @@ def scan(source: Path, minimum: int = 3) -> Capture:
     Args:
         source: a folder of photos or videos, or one video.
         minimum: the fewest photos that can become a dataset.
+        keep_poses: whether poses that are beside the photos belong to the capture.
 
     Raises:
-        InvalidInput: nothing here can become a dataset; the text names folder or file and the remedy.
+        InvalidInput: nothing here can become a dataset, or there are no poses to keep; the text names folder or file
+            and the remedy.
     """
     found, others, left_out = find_any(source)
 
@@ -185,11 +190,30 @@ def scan(source: Path, minimum: int = 3) -> Capture:
         unused, photos = list(photos), {}
     elif len(photos) < minimum:
         _refuse_few(source, len(photos), minimum, found, unreadable, {**duplicates, **derived})
+    poses = _poses(source, others, bool(photos)) if keep_poses else {}
+    others = [name for name in others if name not in poses]
     applied = {photo: found[mask] for photo, mask in masks.items() if photo in photos}
     derived |= {mask: "mask" for photo, mask in masks.items() if photo not in photos}
-    files = {name: file for name, file in found.items() if name not in {*denied, *unused, *derived}}
+    files = {name: file for name, file in found.items() if name not in {*denied, *unused, *derived}} | poses
     left_out = {**left_out, **derived}
-    return Capture(photos, videos, unreadable, duplicates, unused, denied, left_out, others, applied, files)
+    return Capture(photos, videos, unreadable, duplicates, unused, denied, left_out, others, applied, poses, files)
+
+
+def _poses(source: Path, others: Collection[str], photos: bool) -> dict[str, Path]:
+    """Return the files with the poses that are to be kept.
+
+    Raises:
+        InvalidInput: there are none, or they may not be read.
+    """
+    files = {name: source / name for name in selection.poses(others)} if photos else {}
+    if not files:
+        raise InvalidInput(
+            f"{source} has no poses to keep. Put nerfstudio's transforms.json or a COLMAP model (cameras and images, "
+            "both .bin or both .txt) beside the photos, and give the folder as images; or leave out prepare.poses keep."
+        )
+    if problem := next((f"{name}: {why}" for name, file in files.items() if (why := _not_ours(file, source))), None):
+        raise InvalidInput(f"{source}: the poses cannot be read: {problem}.")
+    return files
 
 
 def is_media(path: str) -> bool:

@@ -104,7 +104,7 @@ class PrepareOptions(Options):
 
     STAGE: ClassVar[str] = "prepare"
     STAGE_VERSION: ClassVar[int] = 3
-    ADDED: ClassVar[frozenset[str]] = frozenset({"frame"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"frame", "poses"})
 
     downscale_factor: int = Field(
         1, ge=1, le=16, description="Divide the width and height of the dataset's images by this factor."
@@ -132,6 +132,11 @@ class PrepareOptions(Options):
         "auto",
         description="Coordinate frame of the dataset. auto: register the photos to the scene's earlier datasets, or "
         "start a new frame if that fails. keep: refuse photos that cannot be registered. new: start a new frame.",
+    )
+    poses: Literal["find", "keep"] = Field(
+        "find",
+        description="Where the camera poses come from. find: structure from motion. keep: nerfstudio's transforms.json "
+        "or a COLMAP model beside the photos; the poses are checked against the photos and refined.",
     )
 
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -26,12 +26,14 @@ from pydantic_settings import CliApp
 from jobs import manifest, media, report
 from jobs.errors import GateRefused, InvalidInput, JobFailed
 from jobs.manifest import Timer
+from jobs.names import printable
 from jobs.options import PrepareOptions
 from jobs.pictures import panorama, reading
 from jobs.pictures.reading import Picture
 from jobs.sfm import verdict
 
 if TYPE_CHECKING:
+    from jobs.sfm.posefile import Pose
     from jobs.sfm.reconstruction import Outcome
     from jobs.sfm.registration import Fit
     from jobs.sfm.views import View
@@ -85,7 +87,8 @@ def prepare(
         )
     timer = Timer()
     with timer.step("scan"):
-        capture = media.scan(images, options.min_registered_images)
+        capture = media.scan(images, options.min_registered_images, keep_poses=options.poses == "keep")
+        given = _read_poses(images, capture)
     dataset.mkdir(parents=True, exist_ok=True)
     for old in (path for pattern in _OURS for path in dataset.glob(pattern)):
         shutil.rmtree(old) if old.is_dir() else old.unlink()
@@ -109,12 +112,16 @@ def prepare(
             raise InvalidInput(
                 f"{images}: {len(pictures)} {what}, {options.min_registered_images} are needed. {why}".strip()
             )
-        result = _structure_from_motion(pictures, grey, work, options, timer, sequence=bool(videos))
+        if given:
+            result = _keep_poses(images, pictures, given, grey, work, options, timer)
+        else:
+            result = _structure_from_motion(pictures, grey, work, options, timer, sequence=bool(videos))
         placed = result.registered
         sources_of = {picture.features: picture.source for picture in pictures}
         for words in (
             result.without_exif,
             result.lenses,
+            verdict.of_given(result),
             verdict.other_places(pictures, result),
             verdict.of_poor_quality(pictures),
         ):
@@ -139,6 +146,8 @@ def prepare(
             "only_turned": result.only_turned,
             "places_alike": [[sources_of[name] for name in sorted(place)] for place in result.look_alikes],
         }
+        if result.given:
+            content["poses"] = result.given.figures()
         details = {
             "videos": videos,
             "unreadable_files": unreadable,
@@ -194,6 +203,51 @@ def _structure_from_motion(
 
     views = [_view(picture) for picture in pictures]
     return reconstruct(grey, views, work, options, timer, sequence=sequence)
+
+
+def _read_poses(images: Path, capture: media.Capture) -> dict[str, Pose]:
+    """Return the poses that are to be kept, by photo."""
+    if not capture.poses:
+        return {}
+    from jobs.sfm import posefile
+
+    poses = posefile.read_poses(capture.poses)
+    file = next(iter(capture.poses))
+    found = posefile.belonging_to(poses, capture.photos, PurePosixPath(file).parent)
+    if not found:
+        named, photo = (printable(name) for name in (poses[0].name, next(iter(capture.photos))))
+        raise InvalidInput(
+            f"{images}: none of the poses in {printable(file)} belongs to a photo: it names {named}, and a photo is "
+            f"named {photo}. Give the photos the names that they had, or leave out prepare.poses keep."
+        )
+    return found
+
+
+def _keep_poses(
+    images: Path,
+    pictures: list[Picture],
+    given: Mapping[str, Pose],
+    grey: Path,
+    work: Path,
+    options: PrepareOptions,
+    timer: Timer,
+) -> Outcome:
+    from jobs.sfm import posed, posefile
+
+    lenses = posefile.by_lens({photo: pose.lens for photo, pose in given.items()})
+    views, poses, without = [], {}, {}
+    for picture in pictures:
+        name, (width, height) = picture.features, picture.size
+        pose = given.get(picture.source)
+        if pose is None:
+            without[name] = "it has no pose"
+        elif picture.view is not None or abs((pose.lens.shape or width / height) * height - width) > 0.02 * width + 1:
+            without[name] = "its pose is for a picture of another shape"
+        else:
+            number, lens = lenses[picture.source]
+            views.append(replace(_view(picture), camera=f"{picture.size} {number}", lens=lens))
+            poses[name] = pose.matrix
+    return posed.triangulate(grey, views, poses, without, work, options, timer)
 
 
 def _view(picture: Picture) -> View:

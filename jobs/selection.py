@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from jobs.names import printable
 
-__all__ = ["Header", "aside", "derived", "masks", "words"]
+__all__ = ["Header", "aside", "derived", "masks", "poses", "words"]
 
 _PLURALS = {
     "thumbnail": "thumbnails",
@@ -72,6 +72,9 @@ _FORMATS = (
     ".dng",
 )
 """Of two formats of one shot, equally large, the earlier is used: a JPEG needs no second encoding."""
+
+_POSES = (("transforms.json",), ("cameras.bin", "images.bin"), ("cameras.txt", "images.txt"))
+"""The files that hold the poses of a dataset: nerfstudio's, and those of a COLMAP model."""
 
 _LIVE_SECONDS = 6.0  # a Live Photo lasts 3 s
 
@@ -156,6 +159,21 @@ def masks(headers: Mapping[str, Header], photos: Collection[str], left_out: Mapp
         if photo := _nearest(path, used):
             found[photo] = path
     return found
+
+
+def poses(paths: Collection[str]) -> list[str]:
+    """Return the files with the camera poses that a folder has: transforms.json, or COLMAP's cameras and images.
+
+    The ones nearest to the top are taken.
+    """
+    there, found = set(paths), []
+    for path in paths:
+        name, folder = PurePosixPath(path).name, PurePosixPath(path).parent
+        kind = next((kind for kind, names in enumerate(_POSES) if name == names[0]), None)
+        files = [] if kind is None else [str(folder / each) for each in _POSES[kind]]
+        if files and there.issuperset(files):
+            found.append((len(folder.parts), kind, path, files))
+    return min(found)[3] if found else []
 
 
 def _nearest(path: str, photos: Collection[str]) -> str | None:

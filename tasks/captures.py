@@ -45,14 +45,13 @@ def _capture(
     if version is not None:
         return _of_version(workspace, scene, version, known)
     if images:
-        found = _scan(scene, images.expanduser(), options)
-        taken = workspace.take_in(scene, found.files, {"source": str(images), **found.tags(found.files)})
-        _warn_of_archived(workspace, taken)
-        return taken
+        return _take_in(workspace, scene, images, options)
     for dropped in workspace.dropped(scene):
         # An empty drop folder means nothing for a scene that has captures.
         if not dropped.files and known:
             continue
+        if dropped.folder and options.poses == "keep":  # a dropped capture has no poses, which are no media
+            return _take_in(workspace, scene, dropped.folder, options)
         same = workspace.find_capture(dropped)
         if same and same.archived:
             get_run_logger().warning(
@@ -110,6 +109,13 @@ def _newest(workspace: Workspace, scene: str, known: list[Asset]) -> Asset:
     return known[-1]
 
 
+def _take_in(workspace: Workspace, scene: str, images: Path, options: PrepareOptions) -> Asset:
+    found = _scan(scene, images.expanduser(), options)
+    taken = workspace.take_in(scene, found.files, {"source": str(images), **found.tags(found.files)})
+    _warn_of_archived(workspace, taken)
+    return taken
+
+
 def _warn_of_archived(workspace: Workspace, taken: Asset) -> None:
     """Warn if an archived version has the same photos."""
     same = [
@@ -145,7 +151,7 @@ def take_in_dropped(
 
 def _scan(scene: str, source: Path, options: PrepareOptions) -> media.Capture:
     with naming(scene):
-        found = media.scan(source, minimum=options.min_registered_images)
+        found = media.scan(source, options.min_registered_images, keep_poses=options.poses == "keep")
     for file, reason in found.unreadable.items():
         get_run_logger().warning("scene %s: %s is not used: %s", scene, printable(file), reason)
     get_run_logger().info("scene %s: %s", scene, found.line())

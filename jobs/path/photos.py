@@ -17,6 +17,8 @@ __all__ = [
     "PosedPhotos",
     "goes_back",
     "longest_run",
+    "looking_ahead",
+    "panoramas",
     "together",
     "unit",
     "upright",
@@ -29,6 +31,9 @@ OFF = 0.5
 """The greatest distance of a generated path from the nearest photo with a similar view direction, in typical depths."""
 STRICTER = 0.9
 """A share of `OFF` that applies to the samples of a path, because it may be farther off between them."""
+
+_VIEWS = 3  # of a 360° photo, at least
+_ONE_CENTRE = 1e-5  # of the capture's size: cameras that are not views of one photo are farther from each other
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,36 @@ def together(photos: PosedPhotos) -> PosedPhotos:
     if len(part.centres) < 2:
         raise InvalidInput("The photos are too far apart for a path along them. Choose the spiral instead.")
     return part
+
+
+def panoramas(centres: Array) -> list[NDArray[np.intp]]:
+    """Return the numbers of the views of each 360° photo, in the order of the photos; empty if there are none.
+
+    The views into which a photo was cut have one centre (see `jobs.pictures.panorama`). Those of a dataset that also
+    has many single photos do not count.
+
+    Args:
+        centres: (N, 3) of the cameras.
+    """
+    grid = _ONE_CENTRE * (float(np.ptp(centres, axis=0).max()) or 1.0)
+    _, first, photo = np.unique(np.round(centres / grid), axis=0, return_index=True, return_inverse=True)
+    if len(first) < 2 or _VIEWS * len(first) > len(centres):
+        return []
+    return [np.flatnonzero(photo.ravel() == number) for number in np.argsort(first)]
+
+
+def looking_ahead(capture: PosedPhotos) -> PosedPhotos:
+    """Return a capture of 360° photos as that of a camera that looks where it is carried; others as they are.
+
+    The views of such photos look all ways at once, also into the sky. A path along them would do so, too.
+    """
+    photos = panoramas(capture.centres)
+    if not photos:
+        return capture
+    centres = capture.centres[[views[0] for views in photos]]
+    padded = np.pad(centres, ((2, 2), (0, 0)), mode="edge")
+    smooth = weighted(np.array([[1, 2, 3, 2, 1]]) / 9, np.stack([padded[k : k + len(centres)] for k in range(5)]))[0]
+    return replace(capture, centres=centres, directions=unit(np.gradient(smooth, axis=0) * [1, 1, 0]))
 
 
 def goes_back(at: NDArray[Any]) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from jobs import ply
 from jobs.errors import InvalidInput
 from jobs.geometry import Similarity
-from jobs.path.photos import Array, PosedPhotos, unit
+from jobs.path.photos import Array, PosedPhotos, panoramas, unit
 
 __all__ = ["model_to_dataset", "parse_photos", "photo_shape", "read_photos"]
 
@@ -69,12 +69,15 @@ def parse_photos(source: str, transforms: dict[str, Any], saved: dict[str, Any],
 
 
 def photo_shape(transforms: dict[str, Any]) -> float:
-    """Return the width of most photos divided by their height; 16:9 for panoramas and photos of unknown size.
+    """Return the width of most photos divided by their height; 16:9 for 360° photos and photos of unknown size.
 
     Args:
         transforms: the content of a dataset's `transforms.json`.
     """
     photos = [transforms | photo for photo in transforms.get("frames", [])]
+    poses = np.array([photo["transform_matrix"] for photo in photos if "transform_matrix" in photo], float)
+    if len(poses) and panoramas(poses.reshape(-1, 4, 4)[:, :3, 3]):
+        return 16 / 9
     shapes = [
         photo["w"] / photo["h"]
         for photo in photos

@@ -14,7 +14,7 @@ import numpy as np
 from jobs.camera_path import GENERATED, CameraPath, Frame
 from jobs.errors import InvalidInput
 from jobs.options import RenderOptions
-from jobs.path.photos import Array, PosedPhotos
+from jobs.path.photos import Array, PosedPhotos, looking_ahead
 from jobs.path.reading import read_photos
 from jobs.path.shapes import orbit, spiral, sweep
 from jobs.path.sight import covered
@@ -41,7 +41,7 @@ def generate(kind: str, dataset: Path, model: Path, options: RenderOptions) -> C
         InvalidInput: the dataset or model cannot be read, the photos do not allow such a path, or the options do not
             fit the photos.
     """
-    photos = read_photos(dataset, model)
+    photos = looking_ahead(read_photos(dataset, model))
     options = options.in_shape(photos.shape)
     assert options.width and options.height and options.seconds and options.fps
     # A rate such as 29.97 frames per second stays exact, even if no whole number of frames fills the time.

@@ -93,6 +93,8 @@ def _scene_from_model(model: pycolmap.Reconstruction, up: geometry.Floats) -> py
 def _transforms(model: pycolmap.Reconstruction, masks: Mapping[str, str]) -> dict[str, Any]:
     """Return the content of transforms.json: OpenGL camera axes, scene frame; intrinsics per frame if they differ.
 
+    All cameras are perspective ones or all are fisheyes, as nerfstudio requires.
+
     `masks` has the masks' paths by picture.
     """
     images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
@@ -108,7 +110,7 @@ def _transforms(model: pycolmap.Reconstruction, masks: Mapping[str, str]) -> dic
             frame["mask_path"] = masks[image.name]
         frames.append(frame if shared else {**frame, **cameras[image.camera_id]})
     return {
-        "camera_model": "OPENCV",
+        "camera_model": "OPENCV_FISHEYE" if _is_fisheye(model.cameras[images[0].camera_id]) else "OPENCV",
         **shared,
         "applied_transform": np.eye(4)[:3].tolist(),
         "applied_scale": 1.0,
@@ -118,8 +120,9 @@ def _transforms(model: pycolmap.Reconstruction, masks: Mapping[str, str]) -> dic
 
 
 def _intrinsics(camera: pycolmap.Camera) -> dict[str, float | int]:
-    """Return a COLMAP camera (OPENCV or SIMPLE_RADIAL) by nerfstudio's keys, px."""
-    extra = dict(zip(("k1", "k2", "p1", "p2"), camera.params[camera.extra_params_idxs()], strict=False))
+    """Return a COLMAP camera (OPENCV, OPENCV_FISHEYE or SIMPLE_RADIAL) by nerfstudio's keys, px."""
+    names = ("k1", "k2", "k3", "k4") if _is_fisheye(camera) else ("k1", "k2", "p1", "p2")
+    extra = dict(zip(names, camera.params[camera.extra_params_idxs()], strict=False))
     return {
         "w": camera.width,
         "h": camera.height,
@@ -127,8 +130,12 @@ def _intrinsics(camera: pycolmap.Camera) -> dict[str, float | int]:
         "fl_y": float(camera.focal_length_y),
         "cx": float(camera.principal_point_x),
         "cy": float(camera.principal_point_y),
-        **{name: float(extra.get(name, 0.0)) for name in ("k1", "k2", "p1", "p2")},
+        **{name: float(extra.get(name, 0.0)) for name in names},
     }
+
+
+def _is_fisheye(camera: pycolmap.Camera) -> bool:
+    return bool(camera.model == pycolmap.CameraModelId.OPENCV_FISHEYE)
 
 
 def _write_points(model: pycolmap.Reconstruction, file: Path) -> None:

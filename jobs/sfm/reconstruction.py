@@ -12,16 +12,44 @@ from jobs.manifest import Timer
 from jobs.options import PrepareOptions
 from jobs.sfm import lenses, lookalikes, refinement
 from jobs.sfm.mapping import ENOUGH, map_matches
-from jobs.sfm.search import FEW_MATCHES, SEED, Search, gpu
+from jobs.sfm.search import FEW_MATCHES, SEED, Matching, Search, gpu
 from jobs.sfm.views import View
 
-__all__ = ["Outcome", "reconstruct"]
+__all__ = ["Given", "Outcome", "begin", "reconstruct"]
 
 _MATCH_WELL = 50  # inlier matches of a picture with its best neighbour: then its pose can hardly fail for want of them
 _PHOTOS_OF_A_LENS = 3  # fewer do not determine its focal length
 _BETTER, _AS_GOOD = 0.97, 1.05  # largest change of the reprojection error at which more, or fewer, lenses are accepted
 _ROUNDS = 3  # of separating places that look alike
 _FULL = 0.95  # share of the maximum number of features
+
+
+@dataclass
+class Given:
+    """What became of poses that were given.
+
+    Args:
+        number: how many pictures had one.
+        refused: by picture's name, why it has no pose now.
+        fit: share of a picture's matching features that show a point of the model, in the median.
+        moved, turned: how far the refinement moved the cameras (median and worst, in terms of the scene's size), and
+            how far it turned them (likewise, in degrees).
+    """
+
+    number: int
+    refused: dict[str, str]
+    fit: float = 0.0
+    moved: tuple[float, float] = (0.0, 0.0)
+    turned: tuple[float, float] = (0.0, 0.0)
+
+    def figures(self) -> dict[str, float | list[float]]:
+        """Return what is worth noting."""
+        return {
+            "given": self.number,
+            "fit": round(self.fit, 4),
+            "moved": [round(value, 6) for value in self.moved],
+            "turned_degrees": [round(value, 4) for value in self.turned],
+        }
 
 
 @dataclass
@@ -43,6 +71,7 @@ class Outcome:
         look_alikes: names of the pictures of each place, the largest first, if several look so alike that they were
             taken for one. They were then separated.
         confused: whether places that look alike could not be separated, so poses are wrong.
+        given: what became of poses that were given; None if there were none.
     """
 
     model: pycolmap.Reconstruction | None = None
@@ -59,6 +88,7 @@ class Outcome:
     lenses: str | None = None
     look_alikes: list[set[str]] = field(default_factory=list)
     confused: bool = False
+    given: Given | None = None
 
     @property
     def registered(self) -> set[str]:
@@ -67,6 +97,8 @@ class Outcome:
 
     def why_not(self, name: str) -> str:
         """Return the reason why a picture has no pose, in words."""
+        if self.given and name in self.given.refused:
+            return self.given.refused[name]
         if self.only_turned:
             return "no parallax: the camera only turned on the spot"
         if self.features[name] < FEW_MATCHES:
@@ -101,15 +133,7 @@ def reconstruct(
         The result, in px of these pictures. Up to 50 pictures and without a GPU, the same input gives the same result
         on the same machine; otherwise, poses vary a little.
     """
-    print(f"Features are found and matched on the {'GPU' if gpu() else 'CPU'}.", flush=True)
-    pycolmap.logging.minloglevel = pycolmap.logging.WARNING.value
-    pycolmap.logging.logtostderr = True  # into the job's log, not into files in the system's /tmp
-    pycolmap.set_random_seed(SEED)
-    search = Search(folder, views, work, options, timer)
-    kind = search.likely(sequence=sequence)
-    small = max(max(view.width, view.height) for view in views) <= 480
-    search.find_features(first_octave=-1 if small else 0)
-    search.match(search.pairs(kind), kind)
+    kind, small = begin(search := Search(folder, views, work, options, timer), sequence=sequence)
     if search.only_turned():
         features, best = search.figures()
         matching = ", then ".join(search.matching)
@@ -134,6 +158,23 @@ def reconstruct(
         with timer.step("refinement"):
             result.refined = refinement.refine(result.model, search.threads)
     return result
+
+
+def begin(search: Search, *, sequence: bool) -> tuple[Matching, bool]:
+    """Find the features of a search, and match the pairs that are likely.
+
+    Returns:
+        The kind of matching, and whether the pictures are so small that they were enlarged for their features.
+    """
+    print(f"Features are found and matched on the {'GPU' if gpu() else 'CPU'}.", flush=True)
+    pycolmap.logging.minloglevel = pycolmap.logging.WARNING.value
+    pycolmap.logging.logtostderr = True  # into the job's log, not into files in the system's /tmp
+    pycolmap.set_random_seed(SEED)
+    kind = search.likely(sequence=sequence)
+    small = max(max(view.width, view.height) for view in search.views) <= 480
+    search.find_features(first_octave=-1 if small else 0)
+    search.match(search.pairs(kind), kind)
+    return kind, small
 
 
 def _better(first: Outcome, second: Outcome) -> Outcome:

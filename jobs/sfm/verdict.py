@@ -15,7 +15,7 @@ from jobs.pictures.reading import Picture
 if TYPE_CHECKING:
     from jobs.sfm.reconstruction import Outcome
 
-__all__ = ["in_common", "of_poor_quality", "other_places", "refusal"]
+__all__ = ["in_common", "of_given", "of_poor_quality", "other_places", "refusal"]
 
 _MOST = 0.9  # of the pictures that are said to have something in common
 _NAMED = 5
@@ -54,6 +54,18 @@ def of_poor_quality(pictures: Sequence[Picture]) -> str:
     found = [f"too dark: {_first(dark)}"] * bool(dark) + [f"blurred or without texture: {_first(soft)}"] * bool(soft)
     said = "; ".join(found)
     return f"{said[0].upper()}{said[1:]}." if said else ""
+
+
+def of_given(result: Outcome) -> str:
+    """Return a sentence about poses that were given; "" if there were none."""
+    if not result.given:
+        return ""
+    given, fit = result.given, len(result.registered)
+    moved, turned = ([f"{value:.2f}" for value in pair] for pair in ([100 * m for m in given.moved], given.turned))
+    return (
+        f"{given.number} photos have a given pose; {fit} of these fit the photos. They were refined by {moved[0]} % "
+        f"of the scene's size and {turned[0]}° in the median, and by {moved[1]} % and {turned[1]}° at most."
+    )
 
 
 def other_places(pictures: Sequence[Picture], result: Outcome) -> str:
@@ -100,7 +112,15 @@ def refusal(images: Path, pictures: Sequence[Picture], result: Outcome, options:
         f"({100 * len(used) / len(pictures):.0f} %; needed: {100 * options.min_registered_share:.0f} % and at least "
         f"{options.min_registered_images}). "
     )
-    if places_said := other_places(pictures, result):
+    if result.given:
+        fit, moved = 100 * result.given.fit, 100 * result.given.moved[0]
+        said += (
+            f"The given poses do not fit the photos: they had to be moved by {moved:.0f} % of the scene's size, and "
+            f"even then only {fit:.0f} % of matching features are where they say (both in the median). Give the "
+            "photos that the poses were found for, under their names, neither cropped nor turned; or leave out "
+            "prepare.poses keep: then structure from motion finds the poses. "
+        )
+    elif places_said := other_places(pictures, result):
         said += f"{places_said} Make a scene of each place, or take photos that lead from one to the other. "
     elif common := in_common(lost, used):
         said += (

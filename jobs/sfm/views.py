@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pycolmap
 
+from jobs.sfm.posefile import Lens
+
 __all__ = ["Mount", "View", "write_views"]
 
 
@@ -38,6 +40,7 @@ class View:
         known: whether the camera's name is known, and not just the picture's size.
         mount: the camera's place in a rig; its focal length is then exact, and it has no distortion.
         position: latitude and longitude by GPS, degrees; None if unknown.
+        lens: intrinsics that were given with the poses; None if they are to be found.
     """
 
     name: str
@@ -48,6 +51,7 @@ class View:
     known: bool = True
     mount: Mount | None = None
     position: tuple[float, float] | None = None
+    lens: Lens | None = None
 
 
 def write_views(database: pycolmap.Database, views: list[View]) -> None:
@@ -74,6 +78,16 @@ def write_views(database: pycolmap.Database, views: list[View]) -> None:
 
 
 def _camera(number: int, view: View, pictures: int) -> pycolmap.Camera:
+    if view.lens:
+        camera = pycolmap.Camera(
+            camera_id=number,
+            model="OPENCV_FISHEYE" if view.lens.fisheye else "OPENCV",
+            width=view.width,
+            height=view.height,
+            params=view.lens.params(view.width, view.height),
+        )
+        camera.has_prior_focal_length = True
+        return camera
     diagonal = float(np.hypot(view.width, view.height))
     # COLMAP guesses 1.2 times the longer side where EXIF says nothing.
     focal = view.focal * diagonal if view.focal else 1.2 * max(view.width, view.height)

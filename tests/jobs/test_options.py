@@ -69,6 +69,7 @@ def test_an_option_that_came_later_leaves_older_results_as_they_are(monkeypatch:
     before = "d1aac29b3a72d32325823f54f69c3283b237dbb133cba10f86cd0d318196b155"  # as it was without `frame`
     assert PrepareOptions().fingerprint(images="a") == before
     assert PrepareOptions(frame="keep").fingerprint(images="a") != before
+    assert PrepareOptions(poses="keep").fingerprint(images="a") != before
 
 
 def test_results_from_before_a_new_field_are_found() -> None:

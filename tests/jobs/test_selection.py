@@ -107,8 +107,41 @@ def test_one_level_of_a_pyramid_is_used(tmp_path: Path) -> None:
     assert set(kinds(tmp_path).values()) == {"smaller copy"}
     assert media.scan(tmp_path).line() == (
         "4 photos used; left out: 12 smaller copies, transforms.json (other file), "
-        "the poses in transforms.json (the photos are registered again)."
+        "the poses in transforms.json (the photos are registered again; to take these poses instead: "
+        "--prepare.poses keep)."
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (["transforms.json", "sparse/0/cameras.bin", "sparse/0/images.bin"], ["transforms.json"]),
+        (["sparse/1/cameras.txt", "sparse/1/images.txt", "a/b/c/transforms.json"], ["cameras.txt", "images.txt"]),
+        (["sparse/cameras.bin", "sparse/images.txt"], []),
+    ],
+)
+def test_poses_to_keep_are_part_of_a_capture(photos: Path, names: list[str], chosen: list[str]) -> None:
+    for name in names:
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_text("{}")
+    assert all(media.is_media(name) for name in media.scan(photos).files), "by default, poses are no part of it"
+    if not chosen:
+        with pytest.raises(InvalidInput, match="has no poses to keep. Put nerfstudio's transforms.json or a COLMAP"):
+            media.scan(photos, keep_poses=True)
+        return
+    found = media.scan(photos, keep_poses=True)
+    assert [Path(name).name for name in found.poses] == chosen
+    assert found.files.keys() == {*found.photos, *found.poses} and "registered again" not in found.line()
+
+
+def test_poses_behind_a_link_out_of_the_folder_are_refused(
+    photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    private = tmp_path_factory.mktemp("private") / "transforms.json"
+    private.write_text("{}")
+    (photos / "transforms.json").symlink_to(private)
+    with pytest.raises(InvalidInput, match="transforms.json: a link that leads out of the folder"):
+        media.scan(photos, keep_poses=True)
 
 
 def test_an_edited_photo_of_a_phone_is_left_out_beside_its_original(photos: Path) -> None:

@@ -15,6 +15,7 @@ import tasks
 from blocks import Asset, LocalWorkspace
 from jobs.options import PrepareOptions
 from tasks.summary import figures_of
+from tests import pictures
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -47,3 +48,20 @@ def test_the_dataset_lists_what_was_left_out_before_registration(
     manifest = json.loads((place.fetch(dataset) / "dataset.json").read_text())
     assert manifest["selection"] == f"14 photos used; left out: {left_out}."
     assert manifest["used"] == 14
+
+
+def test_poses_beside_photos_belong_to_the_capture_only_if_they_are_kept(tmp_path: Path) -> None:
+    place = LocalWorkspace(root=tmp_path / "home")
+    dropped = pictures.photos(tmp_path / "home" / "captures" / "wall", 8)
+    (dropped / "transforms.json").write_text('{"frames": []}')
+
+    @flow(name="take in")
+    async def run() -> list[Asset]:
+        options = [PrepareOptions(poses=poses) for poses in ("find", "keep", "find", "keep")]
+        return [await tasks.capture(place, "wall", None, None, each) for each in options]
+
+    captures = asyncio.run(run())
+    assert [capture.version for capture in captures] == ["1", "2", "2", "2"], "the newest has all photos"
+    assert [(place.fetch(capture) / "transforms.json").exists() for capture in captures[:2]] == [False, True]
+    assert "the poses in transforms.json (the photos are registered again" in captures[0].tags["left_out"]
+    assert "left_out" not in captures[1].tags

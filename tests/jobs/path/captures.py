@@ -9,10 +9,11 @@ import numpy as np
 
 from jobs.path import trajectory
 from jobs.path.photos import Array, PosedPhotos
+from jobs.pictures import panorama
 
 __all__ = [
-    *("CAPTURES", "RNG", "capture", "dataset_without_photos", "house", "poses_of", "ring", "room", "row"),
-    *("shuffled", "together"),
+    *("CAPTURES", "RNG", "capture", "dataset_of_panoramas", "dataset_without_photos", "house", "poses_of"),
+    *("ring", "room", "row", "shuffled", "together"),
 ]
 
 RNG = np.random.default_rng(7)
@@ -116,3 +117,19 @@ def dataset_without_photos(folder: Path) -> tuple[Path, Path]:
     identity = {"transform": np.eye(4)[:3].tolist(), "scale": 1.0}
     (folder / "model/dataparser_transforms.json").write_text(json.dumps(identity))
     return folder / "dataset", folder / "model"
+
+
+def dataset_of_panoramas(folder: Path) -> tuple[Path, Path]:
+    """A dataset of the walk through the house with a 360° camera, cut into views, and a model folder."""
+    dataset, model = dataset_without_photos(folder)
+    content = json.loads((dataset / "transforms.json").read_text())
+    level = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # looks along +Y, with OpenCV's axes
+    frames = []
+    for number, centre in enumerate(house().centres[::4]):
+        for view, rotation in enumerate(panorama.ROTATIONS):
+            pose = np.eye(4)
+            pose[:3, :3], pose[:3, 3] = level @ np.array(rotation) * [1, -1, -1], centre
+            frames.append({"file_path": f"{number:02}_{view}.jpg", "transform_matrix": pose.tolist()})
+    square = {"w": 320, "h": 320, "fl_x": 160.0, "fl_y": 160.0, "cx": 160.0, "cy": 160.0}
+    (dataset / "transforms.json").write_text(json.dumps({**content, **square, "frames": frames}))
+    return dataset, model

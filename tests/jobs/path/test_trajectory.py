@@ -17,7 +17,9 @@ from jobs.path.photos import Array, PosedPhotos
 from tests.jobs.path.captures import (
     CAPTURES,
     capture,
+    dataset_of_panoramas,
     dataset_without_photos,
+    house,
     poses_of,
     ring,
     row,
@@ -49,6 +51,20 @@ def picture_steps(poses: Array, depth: float) -> Array:
 def from_nearest_photo(poses: Array, of: PosedPhotos) -> Array:
     apart: Array = np.linalg.norm(poses[:, None, :3, 3] - of.centres, axis=2).min(axis=1)
     return apart
+
+
+def test_a_tour_of_360_degree_photos_looks_where_the_camera_was_carried(tmp_path: Path) -> None:
+    dataset, model = dataset_of_panoramas(tmp_path)
+    path = trajectory.generate("tour", dataset, model, RenderOptions().with_profile("preview"))
+    poses = np.array([frame.camera_to_world for frame in path.camera_path]).reshape(-1, 4, 4)
+    assert (path.render_width, path.render_height) == (256, 144)
+    check_upright(poses)
+    walk = house()
+    assert np.linalg.norm(np.ptp(poses[:, :3, 3], axis=0)) > 0.8 * np.linalg.norm(np.ptp(walk.centres, axis=0))
+    nearest = np.linalg.norm(poses[:, None, :3, 3] - walk.centres, axis=2).argmin(axis=1)
+    along = np.einsum("ij,ij->i", -poses[:, :3, 2], walk.directions[nearest])
+    assert np.median(along) > 0.9 and along.min() > 0.3, "it looks to the side, back or up"
+    assert np.abs(poses[:, 2, 2]).max() < 0.2, "it is level"
 
 
 @pytest.mark.parametrize("name", CAPTURES)

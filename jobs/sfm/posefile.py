@@ -1,0 +1,321 @@
+"""Read the camera poses of a dataset that another program made: nerfstudio's transforms.json, or a COLMAP model.
+
+The files come from strangers. Nothing is opened that they name, and no size that they state is believed.
+
+Formats: https://docs.nerf.studio/quickstart/data_conventions.html and https://colmap.github.io/format.html
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from jobs.errors import InvalidInput
+from jobs.geometry import Floats
+from jobs.names import printable
+
+__all__ = ["Lens", "Pose", "belonging_to", "by_lens", "read_poses"]
+
+_MOST_BYTES = 1_000_000_000  # of a file that is read as text
+_MOST_POSES = 100_000
+_NAME_BYTES = 4096
+_FOCALS = (0.05, 50.0)  # in terms of the picture's width: what a lens can have
+_FAR = 1e9  # units: farther positions are not computed with safely
+_SKEW = 0.01  # of a rotation: by which its columns may miss length 1 and right angles
+
+_SAME_LENS = 0.02  # of the focal length and of the picture's width: by which photos of one lens may differ
+
+# COLMAP's models by number: name, number of parameters, and where fx, fy, cx, cy, k1, k2, p1, p2 (k1 to k4 of a
+# fisheye) are among them. Further terms of the distortion are left to the refinement.
+_MODELS: tuple[tuple[str, int, tuple[int, ...]], ...] = (
+    ("SIMPLE_PINHOLE", 3, (0, 0, 1, 2)),
+    ("PINHOLE", 4, (0, 1, 2, 3)),
+    ("SIMPLE_RADIAL", 4, (0, 0, 1, 2, 3)),
+    ("RADIAL", 5, (0, 0, 1, 2, 3, 4)),
+    ("OPENCV", 8, (0, 1, 2, 3, 4, 5, 6, 7)),
+    ("OPENCV_FISHEYE", 8, (0, 1, 2, 3, 4, 5, 6, 7)),
+    ("FULL_OPENCV", 12, (0, 1, 2, 3, 4, 5, 6, 7)),
+    ("FOV", 5, ()),
+    ("SIMPLE_RADIAL_FISHEYE", 4, (0, 0, 1, 2, 3)),
+    ("RADIAL_FISHEYE", 5, (0, 0, 1, 2, 3, 4)),
+    ("THIN_PRISM_FISHEYE", 12, (0, 1, 2, 3, 4, 5)),
+)
+
+
+@dataclass(frozen=True)
+class Lens:
+    """The intrinsics of a camera, independent of the size of its pictures.
+
+    Args:
+        focal: focal lengths in terms of the picture's width and height; the second is None for square pixels.
+        centre: the principal point in terms of width and height.
+        distortion: k1, k2, p1, p2 as in OpenCV; k1 to k4 of a fisheye.
+        fisheye: whether the projection is that of OpenCV's fisheye.
+        shape: width divided by height of the pictures; None if unknown.
+    """
+
+    focal: tuple[float, float | None]
+    centre: tuple[float, float] = (0.5, 0.5)
+    distortion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    fisheye: bool = False
+    shape: float | None = None
+
+    def params(self, width: int, height: int) -> list[float]:
+        """Return COLMAP's parameters of OPENCV or OPENCV_FISHEYE for pictures of a size in px."""
+        across, down = self.focal
+        focal = across * width, across * width if down is None else down * height
+        return [*focal, self.centre[0] * width, self.centre[1] * height, *self.distortion]
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A camera as a file gives it.
+
+    Args:
+        name: the photo's path, as the file has it.
+        matrix: (3, 4) camera to world, with OpenCV's axes: x right, y down, z forward.
+        lens: its intrinsics.
+    """
+
+    name: str
+    matrix: Floats
+    lens: Lens
+
+
+def read_poses(files: Mapping[str, Path]) -> list[Pose]:
+    """Read the poses of a dataset.
+
+    Args:
+        files: transforms.json; or `cameras` and `images` of a COLMAP model, both .bin or both .txt; by relative name.
+
+    Raises:
+        InvalidInput: they cannot be read or hold something that no camera can have. The text names the file.
+    """
+    name, file = next(iter(files.items()))
+    try:
+        if file.suffix != ".bin" and file.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"it is larger than {_MOST_BYTES / 1e9:g} GB")
+        poses = list(_read_transforms(file) if file.suffix == ".json" else _read_colmap([*files.values()]))
+        if not poses:
+            raise ValueError("it holds no poses")
+        if len({pose.lens.fisheye for pose in poses}) > 1:
+            raise ValueError("some cameras are fisheyes and some are not, and a dataset is of one kind")
+        if len(poses) > _MOST_POSES:
+            raise ValueError(f"it holds more than {_MOST_POSES} poses")
+    except (OSError, ValueError, TypeError, LookupError, ArithmeticError, struct.error, RecursionError) as error:
+        reason = str(error) if type(error) in (ValueError, OSError) else f"{type(error).__name__} {error}"
+        raise InvalidInput(
+            f"the poses in {printable(name)} cannot be kept: {printable(reason)}. Repair it, or leave out "
+            "prepare.poses keep: then structure from motion finds the poses."
+        ) from error
+    return poses
+
+
+def belonging_to(poses: Sequence[Pose], photos: Collection[str], base: PurePosixPath) -> dict[str, Pose]:
+    """Return the pose of each photo that has one, by the photo's path.
+
+    A photo is found by its path. If files were moved since, the end of the path is enough, as long as it is that of one
+    photo and one pose only.
+
+    Args:
+        poses: as read.
+        photos: paths relative to the capture's folder.
+        base: folder of the poses' file, likewise.
+    """
+    ends: dict[tuple[str, ...], set[str]] = {}
+    for photo in photos:
+        for key in _ends(PurePosixPath(photo).parts):
+            ends.setdefault(key, set()).add(photo)
+    found: dict[str, list[Pose]] = {}
+    for pose in poses:
+        parts = [part for part in (*base.parts, *PurePosixPath(pose.name.replace("\\", "/")).parts) if part != "."]
+        matches = [ends[key] for key in _ends(tuple(parts)) if key in ends]
+        if matches and len(matches[0]) == 1:
+            found.setdefault(next(iter(matches[0])), []).append(pose)
+    return {photo: its[0] for photo, its in found.items() if len(its) == 1}
+
+
+def by_lens(lenses: Mapping[str, Lens]) -> dict[str, tuple[int, Lens]]:
+    """Return the number of each photo's lens, and that lens: one for photos whose intrinsics are nearly the same.
+
+    Phones give intrinsics for every photo, which differ by a few tenths of a percent.
+    """
+    groups: list[list[str]] = []
+    for photo in sorted(lenses, key=lambda photo: (lenses[photo].focal[0], photo)):
+        like = (group for group in groups if _nearly_same(lenses[photo], lenses[group[0]]))
+        if (group := next(like, None)) is None:
+            groups.append(group := [])
+        group.append(photo)
+    return {photo: (n, lenses[group[len(group) // 2]]) for n, group in enumerate(groups) for photo in group}
+
+
+def _nearly_same(lens: Lens, other: Lens) -> bool:
+    return (
+        lens.fisheye == other.fisheye
+        and lens.focal[0] <= (1 + _SAME_LENS) * other.focal[0]
+        and max(abs(a - b) for a, b in zip(lens.centre, other.centre, strict=True)) <= _SAME_LENS
+    )
+
+
+def _ends(parts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the ends of a path, the longest first, each with the last name's suffix and then without."""
+    for start in range(max(0, len(parts) - 32), len(parts)):
+        whole = parts[start:]
+        yield whole
+        yield (*whole[:-1], PurePosixPath(whole[-1]).stem, "")
+
+
+# nerfstudio
+
+
+def _read_transforms(file: Path) -> Iterator[Pose]:
+    content = json.loads(file.read_text())
+    for frame in content["frames"]:
+        about = {**content, **frame}
+        matrix = _matrix(np.array(about["transform_matrix"], float))
+        matrix[:, 1:3] *= -1  # OpenGL's axes to OpenCV's: y down, z forward
+        yield Pose(str(about["file_path"]), matrix, _lens_of(about))
+
+
+def _lens_of(about: Mapping[str, Any]) -> Lens:
+    model = str(about.get("camera_model", "OPENCV"))
+    if model == "EQUIRECTANGULAR":
+        raise ValueError("poses of equirectangular photos are not supported")
+    width, height = (float(about[key]) if about.get(key) else None for key in ("w", "h"))
+    if width is None or height is None or "fl_x" not in about:  # Blender's form
+        return _checked(Lens((0.5 / math.tan(float(about["camera_angle_x"]) / 2), None)))
+    across = float(about["fl_x"])
+    fisheye = "FISHEYE" in model
+    names = ("k1", "k2", "k3", "k4") if fisheye else ("k1", "k2", "p1", "p2")
+    k1, k2, third, fourth = (float(about.get(name, 0.0)) for name in names)
+    return _checked(
+        Lens(
+            (across / width, float(about.get("fl_y", across)) / height),
+            (float(about.get("cx", width / 2)) / width, float(about.get("cy", height / 2)) / height),
+            (k1, k2, third, fourth),
+            fisheye,
+            width / height,
+        )
+    )
+
+
+# COLMAP
+
+
+def _read_colmap(files: Sequence[Path]) -> Iterator[Pose]:
+    cameras_file, images_file = sorted(files)  # by their names
+    if cameras_file.suffix == ".txt":
+        lenses = dict(_text_cameras(cameras_file))
+        images = _text_images(images_file)
+    else:
+        lenses = dict(_binary_cameras(cameras_file))
+        images = _binary_images(images_file)
+    for name, camera, (w, x, y, z, *translation) in images:
+        yield Pose(name, _inverse(np.array([w, x, y, z]), np.array(translation)), lenses[camera])
+
+
+def _text_cameras(file: Path) -> Iterator[tuple[int, Lens]]:
+    names = {name: number for number, (name, *_) in enumerate(_MODELS)}
+    for line in file.read_text().splitlines():
+        if line.strip() and not line.startswith("#"):
+            number, model, width, height, *params = line.split()
+            yield int(number), _colmap_lens(names[model], float(width), float(height), [float(p) for p in params])
+
+
+def _text_images(file: Path) -> Iterator[tuple[str, int, list[float]]]:
+    with file.open() as stream:
+        for line in stream:
+            if line.strip() and not line.startswith("#"):
+                parts = line.rstrip("\n").split(" ", 9)
+                yield parts[9], int(parts[8]), [float(part) for part in parts[1:8]]
+                next(stream, None)  # where it shows points; this line can be empty
+
+
+def _binary_cameras(file: Path) -> Iterator[tuple[int, Lens]]:
+    with file.open("rb") as stream:
+        (number,) = _unpack(stream, "<Q")
+        for _ in range(min(number, _MOST_POSES)):
+            camera, model, width, height = _unpack(stream, "<IiQQ")
+            if not 0 <= model < len(_MODELS):
+                raise ValueError(f"camera model {model} is unknown")
+            yield camera, _colmap_lens(model, width, height, list(_unpack(stream, f"<{_MODELS[model][1]}d")))
+
+
+def _binary_images(file: Path) -> Iterator[tuple[str, int, list[float]]]:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        (number,) = _unpack(stream, "<Q")
+        for _ in range(min(number, _MOST_POSES + 1)):
+            _, *pose, camera = _unpack(stream, "<I7dI")
+            at = stream.tell()
+            name, end, _ = stream.read(_NAME_BYTES).partition(b"\0")
+            if not end:
+                raise ValueError("the name of an image does not end")
+            stream.seek(at + len(name) + 1)
+            (points,) = _unpack(stream, "<Q")
+            if points * 24 > size:  # x, y and the number of the point
+                raise ValueError("an image has more points than fit into the file")
+            stream.seek(24 * points, 1)
+            yield name.decode(errors="replace"), camera, pose
+
+
+def _unpack(stream: IO[bytes], form: str) -> tuple[Any, ...]:
+    return struct.unpack(form, stream.read(struct.calcsize(form)))
+
+
+def _colmap_lens(model: int, width: float, height: float, params: list[float]) -> Lens:
+    name, number, places = _MODELS[model]
+    if not places or len(params) != number:
+        raise ValueError(f"a camera {name} with {len(params)} parameters is not supported")
+    found = [params[place] for place in places] + [0.0] * (8 - len(places))
+    k1, k2, third, fourth = found[4:]
+    centre = found[2] / width, found[3] / height
+    focal = found[0] / width, found[1] / height
+    return _checked(Lens(focal, centre, (k1, k2, third, fourth), "FISHEYE" in name, width / height))
+
+
+# checks
+
+
+def _checked(lens: Lens) -> Lens:
+    focal = [value for value in lens.focal if value is not None]
+    values = [*focal, *lens.centre, *lens.distortion, lens.shape or 1.0]
+    if (
+        not all(map(math.isfinite, values))
+        or not all(_FOCALS[0] < value < _FOCALS[1] for value in focal)
+        or not all(-0.5 < value < 1.5 for value in lens.centre)
+        or max(map(abs, lens.distortion)) > 100
+    ):
+        raise ValueError("it holds a focal length, principal point or distortion that no lens has")
+    return lens
+
+
+def _matrix(pose: Floats) -> Floats:
+    """Return a pose (3, 4) whose rotation is exact.
+
+    Raises:
+        ValueError: it is no pose.
+    """
+    if pose.shape not in ((3, 4), (4, 4)) or not np.isfinite(pose).all() or np.abs(pose).max() > _FAR:
+        raise ValueError("it holds a transform_matrix that is no 4 x 4 matrix of finite numbers")
+    u, sizes, vt = np.linalg.svd(pose[:3, :3])
+    if np.abs(sizes - 1).max() > _SKEW or np.linalg.det(pose[:3, :3]) < 0:
+        raise ValueError("it holds a transform_matrix whose rotation is scaled, skewed or mirrored")
+    return np.column_stack([u @ vt, pose[:3, 3]])
+
+
+def _inverse(quaternion: Floats, translation: Floats) -> Floats:
+    """Return the camera-to-world pose (3, 4) of COLMAP's quaternion (w, x, y, z) and translation from the world."""
+    if not np.isfinite([*quaternion, *translation]).all() or np.abs([*quaternion, *translation]).max() > _FAR:
+        raise ValueError("it holds a pose that is not finite")
+    w, x, y, z = quaternion
+    rotation = Rotation.from_quat([x, y, z, w]).as_matrix()
+    return np.column_stack([rotation.T, -rotation.T @ translation])
