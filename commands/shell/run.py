@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,7 +108,11 @@ def run_scene(
                     tasks.check_server()
                 else:
                     display.prepare("starting Prefect (half a minute)")
+                _start_server()
                 asyncio.run(_run(flow, _parameters(flow, given)))
+        except KeyboardInterrupt:
+            print("\nStopped. The same command continues from the stages that are finished.", file=sys.stderr)
+            raise
         except RebelNerfError as error:
             raise type(error)(f"{error}\nThe log of this run: {log}") from error
         except Exception:
@@ -125,11 +132,27 @@ def run_aloud(flow: Flow[..., Any], given: BaseModel) -> None:
             print("No Prefect server is set (PREFECT_API_URL): starting one for this run …", file=sys.stderr)
         with as_command():
             tasks.check_server()
+            _start_server()
             state = asyncio.run(_run(flow, _parameters(flow, given)))
         page = f"{PREFECT_UI_URL.value() or 'http://127.0.0.1:4200'}/runs/flow-run/{state.state_details.flow_run_id}"
         print(f"\nThis run in Prefect's UI: {page}")
         if not PREFECT_API_URL.value():
             print("(start the UI first: make server)")
+
+
+def _start_server() -> None:
+    """Start Prefect's own server, unless an address is set.
+
+    Ctrl-C reaches all processes of the terminal. The server must outlive it: a run that ends without one would try to
+    report its end for a minute. So it is started by a thread that blocks the signal, which the process inherits.
+    """
+    if PREFECT_API_URL.value():
+        return
+    from prefect.server.api.server import SubprocessASGIServer  # slow, and rarely needed by commands with a server
+
+    blocked = (signal.SIG_BLOCK, {signal.SIGINT})
+    with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=blocked) as thread:
+        thread.submit(copy_context().run, SubprocessASGIServer().start).result()
 
 
 def parse_command(command: type[T], arguments: list[str]) -> T:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,6 +31,7 @@ from jobs.report import Progress
 from jobs.web.verdict import judge
 from tasks.watch import News
 
+ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 29, tzinfo=timezone.utc)
 
 
@@ -137,6 +143,25 @@ def test_a_failed_run_is_reported_once_and_keeps_its_log(
     for noise in ("Traceback", "| INFO", "| ERROR", "Beginning flow run"):
         assert noise not in said
     assert "Beginning flow run" in log.read_text()
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_run_with_its_job_and_without_a_traceback(street: Path, tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "REBEL_NERF_"))}
+    home = {"REBEL_NERF_HOME": str(tmp_path / "home"), "PREFECT_HOME": str(tmp_path / "prefect")}
+    command = [sys.executable, "-m", "deployments.command", "run", "--scene", "street"]
+    with subprocess.Popen(
+        [*command, "--images", str(street / "photos"), "--profile", "preview"],
+        env={**kept, **home}, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as run:  # fmt: skip
+        assert run.stderr
+        assert any("prepare: finding features" in line for line in run.stderr)
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to Prefect's server, too
+        said = run.stderr.read()
+    assert run.returncode == 130 and said.count("Stopped. The same command continues") == 1
+    assert "Traceback" not in said and "Error" not in said
+    [status] = (tmp_path / "home/jobs").glob("street-prepare-*/status.json")
+    assert json.loads(status.read_text())["state"] == "Canceled"
 
 
 @pytest.mark.parametrize(
