@@ -5,10 +5,10 @@ from __future__ import annotations
 from prefect.cli import app
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
-from tasks.sign_in import LOCAL_SERVER, client_settings, link_settings
+from tasks.sign_in import client_settings, link_settings, local_server
 
 if __name__ == "__main__":
     # Without an address, Prefect would start a server for each command.
-    address = {} if get_current_settings().api.url else {PREFECT_API_URL: LOCAL_SERVER}
+    address = {} if get_current_settings().api.url else {PREFECT_API_URL: local_server()}
     with temporary_settings({**address, **client_settings(), **link_settings()}):
         app()

@@ -30,10 +30,7 @@ from pydantic import SecretStr
 from blocks.privacy import make_private
 from jobs.errors import InvalidInput
 
-__all__ = ["LOCAL_SERVER", "client_settings", "link_settings", "password_file", "server_settings", "sign_in_settings"]
-
-LOCAL_SERVER = "http://127.0.0.1:4200/api"
-"""The address of this machine's server, unless PREFECT_API_URL is set."""
+__all__ = ["client_settings", "link_settings", "local_server", "password_file", "server_settings", "sign_in_settings"]
 
 _PROFILE = """\
 # The password of this machine's Prefect server, made by rebel-nerf. To change it, stop server and worker, delete this
@@ -49,6 +46,11 @@ PREFECT_API_AUTH_STRING = "rebel-nerf:{password}"
 def password_file() -> Path:
     """Return the file of the password: `rebel-nerf.toml` in PREFECT_HOME."""
     return Path(PREFECT_HOME.value()) / "rebel-nerf.toml"
+
+
+def local_server() -> str:
+    """Return the address of this machine's server, which is used unless PREFECT_API_URL is set."""
+    return f"http://127.0.0.1:{get_current_settings().server.api.port}/api"
 
 
 def client_settings() -> dict[Any, Any]:
@@ -107,7 +109,7 @@ def link_settings(port: int | None = None) -> dict[Any, Any]:
     settings, bundle = get_current_settings(), getattr(prefect, "__ui_v2_static_path__", None)
     if "ui_url" in settings.model_fields_set or not _is_here(settings.api.url) or not (bundle and bundle.is_dir()):
         return {}
-    api = f"http://127.0.0.1:{port}/api" if port else settings.api.url or LOCAL_SERVER
+    api = f"http://127.0.0.1:{port}/api" if port else settings.api.url or local_server()
     return {PREFECT_UI_URL: f"{api.rstrip('/').removesuffix('/api')}/v2"}
 
 
@@ -148,7 +150,7 @@ def _make(file: Path) -> None:
     make_private(file.parent)
     part = file.with_name(f".{uuid4().hex}.part")
     with open(part, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
-        stream.write(_PROFILE.format(server=LOCAL_SERVER, password=secrets.token_urlsafe(24)))
+        stream.write(_PROFILE.format(server=local_server(), password=secrets.token_urlsafe(24)))
     try:
         with suppress(FileExistsError):  # a link, unlike a rename, never replaces a file
             os.link(part, file)

@@ -15,13 +15,13 @@ import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import WorkerStatus
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary_settings
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import tasks
 from deployments.azure.on_server import POOL, deployed
 from deployments.health.finding import Check, Finding
 from jobs.errors import RebelNerfError
-from tasks.sign_in import client_settings
+from tasks.sign_in import client_settings, local_server
 
 __all__ = ["checks"]
 
@@ -37,7 +37,7 @@ _SIGN_IN = (
 
 def checks() -> list[Check]:
     """Return the checks of the server that is set or runs on this machine. Without one, the only check says so."""
-    address = PREFECT_API_URL.value() or f"http://127.0.0.1:{PREFECT_SERVER_API_PORT.value()}/api"
+    address = PREFECT_API_URL.value() or local_server()
     answer = _ask(address)
     found: list[Check] = [("server", partial(_server, address, answer))]
     if isinstance(answer, httpx.Response):
