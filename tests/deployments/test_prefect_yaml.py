@@ -90,7 +90,8 @@ def test_a_run_starts_at_the_event_of_the_readmes_webhook() -> None:
 
 
 def test_one_trigger_waits_until_nothing_more_is_heard() -> None:
-    [waiting] = [trigger for trigger, _ in triggers() if trigger.posture is Posture.Proactive]
+    proactive = [trigger for trigger, _ in triggers() if trigger.posture is Posture.Proactive]
+    [waiting] = [trigger for trigger in proactive if CHANGED in trigger.expect]
     assert waiting.after == waiting.expect == {CHANGED}
     assert waiting.for_each == {"prefect.resource.id"}
     settle = timedelta(minutes=(waiting.parameters or {})["settle_minutes"])
