@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from jobs.sfm import search
+from jobs.sfm import machine
 from jobs.sfm.alignment import compare_poses
 
 _RUNS = 3
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("captures", nargs="+", type=Path, help="folders of photos")
     captures = parser.parse_args().captures
-    if not search.gpu():
+    if not machine.gpu():
         parser.error("pycolmap sees no GPU here")
     cores = len(os.sched_getaffinity(0))
     print("# Photos to a dataset, with a GPU and without\n")

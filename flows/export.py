@@ -27,8 +27,8 @@ async def export(
 
     Args:
         scene: the scene's name.
-        model_version: the model's number (3) or its full version (2-0a1b2c3d); if not given, the pinned one, else the
-            newest good one.
+        model_version: the model's number (3) or its full version (2-0a1b2c3d). Defaults to the pinned model, else to
+            the newest good one.
         workspace: where the jobs run: "local", or a saved block as BLOCK-TYPE/NAME.
         profile: full, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
         export: which files are written, and how detailed they are.

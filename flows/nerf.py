@@ -17,7 +17,7 @@ from jobs.options import CaptureVersion, Images, Layout, PrepareOptions, RenderO
 from jobs.profiles import Profile
 
 STAGES = ("capture", "prepare", "train", "render", "page")
-"""Of this flow, in their order."""
+"""The stages of this flow, in their order."""
 
 
 @flow(name="nerf", flow_run_name="{scene}")

@@ -14,8 +14,8 @@ import pycolmap
 
 from jobs import geometry, ply, report
 from jobs.pictures.reading import Picture
+from jobs.sfm.machine import gpu
 from jobs.sfm.orientation import find_up
-from jobs.sfm.search import gpu
 
 if TYPE_CHECKING:
     from jobs.sfm.registration import Fit

@@ -12,7 +12,8 @@ from pathlib import Path
 import pycolmap
 
 from jobs.report import Meter
-from jobs.sfm.search import SEED, Search, gpu, threads
+from jobs.sfm.machine import gpu, threads
+from jobs.sfm.search import SEED, Search
 
 __all__ = ["ENOUGH", "map_matches"]
 

@@ -11,8 +11,9 @@ import pycolmap
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
 from jobs.sfm import lenses, lookalikes, refinement
+from jobs.sfm.machine import gpu
 from jobs.sfm.mapping import ENOUGH, map_matches
-from jobs.sfm.search import FEW_MATCHES, SEED, Matching, Search, gpu
+from jobs.sfm.search import FEW_MATCHES, SEED, Matching, Search
 from jobs.sfm.views import View
 
 __all__ = ["Given", "Outcome", "begin", "reconstruct"]

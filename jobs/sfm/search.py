@@ -23,10 +23,11 @@ from jobs.manifest import Timer
 from jobs.options import PrepareOptions
 from jobs.report import Meter
 from jobs.sfm import parallax
+from jobs.sfm.machine import device, threads
 from jobs.sfm.positions import near_pairs
 from jobs.sfm.views import View, write_views
 
-__all__ = ["FEW_MATCHES", "SEED", "Matching", "Points", "Search", "Shared", "Tracks", "gpu", "threads"]
+__all__ = ["FEW_MATCHES", "SEED", "Matching", "Points", "Search", "Shared", "Tracks"]
 
 SEED = 0
 FEW_MATCHES = 15
@@ -52,16 +53,6 @@ Tracks = dict[str, tuple[NDArray[np.float64], Points]]
 """By picture's name: where points were seen in it, (n, 2) px, and the points' numbers, (n,)."""
 Shared = list[tuple[str, str, Points]]
 """For pairs of pictures of two models, by name: the numbers in both models of the points that are the same, (m, 2)."""
-
-
-def gpu() -> bool:
-    """Return whether pycolmap can use a GPU: it is built for CUDA, and there is one."""
-    return bool(pycolmap.has_cuda) and pycolmap.get_num_cuda_devices() > 0  # type: ignore[attr-defined]
-
-
-def threads() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Search:
@@ -137,7 +128,7 @@ class Search:
                 [view.name for view in views],
                 reader_options=reader,
                 extraction_options=options,
-                device=_device(),
+                device=device(),
                 cancellation_token=cancellation,
             )
 
@@ -304,7 +295,7 @@ class Search:
                 matching_options=matching,
                 pairing_options=pairing,
                 verification_options=_verification(),
-                device=_device(),
+                device=device(),
                 cancellation_token=cancellation,
             )
 
@@ -396,8 +387,3 @@ def _verification() -> pycolmap.TwoViewGeometryOptions:
     options = pycolmap.TwoViewGeometryOptions()
     options.ransac.random_seed = SEED
     return options
-
-
-def _device() -> pycolmap.Device:
-    """Return where features are found and matched. A pycolmap built for CUDA does not check whether there is a GPU."""
-    return pycolmap.Device.cuda if gpu() else pycolmap.Device.cpu
