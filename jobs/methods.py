@@ -23,7 +23,7 @@ METHODS = (
     "tensorf",
     "vanilla-nerf",
 )
-"""All of them."""
+"""The methods that can be chosen."""
 
 NERFACTOS = ("nerfacto", "nerfacto-big", "nerfacto-huge", "depth-nerfacto", "phototourism")
 """Methods that are nerfacto in another size or with another input."""
