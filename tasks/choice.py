@@ -40,7 +40,7 @@ class ModelVersion:
 
     @property
     def grade(self) -> str:
-        """How good it is, in a word; "–" where nothing is known."""
+        """Return how good it is, in a word; "–" if nothing is known."""
         registered, _, used = (self.version.registered or "").partition("/")
         photos = (int(registered), int(used)) if registered.isdecimal() and used.isdecimal() else None
         verdict = judge(photos, self.version.psnr, self.version.steps)

@@ -56,17 +56,17 @@ class Surfaces:
 
     @property
     def score(self) -> Array:
-        """The difference (N,) of each voxel, as a multiple of the differences that light and noise cause."""
+        """Return the difference (N,) of each voxel, as a multiple of the differences that light and noise cause."""
         return self.cells.values[:, 0]
 
     @property
     def noise(self) -> Array:
-        """How many standard deviations of light (N,) the photos of one visit differ from each other."""
+        """Return by how many standard deviations of light (N,) the photos of one visit differ from each other."""
         return self.cells.values[:, 2]
 
     @property
     def air(self) -> Array:
-        """The share (N,) of the other visit's photos that see through each voxel."""
+        """Return the share (N,) of the other visit's photos that see through each voxel."""
         return self.cells.values[:, 1]
 
 

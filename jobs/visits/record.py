@@ -62,7 +62,7 @@ class Changes(_Record):
 
     @property
     def area(self) -> float:
-        """The area of all changes."""
+        """Return the area of all changes."""
         return sum(change.area for change in self.changes)
 
     @property

@@ -43,7 +43,7 @@ class Pinhole:
 
     @cached_property
     def rays(self) -> Array:
-        """The directions (H, W, 3), of length 1, through the pixels' centres."""
+        """Return the directions (H, W, 3), of length 1, through the pixels' centres."""
         x = (np.arange(self.width, dtype=np.float32) + 0.5 - self.width / 2) / self.focal
         y = (np.arange(self.height, dtype=np.float32) + 0.5 - self.height / 2) / self.focal
         local = np.stack(np.broadcast_arrays(x[None, :], y[:, None], np.float32(1)), axis=-1)
@@ -86,7 +86,7 @@ class View:
 
     @cached_property
     def points(self) -> Array:
-        """The points (H, W, 3) of the surfaces; those without a surface are at the camera."""
+        """Return the points (H, W, 3) of the surfaces; those without a surface are at the camera."""
         return self.camera.points(self.depths)
 
 
