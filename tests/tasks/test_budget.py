@@ -26,7 +26,7 @@ from flows.clean_up import clean_up
 from jobs.errors import BudgetExceeded, JobFailed, NotFound
 from jobs.options import TrainOptions
 from tasks import budget
-from tests.faults.chain import FirstOptions, SecondOptions, first, second, started, workspace
+from tests.faults.chain import FirstOptions, SecondOptions, capture, first, second, started, workspace
 from tests.waiting import async_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -44,12 +44,6 @@ def place(tmp_path: Path) -> Callable[..., LocalWorkspace]:
         return workspace(tmp_path / "home").model_copy(update=PRICES | limits)
 
     return limited
-
-
-def capture(place: LocalWorkspace, scene: str = "street") -> Asset:
-    photo = place.folder / f"{scene}.jpg"
-    photo.write_text(scene)
-    return place.take_in(scene, {"photo.jpg": photo}, {})
 
 
 async def make(place: LocalWorkspace, scene: str = "street", seconds: float = 1.0, **more: Any) -> Asset:
@@ -89,12 +83,10 @@ async def test_a_job_without_history_is_estimated_by_its_time_limit(
 ) -> None:
     limited = place(run=DAY - 1, month=DAY)
     said = (
-        r"scene street, first: job street-first-1-\w+-1 is expected to cost 86400\.00 EUR \(24 h 0 min, its time limit"
+        r"scene street, first: job street-first-1-\w+-1 .*86400\.00 EUR \(24 h 0 min.*86399\.00 EUR \(max_cost_per_run"
     )
-    with pytest.raises(BudgetExceeded, match=said) as error:
+    with pytest.raises(BudgetExceeded, match=said):
         await make(limited)
-    for words in ("this run come to 0.00 EUR already", "limit is 86399.00 EUR (max_cost_per_run", "Raise the limit"):
-        assert words in str(error.value)
     assert started(limited) == [] and record(limited) == {}
 
     made = await make(place(run=DAY, month=DAY))
@@ -108,7 +100,7 @@ async def test_a_job_without_history_is_estimated_by_its_time_limit(
         chosen = ArtifactFilter(key=ArtifactFilterKey(any_=["street-summary"]))
         [*_, shown] = sorted(await client.read_artifacts(artifact_filter=chosen), key=lambda each: str(each.created))
     assert f"1 job of this run: {spent.cost:.2f} EUR" in str(shown.data)
-    assert f"| {made.tags['job_seconds']}.00 EUR |" in str(shown.data)
+    assert f"cost {made.tags['job_seconds']}.00 EUR" in str(shown.data)
 
 
 async def test_the_next_version_is_estimated_by_an_earlier_one(
