@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from blocks import JobSpec, JobState, LocalWorkspace
+from tests.faults import chain
 from tests.waiting import until
 
 __all__ = ["PHOTOS", "finish", "spec", "state", "workspace"]
@@ -17,10 +18,7 @@ PHOTOS = "mkdir -p $1/photos && echo rendering && echo one >$1/photos/1.jpg && e
 @pytest.fixture
 def workspace(tmp_path: Path) -> LocalWorkspace:
     """Return an empty workspace, whose `python -m <stage>` is `sh -c`."""
-    shell = tmp_path / "python"
-    shell.write_text('#!/bin/sh\nshift 2\nexec /bin/sh -c "$@"\n')
-    shell.chmod(0o755)
-    return LocalWorkspace(root=tmp_path / "home", python=str(shell))
+    return chain.workspace(tmp_path / "home", '#!/bin/sh\nshift 2\nexec /bin/sh -c "$@"\n', jobs_at_once=None)
 
 
 def spec(line: str, name: str = "street-shell-1-abcd", attempt: int = 1, **more: object) -> JobSpec:

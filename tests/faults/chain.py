@@ -44,14 +44,22 @@ class SecondOptions(FirstOptions):
     STAGE: ClassVar[str] = "second"
 
 
-def workspace(root: Path) -> LocalWorkspace:
-    """Return a workspace whose jobs are JOB."""
+def workspace(root: Path, job: str = JOB, jobs_at_once: int | None = 1000) -> LocalWorkspace:
+    """Return a workspace whose jobs are a program of shell."""
     root.mkdir(parents=True, exist_ok=True)
     program = root / "python"
     if not program.exists():
-        program.write_text(JOB)
+        program.write_text(job)
         program.chmod(0o755)
-    return LocalWorkspace(root=root, python=str(program), jobs_at_once=1000)
+    return LocalWorkspace(root=root, python=str(program), jobs_at_once=jobs_at_once)
+
+
+def capture(place: LocalWorkspace, scene: str = "street") -> Asset:
+    """Register a capture of one photo."""
+    photo = place.folder / scene
+    if not photo.exists():
+        photo.write_text(scene)
+    return place.take_in(scene, {"photo": photo}, {})
 
 
 def started(place: LocalWorkspace) -> list[str]:
@@ -88,9 +96,7 @@ def second(before: Asset, options: SecondOptions) -> Plan:
 
 async def _capture(scene: str, root: Path) -> tuple[LocalWorkspace, Asset]:
     place = workspace(root)
-    if not (root / scene).exists():
-        (root / scene).write_text(scene)
-    return place, await asyncio.to_thread(place.take_in, scene, {"photo": root / scene}, {})
+    return place, await asyncio.to_thread(capture, place, scene)
 
 
 @flow(name="chain", flow_run_name="{scene}")

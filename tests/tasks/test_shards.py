@@ -18,6 +18,7 @@ from jobs.errors import GateRefused, InvalidInput
 from jobs.options import RenderOptions
 from tasks.stages import render as render_stage
 from tasks.stages.page import _made
+from tests.faults.chain import workspace
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -54,10 +55,7 @@ for file in shard.json video.json video.mp4; do echo made >"$output/$file"; done
 
 @pytest.fixture
 def place(tmp_path: Path) -> LocalWorkspace:
-    program = tmp_path / "python"
-    program.write_text(JOB)
-    program.chmod(0o755)
-    return LocalWorkspace(root=tmp_path, python=str(program), jobs_at_once=1000)
+    return workspace(tmp_path, JOB)
 
 
 def asset(place: LocalWorkspace, scene: str) -> Asset:

@@ -21,7 +21,7 @@ from blocks import Asset, JobState, LocalWorkspace
 from flows.clean_up import clean_up
 from jobs.errors import JobFailed, RunCancelled
 from tasks import wanted
-from tests.faults.chain import FirstOptions, SecondOptions, _plan, first, second, started, workspace
+from tests.faults.chain import FirstOptions, SecondOptions, _plan, capture, first, second, started, workspace
 from tests.waiting import async_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -30,12 +30,6 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 @pytest.fixture
 def place(tmp_path: Path) -> LocalWorkspace:
     return workspace(tmp_path / "home")
-
-
-def capture(place: LocalWorkspace, scene: str = "street") -> Asset:
-    photo = place.folder / f"{scene}.jpg"
-    photo.write_text(scene)
-    return place.take_in(scene, {"photo.jpg": photo}, {})
 
 
 async def both(place: LocalWorkspace, scene: str = "street", refresh: str = "", seconds: float = 0.1) -> list[Asset]:

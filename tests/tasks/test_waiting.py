@@ -15,7 +15,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from blocks import Asset, LocalWorkspace, supervisor
 from tasks.watch import News, watching
-from tests.faults.chain import FirstOptions, first
+from tests.faults.chain import FirstOptions, capture, first, workspace
 from tests.waiting import async_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -36,16 +36,7 @@ echo made >"$output/made"
 
 @pytest.fixture
 def place(tmp_path: Path) -> LocalWorkspace:
-    program = tmp_path / "python"
-    program.write_text(JOB)
-    program.chmod(0o755)
-    return LocalWorkspace(root=tmp_path, python=str(program), jobs_at_once=1)
-
-
-def capture(place: LocalWorkspace, scene: str) -> Asset:
-    photo = place.folder / f"{scene}.jpg"
-    photo.write_text(scene)
-    return place.take_in(scene, {"photo.jpg": photo}, {})
+    return workspace(tmp_path, JOB, jobs_at_once=1)
 
 
 async def make(place: LocalWorkspace, scene: str) -> Asset:
