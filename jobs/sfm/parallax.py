@@ -21,17 +21,25 @@ _FOCALS = np.geomspace(0.35, 3.5, 12)  # in diagonals of the picture: 15 to 150 
 _DISTORTION = 0.5  # of a lens, at most, on a plane at distance 1
 _FEW_PAIRS = 3
 _CLIP = 0.02  # of the diagonal: a match that is farther off is wrong
-_ONLY_TURNED = 0.005  # of the diagonal. Measured: 0.0004 on one spot, 0.0018 with 5 cm of shake 9 m away, where poses
-# are wrong by 170°; at least 0.010 in captures whose poses are right
+_ONLY_TURNED = 0.003  # of the diagonal. Measured: 0.0004 on one spot, 0.0018 with 5 cm of shake 9 m away, where poses
+# are wrong by 170°; at least 0.004 in surveys straight down, and 0.010 in other captures whose poses are right
+# A long lens that turns sees what a camera sees that moves along a plane: a shift. Measured: up to 2.8 for turns with a
+# focal length of 3; the longest of all for surveys of flat land.
+_SHIFTED = 0.9 * _FOCALS[-1]
 
 
 def only_turned(pairs: Sequence[tuple[Floats, Floats]], size: tuple[int, int]) -> bool:
     """Return whether a rotation alone explains the matches of three quarters of the pairs, and there are some.
 
+    Pictures that are shifted without any perspective do not count: those of a survey of flat land are, too.
+
     Args:
         pairs, size: see `rotation_residuals`.
     """
-    return bool(len(pairs) >= _FEW_PAIRS and float(np.percentile(rotation_residuals(pairs, size), 75)) < _ONLY_TURNED)
+    if len(pairs) < _FEW_PAIRS:
+        return False
+    residuals, focal = _explained(pairs, size)
+    return bool(np.percentile(residuals, 75) < _ONLY_TURNED and focal < _SHIFTED)
 
 
 def rotation_residuals(pairs: Sequence[tuple[Floats, Floats]], size: tuple[int, int]) -> Floats:
@@ -44,8 +52,11 @@ def rotation_residuals(pairs: Sequence[tuple[Floats, Floats]], size: tuple[int, 
     Returns:
         The median distance of each of up to 64 pairs, as a fraction of the pictures' diagonal; empty without pairs.
     """
-    if not pairs:
-        return np.empty(0)
+    return _explained(pairs, size)[0] if pairs else np.empty(0)
+
+
+def _explained(pairs: Sequence[tuple[Floats, Floats]], size: tuple[int, int]) -> tuple[Floats, float]:
+    """Return what `rotation_residuals` does, and the focal length of the lens, in diagonals."""
     chosen = [pairs[i] for i in np.linspace(0, len(pairs) - 1, min(len(pairs), _PAIRS)).round().astype(int)]
     diagonal = float(np.hypot(*size))
     a, b = (np.stack([_some(pair[side]) for pair in chosen]) for side in (0, 1))
@@ -61,8 +72,9 @@ def rotation_residuals(pairs: Sequence[tuple[Floats, Floats]], size: tuple[int, 
     start = np.array([np.log(first), 0.0])
     simplex = start + np.array([[0.0, 0.0], [0.1, 0.0], [0.0, 0.05]])
     best = minimize(cost, start, method="Nelder-Mead", options={"maxfev": 60, "initial_simplex": simplex}).x
-    median: Floats = np.median(_residuals(a, b, float(np.exp(best[0])), float(best[1])), axis=1)
-    return median
+    focal = float(np.exp(best[0]))
+    median: Floats = np.median(_residuals(a, b, focal, float(best[1])), axis=1)
+    return median, focal
 
 
 def _some(points: Floats) -> Floats:

@@ -301,6 +301,8 @@ class Search:
 
     def only_turned(self) -> bool:
         """Return whether the pictures that match were all taken from one spot (see `jobs.sfm.parallax`)."""
+        if near_pairs([view.position for view in self.views]):  # GPS says that the camera was moved
+            return False
         (size, _), *_ = Counter((view.width, view.height) for view in self.views).most_common(1)
         names = {view.name for view in self.views if (view.width, view.height) == size}
         with pycolmap.Database.open(self.database) as database:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pycolmap
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -12,9 +13,12 @@ from scipy.spatial.transform import Rotation
 from jobs.demo.raster import Camera
 from jobs.errors import GateRefused
 from jobs.facade import street as street_front
+from jobs.manifest import Timer
 from jobs.options import PrepareOptions
 from jobs.prepare import prepare
 from jobs.sfm import parallax
+from jobs.sfm.search import Search
+from jobs.sfm.views import View, write_views
 
 SIZE = (480, 270)
 
@@ -47,6 +51,43 @@ def test_a_turn_on_the_spot_is_distinguished_from_a_walk(k: float) -> None:
     assert not parallax.only_turned(pairs(step=0.4, k=k), SIZE)
     assert np.median(parallax.rotation_residuals(pairs(step=0), SIZE)) < 0.001
     assert np.median(parallax.rotation_residuals(pairs(step=0.4), SIZE)) > 0.005
+
+
+def survey(relief: float, rng: np.random.Generator) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Matches of a drone's camera that looks straight down from 34 m, on land with houses `relief` m high."""
+    ground = np.column_stack([rng.uniform(-20, 20, (4000, 2)), relief * (rng.random(4000) < 0.2) * rng.random(4000)])
+    found = []
+    for _ in range(12):
+        seen = []
+        for place in (np.zeros(3), np.array([9.0, 0, 0])):
+            held = Rotation.from_rotvec(np.radians(rng.normal(0, 0.5, 3))).as_matrix() @ np.diag([1.0, -1, -1])
+            x, y, z = ((ground - place - [0, 0, rng.normal(34, 0.3)]) @ held).T
+            seen.append(np.stack([x / z, y / z], axis=1) * 360 + np.array(SIZE) / 2 + rng.normal(0, 0.3, (4000, 2)))
+        both = np.all([(at > 0) & (at < SIZE) for at in seen], axis=(0, 2))
+        found.append((seen[0][both][:200], seen[1][both][:200]))
+    return found
+
+
+def test_a_survey_straight_down_is_not_taken_for_a_turn() -> None:
+    for relief in (0.0, 8.0):
+        assert not parallax.only_turned(survey(relief, np.random.default_rng(1)), SIZE)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_gps_tells_a_drone_that_moved_from_a_turn(tmp_path: Path, moved: bool) -> None:
+    found = pairs(step=0)
+    positions = [(47.0 + 3e-4 * (number if moved else 0), 8.0) for number in range(2 * len(found))]
+    views = [View(f"{n}.pgm", *SIZE, "a drone", position=position) for n, position in enumerate(positions)]
+    search = Search(tmp_path, views, tmp_path, PrepareOptions(), Timer())
+    with pycolmap.Database.open(search.database) as database:
+        write_views(database, views)
+        for number, sides in enumerate(found):
+            geometry = pycolmap.TwoViewGeometry()
+            geometry.inlier_matches = np.repeat(np.arange(200, dtype=np.uint32)[:, None], 2, axis=1)
+            for side, at in enumerate(sides):
+                database.write_keypoints(2 * number + side + 1, at.astype(np.float32))
+            database.write_two_view_geometry(2 * number + 1, 2 * number + 2, geometry)
+    assert search.only_turned() == (not moved)
 
 
 def test_some_wrong_matches_do_not_matter_and_few_pairs_decide_nothing() -> None:
