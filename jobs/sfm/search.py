@@ -183,8 +183,9 @@ class Search:
             if sum(map(len, largest)) < 64:
                 return []
             descriptors = np.concatenate(largest).astype(np.float32)
+            pycolmap.set_random_seed(SEED)  # the clusters begin at random
             index = pycolmap.VisualIndex.create(descriptors.shape[1], 64)
-            build = pycolmap.VisualIndex.BuildOptions(num_iterations=20, num_rounds=1, num_threads=threads())
+            build = pycolmap.VisualIndex.BuildOptions(num_iterations=20, num_rounds=1, num_threads=self.threads)
             build.num_visual_words = int(np.clip(len(descriptors) // 40, 1, 4096))
             index.build(build, pycolmap.FeatureDescriptorsFloat(pycolmap.FeatureExtractorType.SIFT, descriptors))
             index.write(self.work / "vocabulary.bin")
@@ -192,7 +193,7 @@ class Search:
                 vocab_tree_path=self.work / "vocabulary.bin",
                 num_images=neighbours,
                 max_num_features=400,
-                num_threads=threads(),
+                num_threads=self.threads,
             )
             pairs: list[tuple[int, int]] = pycolmap.VocabTreePairGenerator(options, database, list(of)).all_pairs()
         return pairs

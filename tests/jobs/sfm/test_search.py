@@ -105,3 +105,22 @@ def test_positions_that_tell_nothing_choose_no_pairs(tmp_path: Path) -> None:
     for views in (survey(10, 1e-6), [replace(view, position=None) for view in survey(10, 3e-4)]):
         search = Search(tmp_path, views, tmp_path, PrepareOptions(), Timer())
         assert all(int(b[:3]) - int(a[:3]) <= 3 for a, b in search.pairs("retrieval"))
+
+
+def test_pictures_that_look_alike_are_the_same_in_each_run(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    views = [replace(view, position=None) for view in survey(8, 3e-4)]
+    search = Search(tmp_path, views, tmp_path, PrepareOptions(), Timer())
+    kinds = rng.uniform(0, 200, (2000, 128))
+    with pycolmap.Database.open(search.database) as database:
+        write_views(database, views)
+        for number in range(1, len(views) + 1):
+            shown = kinds[(30 * number + np.arange(150)) % 2000] + rng.normal(0, 8, (150, 128))
+            descriptors = shown.clip(0, 255).astype(np.uint8)
+            database.write_keypoints(number, rng.uniform(1, 200, (150, 6)).astype(np.float32))
+            database.write_descriptors(
+                number, pycolmap.FeatureDescriptors(pycolmap.FeatureExtractorType.SIFT, descriptors)
+            )
+    first, second = search.pairs("retrieval"), search.pairs("retrieval")
+    beside = {(view.name, other.name) for k in (1, 2, 3) for view, other in zip(views, views[k:], strict=False)}
+    assert len(set(first) - beside) > 100 and first == second
