@@ -13,13 +13,16 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 import tasks
 from blocks import Asset, LocalWorkspace
 from jobs.errors import InvalidInput
+from jobs.options import ChangesOptions
+from tasks.stages.changes import changes
 
 DATASET = "street-images-to-nerf-dataset"
 
 
 def dataset(version: str, frame: str) -> Asset:
     now = datetime.now(timezone.utc)
-    return Asset(name=DATASET, version=version, kind="dataset", tags={"frame": frame}, uri="/", created=now)
+    tags = {"frame": frame, "scene": "street", "capture_version": version[0], "fingerprint": version}
+    return Asset(name=DATASET, version=version, kind="dataset", tags=tags, uri="/", created=now)
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -50,6 +53,18 @@ async def test_changes_need_two_visits() -> None:
     workspace = LocalWorkspace(root="/nowhere")
     assert await tasks.find_changes(workspace, None, then) == []
     assert await tasks.find_changes(workspace, then, again) == [], "two models of the same photos"
+
+
+def test_the_job_of_changes_takes_what_its_plan_gives() -> None:
+    from jobs.changes import Job
+
+    then = tasks.Visit(dataset("1-a", "new"), dataset("1-b", "new"))
+    now = tasks.Visit(dataset("2-a", f"{DATASET}:1-a"), dataset("2-b", "new"))
+    alone, measured = (changes.plan(then, now, metres) for metres in (None, dataset("1-e", "new")))
+    given = {name for name in measured.spec(1).arguments if name.startswith("--")}
+    assert {name.removeprefix("--") for name in given} == set(Job.model_fields) - set(ChangesOptions.model_fields)
+    assert "--metres" not in alone.spec(1).arguments and alone.fingerprint != measured.fingerprint
+    assert alone.fingerprint != changes.plan(now, then).fingerprint, "what is new one way is gone the other way"
 
 
 def test_a_model_is_not_compared_with_itself() -> None:
