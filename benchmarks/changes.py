@@ -136,9 +136,7 @@ def compare(home: Path, visit: int, photos: int, width: int, now: Sequence[Patch
     seconds = time.monotonic() - start
     right = false = missed = unchanged = 0
     for view, true in zip(later, truth(later, made(home, visit)[0], photos, width, now), strict=True):
-        marked = np.zeros(true.shape, bool)
-        for patch in patches:
-            marked |= masks.mask(view, *both, patch)
+        marked = masks.label(view, *both, patches) > 0
         right, false = right + int((marked & true).sum()), false + int((marked & ~true).sum())
         missed, unchanged = missed + int((~marked & true).sum()), unchanged + int((~true).sum())
     kinds = [changes.kind_of(patch) for patch in patches]

@@ -27,7 +27,7 @@ from jobs.visits import find, masks
 from jobs.visits.depths import render_depths
 from jobs.visits.find import Patch, Settings, Surfaces
 from jobs.visits.record import Change, Changes, Kind
-from jobs.visits.views import Array, Bools, View, photograph, pinholes
+from jobs.visits.views import Array, View, photograph, pinholes
 
 _REACH = 4.0  # the greatest distance of a surface, in typical depths, as exports have it
 _MOST_PICTURES, _PICTURE = 6, 960  # photos with marks, and their longest side in px
@@ -171,16 +171,15 @@ def _write_pictures(
     output: Path,
 ) -> tuple[str, ...]:
     """Mark the changes on the photos that show most of each; return the files' names. The first is the poster, too."""
-    shown: list[list[Bools]] = [[masks.mask(view, *surfaces, patch) for patch in patches] for view in views]
-    chosen = dict.fromkeys(
-        int(np.argmax([view[number].sum() for view in shown])) for number in range(len(patches))
-    )  # in the order of the changes, the largest first
+    shown = [masks.label(view, *surfaces, patches) for view in views]
+    pixels = np.array([np.bincount(labels.ravel(), minlength=len(patches) + 1) for labels in shown])
+    chosen = dict.fromkeys(pixels[:, 1:].argmax(axis=0).tolist())  # in the order of the changes, the largest first
     large = {camera.file: (camera, pinhole) for camera, pinhole in pinholes(dataset, options.photos, _PICTURE)}
     names: list[str] = []
     for index in list(chosen or [len(views) // 2])[:_MOST_PICTURES]:
         light = photograph(dataset, *large[views[index].name])
         names.append(f"change-{len(names) + 1}.jpg")
-        masks.draw(light, list(zip(kinds, shown[index], strict=True)), output / names[-1])
+        masks.draw(light, shown[index], kinds, output / names[-1])
     shutil.copyfile(output / names[0], output / "poster.jpg")
     return tuple(names)
 

@@ -179,7 +179,7 @@ def compared_share(views: Sequence[View], surfaces: Surfaces) -> float:
 
 
 def _connected(points: Array, size: float) -> NDArray[np.int64]:
-    """Return the number (N,) of the group of each point: neighbours are in touching voxels of twice the size."""
+    """Return the number (N,) of the group of each point: neighbours are at most two voxels apart."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree
