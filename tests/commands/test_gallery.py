@@ -97,6 +97,7 @@ def test_the_page_of_a_scene_shows_its_good_videos_first(
     assert [clip[0] for clip in clips] == [
         "orbit", "video", "tour", "visit 1, 2026-11-01 → visit 2, 2026-11-06", "visit ? → visit 2, 2026-11-06"
     ], "of the shown model, of another good one, of a trial, then and now, and changes"  # fmt: skip
+    assert clips[4][1].endswith("street-nerf:1-0b and street-nerf:2-0f")
     assert clips[4][2:] == ["Changed: 3.1 m² in 2 places.", "listpoints"], "two links"
     assert clips[0][2] == "The scene is shown by this model." and "3D" in clips[0][-1]
     assert "visit 2, 2026-11-06 · model 2 (2-0f, 25.5 dB)" in clips[0][1]
