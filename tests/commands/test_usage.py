@@ -38,6 +38,9 @@ from flows.scale import scale
 from tasks import check_server
 from tests.processes import free_port
 
+PHOTOS = Path(__file__).parents[2] / "docs"
+"""A folder that has photos."""
+
 
 @pytest.fixture
 def address() -> Iterator[str]:
@@ -55,7 +58,7 @@ def open_saved() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        lambda: run_as_command(nerf, ["--scene", "street"]),
+        lambda: run_as_command(nerf, ["--scene", "street", "--images", str(PHOTOS)]),
         lambda: run_as_command(clean_up, []),
         open_saved,
     ],
@@ -199,4 +202,4 @@ def test_a_wrong_command_line_is_refused_before_anything_is_imported() -> None:
 def test_the_options_of_a_command_line_arrive() -> None:
     given = parse_command(usage.command_of(nerf.fn), ["--scene", "a", "--render.width", "64", "--refresh", "train"])
     assert given.model_dump(include={"scene", "refresh"}) == {"scene": "a", "refresh": ["train"]}
-    assert getattr(given, "render").width == 64 and getattr(given, "images") is None  # noqa: B009
+    assert getattr(given, "render").width == 64 and getattr(given, "images") == ""  # noqa: B009
