@@ -112,7 +112,13 @@ async def _in_shape(workspace: Workspace, scene: str, dataset: Asset, options: R
     from jobs.path import reading
 
     with naming(scene):
-        return options.in_shape(reading.photo_shape(transforms))
+        try:
+            shape = reading.photo_shape(transforms)
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            raise InvalidInput(
+                f"transforms.json of {dataset} is damaged ({error}). Prepare the dataset again."
+            ) from error
+        return options.in_shape(shape)
 
 
 async def _check_path(

@@ -200,3 +200,13 @@ async def test_captures_share_a_frame_or_a_warning_says_so(
     assert "67% of the camera path's frames show little or nothing" in warned
     with pytest.raises(InvalidInput, match="100% "):
         await checked(place, first, path_of((0, 0, 0), (0, 0, 0), frame=str(first), like=turned))
+
+
+async def test_a_damaged_pose_is_reported_with_its_dataset(tmp_path: Path) -> None:
+    file = tmp_path / "transforms.json"
+    file.write_text(json.dumps({"frames": [{"transform_matrix": [[1.0, 0.0]]}]}))
+    place = LocalWorkspace(root=tmp_path / "workspace")
+    damaged = place.take_in("street", {file.name: file}, {})
+    shot = tasks.Shot(RenderOptions().with_profile("preview"), None)
+    with pytest.raises(InvalidInput, match=r"transforms\.json of street:1"):
+        await tasks.fit_shot(place, "street", damaged, shot)
