@@ -20,6 +20,7 @@ async def reprocess(
     scenes: list[str] | None = None,
     settle_minutes: Annotated[float, Field(ge=0)] = 15.0,
     profile: Profile = "auto",
+    compare: bool = False,
 ) -> None:
     """Start `nerf/scene` for each scene with new, settled photos, and show a table of what was done and why.
 
@@ -31,6 +32,8 @@ async def reprocess(
         scenes: only these scenes. The newest version of a named scene is started if it never was. Defaults to all.
         settle_minutes: how long a scene's folder must have been unchanged, by the clock of the store.
         profile: full, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
+        compare: also show the version before each new one beside it, and list the changes since. A run then renders a
+            second video.
     """
     if not enabled:
         get_run_logger().info("nothing is done: the parameter `enabled` is false")
@@ -39,7 +42,7 @@ async def reprocess(
     for reference in workspaces if workspaces is not None else await tasks.all_workspaces():
         try:
             place = await tasks.open_workspace(reference)
-            found += await tasks.start_new_captures(place, reference, 60 * settle_minutes, profile, scenes)
+            found += await tasks.start_new_captures(place, reference, 60 * settle_minutes, profile, scenes, compare)
             if scenes is None:
                 await tasks.refresh_gallery(place)
         except RebelNerfError as error:  # the other workspaces do not depend on this one

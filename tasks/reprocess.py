@@ -61,6 +61,7 @@ async def start_new_captures(
     settle_seconds: float,
     profile: Profile = "auto",
     scenes: list[str] | None = None,
+    compare: bool = False,
 ) -> list[LookedAt]:
     """Register the dropped photos of each scene that are new and settled, and start a run of `nerf/scene` for them.
 
@@ -75,6 +76,7 @@ async def start_new_captures(
         profile: the profile of the runs.
         scenes: only these scenes. If nothing new was dropped for one of them, its newest version is started if it
             never was.
+        compare: whether the runs compare the photos with the version before them.
 
     Raises:
         NotFound: the server has no deployment `nerf/scene`.
@@ -93,13 +95,16 @@ async def start_new_captures(
     under_way = await _under_way(deployment, reference)
     at_once = asyncio.Semaphore(_AT_ONCE)
 
+    async def changes_of(dropped: DroppedCapture) -> str:
+        return await patiently(lambda: _changes(workspace, dropped)) if compare else ""
+
     async def done_about(dropped: DroppedCapture) -> str:
         scene, asset = dropped.scene, versions.get(dropped.scene)
         if reason := _not_to_be_started(dropped, asset, settle_seconds):
             return reason
         earlier = [before[key] for key in keys[scene] if key in before]
         if earlier and not (_may_pass(earlier[-1]) and len(earlier) < _ATTEMPTS):
-            return _describe(earlier[-1], scene, reference)
+            return _describe(earlier[-1], scene, reference) + await changes_of(dropped)
         key = keys[scene][len(earlier)]
         if run := under_way.get(scene):
             return f"waits: its run {run.name} ({run.id}) is {run.state_name}. It will be checked again afterwards"
@@ -110,10 +115,11 @@ async def start_new_captures(
             # A version that this flow took in has no run if the flow then died, or if the server was reset.
             by_others = asset.provenance.taken_in_by != "reprocess"
             if by_others or await patiently(functools.partial(_has_dataset, workspace, asset)):
-                return f"nothing new: it is version {asset.version}"
+                return f"nothing new: it is version {asset.version}{await changes_of(dropped)}"
         if asset is None:
             asset = await patiently(lambda: take_in_dropped(workspace, dropped, PrepareOptions(), _TAKEN_IN_BY))
-        run = await _start(asset, reference, profile, key)
+        then = await patiently(functools.partial(_version_before, workspace, asset)) if compare else None
+        run = await _start(asset, reference, profile, key, then)
         get_run_logger().info("started %s: run %s (%s)", asset, run.name, run.id)
         return f"started: version {asset.version}, run {run.name} ({run.id})"
 
@@ -159,6 +165,23 @@ def _has_dataset(workspace: Workspace, capture: Asset) -> bool:
     return any(each.provenance.inputs.get("images") == str(capture) for each in datasets)
 
 
+def _version_before(workspace: Workspace, capture: Asset) -> int | None:
+    """Return the newest version before a capture that has a model; None if there is none."""
+    if not capture.version.isdigit():
+        return None
+    with_model = {model.leading_version for model in workspace.assets(asset_name(capture.name, "model"))}
+    versions = [int(version) for version in with_model if version.isdigit()]
+    return max((version for version in versions if version < int(capture.version)), default=None)
+
+
+def _changes(workspace: Workspace, dropped: DroppedCapture) -> str:
+    """Return what has changed in the dropped photos since an earlier version, for a row; "" if it is not known."""
+    capture = workspace.find_capture(dropped)
+    found = workspace.assets(asset_name(dropped.scene, "changes")) if capture else []
+    said = [each.tags.get("changed", "?") for each in found if capture and each.leading_version == capture.version]
+    return f". Changed: {said[-1]}" if said else ""
+
+
 def _why_invalid(scene: str) -> str | None:
     """Return why a name is not a valid name of a scene; None if it is one."""
     try:
@@ -201,10 +224,12 @@ def _describe(run: FlowRun, scene: str, reference: str) -> str:
     )
 
 
-async def _start(asset: Asset, reference: str, profile: Profile, key: str) -> FlowRun:
+async def _start(asset: Asset, reference: str, profile: Profile, key: str, then: int | None) -> FlowRun:
     parameters: dict[str, Any] = {"scene": asset.name, "workspace": reference, "profile": profile}
     if asset.version.isdigit():  # else a person named it, and it is the newest
         parameters["version"] = int(asset.version)
+    if then is not None:
+        parameters["then"] = then
     return await arun_deployment(DEPLOYMENT, parameters=parameters, timeout=0, as_subflow=False, idempotency_key=key)
 
 

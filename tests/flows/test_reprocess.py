@@ -98,6 +98,37 @@ async def test_new_photos_are_started_once(home: LocalWorkspace, deployment: UUI
     assert len(await runs_of(deployment, "yard")) == 2 == len(home.assets("yard"))
 
 
+def register(home: LocalWorkspace, kind: str, version: str, **tags: str) -> None:
+    folder = home.folder / "assets" / f"orchard-{kind if kind != 'model' else 'nerf'}" / version
+    folder.mkdir(parents=True)
+    about = {"name": folder.parent.name, "version": version, "kind": kind, "tags": tags, "checksums": {}}
+    (folder / "asset.json").write_text(json.dumps({**about, "created": "2026-01-01T00:00:00+00:00"}))
+
+
+async def test_new_photos_are_compared_with_the_version_before(home: LocalWorkspace, deployment: UUID) -> None:
+    folder = photograph(home.folder / "captures" / "orchard")
+    await table(compare=True)
+    [first] = await runs_of(deployment, "orchard")
+    assert "then" not in first.parameters, "there is no version before the first"
+    await end(first, Completed())
+    photograph(folder, count=9)
+    await table(compare=True)
+    [second] = [each for each in await runs_of(deployment, "orchard") if each.id != first.id]
+    assert "then" not in second.parameters, "version 1 has no model"
+    await end(second, Completed())
+    register(home, "model", "1-c0ffee00")
+    register(home, "model", "3-c0ffee00")  # of a later version, as after a restored backup
+    photograph(folder, count=10)
+    await table(compare=True)
+    [third] = [each for each in await runs_of(deployment, "orchard") if each.id not in (first.id, second.id)]
+    assert (third.parameters["version"], third.parameters["then"]) == (3, 1)
+    await end(third, Completed())
+    register(home, "changes", "2-c0ffee00", changed="9 m² in 9 places")
+    register(home, "changes", "3-c0ffee00", changed="3.1 m² in 2 places")
+    assert (await table(compare=True))["orchard"].endswith("made its video. Changed: 3.1 m² in 2 places")
+    assert (await table())["orchard"].endswith("made its video")
+
+
 async def test_a_flow_that_died_between_registering_and_starting(home: LocalWorkspace, deployment: UUID) -> None:
     photograph(home.folder / "captures" / "gate")
     await table()
