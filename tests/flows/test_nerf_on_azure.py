@@ -58,8 +58,9 @@ def jobs(stack: AzureStack, stage: str = "") -> list[str]:
 
 
 async def test_from_photos_to_a_video_without_repeating_work(
-    stack: AzureStack, saved: AzureMLWorkspace, street: Path
+    stack: AzureStack, saved: AzureMLWorkspace, street: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    logging.getLogger("prefect.task_runs").addHandler(caplog.handler)
     stack.ssh_at("20.1.2.3", 50000)
     with stack.faults.add("throttle", "GET .*/jobs/", times=3), stack.faults.add("storage_busy", times=3):
         video, states = await run(images=street / "photos")
@@ -85,8 +86,9 @@ async def test_from_photos_to_a_video_without_repeating_work(
             (await client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key]))))[0]
             for key in (f"{SCENE}-viewer", f"{SCENE}-train-job")
         ]
-    found = re.search(r"ssh -N -L (\d+):localhost:\1 azureuser@20.1.2.3 -p 50000", str(way.data))
-    assert found and f"(http://localhost:{found[1]})" in str(way.data)
+    found = re.search(r"ssh -N -L (\d+):localhost:\1 azureuser@20.1.2.3 -p 50000", caplog.text)
+    assert found and f"http://localhost:{found[1]}" in caplog.text
+    assert "ssh" not in str(way.data) and f"rebel-nerf view --scene {SCENE}" in str(way.data), "training has ended"
     assert f"(https://ml.azure.com/runs/{model.tags['job']}?" in str(page.data)
 
     again, states = await run(images=street / "photos")
