@@ -21,7 +21,7 @@ from tests.service import ROOT
 
 __all__ = ["MUTATIONS", "Mutation", "apply", "reported"]
 
-_ROUNDS = 6
+_ROUNDS = 12  # a full disk strikes at a place that chance decides; the first wrong round ends them
 _PACKAGES = ("blocks", "commands", "deployments", "flows", "jobs", "tasks", "tests")
 _PATIENCE_SECONDS = "60"
 COMMON: tuple[Kind, ...] = ("two at once", "flow", "job", "cancel", "supervisor", "power loss")
