@@ -63,8 +63,6 @@ class Piece(NamedTuple):
     code: str
     seed: int
     steps: int
-    alone: bool
-    """Whether nothing else uses the GPU."""
 
     @property
     def name(self) -> str:
@@ -247,8 +245,7 @@ def _measure(piece: Piece, place: Path, clock: Clock) -> Measured:
         start = time.monotonic()
         steps, end, metrics = (_ours if piece.code in (OURS, COMPILED) else _theirs)(piece, place, clock)
     last = steps[-1][0]
-    middle = next(moment for moment, step in steps if step >= (steps[0][1] + steps[-1][1]) / 2)
-    number = next(step for moment, step in steps if moment == middle)
+    middle, number = next((moment, step) for moment, step in steps if step >= (steps[0][1] + steps[-1][1]) / 2)
     busy = [percent for moment, percent, _ in watch.samples if middle <= moment <= last]
     return Measured(
         psnr=metrics["psnr"],
@@ -305,12 +302,12 @@ def main(given: argparse.Namespace) -> None:
     if not (street / "transforms.json").is_file():
         render_capture(street, photos=48, width=960, height=540)
         (street / "truth.json").rename(street / "transforms.json")
-    alone = [Piece(street, code, 42, _SPEED_STEPS.get(code, given.steps), True) for code in given.codes]
+    alone = [Piece(street, code, 42, _SPEED_STEPS.get(code, given.steps)) for code in given.codes]
     if given.only == "quality":
         alone = []
     # The slow ones first.
     shared = [
-        Piece(dataset, code, 42 + seed, given.steps, False)
+        Piece(dataset, code, 42 + seed, given.steps)
         for code in sorted(given.codes, key=lambda code: code == OURS)
         for seed in range(given.seeds)
         for dataset in (street, *given.datasets)
