@@ -11,9 +11,6 @@ Prints a table, which is kept in changes.md. `--keep` keeps everything, and goes
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.visits import SCENE, run_flow
 from jobs import changes, facade
 from jobs.demo.houses import Houses
 from jobs.demo.raster import Camera, Geometry, Patch
@@ -31,7 +29,7 @@ from jobs.options import ChangesOptions
 from jobs.visits import find, masks
 from jobs.visits.views import Bools, View
 
-SCENE = "street"
+_SMALL = ("--render.seconds", "0.2", "--render.fps", "12", "--render.width", "160", "--render.height", "90")
 _TEXELS = 110.0  # per metre, as `jobs.facade` has it for photos of 640 px
 
 
@@ -81,18 +79,6 @@ def changed_street(texels: float = _TEXELS) -> list[Patch]:
         found.append(patch)
     more.box((8.9, -0.35, 0.0), (9.9, 0.2, 1.35), more.planks((0.85, 0.62, 0.12)), "flrt")
     return found + more.patches
-
-
-def process(home: Path, photos: Path, options: Sequence[str]) -> None:
-    """Run `nerf/scene` on a visit's photos, with a small video."""
-    small = ["--render.seconds", "0.2", "--render.fps", "12", "--render.width", "160", "--render.height", "90"]
-    run = subprocess.run(
-        [sys.executable, "-m", "flows.nerf", "--scene", SCENE, "--images", str(photos), "--profile", "preview", *small,
-         *options],
-        env={**os.environ, "REBEL_NERF_HOME": str(home)}, capture_output=True, text=True,
-    )  # fmt: skip
-    if run.returncode:
-        sys.exit(run.stdout + run.stderr)
 
 
 def made(home: Path, visit: int) -> tuple[Path, Path]:
@@ -156,7 +142,7 @@ def main(folder: Path, photos: int, width: int, options: Sequence[str]) -> None:
         if not (folder / name / "truth.json").exists():
             facade.photograph(light(patches, visit="1" if name == "then" else "2"), walk, folder / name)
         if not list((home / "assets" / f"{SCENE}-nerf").glob(f"{number}-*")):
-            process(home, folder / name / "photos", options)
+            run_flow(home, folder / name / "photos", [*_SMALL, *options])
     print("| visit | found | IoU | F1 | falsely changed | compared | time |\n|---|---|---|---|---|---|---|")
     for number, name in ((2, "unchanged"), (3, "changed")):
         print(f"| {name} | {compare(home, number, photos, width, streets[name]).row} |")

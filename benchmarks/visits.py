@@ -20,6 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,16 +75,24 @@ class Seen:
     path: str
 
 
-def process(home: Path, photos: Path, path: Path | None, options: list[str]) -> dict[str, Path]:
-    """Run `nerf/scene` on a visit's photos; the folders of what it made, by kind."""
-    arguments = ["--scene", SCENE, "--images", str(photos), "--profile", "preview", *options]
-    arguments += ["--render.camera-path", str(path) if path else "tour"]
+def run_flow(home: Path, photos: Path, options: Sequence[str]) -> None:
+    """Run `nerf/scene` on a visit's photos.
+
+    Raises:
+        SystemExit: the run failed; the text is its output.
+    """
     run = subprocess.run(
-        [sys.executable, "-m", "flows.nerf", *arguments],
+        [sys.executable, "-m", "flows.nerf", "--scene", SCENE, "--images", str(photos), "--profile", "preview",
+         *options],
         env={**os.environ, "REBEL_NERF_HOME": str(home)}, capture_output=True, text=True,
     )  # fmt: skip
     if run.returncode:
         sys.exit(run.stdout + run.stderr)
+
+
+def process(home: Path, photos: Path, path: Path | None, options: list[str]) -> dict[str, Path]:
+    """Run `nerf/scene` on a visit's photos; the folders of what it made, by kind."""
+    run_flow(home, photos, [*options, "--render.camera-path", str(path) if path else "tour"])
     names = {"dataset": f"{SCENE}-images-to-nerf-dataset", "model": f"{SCENE}-nerf", "video": f"{SCENE}-video"}
     newest = {}
     for kind, name in names.items():
