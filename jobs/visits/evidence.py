@@ -16,11 +16,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jobs.visits.views import Array, View, sampled
+from jobs.visits.views import BEHIND, Array, View, sampled
 
 __all__ = ["Evidence", "Light", "evidence"]
 
-_BEHIND = 0.05  # how much farther a surface may be than the one that a view sees there, as a fraction of the distance
 _THROUGH = 0.025  # how much nearer it must be for the view to see through it
 _ROUNDS, _KEPT, _CONSISTENT = 10, 0.85, 1.3  # of the trimmed covariance. The last factor compensates for the trimming
 _MOST = 200_000  # pixels from which the light is learnt
@@ -128,7 +127,7 @@ def _seen_by(view: View, points: Array) -> tuple[Array, Array]:
     column, row, distance = view.camera.project(points)
     depth = sampled(view.depths, column, row, nearest=True)
     with np.errstate(invalid="ignore"):
-        shown = (distance > 0) & (depth > 0) & (distance < depth * (1 + _BEHIND))
+        shown = (distance > 0) & (depth > 0) & (distance < depth * (1 + BEHIND))
         through = np.where(shown, distance < depth * (1 - _THROUGH), np.float32("nan"))
     light = sampled(view.light, column, row)
     light[~shown] = np.nan

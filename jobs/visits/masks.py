@@ -14,7 +14,7 @@ from jobs import ply
 from jobs.visits.find import Patch, Surfaces
 from jobs.visits.fusion import voxels
 from jobs.visits.record import Kind
-from jobs.visits.views import Array, View
+from jobs.visits.views import BEHIND, Array, View
 
 __all__ = ["COLOURS", "Labels", "draw", "label", "write_points"]
 
@@ -23,7 +23,6 @@ Labels = NDArray[np.int16]
 COLOURS: dict[Kind, tuple[int, int, int]] = {"new": (46, 160, 67), "gone": (214, 40, 57), "changed": (240, 150, 20)}
 _GREY = (150, 150, 150)
 _EVEN = 2.0  # times light and noise: a pixel that differs by less has not changed
-_BEHIND = 0.05  # share of a distance by which a surface that is gone may be behind what the photo shows
 
 
 def label(view: View, then: Surfaces, now: Surfaces, patches: Sequence[Patch]) -> Labels:
@@ -43,7 +42,7 @@ def label(view: View, then: Surfaces, now: Surfaces, patches: Sequence[Patch]) -
             if away <= 0 or not (0 <= x < view.camera.width and 0 <= y < view.camera.height):
                 continue
             seen = float(view.depths[int(y), int(x)])
-            if seen == 0 or away < seen * (1 + _BEHIND):
+            if seen == 0 or away < seen * (1 + BEHIND):
                 half = then.size * view.camera.focal / away / 2
                 corners = (round(x - half), round(y - half)), (round(x + half), round(y + half))
                 cv2.rectangle(labels, *corners, number, cv2.FILLED)

@@ -17,10 +17,13 @@ from PIL import Image
 from jobs.errors import InvalidInput
 from jobs.metric.cameras import Camera, Cameras
 
-__all__ = ["Array", "Bools", "Pinhole", "View", "photograph", "pinholes", "sampled"]
+__all__ = ["BEHIND", "Array", "Bools", "Pinhole", "View", "photograph", "pinholes", "sampled"]
 
 Array = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+
+BEHIND = 0.05
+"""How much farther than what a view sees a surface may be and still be that one, as a fraction of the distance."""
 
 _BLUR = 0.8  # px of the reduced photo, against what is left of aliasing and grain
 _DARKEST = 0.002  # of linear light; below, the logarithm would show the photo's noise
