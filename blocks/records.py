@@ -31,6 +31,7 @@ __all__ = [
     "PageAddress",
     "Tier",
     "content_fingerprint",
+    "parse_registered",
 ]
 
 AssetKind = Literal["capture", "dataset", "model", "shard", "video", "export", "page", "metres", "changes"]
@@ -101,8 +102,7 @@ class Asset(_Record):
     @property
     def registered_photos(self) -> tuple[int, int] | None:
         """Return how many photos of a dataset are registered, and how many were used; None if that is not known."""
-        registered, _, used = self.tags.get("registered", "").partition("/")
-        return (int(registered), int(used)) if registered.isdecimal() and used.isdecimal() else None
+        return parse_registered(self.tags.get("registered"))
 
     @property
     def scene(self) -> str:
@@ -331,3 +331,9 @@ def content_fingerprint(checksums: Iterable[str]) -> str:
     Names, order and copies of files do not change it.
     """
     return hashlib.sha256("\n".join(sorted(set(checksums))).encode()).hexdigest()
+
+
+def parse_registered(figure: str | None) -> tuple[int, int] | None:
+    """Return how many photos are registered, and how many were used, from "46/48"; None if it says something else."""
+    registered, _, used = (figure or "").partition("/")
+    return (int(registered), int(used)) if registered.isdecimal() and used.isdecimal() else None

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from blocks import Asset, Marks, Workspace
 from blocks.marks import MOST_NOTE_CHARACTERS
+from blocks.records import parse_registered
 from jobs.errors import InvalidInput
 from jobs.names import asset_name, scene_of
 from jobs.web.quality import Version, total
@@ -41,9 +42,7 @@ class ModelVersion:
     @property
     def grade(self) -> str:
         """Return how good it is, in a word; "–" if nothing is known."""
-        registered, _, used = (self.version.registered or "").partition("/")
-        photos = (int(registered), int(used)) if registered.isdecimal() and used.isdecimal() else None
-        verdict = judge(photos, self.version.psnr, self.version.steps)
+        verdict = judge(parse_registered(self.version.registered), self.version.psnr, self.version.steps)
         return verdict.grade if verdict else "–"
 
     @property
