@@ -95,8 +95,8 @@ async def start_new_captures(
     under_way = await _under_way(deployment, reference)
     at_once = asyncio.Semaphore(_AT_ONCE)
 
-    async def changes_of(dropped: DroppedCapture) -> str:
-        return await patiently(lambda: _changes(workspace, dropped)) if compare else ""
+    async def changes_of(dropped: DroppedCapture, asset: Asset | None = None) -> str:
+        return await patiently(lambda: _changes(workspace, dropped, asset)) if compare else ""
 
     async def done_about(dropped: DroppedCapture) -> str:
         scene, asset = dropped.scene, versions.get(dropped.scene)
@@ -115,7 +115,7 @@ async def start_new_captures(
             # A version that this flow took in has no run if the flow then died, or if the server was reset.
             by_others = asset.provenance.taken_in_by != "reprocess"
             if by_others or await patiently(functools.partial(_has_dataset, workspace, asset)):
-                return f"nothing new: it is version {asset.version}{await changes_of(dropped)}"
+                return f"nothing new: it is version {asset.version}{await changes_of(dropped, asset)}"
         if asset is None:
             asset = await patiently(lambda: take_in_dropped(workspace, dropped, PrepareOptions(), _TAKEN_IN_BY))
         then = await patiently(functools.partial(_version_before, workspace, asset)) if compare else None
@@ -174,9 +174,12 @@ def _version_before(workspace: Workspace, capture: Asset) -> int | None:
     return max((version for version in versions if version < int(capture.version)), default=None)
 
 
-def _changes(workspace: Workspace, dropped: DroppedCapture) -> str:
-    """Return what has changed in the dropped photos since an earlier version, for a row; "" if it is not known."""
-    capture = workspace.find_capture(dropped)
+def _changes(workspace: Workspace, dropped: DroppedCapture, capture: Asset | None) -> str:
+    """Return what has changed in the dropped photos since an earlier version, for a row; "" if it is not known.
+
+    `capture` is their version, if it has been looked up already.
+    """
+    capture = capture or workspace.find_capture(dropped)
     found = workspace.assets(asset_name(dropped.scene, "changes")) if capture else []
     said = [each.tags.get("changed", "?") for each in found if capture and each.leading_version == capture.version]
     return f". Changed: {said[-1]}" if said else ""
