@@ -44,6 +44,9 @@ from jobs.names import scenes_among
 
 __all__ = ["LocalWorkspace"]
 
+_SERVED = "served-at.txt"
+"""The file with the address at which a server shows this workspace."""
+
 
 class LocalWorkspace(Workspace):
     """Captures, assets and jobs under one folder of this machine, readable without our code.
@@ -173,6 +176,23 @@ class LocalWorkspace(Workspace):
         if not (folder / "asset.json").is_file():
             raise NotFound(f"asset {asset} is no longer in {self.folder}/assets. Run the stage that makes it again.")
         return folder
+
+    def served_at(self) -> str:
+        with suppress(OSError):
+            return (self.folder / _SERVED).read_text().strip()
+        return ""
+
+    def note_served_at(self, address: str) -> None:
+        """Note the address at which a server shows this workspace's folder; "" if none does.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if address:
+            make_private(self.folder)
+            (self.folder / _SERVED).write_text(f"{address.rstrip('/')}\n")
+        else:
+            (self.folder / _SERVED).unlink(missing_ok=True)
 
     def size(self, asset: Asset) -> int:
         return local_cleanup.size_of(self.fetch(asset))

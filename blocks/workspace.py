@@ -168,6 +168,10 @@ class Workspace(Block, ABC):
             NotFound: the asset no longer exists.
         """
 
+    def served_at(self) -> str:
+        """Return the web address of `assets/`, and of the gallery beside it; "" if no server shows them. May block."""
+        return ""
+
     @abstractmethod
     def read(self, asset: Asset, file: str) -> bytes:
         """Read one small file of an asset, such as a manifest, without fetching the others.

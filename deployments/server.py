@@ -1,7 +1,8 @@
 """Prefect's server and UI: `rebel-nerf server`, or `make server`. Accepts the options of `prefect server start`.
 
 It asks for this machine's password (`tasks/sign_in.py`) and accepts browser requests only from its own UI. Only its
-owner can read the files that it writes.
+owner can read the files that it writes. On the next port (`--assets-port`), it serves the pages and videos of this
+machine's workspace, with the same password (`deployments/assets.py`).
 
 On SQLite, Prefect's server can block for a minute or two. Python's garbage collector may run in the event loop. If it
 frees a database cursor, it waits for the cursor's connection, which waits for another connection to finish writing.
@@ -35,6 +36,34 @@ def _collect() -> None:
         gc.collect(1 if number % _OLDEST_EVERY else 2)
 
 
+class _Asked(argparse.Namespace):
+    """What the command line says about addresses."""
+
+    port: int | None
+    host: str | None
+    assets_port: int | None
+    runs_here: bool
+
+
+def _parse(words: list[str]) -> tuple[_Asked, list[str]]:
+    """Return what the command line says, and the part of it that is for Prefect."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--assets-port", type=int)
+    both = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    both.add_argument("--port", type=int)
+    both.add_argument("--host")
+    asked, words = own.parse_known_args(words, _Asked())
+    both.parse_known_args(words, asked)
+    asked.runs_here = True
+    if "--help" in words or "-h" in words:
+        print("Besides: --assets-port PORT, where pages and videos are served. Default: the next port; 0: nowhere.")
+        asked.runs_here = False
+    elif "--background" in words or "-b" in words:
+        print("Pages and videos are not served, because the server runs in the background.")
+        asked.runs_here = False
+    return asked, words
+
+
 def main() -> None:
     """Run the server until a signal arrives."""
     os.umask(0o077)  # before Prefect creates its folder and database
@@ -43,15 +72,20 @@ def main() -> None:
     from pydantic import SecretStr
 
     from blocks.privacy import make_private
+    from deployments.assets import serve_workspace
     from tasks.sign_in import link_settings, password_file, server_settings
 
-    arguments = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    arguments.add_argument("--port", type=int)
-    port = arguments.parse_known_args()[0].port
-    settings = {**server_settings(port), **link_settings(port)}
+    asked, sys.argv[1:] = _parse(sys.argv[1:])
+    settings = {**server_settings(asked.port), **link_settings(asked.port)}
     make_private(Path(PREFECT_HOME.value()))
-    if PREFECT_SERVER_API_AUTH_STRING in settings and not get_current_settings().api.auth_string:
+    current = get_current_settings()
+    if PREFECT_SERVER_API_AUTH_STRING in settings and not current.api.auth_string:
         print(f"The UI asks for a password: PREFECT_API_AUTH_STRING in {password_file()}", flush=True)
+    server = current.server.api
+    auth = settings.get(PREFECT_SERVER_API_AUTH_STRING) or server.auth_string
+    if asked.runs_here and auth:
+        port = (asked.port or server.port) + 1 if asked.assets_port is None else asked.assets_port
+        serve_workspace(auth.get_secret_value(), asked.host or server.host, port)
     gc.disable()
     threading.Thread(target=_collect, name="garbage", daemon=True).start()
     # Without --no-prompt, Prefect would ask which profile to use.

@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import quote
 
 from prefect import get_run_logger
 
@@ -56,10 +57,11 @@ class _Rank(IntEnum):
 
 @dataclass(frozen=True)
 class _Scene:
-    """The assets of a scene. Each list is oldest first."""
+    """The assets of a scene, each list oldest first, and the file of its page."""
 
     workspace: Workspace
     name: str
+    page: Path
     visits: Sequence[Asset]
     models: Sequence[ModelVersion]
     datasets: dict[str, Asset]
@@ -70,16 +72,16 @@ class _Scene:
     changes: Sequence[Asset]
 
     @classmethod
-    def read(cls, workspace: Workspace, scene: str) -> _Scene:
+    def read(cls, workspace: Workspace, scene: str, page: Path) -> _Scene:
         """List everything. Blocks."""
-        video, page, export, comparison, dataset, changes = (
+        video, pages, export, comparison, dataset, changes = (
             workspace.assets(asset_name(scene, product))
             for product in ("video", "page", "export", "comparison", "dataset", "changes")
         )
         datasets = {str(each): each for each in dataset}
         models = model_versions(workspace, scene)
         visits = workspace.assets(scene)
-        return cls(workspace, scene, visits, models, datasets, video, comparison, page, export, changes)
+        return cls(workspace, scene, page, visits, models, datasets, video, comparison, pages, export, changes)
 
     @cached_property
     def choice(self) -> Choice | None:
@@ -137,7 +139,7 @@ def write_gallery(workspace: Workspace, file: Path) -> int:
         RebelNerfError: the workspace cannot be reached.
     """
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = list(pool.map(lambda scene: _Scene.read(workspace, scene), workspace.scenes()))
+        found = list(pool.map(lambda scene: _Scene.read(workspace, scene, _page_file(scene, file)), workspace.scenes()))
         list(pool.map(lambda scene: _write_scene(scene, file), found))
         state = hashlib.sha256("".join(scene.state for scene in found).encode()).hexdigest()[:16]
         if _state_of(file) != state:
@@ -154,7 +156,7 @@ def write_scene_page(workspace: Workspace, scene: str, file: Path) -> Path:
         InvalidInput: the file cannot be written.
         RebelNerfError: the workspace cannot be reached.
     """
-    return _write_scene(_Scene.read(workspace, scene), file)
+    return _write_scene(_Scene.read(workspace, scene, _page_file(scene, file)), file)
 
 
 async def refresh_scene_page(workspace: Workspace, scene: str) -> None:
@@ -178,10 +180,9 @@ async def _refresh(name: str, write: Callable[[], object]) -> None:
 
 
 def _write_scene(scene: _Scene, gallery_file: Path) -> Path:
-    file = _page_file(scene.name, gallery_file)
-    if _state_of(file) != scene.state:
-        _write(file, render_scene(_scene_page(scene), f"../{gallery_file.name}"))
-    return file
+    if _state_of(scene.page) != scene.state:
+        _write(scene.page, render_scene(_scene_page(scene), f"../{gallery_file.name}"))
+    return scene.page
 
 
 def _page_file(scene: str, gallery_file: Path) -> Path:
@@ -256,15 +257,15 @@ def _clip(scene: _Scene, video: Asset) -> Clip:
     about = [f"{video.created:%Y-%m-%d %H:%M}", _visit(scene, video.provenance.capture_version or "?")]
     about += [model.title] if model else []
     page = newest_made_of(scene.pages, video=video)
-    links = {"page": _address(page, "index.html")} if page else {}
+    links = {"page": _address(scene, page, "index.html")} if page else {}
     if model and (export := newest_made_of(scene.exports, model=model.asset)):
-        links["3D"] = _address(export, "index.html")
+        links["3D"] = _address(scene, export, "index.html")
     remark = ""
     if model and rank is _Rank.SHOWN:
         remark = f"The scene is shown by this model{', which is pinned' if model.asset.marks.pinned else ''}."
     elif model and rank is _Rank.TRIAL:
         remark = f"This model is {much_worse(scene.models, model):.1f} dB worse than the best one."
-    address = _address(video, "video.mp4")
+    address = _address(scene, video, "video.mp4")
     return Clip(
         title=video.tags.get("path", "video"),
         about=" · ".join(about),
@@ -289,7 +290,7 @@ def _comparison(scene: _Scene, video: Asset) -> Clip:
         title=f"{then} → {now}",
         about=f"made {video.created:%Y-%m-%d %H:%M} · {inputs.get('then', '?')} and {inputs.get('now', '?')}",
         poster=poster_of(scene.workspace, video),
-        video=_address(video, "video.mp4"),
+        video=_address(scene, video, "video.mp4"),
     )
 
 
@@ -301,7 +302,7 @@ def _changes(scene: _Scene, asset: Asset) -> Clip:
         else "?"
         for side in ("then", "now")
     )
-    links = {"list": _address(asset, "changes.json"), "points": _address(asset, "changes.ply")}
+    links = {"list": _address(scene, asset, "changes.json"), "points": _address(scene, asset, "changes.ply")}
     return Clip(
         title=f"{then} → {now}",
         about=f"made {asset.created:%Y-%m-%d %H:%M} · {inputs.get('older', '?')} and {inputs.get('newer', '?')}",
@@ -317,6 +318,14 @@ def _visit(scene: _Scene, version: str) -> str:
     return f"visit {version}{day}"
 
 
-def _address(asset: Asset, file: str) -> str:
-    """Return the address of a file of an asset; "" if it is not on this machine."""
-    return (Path(asset.uri) / file).as_uri() if asset.uri.startswith("/") else ""
+def _address(scene: _Scene, asset: Asset, file: str) -> str:
+    """Return the address of a file of an asset on the scene's page; "" if it is not on this machine.
+
+    Within a workspace's folder, it is relative, so that it also holds where a server shows that folder.
+    """
+    if not asset.uri.startswith("/"):
+        return ""
+    place, folder = Path(asset.uri) / file, scene.page.parent
+    if place.is_relative_to(folder.parent):
+        return quote(os.path.relpath(place, folder))
+    return place.as_uri()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import NamedTuple
 
 from PIL import Image
 from prefect import get_run_logger
@@ -15,6 +16,7 @@ from jobs.web.quality import money
 from jobs.web.verdict import Verdict, judge
 from tasks.budget import spent_by
 from tasks.choice import choose, model_versions
+from tasks.links import file_link, scene_link
 from tasks.patience import patiently
 from tasks.wanted import current_run
 from tasks.workspace import page_command
@@ -60,8 +62,8 @@ async def summarize(workspace: Workspace, scene: str, *assets: Asset) -> None:
         choice = choose(await patiently(lambda: model_versions(workspace, scene, model)))
         if choice and str(choice.shown.asset) != str(model):
             parts.append(choice.said)
-    places = _places(workspace, scene, assets)
-    parts.append("\n".join(f"- {name}: `{place}`" for name, place in places))
+    places = await patiently(lambda: _places(workspace, scene, assets))
+    parts.append("\n".join(place.as_markdown for place in places))
     rows = []  # a list, because Prefect's UI cuts a wide table off
     lines = [f"{scene}: {verdict}" if verdict else f"{scene}:"]
     for asset in assets:
@@ -74,20 +76,34 @@ async def summarize(workspace: Workspace, scene: str, *assets: Asset) -> None:
     if spent := await spent_by(workspace, str(current_run())):
         parts.append(spent)
         lines.append(f"  {spent}")
-    lines += [f"  {name}: {place}" for name, place in places]
+    lines += [f"  {place.name}: {place.link or place.about}" for place in places]
     description = f"What this run made of {scene}" + (f". {verdict}" if verdict else "")
     await acreate_markdown_artifact("\n\n".join(parts), key=f"{scene}-summary", description=description)
     get_run_logger().info("%s", "\n".join(lines))
 
 
-def _places(workspace: Workspace, scene: str, assets: tuple[Asset, ...]) -> list[tuple[str, str]]:
-    """Return the names and places of what a person can open, the page first, and the command that opens the page."""
+class _Place(NamedTuple):
+    """What a person can open: its name, where or what it is, and its web address if a server serves it."""
+
+    name: str
+    about: str
+    link: str = ""
+
+    @property
+    def as_markdown(self) -> str:
+        return f"- [{self.name}]({self.link}): `{self.about}`" if self.link else f"- {self.name}: `{self.about}`"
+
+
+def _places(workspace: Workspace, scene: str, assets: tuple[Asset, ...]) -> list[_Place]:
+    """Return what a person can open, the page first, and the command that opens the page. Blocks."""
     found = []
     for kind, (name, file) in _OPENED.items():
         for asset in (asset for asset in assets if asset.kind == kind):
-            found.append((name, f"{asset.uri.rstrip('/')}/{file}"))
+            found.append(_Place(name, f"{asset.uri.rstrip('/')}/{file}", file_link(workspace, asset, file)))
             if kind == "page":
-                found.append(("open it with", page_command(workspace, scene, asset)))
+                found.append(_Place("open it with", page_command(workspace, scene, asset)))
+    if link := scene_link(workspace, scene):
+        found.append(_Place("scene", f"gallery/{scene}.html", link))
     return found
 
 

@@ -34,7 +34,7 @@ class Service:
     def __init__(self, home: Path, first_start: bool = False) -> None:
         port = free_port()
         home.mkdir(parents=True, exist_ok=True)
-        self._home, self.port = home, port
+        self._home, self.port, self.assets_port = home, port, free_port()
         self.prefect_home = home / "prefect"
         if not (first_start or self.prefect_home.exists()):
             self.prefect_home.mkdir(mode=0o700)
@@ -60,7 +60,8 @@ class Service:
 
     def start_server(self, *command: str) -> None:
         """Start the server, or another by its command, and wait until it answers."""
-        self._start("server", *(command or ("deployments.server",)), "--port", str(self.port))
+        own = ("deployments.server", "--assets-port", str(self.assets_port))
+        self._start("server", *(command or own), "--port", str(self.port))
         deadline = time.monotonic() + 180
         while True:
             try:

@@ -14,6 +14,7 @@ from jobs.options import PageOptions
 from jobs.web.chart import as_data
 from jobs.web.quality import Facts, Made, Role, Version
 from tasks.find import newest_made_of
+from tasks.links import file_link
 from tasks.patience import patiently
 from tasks.stage import Plan, Stage
 from tasks.stages.scale import read_metres
@@ -82,7 +83,9 @@ async def publish_page(
         return []
     command = page_command(workspace, scene, asset)
     file = f"{asset.uri.rstrip('/')}/index.html"
-    text = f"The page, one file: `{file}`. This opens it:\n\n```\n{command}\n```\n\n![From above]({as_data(plan)})"
+    link = await patiently(lambda: file_link(workspace, asset, "index.html"))
+    text = f"{f'[The page]({link})' if link else 'The page'}, one file: `{file}`. This opens it:"
+    text += f"\n\n```\n{command}\n```\n\n![From above]({as_data(plan)})"
     await acreate_markdown_artifact(text, key=f"{scene}-page", description=f"The page of {video}, and its plan")
     get_run_logger().info("the page of %s: %s, opened by: %s", video, file, command)
     return [asset]

@@ -67,4 +67,9 @@ async def test_a_run_is_seen_at_a_glance(tmp_path: Path) -> None:
     )
     assert "not available" not in str(shown.data) and "steps 60" in parts[4]
     poster.write_bytes(b"no picture")
+    place.note_served_at("http://127.0.0.1:4201/")
     await run()
+    async with get_client() as client:
+        shown = max(await client.read_artifacts(artifact_filter=key), key=lambda artifact: artifact.created or 0)
+    assert f"- [page](http://127.0.0.1:4201/assets/street-page/1-0e/index.html): `{place.folder}/" in str(shown.data)
+    assert "- [scene](http://127.0.0.1:4201/gallery/street.html): " in str(shown.data)
