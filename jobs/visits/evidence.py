@@ -90,7 +90,7 @@ def evidence(view: View, others: Sequence[View], window: int, most: int) -> Evid
         window: the size in px of a window in which light is even.
         most: the number of views to compare with. The result is the median over them.
     """
-    points = view.camera.points(np.where(view.depths > 0, view.depths, np.float32("nan")))
+    points = np.where(view.depths[..., None] > 0, view.points, np.float32("nan"))
     seen = [_seen_by(other, points) for other in _nearest(view, others, most)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice|Mean of empty slice", RuntimeWarning)
