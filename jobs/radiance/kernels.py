@@ -257,14 +257,12 @@ def encode_backward(
 
 
 @triton.jit
-def density_forward(
-    o_ptr, d_ptr, e_ptr, table_ptr, scale_ptr, w1_ptr, b1_ptr, w2_ptr, b2_ptr, out_ptr, N, factor,
-    S: tl.constexpr, L: tl.constexpr, H: tl.constexpr, LOG2: tl.constexpr, BLOCK: tl.constexpr,
+def _proposal(
+    x, y, z, mask, table_ptr, scale_ptr, w1_ptr, b1_ptr, w2_ptr, b2_ptr,
+    L: tl.constexpr, H: tl.constexpr, LOG2: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Evaluate a proposal network: position, contraction, encoding, one hidden layer, density."""
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = i < N
-    x, y, z, inside = _point(o_ptr, d_ptr, e_ptr, i, mask, S)
+    """Evaluate a proposal network: encoding, one hidden layer. Return that layer before its ReLU, and the logarithm of
+    the density."""
     j = tl.arange(0, H)
     MASK: tl.constexpr = (1 << LOG2) - 1
     h = tl.zeros((BLOCK, H), tl.float32) + tl.load(b1_ptr + j)[None, :]
@@ -273,6 +271,19 @@ def density_forward(
         h += a[:, None] * tl.load(w1_ptr + j * (2 * L) + 2 * level)[None, :]
         h += b[:, None] * tl.load(w1_ptr + j * (2 * L) + 2 * level + 1)[None, :]
     exponent = tl.sum(tl.maximum(h, 0.0) * tl.load(w2_ptr + j)[None, :], 1) + tl.load(b2_ptr)
+    return h, exponent
+
+
+@triton.jit
+def density_forward(
+    o_ptr, d_ptr, e_ptr, table_ptr, scale_ptr, w1_ptr, b1_ptr, w2_ptr, b2_ptr, out_ptr, N, factor,
+    S: tl.constexpr, L: tl.constexpr, H: tl.constexpr, LOG2: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Evaluate a proposal network's densities at the centres of all samples."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = i < N
+    x, y, z, inside = _point(o_ptr, d_ptr, e_ptr, i, mask, S)
+    _, exponent = _proposal(x, y, z, mask, table_ptr, scale_ptr, w1_ptr, b1_ptr, w2_ptr, b2_ptr, L, H, LOG2, BLOCK)
     tl.store(out_ptr + i, tl.where(inside, factor * tl.exp(exponent), 0.0), mask=mask)
 
 
@@ -286,15 +297,10 @@ def density_backward(
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = i < N
     x, y, z, inside = _point(o_ptr, d_ptr, e_ptr, i, mask, S)
+    h, exponent = _proposal(x, y, z, mask, table_ptr, scale_ptr, w1_ptr, b1_ptr, w2_ptr, b2_ptr, L, H, LOG2, BLOCK)
     j = tl.arange(0, H)
-    MASK: tl.constexpr = (1 << LOG2) - 1
-    h = tl.zeros((BLOCK, H), tl.float32) + tl.load(b1_ptr + j)[None, :]
-    for level in range(L):
-        a, b = _interpolate(table_ptr + (level << LOG2), x, y, z, tl.load(scale_ptr + level), mask, MASK)
-        h += a[:, None] * tl.load(w1_ptr + j * (2 * L) + 2 * level)[None, :]
-        h += b[:, None] * tl.load(w1_ptr + j * (2 * L) + 2 * level + 1)[None, :]
     w2 = tl.load(w2_ptr + j)[None, :]
-    exponent = tl.sum(tl.maximum(h, 0.0) * w2, 1) + tl.load(b2_ptr)
+    MASK: tl.constexpr = (1 << LOG2) - 1
     g = tl.load(g_ptr + i, mask=mask, other=0.0)
     # Like nerfstudio (`trunc_exp`), clamp only the exponent of the gradient.
     g = tl.where(inside & mask, g * factor * tl.exp(tl.minimum(tl.maximum(exponent, -15.0), 15.0)), 0.0)
