@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deployments import metrics
 from deployments.metrics import Metrics, serving
-from deployments.worker import SceneWorker
+from deployments.scene_worker import SceneWorker
 from flows.export import export
 from flows.nerf import nerf
 from flows.render import render

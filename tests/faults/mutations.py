@@ -128,7 +128,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the runs of a dead worker are not put back",
-        "deployments/worker.py",
+        "deployments/scene_worker.py",
         "        before = self._mine()\n",
         "        return\n        before = self._mine()\n",
         ("worker",),
@@ -142,7 +142,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a worker ends when the server fails",
-        "deployments/worker.py",
+        "deployments/scene_worker.py",
         "            submitted = await super().get_and_submit_flow_runs()\n",
         "            async with asyncio.timeout(5):  # less than Prefect's client waits for a server that fails\n"
         "                submitted = await super().get_and_submit_flow_runs()\n",
@@ -150,7 +150,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the runs of a worker are not taken over by another",
-        "deployments/worker.py",
+        "deployments/scene_worker.py",
         '        for file in self._folder.glob("[!.]*"):',
         "        for file in ():",
         ("two workers",),

@@ -1,4 +1,4 @@
-"""What `deployments/worker.py` needs of Prefect's private parts, so that a new version of Prefect fails here first."""
+"""What `deployments/scene_worker.py` needs of Prefect's private parts, so that its new versions fail here first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import inspect
 import pytest
 from prefect.workers.base import BaseWorker
 
-from deployments import worker
+from deployments import scene_worker
 
 OVERRIDDEN = {
     "run": ["flow_run", "configuration", "task_status"],
@@ -46,7 +46,7 @@ def test_the_private_methods_that_are_used_exist() -> None:
 def test_the_lists_are_complete() -> None:
     [ours] = [
         node
-        for node in ast.parse(inspect.getsource(worker)).body
+        for node in ast.parse(inspect.getsource(scene_worker)).body
         if isinstance(node, ast.ClassDef) and node.name == "SceneWorker"
     ]
     methods = {node.name for node in ours.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
