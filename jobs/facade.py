@@ -22,9 +22,9 @@ from pydantic import Field
 from pydantic_settings import CliApp
 
 from jobs import report
+from jobs.base_options import Options
 from jobs.demo.raster import Camera, Scene
 from jobs.demo.street import Visit, light, surfaces
-from jobs.options import Options
 
 _FOCAL_MM = 26.0  # on film of 36 x 24 mm, as in a phone's main camera
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from jobs.options import Options
+from jobs.base_options import Options
 
 _PACKAGES = (
     "nerfstudio",

@@ -13,7 +13,7 @@ from pydantic_settings import CliApp
 
 from blocks import Asset, AssetKind, JobSpec, Provenance, Workspace
 from blocks.records import Tier
-from jobs.options import Options
+from jobs.base_options import Options
 from tasks.wanted import current_run
 
 __all__ = ["Gate", "Plan"]

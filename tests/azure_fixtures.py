@@ -21,7 +21,7 @@ from blocks import JobSpec, JobState
 from blocks.azure import AzureCredential, AzureMLWorkspace
 from blocks.azure.files import md5s
 from jobs import code
-from jobs.options import Options
+from jobs.base_options import Options
 from tests.azureml.stack import AzureStack
 from tests.waiting import until
 

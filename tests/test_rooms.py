@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CONTRACT = {"camera_path", "code", "errors", "manifest", "media", "methods", "names", "options", "profiles", "report"}
+CONTRACT = {
+    "base_options",
+    "camera_path",
+    "code",
+    "errors",
+    "manifest",
+    "media",
+    "methods",
+    "names",
+    "options",
+    "profiles",
+    "report",
+}
 SHARED_ROOMS = {"metric", "path", "web"}
 NO_PART_OF_IT: dict[str, set[str]] = {
     "jobs": {"commands", "flows", "tasks", "blocks", "deployments", "prefect", "azure"},

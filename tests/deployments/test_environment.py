@@ -19,7 +19,8 @@ from pydantic import Field
 from pydantic_settings import CliApp
 
 from deployments.azure import setup
-from jobs.options import CompareOptions, ExportOptions, Options, PrepareOptions, RenderOptions
+from jobs.base_options import Options
+from jobs.options import CompareOptions, ExportOptions, PrepareOptions, RenderOptions
 from tests import image, job_environment
 
 ROOT = Path(__file__).resolve().parents[2]

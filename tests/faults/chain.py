@@ -10,7 +10,7 @@ from prefect import flow
 
 from blocks import Asset, LocalWorkspace
 from flows._ends import with_plain_ends
-from jobs.options import Options
+from jobs.base_options import Options
 from tasks.stage import Plan, Stage
 
 # As `python -m jobs.<stage> --input … --output … --seconds …`. It notes its start in `started`, and in `overlapped` if

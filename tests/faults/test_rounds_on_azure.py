@@ -17,7 +17,7 @@ from prefect.settings import get_current_settings
 
 from blocks import Asset
 from blocks.azure import AzureMLWorkspace
-from jobs.options import Options
+from jobs.base_options import Options
 from tasks.stage import Plan, Stage
 from tests.azure_fixtures import stack, workspace
 from tests.azureml.stack import AzureStack

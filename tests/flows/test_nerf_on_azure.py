@@ -19,9 +19,10 @@ import tasks
 from blocks import Asset
 from blocks.azure import AzureMLWorkspace
 from flows.nerf import nerf
+from jobs.base_options import Options
 from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput, JobFailed
-from jobs.options import Options, PrepareOptions, RenderOptions, TrainOptions
+from jobs.options import PrepareOptions, RenderOptions, TrainOptions
 from jobs.report import Progress, parse
 from tasks.stage import Plan, Stage
 from tests import job_environment

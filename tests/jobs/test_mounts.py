@@ -17,7 +17,8 @@ from pydantic_settings import CliApp
 torch = pytest.importorskip("torch")
 pytest.importorskip("nerfstudio")
 
-from jobs.options import Options, RenderOptions, TrainOptions  # noqa: E402
+from jobs.base_options import Options  # noqa: E402
+from jobs.options import RenderOptions, TrainOptions  # noqa: E402
 from tests.azureml.azurite import Azurite  # noqa: E402
 from tests.azureml.tls import write_certificates  # noqa: E402
 from tests.mounts import BlobFuse, Mount, StandIn  # noqa: E402

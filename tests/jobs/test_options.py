@@ -8,10 +8,11 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from pydantic_settings import CliApp
 
+from jobs.base_options import Options
 from jobs.errors import InvalidInput
 from jobs.methods import METHODS, SPLATS
 from jobs.names import SceneName
-from jobs.options import ExportOptions, Options, PrepareOptions, RenderOptions, TrainOptions
+from jobs.options import ExportOptions, PrepareOptions, RenderOptions, TrainOptions
 from jobs.profiles import PROFILES
 
 GIVEN = [

@@ -17,11 +17,11 @@ from prefect.testing.utilities import prefect_test_harness
 
 import tasks
 from blocks import Asset, LocalWorkspace
+from jobs.base_options import Options
 from jobs.camera_path import CameraPath, Frame
 from jobs.options import (
     CompareOptions,
     ExportOptions,
-    Options,
     PrepareOptions,
     RenderOptions,
     ShardOptions,
