@@ -149,16 +149,17 @@ def solve(measured: Sequence[Measured], tilt: float) -> Solution:
     for _ in range(2):  # the standard deviations of positions depend on the scale
         residuals = _Residuals(measured, unknowns)
 
-        def errors(given: Floats, known: _Residuals = residuals) -> Floats:
+        def errors(change: Floats, known: _Residuals = residuals) -> Floats:
             full = start.copy()
-            full[:free] = given
-            return np.concatenate([known(full), ((full - start) / prior)[:free]])
+            full[:free] += change
+            return np.concatenate([known(full), change / prior[:free]])
 
+        # Of the change, because SciPy's first step is as long as the unknowns, and coordinates can be millions.
         found = least_squares(
-            errors, unknowns[:free], loss="soft_l1", f_scale=_LOSS, x_scale=np.minimum(prior, 1.0)[:free]
+            errors, (unknowns - start)[:free], loss="soft_l1", f_scale=_LOSS, x_scale=np.minimum(prior, 1.0)[:free]
         )
         unknowns = start.copy()
-        unknowns[:free] = found.x
+        unknowns[:free] += found.x
     covariance = np.diag(prior**2)
     # SciPy scales the Jacobian by the loss, so that this is the curvature of the robust cost.
     covariance[:free, :free] = np.linalg.inv(found.jac.T @ found.jac)
