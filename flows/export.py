@@ -43,7 +43,8 @@ async def export(
     options = await tasks.find_forms(place, model, export)
     profile = await tasks.resolve_profile(place, profile)
     dataset = await tasks.find_dataset(place, scene, None, model)
-    exported = await tasks.export(place, dataset, model, options.with_profile(profile))
+    metres = await tasks.find_scale_to_export(place, dataset)
+    exported = await tasks.export(place, dataset, model, options.with_profile(profile), metres)
     await tasks.refresh_scene_page(place, scene)
     await tasks.summarize(place, scene, dataset, model, exported)
     return exported

@@ -5,6 +5,9 @@ shows the export in a browser, without a network. `export.json` is the manifest.
 
 PLY files are in the scene frame, that of the dataset's `transforms.json`, with +Z up. GLB and SPZ files are rotated to
 +Y up, which their formats prescribe.
+
+With `--metres DIR`, a folder that `jobs.scale` wrote, the folder `metres/` of the export has files in local metres (see
+`jobs.splats.in_metres`).
 """
 
 from __future__ import annotations
@@ -21,12 +24,15 @@ from pydantic_settings import CliApp
 from jobs import manifest, report
 from jobs.errors import GateRefused, InvalidInput
 from jobs.geometry import Y_UP, Floats, Similarity
+from jobs.metric.ground import Ground
 from jobs.options import ExportOptions
 from jobs.path import reading
 from jobs.path.photos import PosedPhotos, unit
 from jobs.path.tour import tour
+from jobs.scale import read_scene
 from jobs.splats import spz
 from jobs.splats.gaussians import Array, Gaussians
+from jobs.splats.in_metres import InMetres
 from jobs.web import view3d
 from jobs.web.view3d import Numbers, View
 
@@ -35,9 +41,17 @@ if TYPE_CHECKING:
 
 _MOST_CAMERAS = 200  # that the page knows
 _BALL = 0.35  # size of a point on the page, relative to its distance from its neighbours
+_ON_THE_MAP = 100  # positions of the camera path on a map
 
 
-def export(options: ExportOptions, dataset: Path, model: Path, output: Path, scene: str = "scene") -> None:
+def export(
+    options: ExportOptions,
+    dataset: Path,
+    model: Path,
+    output: Path,
+    scene: str = "scene",
+    metres: Path | None = None,
+) -> None:
     """Write the folder `output`.
 
     Args:
@@ -46,6 +60,7 @@ def export(options: ExportOptions, dataset: Path, model: Path, output: Path, sce
         model: a folder that `jobs.train` wrote.
         output: a folder, created if missing.
         scene: the title of the page.
+        metres: what is known of the scene frame's scale; a folder that `jobs.scale` wrote.
 
     Raises:
         InvalidInput: the dataset or model cannot be used, or the method does not have a requested form.
@@ -60,6 +75,8 @@ def export(options: ExportOptions, dataset: Path, model: Path, output: Path, sce
     output.mkdir(parents=True, exist_ok=True)
     to_scene = reading.model_to_dataset(dataset, model)
     photos = reading.read_photos(dataset, model)
+    ground = Ground.of(read_scene(metres / "scene.json")) if metres else None
+    in_metres = InMetres(output / "metres", ground) if ground else None
     if "splat" in options.forms:
         with timer.step("splat"):
             shown = Gaussians.of_checkpoint(model / content["checkpoint"]["file"]).moved(to_scene)
@@ -67,21 +84,26 @@ def export(options: ExportOptions, dataset: Path, model: Path, output: Path, sce
                 raise GateRefused("The model has no visible Gaussians, so there is nothing to export. Train it longer.")
             shown.write_ply(output / "splat.ply")
             (output / "splat.spz").write_bytes(spz.pack(shown.moved(Y_UP)))
+            if in_metres:
+                in_metres.write_splats(shown)
         figures = {"gaussians": len(shown)}
     else:
         with timer.step("load"):
             pipeline = load(model, dataset)
-        shown, figures = _export_surface(options, pipeline, photos, to_scene, output, timer)
+        shown, figures = _export_surface(options, pipeline, photos, to_scene, output, timer, in_metres)
+    if in_metres:
+        in_metres.write_cameras(dataset, _path(photos, to_scene))
     with timer.step("page"):
         view = view_of(photos, to_scene, shown, "splats" if "splat" in options.forms else "points")
         (output / "index.html").write_text(page(scene, shown, view))
-    files = sorted(file for file in output.iterdir() if file.name != "export.json")
-    sizes = {file.name: file.stat().st_size for file in files}
+    files = {str(file.relative_to(output)): file for file in sorted(output.rglob("*")) if file.is_file()}
+    files.pop("export.json", None)
+    sizes = {name: file.stat().st_size for name, file in files.items()}
     manifest.write(
         output / "export.json",
         options,
         timer,
-        {**figures, "bytes": sizes, "checksums": {file.name: manifest.checksum(file) for file in files}},
+        {**figures, "bytes": sizes, "checksums": {name: manifest.checksum(file) for name, file in files.items()}},
     )
     report.emit(
         report.Figures(
@@ -125,6 +147,14 @@ def view_of(photos: PosedPhotos, to_scene: Similarity, gaussians: Gaussians, kin
     )
 
 
+def _path(photos: PosedPhotos, to_scene: Similarity) -> Floats | None:
+    """Return positions (n, 3) along the tour, in the scene frame; None if the photos are too far apart for one."""
+    try:
+        return to_scene.points(tour(photos, np.linspace(0, 1, _ON_THE_MAP))[:, :3, 3])
+    except InvalidInput:
+        return None
+
+
 def _numbers(point: Floats) -> Numbers:
     x, y, z = np.round(point, 4).tolist()
     return x, y, z
@@ -137,6 +167,7 @@ def _export_surface(
     to_scene: Similarity,
     output: Path,
     timer: manifest.Timer,
+    in_metres: InMetres | None,
 ) -> tuple[Gaussians, dict[str, int]]:
     """Write the point cloud and mesh of a NeRF. Return the Gaussians for the page, and the sizes."""
     import trimesh
@@ -159,6 +190,8 @@ def _export_surface(
     if "pointcloud" in options.forms:
         cloud = trimesh.PointCloud(in_scene.points, colors=_bytes(found.colours))
         cloud.export(output / "pointcloud.ply")
+        if in_metres:
+            in_metres.write_points(in_scene.points, found.colours)
         figures["points"] = len(found.points)
     if "mesh" in options.forms:
         with timer.step("mesh"):
@@ -173,6 +206,8 @@ def _export_surface(
         for name, shown in (("mesh.ply", vertices), ("mesh.glb", Y_UP.points(vertices))):
             colours = _bytes(mesh.colours)
             trimesh.Trimesh(shown, mesh.faces, vertex_colors=colours, process=False).export(output / name)
+        if in_metres:
+            in_metres.write_mesh(trimesh.Trimesh(vertices, mesh.faces, vertex_colors=colours, process=False))
         figures["faces"] = len(mesh.faces)
     return Gaussians.of_points(in_scene.points, found.colours, _BALL * in_scene.spacing), figures
 
@@ -188,12 +223,13 @@ class Job(ExportOptions):
     model: Path
     export: Path
     scene: str = "scene"
+    metres: Path | None = None
 
 
 def main() -> None:
     """Run the job of this command line."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
-    export(ExportOptions.of(job), job.dataset, job.model, job.export, job.scene)
+    export(ExportOptions.of(job), job.dataset, job.model, job.export, job.scene, job.metres)
 
 
 if __name__ == "__main__":

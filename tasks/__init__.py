@@ -30,7 +30,7 @@ from tasks.stages.compare import (
     keep_comparable,
     then_and_now,
 )
-from tasks.stages.export import export, export_for_page, find_forms
+from tasks.stages.export import export, export_for_page, find_forms, find_scale_to_export
 from tasks.stages.page import publish_page
 from tasks.stages.prepare import prepare
 from tasks.stages.render import render_in_shards
@@ -68,6 +68,7 @@ __all__ = [
     "find_registered_dataset",
     "find_registered_model",
     "find_scale",
+    "find_scale_to_export",
     "find_scene_frames",
     "find_shot",
     "find_shown_model",

@@ -14,6 +14,7 @@ from jobs.profiles import Profile
 from tasks.patience import patiently
 from tasks.plain_errors import naming
 from tasks.stage import Plan, Stage
+from tasks.stages.scale import find_metres
 
 
 async def find_forms(workspace: Workspace, model: Asset, options: ExportOptions) -> ExportOptions:
@@ -32,8 +33,8 @@ async def find_forms(workspace: Workspace, model: Asset, options: ExportOptions)
 
 
 @Stage
-def export(dataset: Asset, model: Asset, options: ExportOptions) -> Plan:
-    """Export a model to files for other programs, and a page that shows it."""
+def export(dataset: Asset, model: Asset, options: ExportOptions, metres: Asset | None = None) -> Plan:
+    """Export a model to files for other programs, and a page that shows it; in metres, too, if they are known."""
     scene = model.scene
     return Plan(
         scene=scene,
@@ -43,11 +44,17 @@ def export(dataset: Asset, model: Asset, options: ExportOptions) -> Plan:
         kind="export",
         output="export",
         must_have=("export.json",),
-        inputs={"dataset": dataset, "model": model},
+        inputs={"dataset": dataset, "model": model, **({"metres": metres} if metres else {})},
         arguments=("--scene", scene),
         tier="cpu" if options.forms == ("splat",) else "gpu",  # Gaussians need no rendering
         time_limit=6 * 3600,
     )
+
+
+async def find_scale_to_export(workspace: Workspace, dataset: Asset) -> Asset | None:
+    """Return the newest metres of a dataset; None if its scale is not known."""
+    found = await patiently(lambda: find_metres(workspace, dataset))
+    return found if found and "metres_per_unit" in found.tags else None
 
 
 async def export_for_page(workspace: Workspace, dataset: Asset, model: Asset, profile: Profile) -> list[Asset]:
@@ -58,7 +65,8 @@ async def export_for_page(workspace: Workspace, dataset: Asset, model: Asset, pr
     """
     options = await find_forms(workspace, model, ExportOptions())
     try:
-        return [await export(workspace, dataset, model, options.with_profile(profile))]
+        metres = await find_scale_to_export(workspace, dataset)
+        return [await export(workspace, dataset, model, options.with_profile(profile), metres)]
     except GateRefused as error:  # the run is for the video, which exists
         get_run_logger().warning("scene %s: the video was made, but there is no 3D view: %s", model.scene, error)
         return []

@@ -10,6 +10,7 @@ import pytest
 
 from flows.export import export
 from jobs.errors import InvalidInput, NotFound
+from jobs.metric.scene import Scale, SceneInMetres, Up
 from jobs.options import ExportOptions
 from tests.runs import outcome
 from tests.splats import splatfacto, write_model
@@ -45,6 +46,27 @@ async def test_a_model_becomes_files_and_a_page_once(home: Path) -> None:
     # What is asked for in so many words is what came by itself.
     again, states = await outcome(export, scene="street", export=ExportOptions(forms=("splat",)))
     assert again == exported and states["export"] == "Cached"
+
+
+async def test_an_export_is_in_metres_once_the_scale_is_known(home: Path) -> None:
+    before = await export("street")
+    metres = home / "assets" / "street-metres" / "1-c0ffee01"
+    metres.mkdir(parents=True)
+    scene = SceneInMetres(scale=Scale(metres=1.25, error=0.001), up=Up(direction=(0, 0, 1), error=0.3))
+    (metres / "scene.json").write_text(scene.model_dump_json())
+    tags = {
+        "scene": "street",
+        "fingerprint": "c0ffee01",
+        "dataset": "street-images-to-nerf-dataset:1-c0ffee00",
+        "metres_per_unit": "1.25",
+    }
+    about = {"name": "street-metres", "version": "1-c0ffee01", "kind": "metres", "tags": tags, "checksums": {}}
+    (metres / "asset.json").write_text(json.dumps({**about, "created": "2026-01-02T00:00:00+00:00"}))
+    after = await export("street")
+    assert after.version != before.version and after.tags["metres"] == "street-metres:1-c0ffee01"
+    assert not (Path(before.uri) / "metres").exists()
+    assert json.loads((Path(after.uri) / "metres/place.json").read_text())["metres_per_unit"] == 1.25
+    assert "metres/splat.glb" in json.loads((Path(after.uri) / "asset.json").read_text())["checksums"]
 
 
 async def test_impossible_options_are_refused_before_any_job(home: Path) -> None:

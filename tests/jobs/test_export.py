@@ -15,11 +15,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("nerfstudio")
 
+import laspy  # noqa: E402
 import trimesh  # noqa: E402
 
 from jobs import export, manifest, model, report  # noqa: E402
 from jobs.errors import GateRefused, InvalidInput  # noqa: E402
 from jobs.geometry import Y_UP  # noqa: E402
+from jobs.metric.earth import Local  # noqa: E402
+from jobs.metric.scene import Place, Scale, SceneInMetres, Up  # noqa: E402
 from jobs.options import ExportOptions, TrainOptions  # noqa: E402
 from jobs.path import reading  # noqa: E402
 from jobs.splats import surface  # noqa: E402
@@ -28,6 +31,31 @@ from jobs.train import train  # noqa: E402
 from tests.splats import splatfacto, unpack, write_model  # noqa: E402
 
 SMALL = ExportOptions(points=3000, image_size=48, resolution=32)
+METRES = 1.25
+TO_EAST = np.array([[0.5, 3**0.5 / 2, 0], [-(3**0.5) / 2, 0.5, 0], [0, 0, 1]])
+"""From the scene's axes to east, north and up: the scene's +X has a bearing of 150 degrees."""
+HERE = Local(48.137, 11.575, 520.0)
+
+
+@pytest.fixture(scope="session")
+def metres(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `jobs.scale` writes of a scene whose units are 1.25 m, with its place and north."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = METRES * TO_EAST
+    place = Place(
+        crs="WGS 84",
+        latitude=HERE.latitude,
+        longitude=HERE.longitude,
+        height=HERE.height,
+        error=(0.5, 0.5, 1.0),
+        bearing=150.0,
+        bearing_error=0.2,
+        to_metres=tuple(tuple(row) for row in matrix.tolist()),
+    )
+    scene = SceneInMetres(scale=Scale(metres=METRES, error=0.001), up=Up(direction=(0, 0, 1), error=0.3), place=place)
+    folder = tmp_path_factory.mktemp("metres")
+    (folder / "scene.json").write_text(scene.model_dump_json())
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +68,12 @@ def solid_model(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def exported(solid_model: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def exported(
+    solid_model: Path, tiny_dataset: Path, metres: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
     """The folder that the job writes, and its log."""
     folder = tmp_path_factory.mktemp("export")
-    places = ["--dataset", tiny_dataset, "--model", solid_model, "--export", folder]
+    places = ["--dataset", tiny_dataset, "--model", solid_model, "--export", folder, "--metres", metres]
     options = ["--points=3000", "--image-size=48", "--resolution=32"]
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as log:
         patch.setattr(sys, "argv", ["export", *map(str, places), *options])
@@ -61,8 +91,12 @@ def test_the_folder_and_its_figures(exported: tuple[Path, str]) -> None:
     folder, log = exported
     content = json.loads((folder / "export.json").read_text())
     assert {file.name for file in folder.iterdir()} == {
-        *("pointcloud.ply", "mesh.ply", "mesh.glb", "index.html", "export.json")
+        *("pointcloud.ply", "mesh.ply", "mesh.glb", "index.html", "export.json", "metres")
     }
+    assert {file.name for file in (folder / "metres").iterdir()} == {
+        *("pointcloud.ply", "pointcloud.laz", "mesh.glb", "cameras.geojson", "place.json")
+    }
+    assert len(content["bytes"]) == 9
     for name, size in content["bytes"].items():
         assert (folder / name).stat().st_size == size
         assert manifest.checksum(folder / name) == content["checksums"][name]
@@ -92,6 +126,58 @@ def test_points_and_mesh_lie_before_the_cameras_in_the_scene_frame(
     mesh = np.asarray(trimesh.load(folder / "mesh.ply", process=False).vertices)
     turned = np.asarray(trimesh.load(folder / "mesh.glb", process=False, force="mesh").vertices)
     assert np.allclose(turned, Y_UP.points(mesh), atol=1e-4), "glTF has +Y up"
+
+
+def test_points_and_mesh_in_metres(exported: tuple[Path, str]) -> None:
+    """By readers of others; the LAZ file says where on the earth its points are."""
+    folder, _ = exported
+    points = METRES * np.asarray(trimesh.load(folder / "pointcloud.ply").vertices) @ TO_EAST.T
+    cloud = trimesh.load(folder / "metres/pointcloud.ply")
+    assert np.allclose(cloud.vertices, points, atol=1e-4)
+    survey = laspy.read(folder / "metres/pointcloud.laz")
+    assert np.allclose(survey.xyz, points, atol=6e-4), "steps of 1 mm"
+    colours = np.stack([survey.red, survey.green, survey.blue], axis=1) / 65535 * 255
+    assert np.allclose(colours, np.asarray(cloud.colors)[:, :3], atol=0.51)
+    [system] = survey.header.vlrs
+    assert survey.header.global_encoding.wkt and system.record_id == 2112
+    assert '"central_meridian",11.5750000000' in system.string and '"latitude_of_origin",48.1370000000' in system.string
+    mesh = METRES * np.asarray(trimesh.load(folder / "mesh.ply", process=False).vertices) @ TO_EAST.T
+    turned = np.asarray(trimesh.load(folder / "metres/mesh.glb", process=False, force="mesh").vertices)
+    assert np.allclose(turned, mesh[:, [0, 2, 1]] * [1, 1, -1], atol=1e-4)
+
+
+def test_the_place_of_an_export(exported: tuple[Path, str]) -> None:
+    content = json.loads((exported[0] / "metres/place.json").read_text())
+    assert (content["axes"], content["crs"]) == (["east", "north", "up"], "EPSG:4979")
+    assert content["origin"] == [11.575, 48.137, 520.0] and content["origin_error"] == [0.5, 0.5, 1.0]
+    assert content["metres_per_unit"] == METRES and content["scale_error"] == 0.001
+    low, high = content["scale_interval"]
+    assert low < METRES < high and high - low == pytest.approx(2 * 1.96 * 0.001 * METRES, rel=0.01)
+    assert np.allclose(content["rotation"], TO_EAST, atol=1e-9)
+    assert (content["up_error"], content["north_error"]) == (0.3, 0.2)
+
+
+def test_cameras_and_path_are_on_the_map_where_they_were(exported: tuple[Path, str], tiny_dataset: Path) -> None:
+    found = json.loads((exported[0] / "metres/cameras.geojson").read_text())
+    assert found["type"] == "FeatureCollection" and set(found) == {"type", "features"}
+    *cameras, path = found["features"]
+    frames = json.loads((tiny_dataset / "transforms.json").read_text())["frames"]
+    assert len(cameras) == len(frames)
+    for feature, frame in zip(cameras, frames, strict=True):
+        pose = np.array(frame["transform_matrix"])
+        assert feature["geometry"]["type"] == "Point"
+        longitude, latitude, height = feature["geometry"]["coordinates"]
+        metres = HERE.from_degrees([[latitude, longitude, height]])[0]
+        assert np.allclose(metres, METRES * TO_EAST @ pose[:3, 3], atol=2e-3)
+        about = feature["properties"]
+        assert about["photo"] == frame["file_path"].rpartition("/")[2]
+        bearing, pitch = np.radians([about["bearing"], about["pitch"]])
+        looks = [np.sin(bearing) * np.cos(pitch), np.cos(bearing) * np.cos(pitch), np.sin(pitch)]
+        assert np.allclose(looks, TO_EAST @ -pose[:3, 2], atol=1e-3)
+    assert path["geometry"]["type"] == "LineString" and len(path["geometry"]["coordinates"]) == 100
+    along = HERE.from_degrees([[north, east, up] for east, north, up in path["geometry"]["coordinates"]])
+    centres = METRES * np.array([frame["transform_matrix"] for frame in frames])[:, :3, 3] @ TO_EAST.T
+    assert np.linalg.norm(along[:, None] - centres, axis=2).min(axis=1).max() < 2
 
 
 def _wall(distance: float, extent: float = 1.0) -> surface.Views:
@@ -163,6 +249,23 @@ def test_gaussians_as_ply_and_spz(splats: Path, tiny_dataset: Path, tmp_path: Pa
     assert packed.sh.shape == (300, 16, 3)
     assert np.allclose(packed.means, Y_UP.points(expected), atol=1e-3)
     assert json.loads((tmp_path / "out/export.json").read_text())["gaussians"] == 300
+
+
+def test_gaussians_in_metres(splats: Path, tiny_dataset: Path, metres: Path, tmp_path: Path) -> None:
+    export.export(ExportOptions(), tiny_dataset, splats, tmp_path / "out", metres=metres)
+    folder = tmp_path / "out/metres"
+    assert {file.name for file in folder.iterdir()} == {"splat.ply", "splat.glb", "cameras.geojson", "place.json"}
+    expected = METRES * np.asarray(trimesh.load(tmp_path / "out/splat.ply").vertices) @ TO_EAST.T
+    assert np.allclose(trimesh.load(folder / "splat.ply").vertices, expected, atol=1e-4)
+    [points] = trimesh.load(folder / "splat.glb").geometry.values()
+    assert np.allclose(points.vertices, expected[:, [0, 2, 1]] * [1, 1, -1], atol=1e-4), "glTF has +Y up"
+
+
+def test_without_a_scale_there_is_nothing_in_metres(splats: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    unknown = SceneInMetres(scale=None, up=Up(direction=(0, 0, 1), error=1.0))
+    (tmp_path / "scene.json").write_text(unknown.model_dump_json())
+    export.export(ExportOptions(), tiny_dataset, splats, tmp_path / "out", metres=tmp_path)
+    assert not (tmp_path / "out/metres").exists()
 
 
 def test_the_frames_lead_back_and_forth(solid_model: Path, tiny_dataset: Path) -> None:
