@@ -49,7 +49,7 @@ async def test_a_model_becomes_files_and_a_page_once(home: Path) -> None:
 
 
 async def test_an_export_is_in_metres_once_the_scale_is_known(home: Path) -> None:
-    before = await export("street")
+    before, _ = await outcome(export, scene="street")
     metres = home / "assets" / "street-metres" / "1-c0ffee01"
     metres.mkdir(parents=True)
     scene = SceneInMetres(scale=Scale(metres=1.25, error=0.001), up=Up(direction=(0, 0, 1), error=0.3))
@@ -62,7 +62,7 @@ async def test_an_export_is_in_metres_once_the_scale_is_known(home: Path) -> Non
     }
     about = {"name": "street-metres", "version": "1-c0ffee01", "kind": "metres", "tags": tags, "checksums": {}}
     (metres / "asset.json").write_text(json.dumps({**about, "created": "2026-01-02T00:00:00+00:00"}))
-    after = await export("street")
+    after, _ = await outcome(export, scene="street")
     assert after.version != before.version and after.tags["metres"] == "street-metres:1-c0ffee01"
     assert not (Path(before.uri) / "metres").exists()
     assert json.loads((Path(after.uri) / "metres/place.json").read_text())["metres_per_unit"] == 1.25

@@ -62,8 +62,8 @@ def test_control_points_in_axes_of_their_own_keep_them_without_large_numbers(tmp
     ground = Ground.of(measure(street.folder, Given(control=tuple(points), control_accuracy=0.01)))
     assert ground and ground.crs == "local" and ground.axes == ("x", "y", "up") and ground.wkt is None
     assert ground.origin == pytest.approx(far, abs=0.05)
-    corner = np.array([[3.0, 0.0, 2.0]])
-    assert np.allclose(ground.from_scene.points(corner / UNIT), corner @ turn(20.0).T, atol=0.02)
+    wall = np.array([[3.0, 0.0, 2.0]])
+    assert np.allclose(ground.from_scene.points(wall / UNIT), wall @ turn(20.0).T, atol=0.02)
     assert cameras_on_the_map(ground, Cameras(street.folder).all, None) is None
 
 
