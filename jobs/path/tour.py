@@ -23,6 +23,10 @@ __all__ = ["tour"]
 
 _DIRECTION_WEIGHT = 0.4  # of a difference in direction relative to one in position, by their shift of the picture
 _TURN_COST = 0.06  # the cost of a radian of turning, as a distance of the cameras from the path in typical depths
+_HAIRPIN_COST = 0.6  # of turning back to another height, as such a distance
+_BACK = -0.5  # the cosine between headings where the camera turns back
+_PER_DEPTH, _WITHIN = 10, 15  # samples of the path, by typical depth, and those within which the camera turns back
+_LEVELS_APART = 0.1  # heights of photos that are at different levels, in typical depths
 _MOST_STOPS = 30
 _TURN_PACE = 1.5  # radians per typical depth; where the path turns faster, the camera moves more slowly
 
@@ -32,7 +36,8 @@ def tour(photos: PosedPhotos, at: Array) -> Array:
 
     A tour is the simplest smooth path that passes near most cameras. The cameras are clustered to a few stops, the
     stops are ordered by the shortest path through them, whatever the order of the photos, and the path is smoothed. It
-    runs in the direction in which most photos were taken.
+    runs in the direction in which most photos were taken. If they were taken at several heights, it keeps to one of
+    them or between them, instead of going back at the next.
 
     The speed is constant along the path. Where the path turns by more than 1.5 radians per typical depth, as at the
     corners of a corridor, the speed of turning is constant instead.
@@ -62,23 +67,48 @@ def tour(photos: PosedPhotos, at: Array) -> Array:
 def _simplest_way(places: Array, photos: PosedPhotos) -> Array:
     """Return the smooth path (M, D) with the best compromise between nearness to the places and straightness.
 
-    Each candidate is cut to its longest part that the photos cover.
+    Candidates follow all places, or those at one level. Each is cut to its longest part that the photos cover.
     """
     best, lowest = np.empty((0, places.shape[1])), np.inf
-    for number in range(min(2, len(places)), min(_MOST_STOPS, len(places)) + 1):
-        stops = _in_order(_gather(places, number))
-        way = _fit(places, stops)
-        way = way[longest_run(covered(photos, way[:, :3] * photos.depth, unit(way[:, 3:]), STRICTER * OFF))]
-        if len(way) < 2:
-            continue
-        off = np.quantile(np.linalg.norm(places[:, None] - way, axis=2).min(axis=1), 0.9)
-        steps = unit(np.diff(stops, axis=0))
-        turning = np.arccos(np.clip(np.einsum("ij,ij->i", steps[1:], steps[:-1]), -1, 1)).sum()
-        if off + _TURN_COST * turning < lowest:
-            best, lowest = way, off + _TURN_COST * turning
+    for some in (places, *_levels(places)):
+        for number in range(min(2, len(some)), min(_MOST_STOPS, len(some)) + 1):
+            stops = _in_order(_gather(some, number))
+            way = _fit(some, stops)
+            way = way[longest_run(covered(photos, way[:, :3] * photos.depth, unit(way[:, 3:]), STRICTER * OFF))]
+            if len(way) < 2:
+                continue
+            off = np.quantile(np.linalg.norm(places[:, None] - way, axis=2).min(axis=1), 0.9)
+            cost = off + _TURN_COST * _turning(stops) + _HAIRPIN_COST * _hairpins(way)
+            if cost < lowest:
+                best, lowest = way, cost
     if not len(best):
         raise InvalidInput("The photos are too far apart for a path along them. Choose the spiral instead.")
     return best
+
+
+def _levels(places: Array) -> list[Array]:
+    """Return the places at each height, if there are gaps between the heights at which photos were taken."""
+    order = np.argsort(places[:, 2], kind="stable")
+    ends = np.flatnonzero(np.diff(places[order, 2]) > _LEVELS_APART) + 1
+    parts = [np.sort(part) for part in np.split(order, ends)]
+    return [places[part] for part in parts if 3 <= len(part) < len(places)]
+
+
+def _turning(stops: Array) -> float:
+    """Return how much the path turns at its stops, in radians."""
+    steps = unit(np.diff(stops, axis=0))
+    return float(np.arccos(np.clip(np.einsum("ij,ij->i", steps[1:], steps[:-1]), -1, 1)).sum())
+
+
+def _hairpins(way: Array) -> int:
+    """Return how often the camera turns back to another height within one and a half typical depths."""
+    gone = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(way[:, :3], axis=0), axis=1))])
+    every = np.arange(0, gone[-1], 1 / _PER_DEPTH)
+    centres = np.stack([np.interp(every, gone, axis) for axis in way[:, :3].T], axis=1)
+    headings, heights = unit(np.diff(centres, axis=0)), centres[:-1, 2]
+    back = np.einsum("ij,ij->i", headings[_WITHIN:], headings[:-_WITHIN]) < _BACK
+    back &= np.abs(heights[_WITHIN:] - heights[:-_WITHIN]) > _LEVELS_APART
+    return int(np.count_nonzero(np.diff(back.astype(int), prepend=0) > 0))
 
 
 def _gather(places: Array, number: int) -> Array:

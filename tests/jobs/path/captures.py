@@ -12,7 +12,7 @@ from jobs.path.photos import Array, PosedPhotos
 from jobs.pictures import panorama
 
 __all__ = [
-    *("CAPTURES", "RNG", "capture", "dataset_of_panoramas", "dataset_without_photos", "house", "poses_of"),
+    *("CAPTURES", "RNG", "capture", "dataset_of_panoramas", "dataset_without_photos", "house", "levels", "poses_of"),
     *("ring", "room", "row", "shuffled", "together"),
 ]
 
@@ -67,6 +67,33 @@ def row(y: float, looks_to: float, x: float = 0.0) -> PosedPhotos:
     along = np.linspace(-4, 4, 20)
     centres = np.stack([along + x, 0 * along + y, 0 * along + 1.6], axis=1)
     return capture(centres, np.tile([0.0, looks_to, 0.0], (20, 1)), 4)
+
+
+def levels(shape: str, heights: tuple[float, ...], at_once: bool, spots: int) -> PosedPhotos:
+    """Photos at several heights along a straight row, half a circle or a whole one, 3 units from what they show.
+
+    Args:
+        shape: "row", "arc" or "ring".
+        heights: of the levels.
+        at_once: whether all levels were taken at one spot before the next, instead of one walk a level.
+        spots: of each level.
+    """
+    random, count = np.random.default_rng(3), len(heights)
+    along = np.linspace(-0.5, 0.5, spots, endpoint=shape != "ring")
+    along, height = (
+        (np.repeat(along, count), np.tile(heights, spots))
+        if at_once
+        else (np.tile(along, count), np.repeat(heights, spots))
+    )
+    if shape == "row":
+        centres = np.stack([10 * along, 0 * along, height], axis=1)
+        seen = centres * [1, 0, 0] + [0, 3, 1.5]
+    else:
+        angle = along * (np.pi if shape == "arc" else 2 * np.pi)
+        centres = np.stack([3 * np.sin(angle), -3 * np.cos(angle), height], axis=1)
+        seen = np.tile([0, 0, 1.5], (len(angle), 1))
+    centres = centres + random.normal(0, 0.08, centres.shape)
+    return capture(centres, seen + random.normal(0, 0.15, seen.shape) - centres, 3)
 
 
 def together(*parts: PosedPhotos) -> PosedPhotos:

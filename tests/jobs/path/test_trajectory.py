@@ -20,6 +20,7 @@ from tests.jobs.path.captures import (
     dataset_of_panoramas,
     dataset_without_photos,
     house,
+    levels,
     poses_of,
     ring,
     row,
@@ -291,6 +292,25 @@ def test_a_tour_follows_an_arc_and_does_not_cut_across_it(degrees: int, photos: 
     assert (np.diff(along) > 0).all() or (np.diff(along) < 0).all(), "turns back"
     assert np.ptp(along) > 0.75 * np.ptp(angles), "leaves out an end"
     assert np.hypot(x, y).min() > 2.4, "cuts across"
+
+
+@pytest.mark.parametrize(("at_once", "spots"), [(False, 8), (False, 16), (True, 16)])
+@pytest.mark.parametrize("heights", [(0.5, 2.5), (0.5, 1.5, 2.5), (0.2, 1.2, 2.2, 3.2)])
+@pytest.mark.parametrize(("shape", "degrees", "length"), [("row", 0, 10), ("arc", 180, 9.4), ("ring", 360, 18.8)])
+def test_a_tour_keeps_its_height_between_levels_of_photos(
+    shape: str, degrees: int, length: float, heights: tuple[float, ...], at_once: bool, spots: int
+) -> None:
+    """It goes past once, and neither up and down nor back along the next level."""
+    of = shuffled(levels(shape, heights, at_once, spots))
+    poses = poses_of("tour", of, 120)
+    steps = np.diff(poses[:, :3, 3], axis=0)
+    far = np.linalg.norm(steps, axis=1)
+    headings = steps / far[:, None]
+    turns = np.degrees(np.arccos(np.clip(np.einsum("ij,ij->i", headings[1:], headings[:-1]), -1, 1)))
+    assert turns.sum() < degrees + 60 and turns.max() < 12
+    assert np.abs(steps[:, 2]).sum() < 0.35 * of.depth, "goes up and down"
+    assert 0.6 * length < far.sum() < 1.1 * length, "goes back, or leaves much out"
+    assert from_nearest_photo(poses, of).max() < 0.45 * of.depth
 
 
 def test_photos_too_far_from_each_other_have_no_tour_but_a_spiral() -> None:
