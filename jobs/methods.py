@@ -1,8 +1,8 @@
-"""The training methods that nerfstudio 1.1.5 provides, by the names that `ns-train` takes."""
+"""The training methods that can be chosen, by the names that `ns-train` takes: those of nerfstudio 1.1.5."""
 
 from __future__ import annotations
 
-__all__ = ["METHODS", "NEEDS_MORE_THAN_PHOTOS", "NERFACTOS", "SPLATS"]
+__all__ = ["METHODS", "NEEDS_MORE_THAN_PHOTOS", "NERFACTOS", "PLUGINS", "SPLATS"]
 
 METHODS = (
     "depth-nerfacto",
@@ -24,6 +24,9 @@ METHODS = (
     "vanilla-nerf",
 )
 """The methods that can be chosen."""
+
+PLUGINS: tuple[str, ...] = ()
+"""Packages of nerfstudio plug-ins. The config of a model may name their classes, and those of nerfstudio."""
 
 NERFACTOS = ("nerfacto", "nerfacto-big", "nerfacto-huge", "depth-nerfacto", "phototourism")
 """Methods that are nerfacto in another size or with another input."""

@@ -2,7 +2,7 @@
 
 nerfstudio writes its config as Python objects, and reads it with a YAML loader that calls whatever the file names. A
 model from a stranger could run anything. This loader builds only what nerfstudio itself writes: its config classes, its
-enumerations, references to its classes, and paths.
+enumerations, references to its classes, and paths. The same goes for the plug-ins in `jobs.methods.PLUGINS`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from jobs.errors import InvalidInput
+from jobs.methods import PLUGINS
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
@@ -27,7 +28,7 @@ _CALLED = ("pathlib.PosixPath", "pathlib.WindowsPath", "_operator.getitem", "pos
 # Python 3.13 names the classes of its paths by a private module, which other versions do not have.
 _PRIVATE = "pathlib._local."
 _FUNCTIONS = ("nerfstudio.data.utils.nerfstudio_collate.nerfstudio_collate",)
-_MODULES = ("nerfstudio.", "torch.optim.")
+_MODULES = ("nerfstudio.", "torch.optim.", *(f"{package}." for package in PLUGINS))
 
 
 def read_config(file: Path) -> TrainerConfig:
@@ -42,7 +43,8 @@ def read_config(file: Path) -> TrainerConfig:
     except yaml.YAMLError as error:
         raise InvalidInput(
             f"{file} is not a config that nerfstudio wrote: {getattr(error, 'problem', None) or error}. "
-            "Do not use a model from someone you do not trust. Otherwise train or download it again."
+            "Do not use a model from someone you do not trust. Otherwise train or download it again. If the name is "
+            "from a plug-in of nerfstudio, add the plug-in's package to PLUGINS in jobs/methods.py."
         ) from None
     return config
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from jobs.errors import InvalidInput
 pytest.importorskip("nerfstudio")
 
 from jobs import model
+from jobs.radiance import config_file
 from jobs.radiance.config_file import read_config
 from jobs.radiance.methods import all_methods
 
@@ -35,6 +38,28 @@ def test_a_config_of_another_python_is_read(tmp_path: Path) -> None:
     expected = read_config(file)
     file.write_text(text.replace("apply:pathlib.", "apply:pathlib._local."))
     assert read_config(file).pipeline == expected.pipeline
+
+
+def test_a_plug_ins_config_is_read_only_if_the_plug_in_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plug_in_of_this_test.py").write_text(
+        "from dataclasses import dataclass, field\n"
+        "from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig\n"
+        "class Model(NerfactoModel): ...\n"
+        "@dataclass\n"
+        "class Config(NerfactoModelConfig):\n"
+        "    _target: type = field(default_factory=lambda: Model)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    plug_in = importlib.import_module("plug_in_of_this_test")
+    config = copy.deepcopy(all_methods["nerfacto"])
+    config.pipeline.model = plug_in.Config()
+    model.save_config(config, tmp_path)
+    with pytest.raises(InvalidInput, match=r"plug_in_of_this_test\.Config.* PLUGINS"):
+        read_config(tmp_path / "config.yml")
+    monkeypatch.setattr(config_file, "_MODULES", (*config_file._MODULES, "plug_in_of_this_test."))
+    assert read_config(tmp_path / "config.yml").pipeline.model == plug_in.Config()
 
 
 @pytest.mark.parametrize(
