@@ -74,7 +74,8 @@ def _assets(given: Doctor) -> Finding:
         raise failed
     if isinstance(workspace, AzureMLWorkspace):
         return azure.check_assets(workspace, whole=given.whole, repair=given.repair)
-    assert isinstance(workspace, LocalWorkspace)
+    if not isinstance(workspace, LocalWorkspace):
+        raise InvalidInput(f"--assets cannot check workspaces of the kind of {given.workspace}. Leave it out.")
     return assets.check_assets(workspace, whole=given.whole, repair=given.repair)
 
 
