@@ -21,11 +21,12 @@ from tasks.patience import patiently
 from tasks.wanted import current_run
 from tasks.workspace import page_command
 
-__all__ = ["figures_of", "poster_of", "summarize", "verdict_of"]
+__all__ = ["OPENED", "figures_of", "poster_of", "summarize", "verdict_of"]
 
 _UNKNOWN = "not available"
 _POSTER_WIDTH = 480  # px: about 30 kB, so that the run's page opens at once
-_OPENED = {"page": ("page", "index.html"), "video": ("video", "video.mp4"), "export": ("3D", "index.html")}
+OPENED = {"page": ("page", "index.html"), "video": ("video", "video.mp4"), "export": ("3D", "index.html")}
+"""What a person can open, by the asset's kind: its name for people, and the file."""
 
 
 def figures_of(asset: Asset) -> dict[str, str]:
@@ -97,7 +98,7 @@ class _Place(NamedTuple):
 def _places(workspace: Workspace, scene: str, assets: tuple[Asset, ...]) -> list[_Place]:
     """Return what a person can open, the page first, and the command that opens the page. Blocks."""
     found = []
-    for kind, (name, file) in _OPENED.items():
+    for kind, (name, file) in OPENED.items():
         for asset in (asset for asset in assets if asset.kind == kind):
             found.append(_Place(name, f"{asset.uri.rstrip('/')}/{file}", file_link(workspace, asset, file)))
             if kind == "page":

@@ -10,14 +10,11 @@ from commands.shell.program import typed
 from jobs.names import scene_of
 from jobs.report import duration
 from tasks.gallery import scene_page_file
-from tasks.summary import verdict_of
+from tasks.summary import OPENED, verdict_of
 from tasks.watch import News
 from tasks.workspace import LOCAL
 
 __all__ = ["Results", "words_of"]
-
-_FILES = {"page": "index.html", "video": "video.mp4", "export": "index.html"}
-_NAMES = {"page": "page", "video": "video", "export": "3D"}
 
 
 def words_of(news: News) -> str:
@@ -68,7 +65,7 @@ class Results:
         if verdict and verdict.why:
             print(f"  {verdict.why}")
         print(f"  log    {log}")
-        for kind, name in _NAMES.items():
+        for kind, (name, _) in OPENED.items():
             if kind in made:
                 print(f"  {name:<6} {self._link(made[kind], scene)}")
             elif kind == "export" and "model" in made:
@@ -81,7 +78,7 @@ class Results:
     def _link(self, asset: Asset, scene: str) -> str:
         """Return the URL of an asset; the command that opens it if it is on another machine."""
         if asset.uri.startswith("/"):
-            return (Path(asset.uri) / _FILES[asset.kind]).as_uri()
+            return (Path(asset.uri) / OPENED[asset.kind][1]).as_uri()
         if asset.kind == "page":
             return typed(f"page --scene {scene} --version {asset.version}{self._elsewhere}")
         return asset.uri
