@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,9 @@ def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
         return {file: file.stat().st_mtime_ns for file in (home / "assets").rglob("*")}
 
     before = registered()
-    port = free_port()
+    port, scratch = free_port(), tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
     with view(home, monkeypatch, "--port", str(port)) as viewer:
         try:
             assert viewer.stdout and any("Look at" in line for line in viewer.stdout)
@@ -117,9 +120,10 @@ def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
             assert not [url for url in browser.requested() if "nerf.studio" in url], "a logo from the network"
             assert "Training" not in shown and "Show Train Cams" in shown and "Hide Train Cams" not in shown
             browser.click("Render")
-            browser.click("Generate Command")
-            browser.until(lambda: "Add at least two keyframes" in browser.text())
             browser.click("Add Keyframe")
+            # A busy viewer adds it late, and then from where the camera is by that time.
+            browser.until(lambda: _keyframes(browser, scratch) == 1)
+            browser.until(lambda: "Add at least two keyframes" in browser.text())
             ActionChains(browser).drag_and_drop_by_offset(canvas, 120, 30).perform()
             browser.click("Add Keyframe")
             browser.until(lambda: "\n59\n" in browser.text())  # the last frame of a way between two keyframes
@@ -143,6 +147,23 @@ def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
     monkeypatch.setattr("tasks.shot.TRAJECTORIES", tmp_path / "trajectories")
     take(parse_command(TakePath, ["--scene", "street", str(file)]))
     assert camera_path.read(tmp_path / "trajectories/street.json") == path
+
+
+def _keyframes(browser: Browser, scratch: Path) -> int:
+    """The number of keyframes that the viewer has, by the file that it writes once it is asked to."""
+
+    def written() -> dict[Path, int]:
+        return {file: file.stat().st_mtime_ns for file in scratch.rglob("camera_paths/*.json")}
+
+    def count() -> list[int]:
+        with suppress(ValueError):  # it is just being written
+            return [len(json.loads(file.read_text())["keyframes"]) for file in written()]
+        return []
+
+    before = written()
+    browser.click("Generate Command")  # once: the viewer shows no more than a few notifications
+    browser.until(lambda: written() != before)
+    return max(browser.until(count))
 
 
 @flow
