@@ -1,4 +1,4 @@
-"""What a GPU does for `jobs.prepare`: the same photos with and without it, each run three times.
+"""Compare `jobs.prepare` with and without a GPU, on the same photos.
 
 `python -m benchmarks.prepare_gpu FOLDER … > benchmarks/prepare_gpu.md` prints a table in Markdown. It needs an NVIDIA
 GPU and a pycolmap that is built for CUDA (`pip install pycolmap-cuda12`). A folder with `photos/` and `truth.json`, as
@@ -21,7 +21,6 @@ from typing import Any
 from jobs.sfm import machine
 from jobs.sfm.alignment import compare_poses
 
-_RUNS = 3
 _STEPS = ("features", "matching", "mapping")
 
 
@@ -46,11 +45,11 @@ def errors(capture: Path, dataset: Path, manifest: dict[str, Any]) -> str:
     return f"{100 * median(found.positions):.3f} %, {median(found.rotations):.3f}°"
 
 
-def row(capture: Path, gpu: bool) -> str:
+def row(capture: Path, gpu: bool, runs: int) -> str:
     """Return a row of the table: medians, and whether all runs gave the same poses."""
     photos = capture / "photos" if (capture / "photos").is_dir() else capture
     made, transforms, off = [], set(), []
-    for _ in range(_RUNS):
+    for _ in range(runs):
         with tempfile.TemporaryDirectory() as folder:
             made.append(prepare(photos, Path(folder), gpu))
             transforms.add((Path(folder) / "transforms.json").read_text())
@@ -62,7 +61,7 @@ def row(capture: Path, gpu: bool) -> str:
         + " | ".join(f"{seconds[step]:.1f} s" for step in _STEPS)
         + f" | {median(sum(each['seconds'].values()) for each in made):.1f} s"
         + f" | {last['points']:,} | {median(each['reprojection_error_px'] for each in made):.3f} px"
-        + f" | {sorted(off)[_RUNS // 2]} | {'yes' if len(transforms) == 1 else 'no'} |"
+        + f" | {sorted(off)[runs // 2]} | {('yes' if len(transforms) == 1 else 'no') if runs > 1 else 'one run'} |"
     )
 
 
@@ -70,20 +69,20 @@ def main() -> None:
     """Measure every folder and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("captures", nargs="+", type=Path, help="folders of photos")
-    captures = parser.parse_args().captures
+    parser.add_argument("--runs", type=int, default=3)
+    given = parser.parse_args()
     if not machine.gpu():
         parser.error("pycolmap sees no GPU here")
     cores = len(os.sched_getaffinity(0))
     print("# Photos to a dataset, with a GPU and without\n")
-    print(
-        f"Written by `python -m benchmarks.prepare_gpu`: medians of {_RUNS} runs. {platform.machine()}, {cores} cores."
-    )
+    print(f"Written by `python -m benchmarks.prepare_gpu`. {platform.machine()}, {cores} cores.")
+    print(f"Each row is the median of {given.runs} run(s).")
     print("Errors are medians over the photos: positions as a share of the scene's size, and directions.\n")
     names = ("capture", "photos", "on", "registered", *_STEPS, "in all", "points", "reprojection error")
     print(f"| {' | '.join(names)} | error of poses | same each time |\n|{'---|' * (len(names) + 2)}")
-    for capture in captures:
+    for capture in given.captures:
         for gpu in (False, True):
-            print(row(capture, gpu), flush=True)
+            print(row(capture, gpu, given.runs), flush=True)
 
 
 if __name__ == "__main__":

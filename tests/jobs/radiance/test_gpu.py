@@ -155,5 +155,6 @@ def test_a_machine_without_a_compiler_still_trains(
     monkeypatch.setattr(shutil, "which", lambda _: None)
     options = OPTIONS.model_copy(update={"max_num_iterations": 3, "rays_per_batch": 64})
     train.train(options, tiny_dataset, tmp_path / "model", tmp_path / "checkpoints")
-    assert "by nerfstudio's own steps: there is no C compiler" in capsys.readouterr().out
+    why = support.machine_lacks()
+    assert why and why in capsys.readouterr().out
     assert not manifest_of(tmp_path / "model")["cuda_graphs"]
