@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import torch
 
-from jobs.facade import render_capture
+from benchmarks import trainings
 from jobs.radiance import gpu
 from jobs.report import Progress, parse
 
@@ -181,14 +181,8 @@ def _end_children(job: subprocess.Popen[str]) -> None:
 
 def _ours(piece: Piece, folder: Path, clock: Clock) -> tuple[list[tuple[float, int]], float, dict[str, float]]:
     program = ("-m", "jobs.train") if piece.code == OURS else ("-c", _WITHOUT_GRAPHS)
-    steps = _run(
-        (
-            *program, "--dataset", piece.dataset, "--model", folder / "model",
-            "--checkpoints", folder / "checkpoints", "--max-num-iterations", piece.steps,
-            "--steps-per-save", _SAVES, "--seed", piece.seed, "--max-image-size", 1600,
-        ),
-        folder / "log", clock,
-    )  # fmt: skip
+    given = trainings.arguments(piece.dataset, folder, piece.seed, piece.steps, _SAVES)
+    steps = _run((*program, *given), folder / "log", clock)
     return steps, time.monotonic(), json.loads((folder / "model" / "model.json").read_text())["metrics"]
 
 
@@ -298,10 +292,7 @@ def main(given: argparse.Namespace) -> None:
     folder: Path = given.folder
     clock = Clock(given.minutes)
     folder.mkdir(parents=True, exist_ok=True)
-    street = folder / "street"
-    if not (street / "transforms.json").is_file():
-        render_capture(street, photos=48, width=960, height=540)
-        (street / "truth.json").rename(street / "transforms.json")
+    street = trainings.street(folder / "street")
     alone = [Piece(street, code, 42, _SPEED_STEPS.get(code, given.steps)) for code in given.codes]
     if given.only == "quality":
         alone = []

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from jobs.facade import render_capture
+from benchmarks.trainings import arguments, street
 
 _AT_ONCE = 4  # trainings that share the GPU: their quality is measured, not their speed
 
@@ -45,12 +45,10 @@ def train(run: Run, steps: int, folder: Path) -> Quality:
     """
     place = folder / f"{run.dataset.name}-{run.refine}-{run.seed}"
     command = [
-        sys.executable, "-W", "ignore", "-m", "jobs.train", "--dataset", str(run.dataset),
-        "--model", str(place / "model"), "--checkpoints", str(place / "checkpoints"),
-        "--max-num-iterations", str(steps), "--max-image-size", "1600",
-        "--seed", str(run.seed), "--refine-poses" if run.refine else "--no-refine-poses",
-        "--steps-per-save", str(steps),
-    ]  # fmt: skip
+        *(sys.executable, "-W", "ignore", "-m", "jobs.train"),
+        *arguments(run.dataset, place, run.seed, steps, steps_per_save=steps),
+        "--refine-poses" if run.refine else "--no-refine-poses",
+    ]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         sys.exit(done.stdout)
@@ -62,10 +60,7 @@ def main(datasets: list[Path], seeds: int, steps: int) -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if not datasets:
-            datasets = [folder / "street"]
-            render_capture(datasets[0], photos=48, width=960, height=540)
-            (datasets[0] / "truth.json").rename(datasets[0] / "transforms.json")
+        datasets = datasets or [street(folder / "street")]
         runs = [Run(each, refine, 42 + seed) for each in datasets for refine in (False, True) for seed in range(seeds)]
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             reached = dict(zip(runs, threads.map(lambda run: train(run, steps, folder), runs), strict=True))
