@@ -1,7 +1,7 @@
 """Record a workspace: every stage with fixed options, run by a stand-in for the jobs.
 
-`python -m tests.tasks.recorded` made tests/data/recorded_workspace. It is kept as it was then: later versions of the
-program must find its assets again.
+`python -m tests.tasks.recorded` adds to tests/data/recorded_workspace what it does not have yet. What it has is kept as
+it was recorded: later versions of the program must find these assets again.
 """
 
 from __future__ import annotations
@@ -19,15 +19,23 @@ import tasks
 from blocks import Asset, LocalWorkspace
 from jobs.base_options import Options
 from jobs.camera_path import CameraPath, Frame
+from jobs.metric.given import Given
 from jobs.options import (
+    ChangesOptions,
     CompareOptions,
     ExportOptions,
+    PageOptions,
     PrepareOptions,
     RenderOptions,
+    ScaleOptions,
     ShardOptions,
     TrainOptions,
 )
+from jobs.web.quality import Facts, Made
+from tasks.stages.changes import changes
 from tasks.stages.compare import compare
+from tasks.stages.page import page
+from tasks.stages.scale import scale
 
 __all__ = ["HOME", "STAGE_VERSIONS", "every_stage"]
 
@@ -35,14 +43,17 @@ __all__ = ["HOME", "STAGE_VERSIONS", "every_stage"]
 HOME = Path(__file__).parents[1] / "data" / "recorded_workspace"
 
 STAGE_VERSIONS: dict[type[Options], int] = {
+    ChangesOptions: 1,
     CompareOptions: 1,
     ExportOptions: 1,
+    PageOptions: 4,
     PrepareOptions: 1,
     RenderOptions: 1,
+    ScaleOptions: 1,
     ShardOptions: 1,
     TrainOptions: 1,
 }
-"""The stages' versions when the workspace was recorded. A stage with a higher version makes its results again."""
+"""The stages' versions when their assets were recorded. A stage with a higher version makes its results again."""
 
 PATH = CameraPath(
     render_width=64,
@@ -54,6 +65,9 @@ PATH = CameraPath(
         for number in range(24)
     ],
 )
+
+CORNERS = [{"photo": f"{name}.jpg", "x": 3, "y": 4} for name in ("first", "second")]
+DOOR = {"name": "door", "metres": 2.1, "from": CORNERS, "to": CORNERS}
 
 # As if `python -m jobs.<stage> …`: writes small files and reports what the real program reports.
 STAND_IN = f"""#!{sys.executable}
@@ -74,6 +88,9 @@ output, files, result = {{
     "render": ("video", ["video.mp4", "video.json", "camera_path.json"], rendered),
     "compare": ("video", ["video.mp4", "video.json"], {{"layout": "wipe", "frames": 24, "size": "64x36"}}),
     "export": ("export", ["export.json", "index.html"], {{"forms": "pointcloud", "points": 99, "megabytes": 0.1}}),
+    "scale": ("metres", ["scene.json", "given.json"], {{"measurements": 1}}),
+    "changes": ("changes", ["changes.json", "changes.ply"], {{"changes": 2, "compared": "80 %"}}),
+    "page": ("page", ["index.html"], {{"megabytes": 0.1}}),
 }}[stage]
 for name in files:
     (pathlib.Path(given["--" + output]) / name).write_text("recorded\\n")
@@ -82,8 +99,8 @@ print(json.dumps({{"stage": stage, "result": result}}))
 
 
 @flow(name="every-stage")
-async def every_stage(place: LocalWorkspace, again: bool = False) -> list[Asset]:
-    """Return the result of each stage, for two visits; `again` refreshes the older visit's model first."""
+async def every_stage(place: LocalWorkspace) -> list[Asset]:
+    """Return the result of each stage, for two visits."""
     with tempfile.TemporaryDirectory() as name:
         captures = []
         for visit in ("first visit", "second visit"):
@@ -93,20 +110,24 @@ async def every_stage(place: LocalWorkspace, again: bool = False) -> list[Asset]
     made: list[Asset] = list(captures)
     options = TrainOptions(max_num_iterations=2000).with_profile("preview")
     shown = RenderOptions(camera_path="file").with_profile("preview")
-    models: list[Asset] = []
+    visits: list[tasks.Visit] = []
     videos: list[Asset] = []
     for capture in captures:
         prepare = PrepareOptions(max_features=2048).with_profile("preview")
         dataset = await tasks.prepare(place, capture, prepare, await tasks.find_scene_frames(place, "wall"))
-        model = await tasks.train.with_options(refresh=again and capture is captures[0])(place, dataset, options)
+        model = await tasks.train(place, dataset, options)
         shot = tasks.Shot(shown, PATH)
-        videos.append(await tasks.render_in_shards(place, tasks.Visit(dataset, model), shot, shards=1 + len(videos)))
+        visits.append(tasks.Visit(dataset, model))
+        videos.append(await tasks.render_in_shards(place, visits[-1], shot, shards=1 + len(videos)))
         made += [dataset, model, videos[-1]]
-        models.append(model)
     both = CompareOptions(layout="wipe", then_label="version 1", now_label="version 2")
     made.append(await compare(place, videos[0], videos[1], both))
     forms = ExportOptions(forms=("pointcloud",)).with_profile("preview")
-    made.append(await tasks.export(place, dataset, models[-1], forms))
+    exported = await tasks.export(place, dataset, model, forms)
+    metres = await scale(place, dataset, Given.model_validate({"lengths": [DOOR]}))
+    changed = await changes(place, visits[0], visits[1], metres)
+    facts = Facts(scene="wall", capture="wall:2", made=[Made(role="video", asset="wall-video:2", seconds=4.0)])
+    made += [exported, metres, changed, await page(place, dataset, model, videos[-1], facts, exported)]
     return made + place.assets("wall-video-shard")
 
 
@@ -114,13 +135,14 @@ def _record(home: Path) -> None:
     program = home.parent / "stand-in"
     program.write_text(STAND_IN)
     program.chmod(0o755)
-    place = LocalWorkspace(root=home, python=str(program))
+    for options, version in STAGE_VERSIONS.items():
+        options.STAGE_VERSION = version
     with prefect_test_harness(server_startup_timeout=180):
-        for again in (False, True):
-            asyncio.run(every_stage(place, again=again))
+        asyncio.run(every_stage(LocalWorkspace(root=home, python=str(program))))
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        _record(Path(folder) / "home")
-        shutil.copytree(Path(folder) / "home" / "assets", HOME / "assets")
+        home = Path(shutil.copytree(HOME, Path(folder) / "home"))
+        _record(home)
+        shutil.copytree(home / "assets", HOME / "assets", dirs_exist_ok=True)
