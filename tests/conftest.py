@@ -20,17 +20,24 @@ if not shutil.which("nvidia-smi"):  # without a GPU, kernels run in Triton's int
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
-# The folders by how long their longest files take: what is quick comes last, and no process is left with a long file.
-LONGEST_FIRST = ("flows", "commands", "faults", "deployments", "tasks", "blocks", "azureml", "jobs")
+# Folders and files by how long they take: quick ones come last, so that no process is left with a long file.
+LONGEST_FIRST = (
+    *("flows", "commands", "faults", "deployments", "tasks", "blocks", "azureml"),
+    *("jobs/test_train.py", "jobs/test_captures.py", "jobs/test_prepare.py", "jobs/sfm", "jobs"),
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the folders in the order of LONGEST_FIRST, unless the order is to be random."""
+    """Put the files in the order of LONGEST_FIRST, unless the order is to be random."""
     if config.pluginmanager.hasplugin("randomly"):
         return
-    folders = {name: place for place, name in enumerate(LONGEST_FIRST)}
     tests = Path(__file__).parent
-    items.sort(key=lambda item: folders.get(item.path.relative_to(tests).parts[0], len(folders)))
+
+    def place(item: pytest.Item) -> int:
+        file = item.path.relative_to(tests)
+        return next((n for n, path in enumerate(LONGEST_FIRST) if file.is_relative_to(path)), len(LONGEST_FIRST))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
