@@ -1,6 +1,9 @@
 # Needs only python3 (3.11 to 3.13) and make. Everything is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+# pip compiles nothing here, so Python must keep what it compiles, or each of the hundreds of programs that the tests start
+# compiles all its modules again.
+export PYTHONDONTWRITEBYTECODE :=
 # Three processes on two cores, because tests often wait for servers and jobs. tests/conftest.py orders the files: xdist's own
 # order, by number of tests, would start the longest files last.
 PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import datetime, timedelta, timezone
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,8 @@ import tasks
 from blocks import Asset, LocalWorkspace, Marks
 from blocks.azure import AzureMLWorkspace
 from commands.page import find_page
+from commands.shell import usage
+from deployments import command
 from jobs.errors import InvalidInput, NotFound
 from tests.azure_fixtures import stack, workspace
 from tests.azureml.stack import AzureStack
@@ -52,11 +54,28 @@ def shown(place: LocalWorkspace | AzureMLWorkspace, scene: str = "street") -> in
 
 
 def rebel_nerf(place: LocalWorkspace, *arguments: str) -> tuple[int, str, str]:
-    """What a person sees who gives the command in a terminal of no particular width."""
-    command = [sys.executable, "-m", "deployments.command", *arguments]
-    environment = {**os.environ, "REBEL_NERF_HOME": str(place.folder)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    return done.returncode, done.stdout, done.stderr
+    """Give a command in this process, because a new one needs two seconds to import Prefect.
+
+    Returns:
+        The exit status, and what is printed on standard output and standard error.
+    """
+    status: str | int | None = 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(StringIO()) as said,
+        redirect_stderr(StringIO()) as errors,
+    ):
+        patch.setenv("REBEL_NERF_HOME", str(place.folder))
+        patch.setattr(sys, "argv", ["rebel-nerf", *arguments])
+        patch.setattr(usage, "started_as", usage.started_as)  # the command sets it
+        try:
+            command.main()
+        except SystemExit as end:
+            status = end.code
+            if isinstance(status, str):  # as Python does when it exits
+                print(status, file=errors)
+                status = 1
+    return int(status or 0), said.getvalue(), errors.getvalue()
 
 
 def test_a_trial_does_not_take_the_place_of_a_good_model(place: LocalWorkspace) -> None:
