@@ -20,7 +20,7 @@ from jobs.sfm.alignment import PoseErrors, compare_poses
 from tests import doubles, panorama
 from tests.pictures import video
 
-OPTIONS = PrepareOptions(max_features=2000)
+OPTIONS = PrepareOptions(max_features=1000)
 
 
 def manifest(dataset: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def test_the_dataset_lists_what_was_left_out_before_registration(
 
     @flow(name="take in and prepare")
     async def run() -> tuple[Asset, Asset]:
-        options = PrepareOptions(max_features=1500)
+        options = PrepareOptions(feature_image_size=320, max_features=1000)
         capture = await tasks.capture(place, "street", None, photos, options)
         return capture, await tasks.prepare(place, capture, options)
 

@@ -20,7 +20,7 @@ from jobs.sfm import registration as frame
 from jobs.sfm.alignment import PoseErrors, compare_poses, compare_poses_in_frame_of
 from tests import made_once
 
-OPTIONS = PrepareOptions(max_features=2000)
+OPTIONS = PrepareOptions(max_features=1000)
 
 
 def manifest(dataset: Path) -> dict[str, Any]:
