@@ -193,15 +193,15 @@ def test_masked_pixels_do_not_count_in_the_figures() -> None:
 
 
 def test_equirectangular_photos_are_cut_into_views_of_a_rig(tmp_path: Path) -> None:
-    scene, number = street_front(480), 9
+    scene, number = street_front(320), 8
     centers = np.array([[x, -7 + 0.5 * np.sin(x), 1.7 + 0.2 * np.cos(2 * x)] for x in np.linspace(-3, 3, number)])
     (tmp_path / "photos").mkdir()
     for i, center in enumerate(centers):
-        panorama.photograph(scene, center, 1024).save(tmp_path / "photos" / f"{i}.jpg", quality=92, xmp=panorama.XMP)
+        panorama.photograph(scene, center, 768).save(tmp_path / "photos" / f"{i}.jpg", quality=92, xmp=panorama.XMP)
     prepare(tmp_path / "photos", tmp_path / "dataset", OPTIONS)
     about = manifest(tmp_path / "dataset")
-    assert (about["found"], about["used"], about["registered"], about["up"]) == (9, 45, 45, "gravity")
-    assert about["selection"].endswith("9 equirectangular pictures were cut into 5 views each.")
+    assert (about["found"], about["used"], about["registered"], about["up"]) == (8, 40, 40, "gravity")
+    assert about["selection"].endswith("8 equirectangular pictures were cut into 5 views each.")
     frames = json.loads((tmp_path / "dataset" / "transforms.json").read_text())["frames"]
     assert all(frame["fl_x"] == pytest.approx(frame["w"] / 2, rel=1e-6) and frame["k1"] == 0 for frame in frames)
     poses = np.array([frame["transform_matrix"] for frame in frames]).reshape(number, 5, 4, 4)
