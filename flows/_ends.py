@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 
 def with_plain_ends(flow: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R | State[R]]]:
-    """Return the function with this behaviour, to be decorated with `@flow`."""
+    """Wrap the function of a flow, so that its runs end in these states. Decorate the result with `@flow`."""
 
     @functools.wraps(flow)
     async def run(*args: P.args, **kwargs: P.kwargs) -> R | State[R]:

@@ -18,9 +18,9 @@ async def clean_up(
     grace_minutes: float = 30.0,
     keep_days: Annotated[float, Field(ge=0)] = 14.0,
 ) -> None:
-    """Cancel the jobs whose runs were cancelled, or died long ago, as after a crash of everything else.
+    """Cancel the jobs of runs that were cancelled, or that crashed longer ago than the grace time.
 
-    Delete old runs of this flow and of the flow reprocess, too, of which there would be 87,600 a year.
+    Also delete old runs of this flow and of `reprocess`: the schedules of both start 87,600 runs a year.
 
     Args:
         workspaces: "local", or saved blocks as BLOCK-TYPE/NAME. Defaults to all.

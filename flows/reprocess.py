@@ -27,9 +27,10 @@ async def reprocess(
     If all scenes are looked at, the workspace's gallery and the pages of its scenes are brought up to date as well.
 
     Args:
-        enabled: whether to do anything.
+        enabled: whether to look for photos at all.
         workspaces: "local", or saved blocks as BLOCK-TYPE/NAME. Defaults to all.
-        scenes: only these scenes. The newest version of a named scene is started if it never was. Defaults to all.
+        scenes: only these scenes. If one of them has no new photos, its newest version is processed, unless it was
+            before. Defaults to all.
         settle_minutes: how long a scene's folder must have been unchanged, by the clock of the store.
         profile: full, preview, or auto. auto is full if jobs get a CUDA GPU, else preview.
         compare: also show the version before each new one beside it, and list the changes since. A run then renders a
