@@ -71,7 +71,7 @@ def close_expense(workspace: Workspace, job: str, run: str | None = None) -> Non
 
 
 async def spent_by(workspace: Workspace, run: str) -> str | None:
-    """Return what a run's jobs have cost, for people; None if there is no limit, and so no record."""
+    """Return what a run's jobs have cost, for people; None if nothing is recorded, because there is no limit."""
     if not workspace.has_cost_limit:
         return None
     record = await patiently(lambda: _record(workspace, datetime.now(timezone.utc)))
@@ -217,7 +217,7 @@ def _ended(workspace: Workspace, expense: Expense, status: JobStatus) -> Expense
     if not status.state.ended:
         return expense
     seconds = status.seconds
-    if not seconds and status.state is JobState.INTERRUPTED:  # nobody knows when the machine was lost
+    if not seconds and status.state is JobState.INTERRUPTED:  # the time at which the machine was lost is unknown
         seconds = min(expense.expected_seconds, (datetime.now(timezone.utc) - expense.submitted).total_seconds())
     completed = status.state is JobState.COMPLETED
     ended = expense.model_copy(update={"seconds": seconds, "completed": completed})

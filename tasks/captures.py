@@ -47,10 +47,10 @@ def _capture(
     if images:
         return _take_in(workspace, scene, images, options)
     for dropped in workspace.dropped(scene):
-        # An empty drop folder means nothing for a scene that has captures.
+        # If the scene has captures, an empty drop folder is ignored.
         if not dropped.files and known:
             continue
-        if dropped.folder and options.poses == "keep":  # a dropped capture has no poses, which are no media
+        if dropped.folder and options.poses == "keep":  # listings have no poses
             return _take_in(workspace, scene, dropped.folder, options)
         same = workspace.find_capture(dropped)
         if same and same.archived:

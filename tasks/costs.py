@@ -110,7 +110,7 @@ def _months(
 
 
 def _work_of(workspace: Workspace, asset: Asset) -> Work:
-    """Return the work of an asset's own jobs. Its parts are assets of their own."""
+    """Return the work of the jobs that made an asset, without its parts, which are counted as assets themselves."""
     known = asset.provenance
     if not known.job_seconds:
         return Work()

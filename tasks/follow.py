@@ -133,7 +133,7 @@ def _as_tags(result: dict[str, str | int | float]) -> dict[str, str]:
 
 
 async def _wait(seconds: float, spec: JobSpec) -> None:
-    """Wait, and leave this flow run soon after it is cancelled or suspended, whether it has a worker or not."""
+    """Wait. If this flow run is cancelled or suspended meanwhile, leave it within seconds, with or without a worker."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         await raise_if_stopped(spec)

@@ -90,7 +90,7 @@ class _Scene:
 
     @cached_property
     def state(self) -> str:
-        """Return a checksum that changes if any of it changes, or the way in which it is shown."""
+        """Return a checksum that changes with these assets and with the templates of the pages."""
         known = [(templates.FOLDER / name).read_text() for name in _TEMPLATES]
         assets = [*self.visits, *(each.asset for each in self.models), *self.videos]
         for asset in (*assets, *self.comparisons, *self.pages, *self.exports, *self.changes):
@@ -175,7 +175,7 @@ async def refresh_gallery(workspace: Workspace) -> None:
 async def _refresh(name: str, write: Callable[[], object]) -> None:
     try:
         await patiently(write)
-    except Exception as error:  # the run is for something else, which has succeeded
+    except Exception as error:  # the run has succeeded without it
         get_run_logger().warning("%s could not be written: %s", name, error)
 
 

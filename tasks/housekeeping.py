@@ -1,4 +1,4 @@
-"""Delete old runs of the flows that only look after others: each year, their schedules make 87,600."""
+"""Delete old runs of the housekeeping flows, whose schedules start 87,600 runs a year."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from prefect.exceptions import ObjectNotFound
 __all__ = ["HOUSEKEEPING", "forget_old_runs"]
 
 HOUSEKEEPING = ("clean-up", "reprocess")
-"""Names of flows whose old runs tell nobody anything. Runs of scenes are kept."""
+"""The flows whose old runs are deleted. Runs of scenes are kept."""
 
-_AT_A_TIME = 200  # most runs that a call deletes; ten times as many as begin between two calls
+_AT_A_TIME = 200  # maximum number of runs per call: ten times as many as start between two calls
 
 
 @task(description="Delete old runs of the flows that only look after others.")

@@ -23,9 +23,9 @@ def naming(scene: str) -> Iterator[None]:
 
 
 def _in_plain_words(record: logging.LogRecord) -> bool:
-    """Shorten an error of this project to its text, and do not repeat that with the state.
+    """Shorten an error of this project to its text, and remove the copy of the text from the message about the state.
 
-    What a person asked for is no error.
+    What a person asked for, such as a cancellation, is logged as information.
     """
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, RebelNerfError):

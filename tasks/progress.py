@@ -51,7 +51,7 @@ class ProgressReporter:
         await self._show(progress.percent, str(progress))
 
     async def wait(self, words: str) -> None:
-        """Show what the job waits for: in the log, as an artifact, and on the terminal; once, until that changes."""
+        """Show what the job waits for, in the log, as an artifact and on the terminal, each time that it changes."""
         if words == self._waits:
             return
         self._waits = words

@@ -38,8 +38,8 @@ __all__ = ["LookedAt", "list_looked_at", "start_new_captures"]
 
 DEPLOYMENT = "nerf/scene"
 _TAKEN_IN_BY = {"taken_in_by": "reprocess"}
-_PAGE = 200  # flow runs that a server gives at once
-_AT_ONCE = 8  # scenes that a workspace is asked about
+_PAGE = 200  # flow runs per answer of the server
+_AT_ONCE = 8  # scenes that are looked up at the same time
 _ATTEMPTS = 3
 
 

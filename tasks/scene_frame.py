@@ -41,8 +41,8 @@ __all__ = [
     "warn_of_new_scene_frame",
 ]
 
-_NEAR = 5.0  # from the photos to a path's nearest frame: at most so many typical depths, or extents, of the photos
-_ANYWHERE = 100.0  # the same for its farthest frame
+_NEAR = 5.0  # maximum distance of a path's nearest frame from the photos, in their typical depths or extents
+_ANYWHERE = 100.0  # the same for the farthest frame
 _MOST_LOST = 0.4  # share of frames that may show nothing, of a path that does not name its scene frame
 _SOME_LOST = 0.15  # above this share there is a warning
 _PLAYED_EVERYWHERE = 4096 * 2304  # px, the limit of H.264's level 5.2
@@ -76,10 +76,10 @@ async def warn_of_new_scene_frame(scene: str, dataset: Asset) -> None:
 
 
 async def fit_shot(workspace: Workspace, scene: str, dataset: Asset, shot: Shot, model: Asset | None = None) -> Shot:
-    """Return what can be shown of a dataset: the shot, with a generated path if its own is for another scene frame.
+    """Fit a shot to a dataset. If its path is for another scene frame, replace it by a generated path.
 
-    A generated path gets the shape of the photos if no size was given. For a path from a file, an artifact shows it
-    from above, among the cameras and the sparse points, before anything is rendered.
+    If no size was given, a generated path gets the aspect ratio of the photos. For a path from a file, an artifact
+    shows it from above, among the cameras and the sparse points, before anything is rendered.
 
     Args:
         workspace, scene, dataset: what is shown.

@@ -50,7 +50,7 @@ class ServedPage:
 def find_training(workspace: Workspace, scene: str) -> Training | None:
     """Find the job that trains a scene.
 
-    A job without a page that already reports figures is passed over: it will have no page.
+    A job that already reports figures but has no page is skipped: it will not serve one.
     """
     name = re.compile(rf"{re.escape(scene)}-train-[^-]+-[0-9a-f]{{8}}(-\d+)?-\d+")  # a scene may be called a-train-b
     for job in workspace.followers():

@@ -1,4 +1,4 @@
-"""Whether this process's flow runs were cancelled or suspended, according to the Prefect server. Each run checks it."""
+"""Ask the Prefect server whether flow runs of this process were cancelled or suspended, and end those that were."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _Watch:
             self._seen = {run: seen for run, seen in self._seen.items() if now - seen < _FORGOTTEN_AFTER_SECONDS}
             try:
                 self._stopped = await _in_states(set(self._seen), [*_CANCELLED, StateType.PAUSED])
-            except Exception:  # a server that does not answer stops nothing
+            except Exception:  # if the server does not answer, the runs continue
                 return None
         return self._stopped.get(run)
 

@@ -45,7 +45,8 @@ def changes(then: Visit, now: Visit, metres: Asset | None = None, options: Chang
 async def find_changes(workspace: Workspace, older: Visit | None, now: Visit) -> list[Asset]:
     """Return the changes since an older visit; nothing if there is none, or if they cannot be found.
 
-    Two models of the same photos are not compared. A failure is a warning: the run is for the video.
+    Two models of the same photos are not compared. A failure is only logged, because the purpose of the run is the
+    video.
 
     Raises:
         RunCancelled: somebody cancelled this flow run.
@@ -58,5 +59,7 @@ async def find_changes(workspace: Workspace, older: Visit | None, now: Visit) ->
     except (RunCancelled, asyncio.CancelledError):
         raise
     except Exception as error:
-        get_run_logger().warning("scene %s: nothing can be said about changes: %s", now.model.scene, error)
+        get_run_logger().warning(
+            "scene %s: the changes since the older visit could not be found: %s", now.model.scene, error
+        )
         return []

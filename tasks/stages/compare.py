@@ -50,8 +50,7 @@ def check_same_frame(scene: str, older: Visit | None, now: Asset) -> None:
 async def keep_comparable(scene: str, older: Visit | None, now: Asset) -> Visit | None:
     """Return the older visit, or None with a warning if the new dataset is in another scene frame.
 
-    A visit that has just been taken in gets its video, whether it can be compared or not. See `check_same_frame` for
-    the arguments.
+    A new visit gets its video even if it cannot be compared. See `check_same_frame` for the arguments.
     """
     try:
         check_same_frame(scene, older, now)

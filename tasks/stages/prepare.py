@@ -22,8 +22,8 @@ def prepare(capture: Asset, options: PrepareOptions, scene_frames: Mapping[str, 
     scene = capture.scene
     references: dict[str, Asset] = {}
     given: dict[str, list[str]] = {}
-    # The scene's first scene frame comes before its newest. In each, the dataset that began it, which is exact, comes
-    # before the newest, which looks most like the capture.
+    # Order: the scene's first scene frame, then its newest. Within a frame: the dataset that began it, whose poses are
+    # exact, then the newest, whose photos look most like the capture.
     for frame in _ends(list(scene_frames)) if options.frame != "new" else []:
         for dataset in _ends(scene_frames[frame]):
             name = reference(len(references) + 1)

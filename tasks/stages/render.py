@@ -112,7 +112,7 @@ def render(visit: Visit, shot: Shot, shards: Sequence[Asset] = ()) -> Plan:
 
 @Stage
 def shard(visit: Visit, shot: Shot, span: range) -> Plan:
-    """Render some of the frames of a camera path to a part of its video."""
+    """Render a part of the frames of a camera path."""
     scene = visit.model.scene
     options, files = _deciding(shot)
     return Plan(
@@ -133,9 +133,9 @@ def shard(visit: Visit, shot: Shot, span: range) -> Plan:
 
 
 def _deciding(shot: Shot) -> tuple[RenderOptions, dict[str, str]]:
-    """Return the options and files that decide a video.
+    """Return the options and files that the fingerprint of a video depends on.
 
-    The content of a path counts, not the name of its file, nor options given beside the file: the path has them.
+    For a path from a file, they are its content, which includes the options given beside the file, but not its name.
     """
     if shot.path is None:
         return shot.options, {}

@@ -95,7 +95,7 @@ async def measure_scene(workspace: Workspace, dataset: Asset, given: Given | Non
     """Return the metres of a dataset's scene frame; nothing if nobody measured anything, or if it fails.
 
     Measurements of the same capture are used again, and those of earlier visits in the same scene frame are inherited.
-    A failure is only a warning, because the run is for the video.
+    A failure is only logged, because the purpose of the run is the video.
 
     Raises:
         RunCancelled: somebody cancelled this flow run.
