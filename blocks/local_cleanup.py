@@ -28,7 +28,7 @@ def size_of(folder: Path) -> int:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder, for other processes in one step. Do nothing if it does not exist."""
+    """Remove a folder. Other processes see it whole or not at all. Do nothing if it does not exist."""
     doomed = folder.with_name(f".{uuid.uuid4().hex}.part")  # if this is interrupted, the rest is a leftover
     with suppress(FileNotFoundError):
         folder.rename(doomed)

@@ -1,6 +1,6 @@
 """One policy for faults that may pass, and one table of how long each kind of call is retried.
 
-The innermost policy that covers a call retries it first. What it gives up, the next one retries:
+The innermost policy that covers a call retries it first. When it gives up, the next one retries:
 
 | policy | covers | retried after |
 |---|---|---|
@@ -31,7 +31,7 @@ class Retries:
     """How often a call is retried.
 
     Args:
-        waits: seconds before each retry. There is one try more than there are waits.
+        waits: seconds before each retry. The first try comes before them.
     """
 
     waits: tuple[float, ...]

@@ -39,7 +39,7 @@ def loading(reference: str) -> Iterator[None]:
         if isinstance(wrong, ValidationError):
             raise InvalidInput(
                 f"block {reference} is saved, but wrong:\n{sentences(wrong)}\n"
-                "Correct it in Prefect's UI, under Blocks; a field of a block that it refers to, in that block."
+                "Correct it in Prefect's UI, under Blocks. A field with a dot is in a block that this one refers to."
             ) from None
         if isinstance(error, RuntimeError):
             raise

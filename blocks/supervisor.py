@@ -26,7 +26,7 @@ from typing import IO, Any
 
 GRACE_SECONDS = 15  # between SIGTERM and SIGKILL: enough time to finish writing a checkpoint
 _POLL_SECONDS = 0.2
-_TICKET_SECONDS = 10  # a ticket may be without its lock for so long, as it is at first
+_TICKET_SECONDS = 10  # for how long a new ticket may be unlocked
 _OVER_LIMIT = "over_limit"  # the name of the file that marks a job as over its limit
 # A trapped signal, unlike an ignored one, is not inherited: the job gets SIGTERM, and the shell notes its exit code.
 _NOTE_EXIT_CODE = 'trap : TERM; "$@"; echo $? >exit_code.part && mv exit_code.part exit_code || rm -f exit_code.part'
@@ -147,7 +147,7 @@ def ended_state(folder: Path) -> tuple[str, str]:
     try:
         state, reason = _state_of(int((folder / "exit_code").read_text()))
     except (FileNotFoundError, ValueError):
-        state, reason = "Interrupted", "its processes are gone without a trace: was the machine restarted?"
+        state, reason = "Interrupted", "its processes disappeared without an exit code. Was the machine restarted?"
     if state != "Completed" and (folder / "cancel").exists():
         return "Canceled", "cancelled"
     if state != "Completed" and (folder / _OVER_LIMIT).exists():

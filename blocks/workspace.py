@@ -131,9 +131,9 @@ class Workspace(Block, ABC):
 
     @abstractmethod
     def scenes(self) -> list[str]:
-        """Return the names of the scenes of which something is registered, sorted.
+        """Return the names of the scenes that have a registered asset, sorted.
 
-        If others register assets, too, a scene counts once something was made of its capture.
+        If others also register assets there, a scene counts once something was made from its capture.
         """
 
     @abstractmethod

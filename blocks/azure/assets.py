@@ -74,7 +74,7 @@ class Assets:
         left = self._left(dropped, versions + archived)
         contents = {dropped.content, left.content}
         same = (asset for asset in versions + archived if asset.provenance.content in contents)
-        # A person may have registered the upload folder itself: then its files are known, too.
+        # If a person has registered the upload folder itself, its files are known as well.
         known = [*archived[-1:], *versions[-1:]]
         return next(same, None if left.files or not known else known[-1])
 
@@ -221,7 +221,7 @@ class Assets:
         return ""
 
     def repair(self, asset: Asset) -> str:
-        """Put right what `damage` has found, and return what was done.
+        """Repair what `damage` has found, and return what was done.
 
         Raises:
             InvalidInput: the files of a capture are gone.
@@ -273,7 +273,7 @@ class Assets:
         return [asset_of(entity, archived=view == "ARCHIVED_ONLY") for entity in found]
 
     def _next_number(self, registry: str, name: str) -> int:
-        """Return the number after the highest that any version had, archived and deleted versions included.
+        """Return the next free number of a version. Archived and deleted versions keep theirs.
 
         Raises:
             InvalidInput: the whole name is archived, so that a new version would be hidden, too.

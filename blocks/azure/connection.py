@@ -156,7 +156,7 @@ def _signature(datastore: Any) -> str:
 
 @contextmanager
 def naming(message: str) -> Iterator[None]:
-    """Turn `NotFound` from inside into `InvalidInput` with this message, because a field names what does not exist."""
+    """Turn `NotFound` from inside into `InvalidInput` with this message: a field of the block has a wrong name."""
     try:
         yield
     except NotFound:

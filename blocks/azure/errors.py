@@ -214,7 +214,7 @@ def _sign_in(full: str, text: str) -> str:
 
 
 def _code(error: Exception) -> str:
-    """Return the service's own code of a fault, the innermost one that says something."""
+    """Return the service's own code of a fault: the innermost one that is specific."""
     if isinstance(error, StorageError):
         return error.code
     inner = getattr(error, "error", None)

@@ -263,7 +263,7 @@ class AzureMLWorkspace(Workspace):
         return self._assets.damage(asset, whole)
 
     def repair(self, asset: Asset) -> str:
-        """Put right what `damage` has found; see `Assets.repair`."""
+        """Repair what `damage` has found; see `Assets.repair`."""
         return self._assets.repair(asset)
 
     def leftovers(self, older_than: float) -> list[Leftover]:
