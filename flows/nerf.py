@@ -52,8 +52,8 @@ async def nerf(
             there is a warning instead.
         layout: how both visits are shown: side-by-side, or wipe, a line that moves across.
         refresh: stages to run again although their results exist. Later stages follow.
-        max_psnr_fall: refuse a model if its PSNR is more than so many dB below that of the previous version with the
-            same options. By default no model is refused.
+        max_psnr_fall: refuse a model if its PSNR is more than this many dB below that of the previous version with
+            the same options. By default no model is refused.
         shards: how many jobs render the video at the same time. The video is the same.
         prepare: options of the dataset.
         train: options of the model.

@@ -22,7 +22,7 @@ async def scale(
     model_version: str | int | None = None,
     workspace: str = "local",
 ) -> Asset:
-    """Give a registered scene metres, by what was measured in it. Nothing is prepared or trained.
+    """Give a registered scene a scale in metres, from measurements. Nothing is prepared or trained.
 
     Args:
         scene: the scene's name.
