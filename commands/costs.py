@@ -32,7 +32,7 @@ _COLUMNS = (
 class Costs(BaseModel):
     """Show the machine time and the cost of each scene's results, by month."""
 
-    scene: SceneName | None = Field(None, description="only this scene; all scenes if not given")
+    scene: SceneName | None = Field(None, description="only this scene; by default, all scenes")
     month: str | None = Field(None, pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="only this month, as in 2026-11")
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
 

@@ -27,7 +27,7 @@ _VERSIONS = (
 class Scenes(BaseModel):
     """List the scenes of a workspace; with --scene, the versions of that scene's model."""
 
-    scene: SceneName | None = Field(None, description="the scene whose versions are listed; all scenes if not given")
+    scene: SceneName | None = Field(None, description="list the versions of this scene; by default, list all scenes")
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
 
 

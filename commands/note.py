@@ -18,7 +18,8 @@ class Note(BaseModel):
     text: CliPositionalArg[str] = Field(description="the text of the note, in quotes")
     scene: SceneName = Field(description="the scene's name")
     model_version: str | None = Field(
-        None, description="the model's number (3) or its full version (2-0a1b2c3d); the one that is shown if not given"
+        None,
+        description="the model's number (3) or its full version (2-0a1b2c3d); by default, the one that is shown",
     )
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
 

@@ -22,7 +22,7 @@ class Page(BaseModel):
     model_version: str | None = Field(
         None, description="show this model's page: its number (3) or its full version (2-0a1b2c3d)"
     )
-    version: str | None = Field(None, description="version of the page itself: in full, or a capture version")
+    version: str | None = Field(None, description="version of the page itself: a full version, or a capture version")
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     browser: bool = Field(True, description="open the browser, too")
 

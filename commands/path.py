@@ -20,10 +20,11 @@ class TakePath(BaseModel):
     file: CliPositionalArg[Path] = Field(description="the camera_path.json")
     scene: SceneName = Field(description="the scene's name")
     name: SceneName | None = Field(
-        None, description="name of this path, if it is one of several; the scene's own path if not given"
+        None, description="name of this path, if the scene has several; by default, it becomes the scene's own path"
     )
     model_version: str | None = Field(
-        None, description="number or full version of the model that it was drawn in; the one that is shown if not given"
+        None,
+        description="number or full version of the model that it was drawn in; by default, the one that is shown",
     )
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     anyway: bool = Field(False, description="keep it even if most of its frames show nothing that the photos saw")

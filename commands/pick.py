@@ -19,7 +19,7 @@ class Pick(BaseModel):
     """Write and open a page to measure in the photos of a scene, and to pick known lengths in them."""
 
     scene: SceneName = Field(description="the scene's name")
-    output: Path | None = Field(None, description="file to write; SCENE-pick.html if not given")
+    output: Path | None = Field(None, description="file to write; by default, SCENE-pick.html")
     model_version: str | None = Field(
         None, description="show the photos of this model: its number (3) or its full version (2-0a1b2c3d)"
     )

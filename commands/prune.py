@@ -19,16 +19,14 @@ _DAY = 24 * 3600.0
 class Prune(BaseModel):
     """Show what takes space, and what can be removed; with --remove, remove it.
 
-    Kept are the newest versions of each asset, pinned models, all that these were made from, and captures.
+    The newest versions of each asset, pinned models, captures, and everything that these were made from are kept.
     """
 
-    scene: SceneName | None = Field(None, description="only this scene; all scenes if not given")
+    scene: SceneName | None = Field(None, description="only this scene; by default, all scenes")
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     keep: int = Field(2, ge=1, description="how many of the newest versions of each asset are kept")
-    captures: bool = Field(
-        False, description="also remove old captures, if the folder of dropped photos still has the same photos"
-    )
-    older_days: float = Field(1.0, ge=0, description="age in days from which remains of ended jobs can be removed")
+    captures: bool = Field(False, description="also remove an old capture if the drop folder still has the same photos")
+    older_days: float = Field(1.0, ge=0, description="minimum age in days of the remains of ended jobs")
     remove: bool = Field(False, description="remove what is listed; otherwise nothing is changed")
 
 

@@ -18,7 +18,8 @@ class Viewer(BaseModel):
 
     scene: SceneName = Field(description="the scene's name")
     model_version: str | None = Field(
-        None, description="a registered model's number, or its full version; the one that is shown if not given"
+        None,
+        description="a registered model's number or full version; by default, a running training, else the one shown",
     )
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     port: int = Field(

@@ -22,16 +22,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("flows.nerf", "Turn photos of a scene into a dataset, a model and a video."),
     "render": ("flows.render", "Render another video of a scene's model."),
     "pick": ("commands.pick", "Make the page for measuring, and picking known lengths, in photos."),
-    "scale": ("flows.scale", "Give a scene metres, by what was measured in it."),
+    "scale": ("flows.scale", "Give a scene a scale in metres, from measurements."),
     "export": ("flows.export", "Export a scene's model as a point cloud, mesh or splats."),
     "view": ("commands.view", "Open the live viewer of a training or of a finished model."),
     "list": ("commands.list", "List the scenes of a workspace, or the versions of one."),
     "page": ("commands.page", "Open the page of a scene."),
     "gallery": ("commands.gallery", "Make one page of all scenes."),
     "pin": ("commands.pin", "Choose the model that a scene is shown by."),
-    "note": ("commands.note", "Note a few words about a model."),
+    "note": ("commands.note", "Attach a note to a model."),
     "path": ("commands.path", "Save a camera path that was made in the viewer."),
-    "reprocess": ("flows.reprocess", "Process the captures that are new."),
+    "reprocess": ("flows.reprocess", "Process new captures."),
     "clean-up": ("flows.clean_up", "Cancel the jobs that no run waits for."),
     "server": ("deployments.server", "Start the Prefect server."),
     "worker": ("deployments.worker", "Start a worker, which executes flow runs."),
@@ -108,7 +108,7 @@ def _deploy() -> None:
     settings = {"PREFECT_API_URL": "http://127.0.0.1:4200/api", "REBEL_NERF_PROJECT": os.getcwd(), **os.environ}
     _run_quietly(("deployments.worker", "--pool-only"), settings)
     said = _run_quietly(("deployments.prefect", "--no-prompt", "deploy", "--all"), settings)
-    for name in re.findall(r"Deployment '([^']+)' successfully", said):  # Prefect says ten lines of each
+    for name in re.findall(r"Deployment '([^']+)' successfully", said):  # Prefect prints ten lines for each
         print(f"deployment {name}: registered")
     if settings.get("REBEL_NERF_WEBHOOK_URL"):
         print(_run_quietly(("deployments.notifications",), settings), end="")

@@ -26,7 +26,7 @@ zsh, in ~/.zshrc:
 
 
 def complete(line: str) -> list[str]:
-    """Return the words that can stand at the end of a command line: commands, options, or an option's values."""
+    """Return the candidates for the last word of a command line: commands, options, or values of an option."""
     *before, current = line.split(" ")[1:] or [""]
     before = [word for word in before if word]
     return sorted(word for word in _words(before) if word.startswith(current))

@@ -1,6 +1,7 @@
 """Serve a worker's metrics for Prometheus, and its health, over HTTP: `rebel-nerf worker --metrics-port 9464`.
 
-They name scenes. Listeners are therefore on this machine only, unless the worker's command line says otherwise.
+The metrics contain names of scenes, so they can be read from this machine only, unless the worker's options say
+otherwise.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Metrics:
         )
         self._seconds = Counter(
             "rebel_nerf_job_seconds",
-            "How long jobs ran that ended while this worker followed them. tier is gpu or cpu.",
+            "Run time of the jobs that ended while this worker followed them. tier is gpu or cpu.",
             ["scene", "stage", "tier", "state"],
             registry=self.registry,
         )
@@ -139,7 +140,7 @@ class Metrics:
             self._show()
 
     async def refresh(self, client: PrefectClient) -> None:
-        """Look for scenes that wait for a worker, and for runs that ended elsewhere or before this worker began."""
+        """Find scenes that wait for a worker, and runs that ended elsewhere or before this worker started."""
         flows = FlowFilter(name=FlowFilterName(any_=[*_OF_SCENES]))
         now = datetime.now(timezone.utc)
         due = await client.read_flow_runs(

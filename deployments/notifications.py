@@ -1,4 +1,4 @@
-"""Tell a webhook what became of scenes: failed, refused, got worse, finished or stuck. A part of `rebel-nerf deploy`.
+"""Notify a webhook of runs that failed, were refused, got worse, finished or are stuck. A part of `rebel-nerf deploy`.
 
 The address is a secret. It is read from REBEL_NERF_WEBHOOK_URL and kept in a block of Prefect's. Slack, Microsoft Teams
 and Mattermost show the member `text` of what is sent.
@@ -69,7 +69,7 @@ def _automation(what: str, trigger: EventTrigger, words: str, webhook: UUID) -> 
 
 
 async def set_up(url: SecretStr) -> None:
-    """Save the webhook's address, and make the automations or bring them up to date."""
+    """Save the webhook's address, and create or update the automations."""
     block = Webhook(url=url, headers=SecretDict({"Content-Type": "application/json"}))
     webhook: UUID = await block.save(_BLOCK, overwrite=True)
     async with get_client() as client:

@@ -43,7 +43,7 @@ __all__ = ["SceneWorker"]
 
 _BEGINNING_AT_ONCE = 2
 _LOOKING_FOR_LOST_SECONDS = 30.0
-_PAGE = 200  # most flow runs in one answer of the server
+_PAGE = 200  # maximum number of flow runs in one answer of the server
 _TAKEN_BY = "taken by worker "
 _SILENT_SECONDS = 180.0  # Prefect's client waits for a minute before it says that the server does not answer
 
@@ -231,7 +231,7 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         return list(running.values())
 
     async def put_back(self, ended: list[FlowRun]) -> None:
-        """Put this worker's flow runs back into the queue: those that it stopped, and those that it had claimed."""
+        """Put back into the queue the flow runs that this worker stopped, or had claimed but not started."""
         async with get_client() as client:
             found = [await client.read_flow_run(run.id) for run in ended]
             crashed = [run for run in found if run.state and run.state.is_crashed()]  # because they were stopped

@@ -148,7 +148,7 @@ def _start_server() -> None:
     """
     if PREFECT_API_URL.value():
         return
-    from prefect.server.api.server import SubprocessASGIServer  # slow, and rarely needed by commands with a server
+    from prefect.server.api.server import SubprocessASGIServer  # slow to import, and not needed if there is a server
 
     blocked = (signal.SIG_BLOCK, {signal.SIGINT})
     with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=blocked) as thread:

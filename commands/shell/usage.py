@@ -28,7 +28,7 @@ from jobs.profiles import PROFILES
 __all__ = ["TerminalOptions", "check_command_line", "choices_of", "command_in", "command_of", "parse", "started_as"]
 
 started_as = ""
-"""What a person typed to start the program, e.g. "rebel-nerf page"; "" for `python -m commands.page`."""
+"""The command that started the program, e.g. "rebel-nerf page"; "" for `python -m commands.page`."""
 
 T = TypeVar("T", bound=BaseModel)
 

@@ -149,10 +149,10 @@ def find(workspace: AzureMLWorkspace, name: str) -> Any | None:
 
 
 def mismatch(found: Any, wanted: Wanted) -> tuple[str, str] | None:
-    """Return how a cluster differs in what cannot be changed, and how to keep it; None if it does not differ."""
+    """Return how a cluster differs in properties that cannot be changed, and how to keep it; None if it does not."""
     if found.provisioning_state == "Failed":
         why = f" ({found.provisioning_errors})" if found.provisioning_errors else ""
-        return f"could not be created{why}", "wait until the cause is gone"
+        return f"could not be created{why}", "wait until the cause is fixed"
     if (found.size or "").lower() != wanted.size.lower():
         return f"exists with size {found.size}", "give that size (--gpu-size, --cpu-size)"
     if (is_tier := (found.tier or "").lower()) != wanted.tier:

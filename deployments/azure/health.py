@@ -26,7 +26,7 @@ _QUOTA = "https://ml.azure.com, Quota, your subscription and region, Request quo
 
 
 def checks(workspace: AzureMLWorkspace) -> list[Check]:
-    """Return the checks of a workspace, each of which needs those before it."""
+    """Return the checks of a workspace, in order: each one relies on those before it."""
     shared = workspace.cpu_cluster == workspace.gpu_cluster != SERVERLESS
     tiers: list[Literal["cpu", "gpu"]] = ["gpu"] if shared else ["cpu", "gpu"]
     return [

@@ -1,4 +1,4 @@
-"""Share between the commands for Azure: workspaces from options, credentials, and errors without tracebacks."""
+"""What the commands for Azure share: workspaces from options, credentials, and errors without tracebacks."""
 
 from __future__ import annotations
 

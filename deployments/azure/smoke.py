@@ -27,7 +27,7 @@ TIME_LIMIT = 45 * 60
 
 _LONGEST_WAIT = 90 * 60  # seconds until the job runs; Azure may have to build the image first
 _ATTEMPTS = 3  # because Azure can take nodes away
-_PATIENCE = 10 * 60  # seconds for which Azure may not answer
+_PATIENCE = 10 * 60  # seconds without an answer of Azure, after which the check fails
 
 
 class Check:
@@ -51,7 +51,7 @@ class Check:
         self._attempt = self._started = 0
         self._status: JobStatus | None = None
         self._offset, self._said = 0, ""
-        self._failure = ""  # which the log can have long before the job has ended
+        self._failure = ""  # in the log, which can be long before the job has ended
         self._began = self._answered = 0.0
         self.problem = ""
         """Why it failed; empty if it has not failed."""

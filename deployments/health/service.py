@@ -27,7 +27,7 @@ __all__ = ["checks"]
 
 T = TypeVar("T")
 _TYPE = "rebel-nerf"  # of the work pool: `SceneWorker.type`
-_SECONDS = 30.0  # that a busy server may take to answer
+_SECONDS = 30.0  # limit for a busy server's answer
 _LARGEST_SKEW = 60.0  # seconds
 _SIGN_IN = (
     "Set PREFECT_API_AUTH_STRING to the server's password; for the server of this machine, unset it, and restart "
