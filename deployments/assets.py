@@ -102,28 +102,27 @@ def application(root: Path, auth: str) -> ASGIApp:
 def serve_workspace(auth: str, host: str, port: int) -> None:
     """Serve this machine's workspace in a thread until the process ends, and note in the workspace where.
 
-    The address is REBEL_NERF_ASSETS_URL, if people reach it by another one. If the port is 0, or cannot be listened
-    on, nothing is served, and a line says so.
+    The address is REBEL_NERF_ASSETS_URL, if people reach it by another one. If the port is 0, nothing is served. If it
+    cannot be listened on, a line says so, and the note stays: another server is likely to serve the workspace there.
     """
-    address = ""
+    workspace, address = LocalWorkspace(), ""
     if port:
         here = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else f"[{host}]" if ":" in host else host
         try:
-            serve(LocalWorkspace().folder, auth, host, port)
-            address = os.environ.get("REBEL_NERF_ASSETS_URL") or f"http://{here}:{port}"
-            print(f"Pages and videos, with the same password: {address}", flush=True)
+            serve(workspace.folder, auth, host, port)
         except OSError as error:
             print(
                 f"Pages and videos are not served: {host}:{port} cannot be listened on ({error.strerror}). Choose "
                 "another port with --assets-port.",
                 flush=True,
             )
+            return
+        address = os.environ.get("REBEL_NERF_ASSETS_URL") or f"http://{here}:{port}"
+        print(f"Pages and videos, with the same password: {address}", flush=True)
     try:
-        LocalWorkspace().note_served_at(address)
+        workspace.note_served_at(address)
     except OSError as error:
-        print(
-            f"Runs will not link to pages: {LocalWorkspace().folder} cannot be written ({error.strerror}).", flush=True
-        )
+        print(f"Runs will not link to pages: {workspace.folder} cannot be written ({error.strerror}).", flush=True)
 
 
 def serve(root: Path, auth: str, host: str, port: int) -> None:

@@ -96,6 +96,10 @@ def _help() -> str:
 
 
 def _unknown(name: str) -> str:
+    words = name.split()
+    if words[0] == "azure" and (len(words) < 2 or words[1].startswith("-")):
+        known = ", ".join(f"`rebel-nerf {each}`" for each in COMMANDS if each.startswith("azure "))
+        return f"rebel-nerf azure is incomplete. There are {known}."
     near = difflib.get_close_matches(name, COMMANDS, n=1)
     hint = f" Did you mean `rebel-nerf {near[0]}`?" if near else ""
     return f"rebel-nerf has no command {name!r}.{hint} `rebel-nerf --help` lists all commands."

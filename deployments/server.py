@@ -47,16 +47,20 @@ class _Asked(argparse.Namespace):
 
 def _parse(words: list[str]) -> tuple[_Asked, list[str]]:
     """Return what the command line says, and the part of it that is for Prefect."""
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own = argparse.ArgumentParser("rebel-nerf server", add_help=False, allow_abbrev=False)
     own.add_argument("--assets-port", type=int)
-    both = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    both = argparse.ArgumentParser("rebel-nerf server", add_help=False, allow_abbrev=False)
     both.add_argument("--port", type=int)
     both.add_argument("--host")
     asked, words = own.parse_known_args(words, _Asked())
     both.parse_known_args(words, asked)
     asked.runs_here = True
     if "--help" in words or "-h" in words:
-        print("Besides: --assets-port PORT, where pages and videos are served. Default: the next port; 0: nowhere.")
+        print(
+            "rebel-nerf server [--assets-port PORT] [OPTIONS]: Prefect's server, and the pages and videos of this "
+            "machine's workspace.\nPORT is where those are served: by default the next port, with 0 nowhere. OPTIONS "
+            "are these:"
+        )
         asked.runs_here = False
     elif "--background" in words or "-b" in words:
         print("Pages and videos are not served, because the server runs in the background.")
@@ -79,7 +83,7 @@ def main() -> None:
     settings = {**server_settings(asked.port), **link_settings(asked.port)}
     make_private(Path(PREFECT_HOME.value()))
     current = get_current_settings()
-    if PREFECT_SERVER_API_AUTH_STRING in settings and not current.api.auth_string:
+    if asked.runs_here and PREFECT_SERVER_API_AUTH_STRING in settings and not current.api.auth_string:
         print(f"The UI asks for a password: PREFECT_API_AUTH_STRING in {password_file()}", flush=True)
     server = current.server.api
     auth = settings.get(PREFECT_SERVER_API_AUTH_STRING) or server.auth_string

@@ -39,7 +39,7 @@ from tasks.stages.train import train
 from tasks.summary import summarize
 from tasks.view import opened_page, served_page, until_ended, wait_for_page
 from tasks.visit import Visit
-from tasks.workspace import LOCAL, all_workspaces, load_workspace, open_workspace, resolve_profile
+from tasks.workspace import LOCAL, all_workspaces, check_reference, load_workspace, open_workspace, resolve_profile
 
 __all__ = [
     "LOCAL",
@@ -51,6 +51,7 @@ __all__ = [
     "capture",
     "check_capture",
     "check_other_model",
+    "check_reference",
     "check_same_frame",
     "check_server",
     "check_taken_path",

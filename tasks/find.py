@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -105,9 +106,10 @@ def find_shown_model(workspace: Workspace, scene: str) -> ShownModel:
     """
     choice = choose(model_versions(workspace, scene))
     if choice is None:
+        near = difflib.get_close_matches(scene, set(workspace.scenes()) - {scene}, n=1)
+        hint = f"Did you mean {near[0]}?" if near else "`rebel-nerf list` shows the scenes of a workspace."
         raise NotFound(
-            f"scene {scene}: no {asset_name(scene, 'model')} in {workspace.identity}; there is none yet. "
-            f"`rebel-nerf list` shows the scenes of a workspace."
+            f"scene {scene}: no {asset_name(scene, 'model')} in {workspace.identity}; there is none yet. {hint}"
         )
     return ShownModel(_completed(choice.shown.asset, scene), choice.said)
 

@@ -15,6 +15,7 @@ from tasks.patience import patiently
 __all__ = [
     "LOCAL",
     "all_workspaces",
+    "check_reference",
     "load_workspace",
     "open_workspace",
     "page_command",
@@ -70,13 +71,26 @@ def _elsewhere(workspace: Workspace) -> str:
 
 
 async def _load(reference: str) -> Workspace:
-    kinds = {kind.get_block_type_slug(): kind for kind in _subclasses(Workspace)}
+    check_reference(reference)
     slug, _, name = reference.partition("/")
-    if slug not in kinds or not name:
-        choices = ", ".join(f"{kind}/NAME" for kind in sorted(kinds))
-        raise InvalidInput(f"workspace {reference!r}: give {LOCAL}, or a saved block as one of {choices}.")
     with loading(reference):
-        return cast(Workspace, await kinds[slug].aload(name))
+        return cast(Workspace, await _kinds()[slug].aload(name))
+
+
+def check_reference(reference: str) -> None:
+    """Check the form of a reference to a workspace, without asking for the block.
+
+    Raises:
+        InvalidInput: no workspace can have it.
+    """
+    slug, _, name = reference.partition("/")
+    if reference != LOCAL and (slug not in _kinds() or not name):
+        choices = ", ".join(f"{kind}/NAME" for kind in sorted(_kinds()))
+        raise InvalidInput(f"workspace {reference!r}: give {LOCAL}, or a saved block as one of {choices}.")
+
+
+def _kinds() -> dict[str, Any]:
+    return {kind.get_block_type_slug(): kind for kind in _subclasses(Workspace)}
 
 
 def _subclasses(kind: Any) -> list[Any]:
@@ -86,10 +100,9 @@ def _subclasses(kind: Any) -> list[Any]:
 async def all_workspaces() -> list[str]:
     """Return the references of this machine's workspace and of every saved one."""
     async with get_client() as client:
-        kinds = [kind.get_block_type_slug() for kind in _subclasses(Workspace)]
         saved = await client.read_block_documents()
     found = [(block.block_type.slug if block.block_type else "", block.name) for block in saved]
-    return [LOCAL, *(f"{slug}/{name}" for slug, name in found if slug in kinds)]
+    return [LOCAL, *(f"{slug}/{name}" for slug, name in found if slug in _kinds())]
 
 
 async def resolve_profile(workspace: Workspace, profile: Profile) -> Profile:

@@ -73,10 +73,12 @@ def _check_here(given: BaseModel) -> None:
     Only the workspace of this machine is asked: it answers at once.
 
     Raises:
-        RebelNerfError: there are no such photos, capture, model or camera path.
+        RebelNerfError: there are no such photos, capture, model or camera path, or no workspace can have that name.
     """
     options = dict(given)
-    scene, local = options.get("scene", ""), options.get("workspace") == tasks.LOCAL
+    workspace = options.get("workspace", tasks.LOCAL)
+    tasks.check_reference(workspace)
+    scene, local = options.get("scene", ""), workspace == tasks.LOCAL
     if shot := options.get("render"):
         tasks.read_shot(scene, shot, "full", shards=1)  # no profile changes which file it is
     if (images := options.get("images")) is not None and (local or images):

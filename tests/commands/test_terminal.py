@@ -169,6 +169,7 @@ def test_ctrl_c_ends_a_run_with_its_job_and_without_a_traceback(street: Path, tm
     [
         (nerf, ["--images", "/no/such/folder"], "scene street: /no/such/folder is not there"),
         (nerf, [], "scene street: no capture in"),
+        (nerf, ["--workspace", "azure"], "workspace 'azure': give local, or a saved block"),
         (nerf, ["--version", "3"], "scene street: no capture version 3"),
         (render, [], "scene street: no street-nerf"),
         (render, ["--render.camera-path", "wallk"], "scene street: The camera path wallk is not there"),

@@ -36,6 +36,8 @@ def test_a_mistyped_command_is_answered_with_the_nearest() -> None:
     assert (status, said) == (2, "") and "Did you mean `rebel-nerf render`?" in errors
     status, _, errors = run("azure", "set-up")
     assert status == 2 and "Did you mean `rebel-nerf azure setup`?" in errors
+    status, _, errors = run("azure")
+    assert status == 2 and "`rebel-nerf azure transfer`" in errors
 
 
 def test_a_command_is_its_program() -> None:

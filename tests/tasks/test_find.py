@@ -76,6 +76,8 @@ def test_a_missing_asset_is_reported_with_the_existing_ones(place: LocalWorkspac
             tasks.find_registered_model(place, "street", missing)
     with pytest.raises(NotFound, match="scene wall: .*wall-nerf"):
         tasks.find_registered_model(place, "wall", None)
+    with pytest.raises(NotFound, match=r"scene stret: .*Did you mean street\?"):
+        tasks.find_registered_model(place, "stret", None)
 
 
 @pytest.mark.usefixtures("prefect_server")
