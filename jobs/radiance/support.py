@@ -61,9 +61,9 @@ def _differs(config: NerfactoModelConfig, needs: Mapping[str, object]) -> str | 
 def model_lacks(model: Model) -> str | None:
     """Return why a model cannot be rendered, or None."""
     if type(model) is not NerfactoModel:
-        return f"{type(model).__name__} is not covered"
+        return f"the kernels do not support {type(model).__name__}"
     if not hasattr(model.field.mlp_base.model[0], "hash_table"):
-        return "its parameters are tiny-cuda-nn's"
+        return "its parameters are in tiny-cuda-nn's format"
     return _config_lacks(model.config)
 
 
@@ -77,7 +77,7 @@ def training_lacks(config: TrainerConfig) -> str | None:
     """Return why a training with nerfstudio's config is not covered, or None."""
     model = config.pipeline.model
     if model._target is not NerfactoModel:
-        return f"the method {config.method_name} is not covered"
+        return f"the kernels do not support the method {config.method_name}"
     if why := _config_lacks(model) or _differs(model, _TRAINING):
         return why
     if model.camera_optimizer.mode not in ("off", "SO3xR3"):

@@ -182,7 +182,7 @@ def test_the_accepted_options_of_training(dataset: Path) -> None:
         return support.training_lacks(config)
 
     assert why() is None and why("nerfacto-big") is None and why("nerfacto-huge") is None
-    assert why("vanilla-nerf") == "the method vanilla-nerf is not covered"
+    assert why("vanilla-nerf") == "the kernels do not support the method vanilla-nerf"
     assert why(use_gradient_scaling=True) == "use_gradient_scaling is True"
     config = settings.configure(TrainOptions(), about, "cpu")
     config.optimizers["fields"]["scheduler"] = MultiStepSchedulerConfig()
