@@ -36,7 +36,7 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _RIGID_TOLERANCE = 1e-3  # the viewer writes float64; files edited by hand are often rounded to four digits
 _LIKE = 1e-4
 _EXPORT = "Export the path again with 'Generate Command' in the RENDER tab of the viewer"
-_REMEDY = f"{_EXPORT}, or mend that key by hand."
+_REMEDY = f"{_EXPORT}, or correct that key by hand."
 
 _Vector = Annotated[list[float], Field(min_length=3, max_length=3)]
 _Byte = Annotated[float, Field(ge=0, le=255)]
@@ -201,7 +201,7 @@ def read(file: Path) -> CameraPath:
         InvalidInput: the file does not exist or is not a camera path. The text names the file, the key and the remedy.
     """
     if not file.is_file():
-        raise InvalidInput(f"The camera path {file} is not there. Name a file, or take one of: {', '.join(GENERATED)}.")
+        raise InvalidInput(f"The camera path {file} does not exist. Name a file, or one of: {', '.join(GENERATED)}.")
     try:
         with file.open("rb") as stream:
             raw = stream.read(_MOST_BYTES + 1)
@@ -230,14 +230,14 @@ def _too_much(raw: bytes) -> str | None:
     """Return why a file is not even parsed, because that could take minutes, or None if it is."""
     if len(raw) > _MOST_BYTES:
         return (
-            f"is larger than {_MOST_BYTES >> 20} MiB, the room of about 30,000 frames. {_EXPORT}, shorter or "
+            f"is larger than {_MOST_BYTES >> 20} MiB, which is enough for about 30,000 frames. {_EXPORT}, shorter or "
             "with fewer frames a second."
         )
     outside_strings = raw.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
     brackets = b"".join(outside_strings).translate(None, _NOT_BRACKETS)
     deepest = max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets), default=0)
     if deepest > _DEEPEST:
-        return f"is nested {deepest} deep, and a path is never more than {_DEEPEST}. {_EXPORT}."
+        return f"is nested {deepest} levels deep; a path has at most {_DEEPEST}. {_EXPORT}."
     return None
 
 

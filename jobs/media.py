@@ -34,7 +34,7 @@ _KINDS = "photos (jpg, png, tif, webp, heic, avif, dng …) or a video (mp4, mov
 _OTHER_MEDIA = re.compile(r"3fr|arw|cr[23w]|exr|gif|gpr|hdr|iiq|j(p2|xl)|lrv|nef|nrw|orf|pef|psd|raf|raw|rw2|srw", re.I)
 _DUAL_FISHEYE = re.compile(r"ins[pv]|360", re.I)
 _TO_KEEP = "to take these poses instead: --prepare.poses keep"
-# A workspace's own file, Windows', and measurements, which a stage of their own reads
+# The workspace's own file, files of Windows, and measurements, which another stage reads
 _NOT_LISTED = frozenset({"asset.json", "Thumbs.db", "desktop.ini", "scale.json", "gcp_list.txt"})
 
 
@@ -130,9 +130,9 @@ def find_any(source: Path) -> tuple[dict[str, Path], list[str], dict[str, str]]:
     """
     if not source.exists():
         hint = " Give the folder itself, without *." if "*" in source.name else ""
-        raise InvalidInput(f"{source} is not there.{hint} Give a folder of {_KINDS}.")
+        raise InvalidInput(f"{source} does not exist.{hint} Give a folder of {_KINDS}.")
     if source.is_file() and source.suffix.lower() not in VIDEO_SUFFIXES:
-        raise InvalidInput(f"{source} is one file and not a video. Give a folder of {_KINDS}.")
+        raise InvalidInput(f"{source} is a single file, and not a video. Give a folder of {_KINDS}.")
     found, others, left_out = ({source.name: source}, [], {}) if source.is_file() else find(source)
     if not found:
         there = [*others, *left_out]
@@ -217,13 +217,13 @@ def _poses(source: Path, others: Collection[str], photos: bool) -> dict[str, Pat
 
 
 def is_media(path: str) -> bool:
-    """Return whether a capture takes a file of this relative path: by its name a photo or video, and not hidden."""
+    """Return whether a capture includes a file, judged by its relative path: photos and videos that are not hidden."""
     suffix = os.path.splitext(path)[1].lower()
     return (suffix in PHOTO_SUFFIXES or suffix in VIDEO_SUFFIXES) and selection.aside(path) is None
 
 
 def check_names(names: Collection[str], minimum: int = 3) -> None:
-    """Refuse what `scan` would refuse, as far as names alone show it: for files on another machine.
+    """Refuse what `scan` would refuse, as far as names alone can tell. For files on another machine.
 
     Args:
         names: of photos and videos, one for each content.

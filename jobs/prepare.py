@@ -43,7 +43,7 @@ _OURS = (
     *("transforms.json", "dataset.json", "sparse_pc.ply", "colmap", ".work-*"),
     *("images", "images_[0-9]*", "masks", "masks_[0-9]*"),
 )
-"""What an earlier run of this job can have left in a dataset's folder."""
+"""Files that an earlier run of this job may have left in a dataset's folder."""
 
 
 class Job(PrepareOptions):
@@ -62,7 +62,7 @@ def prepare(
     references: Mapping[str, Sequence[Path]] = MappingProxyType({}),
     left_out: str = "",
 ) -> None:
-    """Make a dataset in the scene frame: that of the first reference whose photos show the same things.
+    """Make a dataset, in the scene frame of the first reference whose photos show the same things.
 
     If there is none, the dataset begins a scene frame: mean camera at the origin, mean up of the cameras as +Z, all
     cameras within ±1. The COLMAP model in `colmap/sparse/0` is in the same scene frame, so `applied_transform` is the
@@ -218,7 +218,7 @@ def _read_poses(images: Path, capture: media.Capture) -> dict[str, Pose]:
         named, photo = (printable(name) for name in (poses[0].name, next(iter(capture.photos))))
         raise InvalidInput(
             f"{images}: none of the poses in {printable(file)} belongs to a photo: it names {named}, and a photo is "
-            f"named {photo}. Give the photos the names that they had, or leave out prepare.poses keep."
+            f"named {photo}. Give the photos the names in that file, or leave out prepare.poses keep."
         )
     return found
 
@@ -316,7 +316,7 @@ def _check_room(capture: media.Capture, dataset: Path, options: PrepareOptions) 
 def _room_on_disk(dataset: Path) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # COLMAP's database says it only in words
+    except Exception as error:  # COLMAP's database has no class for this error
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if full or "disk is full" in str(error) or shutil.disk_usage(dataset).free < 1_000_000:
             raise JobFailed(f"the disk is full: make room at {dataset}, and run again ({error}).") from error

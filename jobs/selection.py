@@ -71,7 +71,7 @@ _FORMATS = (
     ".bmp",
     ".dng",
 )
-"""Of two formats of one shot, equally large, the earlier is used: a JPEG needs no second encoding."""
+"""If a shot exists in two formats of the same size, the earlier one here is used: a JPEG need not be encoded again."""
 
 _POSES = (("transforms.json",), ("cameras.bin", "images.bin"), ("cameras.txt", "images.txt"))
 """The files that hold the poses of a dataset: nerfstudio's, and those of a COLMAP model."""
@@ -137,7 +137,7 @@ def derived(headers: Mapping[str, Header], photos: Collection[str]) -> dict[str,
         seconds = headers[path].seconds
         if _place(path) in by_place and seconds is not None and seconds < _LIVE_SECONDS:
             found[path] = "Live Photo video"
-    # Whatever their names, pictures are photos if there is nothing that they could be made from.
+    # Pictures are photos, whatever their names, if no other file could be their original.
     return found if len(found) < len(headers) else {}
 
 
@@ -189,7 +189,7 @@ def _nearest(path: str, photos: Collection[str]) -> str | None:
 
 
 def words(reason: str, names: Collection[str]) -> str:
-    """Describe files that are left out for one reason: a single file by its name, more by their number."""
+    """Describe files that are left out for one reason: one file by its name, several by their number."""
     hint = _HINTS.get(reason, "")
     if len(names) == 1:
         return f"{printable(next(iter(names)))} ({reason}{hint})"

@@ -20,7 +20,7 @@ TIMES = 1.96
 """Standard deviations to either side that hold 95 % of a normal distribution."""
 
 TILT = {"gravity": 1.5, "gps": 3.0, "ground": 3.0, "cameras": 5.0}
-"""Degrees: standard deviation of the scene's +Z, by what `dataset.json` says it comes from."""
+"""Standard deviation of the scene's +Z in degrees, by the source that `dataset.json` names (`up`)."""
 
 _POSES = 0.7  # standard deviation of a pose, as a multiple of the reprojection error (as an angle)
 
@@ -36,5 +36,5 @@ def pose_error(reprojection_error: float, focals: Iterable[float]) -> float:
 
 
 def tilt_error(up: str) -> float:
-    """Return the standard deviation of a scene's +Z in degrees, by what `dataset.json` says it comes from."""
+    """Return the standard deviation of a scene's +Z in degrees, by the source that `dataset.json` names."""
     return TILT.get(up, TILT["cameras"])

@@ -20,9 +20,11 @@ from jobs.metric.scene import Kind
 
 __all__ = ["Distance", "Measured", "Position", "Solution", "adjust", "solve"]
 
-_LOSS = 2.0  # standard deviations, from which on a residual counts less
-_CONTRADICTS = 4.0  # standard deviations by which a measurement may be off what the others say
-_UNKNOWN = np.array([10.0, 1.0, 1.0, 10.0, 1e6, 1e6, 1e6])  # standard deviations of unknowns that nothing decides
+_LOSS = 2.0  # standard deviations, above which a residual counts less
+_CONTRADICTS = 4.0  # standard deviations by which a measurement may differ from what the others predict
+_UNKNOWN = np.array(
+    [10.0, 1.0, 1.0, 10.0, 1e6, 1e6, 1e6]
+)  # standard deviations of unknowns that no measurement determines
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def solve(measured: Sequence[Measured], tilt: float) -> Solution:
     # SciPy scales the Jacobian by the loss, so that this is the curvature of the robust cost.
     covariance[:free, :free] = np.linalg.inv(found.jac.T @ found.jac)
     redundancy = len(residuals(unknowns)) + (2 if free == 7 else 0) - free
-    if redundancy > 0:  # worse than claimed: the claims were too good
+    if redundancy > 0:  # the residuals are larger than the accuracies that people gave
         covariance[:free, :free] *= max(1.0, 2 * found.cost / redundancy)
     return Solution(unknowns, covariance, tuple(measured), cost=float(found.cost), tilt=tilt)
 

@@ -46,7 +46,7 @@ def read_control(file: Path) -> tuple[Control, ...]:
         where = f"{file}, line {number}"
         words = text.split("\t") if "\t" in text else text.split()
         if len(words) < 6:
-            raise InvalidInput(f"{where}: x y z column row photo are needed, and {len(words)} words are there.")
+            raise InvalidInput(f"{where}: expected x y z column row photo, found {len(words)} words.")
         try:
             x, y, z, column, row = map(float, words[:5])
         except ValueError as error:
@@ -74,7 +74,7 @@ class _Coordinates:
         self._utm = next((found for pattern in _UTM if (found := pattern.fullmatch(line))), None)
         self._local = line.upper() == "LOCAL"
         if not (self._utm or self._local or _DEGREES.fullmatch(line)):
-            raise InvalidInput(f"{file}, line 1: {line[:80]!r} are no coordinates that are read. Use {_KNOWN}.")
+            raise InvalidInput(f"{file}, line 1: the coordinates {line[:80]!r} are not supported. Use {_KNOWN}.")
         if self._utm and not 1 <= int(self._utm["zone"]) <= 60:
             raise InvalidInput(f"{file}, line 1: there is no UTM zone {self._utm['zone']}.")
 

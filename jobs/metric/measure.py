@@ -83,7 +83,7 @@ def measure(dataset: Path, given: Given, earlier: SceneInMetres | None = None) -
 
 
 def registration_error(about: dict[str, Any]) -> float:
-    """Return the relative standard error of a visit's scale in the scene frame; 0 if it began it.
+    """Return the relative standard error of a visit's scale in the scene frame; 0 for the visit that began the frame.
 
     Args:
         about: the dataset's `dataset.json`, which has how well the shared points agree.
@@ -96,7 +96,7 @@ def registration_error(about: dict[str, Any]) -> float:
 
 
 def _add_gps(given: Given, cameras: Cameras, tilt: float, found: Observations, notes: list[Entry]) -> Place | None:
-    """Add the positions in EXIF to what can be adjusted; return their middle, for want of a more exact place."""
+    """Add the positions in EXIF to what can be adjusted; return their middle, in case no more exact place is known."""
     fixes = gps.find_fixes(cameras) if given.gps else None
     if fixes is None:
         return None

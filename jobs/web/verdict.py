@@ -68,12 +68,12 @@ def judge(registered: tuple[int, int] | None, psnr: float | None, steps: int | N
         short = steps is not None and steps < _FEW_STEPS
         few = f"it was trained for only {steps} steps" if short else ""
         advice = (
-            "Train it for longer: leave --train.max-num-iterations out."
+            "Train it for longer: leave out --train.max-num-iterations."
             if short
             else "Look for blur, changing light and moving things in the photos, and photograph from more places. "
             "On a GPU, --profile full trains for longer."
         )
-        reason = f"held-out photos are matched at {psnr:.1f} dB only"
+        reason = f"held-out photos reach only {psnr:.1f} dB"
         found.append((_grade(psnr, _GOOD_PSNR, _FAIR_PSNR), f"{reason}: {few}" if few else reason, advice))
     if not found:
         return None

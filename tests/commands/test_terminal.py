@@ -167,12 +167,12 @@ def test_ctrl_c_ends_a_run_with_its_job_and_without_a_traceback(street: Path, tm
 @pytest.mark.parametrize(
     ("flow", "arguments", "said"),
     [
-        (nerf, ["--images", "/no/such/folder"], "scene street: /no/such/folder is not there"),
+        (nerf, ["--images", "/no/such/folder"], "scene street: /no/such/folder does not exist"),
         (nerf, [], "scene street: no capture in"),
         (nerf, ["--workspace", "azure"], "workspace 'azure': give local, or a saved block"),
         (nerf, ["--version", "3"], "scene street: no capture version 3"),
         (render, [], "scene street: no street-nerf"),
-        (render, ["--render.camera-path", "wallk"], "scene street: The camera path wallk is not there"),
+        (render, ["--render.camera-path", "wallk"], "scene street: The camera path wallk does not exist"),
         (export, ["--model-version", "3"], "scene street: no model 3 of street-nerf"),
     ],
 )
@@ -225,7 +225,7 @@ def test_the_end_is_links_and_the_page_comes_first(tmp_path: Path, capsys: pytes
         ((40, 48), 26.0, 1000, "40 of 48 photos, 26.0 dB on held-out photos: fair", "8 of 48 photos could not"),
         ((48, 48), 15.2, 60, "48 of 48 photos, 15.2 dB on held-out photos: poor", "trained for only 60 steps"),
         ((20, 48), 22.0, 1000, "20 of 48 photos, 22.0 dB on held-out photos: poor", "28 of 48 photos could not"),
-        (None, 22.0, None, "22.0 dB on held-out photos: fair", "matched at 22.0 dB only"),
+        (None, 22.0, None, "22.0 dB on held-out photos: fair", "reach only 22.0 dB"),
     ],
 )
 def test_a_verdict_is_the_worse_of_its_reasons(

@@ -243,7 +243,7 @@ async def test_captures_that_vanish_or_change_meanwhile(home: LocalWorkspace, de
     place = Watched()
     place._meanwhile = lambda: shutil.rmtree(captures / "gone")
     [row] = await tasks.start_new_captures(place, "local", 0)
-    assert row.done.startswith("left alone:") and "is not there" in row.done
+    assert row.done.startswith("left alone:") and "does not exist" in row.done
     assert home.assets("gone") == [] == await runs_of(deployment, "gone")
 
     Image.frombytes("RGB", (8, 6), random.randbytes(144)).save(tmp_path / "other.jpg")

@@ -230,9 +230,9 @@ def test_refuses_what_is_not_json(tmp_path: Path, content: bytes, says: str) -> 
     ("content", "says"),
     [
         (b" " * (1 << 24) + b"{}", "16 MiB"),
-        (b'{"note": ' + b"[" * 21 + b"]" * 21 + b"}", "22 deep"),
-        (b"[" * 200_000, "200000 deep"),
-        (b'{"note": "\\\\", "deep": ' + b"[" * 21, "22 deep"),
+        (b'{"note": ' + b"[" * 21 + b"]" * 21 + b"}", "22 levels deep"),
+        (b"[" * 200_000, "200000 levels deep"),
+        (b'{"note": "\\\\", "deep": ' + b"[" * 21, "22 levels deep"),
     ],
 )
 def test_refuses_what_would_take_minutes_to_parse(tmp_path: Path, content: bytes, says: str) -> None:

@@ -92,13 +92,13 @@ def test_only_regular_files_of_the_folder_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda folder: folder / "nowhere", "nowhere is not there"),
-        (lambda folder: folder / "*.jpg", "*.jpg is not there. Give the folder itself, without *."),
+        (lambda folder: folder / "nowhere", "nowhere does not exist"),
+        (lambda folder: folder / "*.jpg", "*.jpg does not exist. Give the folder itself, without *."),
         (lambda folder: folder, "holds no photos and no video (it is empty)"),
         (lambda folder: (folder / "a.txt").write_text("x") and folder, "(only a.txt)"),
         (lambda folder: photos(folder, 1), "holds 1 readable photo; at least 8"),
         (lambda folder: photos(folder, 7), "holds 7 readable photos; at least 8"),
-        (lambda folder: photos(folder, 1) / "img_0.jpg", "img_0.jpg is one file and not a video"),
+        (lambda folder: photos(folder, 1) / "img_0.jpg", "img_0.jpg is a single file, and not a video"),
     ],
 )
 def test_captures_that_cannot_become_a_dataset(tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:

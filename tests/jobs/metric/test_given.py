@@ -109,7 +109,7 @@ def test_control_points_in_degrees_and_in_local_metres(tmp_path: Path) -> None:
     [
         ((), "empty"),
         (("EPSG:4326",), "no control points"),
-        (("EPSG:2056", "1 2 3 4 5 a.jpg"), "line 1: 'EPSG:2056'"),
+        (("EPSG:2056", "1 2 3 4 5 a.jpg"), "line 1: the coordinates 'EPSG:2056'"),
         (("WGS84 UTM 61N", "1 2 3 4 5 a.jpg"), "zone 61"),
         (("EPSG:4326", "1 2 3 4 5"), "line 2: .* 5 words"),
         (("EPSG:4326", "1 2 3 nan 5 a.jpg"), "line 2: .* finite"),
