@@ -125,7 +125,7 @@ def view_of(photos: PosedPhotos, to_scene: Similarity, gaussians: Gaussians, kin
         photos: the photos, in the model frame.
         to_scene: from the model frame to the scene frame.
         gaussians: in the scene frame.
-        kind: what people call them.
+        kind: what the page calls them.
     """
     try:
         [pose] = tour(photos, np.array([0.5]))

@@ -49,7 +49,7 @@ def by_focal_length(focals: Mapping[str, float]) -> list[list[str]]:
 
 
 def _apart(model: pycolmap.Reconstruction, names: Collection[str]) -> pycolmap.Reconstruction:
-    """Return a copy of a model in which some photos have a camera each."""
+    """Return a copy of a model in which each of these photos has a separate camera."""
     copy = pycolmap.Reconstruction()
     images = [image for _, image in sorted(model.images.items()) if image.has_pose]
     numbers: dict[str | int, int] = {}

@@ -129,11 +129,12 @@ def _tests(model: pycolmap.Reconstruction, images: list[pycolmap.Image]) -> dict
             wanted, own, again = (
                 np.bincount(each, minlength=_GRID**2) for each in (cells, seen[there].cells, cells[found])
             )
-            # Where light or leaves changed, little is found again anywhere: a cell without any tells nothing then.
+            # If light or leaves have changed, few points are found again anywhere, so a cell without any proves
+            # nothing.
             again_share = found.mean() if len(found) else 0.0
             compared = (wanted >= _FEW) & (own >= _FEW) & ((1 - again_share) ** wanted < _CHANCE)
             both.append((int(compared.sum()), int((compared & (again == 0)).sum())))
-        # A picture that shows more, or sharper, is expected to show what the other does not: the better side counts.
+        # A sharper or wider picture has points that the other cannot show, so the side with fewer conflicts counts.
         better = min(both, key=lambda test: test[1] / max(test[0], 1))
         if min(both)[0] >= _COMPARED:
             result[i, j] = better

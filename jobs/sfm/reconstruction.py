@@ -18,7 +18,7 @@ from jobs.sfm.views import View
 
 __all__ = ["Given", "Outcome", "begin", "reconstruct"]
 
-_MATCH_WELL = 50  # inlier matches of a picture with its best neighbour: then its pose can hardly fail for want of them
+_MATCH_WELL = 50  # inlier matches of a picture with its best neighbour, which are surely enough for a pose
 _PHOTOS_OF_A_LENS = 3  # fewer do not determine its focal length
 _BETTER, _AS_GOOD = 0.97, 1.05  # largest change of the reprojection error at which more, or fewer, lenses are accepted
 _ROUNDS = 3  # of separating places that look alike
@@ -44,7 +44,7 @@ class Given:
     turned: tuple[float, float] = (0.0, 0.0)
 
     def figures(self) -> dict[str, float | list[float]]:
-        """Return what is worth noting."""
+        """Return the figures for `dataset.json`."""
         return {
             "given": self.number,
             "fit": round(self.fit, 4),
@@ -211,9 +211,9 @@ def _match_well(result: Outcome) -> bool:
 
 
 def _finer_features_can_help(result: Outcome, options: PrepareOptions) -> bool:
-    """Return whether the missing pictures leave room for finer features: of too many, the largest are kept.
+    """Return whether a quarter of the missing pictures, or more, have fewer features than the maximum.
 
-    Pictures of a second place are not missing, as long as there are enough of the first.
+    If enough pictures are registered, those of a second place do not count as missing.
     """
     missing = result.features.keys() - result.registered
     if len(result.registered) >= options.min_registered_share * len(result.features):
@@ -240,7 +240,7 @@ def _without_exif(search: Search, result: Outcome) -> Outcome:
     )
     if not any(view.focal for view in search.views):
         text = (
-            f"The photos without EXIF are of several cameras: as of one camera {before} of {len(views)} photos could "
+            f"The photos without EXIF are from several cameras: as from one, {before} of {len(views)} photos could "
             f"be registered, with a camera for each {after}."
         )
     return replace(other, without_exif=text)

@@ -44,7 +44,7 @@ _ADDED_NEIGHBOURS = 8  # pictures of an earlier dataset for each picture
 _LOOP_NEIGHBOURS = 6  # … in addition to the pairs of a sequence
 _OVERLAP = 10  # next neighbours of a picture in a sequence; farther ones are taken in powers of two
 _ROOM_BYTES = 16_000_000  # free disk space that COLMAP's steps must leave
-_TAKEN = 0.25  # of a pair's matches are points of a model that explains the pair
+_TAKEN = 0.25  # share of a pair's matches that are points of a model, if it explains the pair
 _LOOKED_AT = 64  # pairs that decide whether the camera only turned
 
 Matching = Literal["exhaustive", "sequential", "retrieval"]

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["in_common", "of_given", "of_poor_quality", "other_places", "refusal"]
 
-_MOST = 0.9  # of the pictures that are said to have something in common
+_MOST = 0.9  # share of the pictures that must have something in common for it to be named
 _NAMED = 5
-_DARK = 24.0  # mean of the grey values, 0 to 255: there, most of a picture is noise
+_DARK = 24.0  # mean of the grey values, 0 to 255, below which most of a picture is noise
 _BLURRED = 0.5  # of the capture's median. Measured: motion over 1 % of the width leaves 0.2 to 0.6; sharp photos 0.83
 _TRAITS: tuple[Callable[[Picture], str], ...] = (
     lambda picture: f"in {_folder(picture)}",

@@ -20,7 +20,7 @@ from jobs.visits.views import BEHIND, Array, View, sampled
 
 __all__ = ["Evidence", "Light", "evidence"]
 
-_THROUGH = 0.025  # how much nearer it must be for the view to see through it
+_THROUGH = 0.025  # a view sees through a point that is nearer than its surface by more than this share
 _ROUNDS, _KEPT, _CONSISTENT = 10, 0.85, 1.3  # of the trimmed covariance. The last factor compensates for the trimming
 _MOST = 200_000  # pixels from which the light is learnt
 _SHADOW = np.array([0.60, 0.54, 0.46])  # what a shadow does to the logarithms: it is darker, and lit by the blue sky

@@ -15,7 +15,7 @@ from jobs.visits.views import Array, Bools, View
 
 __all__ = ["Patch", "Settings", "Surfaces", "compared_share", "examine", "find_patches"]
 
-_WHOLE = 0.5  # of a change's median score. A voxel with less is more than half outside the change
+_WHOLE = 0.5  # share of a change's median score; a voxel below it is mostly outside the change
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ Array = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 BEHIND = 0.05
-"""How much farther than what a view sees a surface may be and still be that one, as a fraction of the distance."""
+"""Tolerance of depths, as a fraction of the distance: a surface this far behind what a view sees is the same one."""
 
 _BLUR = 0.8  # px of the reduced photo, against what is left of aliasing and grain
 _DARKEST = 0.002  # of linear light; below, the logarithm would show the photo's noise
