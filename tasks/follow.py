@@ -58,7 +58,7 @@ async def follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> O
     failure: Failure | None = None
     shown: UUID | None = None
     last_lines: deque[str] = deque(maxlen=_LOG_LINES_IN_AN_ERROR)
-    start = answered = time.monotonic()
+    start = answered = in_line = time.monotonic()
     offset, reason = 0, ""
     state: JobState | None = None
     while True:
@@ -82,8 +82,9 @@ async def follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> O
                 tell(News(spec.stage, spec.part))
         if status and state is JobState.QUEUED:
             if status.behind:
+                in_line = time.monotonic()
                 await reporter.wait(waits_for(spec.tier, status.place, status.behind))
-            elif status.reason or time.monotonic() - start > _SILENT_SECONDS:
+            elif status.reason or time.monotonic() - in_line > _SILENT_SECONDS:
                 await reporter.wait(f"is queued{f': {status.reason}' if status.reason else ''}")
         for line in text.splitlines():
             report = parse(line)
