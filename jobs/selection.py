@@ -73,6 +73,10 @@ _FORMATS = (
 )
 """If a shot exists in two formats of the same size, the earlier one here is used: a JPEG need not be encoded again."""
 
+_FORMAT_FOLDER = re.compile(
+    r"(avif|dng|hei[cf]|jpe?g|live|mov|mp4|png|raw|tiff?|webp)s?([-_ ]?(files?|photos?))?", re.I
+)
+
 _POSES = (("transforms.json",), ("cameras.bin", "images.bin"), ("cameras.txt", "images.txt"))
 """The files that hold the poses of a dataset: nerfstudio's, and those of a COLMAP model."""
 
@@ -88,6 +92,7 @@ class Header:
         single: whether the picture has a single channel, as a mask or a depth map has.
         seconds: length of a video; None for a photo, or if unknown.
         bytes_per_pixel: memory that decoding and writing a photo take.
+        taken: when a photo was taken, as its camera wrote it; "" if unknown.
     """
 
     width: int
@@ -95,6 +100,7 @@ class Header:
     single: bool = False
     seconds: float | None = None
     bytes_per_pixel: int = 0
+    taken: str = ""
 
     def like(self, other: Header) -> bool:
         """Return whether both have the same proportions, turned or not, within the rounding of sides."""
@@ -125,13 +131,16 @@ def derived(headers: Mapping[str, Header], photos: Collection[str]) -> dict[str,
             found[path] = kind
     left = [path for path in photos if path not in found]
     by_place: dict[str, list[str]] = defaultdict(list)
+    by_time: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in left:
         by_place[_place(path)].append(path)
-    for shots in by_place.values():
+        if taken := headers[path].taken:
+            by_time[_stem(path), taken].append(path)
+    for shots in (*by_place.values(), *by_time.values()):
+        shots = [path for path in shots if path not in found]
         shots.sort(key=lambda path: (-_worth(path, headers[path]), _rank(path)))
-        first, *others = shots
-        for path in others:
-            if _suffix(path) != _suffix(first) and headers[path].like(headers[first]):
+        for number, path in enumerate(shots):
+            if any(_same_shot(path, first, headers) for first in shots[:number]):
                 found[path] = "copy in another format"
     for path in headers.keys() - set(photos):
         seconds = headers[path].seconds
@@ -257,8 +266,20 @@ def _stem(path: str) -> str:
 
 
 def _place(path: str) -> str:
-    """Return a path without its ending: the two files of one shot have the same."""
-    return str(PurePosixPath(path).with_suffix("")).casefold()
+    """Return a path without its ending, and without folders that are named after a format.
+
+    The files of one shot have the same: `HEIC/IMG_1.HEIC`, `JPG/IMG_1.jpg` and `IMG_1.MOV`.
+    """
+    own = PurePosixPath(path)
+    folders = [part for part in own.parent.parts if not _FORMAT_FOLDER.fullmatch(part)]
+    return str(PurePosixPath(*folders, own.stem)).casefold()
+
+
+def _same_shot(path: str, other: str, headers: Mapping[str, Header]) -> bool:
+    """Return whether two photos of one name, or of one place, are the same shot in two formats."""
+    mine, its = headers[path], headers[other]
+    same_time = not (mine.taken and its.taken) or mine.taken == its.taken
+    return _suffix(path) != _suffix(other) and mine.like(its) and same_time
 
 
 def _suffix(path: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Tags", "focal_length", "is_panorama", "read_tags"]
+__all__ = ["Tags", "focal_length", "is_panorama", "read_tags", "taken"]
 
 _FILM = math.hypot(36, 24)  # mm
 _FOCALS = (8 / _FILM, 1200 / _FILM)  # in diagonals: from a fisheye's to the longest telephoto lenses that are sold
@@ -84,6 +84,22 @@ def read_tags(exif: Any, xmp: bytes) -> Tags:
         pitch=angles["pitch"],
         roll=angles["roll"],
     )
+
+
+def taken(image: Any) -> str:
+    """Return when a photo was taken, as its camera wrote it, with fractions of a second; "" if unknown.
+
+    Args:
+        image: opened by Pillow; it is not decoded.
+    """
+    from PIL.ExifTags import IFD, Base
+
+    try:
+        details = image.getexif().get_ifd(IFD.Exif)
+        parts = [str(details.get(tag, "")).strip("\0 ") for tag in (Base.DateTimeOriginal, Base.SubsecTimeOriginal)]
+    except Exception:  # Pillow's parser raises any exception on broken tags
+        return ""
+    return ".".join(parts)[:40] if parts[0] else ""
 
 
 def is_panorama(xmp: bytes) -> bool:

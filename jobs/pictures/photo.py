@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jobs import memory
 from jobs.errors import InvalidInput
 from jobs.pictures import panorama, raw
-from jobs.pictures.exif import Tags, focal_length, is_panorama, read_tags
+from jobs.pictures.exif import Tags, focal_length, is_panorama, read_tags, taken
 from jobs.selection import Header
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def read_header(file: Path) -> Header:
                 bytes_per_pixel=40
                 if image.mode == "F" or image.mode.startswith("I")
                 else 4 * len(image.getbands()) + 8,
+                taken=taken(image),
             )
     except (PermissionError, InvalidInput):
         raise

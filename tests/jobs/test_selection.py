@@ -5,7 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from jobs import media
 from jobs.errors import InvalidInput
@@ -97,6 +97,36 @@ def test_copies_made_from_the_photos_are_recognized(
         for name in names:
             Image.fromarray(np.full((48, 64), 700, np.uint16)).save(photos / name)
     assert kinds(photos) == dict.fromkeys(names, kind)
+
+
+@pytest.mark.parametrize(("first", "second"), [("JPG", "HEIC"), ("trip/JPEG files", "trip"), ("a", "b")])
+def test_a_shot_in_two_formats_and_folders_is_one_photo(tmp_path: Path, first: str, second: str) -> None:
+    times = {first: 0, second: 0}
+    _write_shots(tmp_path, times, exif=(first, second) == ("a", "b"))
+    found = media.scan(tmp_path)
+    assert found.line() == "4 photos used; left out: 4 copies in another format."
+    assert all(name.startswith(f"{first}/IMG") for name in found.photos), "a JPEG needs no second encoding"
+
+
+@pytest.mark.parametrize(("first", "second", "later"), [("JPG", "HEIC", 60), ("a", "b", 60), ("a", "b", None)])
+def test_shots_of_one_name_on_two_days_are_two_photos(
+    tmp_path: Path, first: str, second: str, later: int | None
+) -> None:
+    _write_shots(tmp_path, {first: 0, second: later or 0}, exif=later is not None)
+    assert media.scan(tmp_path).line() == "8 photos used; nothing is left out."
+
+
+def _write_shots(folder: Path, times: dict[str, int], *, exif: bool) -> None:
+    """Write the shots into two folders, as JPEG and HEIC, with the minute at which each was taken."""
+    photo.pillow()
+    for (name, minute), suffix in zip(times.items(), ("jpg", "HEIC"), strict=True):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number, shot in enumerate(SHOTS):
+            tags = Image.Exif()
+            if exif:
+                when = f"2026:11:30 {10 + minute // 60}:{number:02}:07"
+                tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = when
+            picture(number + 10 * len(suffix)).save(folder / name / f"{shot}.{suffix}", exif=tags)
 
 
 def test_one_level_of_a_pyramid_is_used(tmp_path: Path) -> None:
