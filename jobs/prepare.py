@@ -115,6 +115,9 @@ def prepare(
         if given:
             result = _keep_poses(images, pictures, given, grey, work, options, timer)
         else:
+            from jobs.sfm.layout import unify
+
+            pictures = unify(pictures, grey)
             result = _structure_from_motion(pictures, grey, work, options, timer, sequence=bool(videos))
         placed = result.registered
         sources_of = {picture.features: picture.source for picture in pictures}
@@ -253,15 +256,21 @@ def _keep_poses(
 def _view(picture: Picture) -> View:
     from jobs.sfm.views import Mount, View
 
-    # Photos share intrinsics by size, camera and zoom. Those without EXIF are a group of their own: another camera's
-    # photos can have the same size.
-    camera = f"{picture.size} {picture.model} {picture.focal} {picture.view}"
+    # Photos share intrinsics by size, camera and zoom, held upright or not. Those without EXIF are a group of their
+    # own: another camera's photos can have the same size. Smaller photos can be crops, so sharing is tried.
+    lens = f"{picture.model} {picture.focal} {picture.view}"
+    camera = f"{min(picture.size)} x {max(picture.size)} {lens}"
     at = picture.tags.latitude, picture.tags.longitude
     position = None if at[0] is None or at[1] is None else (at[0], at[1])
     if picture.view is None:
-        known = bool(picture.model)
         return View(
-            picture.features, *picture.feature_size, camera, focal=picture.focal, known=known, position=position
+            picture.features,
+            *picture.feature_size,
+            f"{picture.feature_size} {camera}",
+            focal=picture.focal,
+            known=bool(picture.model),
+            like=f"{picture.feature_size} {lens}",
+            position=position,
         )
     mount = Mount(picture.file.rpartition("_")[0], picture.view, panorama.ROTATIONS[picture.view])
     focal = 0.5 / math.sqrt(2)  # 90°

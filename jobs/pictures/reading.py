@@ -44,6 +44,8 @@ class Picture:
         light: mean of the grey values, 0 to 255, without masked pixels.
         sharpness: how strongly grey values vary from pixel to pixel, in terms of how they vary over the picture.
         view: which view of an equirectangular photo or frame it is, from 0 (see `jobs.pictures.panorama`); else None.
+        orientation: see `jobs.pictures.photo.Photo`.
+        turns: by how many quarters the grey picture is turned anticlockwise.
     """
 
     file: str
@@ -57,6 +59,8 @@ class Picture:
     light: float = 128.0
     sharpness: float = 1.0
     view: int | None = None
+    orientation: int = 1
+    turns: int = 0
 
     @property
     def mask(self) -> str:
@@ -227,7 +231,17 @@ def write(
     size, masked = written.size, decoded.mask is not None
     light, sharpness = photo.light_and_sharpness(shades, decoded.mask)
     return Picture(
-        target.name, source, size, shades.size, decoded.model, decoded.focal, masked, decoded.tags, light, sharpness
+        target.name,
+        source,
+        size,
+        shades.size,
+        decoded.model,
+        decoded.focal,
+        masked,
+        decoded.tags,
+        light,
+        sharpness,
+        orientation=decoded.orientation,
     )
 
 

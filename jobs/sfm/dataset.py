@@ -14,6 +14,7 @@ import pycolmap
 
 from jobs import geometry, ply, report
 from jobs.pictures.reading import Picture
+from jobs.sfm.layout import as_written
 from jobs.sfm.machine import gpu
 from jobs.sfm.orientation import find_up
 
@@ -38,16 +39,10 @@ def write_model(
         The content of transforms.json, and figures for the manifest.
     """
     meter = report.Meter("prepare:writing", 4)
-    scales = {}
+    cameras = len({image.camera_id for image in model.images.values() if image.has_pose})
+    model = as_written(model, pictures)
     for image in model.images.values():
-        picture, camera = pictures[image.name], model.cameras[image.camera_id]
-        if image.camera_id not in scales:
-            scales[image.camera_id] = np.array(picture.size) / (camera.width, camera.height)
-            camera.rescale(*picture.size)
-        image.name = picture.file
-        if (scales[image.camera_id] != 1).any():
-            for point in image.points2D:
-                point.xy = point.xy * scales[image.camera_id]
+        image.name = pictures[image.name].file
     meter.update(1)
     source: str = "reference"
     if fit:
@@ -69,7 +64,7 @@ def write_model(
         "reprojection_error_px": round(model.compute_mean_reprojection_error(), 4),
         "points": model.num_points3D(),
         "track_length": round(model.compute_mean_track_length(), 3),
-        "cameras": len({image.camera_id for image in model.images.values() if image.has_pose}),
+        "cameras": cameras,
         "up": source,
         "gpu": gpu(),
     }

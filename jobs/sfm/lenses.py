@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pycolmap
 
+from jobs.sfm.layout import with_cameras
 from jobs.sfm.refinement import adjust
 
 __all__ = ["by_focal_length", "focal_lengths"]
 
 _APART = 0.08  # share by which the focal lengths of two lenses differ at least
+_SAME = 0.04  # share by which the medians of two sizes of one lens differ at most
 _TIMES_SCATTER = 4.0  # the gap between two lenses in terms of the scatter within each
 _LEAST_PHOTOS = 2  # of a lens
 
@@ -34,8 +36,14 @@ def focal_lengths(model: pycolmap.Reconstruction, names: Collection[str], thread
     return found
 
 
-def by_focal_length(focals: Mapping[str, float]) -> list[list[str]]:
-    """Group photos by lens, if their focal lengths differ clearly. Usually, there is one group."""
+def by_focal_length(focals: Mapping[str, float], cameras: Mapping[str, str] | None = None) -> list[list[str]]:
+    """Group photos by lens, if their focal lengths differ clearly. Usually, there is one group.
+
+    Args:
+        focals: the focal length of each photo, estimated per photo.
+        cameras: what is known of each photo's camera, e.g. its size. Different cameras are of one lens only if the
+            medians of their focal lengths agree.
+    """
     order = sorted(focals, key=lambda name: (focals[name], name))
     values = np.log([focals[name] for name in order])
     gaps = np.diff(values)
@@ -45,37 +53,40 @@ def by_focal_length(focals: Mapping[str, float]) -> list[list[str]]:
         if number == 0 or gaps[number - 1] > limit:
             groups.append([])
         groups[-1].append(name)
-    return groups if all(len(group) >= _LEAST_PHOTOS for group in groups) else [order]
+    groups = groups if all(len(group) >= _LEAST_PHOTOS for group in groups) else [order]
+    return [lens for group in groups for lens in (_agreeing(group, focals, cameras) if cameras else [group])]
+
+
+def _agreeing(group: Sequence[str], focals: Mapping[str, float], cameras: Mapping[str, str]) -> list[list[str]]:
+    """Return the photos of the cameras whose focal length is that of the largest one, and those of each other one."""
+    of_camera: dict[str, list[str]] = {}
+    for name in group:
+        of_camera.setdefault(cameras[name], []).append(name)
+    first, *others = sorted(of_camera.values(), key=len, reverse=True)
+    usual = float(np.median([focals[name] for name in first]))
+    same, apart = list(first), []
+    for its in others:
+        if abs(float(np.median([focals[name] for name in its])) / usual - 1) < _SAME:
+            same += its
+        else:
+            apart.append(its)
+    return [same, *apart]
 
 
 def _apart(model: pycolmap.Reconstruction, names: Collection[str]) -> pycolmap.Reconstruction:
     """Return a copy of a model in which each of these photos has a separate camera."""
-    copy = pycolmap.Reconstruction()
-    images = [image for _, image in sorted(model.images.items()) if image.has_pose]
-    numbers: dict[str | int, int] = {}
-    for image in images:
-        key = image.name if image.name in names else -image.camera_id
-        if key in numbers:
-            continue
-        numbers[key] = len(numbers) + 1
-        given = model.cameras[image.camera_id]
-        camera = pycolmap.Camera(
-            camera_id=numbers[key], model=given.model, width=given.width, height=given.height, params=given.params
-        )
-        if image.name in names:  # a single photo cannot determine more parameters
-            camera = pycolmap.Camera.create_from_model_name(
-                numbers[key], "SIMPLE_RADIAL", given.mean_focal_length(), given.width, given.height
+    cameras: dict[str | int, pycolmap.Camera] = {}
+
+    def camera_of(image: pycolmap.Image) -> tuple[pycolmap.Camera, int]:
+        given, number = model.cameras[image.camera_id], len(cameras) + 1
+        if image.name not in names:
+            camera = pycolmap.Camera(
+                camera_id=number, model=given.model, width=given.width, height=given.height, params=given.params
             )
-        copy.add_camera_with_trivial_rig(camera)
-    for image in images:
-        key = image.name if image.name in names else -image.camera_id
-        other = pycolmap.Image(name=image.name, camera_id=numbers[key], image_id=image.image_id)
-        other.points2D = pycolmap.Point2DList([pycolmap.Point2D(point.xy) for point in image.points2D])
-        copy.add_image_with_trivial_frame(other, image.cam_from_world())
-    for _, point in sorted(model.points3D.items()):
-        track = pycolmap.Track()
-        for element in point.track.elements:
-            if element.image_id in copy.images:
-                track.add_element(element.image_id, element.point2D_idx)
-        copy.add_point3D(point.xyz, track, point.color)
-    return copy
+            return cameras.setdefault(image.camera_id, camera), 0
+        camera = pycolmap.Camera.create_from_model_name(  # a single photo cannot determine more parameters
+            number, "SIMPLE_RADIAL", given.mean_focal_length(), given.width, given.height
+        )
+        return cameras.setdefault(image.name, camera), 0
+
+    return with_cameras(model, camera_of)

@@ -247,21 +247,28 @@ def _without_exif(search: Search, result: Outcome) -> Outcome:
 
 
 def _by_lens(search: Search, result: Outcome) -> Outcome:
-    """Try again with a camera for each lens, if photos of one size and no known camera seem to be of several lenses."""
-    unknown = [view for view in search.views if not view.mount and not view.known]
+    """Try again with a camera for each lens.
+
+    Photos of one size and no known camera can be of several lenses, and photos of several sizes can be of one.
+    """
+    cameras_like: dict[str, set[str]] = {}
+    for view in search.views:
+        cameras_like.setdefault(view.like, set()).add(view.camera)
+    unsure = [v for v in search.views if not v.mount and (not v.known or len(cameras_like[v.like]) > 1)]
     registered = result.registered
-    names = {view.name for view in unknown} & registered
+    names = {view.name for view in unsure} & registered
     if result.model is None or len(names) < 2 * _PHOTOS_OF_A_LENS:
         return result
     focals = lenses.focal_lengths(result.model, names, search.threads)
-    of_size: dict[str, dict[str, float]] = {}
-    for view in unknown:
+    alike: dict[str, dict[str, float]] = {}
+    for view in unsure:
         if view.name in focals:
-            of_size.setdefault(f"{view.width} x {view.height}", {})[view.name] = focals[view.name]
+            alike.setdefault(view.like, {})[view.name] = focals[view.name]
+    camera_before = {view.name: view.camera for view in unsure}
     camera_of: dict[str, str] = {}
     found: list[float] = []
-    for key, its in of_size.items():
-        groups = lenses.by_focal_length(its)
+    for key, its in alike.items():
+        groups = lenses.by_focal_length(its, camera_before)
         found += [sum(its[name] for name in group) / len(group) for group in groups] if len(groups) > 1 else []
         for number, group in enumerate(groups, 1):
             camera_of |= dict.fromkeys(group, f"{key} lens {number}")

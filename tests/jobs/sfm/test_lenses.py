@@ -18,6 +18,14 @@ def test_lenses_are_clearly_apart() -> None:
     assert lenses.by_focal_length({}) in ([], [[]])
 
 
+def test_sizes_are_of_one_lens_if_their_focal_lengths_agree() -> None:
+    focals = {"a": 0.60, "b": 0.605, "c": 0.61, "d": 0.603, "e": 0.615, "f": 0.644, "g": 0.648}
+    size = {name: "whole" if name < "d" else "half" if name < "f" else "cropped" for name in focals}
+    assert lenses.by_focal_length(focals, size) == [["a", "b", "c", "d", "e"], ["f", "g"]]
+    assert lenses.by_focal_length(focals, dict.fromkeys(focals, "whole")) == lenses.by_focal_length(focals)
+    assert len(lenses.by_focal_length(focals)) == 1
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_the_focal_length_of_each_photo_is_found(named: bool) -> None:
     """Twelve photos, every other one with a lens 1.3 times as long, that were given one camera."""
