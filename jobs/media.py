@@ -90,7 +90,7 @@ class Capture:
             if name not in kept:
                 groups[reason].append(name)
         listed = [selection.words(reason, names) for reason, names in groups.items()]
-        if self.photos and not self.poses and (poses := selection.poses(self.others)):
+        if self.photos and not self.poses and (poses := selection.poses([*self.others, *self.photos])):
             listed.append(f"the poses in {printable(poses[0])} (the photos are registered again; {_TO_KEEP})")
         return listed
 
@@ -190,7 +190,7 @@ def scan(source: Path, minimum: int = 3, *, keep_poses: bool = False) -> Capture
         unused, photos = list(photos), {}
     elif len(photos) < minimum:
         _refuse_few(source, len(photos), minimum, found, unreadable, {**duplicates, **derived})
-    poses = _poses(source, others, bool(photos)) if keep_poses else {}
+    poses = _poses(source, others, photos) if keep_poses else {}
     others = [name for name in others if name not in poses]
     applied = {photo: found[mask] for photo, mask in masks.items() if photo in photos}
     derived |= {mask: "mask" for photo, mask in masks.items() if photo not in photos}
@@ -199,17 +199,18 @@ def scan(source: Path, minimum: int = 3, *, keep_poses: bool = False) -> Capture
     return Capture(photos, videos, unreadable, duplicates, unused, denied, left_out, others, applied, poses, files)
 
 
-def _poses(source: Path, others: Collection[str], photos: bool) -> dict[str, Path]:
+def _poses(source: Path, others: Collection[str], photos: Collection[str]) -> dict[str, Path]:
     """Return the files with the poses that are to be kept.
 
     Raises:
         InvalidInput: there are none, or they may not be read.
     """
-    files = {name: source / name for name in selection.poses(others)} if photos else {}
+    files = {name: source / name for name in selection.poses([*others, *photos])} if photos else {}
     if not files:
         raise InvalidInput(
             f"{source} has no poses to keep. Put nerfstudio's transforms.json or a COLMAP model (cameras and images, "
-            "both .bin or both .txt) beside the photos, and give the folder as images; or leave out prepare.poses keep."
+            "both .bin or both .txt) beside the photos, or give the folder that Polycam (keyframes/), Record3D or "
+            "Metashape (cameras.xml) exported; or leave out prepare.poses keep."
         )
     if problem := next((f"{name}: {why}" for name, file in files.items() if (why := _not_ours(file, source))), None):
         raise InvalidInput(f"{source}: the poses cannot be read: {problem}.")

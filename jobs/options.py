@@ -74,8 +74,8 @@ class PrepareOptions(Options):
     )
     poses: Literal["find", "keep"] = Field(
         "find",
-        description="Where the camera poses come from. find: structure from motion. keep: nerfstudio's transforms.json "
-        "or a COLMAP model beside the photos; the poses are checked against the photos and refined.",
+        description="Where the camera poses come from. find: structure from motion. keep: files beside the photos, "
+        "such as nerfstudio's transforms.json or a COLMAP model; they are checked against the photos and refined.",
     )
 
 

@@ -33,7 +33,7 @@ from jobs.pictures.reading import Picture
 from jobs.sfm import verdict
 
 if TYPE_CHECKING:
-    from jobs.sfm.posefile import Pose
+    from jobs.sfm.pose import Pose
     from jobs.sfm.reconstruction import Outcome
     from jobs.sfm.registration import Fit
     from jobs.sfm.views import View
@@ -212,11 +212,12 @@ def _read_poses(images: Path, capture: media.Capture) -> dict[str, Pose]:
     """Return the poses that are to be kept, by photo."""
     if not capture.poses:
         return {}
-    from jobs.sfm import posefile
+    from jobs.sfm.pose import belonging_to
+    from jobs.sfm.posefile import read_poses
 
-    poses = posefile.read_poses(capture.poses)
+    poses = read_poses(capture.poses)
     file = next(iter(capture.poses))
-    found = posefile.belonging_to(poses, capture.photos, PurePosixPath(file).parent)
+    found = belonging_to(poses, capture.photos, PurePosixPath(file).parent)
     if not found:
         named, photo = (printable(name) for name in (poses[0].name, next(iter(capture.photos))))
         raise InvalidInput(
@@ -235,9 +236,10 @@ def _keep_poses(
     options: PrepareOptions,
     timer: Timer,
 ) -> Outcome:
-    from jobs.sfm import posed, posefile
+    from jobs.sfm import posed
+    from jobs.sfm.pose import by_lens
 
-    lenses = posefile.by_lens({photo: pose.lens for photo, pose in given.items()})
+    lenses = by_lens({photo: pose.lens for photo, pose in given.items()})
     views, poses, without = [], {}, {}
     for picture in pictures:
         name, (width, height) = picture.features, picture.size

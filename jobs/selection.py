@@ -79,6 +79,7 @@ _FORMAT_FOLDER = re.compile(
 
 _POSES = (("transforms.json",), ("cameras.bin", "images.bin"), ("cameras.txt", "images.txt"))
 """The files that hold the poses of a dataset: nerfstudio's, and those of a COLMAP model."""
+_METASHAPE = re.compile(r"(.*cameras?|metashape.*)\.xml", re.I)
 
 _LIVE_SECONDS = 6.0  # a Live Photo lasts 3 s
 
@@ -173,16 +174,25 @@ def masks(headers: Mapping[str, Header], photos: Collection[str], left_out: Mapp
 def poses(paths: Collection[str]) -> list[str]:
     """Return the files with the camera poses that a folder has: transforms.json, or COLMAP's cameras and images.
 
-    The ones nearest to the top are taken.
+    Polycam's cameras, Record3D's metadata and Metashape's XML count, too. The ones nearest to the top are taken.
+
+    Args:
+        paths: of all files, photos as well.
     """
     there, found = set(paths), []
+    folders = {parent for path in paths for parent in PurePosixPath(path).parents}
+    polycams: dict[PurePosixPath, list[str]] = defaultdict(list)
     for path in paths:
-        name, folder = PurePosixPath(path).name, PurePosixPath(path).parent
-        kind = next((kind for kind, names in enumerate(_POSES) if name == names[0]), None)
-        files = [] if kind is None else [str(folder / each) for each in _POSES[kind]]
-        if files and there.issuperset(files):
-            found.append((len(folder.parts), kind, path, files))
-    return min(found)[3] if found else []
+        own = PurePosixPath(path)
+        kind = next((kind for kind, names in enumerate(_POSES) if own.name == names[0]), None)
+        if kind is not None and there.issuperset(files := [str(own.with_name(each)) for each in _POSES[kind]]):
+            found.append((len(own.parts), kind, files))
+        elif own.parent.name == "cameras" and own.suffix == ".json" and own.parent.with_name("images") in folders:
+            polycams[own.parent].append(path)
+        elif (own.name == "metadata.json" and own.parent / "rgb" in folders) or _METASHAPE.fullmatch(own.name):
+            found.append((len(own.parts), len(_POSES), [path]))
+    found += [(len(folder.parts) + 1, len(_POSES), sorted(files)) for folder, files in polycams.items()]
+    return min(found)[2] if found else []
 
 
 def _nearest(path: str, photos: Collection[str]) -> str | None:

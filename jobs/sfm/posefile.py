@@ -1,4 +1,4 @@
-"""Read the camera poses of a dataset that another program made: nerfstudio's transforms.json, or a COLMAP model.
+"""Read the camera poses of a dataset that another program made: nerfstudio's, COLMAP's or that of a scanner.
 
 The files come from strangers. Nothing is opened that they name, and no size that they state is believed.
 
@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -21,18 +20,14 @@ from scipy.spatial.transform import Rotation
 from jobs.errors import InvalidInput
 from jobs.geometry import Floats
 from jobs.names import printable
+from jobs.sfm import scanners
+from jobs.sfm.pose import FAR, Lens, Pose, checked, rigid
 
-__all__ = ["Lens", "Pose", "belonging_to", "by_lens", "read_poses"]
+__all__ = ["read_poses"]
 
 _MOST_BYTES = 1_000_000_000  # of a file that is read as text
 _MOST_POSES = 100_000
 _NAME_BYTES = 4096
-_FOCALS = (0.05, 50.0)  # in terms of the picture's width: what a lens can have
-_FAR = 1e9  # units: farther positions are not computed with safely
-_SKEW = 0.01  # of a rotation: by which its columns may miss length 1 and right angles
-
-_SAME_LENS = 0.02  # of the focal length and of the picture's width: by which photos of one lens may differ
-
 # COLMAP's models by number: name, number of parameters, and where fx, fy, cx, cy, k1, k2, p1, p2 (k1 to k4 of a
 # fisheye) are among them. Further terms of the distortion are left to the refinement.
 _MODELS: tuple[tuple[str, int, tuple[int, ...]], ...] = (
@@ -50,60 +45,21 @@ _MODELS: tuple[tuple[str, int, tuple[int, ...]], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Lens:
-    """The intrinsics of a camera, independent of the size of its pictures.
-
-    Args:
-        focal: focal lengths in terms of the picture's width and height; the second is None for square pixels.
-        centre: the principal point in terms of width and height.
-        distortion: k1, k2, p1, p2 as in OpenCV; k1 to k4 of a fisheye.
-        fisheye: whether the projection is that of OpenCV's fisheye.
-        shape: width divided by height of the pictures; None if unknown.
-    """
-
-    focal: tuple[float, float | None]
-    centre: tuple[float, float] = (0.5, 0.5)
-    distortion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    fisheye: bool = False
-    shape: float | None = None
-
-    def params(self, width: int, height: int) -> list[float]:
-        """Return COLMAP's parameters of OPENCV or OPENCV_FISHEYE for pictures of a size in px."""
-        across, down = self.focal
-        focal = across * width, across * width if down is None else down * height
-        return [*focal, self.centre[0] * width, self.centre[1] * height, *self.distortion]
-
-
-@dataclass(frozen=True)
-class Pose:
-    """A camera as a file gives it.
-
-    Args:
-        name: the photo's path, as the file has it.
-        matrix: (3, 4) camera to world, with OpenCV's axes: x right, y down, z forward.
-        lens: its intrinsics.
-    """
-
-    name: str
-    matrix: Floats
-    lens: Lens
-
-
 def read_poses(files: Mapping[str, Path]) -> list[Pose]:
     """Read the poses of a dataset.
 
     Args:
-        files: transforms.json; or `cameras` and `images` of a COLMAP model, both .bin or both .txt; by relative name.
+        files: transforms.json; `cameras` and `images` of a COLMAP model, both .bin or both .txt; or what
+            `jobs.sfm.scanners` reads; by relative name.
 
     Raises:
         InvalidInput: they cannot be read or hold something that no camera can have. The text names the file.
     """
     name, file = next(iter(files.items()))
     try:
-        if file.suffix != ".bin" and file.stat().st_size > _MOST_BYTES:
+        if file.suffix != ".bin" and sum(each.stat().st_size for each in files.values()) > _MOST_BYTES:
             raise ValueError(f"it is larger than {_MOST_BYTES / 1e9:g} GB")
-        poses = list(_read_transforms(file) if file.suffix == ".json" else _read_colmap([*files.values()]))
+        poses = list(_reader(file)([*files.values()]))
         if not poses:
             raise ValueError("it holds no poses")
         if len({pose.lens.fisheye for pose in poses}) > 1:
@@ -119,68 +75,25 @@ def read_poses(files: Mapping[str, Path]) -> list[Pose]:
     return poses
 
 
-def belonging_to(poses: Sequence[Pose], photos: Collection[str], base: PurePosixPath) -> dict[str, Pose]:
-    """Return the pose of each photo that has one, by the photo's path.
-
-    A photo is found by its path. If files were moved since, the end of the path is enough, as long as it is that of one
-    photo and one pose only.
-
-    Args:
-        poses: as read.
-        photos: paths relative to the capture's folder.
-        base: folder of the poses' file, likewise.
-    """
-    ends: dict[tuple[str, ...], set[str]] = {}
-    for photo in photos:
-        for key in _ends(PurePosixPath(photo).parts):
-            ends.setdefault(key, set()).add(photo)
-    found: dict[str, list[Pose]] = {}
-    for pose in poses:
-        parts = [part for part in (*base.parts, *PurePosixPath(pose.name.replace("\\", "/")).parts) if part != "."]
-        matches = [ends[key] for key in _ends(tuple(parts)) if key in ends]
-        if matches and len(matches[0]) == 1:
-            found.setdefault(next(iter(matches[0])), []).append(pose)
-    return {photo: its[0] for photo, its in found.items() if len(its) == 1}
-
-
-def by_lens(lenses: Mapping[str, Lens]) -> dict[str, tuple[int, Lens]]:
-    """Return the number of each photo's lens, and that lens: one for photos whose intrinsics are nearly the same.
-
-    Phones give intrinsics for every photo, which differ by a few tenths of a percent.
-    """
-    groups: list[list[str]] = []
-    for photo in sorted(lenses, key=lambda photo: (lenses[photo].focal[0], photo)):
-        like = (group for group in groups if _nearly_same(lenses[photo], lenses[group[0]]))
-        if (group := next(like, None)) is None:
-            groups.append(group := [])
-        group.append(photo)
-    return {photo: (n, lenses[group[len(group) // 2]]) for n, group in enumerate(groups) for photo in group}
-
-
-def _nearly_same(lens: Lens, other: Lens) -> bool:
-    return (
-        lens.fisheye == other.fisheye
-        and lens.focal[0] <= (1 + _SAME_LENS) * other.focal[0]
-        and max(abs(a - b) for a, b in zip(lens.centre, other.centre, strict=True)) <= _SAME_LENS
-    )
-
-
-def _ends(parts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the ends of a path, the longest first, each with the last name's suffix and then without."""
-    for start in range(max(0, len(parts) - 32), len(parts)):
-        whole = parts[start:]
-        yield whole
-        yield (*whole[:-1], PurePosixPath(whole[-1]).stem, "")
+def _reader(file: Path) -> Callable[[Sequence[Path]], Iterator[Pose]]:
+    """Return what reads the poses of a dataset, by its first file."""
+    if file.suffix == ".xml":
+        return scanners.read_metashape
+    if file.parent.name == "cameras":
+        return scanners.read_polycam
+    if file.name == "metadata.json":
+        return scanners.read_record3d
+    return _read_transforms if file.suffix == ".json" else _read_colmap
 
 
 # nerfstudio
 
 
-def _read_transforms(file: Path) -> Iterator[Pose]:
-    content = json.loads(file.read_text())
+def _read_transforms(files: Sequence[Path]) -> Iterator[Pose]:
+    content = json.loads(files[0].read_text())
     for frame in content["frames"]:
         about = {**content, **frame}
-        matrix = _matrix(np.array(about["transform_matrix"], float))
+        matrix = rigid(np.array(about["transform_matrix"], float))
         matrix[:, 1:3] *= -1  # OpenGL's axes to OpenCV's: y down, z forward
         yield Pose(str(about["file_path"]), matrix, _lens_of(about))
 
@@ -191,12 +104,12 @@ def _lens_of(about: Mapping[str, Any]) -> Lens:
         raise ValueError("poses of equirectangular photos are not supported")
     width, height = (float(about[key]) if about.get(key) else None for key in ("w", "h"))
     if width is None or height is None or "fl_x" not in about:  # Blender's form
-        return _checked(Lens((0.5 / math.tan(float(about["camera_angle_x"]) / 2), None)))
+        return checked(Lens((0.5 / math.tan(float(about["camera_angle_x"]) / 2), None)))
     across = float(about["fl_x"])
     fisheye = "FISHEYE" in model
     names = ("k1", "k2", "k3", "k4") if fisheye else ("k1", "k2", "p1", "p2")
     k1, k2, third, fourth = (float(about.get(name, 0.0)) for name in names)
-    return _checked(
+    return checked(
         Lens(
             (across / width, float(about.get("fl_y", across)) / height),
             (float(about.get("cx", width / 2)) / width, float(about.get("cy", height / 2)) / height),
@@ -279,42 +192,12 @@ def _colmap_lens(model: int, width: float, height: float, params: list[float]) -
     k1, k2, third, fourth = found[4:]
     centre = found[2] / width, found[3] / height
     focal = found[0] / width, found[1] / height
-    return _checked(Lens(focal, centre, (k1, k2, third, fourth), "FISHEYE" in name, width / height))
-
-
-# checks
-
-
-def _checked(lens: Lens) -> Lens:
-    focal = [value for value in lens.focal if value is not None]
-    values = [*focal, *lens.centre, *lens.distortion, lens.shape or 1.0]
-    if (
-        not all(map(math.isfinite, values))
-        or not all(_FOCALS[0] < value < _FOCALS[1] for value in focal)
-        or not all(-0.5 < value < 1.5 for value in lens.centre)
-        or max(map(abs, lens.distortion)) > 100
-    ):
-        raise ValueError("it holds a focal length, principal point or distortion that no lens has")
-    return lens
-
-
-def _matrix(pose: Floats) -> Floats:
-    """Return a pose (3, 4) whose rotation is exact.
-
-    Raises:
-        ValueError: it is no pose.
-    """
-    if pose.shape not in ((3, 4), (4, 4)) or not np.isfinite(pose).all() or np.abs(pose).max() > _FAR:
-        raise ValueError("it holds a transform_matrix that is no 4 x 4 matrix of finite numbers")
-    u, sizes, vt = np.linalg.svd(pose[:3, :3])
-    if np.abs(sizes - 1).max() > _SKEW or np.linalg.det(pose[:3, :3]) < 0:
-        raise ValueError("it holds a transform_matrix whose rotation is scaled, skewed or mirrored")
-    return np.column_stack([u @ vt, pose[:3, 3]])
+    return checked(Lens(focal, centre, (k1, k2, third, fourth), "FISHEYE" in name, width / height))
 
 
 def _inverse(quaternion: Floats, translation: Floats) -> Floats:
     """Return the camera-to-world pose (3, 4) of COLMAP's quaternion (w, x, y, z) and translation from the world."""
-    if not np.isfinite([*quaternion, *translation]).all() or np.abs([*quaternion, *translation]).max() > _FAR:
+    if not np.isfinite([*quaternion, *translation]).all() or np.abs([*quaternion, *translation]).max() > FAR:
         raise ValueError("it holds a pose that is not finite")
     w, x, y, z = quaternion
     rotation = Rotation.from_quat([x, y, z, w]).as_matrix()

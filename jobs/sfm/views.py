@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pycolmap
 
-from jobs.sfm.posefile import Lens
+from jobs.sfm.pose import Lens
 
 __all__ = ["Mount", "View", "write_views"]
 

@@ -147,13 +147,20 @@ def test_one_level_of_a_pyramid_is_used(tmp_path: Path) -> None:
     [
         (["transforms.json", "sparse/0/cameras.bin", "sparse/0/images.bin"], ["transforms.json"]),
         (["sparse/1/cameras.txt", "sparse/1/images.txt", "a/b/c/transforms.json"], ["cameras.txt", "images.txt"]),
+        (["keyframes/cameras/1.json", "keyframes/cameras/2.json", "keyframes/images/77.jpg"], ["1.json", "2.json"]),
+        (["scan/metadata.json", "scan/rgb/88.jpg"], ["metadata.json"]),
+        (["cameras.xml", "a/transforms.json"], ["cameras.xml"]),
         (["sparse/cameras.bin", "sparse/images.txt"], []),
+        (["metadata.json", "cameras/1.json", "drawing.xml"], []),
     ],
 )
 def test_poses_to_keep_are_part_of_a_capture(photos: Path, names: list[str], chosen: list[str]) -> None:
     for name in names:
-        (photos / name).parent.mkdir(parents=True, exist_ok=True)
-        (photos / name).write_text("{}")
+        if media.is_media(name):
+            write(photos, name)
+        else:
+            (photos / name).parent.mkdir(parents=True, exist_ok=True)
+            (photos / name).write_text("{}")
     assert all(media.is_media(name) for name in media.scan(photos).files), "by default, poses are no part of it"
     if not chosen:
         with pytest.raises(InvalidInput, match="has no poses to keep. Put nerfstudio's transforms.json or a COLMAP"):

@@ -10,7 +10,8 @@ import pycolmap
 import pytest
 
 from jobs.errors import InvalidInput
-from jobs.sfm.posefile import Lens, Pose, belonging_to, by_lens, read_poses
+from jobs.sfm.pose import Lens, Pose, belonging_to, by_lens
+from jobs.sfm.posefile import read_poses
 
 POSE = [[1.0, 0, 0, 4], [0, 0, -1, 5], [0, 1, 0, 6], [0, 0, 0, 1]]
 """Of a camera at (4, 5, 6) that looks along +Y, with OpenGL's axes."""
