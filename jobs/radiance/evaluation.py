@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jobs import report
 
-__all__ = ["HeldOut", "evaluate", "ignore_masked", "of_kept"]
+__all__ = ["HeldOut", "colours_fitted", "evaluate", "ignore_masked", "of_kept"]
 
 _MOST_PAIRS, _MOST_PIXELS = 4, 1280  # pairs of pictures that are kept, and their longest side
 
@@ -38,8 +38,9 @@ def evaluate(pipeline: Pipeline, model: Path | None = None) -> dict[str, Any]:
         model: a folder that gets a few of the photos beside their renderings, spread evenly; none if not given.
 
     Returns:
-        psnr (dB), ssim and lpips, each None if it is not finite; images: the number of photos; image_size: their
-        longest side in px; rays_per_second: the rendering speed; pictures: a `HeldOut` for each kept pair.
+        psnr (dB), ssim and lpips, each None if it is not finite; psnr_colours_fitted: that of `colours_fitted`, which
+        is fair to photos in another light; images: the number of photos; image_size: their longest side in px;
+        rays_per_second: the rendering speed; pictures: a `HeldOut` for each kept pair.
     """
     pipeline.eval()
     datamanager = pipeline.datamanager
@@ -56,7 +57,8 @@ def evaluate(pipeline: Pipeline, model: Path | None = None) -> dict[str, Any]:
             outputs = pipeline.model.get_outputs_for_camera(camera)
             kept = ignore_masked(outputs, batch)
             figures, _ = pipeline.model.get_image_metrics_and_images(outputs, batch)
-        rows.append(of_kept({name: float(figures[name]) for name in ("psnr", "ssim", "lpips")}, kept))
+        row = of_kept({name: float(figures[name]) for name in ("psnr", "ssim", "lpips")}, kept)
+        rows.append({**row, "psnr_colours_fitted": colours_fitted(outputs["rgb"], batch)})
         if model and len(rows) - 1 in kept_at:
             pictures.append(_keep(model, len(pictures) + 1, batch["image"], outputs["rgb"], rows[-1]["psnr"]))
         rays += int(camera.width) * int(camera.height)
@@ -70,6 +72,30 @@ def evaluate(pipeline: Pipeline, model: Path | None = None) -> dict[str, Any]:
         "rays_per_second": round(rays / (time.monotonic() - start)),
         "pictures": pictures,
     }
+
+
+def colours_fitted(rendering: Tensor, batch: dict[str, Any]) -> float:
+    """Return the PSNR (dB) of a rendering's right half, after its colours were fitted by the left half.
+
+    Exposure, white balance and weather of a held-out photo are not known. An affine map of colours makes up for them.
+    It is found in the half that does not count (after NeRF in the Wild, Martin-Brualla et al., CVPR 2021).
+
+    Args:
+        rendering: (H, W, 3).
+        batch: the photo, and its mask if there is one.
+    """
+    photo = batch["image"][..., :3].cpu()
+    photo = (photo / 255 if photo.dtype == torch.uint8 else photo).double()
+    kept = batch["mask"][..., 0].cpu().bool() if "mask" in batch else torch.ones(photo.shape[:2], dtype=torch.bool)
+    colours = torch.cat([rendering.cpu().double(), torch.ones_like(photo[..., :1])], dim=-1)
+    left, right = (torch.zeros_like(kept) for _ in range(2))
+    middle = kept.shape[1] // 2
+    left[:, :middle], right[:, middle:] = kept[:, :middle], kept[:, middle:]
+    if not left.any() or not right.any() or not colours.isfinite().all():
+        return math.nan
+    fitted = torch.linalg.lstsq(colours[left], photo[left], driver="gelsd").solution
+    errors = (colours[right] @ fitted).clamp(0, 1) - photo[right]
+    return -10 * math.log10(max(float((errors**2).mean()), 1e-10))
 
 
 def of_kept(figures: dict[str, float], kept: float) -> dict[str, float]:
