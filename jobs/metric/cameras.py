@@ -36,9 +36,10 @@ class Camera:
         pose: (3, 4) camera to scene, with OpenCV's axes: x right, y down, z forward.
         size: width and height, px.
         focal, centre: (2,) px, in x and y.
-        distortion: (4,) k1, k2, p1 and p2, as in OpenCV.
+        distortion: (4,) k1, k2, p1 and p2, as in OpenCV; k1 to k4 of a fisheye.
         scale: pixels of the picture per pixel of the photo.
         mask: a picture that is white where the photo counts, relative to the dataset's folder; "" if all of it does.
+        fisheye: whether the lens is a fisheye, as in OpenCV.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Camera:
     distortion: Floats
     scale: float = 1.0
     mask: str = ""
+    fisheye: bool = False
 
     @property
     def position(self) -> Floats:
@@ -64,6 +66,14 @@ class Camera:
     def ray(self, pixel: Floats) -> Floats:
         """Return the direction (3,), of length 1, in which a pixel (2,) looks."""
         wanted = (pixel - self.centre) / self.focal
+        if self.fisheye:
+            off = float(np.linalg.norm(wanted))
+            angle = off
+            for _ in range(20):  # Newton's method
+                angle -= (float(self._bent(np.array(angle))) - off) / float(self._slope(angle))
+            local = np.array([*(wanted * np.sin(angle) / max(off, 1e-12)), np.cos(angle)])
+            towards: Floats = self.pose[:, :3] @ local
+            return towards
         flat = wanted
         for _ in range(20):  # fixed-point iteration, as in OpenCV's undistortPoints
             flat = flat - (self._distorted(flat[None])[0] - wanted)
@@ -75,7 +85,23 @@ class Camera:
         """Return how far in front of the camera a point (3,) is."""
         return float((point - self.position) @ self.pose[:, 2])
 
+    def _bent(self, angle: Floats) -> Floats:
+        """Return how far from the principal point a fisheye shows what is at angles to the view, in focal lengths."""
+        square = angle**2
+        powers = square[..., None] ** np.arange(1, 5)
+        bent: Floats = angle * (1 + powers @ self.distortion)
+        return bent
+
+    def _slope(self, angle: float) -> float:
+        powers = angle ** (2 * np.arange(1, 5)) * (2 * np.arange(1, 5) + 1)
+        return max(0.1, 1 + float(powers @ self.distortion))
+
     def _distorted(self, flat: Floats) -> Floats:
+        if self.fisheye:
+            radius = np.hypot(flat[:, 0], flat[:, 1])
+            bent = self._bent(np.arctan(radius)) / np.maximum(radius, 1e-12)
+            shown: Floats = flat * bent[:, None]
+            return shown
         k1, k2, p1, p2 = self.distortion
         x, y = flat[:, 0], flat[:, 1]
         r2 = x**2 + y**2
@@ -96,7 +122,7 @@ class Cameras:
         dataset: its folder, with `transforms.json` and `dataset.json`.
 
     Raises:
-        InvalidInput: a file is missing or damaged, or the cameras are not perspective ones.
+        InvalidInput: a file is missing or damaged, or the cameras are neither perspective ones nor fisheyes.
     """
 
     def __init__(self, dataset: Path) -> None:
@@ -152,8 +178,11 @@ class Cameras:
 
 
 def _camera(frame: dict[str, Any], image: dict[str, Any], scale: float) -> Camera:
-    if frame.get("camera_model", "OPENCV") not in ("OPENCV", "PINHOLE", "SIMPLE_RADIAL", "RADIAL"):
-        raise ValueError(f"{frame['camera_model']} cameras are not supported")
+    model = frame.get("camera_model", "OPENCV")
+    if model not in ("OPENCV", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV_FISHEYE"):
+        raise ValueError(f"{model} cameras are not supported")
+    fisheye = model == "OPENCV_FISHEYE"
+    names = ("k1", "k2", "k3", "k4") if fisheye else ("k1", "k2", "p1", "p2")
     pose = np.array(frame["transform_matrix"], float)[:3]
     pose[:, 1:3] *= -1  # OpenGL's axes to OpenCV's: y down, z forward
     if pose.shape != (3, 4) or not np.isfinite(pose).all():
@@ -165,7 +194,8 @@ def _camera(frame: dict[str, Any], image: dict[str, Any], scale: float) -> Camer
         size=(int(frame["w"]), int(frame["h"])),
         focal=np.array([frame["fl_x"], frame.get("fl_y", frame["fl_x"])], float),
         centre=np.array([frame["cx"], frame["cy"]], float),
-        distortion=np.array([frame.get(name, 0.0) for name in ("k1", "k2", "p1", "p2")], float),
+        distortion=np.array([frame.get(name, 0.0) for name in names], float),
         scale=scale,
         mask=frame.get("mask_path") or "",
+        fisheye=fisheye,
     )

@@ -106,6 +106,7 @@ def _photos(dataset: Path, cameras: Cameras) -> list[dict[str, Any]]:
             "focal": camera.focal.tolist(),
             "centre": camera.centre.tolist(),
             "distortion": camera.distortion.tolist(),
+            "fisheye": camera.fisheye,
             "pose": camera.pose.tolist(),
             "scale": camera.scale,
             "extent": extent,

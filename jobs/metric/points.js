@@ -24,7 +24,15 @@ function inverse(m) {
   return transposed(columns.map(column => times(column, 1 / whole)));
 }
 
+// In a fisheye: how far from the principal point an angle to the view is shown, in focal lengths.
+const bent = (p, angle) => angle * p.distortion.reduce((s, k, i) => s + k * angle ** (2 * i + 2), 1);
+const slope = (p, angle) =>
+  Math.max(0.1, p.distortion.reduce((s, k, i) => s + (2 * i + 3) * k * angle ** (2 * i + 2), 1));
 const distorted = (p, [x, y]) => {
+  if (p.fisheye) {
+    const radius = Math.hypot(x, y), s = bent(p, Math.atan(radius)) / Math.max(radius, 1e-12);
+    return [x * s, y * s];
+  }
   const [k1, k2, p1, p2] = p.distortion, r = x * x + y * y, s = 1 + k1 * r + k2 * r * r;
   return [x * s + 2 * p1 * x * y + p2 * (r + 2 * x * x), y * s + p1 * (r + 2 * y * y) + 2 * p2 * x * y];
 };
@@ -42,17 +50,26 @@ function seenAt(p, point) {
 function project(p, point) {
   const d = minus(point, position(p)), z = depth(p, point);
   const across = Math.sqrt(Math.max(0, dot(d, d) - z * z));
-  return z <= 1e-9 || across > z * 0.75 * Math.hypot(...p.size) / p.focal[0] ? null : seenAt(p, point);
+  const most = 0.75 * Math.hypot(...p.size) / p.focal[0];
+  return z <= 1e-9 || across > z * (p.fisheye ? Math.tan(Math.min(most, 1.5)) : most) ? null : seenAt(p, point);
 }
 
 function ray(p, [x, y]) {
   const wanted = [(x - p.centre[0]) / p.focal[0], (y - p.centre[1]) / p.focal[1]];
+  const axes = (x, y, z) => unit(p.pose.map(row => row[0] * x + row[1] * y + row[2] * z));
+  if (p.fisheye) {
+    const off = Math.hypot(...wanted);
+    let angle = off;
+    for (let k = 0; k < 20; k++) angle -= (bent(p, angle) - off) / slope(p, angle); // Newton's method
+    const s = Math.sin(angle) / Math.max(off, 1e-12);
+    return axes(s * wanted[0], s * wanted[1], Math.cos(angle));
+  }
   let flat = wanted;
   for (let k = 0; k < 20; k++) {
     const there = distorted(p, flat);
     flat = flat.map((v, i) => v - (there[i] - wanted[i]));
   }
-  return unit(p.pose.map(row => row[0] * flat[0] + row[1] * flat[1] + row[2]));
+  return axes(...flat, 1);
 }
 
 // The least squares of the distances in pixels: {position, covariance, residuals}, residuals in standard deviations.

@@ -14,6 +14,7 @@ import pycolmap
 
 from jobs import geometry, ply, report
 from jobs.pictures.reading import Picture
+from jobs.sfm import fisheye
 from jobs.sfm.layout import as_written
 from jobs.sfm.machine import gpu
 from jobs.sfm.orientation import find_up
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from jobs.sfm.registration import Fit
 
 __all__ = ["write_model"]
+
+_OFF_PIXEL = 1e-3  # px: by which a fisheye's principal point is moved off the middle of a pixel
 
 
 def write_model(
@@ -105,7 +108,7 @@ def _transforms(model: pycolmap.Reconstruction, masks: Mapping[str, str]) -> dic
             frame["mask_path"] = masks[image.name]
         frames.append(frame if shared else {**frame, **cameras[image.camera_id]})
     return {
-        "camera_model": "OPENCV_FISHEYE" if _is_fisheye(model.cameras[images[0].camera_id]) else "OPENCV",
+        "camera_model": "OPENCV_FISHEYE" if model.cameras[images[0].camera_id].model in fisheye.MODELS else "OPENCV",
         **shared,
         "applied_transform": np.eye(4)[:3].tolist(),
         "applied_scale": 1.0,
@@ -115,22 +118,21 @@ def _transforms(model: pycolmap.Reconstruction, masks: Mapping[str, str]) -> dic
 
 
 def _intrinsics(camera: pycolmap.Camera) -> dict[str, float | int]:
-    """Return a COLMAP camera (OPENCV, OPENCV_FISHEYE or SIMPLE_RADIAL) by nerfstudio's keys, px."""
-    names = ("k1", "k2", "k3", "k4") if _is_fisheye(camera) else ("k1", "k2", "p1", "p2")
+    """Return a COLMAP camera (OPENCV or SIMPLE_RADIAL, or their fisheyes) by nerfstudio's keys, px."""
+    names = ("k1", "k2", "k3", "k4") if camera.model in fisheye.MODELS else ("k1", "k2", "p1", "p2")
     extra = dict(zip(names, camera.params[camera.extra_params_idxs()], strict=False))
+    centre = np.array([camera.principal_point_x, camera.principal_point_y])
+    if camera.model in fisheye.MODELS:  # nerfstudio's ray through a fisheye's principal point is not a number
+        centre += np.where(2 * centre == np.round(2 * centre), _OFF_PIXEL, 0)
     return {
         "w": camera.width,
         "h": camera.height,
         "fl_x": float(camera.focal_length_x),
         "fl_y": float(camera.focal_length_y),
-        "cx": float(camera.principal_point_x),
-        "cy": float(camera.principal_point_y),
+        "cx": float(centre[0]),
+        "cy": float(centre[1]),
         **{name: float(extra.get(name, 0.0)) for name in names},
     }
-
-
-def _is_fisheye(camera: pycolmap.Camera) -> bool:
-    return bool(camera.model == pycolmap.CameraModelId.OPENCV_FISHEYE)
 
 
 def _write_points(model: pycolmap.Reconstruction, file: Path) -> None:

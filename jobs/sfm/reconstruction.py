@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pycolmap
 
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
-from jobs.sfm import lenses, lookalikes, refinement
+from jobs.sfm import fisheye, lenses, lookalikes, refinement
 from jobs.sfm.machine import gpu
 from jobs.sfm.mapping import ENOUGH, map_matches
 from jobs.sfm.search import FEW_MATCHES, SEED, Matching, Search
@@ -73,6 +74,7 @@ class Outcome:
             taken for one. They were then separated.
         confused: whether places that look alike could not be separated, so poses are wrong.
         given: what became of poses that were given; None if there were none.
+        fisheye: whether the lenses are fisheyes, all of them.
     """
 
     model: pycolmap.Reconstruction | None = None
@@ -90,6 +92,7 @@ class Outcome:
     look_alikes: list[set[str]] = field(default_factory=list)
     confused: bool = False
     given: Given | None = None
+    fisheye: bool = False
 
     @property
     def registered(self) -> set[str]:
@@ -144,7 +147,12 @@ def reconstruct(
     if len(result.registered) < needed and not sequence and _match_well(result):
         result = _without_exif(search, result)
         search = result.search or search
-    result = _by_lens(search, result)
+    if len(result.registered) < needed and _match_well(result):
+        result = _as_fisheyes(result.search or search, result, {})
+    if not result.fisheye:
+        result = _by_lens(result.search or search, result)
+        if result.model and (focals := fisheye.focal_lengths(result.model, search.threads)):
+            result = _as_fisheyes(result.search or search, result, focals)
     search = result.search or search
     if len(result.registered) < needed and kind != "exhaustive" and options.matching == "auto":
         missing = {view.name for view in views} - result.registered
@@ -178,10 +186,15 @@ def begin(search: Search, *, sequence: bool) -> tuple[Matching, bool]:
     return kind, small
 
 
+def _noted(result: Outcome, before: Outcome) -> Outcome:
+    """Return a result with what was found about the lenses before."""
+    return replace(result, without_exif=before.without_exif, lenses=before.lenses, fisheye=before.fisheye)
+
+
 def _better(first: Outcome, second: Outcome) -> Outcome:
     """Return the result with more registered pictures."""
     best = max(first, second, key=lambda result: len(result.registered))
-    return replace(best, without_exif=first.without_exif, lenses=first.lenses)
+    return _noted(best, first)
 
 
 def _separate(result: Outcome) -> Outcome:
@@ -191,7 +204,7 @@ def _separate(result: Outcome) -> Outcome:
     if len(parts) > 1:
         assert result.search
         result.search.forget(parts)
-        result = replace(_map(result.search), without_exif=result.without_exif, lenses=result.lenses)
+        result = _noted(_map(result.search), result)
     for number in range(_ROUNDS):
         found = lookalikes.places(result.model) if result.model else []
         if len(found) < 2:
@@ -199,7 +212,7 @@ def _separate(result: Outcome) -> Outcome:
         first = first or found
         assert result.search and result.model
         result.search.forget(found, None if number else lookalikes.shared_points(result.model))
-        result = replace(_map(result.search), without_exif=result.without_exif, lenses=result.lenses)
+        result = _noted(_map(result.search), result)
     confused = result.model is not None and len(lookalikes.places(result.model)) > 1
     return replace(result, look_alikes=first, confused=confused)
 
@@ -244,6 +257,29 @@ def _without_exif(search: Search, result: Outcome) -> Outcome:
             f"be registered, with a camera for each {after}."
         )
     return replace(other, without_exif=text)
+
+
+def _as_fisheyes(search: Search, result: Outcome, focals: Mapping[int, float]) -> Outcome:
+    """Try again with all lenses as fisheyes.
+
+    Args:
+        search, result: of other lenses.
+        focals: the focal lengths by camera of the model, as multiples of the diagonal; empty to guess them.
+    """
+    if any(view.mount or (not focals and view.focal and view.focal > fisheye.WIDE) for view in search.views):
+        return result
+    names = {image.name: image.camera_id for image in result.model.images.values()} if result.model and focals else {}
+    known = {view.camera: focals[names[view.name]] for view in search.views if view.name in names}
+    views = [
+        replace(view, fisheye=True, focal=known.get(view.camera, view.focal or fisheye.GUESS)) for view in search.views
+    ]
+    other = _map(search.with_views(views))
+    before, after = len(result.registered), len(other.registered)
+    if after < before or (not focals and (after == before or not fisheye.wide(other.model))):
+        return result
+    words = "The lenses are fisheyes (OPENCV_FISHEYE in transforms.json), which fits the photos better."
+    said = f"{result.lenses} {words}" if result.lenses else words
+    return replace(other, without_exif=result.without_exif, lenses=said, fisheye=True)
 
 
 def _by_lens(search: Search, result: Outcome) -> Outcome:

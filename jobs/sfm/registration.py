@@ -26,6 +26,7 @@ from jobs import report
 from jobs.geometry import Floats, Similarity
 from jobs.pictures import photo as photos
 from jobs.pictures.reading import save_feature_mask
+from jobs.sfm import fisheye
 from jobs.sfm.refinement import adjust
 from jobs.sfm.search import Points, Search, Shared, Tracks
 from jobs.sfm.views import View
@@ -121,7 +122,8 @@ class Reference:
                 with Image.open(mask) as opened:
                     save_feature_mask(opened.convert("L"), grey.size, folder / name)
             focal = camera.mean_focal_length() / float(np.hypot(camera.width, camera.height))
-            views.append(View(name, *grey.size, camera=f"{prefix}{image.camera_id}", focal=focal))
+            lens = f"{prefix}{image.camera_id}"
+            views.append(View(name, *grey.size, lens, focal=focal, fisheye=camera.model in fisheye.MODELS))
             tracks[name] = _seen(image, grey.width / camera.width)
             meter.update(len(views))
         return views, tracks

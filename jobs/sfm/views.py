@@ -42,6 +42,7 @@ class View:
         mount: the camera's place in a rig; its focal length is then exact, and it has no distortion.
         position: latitude and longitude by GPS, degrees; None if unknown.
         lens: intrinsics that were given with the poses; None if they are to be found.
+        fisheye: whether the lens is a fisheye.
     """
 
     name: str
@@ -54,6 +55,7 @@ class View:
     mount: Mount | None = None
     position: tuple[float, float] | None = None
     lens: Lens | None = None
+    fisheye: bool = False
 
 
 def write_views(database: pycolmap.Database, views: list[View]) -> None:
@@ -95,6 +97,8 @@ def _camera(number: int, view: View, pictures: int) -> pycolmap.Camera:
     focal = view.focal * diagonal if view.focal else 1.2 * max(view.width, view.height)
     # With few pictures, eight parameters of focal length and distortion fit the noise.
     model = "PINHOLE" if view.mount else "OPENCV" if pictures >= 8 else "SIMPLE_RADIAL"
+    if view.fisheye:
+        model += "_FISHEYE"
     camera = pycolmap.Camera.create_from_model_name(number, model, focal, view.width, view.height)
     camera.has_prior_focal_length = view.focal is not None
     return camera

@@ -97,7 +97,7 @@ def pinholes(dataset: Path, most: int, long_side: int) -> list[tuple[Camera, Pin
     """Return the cameras of a dataset, at most so many and spread evenly, each with a small pinhole.
 
     Raises:
-        InvalidInput: the cameras cannot be read, or are no perspective ones.
+        InvalidInput: the cameras cannot be read, or are neither perspective ones nor fisheyes.
     """
     every = Cameras(dataset).all
     chosen = np.unique(np.linspace(0, len(every) - 1, min(len(every), most)).round().astype(int))
@@ -127,9 +127,11 @@ def photograph(dataset: Path, camera: Camera, pinhole: Pinhole) -> Array:
     wanted = np.array(
         [[pinhole.focal, 0, pinhole.width / 2 - 0.5], [0, pinhole.focal, pinhole.height / 2 - 0.5], [0, 0, 1]]
     )
-    maps = cv2.initUndistortRectifyMap(
-        matrix, camera.distortion, None, wanted, (pinhole.width, pinhole.height), cv2.CV_32FC1
-    )
+    shape = pinhole.width, pinhole.height
+    if camera.fisheye:
+        maps = cv2.fisheye.initUndistortRectifyMap(matrix, camera.distortion, np.eye(3), wanted, shape, cv2.CV_32FC1)
+    else:
+        maps = cv2.initUndistortRectifyMap(matrix, camera.distortion, None, wanted, shape, cv2.CV_32FC1)
     linear = cv2.GaussianBlur(linear, (0, 0), _BLUR)
     if camera.mask:
         linear[cv2.resize(_read(dataset / camera.mask, "L"), size, interpolation=cv2.INTER_AREA) < 255] = np.nan

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,13 +82,24 @@ def open_page(browser: Browser, street: Street, file: Path, metres: SceneInMetre
     browser.get(file.as_uri())
 
 
+@pytest.mark.parametrize(
+    "lens",
+    [
+        {"k1": -0.03, "k2": 0.01, "p1": 1e-3, "p2": -2e-3},
+        pytest.param(
+            {"camera_model": "OPENCV_FISHEYE", "k1": 0.03, "k2": -0.02, "k3": 0.01, "k4": -0.01},
+            marks=pytest.mark.slow,
+            id="fisheye",
+        ),
+    ],
+)
 def test_the_page_measures_as_python_does_and_a_later_visit_shows_the_difference(
-    browser: Browser, tmp_path: Path
+    browser: Browser, tmp_path: Path, lens: dict[str, Any]
 ) -> None:
     street, rng = make_street(tmp_path / "first"), np.random.default_rng(8)
     transforms = street.folder / "transforms.json"
     content = json.loads(transforms.read_text())
-    transforms.write_text(json.dumps({**content, "k1": -0.03, "k2": 0.01, "p1": 1e-3, "p2": -2e-3}))
+    transforms.write_text(json.dumps({**content, **lens}))
     cameras = Cameras(street.folder)
 
     def seen(point: Sequence[float]) -> list[Pick]:
