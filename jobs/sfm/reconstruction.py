@@ -289,8 +289,8 @@ def _by_lens(search: Search, result: Outcome) -> Outcome:
     """
     cameras_like: dict[str, set[str]] = {}
     for view in search.views:
-        cameras_like.setdefault(view.like, set()).add(view.camera)
-    unsure = [v for v in search.views if not v.mount and (not v.known or len(cameras_like[v.like]) > 1)]
+        cameras_like.setdefault(_like(view), set()).add(view.camera)
+    unsure = [v for v in search.views if not v.mount and (not v.known or len(cameras_like[_like(v)]) > 1)]
     registered = result.registered
     names = {view.name for view in unsure} & registered
     if result.model is None or len(names) < 2 * _PHOTOS_OF_A_LENS:
@@ -299,7 +299,7 @@ def _by_lens(search: Search, result: Outcome) -> Outcome:
     alike: dict[str, dict[str, float]] = {}
     for view in unsure:
         if view.name in focals:
-            alike.setdefault(view.like, {})[view.name] = focals[view.name]
+            alike.setdefault(_like(view), {})[view.name] = focals[view.name]
     camera_before = {view.name: view.camera for view in unsure}
     camera_of: dict[str, str] = {}
     found: list[float] = []
@@ -323,6 +323,11 @@ def _by_lens(search: Search, result: Outcome) -> Outcome:
         else None
     )
     return replace(other, without_exif=result.without_exif, lenses=said)
+
+
+def _like(view: View) -> str:
+    """Return a key that is the same for pictures that may be of one lens."""
+    return view.like or (view.camera if view.known else f"{view.width} x {view.height}")
 
 
 def _shared(views: list[View]) -> set[frozenset[str]]:

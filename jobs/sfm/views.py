@@ -38,7 +38,8 @@ class View:
         camera: a key; pictures with the same one share their intrinsics.
         focal: focal length from EXIF as a multiple of the diagonal; None if unknown.
         known: whether the camera's name is known, and not just the picture's size.
-        like: a key; pictures with the same one, and the same size, may be of one lens although `camera` differs.
+        like: a key; pictures of one size with the same key may be of one lens although `camera` differs. By default,
+            known cameras differ, and others may be the same.
         mount: the camera's place in a rig; its focal length is then exact, and it has no distortion.
         position: latitude and longitude by GPS, degrees; None if unknown.
         lens: intrinsics that were given with the poses; None if they are to be found.
