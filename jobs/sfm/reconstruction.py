@@ -151,7 +151,8 @@ def reconstruct(
         result = _as_fisheyes(result.search or search, result, {})
     if not result.fisheye:
         result = _by_lens(result.search or search, result)
-        if result.model and (focals := fisheye.focal_lengths(result.model, search.threads)):
+        mounted = any(view.mount for view in views)
+        if result.model and not mounted and (focals := fisheye.focal_lengths(result.model, search.threads)):
             result = _as_fisheyes(result.search or search, result, focals)
     search = result.search or search
     if len(result.registered) < needed and kind != "exhaustive" and options.matching == "auto":
