@@ -94,6 +94,21 @@ def test_a_dataset_of_ours_is_read_as_a_colmap_model(street: Path, kept: Path, t
     assert len(found.names) == 14 and found.positions.max() < 0.01
 
 
+@pytest.mark.slow
+def test_a_polycam_export_is_read(street: Path, tmp_path: Path) -> None:
+    (tmp_path / "in" / "keyframes" / "cameras").mkdir(parents=True)
+    shutil.copytree(street / "photos", tmp_path / "in" / "keyframes" / "images")
+    content = json.loads((street / "truth.json").read_text())
+    lens = {"fx": content["fl_x"], "fy": content["fl_y"], "cx": 240.0, "cy": 135.0, "width": 480, "height": 270}
+    for frame in content["frames"]:
+        pose = {f"t_{row}{column}": frame["transform_matrix"][row][column] for row in range(3) for column in range(4)}
+        name = Path(frame["file_path"]).stem
+        (tmp_path / "in" / "keyframes" / "cameras" / f"{name}.json").write_text(json.dumps({**lens, **pose}))
+    prepare(tmp_path / "in", tmp_path / "dataset", OPTIONS)
+    check(street, tmp_path / "dataset")
+    assert read(tmp_path / "dataset")["poses"]["moved"][1] < 0.01
+
+
 def test_poses_of_other_photos_are_refused(street: Path, tmp_path: Path) -> None:
     mixed = truth(street)[np.random.default_rng(0).permutation(14)]
     with pytest.raises(
