@@ -302,11 +302,13 @@ def _by_lens(search: Search, result: Outcome) -> Outcome:
         if view.name in focals:
             alike.setdefault(_like(view), {})[view.name] = focals[view.name]
     camera_before = {view.name: view.camera for view in unsure}
+    unknown = {_like(view) for view in unsure if not view.known}
     camera_of: dict[str, str] = {}
     found: list[float] = []
     for key, its in alike.items():
         groups = lenses.by_focal_length(its, camera_before)
-        found += [sum(its[name] for name in group) / len(group) for group in groups] if len(groups) > 1 else []
+        if key in unknown and len(groups) > 1:
+            found += [sum(its[name] for name in group) / len(group) for group in groups]
         for number, group in enumerate(groups, 1):
             camera_of |= dict.fromkeys(group, f"{key} lens {number}")
     views = [replace(view, camera=camera_of.get(view.name, view.camera)) for view in search.views]
