@@ -60,7 +60,8 @@ def test_sizes_and_orientations_of_a_lens_share_its_intrinsics(mixed: Path, tmp_
     found = compare_poses(mixed / "truth.json", tmp_path / "dataset" / "transforms.json", photos)
     focals = {frame["fl_x"] / max(frame["w"], frame["h"]) for frame in transforms["frames"]}
     assert about["registered"] == 14 and about["cameras"] == 1
-    assert max(focals) == pytest.approx(min(focals), rel=1e-9) and min(focals) == pytest.approx(26 / 36, rel=0.015)
+    assert max(focals) < 1.0002 * min(focals), "with a camera for each, they differ by 0.2 %"
+    assert min(focals) == pytest.approx(26 / 36, rel=0.015)
     assert {(frame["w"], frame["h"]) for frame in transforms["frames"]} == {(480, 270), (270, 480), (240, 135)}
     # With a camera for each size and orientation, 0.0015 and 0.0008 of the scene's size.
     assert found.positions.max() < 0.0014 and np.median(found.positions) < 0.0007
