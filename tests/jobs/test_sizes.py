@@ -40,8 +40,8 @@ def capture(mixed: Path, folder: Path, *, named: bool) -> None:
     """Write the photos as a phone does, or without EXIF, as a messenger does."""
     folder.mkdir()
     for number, photo in enumerate(sorted((mixed / "photos").iterdir())):
-        with Image.open(photo) as image:
-            exif = image.getexif()
+        with Image.open(photo) as opened:
+            exif, image = opened.getexif(), opened.convert("RGB")
             if number % 3 == 1:
                 exif[ExifTags.Base.Orientation] = 6
                 image = image if named else image.transpose(Image.Transpose.ROTATE_270)

@@ -16,7 +16,7 @@ from jobs.sfm.posefile import read_poses
 TURN = Rotation.from_euler("xyz", [20, -30, 40], degrees=True).as_matrix()
 POSE = np.column_stack([TURN, [4.0, 5.0, 6.0]])
 """With OpenCV's axes."""
-OPENGL: Floats = POSE * [1, -1, -1, 1]
+OPENGL: Floats = POSE * np.array([1.0, -1, -1, 1])
 LENS = Lens((0.5, 2 / 3), (0.5, 0.5), shape=4 / 3)
 
 
