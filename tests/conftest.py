@@ -46,6 +46,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     Each process has one: what tests do at the same time, to deployments and blocks of the same names, does not mix.
     """
+    from prefect import results
     from prefect.testing import utilities
 
     from tests.made_once import prefect_database
@@ -54,6 +55,8 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     shutil.copyfile(prefect_database(), folder / "prefect-test.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(utilities, "mkdtemp", lambda: str(folder))  # where the harness has its database
+        # It opens a connection for every run and closes none. It would find what the server has: no default storage.
+        patch.setattr(results, "_read_server_default_result_storage_block_id", lambda: None)
         with utilities.prefect_test_harness(server_startup_timeout=180):
             yield
 

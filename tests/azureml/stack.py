@@ -107,8 +107,9 @@ class AzureStack:
             runner.job.cancelled.set()
         for runner in self._runners:
             runner.join(10)
-        self._proxy.shutdown()
-        self._service.shutdown()
+        for server in (self._proxy, self._service):
+            server.shutdown()
+            server.server_close()
         self._azurite.close()
 
     def renew(self) -> None:
