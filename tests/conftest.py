@@ -47,17 +47,22 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     Each process has one: what tests do at the same time, to deployments and blocks of the same names, does not mix.
     """
     from prefect import results
+    from prefect.settings import PREFECT_API_SSL_CERT_FILE, temporary_settings
     from prefect.testing import utilities
 
+    from tests.azureml.tls import write_certificates
     from tests.made_once import prefect_database
 
     folder = tmp_path_factory.mktemp("prefect")
+    # Each of Prefect's clients reads the authorities that it trusts, all 140 by default, though this server has no TLS.
+    write_certificates(folder / "certificates")
+    one = {PREFECT_API_SSL_CERT_FILE: str(folder / "certificates/ca.pem")}
     shutil.copyfile(prefect_database(), folder / "prefect-test.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(utilities, "mkdtemp", lambda: str(folder))  # where the harness has its database
         # It opens a connection for every run and closes none. It would find what the server has: no default storage.
         patch.setattr(results, "_read_server_default_result_storage_block_id", lambda: None)
-        with utilities.prefect_test_harness(server_startup_timeout=180):
+        with temporary_settings(one), utilities.prefect_test_harness(server_startup_timeout=180):
             yield
 
 
