@@ -64,7 +64,9 @@ async def summarize(workspace: Workspace, scene: str, *assets: Asset) -> None:
         if choice and str(choice.shown.asset) != str(model):
             parts.append(choice.said)
     places = await patiently(lambda: _places(workspace, scene, assets))
-    parts.append("\n".join(place.as_markdown for place in places))
+    if links := " · ".join(f"[{place.name}]({place.link})" for place in places if place.link):
+        parts.append(f"Open: {links}")
+    parts.append("\n".join(f"- {place.name}: `{place.about}`" for place in places if place.about))
     rows = []  # a list, because Prefect's UI cuts a wide table off
     lines = [f"{scene}: {verdict}" if verdict else f"{scene}:"]
     for asset in assets:
@@ -84,15 +86,11 @@ async def summarize(workspace: Workspace, scene: str, *assets: Asset) -> None:
 
 
 class _Place(NamedTuple):
-    """What a person can open: its name, where or what it is, and its web address if a server serves it."""
+    """What a person can open: its name, its path or a command, and its web address if a server serves it."""
 
     name: str
     about: str
     link: str = ""
-
-    @property
-    def as_markdown(self) -> str:
-        return f"- [{self.name}]({self.link}): `{self.about}`" if self.link else f"- {self.name}: `{self.about}`"
 
 
 def _places(workspace: Workspace, scene: str, assets: tuple[Asset, ...]) -> list[_Place]:
@@ -104,7 +102,7 @@ def _places(workspace: Workspace, scene: str, assets: tuple[Asset, ...]) -> list
             if kind == "page":
                 found.append(_Place("open it with", page_command(workspace, scene, asset)))
     if link := scene_link(workspace, scene):
-        found.append(_Place("scene", f"gallery/{scene}.html", link))
+        found.append(_Place("scene", "", link))
     return found
 
 
