@@ -216,7 +216,7 @@ def test_a_name_is_one_job_forever(stack: AzureStack, submit: Submit) -> None:
     assert stack.wait("once").attempts == 1
 
 
-def test_cancel(stack: AzureStack, client: MLClient, submit: Submit) -> None:
+def test_a_cancelled_job_ends(stack: AzureStack, client: MLClient, submit: Submit) -> None:
     submit("stopped", "sleep 600 & sleep 600")
     stack.wait("stopped", "Running")
     client.jobs.begin_cancel("stopped").result()
@@ -328,7 +328,7 @@ def test_transfers_break_in_the_middle(stack: AzureStack, client: MLClient, kind
     assert blobs(client, stack).download_blob("broken").readall() == content
 
 
-def test_transfers_are_slow(stack: AzureStack, client: MLClient) -> None:
+def test_a_slow_host_limits_the_rate(stack: AzureStack, client: MLClient) -> None:
     with stack.faults.add("slow", "blob", rate=1e6):
         began = time.monotonic()
         blobs(client, stack).upload_blob("slow", b"0" * 1_000_000, overwrite=True)

@@ -242,7 +242,7 @@ def test_the_longest_names_are_within_the_services_limits(workspace: AzureMLWork
     from jobs.names import SUFFIXES
     from tests.azureml import assets
 
-    scene, version = "s" * 63, f"{10**9}-c736eabe-99"  # the billionth capture, made anew 98 times
+    scene, version = "s" * 63, f"{10**9}-c736eabe-99"  # the billionth capture, refreshed 98 times
     stages = re.findall(r"(\w+)\.py", " ".join(path.name for path in Path("jobs").glob("*.py")))
     for ending in SUFFIXES.values():
         assert assets.NAME.fullmatch(f"{scene}{ending}")

@@ -67,7 +67,7 @@ def test_the_message_of_a_failed_job(workspace: AzureMLWorkspace) -> None:
     assert "No module named jobs.nothing" in workspace.read_log(job.name, 0)[0]
 
 
-def test_cancel(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
+def test_a_cancelled_job_ends(workspace: AzureMLWorkspace, stack: AzureStack) -> None:
     job = lasting("street-sketch-2")
     start(workspace, stack, job)
     workspace.cancel(job.name)

@@ -76,7 +76,7 @@ def test_an_identity_is_named_by_its_resource_or_client_id(workspace: AzureMLWor
 
 
 def test_another_block_takes_over_a_job_without_a_node(stack: AzureStack, workspace: AzureMLWorkspace) -> None:
-    """As the README says for low-priority nodes that do not come: a second block names a dedicated cluster."""
+    """A second block names a dedicated cluster, as the README advises if no low-priority node is available."""
     first = JobSpec(
         family="no-node-page", attempt=1, scene="no-node", stage="page", arguments=("--help",), scratch=("training",)
     )

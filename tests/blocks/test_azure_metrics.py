@@ -24,7 +24,7 @@ def point(step: int, curve: str = "", metrics: Mapping[str, float] = {}, **value
 
 
 def another(workspace: AzureMLWorkspace) -> AzureMLWorkspace:
-    """The same workspace as another process has it."""
+    """Return the same workspace as another process opens it."""
     return AzureMLWorkspace.model_validate({**dict(workspace), "credential": workspace.credential})
 
 
@@ -48,7 +48,7 @@ def test_a_curve_is_read_back_as_it_was_measured(workspace: AzureMLWorkspace, st
 
 
 def test_no_point_is_posted_by_two_processes(workspace: AzureMLWorkspace, stack: AzureStack, job: str) -> None:
-    """As after a crash: the next process reads the whole log again. And a job that begins anew repeats its steps."""
+    """After a crash, the next process reads the whole log again. A job that starts again repeats its steps."""
     workspace.log_metrics(job, [point(1), point(2)])
     another(workspace).log_metrics(job, [point(1), point(2), point(3), point(2), point(4)])
     another(workspace).log_metrics(job, [point(4)])

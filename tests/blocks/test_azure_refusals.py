@@ -1,4 +1,4 @@
-"""What Azure ML refuses and why, and a service that does not answer: the reason reaches the user."""
+"""The user is told why Azure ML refuses a request, and that it does not answer."""
 
 from __future__ import annotations
 

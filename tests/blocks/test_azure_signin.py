@@ -1,4 +1,4 @@
-"""Every way to sign in to Azure ML, and what is said of a credential that does not."""
+"""Every way to sign in to Azure ML, and the errors of credentials that fail."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_a_listing_reads_all_pages(
 
 
 class Stop(Exception):
-    """Somebody pulls the plug."""
+    """The connection is cut, as if somebody pulled the plug."""
 
 
 def test_an_interrupted_transfer_resumes_where_it_was(

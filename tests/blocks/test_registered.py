@@ -1,4 +1,4 @@
-"""The command that makes the blocks known to a server, so that they can be filled in its UI."""
+"""Register the block types on a server, so that people can create blocks in its UI."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_a_registered_model_can_be_looked_at(home: Path, monkeypatch: pytest.Mon
             assert other.returncode == 1
         finally:
             viewer.terminate()
-    with pytest.raises(OSError):  # nothing of it is left
+    with pytest.raises(OSError):  # its process has ended
         urllib.request.urlopen(f"http://127.0.0.1:{port}/")
 
 
@@ -168,7 +168,7 @@ def _keyframes(browser: Browser, scratch: Path) -> int:
 
 @flow
 async def training_of(home: Path, options: TrainOptions) -> Asset:
-    """As the flow of a scene trains the dataset that stands."""
+    """Train the registered dataset of a scene, as its flow does."""
     place = LocalWorkspace(root=home)
     dataset = await asyncio.to_thread(place.find_asset, "street-images-to-nerf-dataset", "1-c0ffee00")
     assert dataset
@@ -234,7 +234,7 @@ def _commonest(browser: Browser, file: Path) -> float:
 
 
 def training(place: LocalWorkspace, scene: str, stage: str = "train") -> str:
-    """A job of that scene, as its follower has it submitted, that runs until it is cancelled."""
+    """Submit a job of the scene that runs until it is cancelled."""
     plan = Plan(scene, "1", FirstOptions(seconds=1000), f"{scene}-nerf", "model", "output", {})
     job = plan.spec(1).model_copy(update={"family": f"{scene}-{stage}-1-c0ffee00"})
     place.follow(job.name, "somebody")
@@ -243,7 +243,7 @@ def training(place: LocalWorkspace, scene: str, stage: str = "train") -> str:
 
 
 def tell(place: LocalWorkspace, job: str, line: str) -> None:
-    """Have a job say something."""
+    """Let a job print a line."""
     log = place.folder / "jobs" / job / "std_log.txt"
     while not log.exists():
         pass

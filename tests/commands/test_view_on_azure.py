@@ -1,5 +1,8 @@
-"""The way to the viewer of a training on Azure: real jobs of the emulator, which run on this machine, and a real
-forwarding of ports in the place of ssh's (there is seldom an sshd where tests run)."""
+"""Connect to the viewer of a training on Azure.
+
+The jobs of the emulator are real and run on this machine. Ports are really forwarded, but not by ssh: machines that run
+tests seldom have an sshd.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,7 @@ def view(port: int) -> subprocess.Popen[str]:
 
 
 def training(place: AzureMLWorkspace, stack: AzureStack) -> JobSpec:
-    """A real training, for very long, on photos that a job made."""
+    """Start a real training that takes very long, on photos that a job has drawn."""
     made = JobSpec(
         family="street-facade-1-c0ffee00", attempt=1, scene="street", stage="facade", outputs=("capture",), tier="cpu",
         arguments=("--output", "{outputs.capture}", "--photos", "8", "--width", "64", "--height", "48"),

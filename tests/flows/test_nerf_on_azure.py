@@ -41,7 +41,7 @@ RENDER = RenderOptions(width=64, height=36, seconds=0.25)
 
 @pytest.fixture
 async def saved(workspace: AzureMLWorkspace, monkeypatch: pytest.MonkeyPatch) -> AzureMLWorkspace:
-    """The workspace as a saved block; jobs are asked about more often than Azure would like."""
+    """Save the workspace as a block that polls jobs more often than Azure would allow."""
     await workspace.credential.save("azure", overwrite=True)
     await workspace.save("azure", overwrite=True)
     monkeypatch.setattr(AzureMLWorkspace, "poll_seconds", lambda self, waited: 0.5)
@@ -101,7 +101,7 @@ async def test_from_photos_to_a_video_without_repeating_work(
 async def test_faults_of_the_workspace_are_reported_before_a_job_starts(
     stack: AzureStack, saved: AzureMLWorkspace, street: Path
 ) -> None:
-    # Made anew: a copy of a saved block keeps its number, and is saved over it.
+    # A new block, because a copy of a saved one keeps its ID and would replace it.
     wrong = AzureMLWorkspace(**{**dict(saved), "gpu_cluster": "nowhere"})
     await wrong.save("no-cluster", overwrite=True)
     before = len(stack.jobs)
@@ -111,7 +111,7 @@ async def test_faults_of_the_workspace_are_reported_before_a_job_starts(
 
 
 class NothingOptions(Options):
-    """Of a stage that has no program."""
+    """Options of a stage that has no program."""
 
     STAGE: ClassVar[str] = "nothing"
 

@@ -271,7 +271,7 @@ async def test_an_old_version_stays_usable(home: LocalWorkspace) -> None:
     assert await capture() == "2", "nor does a copy make a new one"
 
 
-async def test_switched_off(home: LocalWorkspace, deployment: UUID) -> None:
+async def test_nothing_starts_if_the_schedule_is_off(home: LocalWorkspace, deployment: UUID) -> None:
     photograph(home.folder / "captures" / "shed")
     await reprocess(enabled=False)
     assert home.assets("shed") == [] == await runs_of(deployment, "shed")
@@ -284,7 +284,7 @@ async def test_a_server_without_the_deployment(home: LocalWorkspace, deployment:
         await tasks.start_new_captures(home, "local", 0)
 
 
-async def test_on_azure(workspace: AzureMLWorkspace, deployment: UUID, tmp_path: Path) -> None:
+async def test_uploads_to_azure_start_runs(workspace: AzureMLWorkspace, deployment: UUID, tmp_path: Path) -> None:
     place = workspace.model_copy(update={"captures": "watched"})
     container = place._connection.store().container
 

@@ -200,7 +200,7 @@ BAD: dict[str, tuple[Callable[[Content], Any], str]] = {
 
 
 @pytest.mark.parametrize(("change", "says"), BAD.values(), ids=BAD)
-def test_refuses(tmp_path: Path, change: Callable[[Content], Any], says: str) -> None:
+def test_a_wrong_path_is_refused_with_a_remedy(tmp_path: Path, change: Callable[[Content], Any], says: str) -> None:
     file = _write(tmp_path, change(copy.deepcopy(PATH)))
     with pytest.raises(InvalidInput) as refused:
         camera_path.read(file)
@@ -254,7 +254,7 @@ def test_refuses_what_is_not_there(tmp_path: Path) -> None:
             camera_path.read(file)
 
 
-def test_stays_light() -> None:
+def test_importing_the_module_imports_nothing_heavy() -> None:
     code = "import sys, jobs.camera_path; print({'numpy', 'torch', 'nerfstudio', 'av', 'PIL'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 

@@ -129,7 +129,7 @@ def test_points_and_mesh_lie_before_the_cameras_in_the_scene_frame(
 
 
 def test_points_and_mesh_in_metres(exported: tuple[Path, str]) -> None:
-    """By readers of others; the LAZ file says where on the earth its points are."""
+    """Read the files with other programs; the LAZ file says where on the earth its points are."""
     folder, _ = exported
     points = METRES * np.asarray(trimesh.load(folder / "pointcloud.ply").vertices) @ TO_EAST.T
     cloud = trimesh.load(folder / "metres/pointcloud.ply")
@@ -210,7 +210,7 @@ def test_floating_parts_are_left_out() -> None:
 
 
 def test_a_wall_becomes_a_mesh_of_it_alone() -> None:
-    """Without the shells that come about where the known borders on the unknown, and facing the cameras."""
+    """The mesh has no shells where known space borders on unknown space, and its faces look at the cameras."""
     low, high = np.array([-1.2, 1.5, -0.6], np.float32), np.array([1.2, 2.5, 0.6], np.float32)
     found = surface.fuse(_wall(2.0), low, high, 60)
     mesh = trimesh.Trimesh(found.vertices, found.faces, process=False)

@@ -56,7 +56,7 @@ def test_unreadable_files_are_listed_with_the_reason_and_left_out(tmp_path: Path
         "gone.jpg": "a link to nowhere",
     }
     assert found.duplicates == {"img_2.jpg": "copy.jpg"}
-    # The capture keeps what came, so that the dataset can tell about it; a link to nowhere cannot be kept.
+    # The capture keeps unusable files, so that the dataset can report them; a broken link cannot be kept.
     assert set(found.files) == {*found.photos, "text.jpg", "empty.png", "img_2.jpg"}
 
 

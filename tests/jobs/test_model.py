@@ -23,7 +23,7 @@ from jobs.options import TrainOptions  # noqa: E402
 from jobs.radiance.evaluation import evaluate  # noqa: E402
 from tests.processes import free_port  # noqa: E402
 
-torch.set_num_threads(1)  # as much is computed, and none of it in waiting for a thread that has no core
+torch.set_num_threads(1)  # the same work, without threads that wait for a core
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def trained(tiny_dataset: Path, tiny_model: Path, tmp_path_factory: pytest.TempP
 def weights_in_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A torch cache with a file for LPIPS's network, so that nerfstudio's own tools download nothing.
 
-    The weights are random: that something is computed from them is all that can be looked at.
+    The weights are random, so tests can only check that figures are computed from them.
     """
     from torchvision.models import alexnet
 

@@ -30,7 +30,7 @@ def test_the_bytes_of_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "points.ply").read_bytes() == header + b"\0\0\xc0\x3f\x07" + b"\0\0\0\xc0\xff"
 
 
-def test_no_points(tmp_path: Path) -> None:
+def test_an_empty_or_missing_file_has_no_points(tmp_path: Path) -> None:
     ply.write_vertices(tmp_path / "points.ply", {axis: np.empty(0, np.float32) for axis in "xyz"})
     for file in ("points.ply", "none.ply"):
         found, shades = ply.read_points(tmp_path / file)

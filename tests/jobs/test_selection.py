@@ -223,7 +223,7 @@ def test_the_videos_of_live_photos_are_no_video_of_the_place(photos: Path) -> No
     for shot in SHOTS:
         film(photos / f"{shot}.MOV", 1)
     assert set(kinds(photos).values()) == {"Live Photo video"}
-    # They are not taken instead of photos that are too few, either; a long video is.
+    # They do not replace too few photos, either; a long video does.
     with pytest.raises(InvalidInput, match=r"4 .* 8 .*IMG_0001\.MOV: "):
         media.scan(photos, minimum=8)
     film(photos / f"{SHOTS[0]}.mov", 7)
@@ -247,7 +247,7 @@ def test_one_line_summarizes_a_capture(photos: Path) -> None:
         "VID.insv (INSV, dual fisheye: export it as equirectangular with the camera's own program)."
     )
     assert found.found == 11
-    # What the capture keeps is told of by the job; the rest can only be told of now.
+    # The job reports the files that the capture keeps. The others can only be reported now.
     assert found.tags(found.files)["left_out"].startswith("walk.mp4 (video beside photos")
     assert "IMG_0002" not in found.tags(found.files)["left_out"] and "thumbnails" in found.tags(found.files)["left_out"]
     assert media.Capture(photos=found.photos).line() == "4 photos used; nothing is left out."

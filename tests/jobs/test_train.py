@@ -37,7 +37,7 @@ from tests.made_once import TINY_TRAINING  # noqa: E402
 OPTIONS = CliApp.run(TrainOptions, cli_args=[*TINY_TRAINING, "--steps-per-save=6"])
 
 
-torch.set_num_threads(1)  # as much is computed, and none of it in waiting for a thread that has no core
+torch.set_num_threads(1)  # the same work, without threads that wait for a core
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def started(dataset: Path, model_folder: Path, checkpoints: Path) -> subprocess.
 
 
 def said(job: subprocess.Popen[str]) -> list[report.Progress | report.PageReport | report.Figures | report.Failure]:
-    """Wait for a training, and return what it told."""
+    """Wait for a training, and return what it reported."""
     log, _ = job.communicate()
     return [line for text in log.splitlines() if (line := report.parse(text)) is not None]
 

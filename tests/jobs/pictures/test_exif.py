@@ -18,7 +18,7 @@ def focal(**values: Any) -> float | None:
     return focal_length({ExifTags.Base[name]: value for name, value in values.items()})
 
 
-def test_focal_length() -> None:
+def test_the_focal_length_comes_from_exif() -> None:
     assert focal() is None
     assert focal(FocalLengthIn35mmFilm=26) == pytest.approx(26 / 43.267, rel=1e-4)
     assert focal(FocalLength=50.0, **SENSOR, **RESOLUTION) == pytest.approx(50 / np.hypot(22.2, 14.8), rel=1e-4)
@@ -79,7 +79,7 @@ def test_positions_that_cannot_be_are_ignored(wrong: dict[str, Any]) -> None:
         b"drone-parrot:CameraYawDegree='267.5'",
     ],
 )
-def test_gimbal(packet: bytes) -> None:
+def test_the_gimbal_tells_how_the_camera_was_held(packet: bytes) -> None:
     found = tags(packet)
     assert (found.pitch, found.roll, found.direction) == (-89.9, 0, 267.5)
     assert found.up() == pytest.approx((0, 0, -1), abs=0.01)

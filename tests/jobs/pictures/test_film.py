@@ -31,7 +31,7 @@ def test_the_sharpest_frame_of_each_window_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("suffix", "codec"), [("mkv", "libx264"), ("avi", "mpeg4"), ("webm", "libvpx"), ("mov", "mpeg4")]
 )
-def test_containers(tmp_path: Path, suffix: str, codec: str) -> None:
+def test_videos_in_every_container_are_read(tmp_path: Path, suffix: str, codec: str) -> None:
     file = video(tmp_path / f"a.{suffix}", [picture(seed=i) for i in range(10)], codec=codec)
     assert list(media.scan(file).videos) == [file.name]
     times = film.frame_times(file)

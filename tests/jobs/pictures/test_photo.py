@@ -13,7 +13,7 @@ from tests.pictures import difference, picture, raw_photo
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "jfif", "mpo", "png", "tif", "webp", "heic", "avif", "bmp"])
-def test_formats(tmp_path: Path, suffix: str) -> None:
+def test_photos_of_every_format_are_read(tmp_path: Path, suffix: str) -> None:
     photo.pillow()
     picture().save(tmp_path / f"a.{suffix}", quality=95)
     found = photo.read(tmp_path / f"a.{suffix}")

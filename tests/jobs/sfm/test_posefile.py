@@ -50,7 +50,7 @@ def test_all_formats_give_the_same_pose_and_lens(tmp_path: Path) -> None:
         assert pose.lens.params(320, 240) == pytest.approx([160, 240, 80, 120, 0.1, 0, 0, 0])
 
 
-def test_other_lenses(tmp_path: Path) -> None:
+def test_lenses_of_other_camera_models_are_read(tmp_path: Path) -> None:
     fisheye = transforms(tmp_path, camera_model="OPENCV_FISHEYE", k3=0.3, p1=9)
     assert read_poses(fisheye)[0].lens == Lens((0.5, 1.0), (0.25, 0.5), (0.1, 0, 0.3, 0), True, 4 / 3)
     (tmp_path / "transforms.json").write_text(json.dumps({"camera_angle_x": np.pi / 2, "frames": [FRAME]}))

@@ -34,7 +34,7 @@ def photos_of(dataset: Path) -> dict[str, str]:
 
 
 def in_the_first_frame(first: Path, street: Path, dataset: Path, truth: Path) -> PoseErrors:
-    """How far the cameras of `dataset` are from the truth: what brings the FIRST dataset's to it is applied to all."""
+    """Measure how far the cameras of `dataset` are from the truth, aligned by the similarity of the FIRST dataset."""
     known = compare_poses(street / "truth.json", first / "transforms.json", photos_of(first))
     return compare_poses_in_frame_of(known, truth, dataset / "transforms.json", photos_of(dataset))
 
@@ -58,17 +58,17 @@ def test_another_day_is_brought_into_the_first_days_frame(street: Path, first: P
     fitted = manifest(dataset)["frame"]
     assert fitted["reference"] == "facade:1-a"
     assert fitted["inliers"] > 200 and fitted["photos_matched"] == 10 and fitted["residual"] < 0.005
-    # The same camera as on the first day, as it was found then.
+    # The same camera as on the first day, with the intrinsics that were estimated then.
     assert fitted["cameras"] == 1
     intrinsics = [json.loads((folder / "transforms.json").read_text()) for folder in (first, dataset)]
     assert intrinsics[0]["fl_x"] == pytest.approx(intrinsics[1]["fl_x"], rel=1e-6)
     errors = in_the_first_frame(first, street, dataset, visit / "truth.json")
     assert len(errors.names) == 10 and errors.positions.max() < 0.01 and errors.rotations.max() < 0.5
-    # It stays there: COLMAP's files agree, and training is told to leave the poses alone.
+    # COLMAP's files are in the same frame, and training does not move the poses.
     transforms = json.loads((dataset / "transforms.json").read_text())
     assert transforms["applied_scale"] == 1 and transforms["applied_transform"] == np.eye(4)[:3].tolist()
     centers = np.array([frame["transform_matrix"] for frame in transforms["frames"]])[:, :3, 3]
-    assert abs(np.abs(centers).max() - 1) > 0.001  # not scaled anew
+    assert abs(np.abs(centers).max() - 1) > 0.001  # not scaled again
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def gaussians() -> Gaussians:
     )
 
 
-def test_there_and_back(gaussians: Gaussians) -> None:
+def test_unpacked_gaussians_are_those_that_were_packed(gaussians: Gaussians) -> None:
     content = spz.pack(gaussians)
     found = unpack(content)
     assert np.abs(found.means - gaussians.means).max() < 2**-16
@@ -48,7 +48,7 @@ def test_there_and_back(gaussians: Gaussians) -> None:
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2])
-def test_of_every_degree(gaussians: Gaussians, degree: int) -> None:
+def test_harmonics_of_every_degree_are_packed(gaussians: Gaussians, degree: int) -> None:
     some = Gaussians(**{**vars(gaussians), "sh": gaussians.sh[:, : (degree + 1) ** 2]})
     assert unpack(spz.pack(some)).sh.shape == some.sh.shape
 

@@ -58,7 +58,7 @@ def psnr(one: Path, other: Path) -> float:
 def test_only_chunks_that_are_missing_or_torn_are_rendered_again(
     whole: Path, tiny_model: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As after a kill in the middle of a write."""
+    """Leave a chunk as a process does that is killed while it writes."""
     store = tmp_path / "checkpoints"
     render(OPTIONS, tiny_dataset, tiny_model, tmp_path / "first", store)
     kept, torn, unfinished = Chunks(store).find()
@@ -201,7 +201,7 @@ def test_resumes_where_it_was_stopped(
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_memory_does_not_grow_with_the_frames(tiny_model: Path, tiny_dataset: Path, tmp_path: Path) -> None:
-    """Of ten thousand, in two shards: as for a hundred."""
+    """Joining ten thousand frames from two shards takes no more memory than joining a hundred."""
 
     def run(stage: str, output: str, folder: Path, frames: int, *more: object) -> int:
         """The peak memory of a job that writes the folder `output`, bytes."""

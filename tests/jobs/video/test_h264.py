@@ -44,7 +44,7 @@ def test_the_length_is_exact(tmp_path: Path, frames: int, seconds: float) -> Non
     assert found.duration == pytest.approx(seconds, abs=1e-4)
 
 
-def test_colours_survive(tmp_path: Path) -> None:
+def test_a_video_keeps_its_colours(tmp_path: Path) -> None:
     """Players are told which matrix was used: without, reds and greens shift."""
     colours = [(200, 40, 90), (30, 160, 60), (20, 60, 190), (250, 250, 250), (5, 5, 5)]
     pictures = [np.full((32, 64, 3), colour, np.uint8) for colour in colours for _ in range(2)]

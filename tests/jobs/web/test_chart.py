@@ -51,7 +51,7 @@ def test_names_are_only_words() -> None:
     assert {"<script>", "b & c", "<x>", 'y"', "<1>", "2"} <= set(said)
 
 
-def test_nothing_to_draw() -> None:
+def test_a_chart_without_points_is_empty() -> None:
     assert chart([Line("a", [])], "x", "y") == "" == chart([], "x", "y")
 
 
