@@ -11,10 +11,10 @@ import jobs.radiance  # noqa: F401 – before any test imports nerfstudio, which
 
 pytest_plugins = ["tests.azureml.plugin"]
 
-# A home of its own: no test reads or writes a person's blocks, runs or results.
+# A separate home, so that no test reads or writes a person's blocks, runs or results.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-# Several processes share the cores: of more threads in each, most would spin while they wait for one that has no core.
+# Several processes share the cores. With more threads in each, most would spin while they wait for a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 if not shutil.which("nvidia-smi"):  # without a GPU, kernels run in Triton's interpreter: it asks when it is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -85,7 +85,7 @@ def tiny_dataset(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_dataset: Path) -> Path:
-    """A nerfacto that was trained on `tiny_dataset` for a moment: a fog in the colours of the street."""
+    """Return a nerfacto that was trained on `tiny_dataset` for a few steps: a fog in the colours of the street."""
     pytest.importorskip("nerfstudio")
     from tests import made_once
 

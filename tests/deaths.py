@@ -1,4 +1,4 @@
-"""A machine that is lost at any moment, and what storage then holds."""
+"""Lose a machine at every possible moment, and return what storage then contains."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _machine = _Machine()
 
 
 def lost_anywhere(folder: Path, before: Path, work: Callable[[], object]) -> Iterator[Path | None]:
-    """Do the work again and again, each time up to one more operation on files in the folder, until it is done.
+    """Repeat the work, each time up to one more operation on files in the folder, until it completes.
 
     Nothing can be changed in the folder after the operation at which the machine is lost, not even tidied up.
 

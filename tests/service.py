@@ -91,7 +91,7 @@ class Service:
 
     @property
     def password(self) -> str:
-        """What the server asks for: made when it started first."""
+        """Return the server's password, which its first start created."""
         profile = tomllib.loads((self.prefect_home / "rebel-nerf.toml").read_text())["profiles"]["rebel-nerf"]
         password: str = profile["PREFECT_API_AUTH_STRING"]
         return password
@@ -135,7 +135,7 @@ class Service:
         return file.read_text() if file.exists() else ""
 
     def close(self) -> None:
-        """End it all."""
+        """End the server and the worker."""
         self.front.failing = None
         for name in reversed(list(self._processes)):
             self.end(name)

@@ -1,4 +1,4 @@
-"""A workspace whose training jobs are real processes, which know the PSNR that they come to."""
+"""A workspace whose training jobs are real processes that report a given PSNR."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from blocks import Asset, LocalWorkspace
 
 __all__ = ["trainer", "visit"]
 
-# As if `python -m jobs.train --dataset … --model …`: the PSNR that it comes to stands in the dataset's only file.
+# As if `python -m jobs.train --dataset … --model …`: the dataset's only file has the PSNR to report.
 _JOB = """#!/bin/sh
 echo "$2" >>"$(dirname "$0")/started"
 while [ $# -gt 1 ]; do
@@ -32,7 +32,7 @@ def trainer(root: Path) -> LocalWorkspace:
 
 
 def visit(place: LocalWorkspace, capture: int, psnr: float, scene: str = "street") -> Asset:
-    """Register a visit to a scene, and return it in place of its dataset: models of it have that PSNR."""
+    """Register a visit to a scene, and return the asset that stands in for its dataset. Models of it have that PSNR."""
     photo = place.folder / "photo.jpg"
     photo.write_text(f"{psnr}")
     asset = place.take_in(scene, {"photo.jpg": photo}, {})

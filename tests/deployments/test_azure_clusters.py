@@ -93,7 +93,7 @@ def test_networks_and_identities_are_on_the_wire(stack: AzureStack, command: Com
     saved = options.load("net")
     assert saved.job_identity == identity(stack) and saved.ssh_public_key == KEY
 
-    # What stands stays, whichever way the subnet is told, and the identity is the saved one.
+    # Existing clusters are kept, in whichever form the subnet is given, and the identity is the saved one.
     less = ("--subnet", subnet(stack), "--no-public-ip", "--image-build-cluster", "cpu-net")
     status, said = command("setup", *clusters("net"), *less)
     assert status == 0 and said.count(": exists") == 6, said
@@ -137,7 +137,9 @@ def test_refusals_of_policies_storage_and_roles_are_distinguished(stack: AzureSt
         status, said = command("setup", *clusters("denied"))
     assert status == 1 and "a policy of your organization forbids it" in said and "--subnet" in said, said
     assert "Deny-MachineLearning-Compute-SubnetId" in said and "role" not in said
-    for version in list(stack.assets("environments").get("rebel-nerf", ())):  # what must be uploaded meets the storage
+    for version in list(
+        stack.assets("environments").get("rebel-nerf", ())
+    ):  # the first upload shows what the storage refuses
         stack.delete_asset("environments", "rebel-nerf", version)
     with stack.faults.add("keyless", stack.account):
         status, said = command("setup", *clusters("keyless"))

@@ -61,12 +61,12 @@ _ON_A_FULL_DISK = re.compile("^(?!.*OSError).*(disk is full|No space left)", re.
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a round led to.
+    """The outcome of a round.
 
     Args:
         kind: what happened.
         moment: seconds after the start at which it happened, where the kind does not say when.
-        struck: whether it met anything. Else the round says nothing.
+        struck: whether it hit anything. If not, the round proves nothing.
         starts: how often a job of each stage began.
         lost_seconds: how long jobs ran of which nothing came. In rounds that cancel a run, somebody wanted that; in
             all others, the same is computed and paid again.

@@ -172,7 +172,7 @@ async def _server(kind: Kind, this: Round) -> bool:
     if kind == "server failing":
         await this.start_and_wait()
         failing = rb"[A-Z]+ /"
-    else:  # once a worker has been told of a run, all requests but those by which it is told
+    else:  # once a worker has received a run: all requests except those by which it receives runs
         await this.start()
         failing = rb"(?!\w+ .*/get_scheduled_flow_runs )[A-Z]+ /"
     before = service.front.failed
@@ -221,7 +221,7 @@ async def _cancel_one(this: Round) -> tuple[bool, list[str]]:
         return True, ["the job was cancelled, though another run waits for it"]
     group = this.group(job)
     assert group
-    for process in _sleeping(group):  # the job need not last any longer
+    for process in _sleeping(group):  # the job may end now
         os.kill(process, signal.SIGTERM)
     return True, []
 

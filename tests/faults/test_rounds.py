@@ -1,4 +1,4 @@
-"""Whatever dies, nothing is lost and nothing is made twice."""
+"""Whatever is killed, no result is lost, and none is computed twice."""
 
 from __future__ import annotations
 

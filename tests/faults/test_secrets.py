@@ -1,4 +1,4 @@
-"""Secrets are planted wherever this project meets them, and looked for wherever it leaves something."""
+"""Plant secrets wherever this project reads them, and search everything that it writes."""
 
 from __future__ import annotations
 

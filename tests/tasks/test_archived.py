@@ -92,7 +92,7 @@ async def test_a_result_that_was_deleted_comes_back_from_its_job_or_is_made_agai
     again = await draw(workspace, "shed")
     assert (again.version, again.uri) == (made.version, made.uri)
 
-    # With its files gone, too, it is made again, though the node of the next attempt goes away.
+    # If its files are deleted as well, the stage runs again, even if the node of the next attempt is lost.
     stack.delete_asset("data", made.name, made.version)
     stack.delete_blobs(made.uri)
     with stack.faults.add("preemption_error", "shed-sketch-.*-2$", times=1):

@@ -158,7 +158,7 @@ async def test_jobs_that_fail_count_and_the_run_pays_for_all_its_attempts(
         await make(limited)
     [failed] = record(limited).values()
     assert failed.seconds is not None and failed.seconds >= 1 and not failed.completed
-    # What failed tells nothing of how long it takes, and another run has a limit of its own; the month has one for all.
+    # A failed job does not count for estimates. Each run has a separate limit, and all runs share that of the month.
     with pytest.raises(BudgetExceeded, match=f"this month .*{failed.cost:.2f} EUR"):
         await make(place(run=2 * DAY, month=DAY + failed.cost - 0.01))
     program.write_text(healthy)
@@ -192,7 +192,7 @@ async def test_a_job_is_paid_for_by_who_submits_it(place: Callable[..., LocalWor
 def test_of_two_at_the_same_time_not_both_slip_through(
     place: Callable[..., LocalWorkspace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each has come as far as adding up before the other does."""
+    """Let both runs record their expected costs before either adds them up."""
     limited, together, expenses = place(month=1.5 * DAY), Barrier(2, timeout=30), LocalWorkspace.expenses
 
     def at_once(self: LocalWorkspace, month: str, job: str | None = None) -> list[Expense]:

@@ -1,4 +1,4 @@
-"""A capture is chosen once, before it is taken in, and the dataset still tells of what was left out then."""
+"""Files of a capture are chosen once, before it is registered, and the dataset still lists what was left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Old runs of the flows that look after others do not fill Prefect's database."""
+"""Old runs of the housekeeping flows are deleted from Prefect's database."""
 
 from __future__ import annotations
 

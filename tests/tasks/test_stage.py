@@ -88,11 +88,11 @@ async def test_a_missing_result_is_computed_again_with_the_same_version(place: L
 
 
 async def test_an_incomplete_output_is_not_registered(place: LocalWorkspace) -> None:
-    """Whether a file is missing or empty; and the job, which ended well, is not run again unless that is asked for."""
+    """A missing or an empty file is refused. The job completed, so it runs again only after a refresh."""
 
     @tasks.stage.Stage
     def hollow(before: Asset, options: FirstOptions) -> tasks.stage.Plan:
-        """Expect more than the job writes."""
+        """Plan a stage that requires a file which the job does not write."""
         return dataclasses.replace(_plan(before, options), must_have=("made", "model.json"))
 
     @flow(name="hollow")

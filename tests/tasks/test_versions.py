@@ -87,7 +87,7 @@ async def test_a_refused_model_is_trained_again_only_by_a_refresh(place: LocalWo
     assert len(started(place)) == 3
     assert [version.version[-2:] == "-2" for version in versions] == [False, True]
 
-    # A run that dies between its job's end and the gate goes on with that job: it has not been told of it yet.
+    # A run that dies after its job has ended but before the gate continues with that job: nobody has seen the refusal.
     @flow(name="dies")
     async def dies() -> None:
         run = str(current_run())

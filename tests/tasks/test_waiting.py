@@ -1,4 +1,4 @@
-"""What a person is told while a job waits for the GPU, and that who came first is served first."""
+"""A run says what its job waits for, and jobs get the GPU in the order of their arrival."""
 
 from __future__ import annotations
 
