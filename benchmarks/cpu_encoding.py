@@ -1,7 +1,7 @@
-"""What `jobs.radiance.cpu` gains over nerfstudio's own PyTorch code: `python benchmarks/cpu_encoding.py DATASET`.
+"""Compare `jobs.radiance.cpu` with nerfstudio's own PyTorch code: `python benchmarks/cpu_encoding.py DATASET`.
 
-The same small nerfacto, the same rays, old and new code in turn, in one process; the least of several CPU times, so
-that other programs on the machine count little. Prints a table, which is kept in cpu_encoding.md.
+Runs both in turn, in one process, on the same small nerfacto and the same rays. Takes the least of several CPU times,
+so that other programs on the machine matter little. Prints a table, which is kept in cpu_encoding.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What importing costs: `python -m benchmarks.imports`.
 
-Each import in a process of its own, in turn, several times; told are the CPU seconds (user and system) and page faults
-of the median. Wall-clock time would tell more about what else the machine does.
+Runs each import several times, in turn, in separate processes. Prints the CPU seconds (user and system) and page faults
+of the median. Wall-clock time would depend more on what else the machine does.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A listing of all captures: this project's beside the storage SDK's, on Azurite: `python -m benchmarks.listing`.
+"""Compare this project's listing of all captures with the storage SDK's, on Azurite: `python -m benchmarks.listing`.
 
 Azurite takes more than half an hour for a hundred thousand uploads. So one scene's photos are uploaded, it is stopped,
 and in the file of its index (LokiJS) that scene is copied to all others, each photo with a name, an ETag and an MD5 of
-its own. Started on this file, it has them all. Azurite alone, asked for page after page that nobody reads, is the least
-that any client can take.
+its own. Started on this file, it has them all. The time of Azurite alone, whose pages are requested but not read, is
+the least that any client can need.
 """
 
 from __future__ import annotations

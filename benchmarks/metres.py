@@ -1,12 +1,12 @@
 """How exact are the metres of a scene? `python -m benchmarks.metres`, on the built-in street, where the truth is known.
 
-Structure from motion runs once a visit. Then points on the houses are
-picked in photos again and again, where the truth shows them and 0.5 px beside it:
+Structure from motion runs once a visit. Then points on the houses are picked in photos many times, each 0.5 px off
+their true place:
 
 - scale: one length of about 10 m at a time. The error of metres per scene unit, and how often the true value lies in
   the stated 95 % interval;
 - distances: many of 1 to 10 m, measured in the frame that one such length has scaled;
-- a later visit: the scale that it inherits, against its own truth.
+- a later visit: the scale that it inherits, compared with the truth.
 
 The same is done with the true poses, where the picks' noise is the only error. Prints a table, which is kept in
 metres.md.

@@ -1,4 +1,4 @@
-"""Rendering here against nerfstudio's own: `python -m benchmarks.render --model DIR --dataset DIR [--path FILE]`.
+"""Compare rendering with nerfstudio's: `python -m benchmarks.render --model DIR --dataset DIR [--path FILE]`.
 
 The same path with the same model by `ns-render camera-path`, by `jobs.render`, and by as many `jobs.shard` at once as
 are asked for, each on the next of the machine's GPUs. All write each frame as a PNG: the pace is that from the first

@@ -1,6 +1,6 @@
 """How long a Prefect server is blocked while eight clients read and write: `python -m benchmarks.server`.
 
-`/api/health` touches no database: where it gets no answer, nothing does.
+`/api/health` uses no database: if it does not answer, no request is answered.
 """
 
 from __future__ import annotations

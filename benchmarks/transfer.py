@@ -1,4 +1,4 @@
-"""Blobs up and down: this project's transfers beside the SDK's own, on Azurite: `python -m benchmarks.transfer`.
+"""Compare this project's uploads and downloads of blobs with the SDK's, on Azurite: `python -m benchmarks.transfer`.
 
 Each transfer runs in a process of its own, so that its peak memory is its own. On this machine the blob service takes
 as much of the processor as its client does, and where it is busy all the time, no client can be faster: the table says

@@ -1,4 +1,4 @@
-"""The built-in street visited again and again: does it stay in one frame? `python -m benchmarks.visits`.
+"""Measure how well repeated visits to the built-in street stay in one scene frame: `python -m benchmarks.visits`.
 
 The whole flow runs on each visit as a person would run it: photos of the first day; of another day, from other places,
 in other light and with another shop; of a stretch further along, a third of which the first day shows; and of another
@@ -50,7 +50,7 @@ _SAME_DEPTH = 0.03  # share of a depth by which a photo may see another surface 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one visit came to.
+    """The result of one visit.
 
     Args:
         visit: its name.
@@ -148,7 +148,7 @@ class Street:
         nearness = self._scene.geometry.rasterize(camera)[0][places[:, 1], places[:, 0]]
         rays = np.column_stack([places, np.ones(len(places))]) @ camera.rays().T
         count = np.zeros(len(places), np.int64)
-        with np.errstate(divide="ignore", invalid="ignore"):  # the sky is nowhere
+        with np.errstate(divide="ignore", invalid="ignore"):  # the sky has no position
             points = camera.center + rays / nearness[:, None]
             for photo, near in zip(self._photos, self._near, strict=True):
                 x, y, depth = photo.project(points)
@@ -185,7 +185,7 @@ class First:
             own, places = street.photograph(camera), details(known)
             for at in places[street.photos_of(camera, places) >= _LEAST_PHOTOS]:
                 patch = _patch(own, at)
-                if _correlation(_patch(known, at), patch) < _SAME:  # it has changed
+                if _correlation(_patch(known, at), patch) < _SAME:  # the detail has changed
                     continue
                 here = find(patch, shown, at)
                 off.append(here)

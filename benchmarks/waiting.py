@@ -1,8 +1,8 @@
 """Many scenes that wait at once: `python -m benchmarks.waiting --scenes 200 --seconds 600`.
 
-A real server and worker; each scene's flow submits a job that sleeps, and waits for it. Measured are the worker's
-memory and processor time, the server's, the requests between them (counted by a port in between), and how long after
-its job's end each run noticed it.
+A real server and worker; each scene's flow submits a job that sleeps, and waits for it. Measures the memory and
+processor time of the worker and of the server, the requests between them (counted by a proxy), and how long after the
+end of its job each run noticed it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ async def _measure(
                     deployment, parameters=parameters, state=Scheduled(), idempotency_key=f"{number}"
                 )
                 return
-            except httpx.HTTPError:  # SQLite turns some away
+            except httpx.HTTPError:  # with SQLite, some requests fail
                 await asyncio.sleep(1)
 
     def submitted_jobs() -> int:
@@ -79,7 +79,7 @@ async def _measure(
     await asyncio.sleep(10)
     alone = _memory(service.pid("worker"))
     began = time.monotonic()
-    for number in range(1, scenes):  # one by one: SQLite turns away what comes all at once
+    for number in range(1, scenes):  # one by one, because with SQLite many requests at once fail
         await start(number)
     while submitted_jobs() < scenes:
         await asyncio.sleep(0.5)
