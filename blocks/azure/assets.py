@@ -14,9 +14,9 @@ from blocks.azure.connection import Connection, datastore_uri
 from blocks.azure.container import Moved
 from blocks.azure.entities import asset_of, checksum_of, dropped_of, number_of
 from blocks.azure.errors import plain_errors
-from blocks.azure.files import below, md5_of, md5s
+from blocks.azure.files import file_below, md5_of, md5s
 from blocks.azure.listing import Blob
-from blocks.azure.tags import KIND, VERSION, exists, fitted
+from blocks.azure.tags import KIND, VERSION, cut_to_limits, is_name_taken
 from blocks.marks import Marks
 from blocks.records import Asset, AssetKind, DroppedCapture, content_fingerprint
 from jobs import media
@@ -110,7 +110,7 @@ class Assets:
         return f"{self._folder}/captures/{scene}/{content[:16]}/"
 
     def _put_capture(self, scene: str, content: str, uri: str, tags: Mapping[str, str]) -> Asset:
-        marked = fitted({**tags, "scene": scene, "content": content, KIND: "capture"})
+        marked = cut_to_limits({**tags, "scene": scene, "content": content, KIND: "capture"})
         return self._put_next("data", scene, lambda: _with_content(self.versions(scene), content), marked, uri)
 
     # assets
@@ -133,7 +133,7 @@ class Assets:
                 entity = models.get(asset.name, str(asset.number))
             except ResourceNotFoundError:
                 raise NotFound(f"asset {asset} is no longer in {self._connection.workspace}.") from None
-            entity.tags = fitted(marks.put_into(entity.tags or {}))
+            entity.tags = cut_to_limits(marks.put_into(entity.tags or {}))
             return asset_of(models.create_or_update(entity))
 
     def versions(self, name: str) -> list[Asset]:
@@ -213,7 +213,7 @@ class Assets:
             return f"none of its files is left in {path}"
         copy = self._copy(asset)
         for blob in blobs if copy.is_dir() else ():
-            file = below(copy, blob.path)
+            file = file_below(copy, blob.path)
             if not file.is_file() or file.stat().st_size != blob.size:
                 return f"the downloaded {file} is missing or has another size than in storage"
             if whole and blob.md5 and md5_of(file) != blob.md5:
@@ -319,9 +319,9 @@ class Assets:
             )
         marked = {**tags, KIND: kind}
         if kind == "model":
-            tagged = fitted({**marked, VERSION: version})
+            tagged = cut_to_limits({**marked, VERSION: version})
             return self._put_next("models", name, lambda: self._model(name, version), tagged, uri)
-        asset = self._put("data", name, version, fitted(marked), uri) or self.find(name, version)
+        asset = self._put("data", name, version, cut_to_limits(marked), uri) or self.find(name, version)
         if asset is None:
             raise InvalidInput(f"{name}:{version} was deleted and cannot be registered again. Refresh the stage.")
         return asset
@@ -354,7 +354,7 @@ class Assets:
             try:
                 return asset_of(getattr(self._connection.client, registry).create_or_update(entity))
             except AzureError as error:  # the SDK's AssetPathException is not an HttpResponseError
-                if exists(error):
+                if is_name_taken(error):
                     return None
                 raise
 

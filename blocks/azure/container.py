@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from blocks.azure.errors import StorageError, plain_errors
-from blocks.azure.files import BLOCK, Piece, base64, below, journal, md5_of, part_of, read_journal
+from blocks.azure.files import BLOCK, Piece, base64, file_below, journal, md5_of, part_of, read_journal
 from blocks.azure.listing import PIECE, Blob, blobs_of_page, next_marker
 from blocks.azure.requests import THREADS, ContainerRequests
 from blocks.reading import changed, stamp
@@ -181,7 +181,7 @@ class Container(ContainerRequests):
         progress = _Progress(moved, sum(blob.size for blob in blobs))
         todo = []
         for blob in blobs:
-            target = below(folder, blob.path)
+            target = file_below(folder, blob.path)
             if target.is_file() and target.stat().st_size == blob.size:
                 progress.add(blob.size)
             else:

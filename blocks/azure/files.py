@@ -19,7 +19,7 @@ __all__ = [
     "BLOCK",
     "Piece",
     "base64",
-    "below",
+    "file_below",
     "journal",
     "md5_of",
     "md5s",
@@ -79,7 +79,7 @@ def base64(content: bytes) -> str:
     return b64encode(content).decode()
 
 
-def below(folder: Path, path: str) -> Path:
+def file_below(folder: Path, path: str) -> Path:
     """Return the file for a blob. It is never outside the folder, whatever the blob's name."""
     parts = PurePosixPath(path).parts
     if not parts or ".." in parts or PurePosixPath(path).is_absolute():

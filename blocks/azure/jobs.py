@@ -17,7 +17,7 @@ from blocks.azure.connection import Connection, datastore_uri
 from blocks.azure.errors import plain_errors
 from blocks.azure.listing import Blob
 from blocks.azure.status import Known, Statuses
-from blocks.azure.tags import exists, fitted
+from blocks.azure.tags import cut_to_limits, is_name_taken
 from blocks.records import Asset, AssetKind, JobSpec, JobState, JobStatus
 from blocks.saved import saved_name
 from jobs import code
@@ -90,7 +90,7 @@ class Jobs:
                 (programs / ".again").write_text(str(time.time_ns()))
                 job = self._connection.client.jobs.create_or_update(self._command(spec, programs))
             except HttpResponseError as error:
-                if not exists(error):
+                if not is_name_taken(error):
                     raise
                 job = self._connection.client.jobs.get(spec.name)
         return self._statuses.read(job)
@@ -231,7 +231,7 @@ class Jobs:
             display_name=spec.name,
             experiment_name=spec.scene,
             description=spec.description[:_LONGEST_DESCRIPTION] or None,
-            tags=fitted({**spec.tags, "attempt": str(spec.attempt)}),
+            tags=cut_to_limits({**spec.tags, "attempt": str(spec.attempt)}),
             code=str(programs),
             command=f"python -m jobs.{spec.stage} {arguments}",
             environment=self.environment_id(),

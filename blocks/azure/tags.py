@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["KIND", "VERSION", "exists", "fitted"]
+__all__ = ["KIND", "VERSION", "cut_to_limits", "is_name_taken"]
 
 KIND = "kind"
 """The tag with an asset's kind."""
@@ -18,12 +18,12 @@ VERSION = "asset_version"
 _MOST_TAGS, _LONGEST_KEY, _LONGEST_VALUE = 50, 100, 1000
 
 
-def fitted(tags: Mapping[str, str]) -> dict[str, str]:
+def cut_to_limits(tags: Mapping[str, str]) -> dict[str, str]:
     """Return the tags, cut to the number and lengths that Azure accepts."""
     return {key[:_LONGEST_KEY]: value[:_LONGEST_VALUE] for key, value in list(tags.items())[-_MOST_TAGS:]}
 
 
-def exists(error: Any) -> bool:
+def is_name_taken(error: Any) -> bool:
     """Return whether the service refuses the name of a job or version because another has it, or had it."""
     taken = r"already (exist|linked)|immutable|cannot be (changed|updated|recreated)"
     return bool(re.search(taken, str(error), re.IGNORECASE))

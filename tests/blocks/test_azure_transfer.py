@@ -16,7 +16,7 @@ from azure.storage.blob import BlobBlock, ContentSettings
 
 from blocks.azure import AzureMLWorkspace
 from blocks.azure.container import Container
-from blocks.azure.files import below, md5s
+from blocks.azure.files import file_below, md5s
 from blocks.azure.listing import PIECE
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 from tests.azure_fixtures import stack, workspace
@@ -318,4 +318,4 @@ def test_nothing_there_and_no_way_out_of_the_folder(container: Container, tmp_pa
         container.download("none/", tmp_path, nothing)
     for name in ("../../etc", "a/../../b", "/etc/passwd", "", ".."):
         with pytest.raises(InvalidInput):
-            below(tmp_path, name)
+            file_below(tmp_path, name)
