@@ -114,7 +114,7 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._over.wait(0.5):
-            found = gpu.use()
+            found = gpu.read_utilization()
             self.samples.append((time.monotonic(), found.get("gpu percent", 0.0), found["gpu memory GB"]))
 
     def stop(self) -> None:

@@ -14,7 +14,7 @@ from commands.shell.run import as_command, open_workspace, parse_command
 from jobs.names import SceneName
 
 
-class TakePath(BaseModel):
+class SavePath(BaseModel):
     """Check a camera path that was exported from the viewer, and save it under trajectories/ for the scene's videos."""
 
     file: CliPositionalArg[Path] = Field(description="the camera_path.json")
@@ -31,7 +31,7 @@ class TakePath(BaseModel):
     replace: bool = Field(False, description="replace another path of that name")
 
 
-def take(given: TakePath) -> None:
+def save(given: SavePath) -> None:
     """Check and save a camera path, and print how to use it.
 
     Raises:
@@ -53,4 +53,4 @@ def take(given: TakePath) -> None:
 
 if __name__ == "__main__":
     with as_command():
-        take(parse_command(TakePath, sys.argv[1:]))
+        save(parse_command(SavePath, sys.argv[1:]))

@@ -89,8 +89,8 @@ class Capture:
         for name, reason in reasons.items():
             if name not in kept:
                 groups[reason].append(name)
-        listed = [selection.words(reason, names) for reason, names in groups.items()]
-        if self.photos and not self.poses and (poses := selection.poses([*self.others, *self.photos])):
+        listed = [selection.describe(reason, names) for reason, names in groups.items()]
+        if self.photos and not self.poses and (poses := selection.find_poses([*self.others, *self.photos])):
             listed.append(f"the poses in {printable(poses[0])} (the photos are registered again; {_TO_KEEP})")
         return listed
 
@@ -175,8 +175,8 @@ def scan(source: Path, minimum: int = 3, *, keep_poses: bool = False) -> Capture
             unreadable[name] = "no permission to read it"
             denied.add(name)
     pictures = [name for name in headers if _is_photo(name)]
-    derived = selection.derived(headers, pictures)
-    masks = selection.masks(headers, pictures, derived)
+    derived = selection.find_derived(headers, pictures)
+    masks = selection.find_masks(headers, pictures, derived)
     derived = {name: kind for name, kind in derived.items() if name not in masks.values()}
     apart = {*derived, *masks.values()}
     duplicates = _duplicates({name: file for name, file in found.items() if name in headers and name not in apart})
@@ -205,7 +205,7 @@ def _poses(source: Path, others: Collection[str], photos: Collection[str]) -> di
     Raises:
         InvalidInput: there are none, or they may not be read.
     """
-    files = {name: source / name for name in selection.poses([*others, *photos])} if photos else {}
+    files = {name: source / name for name in selection.find_poses([*others, *photos])} if photos else {}
     if not files:
         raise InvalidInput(
             f"{source} has no poses to keep. Put nerfstudio's transforms.json or a COLMAP model (cameras and images, "
@@ -220,7 +220,7 @@ def _poses(source: Path, others: Collection[str], photos: Collection[str]) -> di
 def is_media(path: str) -> bool:
     """Return whether a capture includes a file, judged by its relative path: photos and videos that are not hidden."""
     suffix = os.path.splitext(path)[1].lower()
-    return (suffix in PHOTO_SUFFIXES or suffix in VIDEO_SUFFIXES) and selection.aside(path) is None
+    return (suffix in PHOTO_SUFFIXES or suffix in VIDEO_SUFFIXES) and selection.kind_by_path(path) is None
 
 
 def check_names(names: Collection[str], minimum: int = 3) -> None:
@@ -280,7 +280,7 @@ def find(folder: Path) -> tuple[dict[str, Path], list[str], dict[str, str]]:
         links = [name for name in folders if os.path.islink(os.path.join(directory, name))]
         names += [f"{(Path(directory) / name).relative_to(folder).as_posix()}/" for name in links]
     names.sort(key=_natural)
-    kinds = {name: kind for name in names if (kind := selection.aside(name))}
+    kinds = {name: kind for name in names if (kind := selection.kind_by_path(name))}
     media = {name: folder / name for name in names if is_media(name)}
     suffixes = PHOTO_SUFFIXES | VIDEO_SUFFIXES
     left_out = {name: kind for name, kind in kinds.items() if os.path.splitext(name)[1].lower() in suffixes}

@@ -67,7 +67,7 @@ def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     pipeline.load_pipeline(state["pipeline"], state["step"])
     pipeline.eval()
-    cuda.quicken(pipeline)
+    cuda.accelerate_rendering(pipeline)
     return pipeline
 
 

@@ -82,7 +82,7 @@ def render(
         found = [store.find(content_of(options, path))]
     total = len(path.camera_path)
     with timer.step("join"):
-        parts = chunks.whole(found, total)
+        parts = chunks.chunks_of_video(found, total)
         pictures = Pictures(total)
         video.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=video) as name:

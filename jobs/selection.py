@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from jobs.names import printable
 
-__all__ = ["Header", "aside", "derived", "masks", "poses", "words"]
+__all__ = ["Header", "describe", "find_derived", "find_masks", "find_poses", "kind_by_path"]
 
 _PLURALS = {
     "thumbnail": "thumbnails",
@@ -109,13 +109,13 @@ class Header:
         return abs(mine[0] * its[1] - its[0] * mine[1]) <= max(mine[1], its[1]) + 0.01 * mine[1] * its[1]
 
 
-def aside(path: str) -> str | None:
+def kind_by_path(path: str) -> str | None:
     """Return the kind of a file that its path alone excludes from a capture; None for any other."""
     parts = path.split("/")
     return next((kind for kind, pattern in _SET_ASIDE if any(map(pattern.fullmatch, parts))), None)
 
 
-def derived(headers: Mapping[str, Header], photos: Collection[str]) -> dict[str, str]:
+def find_derived(headers: Mapping[str, Header], photos: Collection[str]) -> dict[str, str]:
     """Return the files that are made from others, with their kinds.
 
     Args:
@@ -151,7 +151,7 @@ def derived(headers: Mapping[str, Header], photos: Collection[str]) -> dict[str,
     return found if len(found) < len(headers) else {}
 
 
-def masks(headers: Mapping[str, Header], photos: Collection[str], left_out: Mapping[str, str]) -> dict[str, str]:
+def find_masks(headers: Mapping[str, Header], photos: Collection[str], left_out: Mapping[str, str]) -> dict[str, str]:
     """Return the mask of each photo that has one.
 
     Args:
@@ -171,7 +171,7 @@ def masks(headers: Mapping[str, Header], photos: Collection[str], left_out: Mapp
     return found
 
 
-def poses(paths: Collection[str]) -> list[str]:
+def find_poses(paths: Collection[str]) -> list[str]:
     """Return the files with the camera poses that a folder has: transforms.json, or COLMAP's cameras and images.
 
     Polycam's cameras, Record3D's metadata and Metashape's XML count, too. The ones nearest to the top are taken.
@@ -207,7 +207,7 @@ def _nearest(path: str, photos: Collection[str]) -> str | None:
     return ranked[0] if ranked and (len(ranked) == 1 or distance(ranked[0]) < distance(ranked[1])) else None
 
 
-def words(reason: str, names: Collection[str]) -> str:
+def describe(reason: str, names: Collection[str]) -> str:
     """Describe files that are left out for one reason: one file by its name, several by their number."""
     hint = _HINTS.get(reason, "")
     if len(names) == 1:

@@ -28,7 +28,7 @@ from jobs import manifest, model, report
 from jobs.errors import GateRefused, InvalidInput, JobFailed
 from jobs.options import TrainOptions
 from jobs.radiance import cpu, cuda, support
-from jobs.radiance.checkpoints import Checkpoints, content_of, place
+from jobs.radiance.checkpoints import Checkpoints, content_of, write_new_file
 from jobs.radiance.datamanager import cache_images
 from jobs.radiance.dataset import read_dataset
 from jobs.radiance.evaluation import HeldOut, evaluate
@@ -84,12 +84,12 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
         if device == "cuda":
             how = f"with nerfstudio's own steps: {no_graphs}" if no_graphs else "with CUDA graphs"
             print(f"Training {how}.", flush=True)
-            cuda.quicken(trainer.pipeline, graph=False)  # for the viewer
+            cuda.accelerate_rendering(trainer.pipeline, graph=False)  # for the viewer
         done_before = trainer.resume()
     with timer.step("train"), _ended_by_signal(trainer):
         trainer.train()
     with timer.step("evaluate"):
-        cuda.quicken(trainer.pipeline)
+        cuda.accelerate_rendering(trainer.pipeline)
         figures = evaluate(trainer.pipeline, output)
         held_out: list[HeldOut] = figures.pop("pictures")
     if figures["psnr"] is None:
@@ -148,7 +148,7 @@ def _write_model(output: Path, config: TrainerConfig, trainer: ResumableTrainer,
     checkpoint.parent.mkdir(exist_ok=True)
     for old in checkpoint.parent.iterdir():
         old.unlink()  # left by an attempt that was interrupted while saving
-    place(content_of({"step": step, "pipeline": pipeline_state(trainer.pipeline)}), checkpoint)
+    write_new_file(content_of({"step": step, "pipeline": pipeline_state(trainer.pipeline)}), checkpoint)
     return [model.CONFIG, model.TRANSFORMS, f"{model.CHECKPOINTS}/{checkpoint.name}"]
 
 

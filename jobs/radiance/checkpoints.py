@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobs import manifest
 
-__all__ = ["KEPT", "Checkpoints", "content_of", "place"]
+__all__ = ["KEPT", "Checkpoints", "content_of", "write_new_file"]
 
 KEPT = 2
 
@@ -66,9 +66,9 @@ class Checkpoints:
             return
         content = content_of(state)
         name = f"step-{step:09d}-{self._fingerprint[:8]}-{secrets.token_hex(4)}"
-        place(content, self._folder / f"{name}.ckpt")
+        write_new_file(content, self._folder / f"{name}.ckpt")
         about = _About(step=step, fingerprint=self._fingerprint, sha256=sha256(content).hexdigest(), bytes=len(content))
-        place(about.model_dump_json().encode(), self._folder / f"{name}.json")
+        write_new_file(about.model_dump_json().encode(), self._folder / f"{name}.json")
         if not self._is_whole(name):
             return
         self._whole = [*self._whole, name][-KEPT:]
@@ -131,7 +131,7 @@ def content_of(state: dict[str, Any]) -> memoryview:
     return stream.getbuffer()
 
 
-def place(content: bytes | memoryview, file: Path) -> None:
+def write_new_file(content: bytes | memoryview, file: Path) -> None:
     """Write a new file durably. After an error, the file does not exist."""
     try:
         with file.open("xb") as stream:

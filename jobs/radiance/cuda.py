@@ -70,7 +70,7 @@ def install() -> None:
     _installed = True
 
 
-def quicken(pipeline: Pipeline, graph: bool = True) -> None:
+def accelerate_rendering(pipeline: Pipeline, graph: bool = True) -> None:
     """Render a nerfacto on a GPU with this package's kernels, or print why that is impossible.
 
     Args:

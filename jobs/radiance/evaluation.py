@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jobs import report
 
-__all__ = ["HeldOut", "colours_fitted", "evaluate", "ignore_masked", "of_kept"]
+__all__ = ["HeldOut", "colours_fitted", "evaluate", "figures_without_masked", "ignore_masked"]
 
 _MOST_PAIRS, _MOST_PIXELS = 4, 1280  # pairs of pictures that are kept, and their longest side
 
@@ -57,7 +57,7 @@ def evaluate(pipeline: Pipeline, model: Path | None = None) -> dict[str, Any]:
             outputs = pipeline.model.get_outputs_for_camera(camera)
             kept = ignore_masked(outputs, batch)
             figures, _ = pipeline.model.get_image_metrics_and_images(outputs, batch)
-        row = of_kept({name: float(figures[name]) for name in ("psnr", "ssim", "lpips")}, kept)
+        row = figures_without_masked({name: float(figures[name]) for name in ("psnr", "ssim", "lpips")}, kept)
         rows.append({**row, "psnr_colours_fitted": colours_fitted(outputs["rgb"], batch)})
         if model and len(rows) - 1 in kept_at:
             pictures.append(_keep(model, len(pictures) + 1, batch["image"], outputs["rgb"], rows[-1]["psnr"]))
@@ -98,7 +98,7 @@ def colours_fitted(rendering: Tensor, batch: dict[str, Any]) -> float:
     return -10 * math.log10(max(float((errors**2).mean()), 1e-10))
 
 
-def of_kept(figures: dict[str, float], kept: float) -> dict[str, float]:
+def figures_without_masked(figures: dict[str, float], kept: float) -> dict[str, float]:
     """Return the figures of the pixels that are not masked, from those of all, where masked pixels are equal.
 
     All three are means over the picture: of the squared difference, of a likeness that is 1 where the pictures are

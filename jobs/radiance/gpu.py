@@ -7,7 +7,7 @@ from functools import cache
 
 import torch
 
-__all__ = ["use"]
+__all__ = ["read_utilization"]
 
 
 class _Utilization(ctypes.Structure):
@@ -16,7 +16,7 @@ class _Utilization(ctypes.Structure):
     _fields_ = (("gpu", ctypes.c_uint), ("memory", ctypes.c_uint))
 
 
-def use() -> dict[str, float]:
+def read_utilization() -> dict[str, float]:
     """Return `gpu percent`, the share of the time in which the GPU computes, and `gpu memory GB`, of all processes.
 
     Without a GPU, the result is empty. The percentage is missing if the driver does not report it.

@@ -171,7 +171,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
             lr = next(iter(self.optimizers.optimizers.values())).param_groups[0]["lr"]
             figures = {"loss": loss, "psnr": metrics.get("psnr", math.nan), "steps/s": pace, "rays/s": rays, "lr": lr}
             known = {name: torch.as_tensor(value).item() for name, value in figures.items()}
-            self._meter.update(done, known | gpu.use())
+            self._meter.update(done, known | gpu.read_utilization())
         self.seconds += time.monotonic() - now
 
     def _note(self, done: int, loss: Tensor, psnr: Tensor | float) -> None:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from jobs import manifest
 from jobs.errors import InvalidInput
 
-__all__ = ["FRAMES", "Chunk", "Chunks", "whole"]
+__all__ = ["FRAMES", "Chunk", "Chunks", "chunks_of_video"]
 
 FRAMES = 60
 """The number of frames in a chunk. An interruption loses at most this many."""
@@ -102,7 +102,7 @@ class Chunks:
         return None
 
 
-def whole(found: Iterable[dict[Path, Chunk]], total: int) -> dict[Path, Chunk]:
+def chunks_of_video(found: Iterable[dict[Path, Chunk]], total: int) -> dict[Path, Chunk]:
     """Return all chunks of a video by folder, in the order of their frames.
 
     Args:

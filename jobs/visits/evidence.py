@@ -18,7 +18,7 @@ import numpy as np
 
 from jobs.visits.views import BEHIND, Array, View, sampled
 
-__all__ = ["Evidence", "Light", "evidence"]
+__all__ = ["Evidence", "Light", "compare_view"]
 
 _THROUGH = 0.025  # a view sees through a point that is nearer than its surface by more than this share
 _ROUNDS, _KEPT, _CONSISTENT = 10, 0.85, 1.3  # of the trimmed covariance. The last factor compensates for the trimming
@@ -81,7 +81,7 @@ class Light:
         return found
 
 
-def evidence(view: View, others: Sequence[View], window: int, most: int) -> Evidence:
+def compare_view(view: View, others: Sequence[View], window: int, most: int) -> Evidence:
     """Compare a view with the most similar views of another visit, or of its own.
 
     Args:

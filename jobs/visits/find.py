@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs import report
-from jobs.visits.evidence import Evidence, Light, evidence
+from jobs.visits.evidence import Evidence, Light, compare_view
 from jobs.visits.fusion import Cells, fuse, voxels
 from jobs.visits.views import Array, Bools, View
 
@@ -81,7 +81,7 @@ def examine(then: Sequence[View], now: Sequence[View], settings: Settings) -> tu
     def against(views: Sequence[View], others: Sequence[View]) -> list[Evidence]:
         found = []
         for view in views:
-            found.append(evidence(view, others, settings.window, settings.compared))
+            found.append(compare_view(view, others, settings.window, settings.compared))
             meter.advance()
         return found
 

@@ -10,7 +10,7 @@ import pytest
 
 import tasks
 from blocks import LocalWorkspace
-from commands.path import TakePath, take
+from commands.path import SavePath, save
 from commands.shell.run import parse_command
 from flows.nerf import nerf
 from flows.render import render
@@ -56,7 +56,7 @@ def drawn_in(file: Path, frame: str) -> Path:
 
 
 def command(*arguments: object) -> None:
-    take(parse_command(TakePath, ["--scene", "street", *map(str, arguments)]))
+    save(parse_command(SavePath, ["--scene", "street", *map(str, arguments)]))
 
 
 def test_a_path_is_kept_with_where_it_belongs(

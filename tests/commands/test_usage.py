@@ -21,7 +21,7 @@ from commands.gallery import Gallery
 from commands.list import Scenes
 from commands.note import Note
 from commands.page import Page
-from commands.path import TakePath
+from commands.path import SavePath
 from commands.pick import Pick
 from commands.pin import Pin
 from commands.prune import Prune
@@ -109,7 +109,7 @@ def test_a_starting_server_is_waited_for(capfd: pytest.CaptureFixture[str]) -> N
 ROOT = Path(__file__).parents[2]
 
 FLOWS = [clean_up, export, nerf, render, reprocess, scale]
-COMMANDS = [TakePath, Costs, Demo, Gallery, Note, Page, Pick, Pin, Prune, Scenes, Viewer]
+COMMANDS = [SavePath, Costs, Demo, Gallery, Note, Page, Pick, Pin, Prune, Scenes, Viewer]
 
 
 NOISE = re.compile("lambda|factory|ifdef|undefined|default: None|default: False")

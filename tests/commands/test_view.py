@@ -24,7 +24,7 @@ from websockets.sync.client import connect
 
 import tasks
 from blocks import Asset, LocalWorkspace, PageAddress
-from commands.path import TakePath, take
+from commands.path import SavePath, save
 from commands.shell.run import parse_command
 from jobs import camera_path
 from jobs.options import RenderOptions, TrainOptions
@@ -145,7 +145,7 @@ def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
     tour = trajectory.generate("tour", places[0], places[1], RenderOptions().with_profile("preview"))
     np.testing.assert_allclose(first, tour.camera_path[0].camera_to_world, atol=0.01)
     monkeypatch.setattr("tasks.shot.TRAJECTORIES", tmp_path / "trajectories")
-    take(parse_command(TakePath, ["--scene", "street", str(file)]))
+    save(parse_command(SavePath, ["--scene", "street", str(file)]))
     assert camera_path.read(tmp_path / "trajectories/street.json") == path
 
 

@@ -163,7 +163,7 @@ def test_masked_pixels_do_not_count_in_the_figures() -> None:
     import torch
     from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
-    from jobs.radiance.evaluation import ignore_masked, of_kept
+    from jobs.radiance.evaluation import figures_without_masked, ignore_masked
 
     torch.manual_seed(0)
     truth = torch.rand(120, 180, 3)
@@ -184,12 +184,14 @@ def test_masked_pixels_do_not_count_in_the_figures() -> None:
             "lpips": float(squares.mean()),  # a mean of differences, too
         }
 
-    found, expected = of_kept(figures(outputs["rgb"], truth), kept), figures(seen, truth[:, 60:])
+    found, expected = figures_without_masked(figures(outputs["rgb"], truth), kept), figures(seen, truth[:, 60:])
     assert kept == pytest.approx(2 / 3)
     assert found["psnr"] == pytest.approx(expected["psnr"], abs=1e-3)
     assert found["lpips"] == pytest.approx(expected["lpips"], rel=1e-3)
     assert found["ssim"] == pytest.approx(expected["ssim"], abs=0.01) and expected["ssim"] < 0.98
-    assert ignore_masked(outputs, {"image": truth}) == 1 and of_kept(expected, 1.0) == pytest.approx(expected)
+    assert ignore_masked(outputs, {"image": truth}) == 1 and figures_without_masked(expected, 1.0) == pytest.approx(
+        expected
+    )
 
 
 def test_equirectangular_photos_are_cut_into_views_of_a_rig(tmp_path: Path) -> None:

@@ -104,7 +104,9 @@ def test_a_checkpoint_that_cannot_be_read_back_costs_no_older_one(
     for step in (1, 2):
         checkpoints.save(step, state(step))
     with monkeypatch.context() as patch:
-        patch.setattr("jobs.radiance.checkpoints.place", lambda content, file: file.write_bytes(bytes(content)[:-1]))
+        patch.setattr(
+            "jobs.radiance.checkpoints.write_new_file", lambda content, file: file.write_bytes(bytes(content)[:-1])
+        )
         for step in (3, 4, 5):
             checkpoints.save(step, state(step))
             assert newest(tmp_path) == 2
