@@ -83,7 +83,8 @@ def prepare(
     """
     if dataset.resolve() == images.resolve() or dataset.resolve() in images.resolve().parents:
         raise InvalidInput(
-            f"dataset {dataset} must not be the folder of the photos, nor contain it: datasets are overwritten."
+            f"dataset {dataset} must not be the folder of the photos, nor contain it: datasets are overwritten. "
+            "Choose another folder."
         )
     timer = Timer()
     with timer.step("scan"):

@@ -153,7 +153,7 @@ def note_model(workspace: Workspace, model: Asset, note: str) -> Asset:
     if len(note) > MOST_NOTE_CHARACTERS:
         raise InvalidInput(
             f"scene {model.provenance.scene or model.name}: a note has at most {MOST_NOTE_CHARACTERS} characters; "
-            f"this one has {len(note)}."
+            f"this one has {len(note)}. Shorten it."
         )
     return workspace.mark(model, Marks(pinned=model.marks.pinned, note=note))
 

@@ -101,7 +101,9 @@ async def follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> O
             else:
                 last_lines.append(line)
         if status is None:
-            raise JobFailed(f"scene {spec.scene}: job {spec.name} no longer exists in {workspace.identity}.")
+            raise JobFailed(
+                f"scene {spec.scene}: job {spec.name} no longer exists in {workspace.identity}. Run the flow again."
+            )
         if status.state.ended and not text:  # the whole log has been read
             break
         await curves.post()

@@ -94,7 +94,9 @@ class Relay(ThreadingHTTPServer):
         try:
             super().__init__(address, _Handler)
         except OSError as error:
-            raise InvalidInput(f"host, port: {address[0]}:{address[1]} cannot be listened on ({error}).") from None
+            raise InvalidInput(
+                f"host, port: {address[0]}:{address[1]} cannot be listened on ({error}). Choose another --port."
+            ) from None
 
     def allows(self, shown: str) -> bool:
         """Return whether a request presented the key."""
@@ -225,7 +227,9 @@ def _key(given: Events) -> SecretStr:
         try:
             secret = Secret.load(given.key_block)
         except ValueError as error:
-            raise InvalidInput(f"key_block: {source} could not be loaded ({error}).") from None
+            raise InvalidInput(
+                f"key_block: {source} could not be loaded ({error}). Create it in Prefect's UI, under Blocks."
+            ) from None
         assert isinstance(secret, Secret)
         key = SecretStr(str(secret.get()))
     if len(key.get_secret_value()) < _SHORTEST_KEY:

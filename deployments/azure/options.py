@@ -87,7 +87,9 @@ def credential() -> AzureCredential:
             certificate_password=SecretStr(password) if password else None,
         )
     except FileNotFoundError:
-        raise InvalidInput(f"AZURE_CLIENT_CERTIFICATE_PATH: there is no file {certificate}.") from None
+        raise InvalidInput(
+            f"AZURE_CLIENT_CERTIFICATE_PATH: there is no file {certificate}. Correct the path."
+        ) from None
     except ValidationError as error:
         raise InvalidInput(f"credential: {sentences(error, 'of the environment')}") from None
 

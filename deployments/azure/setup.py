@@ -381,7 +381,9 @@ def _read_key(file: Path) -> str:
     try:
         key = file.read_text().strip()
     except OSError as error:
-        raise InvalidInput(f"ssh_public_key: {file} cannot be read ({error.strerror}).") from None
+        raise InvalidInput(
+            f"ssh_public_key: {file} cannot be read ({error.strerror}). Name your public key with --ssh-public-key."
+        ) from None
     if not key.startswith(("ssh-", "ecdsa-")):
         raise InvalidInput(f"ssh_public_key: {file} is not a public key: it should begin with ssh-… or ecdsa-….")
     return key

@@ -67,7 +67,9 @@ def main(endpoint: str, saved: str = "") -> None:
         except BrokenPipeError:  # ssh has ended
             return
         except ConnectionClosed as error:
-            raise WorkspaceUnavailable(f"the connection to the job's ssh service broke: {error}") from None
+            raise WorkspaceUnavailable(
+                f"the connection to the job's ssh service broke: {error}. Connect again."
+            ) from None
 
 
 def _write(block: bytes) -> None:

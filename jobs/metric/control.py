@@ -55,14 +55,16 @@ def read_control(file: Path) -> tuple[Control, ...]:
             raise InvalidInput(f"{where}: a number is not finite.")
         name = words[6].strip() if len(words) > 6 else f"{words[0]} {words[1]} {words[2]}"
         if positions.setdefault(name, (x, y, z)) != (x, y, z):
-            raise InvalidInput(f"{where}: control point {name!r} has other coordinates than before.")
+            raise InvalidInput(f"{where}: control point {name!r} has other coordinates than in an earlier line.")
         try:
             picks[name].append(Pick(photo=words[5].strip(), x=column, y=row))
         except ValidationError as error:
             first = error.errors()[0]
             raise InvalidInput(f"{where}: {first['loc'][0]}: {first['msg']}.") from None
     if not positions:
-        raise InvalidInput(f"{file} has no control points below its first line.")
+        raise InvalidInput(
+            f"{file} has no control points below its first line. Add lines such as: x y z column row photo name"
+        )
     return tuple(crs.control(name, positions[name], tuple(picks[name])) for name in positions)
 
 

@@ -217,7 +217,7 @@ def read_text(file: Path) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InvalidInput(f"{file} is not a text in UTF-8.") from None
+        raise InvalidInput(f"{file} is not a text in UTF-8. Save it in that encoding.") from None
 
 
 def _no_constant(name: str) -> Any:

@@ -53,7 +53,10 @@ def picking_page(
     except (InvalidInput, OSError, ValueError) as error:
         raise InvalidInput(f"scene {scene}: the page cannot be made: {error}") from None
     if len(photos) < 2:
-        raise InvalidInput(f"scene {scene}: the dataset {dataset} has {len(photos)} photos to pick in; 2 are needed.")
+        raise InvalidInput(
+            f"scene {scene}: the dataset {dataset} has {len(photos)} photos to pick in; 2 are needed. Prepare the "
+            "dataset again from single photos; views of 360° photos do not count."
+        )
     tilt = accuracy.tilt_error(str(cameras.about.get("up", "cameras")))
     up = metres.up if metres else Up(direction=(0.0, 0.0, 1.0), error=tilt)
     scale = metres.scale if metres else None

@@ -153,7 +153,7 @@ class Renderer:
                 rays = self.rays_at_a_time // 2
                 if rays < 256:
                     raise JobFailed(
-                        f"The GPU's memory is too small even for {2 * rays} rays at a time: {error}"
+                        f"The GPU's memory is too small even for {2 * rays} rays at a time: use a larger GPU. {error}"
                     ) from error
                 print(f"The GPU ran out of memory. Continuing with {rays} rays at a time.", flush=True)
                 self._config.eval_num_rays_per_chunk = rays

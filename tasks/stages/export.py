@@ -29,7 +29,7 @@ async def find_forms(workspace: Workspace, model: Asset, options: ExportOptions)
         try:
             return options.for_method(json.loads(content)["options"]["method"])
         except (ValueError, KeyError) as error:
-            raise InvalidInput(f"the model.json of {model} has no method: {error!r}") from None
+            raise InvalidInput(f"the model.json of {model} has no method: {error!r}. Train it again.") from None
 
 
 @Stage
