@@ -174,20 +174,20 @@ def test_on_azure_an_old_model_is_archived_and_its_files_are_deleted(
 ) -> None:
     name, container = workspace._connection.store()
     for visit in (1, 2):
-        path = f"rebel-nerf/models/quay/{visit}/"
+        path = f"rebel-nerf/models/dock/{visit}/"
         container.write(f"{path}model.json", b"x" * 100)
-        tags = {"scene": "quay", "dataset": "quay-images-to-nerf-dataset:1"}
+        tags = {"scene": "dock", "dataset": "dock-images-to-nerf-dataset:1"}
         workspace._assets.register(
-            "quay-nerf", f"{visit}-0{visit}", "model", tags, f"azureml://datastores/{name}/paths/{path}"
+            "dock-nerf", f"{visit}-0{visit}", "model", tags, f"azureml://datastores/{name}/paths/{path}"
         )
-    old, new = workspace.assets("quay-nerf")
+    old, new = workspace.assets("dock-nerf")
     assert workspace.size(old) == 100
-    judged = {each.asset.version: each.kept for each in judge_scene(workspace, "quay", 1, captures=False)}
+    judged = {each.asset.version: each.kept for each in judge_scene(workspace, "dock", 1, captures=False)}
     assert judged == {old.version: "", new.version: "among the newest 1"}
     workspace.remove(old)
-    assert [each.version for each in workspace.assets("quay-nerf")] == [new.version]
-    assert [each.version for each in workspace.archived("quay-nerf")] == [old.version]
-    assert not container.blobs("rebel-nerf/models/quay/1/") and container.blobs("rebel-nerf/models/quay/2/")
+    assert [each.version for each in workspace.assets("dock-nerf")] == [new.version]
+    assert [each.version for each in workspace.archived("dock-nerf")] == [old.version]
+    assert not container.blobs("rebel-nerf/models/dock/1/") and container.blobs("rebel-nerf/models/dock/2/")
 
 
 def test_on_azure_the_output_of_failed_jobs_and_transfers_that_were_cut_are_removed(

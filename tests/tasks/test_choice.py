@@ -68,6 +68,7 @@ def rebel_nerf(place: LocalWorkspace, *arguments: str) -> tuple[int, str, str]:
         patch.setenv("REBEL_NERF_HOME", str(place.folder))
         patch.setattr(sys, "argv", ["rebel-nerf", *arguments])
         patch.setattr(usage, "started_as", usage.started_as)  # the command sets it
+        patch.delitem(sys.modules, f"commands.{arguments[0]}", raising=False)  # another test may have imported it
         try:
             command.main()
         except SystemExit as end:
