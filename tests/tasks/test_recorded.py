@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from blocks import LocalWorkspace
-from tests.tasks.recorded import HOME, STAGE_VERSIONS, every_stage
+from tests.tasks.recorded import HOME, as_recorded, every_stage
 
 MANIFESTS = sorted(HOME.glob("assets/*/*/asset.json"))
 
@@ -21,8 +21,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalWorkspace:
     program = tmp_path / "python"
     program.write_text("#!/bin/sh\nexit 65\n")
     program.chmod(0o755)
-    for options, version in STAGE_VERSIONS.items():
-        monkeypatch.setattr(options, "STAGE_VERSION", version)
+    as_recorded(monkeypatch)
     return LocalWorkspace(root=tmp_path / "home", python=str(program))
 
 
