@@ -143,6 +143,9 @@ class _Check:
               folder / "compared", needs=(video / "video.mp4", joined / "video.mp4"))  # fmt: skip
         stage("export", "export", folder / "export" / "index.html", *both, "--export", folder / "export", *_SMALL,
               needs=trained)  # fmt: skip
+        stage("changes", "changes", folder / "changes" / "changes.json", "--then", dataset, "--older", model, "--now",
+              dataset, "--newer", model, "--changes", folder / "changes", "--image-size", "96",
+              needs=trained)  # fmt: skip
         stage("page", "page", folder / "page" / "index.html", *both, "--video", video, "--facts", facts, "--page",
               folder / "page", needs=(*trained, video / "video.mp4"))  # fmt: skip
 

@@ -163,7 +163,7 @@ def test_set_up_runs_the_real_check_on_both_clusters(
     clusters = ("--gpu-cluster", "gpu-real", "--cpu-cluster", "cpu-real", "--no-deploy", "--name", "real")
     status, said = command("setup", *clusters, "--smoke-test")
     for cluster in ("cpu-real", "gpu-real"):
-        for stage in ("prepare", "scale", "train", "render", "shard", "join", "compare", "export", "page"):
+        for stage in ("prepare", "scale", "train", "render", "shard", "join", "compare", "export", "changes", "page"):
             assert re.search(rf"  {cluster}: ok +[0-9.]+ s  {stage}: ", said), said
     assert "  cpu-real: completed" in said and "The check on cpu-real failed" not in said
     if has_gpu:

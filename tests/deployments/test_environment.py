@@ -146,7 +146,7 @@ def test_the_check_names_a_module_that_cannot_be_imported_and_looks_at_the_rest(
 def test_every_job_runs_in_the_job_environment(job_python: Path, tmp_path: Path) -> None:
     status, steps, said = check(job_python, tmp_path, "--require", "pycolmap")
     assert status == 0, said
-    stages = {"capture", "prepare", "scale", "train", "render", "shard", "join", "compare", "export", "page"}
+    stages = {"capture", "prepare", "scale", "train", "render", "shard", "join", "compare", "export", "changes", "page"}
     assert {name for name, step in steps.items() if step["state"] == "ok"} >= {*stages, "modules", "video", "torch"}
     listed = subprocess.run([job_python, "-m", "pip", "check"], capture_output=True, text=True).stdout
     conflicts = [line for line in listed.splitlines() if "which is not installed" not in line]
