@@ -82,8 +82,9 @@ async def nerf(
     metres = await tasks.measure_scene(place, dataset, given)
 
     gate = None if max_psnr_fall is None else tasks.psnr_gate(max_psnr_fall)
-    training = tasks.train.with_options(refresh="train" in refresh)
-    model = await training(place, dataset, train.with_profile(profile), gate)
+    train = train.with_profile(profile)
+    earlier = await tasks.find_start(place, dataset, train)
+    model = await tasks.train.with_options(refresh="train" in refresh)(place, dataset, train, gate, earlier)
     tasks.check_other_model(scene, older, model)
     versions = await tasks.show_quality(place, scene, model)
 

@@ -85,7 +85,7 @@ class TrainOptions(Options):
     STAGE: ClassVar[str] = "train"
     STAGE_VERSION: ClassVar[int] = 2
     USES_NERFSTUDIO: ClassVar[bool] = True
-    ADDED: ClassVar[frozenset[str]] = frozenset({"refine_poses"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"refine_poses", "start"})
 
     method: Literal[METHODS] = Field("nerfacto", description="Name of a nerfstudio method.")  # type: ignore[valid-type]
     max_num_iterations: int | None = Field(None, ge=1, description="Number of training steps.")
@@ -105,6 +105,12 @@ class TrainOptions(Options):
         "otherwise it blurs the model and moves it away from the poses in the dataset.",
     )
     seed: int = Field(42, ge=0, description="Seed for the random numbers of training.")
+    start: Literal["fresh", "earlier"] = Field(
+        "fresh",
+        description="What training starts from. fresh: random numbers. earlier: the model of the scene's previous "
+        "visit in the same coordinate frame, with a fifth of the steps; if its quality is not reached, the model is "
+        "trained from the beginning. earlier works only for nerfacto.",
+    )
 
     @field_validator("method")
     @classmethod
@@ -114,9 +120,11 @@ class TrainOptions(Options):
         return method
 
     @model_validator(mode="after")
-    def _check_model_size(self) -> TrainOptions:
+    def _check_method_can(self) -> TrainOptions:
         if self.model_size == "small" and self.method not in NERFACTOS:
             raise ValueError(f"model_size small works only for {', '.join(NERFACTOS)}. Use standard for {self.method}.")
+        if self.start == "earlier" and self.method not in NERFACTOS:
+            raise ValueError(f"start earlier works only for {', '.join(NERFACTOS)}. Use fresh for {self.method}.")
         return self
 
     def fingerprint(self, **inputs: str) -> str:

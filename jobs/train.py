@@ -13,7 +13,9 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jobs.radiance  # noqa: F401 – before nerfstudio, which then starts without torch's compiler
 
@@ -27,17 +29,43 @@ from pydantic_settings import CliApp
 from jobs import manifest, model, report
 from jobs.errors import GateRefused, InvalidInput, JobFailed
 from jobs.options import TrainOptions
-from jobs.radiance import cpu, cuda, support
+from jobs.radiance import cpu, cuda, revisit, support
 from jobs.radiance.checkpoints import Checkpoints, content_of, write_new_file
 from jobs.radiance.datamanager import cache_images
-from jobs.radiance.dataset import read_dataset
+from jobs.radiance.dataset import Dataset, read_dataset
 from jobs.radiance.evaluation import HeldOut, evaluate
 from jobs.radiance.randomness import seed_all
 from jobs.radiance.settings import configure
 from jobs.radiance.trainer import ResumableTrainer, pipeline_state
 
 
-def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path, frame: str | None = None) -> None:
+@dataclass(frozen=True)
+class _Training:
+    """A finished training.
+
+    Args:
+        trainer: which has the model.
+        saved: nerfstudio's config, for the model folder.
+        figures: what `evaluate` measured.
+        done_before: the number of steps that earlier attempts had done.
+        no_lpips: why LPIPS was not measured; None if it was.
+    """
+
+    trainer: ResumableTrainer
+    saved: TrainerConfig
+    figures: dict[str, Any]
+    done_before: int
+    no_lpips: str | None
+
+
+def train(
+    options: TrainOptions,
+    dataset: Path,
+    output: Path,
+    checkpoints: Path,
+    frame: str | None = None,
+    earlier: Path | None = None,
+) -> None:
     """Train a model, or resume its training, evaluate it, and write the model folder.
 
     Args:
@@ -46,59 +74,46 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
         output: the model folder to write.
         checkpoints: a folder for checkpoints, kept between attempts.
         frame: the dataset, as name:version, that defined the scene frame. Camera paths drawn in the viewer record it.
+        earlier: the model folder of an earlier visit to start from, if the options say so.
 
     Raises:
-        InvalidInput: the dataset or the options do not work.
+        InvalidInput: the dataset, the options or the earlier model do not work.
         GateRefused: training diverged.
         JobInterrupted: SIGTERM arrived. The next attempt resumes from the checkpoint.
         JobFailed: memory or disk space ran out.
     """
     timer = manifest.Timer()
     about = read_dataset(dataset)
-    device = cuda.device()
-    config = configure(options, about, device)
-    print(f"{options.method} on {_gpu() or 'the CPU'}, {config.max_num_iterations} steps, {about.images} photos.")
-    no_graphs = support.machine_lacks() or support.training_lacks(config)
-    if no_graphs is None:
-        config.pipeline.model.implementation = "torch"
-    tcnn = TCNN_EXISTS and getattr(config.pipeline.model, "implementation", "tcnn") == "tcnn"
-    if device == "cuda" and not TCNN_EXISTS and getattr(config.pipeline.model, "implementation", "") == "tcnn":
-        print("WARNING: tiny-cuda-nn is not installed. With its replacement, a step takes about twice as long.")
-    saved = copy.deepcopy(config)
-    with timer.step("setup"):
-        seed_all(options.seed)
-        cpu.install(point_gradients=options.model_size != "small" or options.refine_poses)
-        cuda.install()
-        model.set_paths(config, checkpoints.resolve(), dataset.resolve())
-        cache_images(config, about, min(options.max_image_size or about.longest_side, about.longest_side))
-        fingerprint = options.model_copy(update={"steps_per_save": 1}).fingerprint(
-            dataset=about.checksum, tcnn=str(tcnn)
-        )
-        trainer = ResumableTrainer(config, output, Checkpoints(checkpoints, fingerprint), frame)
-        with model.lpips_from_cache() as no_lpips:
-            trainer.setup()
-        if no_lpips:
-            print(f"LPIPS will not be measured: {no_lpips}.")
-        if no_graphs is None:
-            no_graphs = trainer.use_graphs()
-        if device == "cuda":
-            how = f"with nerfstudio's own steps: {no_graphs}" if no_graphs else "with CUDA graphs"
-            print(f"Training {how}.", flush=True)
-            cuda.accelerate_rendering(trainer.pipeline, graph=False)  # for the viewer
-        done_before = trainer.resume()
-    with timer.step("train"), _ended_by_signal(trainer):
-        trainer.train()
-    with timer.step("evaluate"):
-        cuda.accelerate_rendering(trainer.pipeline)
-        figures = evaluate(trainer.pipeline, output)
-        held_out: list[HeldOut] = figures.pop("pictures")
+    places = _Places(dataset, output, checkpoints, frame)
+    start = revisit.read_start(earlier, options) if earlier and options.start == "earlier" else None
+    tried: dict[str, Any] = {}
+    if start:
+        done = _train_once(options, about, places, timer, start)
+        psnr, tried = done.figures["psnr"], {"checkpoint": start.checksum, "psnr": start.psnr}
+        if not start.is_matched(psnr):
+            print(
+                f"After {done.trainer.total} steps from the earlier visit's model, held-out photos are matched at "
+                f"{psnr or 0:.2f} dB instead of {start.psnr:.2f} dB. Training from the beginning.",
+                flush=True,
+            )
+            tried |= {"given_up_at": psnr, "seconds": round(done.trainer.seconds, 1)}
+            start = None
+            del done
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+    if start is None:
+        done = _train_once(options, about, places, timer)
+    trainer, figures = done.trainer, done.figures
+    held_out: list[HeldOut] = figures.pop("pictures")
     if figures["psnr"] is None:
         raise GateRefused("Training diverged: the held-out photos render as NaN. Try another seed or method.")
     with timer.step("save"):
         step = trainer.total - 1
         output.mkdir(parents=True, exist_ok=True)
         files = [each for pair in held_out for each in (pair.photo, pair.rendering)]
-        files += _write_model(output, saved, trainer, step)
+        files += _write_model(output, done.saved, trainer, step)
+    steps = trainer.total + (start.steps if start else 0)
+    seconds = trainer.seconds + tried.get("seconds", 0.0)
     manifest.write(
         output / model.MANIFEST,
         options,
@@ -107,19 +122,20 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
             "checkpoint": {"file": files[-1], "step": step, "sha256": manifest.checksum(output / files[-1])},
             "checksums": {name: manifest.checksum(output / name) for name in files},
             "dataset": {"images": about.images, "transforms_sha256": about.checksum},
-            "metrics": {**figures, "lpips_not_available": no_lpips},
+            "metrics": {**figures, "lpips_not_available": done.no_lpips},
             "held_out": [pair._asdict() for pair in held_out],
             "curve": trainer.curve,
-            "steps": trainer.total,
-            "steps_resumed": done_before,
-            "training_seconds": round(trainer.seconds, 1),
+            "steps": steps,
+            "steps_resumed": done.done_before,
+            **({"start": tried} if tried else {}),
+            "training_seconds": round(seconds, 1),
             "steps_per_second": round(trainer.total / trainer.seconds, 3),
             "peak_memory_bytes": {
                 "cpu": manifest.peak_memory(),
-                "cuda": torch.cuda.max_memory_allocated() if device == "cuda" else None,
+                "cuda": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
             },
             "gpu": _gpu(),
-            "tiny_cuda_nn": tcnn,
+            "tiny_cuda_nn": _uses_tcnn(done.saved),
             "cuda_graphs": trainer.steps is not None,
         },
     )
@@ -133,11 +149,74 @@ def train(options: TrainOptions, dataset: Path, output: Path, checkpoints: Path,
                 "ssim": round(figures["ssim"], 3),
                 "lpips": lpips,
                 "image_size": figures["image_size"],
-                "steps": trainer.total,
-                "training_seconds": round(trainer.seconds),
+                "steps": steps,
+                "training_seconds": round(seconds),
+                **({"started_from": "an earlier visit's model"} if start else {}),
             },
         )
     )
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where a training reads and writes; see `train`."""
+
+    dataset: Path
+    output: Path
+    checkpoints: Path
+    frame: str | None
+
+
+def _train_once(
+    options: TrainOptions, about: Dataset, places: _Places, timer: manifest.Timer, start: revisit.Start | None = None
+) -> _Training:
+    """Train and evaluate a model: from the beginning, or in a fifth of the steps from an earlier visit's model."""
+    device = cuda.device()
+    config = configure(options, about, device)
+    if start:
+        revisit.shorten(config)
+    print(f"{options.method} on {_gpu() or 'the CPU'}, {config.max_num_iterations} steps, {about.images} photos.")
+    no_graphs = support.machine_lacks() or support.training_lacks(config)
+    if no_graphs is None:
+        config.pipeline.model.implementation = "torch"
+    if device == "cuda" and not TCNN_EXISTS and getattr(config.pipeline.model, "implementation", "") == "tcnn":
+        print("WARNING: tiny-cuda-nn is not installed. With its replacement, a step takes about twice as long.")
+    saved = copy.deepcopy(config)
+    with timer.step("setup"):
+        seed_all(options.seed)
+        cpu.install(point_gradients=options.model_size != "small" or options.refine_poses)
+        cuda.install()
+        model.set_paths(config, places.checkpoints.resolve(), places.dataset.resolve())
+        cache_images(config, about, min(options.max_image_size or about.longest_side, about.longest_side))
+        fresh = options.model_copy(update={"steps_per_save": 1, "start": "fresh"})
+        decides = {"dataset": about.checksum, "tcnn": str(_uses_tcnn(saved))} | (
+            {"start": start.checksum} if start else {}
+        )
+        kept = Checkpoints(places.checkpoints, fresh.fingerprint(**decides))
+        trainer = ResumableTrainer(config, places.output, kept, places.frame)
+        with model.lpips_from_cache() as no_lpips:
+            trainer.setup()
+        if no_lpips:
+            print(f"LPIPS will not be measured: {no_lpips}.")
+        if start:
+            revisit.load_start(trainer.pipeline, start)
+        if no_graphs is None:
+            no_graphs = trainer.use_graphs()
+        if device == "cuda":
+            how = f"with nerfstudio's own steps: {no_graphs}" if no_graphs else "with CUDA graphs"
+            print(f"Training {how}.", flush=True)
+            cuda.accelerate_rendering(trainer.pipeline, graph=False)  # for the viewer
+        done_before = trainer.resume()
+    with timer.step("train"), _ended_by_signal(trainer):
+        trainer.train()
+    with timer.step("evaluate"):
+        cuda.accelerate_rendering(trainer.pipeline)
+        figures = evaluate(trainer.pipeline, places.output)
+    return _Training(trainer, saved, figures, done_before, no_lpips)
+
+
+def _uses_tcnn(config: TrainerConfig) -> bool:
+    return TCNN_EXISTS and getattr(config.pipeline.model, "implementation", "tcnn") == "tcnn"
 
 
 def _write_model(output: Path, config: TrainerConfig, trainer: ResumableTrainer, step: int) -> list[str]:
@@ -195,6 +274,7 @@ class Job(TrainOptions):
     model: Path
     checkpoints: Path
     frame: str | None = None
+    earlier: Path | None = None
 
 
 def main() -> None:
@@ -208,7 +288,7 @@ def main() -> None:
         raise InvalidInput(f"These options are not valid: {error}") from error
     options = TrainOptions.of(job)
     with _clear_end(options):
-        train(options, job.dataset, job.model, job.checkpoints, job.frame)
+        train(options, job.dataset, job.model, job.checkpoints, job.frame, job.earlier)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from tasks.stages.page import publish_page
 from tasks.stages.prepare import prepare
 from tasks.stages.render import render_in_shards
 from tasks.stages.scale import find_scale, measure_scene, read_measurements, read_metres
-from tasks.stages.train import train
+from tasks.stages.train import find_start, train
 from tasks.summary import summarize
 from tasks.view import opened_page, served_page, until_ended, wait_for_page
 from tasks.visit import Visit
@@ -73,6 +73,7 @@ __all__ = [
     "find_scene_frames",
     "find_shot",
     "find_shown_model",
+    "find_start",
     "fit_shot",
     "forget_old_runs",
     "gallery_file",

@@ -191,6 +191,8 @@ def test_methods_that_a_capture_is_not_enough_for() -> None:
 def test_only_a_nerfacto_is_made_smaller() -> None:
     with pytest.raises(ValidationError, match="splatfacto"):
         TrainOptions(method="splatfacto", model_size="small")
+    with pytest.raises(ValidationError, match="start earlier works only for .*Use fresh for splatfacto"):
+        TrainOptions(method="splatfacto", start="earlier")
     assert TrainOptions(method="nerfacto-big").with_profile("preview").model_size == "small"
     assert TrainOptions(method="splatfacto").with_profile("preview").model_size == "standard"
 
