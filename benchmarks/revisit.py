@@ -58,10 +58,10 @@ def main() -> None:
     print("| visit | seed | from the beginning | from the visit before | difference | CPU time | share |")
     print("|---|---|---|---|---|---|---|")
     for seed in given.seeds:
-        _, earlier = made(given.home, 1)
+        options = OPTIONS.model_copy(update={"seed": seed})
+        earlier = trained(options, made(given.home, 1)[0], Path(tempfile.mkdtemp())).folder
         for visit in given.visits:
             dataset, _ = made(given.home, visit)
-            options = OPTIONS.model_copy(update={"seed": seed})
             with tempfile.TemporaryDirectory() as fresh:
                 full = trained(options, dataset, Path(fresh))
             short = trained(options.model_copy(update={"start": "earlier"}), dataset, Path(tempfile.mkdtemp()), earlier)
