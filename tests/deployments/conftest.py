@@ -36,6 +36,14 @@ def stack(_stack: AzureStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
+def empty_workspace(stack: AzureStack, monkeypatch: pytest.MonkeyPatch) -> AzureStack:
+    """Azure with a workspace in which no other test has made anything."""
+    stack.renew()
+    monkeypatch.setenv("AZURE_ML_WORKSPACE", stack.workspace)
+    return stack
+
+
+@pytest.fixture
 def command(stack: AzureStack, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Exit status and all that a command of `deployments.azure` says."""
     commands: dict[str, tuple[type[BaseModel], Callable[[Any], None]]] = {

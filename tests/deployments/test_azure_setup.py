@@ -27,21 +27,25 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_set_up_creates_missing_things_once(stack: AzureStack, command: Command, street: Path, tmp_path: Path) -> None:
+def test_set_up_creates_missing_things_once(
+    empty_workspace: AzureStack, command: Command, street: Path, tmp_path: Path
+) -> None:
+    stack = empty_workspace
     key = tmp_path / "key.pub"
     key.write_text("ssh-ed25519 AAAA me\n")
     writes = ("PUT {ws}/computes/*", "PUT {ws}/environments/*/versions/*")
 
     def made() -> list[int]:
-        return [stack.requests[write] for write in writes]
+        return [stack.requests[write] - count for write, count in before.items()]
 
-    status, said = command("setup", "--dry-run", "--ssh-public-key", str(key))
+    before = {write: stack.requests[write] for write in writes}
+    status, said = command("setup", "--dry-run", "--name", "once", "--ssh-public-key", str(key))
     assert status == 0, said
     assert said.count("would be created") == 4 and "ssh port open" in said
     assert made() == [0, 0]
 
     for count in ("2 of 2", "none"):
-        status, said = command("setup", "--ssh-public-key", str(key), "--no-deploy")
+        status, said = command("setup", "--name", "once", "--ssh-public-key", str(key), "--no-deploy")
         assert status == 0, said
         assert made() == [2, 1], count
     assert said.count(": exists") == 5, "blocks, too"
@@ -53,9 +57,9 @@ def test_set_up_creates_missing_things_once(stack: AzureStack, command: Command,
 
     # The saved block serves the other commands.
     photos = ("--scene", "square", "--images", str(street / "photos"))
-    status, said = command("transfer", "upload", "--block", "azure", *photos, AZURE_CLIENT_SECRET="")
+    status, said = command("transfer", "upload", "--block", "once", *photos, AZURE_CLIENT_SECRET="")
     assert status == 0 and "The server has the event" in said, said
-    assert told_of("square") == ["rebel-nerf-azure-ml/azure"]
+    assert told_of("square") == ["rebel-nerf-azure-ml/once"]
     assert not stack.failures
 
 

@@ -67,7 +67,10 @@ def check(workspace: AzureMLWorkspace, size: str) -> smoke.Check:
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_set_up_ends_with_a_check_on_each_cluster(stack: AzureStack, command: Command, program: Program) -> None:
+def test_set_up_ends_with_a_check_on_each_cluster(
+    empty_workspace: AzureStack, command: Command, program: Program
+) -> None:
+    stack = empty_workspace
     clusters = ("--gpu-cluster", "gpu-smoke", "--cpu-cluster", "cpu-smoke", "--no-deploy", "--name", "smoke")
     status, said = command("setup", *clusters, "--smoke-test", "--dry-run")
     assert status == 0 and said.count("would be run") == 2 and not stack.jobs, said

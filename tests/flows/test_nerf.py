@@ -51,14 +51,14 @@ def write_path(file: Path, place: float, frame: str | None) -> None:
     file.write_text(json.dumps({**content, "rebel_nerf": {"frame": frame}} if frame else content))
 
 
-def jobs(home: Path) -> set[str]:
-    return {job.name for job in (home / "jobs").glob("[!.]*")}
+def jobs(home: Path, scene: str = "") -> set[str]:
+    return {job.name for job in (home / "jobs").glob(f"{scene or '[!.]'}*")}
 
 
 async def test_from_photos_to_a_video_without_repeating_work(street: Path, home: Path) -> None:
     video, states = await run(images=street / "photos")
     assert states == {"capture": "Completed", **dict.fromkeys(STAGES, "Completed")}
-    assert len(jobs(home)) == 4
+    assert len(jobs(home, "street")) == 4
     with av.open(str(Path(video.uri) / "video.mp4")) as container:
         frames = list(container.decode(video=0))
     assert (len(frames), frames[0].width, frames[0].height) == (6, 64, 36)
@@ -76,7 +76,7 @@ async def test_from_photos_to_a_video_without_repeating_work(street: Path, home:
         await render("street", model_version="1", profile="preview", render=WIDE, then="1")
     with pytest.raises(NotFound, match=r"scene street: .*2 of street-nerf .*1 \(1-"):
         await render("street", model_version="2")
-    assert len(jobs(home)) == 4
+    assert len(jobs(home, "street")) == 4
 
     longer, states = await run(train=TrainOptions(max_num_iterations=21), render=WIDE)
     assert (states["prepare"], states["train"], states["render"]) == ("Cached", "Completed", "Completed")

@@ -52,7 +52,8 @@ def build(**options: Any) -> NerfactoModel:
         **options,
     }
     config = NerfactoModelConfig(implementation="torch", **values)
-    with models.lpips_from_cache():
+    with models.lpips_from_cache(), torch.random.fork_rng():
+        torch.manual_seed(5)
         model = config.setup(scene_box=SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=PHOTOS)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
