@@ -127,10 +127,6 @@ class TrainOptions(Options):
             raise ValueError(f"start earlier works only for {', '.join(NERFACTOS)}. Use fresh for {self.method}.")
         return self
 
-    def fingerprint(self, **inputs: str) -> str:
-        """Return the fingerprint. Small networks have another one since they learn an appearance of each photo."""
-        return super().fingerprint(**inputs, **({"small_network": "2"} if self.model_size == "small" else {}))
-
     def with_profile(self, profile: Profile) -> TrainOptions:
         """Return these options with the profile's values; only a nerfacto is made smaller."""
         options = super().with_profile(profile)

@@ -91,6 +91,7 @@ def _make_small(config: TrainerConfig) -> None:
         "proposal_net_args_list": [
             {"hidden_dim": 16, "log2_hashmap_size": 15, "num_levels": 5, "max_res": 128, "use_linear": False}
         ],
+        "use_appearance_embedding": False,  # costs 1 dB where the light is constant (benchmarks/light.md)
         "proposal_weights_anneal_max_num_iters": 100,
         "implementation": "torch",
         "eval_num_rays_per_chunk": 2048,  # their intermediate results fit in the CPU's cache

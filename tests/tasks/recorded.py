@@ -103,8 +103,6 @@ def as_recorded(patch: pytest.MonkeyPatch) -> None:
     """Let each stage compute the fingerprints that it had when its assets were recorded."""
     for options, version in STAGE_VERSIONS.items():
         patch.setattr(options, "STAGE_VERSION", version)
-    # Later, small networks learned an appearance of each photo, so such models are trained again on purpose.
-    patch.delattr(TrainOptions, "fingerprint")
 
 
 @flow(name="every-stage")
