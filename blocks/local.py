@@ -69,7 +69,7 @@ class LocalWorkspace(Workspace):
         description="Python interpreter that runs jobs. It needs `pip install 'rebel-nerf[local]'`",
     )
     jobs_at_once: int | None = Field(
-        None, ge=1, description="Most GPU jobs at the same time. None: the number of CUDA GPUs, at least 1"
+        None, ge=1, description="Most GPU jobs at the same time; more than there are GPUs share them. None: one per GPU"
     )
 
     _intact: set[Path] = PrivateAttr(default_factory=set)

@@ -47,15 +47,21 @@ def find_leftovers(root: Path, older_than: float) -> Iterator[Leftover]:
     """
     for pattern in ("jobs/.*.part", "assets/*/.*.part", "verified/*/.*.part", "spent/*/.*.part"):
         for part in root.glob(pattern):
-            if _age(part) > older_than and unlocked(part / "alive"):
-                yield Leftover(str(part), "unfinished folder of a killed process", _size(part))
+            with suppress(FileNotFoundError):  # its process has just finished it
+                if _age(part) > older_than and unlocked(part / "alive"):
+                    yield Leftover(str(part), "unfinished folder of a killed process", _size(part))
     for job in (root / "jobs").glob("[!.]*"):
-        if not unlocked(job / "alive") or _age(job) < older_than:
-            continue
-        for name, what in (("code", "code of a job that ended"), ("outputs", "output of a job that failed")):
-            folder = job / name
-            if folder.is_dir() and (name == "code" or not _completed(job)):
-                yield Leftover(str(folder), what, size_of(folder))
+        with suppress(FileNotFoundError):  # a person has just removed it
+            if _age(job) > older_than and unlocked(job / "alive"):
+                yield from _remains(job)
+
+
+def _remains(job: Path) -> Iterator[Leftover]:
+    """Yield what an ended job no longer needs."""
+    for name, what in (("code", "code of a job that ended"), ("outputs", "output of a job that failed")):
+        folder = job / name
+        if folder.is_dir() and (name == "code" or not _completed(job)):
+            yield Leftover(str(folder), what, size_of(folder))
 
 
 def _completed(job: Path) -> bool:
@@ -70,9 +76,13 @@ def _size(path: Path) -> int:
 
 
 def _age(path: Path) -> float:
-    """Return the seconds since a file, or anything directly in a folder, last changed."""
-    times = [0.0]
-    for each in (path, *(path.iterdir() if path.is_dir() else ())):
+    """Return the seconds since a file, or anything directly in a folder, last changed.
+
+    Raises:
+        FileNotFoundError: it has vanished.
+    """
+    newest = path.lstat().st_mtime
+    for each in path.iterdir() if path.is_dir() else ():
         with suppress(FileNotFoundError):
-            times.append(each.lstat().st_mtime)
-    return time.time() - max(times)
+            newest = max(newest, each.lstat().st_mtime)
+    return time.time() - newest

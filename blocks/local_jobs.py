@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 import uuid
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from jobs import code
 from jobs.errors import InvalidInput, NotFound
 
 __all__ = ["LocalJobs", "gpus"]
+
+_GPU = re.compile(r"\d+|(GPU|MIG)-.+")  # an index, or an ID of a GPU or of a part of one
 
 
 class LocalJobs:
@@ -171,9 +175,13 @@ class LocalJobs:
 
 
 def gpus() -> list[str]:
-    """Return the indices of this machine's CUDA GPUs, as CUDA_VISIBLE_DEVICES takes them."""
-    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        return visible.split(",")
+    """Return the indices of the CUDA GPUs that jobs may use, as CUDA_VISIBLE_DEVICES takes them.
+
+    If that variable is set, CUDA sees the GPUs in it up to the first that is not valid: "" or "-1" hides all.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return list(takewhile(_GPU.fullmatch, (each.strip() for each in visible.split(","))))
     try:
         listing = subprocess.run(
             ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=30

@@ -109,10 +109,11 @@ def waiting_in(line: Path) -> list[str]:
     """Return the tickets of a line, "<time> <job>", in order. Remove those that a killed supervisor left."""
     tickets = []
     for ticket in sorted(line.glob("*")):
-        if not unlocked(ticket):
-            tickets.append(ticket.name)
-        elif time.time() - ticket.stat().st_mtime > _TICKET_SECONDS:
-            ticket.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # its job has just got a slot
+            if not unlocked(ticket):
+                tickets.append(ticket.name)
+            elif time.time() - ticket.stat().st_mtime > _TICKET_SECONDS:
+                ticket.unlink()
     return tickets
 
 
@@ -185,7 +186,7 @@ def supervise(folder: Path, alive: int) -> None:
     index, held = slot
     environment = {**os.environ, **run["environment"]}
     if run["gpus"]:
-        environment["CUDA_VISIBLE_DEVICES"] = run["gpus"][index]
+        environment["CUDA_VISIBLE_DEVICES"] = run["gpus"][index % len(run["gpus"])]
     with (folder / "std_log.txt").open("ab") as log:
         shell = subprocess.Popen(
             ["/bin/sh", "-c", _NOTE_EXIT_CODE, "sh", *run["command"]],

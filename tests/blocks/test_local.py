@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from blocks import JobSpec, JobState, LocalWorkspace
+from blocks.local_jobs import gpus
 from jobs.errors import InvalidInput
 from tests.blocks.shell import PHOTOS, finish, spec, state, workspace
 from tests.processes import supervisor_of
@@ -185,6 +186,34 @@ def test_gpu_jobs_queue_for_the_gpu_and_a_queued_one_can_be_cancelled(workspace:
     workspace.cancel(first.name)
     until(lambda: state(workspace, third) is JobState.RUNNING)
     workspace.cancel(third.name)
+
+
+def test_more_gpu_jobs_than_gpus_share_the_gpus(workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
+    shared = workspace.model_copy(update={"jobs_at_once": 2})
+    jobs = [spec("echo on $CUDA_VISIBLE_DEVICES; sleep 1000", f"street-shell-{n}-aa") for n in (1, 2)]
+    for job in jobs:
+        start(shared, job)
+    until(lambda: all(shared.read_log(job.name, 0)[0] == "on 4\n" for job in jobs))
+    for job in jobs:
+        shared.cancel(job.name)
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [("0,1", ["0", "1"]), ("GPU-8932f937, 2", ["GPU-8932f937", "2"]), ("1,-1,2", ["1"]), ("-1", []), ("", [])],
+)
+def test_gpus_that_the_environment_hides_are_not_used(
+    visible: str, found: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 7\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpus() == ["7"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpus() == found
 
 
 def test_a_job_over_its_time_limit_is_ended(workspace: LocalWorkspace) -> None:

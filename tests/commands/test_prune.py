@@ -13,6 +13,7 @@ import pytest
 
 from blocks import JobSpec, LocalWorkspace, Marks, supervisor
 from blocks.azure import AzureMLWorkspace
+from blocks.local_cleanup import find_leftovers
 from commands.prune import Prune, prune
 from tasks.prune import judge_scene
 from tests.azure_fixtures import lasting, sketch, stack, wait, workspace
@@ -153,6 +154,17 @@ def test_leftovers_of_ended_jobs_are_removed_and_their_logs_kept(place: LocalWor
     assert (good / "outputs/model/file").exists(), "a gate may have refused it"
     assert (bad / "std_log.txt").exists() and (young / "code").exists() and (running / "code").exists()
     assert fresh.exists()
+
+
+def test_a_leftover_that_vanishes_while_others_are_listed_is_skipped(place: LocalWorkspace) -> None:
+    parts = {place.folder / f"jobs/.{name}.part" for name in "abc"}
+    for part in parts:
+        part.mkdir(parents=True)
+    found = find_leftovers(place.folder, -1)
+    first = Path(next(found).place)
+    for part in parts - {first}:
+        part.rmdir()
+    assert [each for each in found if each.place.endswith(".part")] == []
 
 
 def test_a_removal_that_was_killed_leaves_nothing_that_is_listed(

@@ -116,3 +116,8 @@ def test_a_ticket_that_was_left_behind_holds_nobody_up(tmp_path: Path, monkeypat
     held = supervisor._wait_for_slot([str(tmp_path / "gpu-0")], folder)
     assert held and (tmp_path / "gpu-0").read_text() == "job-1" and not left.exists()
     held[1].close()
+
+
+def test_a_ticket_that_vanishes_while_the_line_is_read_does_not_end_the_supervisor(tmp_path: Path) -> None:
+    (tmp_path / "1 mill-1").symlink_to("gone")  # listed, and no longer there when it is looked at
+    assert supervisor.waiting_in(tmp_path) == []
