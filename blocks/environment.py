@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 
-__all__ = ["job_environment"]
+__all__ = ["FOR_PYTHON", "job_environment"]
+
+FOR_PYTHON = {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "DO_NOT_TRACK": "1"}
+"""Further variables of a job's program: its log appears at once and is UTF-8 in any locale, and it reports no use."""
 
 # A list of allowed names, because nobody can list the names of all secrets. Jobs use no network, so no proxy.
 _PASSED_ON = re.compile(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blocks.local_files import damage, read_manifest
+from blocks.local_files import damage, read_manifest, replace_durably
 from blocks.records import Asset
 from jobs.errors import InvalidInput
 from jobs.manifest import checksum
@@ -114,7 +114,7 @@ def _fault(folder: Path, whole: bool) -> str:
 
 
 def _checksums(folder: Path) -> Mapping[str, str]:
-    content: dict[str, Any] = json.loads((folder / "asset.json").read_text())
+    content: dict[str, Any] = json.loads((folder / "asset.json").read_bytes())
     checksums: dict[str, str] = content.get("checksums", {})
     return checksums
 
@@ -157,7 +157,7 @@ def _boot() -> str:
 
 def _recall(notes: Path) -> dict[str, _Stamp]:
     try:
-        content: dict[str, Any] = json.loads(notes.read_text())
+        content: dict[str, Any] = json.loads(notes.read_bytes())
         if content["boot"] != _boot():
             return {}
         return {path: (int(size), int(time), int(inode)) for path, (size, time, inode) in content["files"].items()}
@@ -167,7 +167,4 @@ def _recall(notes: Path) -> dict[str, _Stamp]:
 
 def _note(notes: Path, seen: Mapping[str, _Stamp]) -> None:
     with suppress(OSError):  # a full disk: every file is read again the next time
-        notes.parent.mkdir(parents=True, exist_ok=True)
-        part = notes.with_name(f".{uuid.uuid4().hex}.part")
-        part.write_text(json.dumps({"boot": _boot(), "files": seen}))
-        part.replace(notes)
+        replace_durably(notes, json.dumps({"boot": _boot(), "files": seen}))

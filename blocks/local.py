@@ -22,7 +22,16 @@ from pydantic import Field, PrivateAttr
 from blocks import integrity, local_cleanup, local_files, supervisor
 from blocks.expense import Expense
 from blocks.local_captures import list_dropped
-from blocks.local_files import IF_FULL, copy, files_below, link_or_copy, sync, sync_folder, write_durably
+from blocks.local_files import (
+    IF_FULL,
+    copy,
+    files_below,
+    link_or_copy,
+    replace_durably,
+    sync,
+    sync_folder,
+    write_durably,
+)
 from blocks.local_jobs import LocalJobs, gpus
 from blocks.marks import Marks
 from blocks.privacy import make_private
@@ -343,14 +352,11 @@ class LocalWorkspace(Workspace):
         found = []
         for file in (self.folder / "spent" / month).glob(f"{job or '[!.]*'}.json"):
             with suppress(FileNotFoundError):  # deleted in the meantime
-                found.append(Expense.model_validate_json(file.read_text()))
+                found.append(Expense.model_validate_json(file.read_bytes()))
         return found
 
     def write_expense(self, expense: Expense) -> None:
-        file = self.folder / "spent" / expense.path
-        part = file.with_name(f".{uuid.uuid4().hex}.part")
-        write_durably(part, expense.model_dump_json(indent=2))
-        part.replace(file)
+        replace_durably(self.folder / "spent" / expense.path, expense.model_dump_json(indent=2))
 
     def delete_expense(self, expense: Expense) -> None:
         (self.folder / "spent" / expense.path).unlink(missing_ok=True)

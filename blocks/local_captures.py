@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import NamedTuple
 
+from blocks.local_files import replace_durably
 from blocks.records import DroppedCapture, DroppedFile
 from jobs import media
 from jobs.manifest import checksum
@@ -109,13 +110,12 @@ def _clock(folder: Path) -> float:
 
 def _read(memory: Path) -> _Memory:
     try:
-        content: dict[str, tuple[int, int, int, str]] = json.loads(memory.read_text())
+        content: dict[str, tuple[int, int, int, str]] = json.loads(memory.read_bytes())
         return {path: _Entry(_Stamp(*map(int, stamp)), str(known)) for path, (*stamp, known) in content.items()}
-    except (FileNotFoundError, ValueError, TypeError):  # the files are read again, which only takes longer
+    except (OSError, ValueError, TypeError, AttributeError):  # the files are read again, which only takes longer
         return {}
 
 
 def _write(memory: Path, content: _Memory) -> None:
-    part = memory.with_name(f".{memory.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    part.write_text(json.dumps({path: [*entry.stamp, entry.checksum] for path, entry in content.items()}))
-    part.replace(memory)
+    with suppress(OSError):  # a full disk: the files are read again the next time
+        replace_durably(memory, json.dumps({path: [*stamp, checksum] for path, (stamp, checksum) in content.items()}))

@@ -24,6 +24,7 @@ __all__ = [
     "files_below",
     "link_or_copy",
     "read_manifest",
+    "replace_durably",
     "sync",
     "sync_folder",
     "write_durably",
@@ -46,10 +47,22 @@ def files_below(folder: Path) -> Iterator[Path]:
 def write_durably(file: Path, text: str) -> None:
     """Write a text file, and make its folder if it is missing. The content survives a power loss."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as stream:
+    with file.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def replace_durably(file: Path, text: str) -> None:
+    """Write a text file as `write_durably` does, in one step: others read the old content or the new."""
+    part = file.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        write_durably(part, text)
+        part.replace(file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_folder(file.parent)
 
 
 def sync(folder: Path) -> None:
@@ -98,7 +111,7 @@ def read_manifest(file: Path) -> tuple[Asset, Mapping[str, int]]:
         ValueError: it is damaged; says how.
     """
     try:
-        content: dict[str, Any] = json.loads(file.read_text())
+        content: dict[str, Any] = json.loads(file.read_bytes())
         known = {name: value for name, value in content.items() if name in Asset.model_fields}
         known |= {"uri": str(file.parent), "created": datetime.fromisoformat(content["created"])}
         asset = Asset(**known | {"marks": _read_marks(file.parent)})
@@ -111,16 +124,13 @@ def read_manifest(file: Path) -> tuple[Asset, Mapping[str, int]]:
 
 def write_marks(folder: Path, marks: Marks) -> None:
     """Keep marks in `marks.json`, beside the files of the asset, which stay as they are."""
-    part = folder / f".{uuid.uuid4().hex}.part"
-    write_durably(part, marks.model_dump_json(indent=2))
-    part.replace(folder / _MARKS)
-    sync_folder(folder)
+    replace_durably(folder / _MARKS, marks.model_dump_json(indent=2))
 
 
 def _read_marks(folder: Path) -> Marks:
     """Read an asset's marks. A file that a person has damaged counts as none: the asset itself is intact."""
     try:
-        return Marks.model_validate_json((folder / _MARKS).read_text())
+        return Marks.model_validate_json((folder / _MARKS).read_bytes())
     except (OSError, ValueError):
         return Marks()
 

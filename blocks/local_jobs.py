@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks import supervisor
-from blocks.environment import job_environment
+from blocks.environment import FOR_PYTHON, job_environment
 from blocks.local_files import IF_FULL, files_below, write_durably
 from blocks.records import JobSpec, JobState, JobStatus, Tier
 from blocks.supervisor import unlocked
@@ -91,7 +91,7 @@ class LocalJobs:
 
         run = {
             "command": [self._python, "-m", f"jobs.{spec.stage}", *spec.resolve(place)],
-            "environment": {"PYTHONPATH": str(final / "code"), "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1"},
+            "environment": {"PYTHONPATH": str(final / "code"), **FOR_PYTHON},
             "slots": self._slots(spec.tier),
             "gpus": gpus() if spec.tier == "gpu" else [],
             "time_limit": spec.time_limit,
@@ -194,14 +194,14 @@ def gpus() -> list[str]:
 def _place(folder: Path) -> tuple[int, str]:
     """Return a queued job's place in its line, and the job before it; 0 and "" if unknown."""
     try:
-        return supervisor.place_of(folder.name, json.loads((folder / "run.json").read_text())["slots"])
+        return supervisor.place_of(folder.name, json.loads((folder / "run.json").read_bytes())["slots"])
     except (OSError, ValueError):  # the line has just moved on
         return 0, ""
 
 
 def _read_status(folder: Path) -> dict[str, Any]:
     try:
-        content = json.loads((folder / "status.json").read_text())
+        content = json.loads((folder / "status.json").read_bytes())
     except (FileNotFoundError, ValueError):  # not written yet, or lost when the machine lost power
         return {}
     return content if isinstance(content, dict) else {}

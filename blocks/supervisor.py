@@ -178,7 +178,7 @@ def wake(status: dict[str, Any]) -> None:
 def supervise(folder: Path, alive: int) -> None:
     """Run the job of `folder` to its end; `alive` is the descriptor that holds its lock."""
     supervised = lock(folder / "supervised", wait=True)
-    run = json.loads((folder / "run.json").read_text())
+    run = json.loads((folder / "run.json").read_bytes())
     write_status(folder, state="Queued")
     slot = _wait_for_slot(run["slots"], folder)
     if slot is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from urllib.parse import quote
 from prefect import get_run_logger
 
 from blocks import Asset, LocalWorkspace, Workspace
+from blocks.local_files import replace_durably
 from jobs.errors import InvalidInput
 from jobs.names import asset_name
 from jobs.web import gallery, quality, templates
@@ -91,7 +91,7 @@ class _Scene:
     @cached_property
     def state(self) -> str:
         """Return a checksum that changes with these assets and with the templates of the pages."""
-        known = [(templates.FOLDER / name).read_text() for name in _TEMPLATES]
+        known = [(templates.FOLDER / name).read_text(encoding="utf-8") for name in _TEMPLATES]
         assets = [*self.visits, *(each.asset for each in self.models), *self.videos]
         for asset in (*assets, *self.comparisons, *self.pages, *self.exports, *self.changes):
             known.append(f"{asset} {asset.created} {asset.marks.model_dump_json()}")
@@ -191,19 +191,15 @@ def _page_file(scene: str, gallery_file: Path) -> Path:
 
 def _state_of(file: Path) -> str | None:
     try:
-        found = _STATE.search(file.read_text(errors="replace"))
+        found = _STATE.search(file.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return None
     return found[1] if found else None
 
 
 def _write(file: Path, text: str) -> None:
-    """Replace a file in one step, because two runs may write the same page."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}-", delete=False) as part:
-            part.write(text)
-        os.replace(part.name, file)
+        replace_durably(file, text)  # in one step, because two runs may write the same page
     except OSError as error:
         raise InvalidInput(f"{file} cannot be written ({error.strerror}). Name another file.") from error
 

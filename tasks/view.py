@@ -18,7 +18,7 @@ from pathlib import Path
 
 import jobs
 from blocks import Asset, JobState, JobStatus, LocalWorkspace, Workspace
-from blocks.environment import job_environment
+from blocks.environment import FOR_PYTHON, job_environment
 from jobs import report
 from jobs.errors import InvalidInput, JobFailed, WorkspaceUnavailable
 from jobs.report import Failure, PageReport, Progress
@@ -194,10 +194,10 @@ def served_page(workspace: Workspace, dataset: Asset, model: Asset, port: int) -
     program = [python, "-m", "jobs.view", *places, *about]
     with subprocess.Popen(
         program,
-        env={**job_environment(), "PYTHONPATH": str(_CODE), "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1"},
+        env={**job_environment(), "PYTHONPATH": str(_CODE), **FOR_PYTHON},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         start_new_session=True,
     ) as serving:
         try:

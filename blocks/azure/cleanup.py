@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from blocks.azure.assets import Assets
@@ -82,8 +83,9 @@ class Leftovers:
     def _downloads(self, older_than: float) -> Iterator[Leftover]:
         """Yield what killed downloads left on this machine."""
         for part in self._cache.glob("assets/*/.*.part"):
-            if time.time() - part.stat().st_mtime > older_than and unlocked(part.with_suffix(".lock")):
-                yield Leftover(str(part), "download that was cut", size_of(part))
+            with suppress(FileNotFoundError):  # its process has just finished it
+                if time.time() - part.stat().st_mtime > older_than and unlocked(part.with_suffix(".lock")):
+                    yield Leftover(str(part), "download that was cut", size_of(part))
 
     def _below(self, folder: str, depth: int) -> dict[str, list[Blob]]:
         """Return the blobs below a folder, by the first names of their paths."""

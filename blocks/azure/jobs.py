@@ -331,4 +331,4 @@ def _copy_code(spec: JobSpec, folder: Path) -> None:
     for name, text in spec.files.items():
         file = folder / "files" / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")

@@ -41,7 +41,7 @@ def quietly(display: Display, name: str) -> Iterator[Path]:
     root = logging.getLogger()
     loggers = [root, *(each for each in root.manager.loggerDict.values() if isinstance(each, logging.Logger))]
     console = {handler for each in loggers for handler in each.handlers if isinstance(handler, PrefectConsoleHandler)}
-    written, shown = logging.FileHandler(file), _Shown(display)
+    written, shown = logging.FileHandler(file, encoding="utf-8"), _Shown(display)
     written.setFormatter(logging.Formatter(_FORM))
     _silence(console)
     for service in _SERVICES:

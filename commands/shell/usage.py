@@ -67,7 +67,7 @@ def command_in(file: Path) -> type[BaseModel]:
     """
     imports: list[ast.stmt] = []
     classes: list[ast.ClassDef] = []
-    for node in ast.parse(file.read_text()).body:
+    for node in ast.parse(file.read_bytes()).body:
         if isinstance(node, ast.ImportFrom) and node.module in _LIGHT:
             imports.append(node)
         elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):

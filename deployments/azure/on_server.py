@@ -44,7 +44,7 @@ def deployed() -> bool:
     """Return whether the server has all deployments, from this folder, and as new as their files."""
     files = [ROOT / "prefect.yaml", ROOT / "jobs" / "options.py", *(ROOT / "flows").glob("*.py")]
     changed = max(file.stat().st_mtime for file in files)
-    wanted = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    wanted = yaml.safe_load((ROOT / "prefect.yaml").read_bytes())["deployments"]
     with get_client(sync_client=True) as client:
         there = client.read_deployments()
     current = {

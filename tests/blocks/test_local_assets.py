@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -219,3 +221,35 @@ def test_missing_things_are_reported(workspace: LocalWorkspace, tmp_path: Path) 
     assert workspace.find_asset("street", "1") is None
     with pytest.raises(InvalidInput, match="b.jpg"):
         workspace.take_in("street", {"b.jpg": tmp_path / "b.jpg"}, {})
+
+
+IN_ASCII = r"""
+from pathlib import Path
+import sys
+from blocks import LocalWorkspace, Marks
+from blocks.local_files import write_marks
+from commands.shell.usage import command_in
+from tasks.gallery import write_gallery
+photo, root = Path(sys.argv[1]), Path(sys.argv[2])
+place = LocalWorkspace(root=root)
+taken = place.take_in("street", {"1.jpg": photo}, {"source": "Stra\u00dfe"})
+write_marks(place.fetch(taken), Marks(note="gr\xf6\xdfer"))
+print(ascii(place.assets("street")[0].marks.note), write_gallery(place, root / "gallery.html"))
+command_in(Path("flows/nerf.py"))
+"""
+
+
+def test_files_are_utf_8_in_any_locale(tmp_path: Path) -> None:
+    photo = tmp_path / "1.jpg"
+    photo.write_bytes(b"a photo")
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "REBEL_NERF_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, "-c", IN_ASCII, str(photo), str(tmp_path / "home")],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, **locale},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == r"'gr\xf6\xdfer' 1" + "\n"
+    assert "größer" in (tmp_path / "home/assets/street/1/marks.json").read_text(encoding="utf-8")
