@@ -41,7 +41,6 @@ lint: .venv/installed
 server: .venv/installed
 	$(BIN)/python -m deployments.server
 
-worker: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 worker: .venv/installed
 	$(BIN)/python -m deployments.worker
 

@@ -14,19 +14,19 @@ import sys
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
-from prefect.settings import temporary_settings
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import BaseModel, Field
 
 from commands.shell.usage import parse
 from deployments.metrics import serving
 from deployments.scene_worker import SceneWorker
-from jobs.errors import InvalidInput, ServerUnavailable
+from jobs.errors import RebelNerfError
 from tasks import check_server, end_without_cancelling
 from tasks.patience import PATIENT_CLIENT
-from tasks.sign_in import client_settings, link_settings
+from tasks.sign_in import client_settings, link_settings, local_server
 from tasks.watch import watching
 
 _PATIENCE_SECONDS = 20.0  # how long stopping may take
@@ -52,8 +52,16 @@ class Worker(BaseModel):
 
 async def work(given: Worker, ended: asyncio.Event) -> None:
     """Work until `ended` is set."""
-    with temporary_settings({**PATIENT_CLIENT, **client_settings(), **link_settings()}):
+    with _signed_in():
         await _work(given, ended)
+
+
+def _signed_in() -> AbstractContextManager[object]:
+    """Use this machine's server, unless PREFECT_API_URL is set, and sign in to it."""
+    address = PREFECT_API_URL.value() or local_server()
+    with temporary_settings({PREFECT_API_URL: address}):
+        settings = {PREFECT_API_URL: address, **PATIENT_CLIENT, **client_settings(), **link_settings()}
+    return temporary_settings(settings)
 
 
 async def _work(given: Worker, ended: asyncio.Event) -> None:
@@ -104,13 +112,14 @@ def _run_to_its_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, N
 
 
 def main(given: Worker) -> None:
-    """Work until a signal arrives. Exit with 1 if no server answers.
+    """Work until a signal arrives. Exit with 1 if no server answers, or if it does not accept this worker.
 
     The worker runs in its own thread, because in the main thread each flow run would install its own signal handlers.
     """
     try:
-        check_server(given.patience)
-    except ServerUnavailable as error:
+        with _signed_in():
+            check_server(given.patience)
+    except RebelNerfError as error:
         sys.exit(str(error))
     logging.getLogger("prefect.engine").setLevel(logging.WARNING)  # it reports each call of a hook
     loop, ended, signalled = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
@@ -127,7 +136,7 @@ def main(given: Worker) -> None:
         loop.call_soon_threadsafe(ended.set)
         try:
             working.result()
-        except InvalidInput as error:
+        except RebelNerfError as error:
             sys.exit(str(error))
 
 

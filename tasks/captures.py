@@ -11,6 +11,7 @@ from jobs import media
 from jobs.errors import InvalidInput, NotFound
 from jobs.names import printable
 from jobs.options import PrepareOptions
+from tasks.find import similar_scene
 from tasks.patience import patiently
 from tasks.plain_errors import naming
 from tasks.watch import News, tell
@@ -104,7 +105,7 @@ def _newest(workspace: Workspace, scene: str, known: list[Asset]) -> Asset:
     if not known:
         raise NotFound(
             f"scene {scene}: no capture in {workspace.identity}{_archived_versions(workspace, scene)}. "
-            "Give a folder of photos or a video as images."
+            f"{similar_scene(workspace, scene)}Give a folder of photos or a video: --images FOLDER."
         )
     return known[-1]
 

@@ -24,6 +24,7 @@ __all__ = [
     "find_registered_model",
     "find_shown_model",
     "newest_made_of",
+    "similar_scene",
 ]
 
 
@@ -88,7 +89,14 @@ def find_registered_model(workspace: Workspace, scene: str, version: str | int |
     other = _of_capture(workspace, scene, version, None)
     hint = f" The newest model of capture {wanted} is {other.title}." if other else ""
     which = f"model {wanted} of {asset_name(scene, 'model')}"
+    hint = hint or ("" if known else f" {similar_scene(workspace, scene)}".rstrip())
     raise NotFound(f"scene {scene}: no {which} in {workspace.identity}; there is {listed}.{hint}")
+
+
+def similar_scene(workspace: Workspace, scene: str) -> str:
+    """Return a question about a scene with a similar name, with a space at its end; "" if there is none."""
+    near = difflib.get_close_matches(scene, set(workspace.scenes()) - {scene}, n=1)
+    return f"Did you mean {near[0]}? " if near else ""
 
 
 class ShownModel(NamedTuple):
@@ -106,10 +114,9 @@ def find_shown_model(workspace: Workspace, scene: str) -> ShownModel:
     """
     choice = choose(model_versions(workspace, scene))
     if choice is None:
-        near = difflib.get_close_matches(scene, set(workspace.scenes()) - {scene}, n=1)
-        hint = f"Did you mean {near[0]}?" if near else "`rebel-nerf list` shows the scenes of a workspace."
+        hint = similar_scene(workspace, scene) or "`rebel-nerf list` shows the scenes of a workspace."
         raise NotFound(
-            f"scene {scene}: no {asset_name(scene, 'model')} in {workspace.identity}; there is none yet. {hint}"
+            f"scene {scene}: no {asset_name(scene, 'model')} in {workspace.identity}; there is none yet. {hint.strip()}"
         )
     return ShownModel(_completed(choice.shown.asset, scene), choice.said)
 

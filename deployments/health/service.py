@@ -34,13 +34,15 @@ _SIGN_IN = (
     "server and worker."
 )
 
+_NOT_PREFECT = "That is no Prefect server: set PREFECT_API_URL to its address, which ends in /api."
+
 
 def checks() -> list[Check]:
     """Return the checks of the server that is set or runs on this machine. Without one, the only check says so."""
     address = PREFECT_API_URL.value() or local_server()
     answer = _ask(address)
     found: list[Check] = [("server", partial(_server, address, answer))]
-    if isinstance(answer, httpx.Response):
+    if isinstance(answer, httpx.Response) and answer.is_success:
         more = (
             ("server clock", partial(_skew, answer)),
             ("password", partial(_password, address)),
@@ -69,8 +71,9 @@ def _server(address: str, answer: httpx.Response | Exception) -> Finding:
                 "Start it with `rebel-nerf server`, or unset PREFECT_API_URL to run without a server of your own.",
             )
         return Finding.ok("none runs here and none is set: each command starts one for its own run")
-    if answer.status_code != 200:
-        return Finding.wrong(f"{address} answers {answer.status_code}", "See the server's log; is its database up?")
+    if not answer.is_success:
+        remedy = "See the server's log; is its database up?" if answer.is_server_error else _NOT_PREFECT
+        return Finding.wrong(f"{address} answers {answer.status_code}", remedy)
     if not is_set:
         return Finding.warning(
             f"one runs at {address}, but PREFECT_API_URL is not set: commands do not use it",
@@ -138,7 +141,9 @@ def _pool() -> Finding:
 def _worker() -> Finding:
     try:
         workers = _call(lambda client: client.read_workers_for_work_pool(POOL))
-    except ObjectNotFound:
+    except (ObjectNotFound, httpx.HTTPStatusError) as error:  # the latter if there is no work pool
+        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code != 404:
+            raise
         workers = []
     online = [worker.name for worker in workers if worker.status is WorkerStatus.ONLINE]
     if not online:

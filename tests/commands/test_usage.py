@@ -78,14 +78,18 @@ def test_the_local_workspace_needs_no_server(address: str) -> None:
     assert isinstance(open_workspace("local"), LocalWorkspace)
 
 
-def test_a_worker_without_a_server_is_one_line() -> None:
-    address = f"http://127.0.0.1:{free_port()}/api"
-    program = (
-        "import deployments.worker as worker; from prefect.settings import *;"
-        f"settings = temporary_settings({{PREFECT_API_URL: {address!r}}}); settings.__enter__();"
-        "worker.main(worker.Worker(patience=0))"
+@pytest.mark.parametrize("is_set", [True, False])
+def test_a_worker_without_a_server_is_one_line(is_set: bool, tmp_path: Path) -> None:
+    port = free_port()
+    address = f"http://127.0.0.1:{port}/api"
+    own = {"PREFECT_API_URL": address} if is_set else {"PREFECT_SERVER_API_PORT": str(port)}
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "deployments.worker", "--patience", "0"],
+        env={**others, **own, "PREFECT_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
     )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     [said] = (ended.stdout + ended.stderr).strip().splitlines()
     assert ended.returncode == 1 and f"no Prefect server answers at {address}" in said
 

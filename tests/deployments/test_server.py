@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import prefect
 import pytest
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
@@ -24,7 +25,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from jobs.errors import InvalidInput
+from jobs.errors import InvalidInput, ServerUnavailable
+from tasks import check_server
 from tasks.sign_in import client_settings, password_file, server_settings, sign_in_settings
 from tests.service import ROOT, Service
 
@@ -74,6 +76,38 @@ def test_files_of_the_server_are_private(service: Service) -> None:
     files = [path for path in service.prefect_home.rglob("*") if path.is_file()]
     assert {"prefect.db", "rebel-nerf.toml"} <= {file.name for file in files}
     assert [file.name for file in files if file.stat().st_mode & 0o077] == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("flows.clean_up",),
+        ("commands.list", "--workspace", "rebel-nerf-local-workspace/x"),
+        ("deployments.worker",),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_wrong_password_is_reported_in_one_line(service: Service, command: tuple[str, ...]) -> None:
+    wrong = {**service.environment, "PREFECT_API_AUTH_STRING": "rebel-nerf:wrong"}
+    ended = subprocess.run([sys.executable, "-m", *command], env=wrong, cwd=ROOT, capture_output=True, text=True)
+    [said] = (ended.stdout + ended.stderr).strip().splitlines()
+    assert ended.returncode == 1 and "401 Unauthorized" in said and service.url in said
+
+
+def test_a_server_that_is_not_prefects_or_of_another_version_is_named(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with temporary_settings({PREFECT_API_URL: service.url, PREFECT_API_AUTH_STRING: service.password}):
+        check_server()
+        monkeypatch.setattr(prefect, "__version__", "2.20.0")
+        with pytest.raises(ServerUnavailable, match=r"this is Prefect 2\.20\.0"):
+            check_server()
+        ui = service.url.removesuffix("/api")
+        with (
+            temporary_settings({PREFECT_API_URL: ui}),
+            pytest.raises(ServerUnavailable, match=f"{ui} .* not a Prefect"),
+        ):
+            check_server()
 
 
 @pytest.mark.timeout(900)
