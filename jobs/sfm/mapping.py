@@ -22,6 +22,11 @@ ENOUGH = 0.9
 
 _INCREMENTAL_IMAGES = 400  # with more pictures, the incremental mapper takes longer than the global one
 
+# A last adjustment follows (`refinement`), so those on the way need not be exact. COLMAP adjusts everything whenever a
+# model has grown by a tenth, with all points and to the last digit, which takes most of its time.
+_GROWTH = 1.4
+_ROUGH_TOLERANCE = 1e-4  # relative decrease of the cost at which an adjustment of the whole model ends
+
 
 def map_matches(search: Search) -> tuple[list[pycolmap.Reconstruction], str]:
     """Reconstruct the pictures of a search.
@@ -49,7 +54,11 @@ def _map_incrementally(search: Search) -> list[pycolmap.Reconstruction]:
         extract_colors=False,
         min_model_size=3,
         ba_refine_sensor_from_rig=False,
+        ba_global_frames_ratio=_GROWTH,
+        ba_global_points_ratio=_GROWTH,
+        ba_global_function_tolerance=_ROUGH_TOLERANCE,
     )
+    options.mapper.ba_global_ignore_redundant_points3D = True
     options.constant_cameras = search.mounted()
     meter = Meter("prepare:mapping", len(search.views))
     placed = 0
