@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 __all__ = ["free_port", "helps", "supervisor_of"]
 
 ROOT = Path(__file__).resolve().parents[1]
+_PORTS = count()
 # Runs each program as `python -m` does, in one interpreter: most of their time goes into the same imports.
 _HELPS = """
 import contextlib, io, json, runpy, sys
@@ -37,11 +41,15 @@ def helps(*modules: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A port of 127.0.0.1 that nobody listens on, and that no other process of tests is about to take.
+
+    Linux gives ports from 32768 on to connections, even while a server that had one is started again.
+    """
+    while True:
+        port = 10_000 + (20 * os.getpid() + next(_PORTS)) % 22_000
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def supervisor_of(job: Path) -> int | None:

@@ -45,6 +45,7 @@ class Service:
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
             "PYTHONPATH": str(ROOT),  # the flows of tests are no part of what pip installs
+            "PYTHONUNBUFFERED": "1",  # `restart_worker` reads the log
             "PREFECT_HOME": str(self.prefect_home),
             "PREFECT_API_URL": self.url,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

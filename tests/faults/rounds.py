@@ -12,13 +12,16 @@ import asyncio
 import json
 import random
 import re
+import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -220,7 +223,7 @@ async def running_world(home: Path, patience: float = _PATIENCE_SECONDS) -> Asyn
 
 async def go_through(
     world: World, numbered: Sequence[tuple[int, Kind]], seed: int, at_once: int
-) -> AsyncIterator[tuple[int, Outcome]]:
+) -> AsyncGenerator[tuple[int, Outcome], None]:
     """Go through rounds, and yield each one's number and outcome as it comes.
 
     Rounds that strike the service itself go alone. What a round's number decides does not depend on the other rounds.
@@ -229,13 +232,23 @@ async def go_through(
 
     async def one(number: int, kind: Kind) -> tuple[int, Outcome]:
         async with limit:
-            return number, await world.counting_round(f"r{number}", kind, random.Random(f"{seed} {number}"))
+            begun = time.monotonic()
+            try:
+                return number, await world.counting_round(f"r{number}", kind, random.Random(f"{seed} {number}"))
+            except Exception as error:  # such as a server that does not start again
+                took = time.monotonic() - begun
+                return number, Outcome(kind, 0.0, False, {}, 0.0, took, (f"the round broke off: {error!r}",))
 
     for start in range(0, len(numbered), _BATCH):  # so that a call that is interrupted has had every kind
         batch = numbered[start : start + _BATCH]
         together = [asyncio.create_task(one(number, kind)) for number, kind in batch if kind not in ALONE]
-        for task in asyncio.as_completed(together):
-            yield await task
+        try:
+            for task in asyncio.as_completed(together):
+                yield await task
+        finally:
+            for unfinished in together:
+                unfinished.cancel()
+            await asyncio.gather(*together, return_exceptions=True)
         for number, kind in batch:
             if kind in ALONE:
                 yield await one(number, kind)
@@ -260,34 +273,86 @@ def table(outcomes: Iterable[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def recorded(file: Path | None) -> dict[int, Outcome]:
-    """Return the outcomes in a file of an earlier call that was interrupted, by the numbers of their rounds."""
-    if file is None or not file.exists():
-        return {}
-    lines = map(json.loads, file.read_text().splitlines())
-    return {line.pop("number"): Outcome(**line | {"faults": tuple(line["faults"])}) for line in lines}
+def recorded(file: Path) -> dict[int, Outcome]:
+    """Return the outcomes in a file of earlier calls, by the numbers of their rounds, in the order of these."""
+    lines = map(json.loads, file.read_text().splitlines() if file.exists() else ())
+    found = {line.pop("number"): Outcome(**line | {"faults": tuple(line["faults"])}) for line in lines}
+    return dict(sorted(found.items()))
 
 
-async def main(given: argparse.Namespace) -> int:
+def shares(numbers: Iterable[int], kinds: int, processes: int) -> list[list[int]]:
+    """Divide the numbers of rounds among processes, so that each gets about as many of every kind."""
+    by_kind = sorted(numbers, key=lambda number: (number % kinds, number))
+    return [sorted(by_kind[index::processes]) for index in range(processes)]
+
+
+async def go_through_share(given: argparse.Namespace, numbers: Sequence[int], deadline: float | None) -> None:
+    """Go through rounds, and record each outcome as it comes; a round that the deadline interrupts is not recorded.
+
+    A round that went wrong is the last of its server and worker, which may have suffered from it.
+    """
+    kinds: Sequence[Kind] = given.only or KINDS
+    left, wrong = list(numbers), False
+    while left and not (wrong and given.until_wrong):
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:  # a job may still write
+            wrong = False
+            try:
+                async with (
+                    asyncio.timeout_at(deadline) as time_left,
+                    running_world(Path(name), given.patience) as world,
+                ):
+                    wanted = [(number, kinds[number % len(kinds)]) for number in left]
+                    async with aclosing(go_through(world, wanted, given.seed, given.at_once)) as outcomes:
+                        async for number, outcome in outcomes:
+                            left.remove(number)
+                            record(given.record, number, outcome)
+                            if wrong := bool(outcome.faults):
+                                keep(Path(name), number, given.keep)
+                                break
+            except TimeoutError:
+                if not time_left.expired():
+                    raise
+                return
+
+
+def record(file: Path, number: int, outcome: Outcome) -> None:
+    """Print the outcome of a round, and add it to a file to which other processes add theirs."""
+    words = "; ".join(outcome.faults) or "nothing wrong"
+    print(f"{number:4} {outcome.kind}, {outcome.seconds:.0f} s: {words}", file=sys.stderr, flush=True)
+    with file.open("ab", buffering=0) as log:  # one call of the system
+        log.write(f"{json.dumps({'number': number, **asdict(outcome)})}\n".encode())
+
+
+def keep(home: Path, number: int, folder: Path | None) -> None:
+    """Copy what a round left behind, and the logs of its server and worker."""
+    if folder is None:
+        return
+    for log in home.glob("service/*.log"):
+        (folder / f"r{number}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(log, folder / f"r{number}")
+    for place in home.glob(f"disk/r{number}t*"):
+        shutil.copytree(place, folder / f"r{number}" / place.name, symlinks=True)
+
+
+def share(given: argparse.Namespace, deadline: float | None, numbers: Sequence[int]) -> None:
+    """Go through rounds in a process of their own."""
+    asyncio.run(go_through_share(given, numbers, deadline))
+
+
+def main(given: argparse.Namespace) -> int:
     """Go through rounds, print what went wrong and a table; return how many went wrong."""
-    kinds = given.only or KINDS
-    done = recorded(given.record)
-    wanted = [(number, kinds[number % len(kinds)]) for number in range(given.rounds) if number not in done]
-    with tempfile.TemporaryDirectory() as name:
-        async with running_world(Path(name), given.patience) as world:
-            async for number, outcome in go_through(world, wanted, given.seed, given.at_once):
-                done[number] = outcome
-                if given.record:
-                    with given.record.open("a") as record:
-                        record.write(json.dumps({"number": number, **asdict(outcome)}) + "\n")
-                words = "; ".join(outcome.faults) or "nothing wrong"
-                took = f"{outcome.seconds:.0f} s"
-                print(f"{len(done):4} {outcome.kind}, {took}: {words}", file=sys.stderr, flush=True)
-                if outcome.faults and given.until_wrong:
-                    break
-            if given.log:
-                print(world.service.log("worker"), file=sys.stderr)
+    deadline = time.monotonic() + given.seconds if given.seconds else None
+    with tempfile.TemporaryDirectory() as scratch:
+        given.record = given.record or Path(scratch) / "record"
+        done = recorded(given.record)
+        missing = (number for number in range(given.rounds) if number not in done)
+        parts = [part for part in shares(missing, len(given.only or KINDS), given.processes) if part]
+        with ProcessPoolExecutor(len(parts) or 1, get_context("spawn")) as pool:
+            futures = [pool.submit(share, given, deadline, part) for part in parts]
+        done = recorded(given.record)
     print(table(done.values()))
+    for future in futures:
+        future.result()  # raises what ended a process
     return sum(bool(outcome.faults) for outcome in done.values())
 
 
@@ -295,12 +360,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1, help="divide the rounds among so many servers")
     parser.add_argument(
-        "--at-once", type=int, default=4, help="rounds that strike only their own run, at the same time"
+        "--at-once", type=int, default=4, help="rounds of a server that strike only their own run, at the same time"
     )
+    parser.add_argument("--seconds", type=float, help="end after this time; a later call goes on from the record")
     parser.add_argument("--only", choices=KINDS, nargs="*", default=[], help="let only these happen")
     parser.add_argument("--until-wrong", action="store_true", help="end with the first round that goes wrong")
     parser.add_argument("--patience", type=float, default=_PATIENCE_SECONDS, help="seconds until a run counts as lost")
     parser.add_argument("--record", type=Path, help="a file that gets each outcome; a later call goes on from there")
-    parser.add_argument("--log", action="store_true", help="print the worker's log at the end")
-    sys.exit(min(1, asyncio.run(main(parser.parse_args()))))
+    parser.add_argument("--keep", type=Path, help="a folder that gets the logs and files of rounds that go wrong")
+    sys.exit(min(1, main(parser.parse_args())))
