@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-__all__ = ["SUFFIXES", "Product", "SceneName", "asset_name", "printable", "scene_of", "scenes_among"]
+__all__ = ["SUFFIXES", "Product", "SceneName", "asset_name", "printable", "scene_of", "scenes_among", "within"]
 
 Product = Literal["dataset", "model", "shard", "video", "comparison", "export", "page", "metres", "changes"]
 
@@ -37,6 +38,18 @@ def asset_name(scene: str, product: Product) -> str:
 def printable(text: str) -> str:
     """Return text in which each byte of a file's name that is not UTF-8 is written as `\\xNN`."""
     return _SURROGATE.sub(_escaped, text)
+
+
+def within(folder: Path, name: str) -> Path:
+    """Return the path of a file that the content of an asset's folder names.
+
+    Raises:
+        ValueError: the name leads out of the folder, so it could be any file of this machine.
+    """
+    file = (folder / name).resolve()
+    if not file.is_relative_to(folder.resolve()):
+        raise ValueError(f"{printable(name)} leads out of {folder}")
+    return file
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -22,7 +22,7 @@ from pydantic_settings import CliApp
 
 from jobs import camera_path, report
 from jobs.errors import InvalidInput
-from jobs.names import printable
+from jobs.names import printable, within
 from jobs.options import PageOptions
 from jobs.path.reading import read_photos
 from jobs.web import chart, metres, plan, quality, view3d
@@ -47,13 +47,13 @@ class Photo(NamedTuple):
 
     Args:
         name: its name in the capture.
-        file: its picture in the dataset, or None if it could not be read.
+        file: its picture in the dataset, as the dataset names it, or None if it could not be read.
         lost: why it was not used, or "" if it was.
         thumbnail: a small picture as a `data:` address, or "".
     """
 
     name: str
-    file: Path | None
+    file: str | None
     lost: str = ""
     thumbnail: str = ""
 
@@ -109,7 +109,7 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
     poster = video / "poster.jpg"
     photos = list(_photos(dataset, about["dataset"]))
     lost = sum(bool(photo.lost) for photo in photos)
-    shown = _chosen(photos)
+    shown = _chosen(dataset, photos)
     versions = facts.versions
     columns, rows = quality.table(versions, facts.currency)
     text = (
@@ -247,7 +247,7 @@ def _photos(dataset: Path, about: dict[str, Any]) -> list[Photo]:
         *(
             Photo(
                 image.get("source", image["file"]),
-                dataset / image["file"],
+                image["file"],
                 "" if image["registered"] else f"not registered: {image.get('reason', 'no reason given')}",
             )
             for image in images
@@ -256,7 +256,7 @@ def _photos(dataset: Path, about: dict[str, Any]) -> list[Photo]:
     ]
 
 
-def _chosen(photos: list[Photo]) -> list[Photo]:
+def _chosen(dataset: Path, photos: list[Photo]) -> list[Photo]:
     """Return the photos to show, with thumbnails: all that were not used, and an even choice of the others."""
     good = [index for index, photo in enumerate(photos) if not photo.lost]
     room = max(1, _MOST_THUMBNAILS - (len(photos) - len(good)))
@@ -265,18 +265,18 @@ def _chosen(photos: list[Photo]) -> list[Photo]:
     meter = report.Meter("page:photos", len(chosen))
     small = []
     for photo in chosen:
-        small.append(photo._replace(thumbnail=_thumbnail(photo.file) if photo.file else ""))
+        small.append(photo._replace(thumbnail=_thumbnail(dataset, photo.file) if photo.file else ""))
         meter.update(len(small))
     return small
 
 
-def _thumbnail(file: Path) -> str:
-    """Return a thumbnail as a `data:` address, or "" if the file does not exist or is not a picture."""
+def _thumbnail(dataset: Path, file: str) -> str:
+    """Return a thumbnail as a `data:` address, or "" if the file is not a picture of the dataset."""
     try:
-        with Image.open(file) as image:
+        with Image.open(within(dataset, file)) as image:
             image.draft("RGB", (_THUMBNAIL, _THUMBNAIL))  # a JPEG is decoded at about that size
             small = image.convert("RGB")
-    except OSError:
+    except (OSError, ValueError):
         return ""
     return shrunk(small, _THUMBNAIL, quality=70)
 

@@ -19,7 +19,7 @@ from jobs.errors import InvalidInput
 from jobs.metric import accuracy
 from jobs.metric.cameras import Cameras
 from jobs.metric.scene import SceneInMetres, Up
-from jobs.names import printable
+from jobs.names import printable, within
 from jobs.web.inline import shrunk
 from jobs.web.policy import script_source
 from jobs.web.templates import environment
@@ -120,9 +120,6 @@ def _photos(dataset: Path, cameras: Cameras) -> list[dict[str, Any]]:
 
 def _picture(dataset: Path, file: str) -> str:
     """Return a picture of the dataset as a `data:` address. A path that leads out of the dataset is refused."""
-    place = (dataset / file).resolve()
-    if not place.is_relative_to(dataset.resolve()):
-        raise ValueError(f"{file} leads out of the dataset")
-    with Image.open(place) as image:
+    with Image.open(within(dataset, file)) as image:
         shown = image.convert("RGB")
     return shrunk(shown, _LONGEST, quality=85)

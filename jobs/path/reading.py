@@ -12,6 +12,7 @@ import numpy as np
 from jobs import ply
 from jobs.errors import InvalidInput
 from jobs.geometry import Similarity
+from jobs.names import within
 from jobs.path.photos import Array, PosedPhotos, panoramas, unit
 
 __all__ = ["model_to_dataset", "parse_photos", "photo_shape", "read_photos"]
@@ -31,7 +32,10 @@ def read_photos(dataset: Path, model: Path) -> PosedPhotos:
     """
     file, transforms = _read_transforms(dataset)
     saved = _read_json(model / _SAVED)
-    cloud = file.parent / transforms.get("ply_file_path", ".")
+    try:
+        cloud = within(file.parent, transforms.get("ply_file_path", "."))
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{file} names a wrong file of points: {error}. Prepare the dataset again.") from error
     return parse_photos(str(file), transforms, saved, cloud.read_bytes() if cloud.is_file() else b"")
 
 

@@ -112,12 +112,13 @@ def chunks_of_video(found: Iterable[dict[Path, Chunk]], total: int) -> dict[Path
     Raises:
         InvalidInput: frames are missing or occur twice.
     """
-    chunks = sorted(((f, chunk) for each in found for f, chunk in each.items()), key=lambda each: each[1].first)
-    end = 0
-    for _, chunk in chunks:
-        if chunk.first != end:
-            break
-        end = chunk.last
-    if end != total:
-        raise InvalidInput(f"The video has {total} frames, but no chunk begins at frame {end}. Render again.")
-    return dict(chunks)
+    every = {folder: chunk for chunks in found for folder, chunk in chunks.items()}
+    ordered = sorted(every, key=lambda folder: every[folder].first)
+    ends = [0, *(every[folder].last for folder in ordered)]
+    begins = [*(every[folder].first for folder in ordered), total]
+    for end, begin in zip(ends, begins, strict=True):
+        if begin != end:
+            first, last = min(begin, end), max(begin, end) - 1
+            what = "missing" if begin > end else "rendered twice"
+            raise InvalidInput(f"Frames {first} to {last} of the video are {what}. Render again.")
+    return {folder: every[folder] for folder in ordered}

@@ -163,6 +163,24 @@ def test_no_other_file_gets_into_the_page(dataset: Path, tiny_model: Path, video
             page.make(dataset, model, video, facts(), tmp_path / "page")
 
 
+def test_a_photo_outside_of_the_dataset_is_not_shown(
+    dataset: Path, tiny_model: Path, video: Path, tmp_path: Path
+) -> None:
+    def pictures() -> int:
+        page.make(dataset, tiny_model, video, facts(), tmp_path / "page")
+        return (tmp_path / "page/index.html").read_text(encoding="utf-8").count("data:image/jpeg")
+
+    before = pictures()
+    about = json.loads((dataset / "dataset.json").read_text())
+    private = tmp_path / "private.jpg"
+    own = about["images"][0]["file"]
+    shutil.copyfile(dataset / own, private)
+    for number, name in enumerate(("../private.jpg", str(private), f"{Path(own).parent}/../../private.jpg"), 1):
+        about["images"][number]["file"] = name
+    (dataset / "dataset.json").write_text(json.dumps(about))
+    assert pictures() == before - 3
+
+
 def test_the_3d_view_is_loaded_once_it_is_opened(
     dataset: Path, tiny_model: Path, video: Path, tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:

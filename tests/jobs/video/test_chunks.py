@@ -23,7 +23,7 @@ from jobs.options import RenderOptions, ShardOptions
 from jobs.render import choose_path, content_of, render
 from jobs.shard import shard
 from jobs.video import chunks
-from jobs.video.chunks import Chunks
+from jobs.video.chunks import Chunk, Chunks, chunks_of_video
 from jobs.video.h264 import inspect
 from tests.jobs.video.test_h264 import decode
 
@@ -127,7 +127,7 @@ def test_shards_are_the_same_video(whole: Path, tiny_model: Path, tiny_dataset: 
         with pytest.raises(InvalidInput, match="shard 3 .*shard 0"):
             render(OPTIONS, tiny_dataset, tiny_model, *given)
 
-    with pytest.raises(InvalidInput, match="frame 3"):
+    with pytest.raises(InvalidInput, match="Frames 3 to"):
         render(OPTIONS, tiny_dataset, tiny_model, tmp_path / "less", tmp_path / "checkpoints", [shards[0], shards[2]])
     options = ShardOptions(**OPTIONS.model_dump(), first=9, last=11)
     with pytest.raises(InvalidInput, match="10 frames.* 9 to 11"):
@@ -224,3 +224,14 @@ def test_memory_does_not_grow_with_the_frames(tiny_model: Path, tiny_dataset: Pa
     print("peak memory, MB:", few / 1e6, [peak / 1e6 for peak in peaks])
     assert max(peaks) < few + 60e6
     assert inspect(tmp_path / "many" / "video.mp4").frames == 10_000
+
+
+@pytest.mark.parametrize(("last", "said"), [((4, 8), "4 to 7 .* twice"), ((6, 10), "4 to 5 .* missing")])
+def test_frames_that_are_missing_or_rendered_twice_are_refused(last: tuple[int, int], said: str) -> None:
+    spans = [(0, 4), last] if "missing" in said else [(0, 4), (4, 8), last]
+    found = [
+        {Path(str(number)): Chunk(content="a", first=first, last=end, seconds=1, device="cpu", rays_at_a_time=1)}
+        for number, (first, end) in enumerate(spans)
+    ]
+    with pytest.raises(InvalidInput, match=said):
+        chunks_of_video(found, last[1])
