@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from pydantic import BaseModel, Field
@@ -62,11 +62,11 @@ def _row(place: Workspace, each: MonthOfScene) -> list[str]:
     return [each.month, each.scene, str(each.runs), *_figures(place, each.made, each.lost, each.saved)]
 
 
-def _sum(place: Workspace, rows: Iterable[MonthOfScene]) -> list[str]:
-    made, lost, saved, runs = Work(), Work(), Work(), 0
-    for each in rows:
-        made, lost, saved, runs = made + each.made, lost + each.lost, saved + each.saved, runs + each.runs
-    return ["all", "", str(runs), *_figures(place, made, lost, saved)]
+def _sum(place: Workspace, rows: Sequence[MonthOfScene]) -> list[str]:
+    made = sum((each.made for each in rows), Work())
+    lost = sum((each.lost for each in rows), Work())
+    saved = sum((each.saved for each in rows), Work())
+    return ["all", "", str(sum(each.runs for each in rows)), *_figures(place, made, lost, saved)]
 
 
 def _figures(place: Workspace, made: Work, lost: Work, saved: Work) -> list[str]:

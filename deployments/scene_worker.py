@@ -12,6 +12,7 @@ import asyncio
 import importlib
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -189,18 +190,19 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
     async def put_back_lost_runs(self) -> None:
         """Put flow runs back into the queue that no worker executes: those of killed workers on this machine, and those
         that this worker failed to start."""
-        dead = {}
-        for file in self._folder.glob("[!.]*"):
-            if file.name != self._id and (lock := supervisor.lock(file)):  # if locked, it lives or is handled
-                dead[file.name] = lock
-        before = self._mine()
-        async with get_client() as client:
-            for run in await self._taken(client, {self._id, *dead}):
-                if run.id not in before | self._mine():
-                    await self._put_back(client, run)
-        for name, lock in dead.items():
-            (self._folder / name).unlink(missing_ok=True)
-            lock.close()
+        with ExitStack() as locks:
+            dead = []
+            for file in self._folder.glob("[!.]*"):
+                if file.name != self._id and (lock := supervisor.lock(file)):  # if locked, it lives or is handled
+                    locks.enter_context(lock)
+                    dead.append(file)
+            before = self._mine()
+            async with get_client() as client:
+                for run in await self._taken(client, {self._id, *(file.name for file in dead)}):
+                    if run.id not in before | self._mine():
+                        await self._put_back(client, run)
+            for file in dead:
+                file.unlink(missing_ok=True)
 
     async def put_back_lost_runs_for_ever(self) -> None:
         """Look for lost runs every 30 seconds."""

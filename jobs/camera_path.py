@@ -218,7 +218,8 @@ def read(file: Path) -> CameraPath:
         raise InvalidInput(
             f"The camera path {file} is a JSON {type(content).__name__}, and must be an object. {_EXPORT}."
         )
-    for key, number in not_finite:
+    if not_finite:
+        key, number = not_finite[0]
         raise InvalidInput(f"The camera path {file}: {key} is {number}, and must be a finite number. {_REMEDY}")
     try:
         return CameraPath.model_validate(content)

@@ -65,10 +65,7 @@ def peak_memory() -> int:
 def checksum(file: Path) -> str:
     """Return the SHA-256 of a file's content, in hex."""
     with file.open("rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write(file: Path, options: Options, timer: Timer, content: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ Importing this module costs nothing: Pillow, pillow-heif and PyAV load on use.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from jobs import selection
 from jobs.errors import InvalidInput
+from jobs.manifest import checksum
 from jobs.names import printable
 from jobs.pictures import film, photo
 from jobs.selection import Header
@@ -328,13 +328,10 @@ def _duplicates(files: dict[str, Path]) -> dict[str, str]:
     by_size = defaultdict(list)
     for name, file in files.items():
         by_size[file.stat().st_size].append(name)
-    first: dict[bytes, str] = {}
+    first: dict[str, str] = {}
     duplicates = {}
     for name in chain.from_iterable(names for names in by_size.values() if len(names) > 1):
-        with files[name].open("rb") as stream:
-            digest = hashlib.sha256()
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        if first.setdefault(digest.digest(), name) != name:
-            duplicates[name] = first[digest.digest()]
+        content = checksum(files[name])
+        if first.setdefault(content, name) != name:
+            duplicates[name] = first[content]
     return duplicates

@@ -113,7 +113,7 @@ def choose(models: Sequence[ModelVersion]) -> Choice | None:
     newest = models[-1]
     pinned = [model for model in models if model.asset.marks.pinned]
     if pinned:
-        *_, shown = sorted(pinned, key=lambda model: model.asset.marks.pinned or model.asset.created)
+        shown = max(pinned, key=lambda model: model.asset.marks.pinned or model.asset.created)
         return Choice(shown, newest, shown)
     shown = next(model for model in reversed(models) if much_worse(models, model) is None)
     return Choice(shown, newest, _best(models, newest))

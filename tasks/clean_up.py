@@ -60,9 +60,8 @@ async def _look_after(
     done = "left alone"
     waiting = [run for run, age in ages.items() if run not in cancelled and age < grace_seconds]
     if status is None or status.state.ended:
-        if not any(
-            age < _SILENT_SECONDS for age in ages.values()
-        ):  # else a run is just submitting the job, or registering its result
+        silent = all(age >= _SILENT_SECONDS for age in ages.values())
+        if silent:  # else a run is just submitting the job, or registering its result
             done = "forgotten: it has ended"
     elif not waiting:
         await asyncio.to_thread(workspace.cancel, job)

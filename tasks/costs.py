@@ -9,7 +9,6 @@ from datetime import datetime, timezone
 
 from blocks import Asset, Expense, Workspace
 from blocks.provenance import is_reference
-from blocks.records import Tier
 from jobs.names import SUFFIXES, asset_name
 
 __all__ = ["MonthOfScene", "Work", "costs", "month_of", "spent_in"]
@@ -27,6 +26,11 @@ class Work:
     gpu: float = 0.0
     cpu: float = 0.0
     cost: float | None = 0.0
+
+    @classmethod
+    def of(cls, tier: str, seconds: float, cost: float | None) -> Work:
+        """Return the work of one job."""
+        return cls(gpu=seconds, cost=cost) if tier == "gpu" else cls(cpu=seconds, cost=cost)
 
     def __add__(self, other: Work) -> Work:
         cost = None if self.cost is None or other.cost is None else self.cost + other.cost
@@ -103,8 +107,7 @@ def _months(
     registered = {_family(asset.provenance.job) for asset in assets if asset.provenance.job}
     for expense in record:
         if expense.seconds is not None and _family(expense.job) not in registered:
-            seconds = {expense.tier: expense.seconds}
-            lost[expense.month] += Work(seconds.get("gpu", 0.0), seconds.get("cpu", 0.0), expense.cost)
+            lost[expense.month] += Work.of(expense.tier, expense.seconds, expense.cost)
     for month in made.keys() | lost.keys() | saved.keys():
         yield MonthOfScene(month, scene, len(runs[month]), made[month], lost[month], saved[month])
 
@@ -114,10 +117,9 @@ def _work_of(workspace: Workspace, asset: Asset) -> Work:
     known = asset.provenance
     if not known.job_seconds:
         return Work()
-    tier: Tier = known.tier or "cpu"
+    tier = known.tier or "cpu"
     price = workspace.price_per_hour(tier)
-    cost = None if price is None else price * known.job_seconds / 3600
-    return Work(gpu=known.job_seconds, cost=cost) if tier == "gpu" else Work(cpu=known.job_seconds, cost=cost)
+    return Work.of(tier, known.job_seconds, None if price is None else price * known.job_seconds / 3600)
 
 
 def _used_again(assets: Sequence[Asset]) -> Iterable[tuple[str, Asset]]:

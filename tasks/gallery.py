@@ -277,13 +277,8 @@ def _clip(scene: _Scene, video: Asset) -> Clip:
 
 def _comparison(scene: _Scene, video: Asset) -> Clip:
     inputs = video.provenance.inputs
-    known = {str(each): each for each in scene.videos}
-    then, now = (
-        _visit(scene, known[inputs[side]].provenance.capture_version or "?") if inputs.get(side) in known else "?"
-        for side in ("then", "now")
-    )
     return Clip(
-        title=f"{then} → {now}",
+        title=_visits(scene, video, {str(each): each for each in scene.videos}),
         about=f"made {video.created:%Y-%m-%d %H:%M} · {inputs.get('then', '?')} and {inputs.get('now', '?')}",
         poster=poster_of(scene.workspace, video),
         video=_address(scene, video, "video.mp4"),
@@ -292,20 +287,20 @@ def _comparison(scene: _Scene, video: Asset) -> Clip:
 
 def _changes(scene: _Scene, asset: Asset) -> Clip:
     inputs = asset.provenance.inputs
-    then, now = (
-        _visit(scene, scene.datasets[inputs[side]].provenance.capture_version or "?")
-        if inputs.get(side) in scene.datasets
-        else "?"
-        for side in ("then", "now")
-    )
     links = {"list": _address(scene, asset, "changes.json"), "points": _address(scene, asset, "changes.ply")}
     return Clip(
-        title=f"{then} → {now}",
+        title=_visits(scene, asset, scene.datasets),
         about=f"made {asset.created:%Y-%m-%d %H:%M} · {inputs.get('older', '?')} and {inputs.get('newer', '?')}",
         remark=f"Changed: {asset.tags.get('changed', '?')}.",
         poster=poster_of(scene.workspace, asset),
         links={name: link for name, link in links.items() if link},
     )
+
+
+def _visits(scene: _Scene, asset: Asset, known: dict[str, Asset]) -> str:
+    """Return the two visits that an asset compares. Its inputs `then` and `now` are among the known assets, or gone."""
+    then, now = (known.get(asset.provenance.inputs.get(side, "")) for side in ("then", "now"))
+    return " → ".join(_visit(scene, each.provenance.capture_version or "?") if each else "?" for each in (then, now))
 
 
 def _visit(scene: _Scene, version: str) -> str:

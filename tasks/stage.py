@@ -107,7 +107,7 @@ def _choose(workspace: Workspace, plan: Plan, refresh: bool, generation: int | N
         return Chosen(replace(plan, generation=newest), True)
     archived = plan.generations(workspace.archived(plan.asset_name))
     last = max(newest, *archived) if archived else newest
-    plan, after = (replace(plan, generation=last + more) for more in (1, 2))
+    plan, after = replace(plan, generation=last + 1), replace(plan, generation=last + 2)
     if archived and not newest:
         get_run_logger().warning(
             "%s is archived, so the stage runs again, for %s. "

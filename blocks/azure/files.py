@@ -50,7 +50,10 @@ class Piece:
     size: int
 
     def md5(self) -> bytes:
-        return _digest(self._blocks())
+        digest = hashlib.md5()
+        for block in self._blocks():
+            digest.update(block)
+        return digest.digest()
 
     def send(self, put: Callable[[Iterable[bytes], int, bytes], None], md5: bytes) -> None:
         try:
@@ -109,13 +112,6 @@ def read_journal(part: Path, blob: Blob) -> set[int]:
 def md5_of(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
-            return _digest(iter(lambda: stream.read(1 << 20), b""))
+            return hashlib.file_digest(stream, "md5").digest()
     except FileNotFoundError:
         raise vanished(file) from None
-
-
-def _digest(blocks: Iterable[bytes]) -> bytes:
-    digest = hashlib.md5()
-    for block in blocks:
-        digest.update(block)
-    return digest.digest()
