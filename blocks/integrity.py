@@ -65,7 +65,7 @@ def check_input(asset: Asset, folder: Path, memory: Path, scene: str) -> None:
     if fault:
         remedy = "Then give your own copy of the photos as images: they become the next version."
         if asset.kind != "capture":
-            remedy = "Then run the flow again: it makes the asset again."
+            remedy = "Then run the flow again, which recreates the asset."
         raise InvalidInput(
             f"scene {scene}: asset {asset} is damaged: {fault}. No job was started. "
             f"`rebel-nerf doctor --assets --whole --repair` sets the asset aside. {remedy}"

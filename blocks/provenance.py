@@ -16,7 +16,7 @@ _INPUT = re.compile(r"images|dataset|model|video|export|then|now|older|newer|ear
 def reference(number: int) -> str:
     """Return the name of an input that is an earlier dataset, for registration; the first number is 1.
 
-    Without references, a stage gives another result, but it needs none.
+    A stage can run without references, but its result then differs.
     """
     return f"reference_{number}"
 

@@ -93,7 +93,7 @@ class Asset(_Record):
         return {name: value for name, value in self.tags.items() if not Provenance.has(name)}
 
     def figure(self, name: str) -> float | None:
-        """Return one of its figures; None if it is not known, or if a person wrote something else than a number."""
+        """Return one of its figures; None if it is not known, or if a person wrote something other than a number."""
         try:
             return float(self.tags[name])
         except (KeyError, ValueError):

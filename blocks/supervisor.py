@@ -159,7 +159,7 @@ def ended_state(folder: Path) -> tuple[str, str]:
 def enforce_limit(folder: Path, status: dict[str, Any]) -> None:
     """End a running job that is over its time limit and whose supervisor was killed or stopped.
 
-    The monotonic clock is the same for all processes since the machine started, and stands still while it is suspended.
+    The monotonic clock is the same for all processes since the machine started, and pauses while it is suspended.
     """
     if time.monotonic() < status.get("deadline", math.inf):
         return

@@ -17,16 +17,14 @@ from jobs.names import SceneName
 class Gallery(BaseModel):
     """Make one page of all scenes, and for each scene a page with all its videos and versions. Open it."""
 
-    scene: SceneName | None = Field(
-        None, description="Open the page of this scene. Defaults to the page of all scenes."
-    )
+    scene: SceneName | None = Field(None, description="open the page of this scene; by default, the page of all scenes")
     to: Path | None = Field(
         None,
-        description="File to write; the pages of the scenes go into the folder beside it. Defaults to gallery.html in "
-        "the folder of this machine's workspace.",
+        description="file to write; the pages of the scenes go into the folder beside it; by default, gallery.html in "
+        "the folder of this machine's workspace",
     )
-    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME.")
-    browser: bool = Field(True, description="Also open the browser.")
+    workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
+    browser: bool = Field(True, description="open the browser, too")
 
 
 def show(given: Gallery) -> None:

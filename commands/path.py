@@ -1,4 +1,4 @@
-"""Save a camera path from the viewer: `python -m commands.path --scene facade ~/Downloads/camera_path.json`."""
+"""Save a camera path from the viewer: `rebel-nerf path --scene facade ~/Downloads/camera_path.json`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open the viewer of a scene, during or after training: `python -m commands.view --scene facade`."""
+"""Open the viewer of a scene, during or after training: `rebel-nerf view --scene facade`."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def application(root: Path, auth: str) -> ASGIApp:
     def asset_file(request: Request) -> Response:
         found = _find(root, **request.path_params)
         if found is None:
-            return _nothing("There is no such file, or it is none that people look at.")
+            return _nothing("There is no such file, or files of this kind are not shown.")
         file, kind = found
         policy = _SCRIPTED if file.suffix in _PAGES else _PLAIN
         headers = {"Cache-Control": "private, max-age=600", "Content-Security-Policy": policy}
@@ -142,7 +142,7 @@ def _nothing(said: str) -> Response:
 
 
 def _find(root: Path, name: str, version: str, path: str) -> tuple[Path, str] | None:
-    """Return a file of a registered asset and its content type; None if there is none that is served."""
+    """Return a file of a registered asset and its content type; None if no such file is served."""
     if not (_NAME.fullmatch(name) and _NAME.fullmatch(version)):
         return None
     folder = root / "assets" / name / version

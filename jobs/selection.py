@@ -157,7 +157,7 @@ def find_masks(headers: Mapping[str, Header], photos: Collection[str], left_out:
     Args:
         headers: of the readable photos and videos, by relative path.
         photos: those among them that are photos.
-        left_out: what `derived` returned for them.
+        left_out: what `find_derived` returned for them.
     """
     by_stem: dict[str, list[str]] = defaultdict(list)
     for path in photos:

@@ -200,7 +200,7 @@ def _record(workspace: Workspace, now: datetime) -> list[Expense]:
 
 
 def _looked_at(workspace: Workspace, expense: Expense, own: Expense, now: datetime) -> Expense | None:
-    """Return an expense, updated if its job has ended; None if it was recorded long ago and the job never submitted."""
+    """Return an expense, updated if its job has ended; None if it is old and its job was never submitted."""
     if expense.seconds is not None or expense.job == own.job:
         return expense
     status = workspace.find_job(expense.job)

@@ -10,7 +10,7 @@ __all__ = ["naming"]
 
 _FINISHED = "Finished in state "
 _REPEATED = ("Failed", "Crashed", "Cancel", "Suspended", "Running")  # their text was logged with the error, if any
-_INTENDED = ("Cancel", "Suspended", "Running")  # a person asked for it; the task of a suspended run stays Running
+_INTENDED = ("Cancel", "Suspended", "Running")  # a person requested it; the task of a suspended run stays Running
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def naming(scene: str) -> Iterator[None]:
 def _in_plain_words(record: logging.LogRecord) -> bool:
     """Shorten an error of this project to its text, and remove the copy of the text from the message about the state.
 
-    What a person asked for, such as a cancellation, is logged as information.
+    What a person requested, such as a cancellation, is logged as information.
     """
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, RebelNerfError):

@@ -75,12 +75,12 @@ async def summarize(workspace: Workspace, scene: str, *assets: Asset) -> None:
         paid = f"cost {money(cost, workspace.currency)}" if cost is not None else ""
         rows.append(f"- **{asset.title}** {', '.join(filter(None, (figures, paid)))}".rstrip())
         lines += [f"  {asset.title}: {figures}" if figures else f"  {asset.title}", f"      {asset.uri}"]
-    parts.append("\n".join(["What was made, and its figures:", *rows]))
+    parts.append("\n".join(["Results:", *rows]))
     if spent := await spent_by(workspace, str(current_run())):
         parts.append(spent)
         lines.append(f"  {spent}")
     lines += [f"  {place.name}: {place.link or place.about}" for place in places]
-    description = f"What this run made of {scene}" + (f". {verdict}" if verdict else "")
+    description = f"Results of this run for {scene}" + (f". {verdict}" if verdict else "")
     await acreate_markdown_artifact("\n\n".join(parts), key=f"{scene}-summary", description=description)
     get_run_logger().info("%s", "\n".join(lines))
 

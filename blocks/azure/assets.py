@@ -128,7 +128,7 @@ class Assets:
         from azure.core.exceptions import ResourceNotFoundError
 
         models = self._connection.client.models
-        with plain_errors(f"noting something about {asset}"):
+        with plain_errors(f"changing the note or pin of {asset}"):
             try:
                 entity = models.get(asset.name, str(asset.number))
             except ResourceNotFoundError:
@@ -327,16 +327,16 @@ class Assets:
         return asset
 
     def _put_next(
-        self, registry: str, name: str, standing: Callable[[], Asset | None], tags: dict[str, str], uri: str
+        self, registry: str, name: str, find: Callable[[], Asset | None], tags: dict[str, str], uri: str
     ) -> Asset:
-        """Register under the next number, unless `standing` finds that it is registered already.
+        """Register under the next number, unless `find` returns an asset that is registered already.
 
         Two runs that register the same path at the same time choose the same number, and the second changes nothing.
         Of two runs with different paths, one gets the number; the service refuses the other, which takes the next.
         """
         number = 0
         for _ in range(_TRIES):
-            if known := standing():
+            if known := find():
                 return known
             number = max(number + 1, self._next_number(registry, name))
             if asset := self._put(registry, name, str(number), tags, uri):

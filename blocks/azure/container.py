@@ -323,8 +323,8 @@ class Container(ContainerRequests):
                     digest.update(block)
                 stream.write(block)
             whole = stream.tell() == end
-        told = base64(blob.md5) if blob.md5 else answer.headers.get("Content-MD5")
-        if not whole or (checked and told not in (None, base64(digest.digest()))):
+        expected = base64(blob.md5) if blob.md5 else answer.headers.get("Content-MD5")
+        if not whole or (checked and expected not in (None, base64(digest.digest()))):
             raise StorageError(502, "it arrived damaged")
 
     def _send(

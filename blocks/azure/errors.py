@@ -112,7 +112,7 @@ def is_refused(error: BaseException) -> bool:
 
 
 def translate(error: Exception, what: str) -> RebelNerfError:
-    """Return the error of `jobs.errors` that stands for an SDK's exception.
+    """Return the error of `jobs.errors` for an SDK's exception.
 
     Args:
         error: the SDK's exception.
@@ -225,8 +225,8 @@ def _code(error: Exception) -> str:
 def _first_sentences(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     dropped = ("Code:", "Message:", "Target:", "RequestId:", "Time:", "Additional Information:")
-    told = [line for line in lines if line and not line.startswith(dropped)]
-    text = _SECRETS.sub(r"\1***", " ".join(told[:2])) or type(error).__name__
+    kept = [line for line in lines if line and not line.startswith(dropped)]
+    text = _SECRETS.sub(r"\1***", " ".join(kept[:2])) or type(error).__name__
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 

@@ -59,18 +59,18 @@ def blobs_of_page(page: bytes, prefix: str, now: datetime) -> Iterator[Blob]:
         metadata = parts.get("Metadata")
         if metadata is not None and metadata.findtext("hdi_isfolder") == "true":  # the placeholder of a mounted folder
             continue
-        name, told = parts["Name"], {part.tag: part.text or "" for part in parts["Properties"]}
+        name, properties = parts["Name"], {part.tag: part.text or "" for part in parts["Properties"]}
         path = name.text or ""
         if name.get("Encoded") == "true":  # the name has characters that XML does not allow
             path = unquote(path)
-        md5, modified = told.get("Content-MD5"), told.get("Last-Modified")
+        md5, modified = properties.get("Content-MD5"), properties.get("Last-Modified")
         yield Blob(
             path[len(prefix) :],
-            int(told.get("Content-Length") or 0),
+            int(properties.get("Content-Length") or 0),
             b64decode(md5) if md5 else None,
-            told.get("Etag", ""),
+            properties.get("Etag", ""),
             end - _seconds(modified) if modified else 0.0,
-            "Content-Type" in told,  # all committed blobs have a type
+            "Content-Type" in properties,  # all committed blobs have a type
         )
 
 

@@ -53,7 +53,7 @@ class Events(Place):
     host: str = Field("127.0.0.1", description="the address to listen on; 0.0.0.0 in a container")
     port: int = Field(8081, ge=1, le=65535, description="the port to listen on, behind a reverse proxy with TLS")
     key_block: str = Field(
-        "", description="Name of a saved Secret block with the key. Without, $REBEL_NERF_EVENTS_KEY is used."
+        "", description="name of a saved Secret block with the key; by default, the key is $REBEL_NERF_EVENTS_KEY"
     )
 
 

@@ -48,10 +48,10 @@ class Remedies:
             with plain_errors(what):
                 try:
                     yield
-                except Exception as error:
-                    refused = refusal(error)
+                except Exception as raised:
+                    refused = refusal(raised)
                     raise
-        except InvalidInput as told:
+        except InvalidInput as error:
             code, words = refused or ("", "")
             if code == "AuthorizationFailed":
                 raise InvalidInput(
@@ -59,7 +59,7 @@ class Remedies:
                     f"group gives it with this command. It takes effect after some minutes.\n\n{self.assignment(role)}"
                 ) from None
             if code in _ADVICE:
-                raise InvalidInput(f"{told}\n\n{_ADVICE[code].format(self=self)}") from None
+                raise InvalidInput(f"{error}\n\n{_ADVICE[code].format(self=self)}") from None
             raise
 
     def assignment(self, role: str) -> str:

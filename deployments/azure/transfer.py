@@ -65,8 +65,8 @@ class Upload(Place):
 class Download(Place):
     """Download an asset, e.g. the newest video of a scene: `download --asset facade-video --to video/`."""
 
-    asset: str = Field(description="its name, or name:version; by default the newest version")
-    to: Path = Field(description="a folder, which must not exist yet")
+    asset: str = Field(description="name of the asset, or name:version; by default, the newest version")
+    to: Path = Field(description="folder to write; it must not exist yet")
 
     def cli_cmd(self) -> None:
         """Find the asset, and download it."""

@@ -42,7 +42,7 @@ class Finding:
 
     @classmethod
     def warning(cls, text: str, remedy: str = "") -> Finding:
-        """Return a finding despite which runs work."""
+        """Return a finding that does not keep runs from working."""
         return cls(Level.WARNING, text, remedy)
 
     @classmethod

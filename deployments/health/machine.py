@@ -101,7 +101,7 @@ def _packages() -> Finding:
         return Finding.wrong(f"{error} is not installed", _INSTALL)
     if unmet:
         return Finding.wrong("\n".join(unmet), f"{_INSTALL}, in a new virtual environment if that does not help")
-    return Finding.ok(f"fit together; {_PACKAGE} {metadata.version(_PACKAGE)}, Prefect {metadata.version('prefect')}")
+    return Finding.ok(f"compatible: {_PACKAGE} {metadata.version(_PACKAGE)}, Prefect {metadata.version('prefect')}")
 
 
 class _Seen(NamedTuple):

@@ -120,7 +120,7 @@ def _password(address: str) -> Finding:
         )
     if theirs.split(".")[:2] != ours.split(".")[:2]:
         return Finding.warning(f"accepted; the server is Prefect {theirs}, and this is {ours}", "Install one version.")
-    return Finding.ok("accepted, and strangers are refused")
+    return Finding.ok("accepted, and requests without it are refused")
 
 
 def _pool() -> Finding:

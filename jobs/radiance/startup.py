@@ -53,10 +53,10 @@ class _Wrapper(Loader):
 
 
 class _LoadingLater(_Wrapper):
-    """Execute a module when an attribute is first asked for that it does not have yet.
+    """Executes a module at the first access to an attribute that it does not have yet.
 
-    importlib's own `LazyLoader` does so for any attribute. But `inspect.getmodule` asks every module for its
-    `__file__`, and torch calls it in the middle of an import, which would become circular.
+    importlib's own `LazyLoader` does so for any attribute. But `inspect.getmodule` reads the `__file__` of every
+    module, and torch calls it in the middle of an import, which would become circular.
     """
 
     def exec_module(self, module: ModuleType) -> None:
