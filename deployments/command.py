@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("flows.nerf", "Turn photos of a scene into a dataset, a model and a video."),
     "render": ("flows.render", "Render another video of a scene's model."),
     "pick": ("commands.pick", "Make the page for measuring, and picking known lengths, in photos."),
+    "markers": ("commands.markers", "Make a PDF of markers to print, whose size gives a scene its scale."),
     "scale": ("flows.scale", "Give a scene a scale in metres, from measurements."),
     "export": ("flows.export", "Export a scene's model as a point cloud, mesh or splats."),
     "view": ("commands.view", "Open the live viewer of a training or of a finished model."),

@@ -34,7 +34,7 @@ T = TypeVar("T", bound=BaseModel)
 
 _LIGHT = (
     *("typing", "pathlib", "pydantic", "pydantic_settings", "jobs.names", "jobs.options", "jobs.profiles"),
-    "deployments.azure.place",
+    *("jobs.metric.given", "deployments.azure.place"),
 )
 _NOISE = re.compile(r" ?\((default factory: .*|ifdef: required|required|default: (None|null|False|\[\]|\(\)|))\)$")
 _KINDS = {"str": "TEXT", "int": "N", "float": "X", "Path": "PATH", "{str,int}": "TEXT", "{int,float}": "X"}

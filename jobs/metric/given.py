@@ -21,7 +21,13 @@ from jobs.errors import InvalidInput
 from jobs.metric.accuracy import PICK_ACCURACY
 from jobs.names import printable
 
-__all__ = ["CONTROL_FILE", "SCALE_FILE", "Control", "Given", "Length", "Markers", "Pick", "read_scale"]
+__all__ = ["CONTROL_FILE", "SCALE_FILE", "Control", "Family", "Given", "Length", "Markers", "Pick", "read_scale"]
+
+Family = Literal[
+    "DICT_4X4_50", "DICT_4X4_100", "DICT_5X5_50", "DICT_5X5_100", "DICT_6X6_50", "DICT_6X6_250",
+    "DICT_APRILTAG_16h5", "DICT_APRILTAG_25h9", "DICT_APRILTAG_36h10", "DICT_APRILTAG_36h11",
+]  # fmt: skip
+"""OpenCV's names of the dictionaries whose markers are found."""
 
 SCALE_FILE = "scale.json"
 CONTROL_FILE = "gcp_list.txt"
@@ -120,10 +126,7 @@ class Markers(_Record):
         accuracy: of the side.
     """
 
-    family: Literal[
-        "DICT_4X4_50", "DICT_4X4_100", "DICT_5X5_50", "DICT_5X5_100", "DICT_6X6_50", "DICT_6X6_250",
-        "DICT_APRILTAG_16h5", "DICT_APRILTAG_25h9", "DICT_APRILTAG_36h10", "DICT_APRILTAG_36h11",
-    ] = "DICT_APRILTAG_36h11"  # fmt: skip
+    family: Family = "DICT_APRILTAG_36h11"
     metres: Metres
     accuracy: Metres = 0.0005
 
