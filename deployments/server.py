@@ -72,7 +72,13 @@ def main() -> None:
     """Run the server until a signal arrives."""
     os.umask(0o077)  # before Prefect creates its folder and database
     from prefect.cli import app
-    from prefect.settings import PREFECT_HOME, PREFECT_SERVER_API_AUTH_STRING, get_current_settings, temporary_settings
+    from prefect.settings import (
+        PREFECT_HOME,
+        PREFECT_SERVER_API_AUTH_STRING,
+        PREFECT_SERVER_API_PORT,
+        get_current_settings,
+        temporary_settings,
+    )
     from pydantic import SecretStr
 
     from blocks.privacy import make_private
@@ -81,6 +87,8 @@ def main() -> None:
 
     asked, sys.argv[1:] = _parse(sys.argv[1:])
     settings = {**server_settings(asked.port), **link_settings(asked.port)}
+    if asked.port:  # otherwise the UI would call the API at the default port, and say "Invalid credentials"
+        settings[PREFECT_SERVER_API_PORT] = asked.port
     make_private(Path(PREFECT_HOME.value()))
     current = get_current_settings()
     if asked.runs_here and PREFECT_SERVER_API_AUTH_STRING in settings and not current.api.auth_string:
@@ -98,7 +106,7 @@ def main() -> None:
         os.environ.setdefault(name, "false")
     # With --background or --workers, the server is a child process and sees only the environment.
     for setting, value in settings.items():
-        os.environ[setting.name] = value.get_secret_value() if isinstance(value, SecretStr) else value
+        os.environ[setting.name] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
     with temporary_settings(settings):
         app()
 

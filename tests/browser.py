@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from selenium.webdriver import Chrome, ChromeOptions  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.remote.command import Command  # noqa: E402
 
-__all__ = ["Browser", "browser"]
+__all__ = ["Browser", "browser", "opened"]
 
 T = TypeVar("T")
 
@@ -110,16 +111,23 @@ class Browser(Chrome):
         assert self.save_screenshot(str(file))
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    """Chromium, where there is one (Debian: `apt-get install chromium chromium-driver`)."""
+@contextmanager
+def opened(profile: Path) -> Iterator[Browser]:
+    """Open Chromium, with a folder for its profile. Skip the test where there is none."""
     chromium, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
     if not chromium or not driver:
         pytest.skip("there is no chromium with its chromedriver on this machine")
     options = ChromeOptions()
     options.binary_location = chromium
-    for flag in (*_FLAGS, f"--user-data-dir={tmp_path / 'chromium'}"):
+    for flag in (*_FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     with Browser(options, Service(driver)) as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    """Chromium, where there is one (Debian: `apt-get install chromium chromium-driver`)."""
+    with opened(tmp_path / "chromium") as browser:
         yield browser

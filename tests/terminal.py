@@ -1,4 +1,7 @@
-"""Record what commands print for `docs/terminal.md`: `python -m tests.terminal`, with `--demo` also the slow ones.
+"""Record what commands print for `docs/terminal.md`: `python -m tests.terminal`.
+
+With `--demo`, the demo is recorded, too. The README then shows its lines, figures and pictures
+(`tests/illustrations.py`).
 
 A block of that page has commands, each after `$ `. This program runs them as a person would, with an empty home folder,
 and puts what they print below them. `tests/test_readme.py` checks that the page has what they print today.
@@ -15,12 +18,13 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["PAGE", "printed", "quick", "recorded"]
+__all__ = ["DEMO", "PAGE", "README", "ROOT", "environment", "printed", "quick", "quoting", "recorded"]
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/terminal.md"
+README = ROOT / "README.md"
 _BLOCK = re.compile(r"^```\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
-_DEMO = "rebel-nerf demo"  # in a terminal; `rebel-nerf demo 2>&1 | cat` is without one
+DEMO = "rebel-nerf demo"  # in a terminal; `rebel-nerf demo 2>&1 | cat` is without one
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -32,7 +36,7 @@ def recorded(page: str) -> dict[str, str]:
 
 def quick() -> list[str]:
     """Return the page's commands that take seconds."""
-    return [command for command in recorded(PAGE.read_text()) if not command.startswith(_DEMO)]
+    return [command for command in recorded(PAGE.read_text()) if not command.startswith(DEMO)]
 
 
 def printed(command: str, home: Path) -> str:
@@ -40,6 +44,13 @@ def printed(command: str, home: Path) -> str:
 
     Paths and times are those of an example.
     """
+    run = _in_a_terminal if command == DEMO else _piped
+    text = run(command, environment(home), home).replace(str(home), "/home/you")
+    return re.sub(r"\d{8}-\d{6}-", "20261129-202438-", text).strip("\n") + "\n"
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return the environment of a person with that home folder, and make the folder."""
     (home / "Pictures/town-hall").mkdir(parents=True, exist_ok=True)
     (home / "bin").mkdir(exist_ok=True)
     program = home / "bin/rebel-nerf"  # this project's files, wherever pip installed it from
@@ -47,9 +58,25 @@ def printed(command: str, home: Path) -> str:
     program.chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "REBEL_NERF_"))}
     own = {"HOME": str(home), "PYTHONPATH": str(ROOT), "PATH": f"{home / 'bin'}:{os.environ['PATH']}", "COLUMNS": "100"}
-    run = _in_a_terminal if command == _DEMO else _piped
-    text = run(command, {**kept, **own}, home).replace(str(home), "/home/you")
-    return re.sub(r"\d{8}-\d{6}-", "20261129-202438-", text).strip("\n") + "\n"
+    return {**kept, **own}
+
+
+def quoting(readme: str, demo: str) -> str:
+    """Return the README with the lines and figures of a recorded demo."""
+    training, _, end = demo.partition("\n…\n")
+    lines = end.partition("\n\n")[2]
+    figures = re.search(r"([\d.]+) dB on held-out photos: good, in (.+)", lines)
+    assert figures, lines
+    for pattern, text in (
+        (r"(?<=^```\n)✓  photos.*?(?=^```$)", f"{training}\n"),
+        (r"(?<=^```\n)facade: .*?(?=^```$)", lines),
+        (r"PSNR is [\d.]+ dB on held-out photos", f"PSNR is {figures[1]} dB on held-out photos"),
+        (r"The whole run\ntook [^,]+,", f"The whole run\ntook {figures[2]},"),
+    ):
+        found = re.findall(pattern, readme, re.MULTILINE | re.DOTALL)
+        assert len(found) == 1, f"{pattern} occurs {len(found)} times in the README"
+        readme = readme.replace(found[0], text)
+    return readme
 
 
 def _piped(command: str, environment: dict[str, str], home: Path) -> str:
@@ -81,12 +108,17 @@ def _in_a_terminal(command: str, environment: dict[str, str], home: Path) -> str
 def main() -> None:
     """Record the page's commands again."""
     for command, before in recorded(PAGE.read_text()).items():
-        if command.startswith(_DEMO) and "--demo" not in sys.argv:
+        if command.startswith(DEMO) and "--demo" not in sys.argv:
             continue
         with tempfile.TemporaryDirectory() as home:
             text = printed(command, Path(home))
-        print(f"$ {command}\n{text}", flush=True)
-        PAGE.write_text(PAGE.read_text().replace(f"$ {command}\n{before}", f"$ {command}\n{text}"))
+            print(f"$ {command}\n{text}", flush=True)
+            PAGE.write_text(PAGE.read_text().replace(f"$ {command}\n{before}", f"$ {command}\n{text}"))
+            if command == DEMO:
+                README.write_text(quoting(README.read_text(), text))
+                from tests.illustrations import photograph_demo  # it needs a browser, and this module
+
+                photograph_demo(Path(home))
 
 
 if __name__ == "__main__":

@@ -209,3 +209,7 @@ def test_the_quick_commands_work(project: Path) -> None:
 @pytest.mark.parametrize("command", terminal.quick())
 def test_the_terminal_page_has_what_commands_print_today(command: str, tmp_path: Path) -> None:
     assert terminal.printed(command, tmp_path) == terminal.recorded(terminal.PAGE.read_text())[command]
+
+
+def test_the_readme_shows_the_recorded_demo() -> None:
+    assert terminal.quoting(README, terminal.recorded(terminal.PAGE.read_text())[terminal.DEMO]) == README

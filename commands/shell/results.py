@@ -35,7 +35,9 @@ def words_of(news: News) -> str:
         words = f"{tags.get('frames', '?')} frames, {tags['size'].replace('x', '×')} px"
     else:
         words = news.words
-    return f"{words} (existed already)".strip() if news.was_there else words
+    if news.was_there:
+        return f"{words} (existed already)" if words else "existed already"
+    return words
 
 
 class Results:

@@ -37,7 +37,9 @@ FOREIGN = "http://evil.example"
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service = Service(tmp_path_factory.mktemp("service"), first_start=True)
     try:
+        address = service.environment.pop("PREFECT_API_URL")  # a person who starts a server has set none
         service.start_server()
+        service.environment["PREFECT_API_URL"] = address
         yield service
     finally:
         service.close()
@@ -57,7 +59,9 @@ def test_blocks_are_read_with_the_password_only(service: Service) -> None:
     assert blocks_of(service).status_code == 401
     assert blocks_of(service, Authorization=basic("rebel-nerf:")).status_code == 401
     assert blocks_of(service, Authorization=basic(service.password)).status_code == 200
-    assert httpx.get(f"{service.url.removesuffix('/api')}/ui-settings").json()["auth"] == "BASIC", "the UI asks for it"
+    settings = httpx.get(f"{service.url.removesuffix('/api')}/ui-settings").json()
+    assert settings["auth"] == "BASIC", "the UI asks for it"
+    assert settings["api_url"] == f"http://127.0.0.1:{service.port}/api", "the UI calls the server that it comes from"
 
 
 @pytest.mark.parametrize(("origin", "lets"), [(FOREIGN, False), ("null", False), ("http://localhost", True)])
