@@ -93,7 +93,7 @@ def _served(home: Path) -> Iterator[tuple[str, tuple[str, str]]]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     theirs = environment(home)
-    command = [home / "bin/rebel-nerf", "server", "--port", str(port), "--assets-port", str(free_port())]
+    command = [str(home / "bin/rebel-nerf"), "server", "--port", str(port), "--assets-port", str(free_port())]
     with open(os.devnull, "w") as log, subprocess.Popen(command, env=theirs, cwd=home, stdout=log) as server:
         try:
             deadline = time.monotonic() + 180

@@ -113,7 +113,8 @@ class Display(AbstractContextManager["Display"]):
         self._lock = threading.Lock()
         self._printed: dict[str, tuple[str, float, float]] = {}
         live = Live(self, console=self._console, refresh_per_second=8, transient=False)
-        self._live: AbstractContextManager[object] = live if self._console.is_terminal else nullcontext()
+        self._is_live = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._live: AbstractContextManager[object] = live if self._is_live else nullcontext()
 
     def __enter__(self) -> Display:
         self._live.__enter__()
@@ -160,15 +161,15 @@ class Display(AbstractContextManager["Display"]):
     def _spent(self, row: _Row) -> float:
         return 0.0 if row.started is None else self._clock() - row.started
 
-    # without a terminal
+    # without a terminal, or on one that cannot move its cursor (TERM=dumb)
 
     def _plainly(self, text: str) -> None:
-        if not self._console.is_terminal:
+        if not self._is_live:
             self._console.print(Text(text), soft_wrap=True)
 
     def _say(self, row: _Row) -> None:
         """Print a line if a stage begins, reaches another step, has advanced by a quarter, or is done."""
-        if self._console.is_terminal:
+        if self._is_live:
             return
         percent = row.progress.percent if row.progress and row.state == "running" else 0.0
         what = f"{row.state} {row.step}"

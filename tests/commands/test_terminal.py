@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -109,6 +110,14 @@ def test_on_a_terminal_each_stage_has_one_line(clock: Clock, screen: Callable[[b
     lines = [line.split() for line in shown.get().splitlines()]
     assert [line[:2] for line in lines] == [["✓", "prepare"], ["✓", "train"], ["·", "page"], ["total", "2"]]
     assert max(map(len, shown.get().splitlines())) <= 100
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    go_through(Display(("prepare", "train"), console, clock), clock)
+    assert isinstance(console.file, io.StringIO)
+    assert len(re.findall("^train: ", console.file.getvalue(), re.MULTILINE)) > 2
 
 
 def test_an_estimate_is_held_back_until_it_is_worth_something(clock: Clock, screen: Callable[[bool], Console]) -> None:
