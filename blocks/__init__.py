@@ -1,4 +1,4 @@
-"""Where captures and assets are stored and jobs run, as Prefect blocks. All code for Azure is here."""
+"""Where captures and assets are stored and jobs run, as Prefect blocks. `azure/` has the code for Azure ML."""
 
 import importlib
 import pkgutil

@@ -100,12 +100,7 @@ def prepare(
         grey.mkdir()
         with timer.step("reading"):
             pictures, unreadable, videos = reading.read(capture, dataset, grey, options)
-        sources = {picture.source for picture in pictures}
-        used = capture if videos else replace(capture, photos={n: f for n, f in capture.photos.items() if n in sources})
-        selected = replace(used, unreadable=unreadable).line([left_out] if left_out else [])
-        if whole := sum(picture.view == 0 for picture in pictures):
-            selected += f" {whole} equirectangular picture{'s were' if whole > 1 else ' was'} cut into "
-            selected += f"{len(panorama.ROTATIONS)} views each."
+        selected = _selection(replace(capture, unreadable=unreadable), pictures, videos, left_out)
         print(selected, flush=True)
         if len(pictures) < options.min_registered_images:
             what = f"frame{'s' * (len(pictures) != 1)} in the video" if videos else "photos that can be read"
@@ -120,8 +115,6 @@ def prepare(
 
             pictures = unify(pictures, grey)
             result = _structure_from_motion(pictures, grey, work, options, timer, sequence=bool(videos))
-        placed = result.registered
-        sources_of = {picture.features: picture.source for picture in pictures}
         for words in (
             result.without_exif,
             result.lenses,
@@ -138,20 +131,8 @@ def prepare(
             "selection": selected,
             "unreadable": len(unreadable),
             "duplicates": len(capture.duplicates),
-            "used": len(pictures),
-            "masked": sum(picture.masked for picture in pictures),
-            "registered": len(placed),
-            "registered_share": round(len(placed) / len(pictures), 4),
-            "models": result.models,
-            "matching": result.matching,
-            "mapper": result.mapper,
-            "principal_points_refined": result.refined,
-            "exif_focal_lengths_ignored": result.without_exif is not None,
-            "only_turned": result.only_turned,
-            "places_alike": [[sources_of[name] for name in sorted(place)] for place in result.look_alikes],
+            **_outcome(pictures, result),
         }
-        if result.given:
-            content["poses"] = result.given.figures()
         details = {
             "videos": videos,
             "unreadable_files": unreadable,
@@ -163,7 +144,7 @@ def prepare(
         figures: dict[str, Any] = {}
         needed = max(options.min_registered_images, options.min_registered_share * len(pictures))
         name, fit = "new", None
-        if enough := len(placed) >= needed and not result.confused:
+        if enough := len(result.registered) >= needed and not result.confused:
             if references and options.frame != "new":
                 with timer.step("frame"):
                     name, fit = _fit_any(result, references, grey, options)
@@ -187,7 +168,7 @@ def prepare(
             "photos then begin a new scene frame, which earlier camera paths do not fit."
         )
     summary: dict[str, str | int | float] = {
-        "registered": f"{len(placed)}/{len(pictures)}",
+        "registered": f"{len(result.registered)}/{len(pictures)}",
         "reprojection_error_px": figures["reprojection_error_px"],
         "points": figures["points"],
         "frame": name,
@@ -195,6 +176,36 @@ def prepare(
     if fit is not None:
         summary |= {"frame_inliers": fit.inliers, "frame_residual": round(100 * fit.residual, 3)}
     report.emit(report.Figures("prepare", summary))
+
+
+def _selection(capture: media.Capture, pictures: Sequence[Picture], videos: Sequence[object], left_out: str) -> str:
+    """Return which of the photos or videos are used, and what is left out and why, in words."""
+    sources = {picture.source for picture in pictures}
+    photos = {name: file for name, file in capture.photos.items() if videos or name in sources}
+    selected = replace(capture, photos=photos).line([left_out] if left_out else [])
+    if whole := sum(picture.view == 0 for picture in pictures):
+        selected += f" {whole} equirectangular picture{'s were' if whole > 1 else ' was'} cut into "
+        selected += f"{len(panorama.ROTATIONS)} views each."
+    return selected
+
+
+def _outcome(pictures: Sequence[Picture], result: Outcome) -> dict[str, Any]:
+    """Return what structure from motion found, for `dataset.json`."""
+    sources = {picture.features: picture.source for picture in pictures}
+    found: dict[str, Any] = {
+        "used": len(pictures),
+        "masked": sum(picture.masked for picture in pictures),
+        "registered": len(result.registered),
+        "registered_share": round(len(result.registered) / len(pictures), 4),
+        "models": result.models,
+        "matching": result.matching,
+        "mapper": result.mapper,
+        "principal_points_refined": result.refined,
+        "exif_focal_lengths_ignored": result.without_exif is not None,
+        "only_turned": result.only_turned,
+        "places_alike": [[sources[name] for name in sorted(place)] for place in result.look_alikes],
+    }
+    return found | ({"poses": result.given.figures()} if result.given else {})
 
 
 # structure from motion
