@@ -12,8 +12,8 @@ from jobs.path.photos import Array, PosedPhotos
 from jobs.pictures import panorama
 
 __all__ = [
-    *("CAPTURES", "RNG", "capture", "dataset_of_panoramas", "dataset_without_photos", "house", "levels", "poses_of"),
-    *("ring", "room", "row", "shuffled", "together"),
+    *("CAPTURES", "RNG", "capture", "check_upright", "dataset_of_panoramas", "dataset_without_photos"),
+    *("from_nearest_photo", "house", "levels", "poses_of", "ring", "room", "row", "shuffled", "together"),
 ]
 
 RNG = np.random.default_rng(7)
@@ -160,3 +160,22 @@ def dataset_of_panoramas(folder: Path) -> tuple[Path, Path]:
     square = {"w": 320, "h": 320, "fl_x": 160.0, "fl_y": 160.0, "cx": 160.0, "cy": 160.0}
     (dataset / "transforms.json").write_text(json.dumps({**content, **square, "frames": frames}))
     return dataset, model
+
+
+def check_upright(poses: Array) -> None:
+    """Check that poses [N, 4, 4] are rotations that neither roll nor turn the picture upside down."""
+    rotations = poses[:, :3, :3]
+    np.testing.assert_allclose(
+        rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (len(poses), 1, 1)), atol=1e-9
+    )
+    assert (np.linalg.det(rotations) > 0).all()
+    straight_down = np.abs(rotations[:, 2, 2]).max() > 0.98
+    if not straight_down:
+        assert np.abs(rotations[:, 2, 0]).max() < 1e-9, "rolls"
+        assert (rotations[:, 2, 1] > 0).all(), "is upside down"
+
+
+def from_nearest_photo(poses: Array, of: PosedPhotos) -> Array:
+    """Return the distance of each pose from the nearest photo."""
+    apart: Array = np.linalg.norm(poses[:, None, :3, 3] - of.centres, axis=2).min(axis=1)
+    return apart
