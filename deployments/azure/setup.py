@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,15 +17,12 @@ from blocks.azure import AzureCredential, AzureMLWorkspace, sizes
 from blocks.azure.errors import lacks_role, plain_errors, translate
 from blocks.azure.jobs import SERVERLESS
 from blocks.saved import saved_name, sentences
-from deployments.azure import clusters, on_server, smoke
+from deployments.azure import clusters, image, on_server, smoke
 from deployments.azure.options import credential, has_secret, load, run
 from deployments.azure.place import DEFAULT_SIZES, Place, own_key
 from deployments.azure.remedies import Remedies
 from jobs.errors import InvalidInput, NotFound
 
-_ROOT = Path(__file__).resolve().parents[2]
-# The files that decide what is in the image. The build also gets jobs/, to check the image with, but does not keep it.
-_IMAGE = [Path(__file__).with_name(name) for name in ("Dockerfile", "environment.lock", "build_gsplat.py")]
 _OTHER_NAME = "choose another name for the cluster (--gpu-cluster, --cpu-cluster)"
 _TIERS: tuple[Literal["cpu", "gpu"], ...] = ("cpu", "gpu")
 
@@ -111,7 +105,7 @@ class _SetUp:
     def __init__(self, given: Setup) -> None:
         self.given = given
         key = _read_key(given.ssh_public_key.expanduser()) if given.ssh_public_key else None
-        self.version = hashlib.sha256(b"\0".join(file.read_bytes() for file in _IMAGE)).hexdigest()[:12]
+        self.version = image.version()
         self.name = given.block or given.name
         self.saved = load(self.name) if given.block or on_server.is_saved(self.name) else None
         decided = {
@@ -119,7 +113,7 @@ class _SetUp:
             "gpu_cluster": given.gpu_cluster,
             "cpu_cluster": given.cpu_cluster,
             "job_identity": given.job_identity,
-            "environment": f"rebel-nerf:{self.version}",
+            "environment": f"{image.NAME}:{self.version}",
             "datastore": given.datastore,
             "ssh_public_key": key,
         }
@@ -314,27 +308,15 @@ class _SetUp:
             )
 
     def environment(self) -> None:
-        """Register the job environment; its version is a hash of its content. Azure builds it when it is first used."""
-        from azure.ai.ml.entities import BuildContext, Environment
-        from azure.core.exceptions import ResourceNotFoundError
-
-        environments = self.workspace.client.environments
-        with self.remedies.allowed("environment rebel-nerf", "AzureML Data Scientist"):
-            try:
-                exists = environments.get("rebel-nerf", self.version) is not None
-            except ResourceNotFoundError:
-                exists = False
-
-            def make() -> None:
-                with tempfile.TemporaryDirectory() as folder:
-                    for file in _IMAGE:
-                        shutil.copy(file, folder)
-                    shutil.copytree(_ROOT / "jobs", Path(folder, "jobs"), ignore=shutil.ignore_patterns("__pycache__"))
-                    context = BuildContext(path=folder, dockerfile_path="Dockerfile")
-                    made = Environment(name="rebel-nerf", version=self.version, build=context)
-                    environments.create_or_update(made)
-
-            self.step(f"environment rebel-nerf:{self.version}", exists, make)
+        """Register the job environment. Azure builds it when it is first used."""
+        with self.remedies.allowed(f"environment {image.NAME}", "AzureML Data Scientist"):
+            environments = self.workspace.client.environments
+            exists = image.is_registered(environments, self.version)
+            self.step(
+                f"environment {image.NAME}:{self.version}",
+                exists,
+                lambda: image.register(environments, self.version),
+            )
 
     def save_blocks(self) -> None:
         """Save the workspace, and the credential that it refers to if that is new."""

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from pydantic import Field
 from pydantic_settings import CliApp
 
-from deployments.azure import setup
+from deployments.azure.image import FILES
 from jobs.base_options import Options
 from jobs.options import CompareOptions, ExportOptions, PrepareOptions, RenderOptions
 from tests import image, job_environment
@@ -67,9 +67,9 @@ def test_the_build_is_sent_all_that_the_dockerfile_copies_and_numbered_by_what_s
     dockerfile = (ROOT / "deployments" / "azure" / "Dockerfile").read_text()
     copies = [rest.split() for stage in image.stages(dockerfile) for word, rest in stage.instructions if word == "COPY"]
     copied = [source for *sources, _ in copies if not sources[0].startswith("--from") for source in sources]
-    numbered = {file.name for file in setup._IMAGE}
+    numbered = {file.name for file in FILES}
     assert {"Dockerfile", *copied} == {*numbered, "jobs"}
-    assert all(file.is_file() for file in setup._IMAGE)
+    assert all(file.is_file() for file in FILES)
     assert ":latest" not in dockerfile and "docker.io" not in dockerfile
 
 
