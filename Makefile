@@ -4,9 +4,9 @@ BIN := .venv/bin
 # pip compiles nothing here, so Python must keep what it compiles, or each of the hundreds of programs that the tests start
 # compiles all its modules again.
 export PYTHONDONTWRITEBYTECODE :=
-# Three processes on two cores, because tests often wait for servers and jobs. tests/conftest.py orders the files: xdist's own
-# order, by number of tests, would start the longest files last.
-PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
+# Four processes on two cores, because tests often wait for servers and jobs. Each takes 2 GB of memory with what it starts.
+# tests/conftest.py orders the files: xdist's own order, by number of tests, would start the longest files last.
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: azurite demo test test-all test-random lint server worker deploy clean
 

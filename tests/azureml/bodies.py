@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 TYPE = "Microsoft.MachineLearningServices/workspaces"
+# Of an operation that goes on. The service sends Retry-After in seconds; Azure's SDK takes this header as well.
+SOON = {"x-ms-retry-after-ms": "100"}
 _PAGE = 5  # so short that every test that lists also turns pages
 
 

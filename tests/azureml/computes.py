@@ -7,7 +7,7 @@ import uuid
 
 from tests.azureml import policies, recordings
 from tests.azureml.arm import Arm, route
-from tests.azureml.bodies import Json, invalid, now, only, resource
+from tests.azureml.bodies import SOON, Json, invalid, now, only, resource
 from tests.azureml.members import VM_SIZES
 from tests.azureml.runner import Cluster
 from tests.azureml.service import Answer, Refusal, Request
@@ -65,7 +65,7 @@ def _under_way(arm: Arm, ws: Workspace, cluster: Cluster) -> dict[str, str]:
     key = str(uuid.uuid4())
     arm.operations[key] = (0, cluster)
     url = f"{arm.url(ws)}/computeOperationsStatus/{key}?api-version=2023-08-01-preview"
-    return {"Azure-AsyncOperation": url, "Retry-After": "1"}
+    return {"Azure-AsyncOperation": url, **SOON}
 
 
 @route("GET", r"/subscriptions/[^/]+/providers/[^/]+/locations/[^/]+/computeOperationsStatus/([^/]+)")
@@ -73,7 +73,7 @@ def _operation(arm: Arm, request: Request, key: str) -> Answer:
     asked, cluster = arm.operations[key]
     arm.operations[key] = (asked + 1, cluster)
     if not asked:
-        return Answer({"status": "InProgress"}, headers={"Retry-After": "1"})
+        return Answer({"status": "InProgress"}, headers=SOON)
     if cluster.failed:  # its words: https://github.com/Azure/mlops-v2/issues/81, ansible-collections/azure#2209
         size = cluster.body["properties"]["properties"]["vmSize"]
         cores = next(each["vCPUs"] for each in VM_SIZES if each["name"].lower() == size.lower())

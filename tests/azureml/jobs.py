@@ -5,7 +5,19 @@ from __future__ import annotations
 from tests.azureml import recordings
 from tests.azureml.arm import Arm, route
 from tests.azureml.assets import check_name
-from tests.azureml.bodies import Json, check_tags, location, not_found, now, only, page, resource, system_data, target
+from tests.azureml.bodies import (
+    SOON,
+    Json,
+    check_tags,
+    location,
+    not_found,
+    now,
+    only,
+    page,
+    resource,
+    system_data,
+    target,
+)
 from tests.azureml.members import VM_SIZES
 from tests.azureml.runner import ENDED, Cluster, Job
 from tests.azureml.service import Answer, Refusal, Request
@@ -130,7 +142,7 @@ def _cancel(arm: Arm, request: Request, ws: Workspace, name: str) -> Answer:
 
 def _later(arm: Arm, ws: Workspace, operation: str) -> dict[str, str]:
     url = f"{arm.url(ws)}/mfeOperationResults/{operation}?api-version=2023-04-01-preview"
-    return {"Location": url, "Retry-After": "1"}
+    return {"Location": url, **SOON}
 
 
 @route("GET", r"/subscriptions/[^/]+/providers/[^/]+/locations/[^/]+/mfeOperationResults/jc:([^:]+):([^/]+)")

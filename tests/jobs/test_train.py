@@ -121,7 +121,7 @@ def test_an_interrupted_training_ends_like_an_uninterrupted_one(
 
 
 def test_training_can_be_watched_beside_another_viewer_and_ends_on_its_own(dataset: Path, tmp_path: Path) -> None:
-    longer = OPTIONS.model_copy(update={"max_num_iterations": 200, "steps_per_save": 1000})
+    longer = OPTIONS.model_copy(update={"max_num_iterations": 120, "steps_per_save": 1000})
     places = ("--dataset", dataset, "--model", tmp_path / "model", "--checkpoints", tmp_path / "checkpoints")
     command = [sys.executable, "-m", "jobs.train", *map(str, places), *CliApp.serialize(longer)]
     with socket.socket() as other, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as job:
@@ -140,7 +140,7 @@ def test_training_can_be_watched_beside_another_viewer_and_ends_on_its_own(datas
             assert job.wait(60) == 0, log
     with pytest.raises(ConnectionError):  # so it was this training's
         connect(f"ws://127.0.0.1:{port}")
-    assert json.loads((tmp_path / "model/model.json").read_text())["steps"] == 200
+    assert json.loads((tmp_path / "model/model.json").read_text())["steps"] == 120
 
 
 def test_a_finished_training_is_not_repeated_and_another_is_not_resumed(dataset: Path, tmp_path: Path) -> None:
