@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -53,11 +54,8 @@ async def follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> O
         RebelNerfError: see `tasks.run.run_to_end`.
         WorkspaceUnavailable: the workspace did not answer for half an hour.
     """
-    reporter, curves = ProgressReporter(spec), Curves(workspace, spec.name)
-    result: dict[str, str | int | float] = {}
-    failure: Failure | None = None
+    reporter, curves, log = ProgressReporter(spec), Curves(workspace, spec.name), _Log()
     shown: UUID | None = None
-    last_lines: deque[str] = deque(maxlen=_LOG_LINES_IN_AN_ERROR)
     start = answered = in_line = time.monotonic()
     offset, reason = 0, ""
     state: JobState | None = None
@@ -86,20 +84,12 @@ async def follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> O
                 await reporter.wait(waits_for(spec.tier, status.place, status.behind))
             elif status.reason or time.monotonic() - in_line > _SILENT_SECONDS:
                 await reporter.wait(f"is queued{f': {status.reason}' if status.reason else ''}")
-        for line in text.splitlines():
-            report = parse(line)
+        for report in log.read(text):
             if isinstance(report, Progress):
                 curves.add(report)
                 await reporter.update(report)
-            elif isinstance(report, PageReport):
-                if status and not status.state.ended:
-                    shown = await show_page(workspace, spec, report)
-            elif isinstance(report, Figures):
-                result |= report.result
-            elif isinstance(report, Failure):
-                failure = report
-            else:
-                last_lines.append(line)
+            elif status and not status.state.ended:
+                shown = await show_page(workspace, spec, report)
         if status is None:
             raise JobFailed(
                 f"scene {spec.scene}: job {spec.name} no longer exists in {workspace.identity}. Run the flow again."
@@ -110,13 +100,35 @@ async def follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> O
         if not status.state.ended:
             await _wait(workspace.poll_seconds(time.monotonic() - start), spec)
     tell(News(spec.stage, spec.part, ended=status, tier=spec.tier))
-    await curves.end(result)
+    await curves.end(log.figures)
     if shown:
         await close_page(workspace, spec, shown)
     if status.state is JobState.COMPLETED:
         await reporter.done()
-        return Outcome(_as_tags(result), status.seconds)
-    raise _error(spec, status, failure, list(last_lines))
+        return Outcome(_as_tags(log.figures), status.seconds)
+    raise _error(spec, status, log)
+
+
+class _Log:
+    """What a job's log says, as far as it has been read: its figures, its failure, and the last lines for people."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, str | int | float] = {}
+        self.failure: Failure | None = None
+        self.last_lines: deque[str] = deque(maxlen=_LOG_LINES_IN_AN_ERROR)
+
+    def read(self, text: str) -> Iterator[Progress | PageReport]:
+        """Read the next whole lines, and yield the progress and the pages in them."""
+        for line in text.splitlines():
+            report = parse(line)
+            if isinstance(report, Progress | PageReport):
+                yield report
+            elif isinstance(report, Figures):
+                self.figures |= report.result
+            elif isinstance(report, Failure):
+                self.failure = report
+            else:
+                self.last_lines.append(line)
 
 
 def read_figures(workspace: Workspace, job: str) -> dict[str, str]:
@@ -143,14 +155,14 @@ async def _wait(seconds: float, spec: JobSpec) -> None:
         await asyncio.sleep(min(left, _LONGEST_SLEEP_SECONDS))
 
 
-def _error(spec: JobSpec, status: JobStatus, failure: Failure | None, last_lines: list[str]) -> RebelNerfError:
+def _error(spec: JobSpec, status: JobStatus, log: _Log) -> RebelNerfError:
     """Return the error for a job that ended without its result."""
     what = f"scene {spec.scene}, {spec.stage}"
     if status.state is JobState.CANCELED:
         return JobCancelled(f"{what}: job {spec.name} was cancelled.")
-    if failure and status.state is JobState.FAILED:
-        error = failure.exception()
+    if log.failure and status.state is JobState.FAILED:
+        error = log.failure.exception()
         return type(error)(f"{what}: {error} (log: {status.url})")
-    log = "\n".join(["", "The last lines of its log:", *last_lines] if last_lines else [""])
+    lines = "\n".join(["", "The last lines of its log:", *log.last_lines] if log.last_lines else [""])
     kind = JobInterrupted if status.state is JobState.INTERRUPTED else JobFailed
-    return kind(f"{what}: job {spec.name}: {status.reason} ({status.url}){log}")
+    return kind(f"{what}: job {spec.name}: {status.reason} ({status.url}){lines}")
