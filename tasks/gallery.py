@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
@@ -145,7 +145,7 @@ def write_gallery(workspace: Workspace, file: Path) -> int:
         if _state_of(file) != state:
             cards = sorted(pool.map(lambda scene: _card(scene, file), found), key=lambda card: card.made, reverse=True)
             where = "the workspace of this machine" if reference_to(workspace) == LOCAL else reference_to(workspace)
-            _write(file, gallery.render(cards, where, datetime.now(), state))
+            _write(file, gallery.render(cards, where, datetime.now(timezone.utc), state))
     return len(found)
 
 

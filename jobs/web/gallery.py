@@ -44,8 +44,8 @@ def render(cards: Sequence[Card], workspace: str, made: datetime, state: str = "
     Args:
         cards: the scenes, in their order.
         workspace: its name for people.
-        made: when the gallery is made.
+        made: when the gallery is made, in UTC.
         state: changes if anything that the gallery shows changes.
     """
     template = environment().get_template("gallery.html")
-    return template.render(cards=cards, workspace=workspace, made=f"{made:%Y-%m-%d %H:%M}", state=state)
+    return template.render(cards=cards, workspace=workspace, made=f"{made:%Y-%m-%d %H:%M} UTC", state=state)
