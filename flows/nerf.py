@@ -53,7 +53,7 @@ async def nerf(
         layout: how both visits are shown: side-by-side, or wipe, a line that moves across.
         refresh: stages to run again although their results exist. Later stages follow.
         max_psnr_fall: refuse a model if its PSNR is more than this many dB below that of the previous version with
-            the same options. By default no model is refused.
+            the same options. What training starts from (train.start) may differ. By default no model is refused.
         shards: how many jobs render the video at the same time. The video is the same.
         prepare: options of the dataset.
         train: options of the model.
@@ -81,8 +81,8 @@ async def nerf(
     shot = await tasks.fit_shot(place, scene, dataset, shot)
     metres = await tasks.measure_scene(place, dataset, given)
 
-    gate = None if max_psnr_fall is None else tasks.psnr_gate(max_psnr_fall)
     train = train.with_profile(profile)
+    gate = None if max_psnr_fall is None else tasks.psnr_gate(max_psnr_fall, train)
     earlier = await tasks.find_start(place, dataset, train)
     model = await tasks.train.with_options(refresh="train" in refresh)(place, dataset, train, gate, earlier)
     tasks.check_other_model(scene, older, model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
 from prefect import get_run_logger
@@ -12,6 +12,7 @@ from prefect.events import emit_event
 from blocks import Asset, Workspace
 from jobs.errors import GateRefused
 from jobs.names import asset_name
+from jobs.options import TrainOptions
 from jobs.web.chart import as_data
 from jobs.web.quality import Version, fall, plot, table, warning
 from tasks.choice import choose, model_versions, version_of
@@ -56,14 +57,22 @@ async def show_quality(workspace: Workspace, scene: str, model: Asset) -> list[V
     return versions[: own + 1]
 
 
-def psnr_gate(most: float) -> Gate:
-    """Return a gate that refuses a model more than `most` dB worse than the last version with the same options."""
+def psnr_gate(most: float, options: TrainOptions) -> Gate:
+    """Return a gate that refuses a model more than `most` dB worse than the last version with the same options.
+
+    Which model a training starts from does not matter: a revisit is compared with trainings from the beginning, too.
+
+    Args:
+        most: dB of PSNR.
+        options: of the training, with the profile's values.
+    """
 
     def gate(workspace: Workspace, tags: Mapping[str, str]) -> None:
         scene, now = tags["scene"], datetime.now(timezone.utc)
         models = workspace.assets(asset_name(scene, "model"))
         made = Asset(name="", version=tags["capture_version"], kind="model", tags=dict(tags), uri="", created=now)
-        found = fall([version_of(workspace, model, None) for model in models], version_of(workspace, made, None))
+        *before, own = _whatever_the_start([version_of(workspace, model, None) for model in (*models, made)], options)
+        found = fall(before, own)
         if found and found.decibels > most:
             raise GateRefused(
                 f"scene {scene}: the new model's PSNR, {tags['psnr']} dB, is {found.decibels:.2f} dB below that of "
@@ -73,6 +82,12 @@ def psnr_gate(most: float) -> Gate:
             )
 
     return gate
+
+
+def _whatever_the_start(versions: Sequence[Version], options: TrainOptions) -> list[Version]:
+    """Return versions as if those with these options had all been trained from the beginning."""
+    fresh, earlier = (options.model_copy(update={"start": start}).fingerprint()[:8] for start in ("fresh", "earlier"))
+    return [each.model_copy(update={"options": fresh}) if each.options == earlier else each for each in versions]
 
 
 def _cell(text: str, bold: bool) -> str:

@@ -29,17 +29,22 @@ def place(tmp_path: Path) -> LocalWorkspace:
 
 
 async def train(
-    place: LocalWorkspace, capture: int, psnr: float, most: float | None = None, steps: int = 5, refresh: bool = False
+    place: LocalWorkspace,
+    capture: int,
+    psnr: float,
+    most: float | None = None,
+    steps: int = 5,
+    refresh: bool = False,
+    earlier: Asset | None = None,
 ) -> list[Version]:
     """A flow that trains on a capture and shows the versions."""
+    options = TrainOptions(max_num_iterations=steps, start="earlier" if earlier else "fresh")
 
     @flow(name="train")
     async def run() -> list[Version]:
         dataset = visit(place, capture, psnr)
-        gate = None if most is None else tasks.psnr_gate(most)
-        model: Asset = await tasks.train.with_options(refresh=refresh)(
-            place, dataset, TrainOptions(max_num_iterations=steps), gate
-        )
+        gate = None if most is None else tasks.psnr_gate(most, options)
+        model: Asset = await tasks.train.with_options(refresh=refresh)(place, dataset, options, gate, earlier)
         return await tasks.show_quality(place, "street", model)
 
     versions: list[Version] = await run()
@@ -92,18 +97,31 @@ async def test_a_refused_model_is_trained_again_only_by_a_refresh(place: LocalWo
     async def dies() -> None:
         run = str(current_run())
         dataset = visit(place, 3, 21.0)
-        plan = tasks.train.plan(dataset, TrainOptions(max_num_iterations=5), tasks.psnr_gate(1.0))
+        options = TrainOptions(max_num_iterations=5)
+        plan = tasks.train.plan(dataset, options, tasks.psnr_gate(1.0, options))
         job = plan.spec(1)
         place.follow(job.name, run)
         place.submit(job)
         while (status := place.find_job(job.name)) and not status.state.ended:
             await asyncio.sleep(0.1)
         training = tasks.train.with_options(refresh=True)
-        await training(place, dataset, TrainOptions(max_num_iterations=5), tasks.psnr_gate(1.0))
+        await training(place, dataset, options, tasks.psnr_gate(1.0, options))
 
     with pytest.raises(GateRefused, match=r"21\.0 dB"):
         await dies()
     assert len(started(place)) == 4
+
+
+async def test_a_revisit_is_compared_with_earlier_models_whatever_they_started_from(place: LocalWorkspace) -> None:
+    await train(place, 1, 24.0)
+    [first] = place.assets("street-nerf")
+    with pytest.raises(GateRefused, match=r"scene street: .*23\.5 dB.* 0\.50 dB .* 1-"):
+        await train(place, 2, 23.5, most=0.3, earlier=first)
+    assert len(await train(place, 2, 23.8, most=0.3, earlier=first)) == 2
+    [_, second] = sorted(place.assets("street-nerf"), key=lambda model: model.created)
+    with pytest.raises(GateRefused, match=r"23\.4 dB.* 0\.40 dB .* 2-"):
+        await train(place, 3, 23.4, most=0.3)  # from the beginning, after a revisit
+    assert len(await train(place, 3, 23.6, most=0.3, earlier=second)) == 3
 
 
 async def test_the_cost_of_a_version(place: LocalWorkspace) -> None:
