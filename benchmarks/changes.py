@@ -27,6 +27,7 @@ from jobs.demo.street import light, surfaces
 from jobs.metric.cameras import Cameras
 from jobs.options import ChangesOptions
 from jobs.visits import find, masks
+from jobs.visits.moved import find_moves
 from jobs.visits.views import Bools, View
 
 _SMALL = ("--render.seconds", "0.2", "--render.fps", "12", "--render.width", "160", "--render.height", "90")
@@ -125,8 +126,8 @@ def compare(home: Path, visit: int, photos: int, width: int, now: Sequence[Patch
         marked = masks.label(view, *both, patches) > 0
         right, false = right + int((marked & true).sum()), false + int((marked & ~true).sum())
         missed, unchanged = missed + int((~marked & true).sum()), unchanged + int((~true).sum())
-    kinds = [changes.kind_of(patch) for patch in patches]
-    return Score(right, false, missed, unchanged, list(kinds), find.compared_share(later, both[1]), seconds)
+    kinds = changes.kinds_of(patches, find_moves(patches, *both))
+    return Score(right, false, missed, unchanged, kinds, find.compared_share(later, both[1]), seconds)
 
 
 def main(folder: Path, photos: int, width: int, options: Sequence[str]) -> None:

@@ -3,8 +3,8 @@
 `--then` and `--now` are the datasets of both visits, `--older` and `--newer` their models, all in one scene frame.
 
 Writes `changes.json` (see `jobs.visits.record`), `changes.ply` (the compared surfaces as grey points, changes coloured
-by kind), and photos of now with the changes marked. New is green, gone is red, and a surface that looks different is
-orange.
+by kind), and photos of now with the changes marked. New is green, gone is red, what was moved is blue, and a surface
+that looks different is orange.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from jobs.scale import read_scene
 from jobs.visits import find, masks
 from jobs.visits.depths import render_depths
 from jobs.visits.find import Patch, Settings, Surfaces
-from jobs.visits.record import Change, Changes, Kind
+from jobs.visits.moved import Move, find_moves, kind_of
+from jobs.visits.record import Change, Changes, Kind, Origin
 from jobs.visits.views import Array, View, photograph, pinholes
 
 _REACH = 4.0  # the greatest distance of a surface, in typical depths, as exports have it
 _MOST_PICTURES, _PICTURE = 6, 960  # photos with marks, and their longest side in px
-_IN_AIR = 0.5  # share of a change that was or is in the air, for something to be new or gone
+_GOOD_FIT = 0.85  # of the shapes of what was moved, for high confidence
 _MUCH = 2.0  # times what is needed to be reported, for high confidence
 
 
@@ -77,12 +78,13 @@ def changes(
                 "photos of the second visit from places near those of the first."
             )
         patches = find.find_patches(*surfaces, settings)
+        moves = find_moves(patches, *surfaces)
     scale = read_scene(metres / "scene.json").scale if metres else None
     output.mkdir(parents=True, exist_ok=True)
-    found = describe(patches, surfaces, views, settings, scale)
+    found = describe(patches, moves, surfaces, views, settings, scale)
     with timer.step("pictures"):
-        kinds = [change.kind for change in found.changes]
-        masks.write_points(output / "changes.ply", *surfaces, patches, kinds)
+        kinds = kinds_of(patches, moves)
+        masks.write_points(output / "changes.ply", *surfaces, patches, kinds, listed(patches, moves))
         pictures = _write_pictures(now[0], views, surfaces, patches, kinds, options, output)
     found = found.model_copy(update={"pictures": pictures})
     (output / "changes.json").write_text(found.model_dump_json(indent=2) + "\n")
@@ -103,45 +105,70 @@ def look(options: ChangesOptions, dataset: Path, model: Path, name: str) -> list
     ]
 
 
+def listed(patches: Sequence[Patch], moves: Sequence[Move]) -> list[int]:
+    """Return the place of each patch in the list of changes. What was moved is two patches, but one change."""
+    origins = {move.gone: move.new for move in moves}
+    own = [index for index in range(len(patches)) if index not in origins]
+    return [own.index(origins.get(index, index)) for index in range(len(patches))]
+
+
 def describe(
     patches: Sequence[Patch],
+    moves: Sequence[Move],
     surfaces: tuple[Surfaces, Surfaces],
     views: Sequence[View],
     settings: Settings,
     scale: Scale | None,
 ) -> Changes:
-    """Return the record of what was found, with areas in square metres if the scene has a scale."""
-    times = scale.metres**2 if scale else 1.0
+    """Return the record of what was found, in metres and square metres if the scene has a scale."""
+    metres = scale.metres if scale else 1.0
     now = surfaces[1]
+    kinds = kinds_of(patches, moves)
+    before = {move.new: move for move in moves}
+    left_out = {move.gone for move in moves}
+
+    def describe_one(index: int, patch: Patch) -> Change:
+        move = before.get(index)
+        parts = [patch, *([patches[move.gone]] if move else [])]
+        sure = min(part.score for part in parts) >= _MUCH * settings.certain and (not move or move.fit >= _GOOD_FIT)
+        return Change(
+            kind=kinds[index],
+            centre=_point(patch.centre),
+            low=_point(patch.low),
+            high=_point(patch.high),
+            area=float(f"{patch.area * metres**2:.3g}"),
+            times_noise=round(patch.score, 1),
+            photos=patch.photos,
+            confidence="high" if sure else "fair",
+            origin=_origin(patches[move.gone], patch, move, metres) if move else None,
+        )
+
     return Changes(
         unit="m²" if scale else "square units",
         area_error=2 * scale.error if scale else 0.0,
-        changes=tuple(
-            Change(
-                kind=kind_of(patch),
-                centre=_point(patch.centre),
-                low=_point(patch.low),
-                high=_point(patch.high),
-                area=float(f"{patch.area * times:.3g}"),
-                times_noise=round(patch.score, 1),
-                photos=patch.photos,
-                confidence="high" if patch.score >= _MUCH * settings.certain else "fair",
-            )
-            for patch in patches
-        ),
+        changes=tuple(describe_one(index, patch) for index, patch in enumerate(patches) if index not in left_out),
         compared=round(find.compared_share(views, now), 3),
-        least=float(f"{settings.least_voxels * now.size**2 * times:.2g}"),
+        least=float(f"{settings.least_voxels * (now.size * metres) ** 2:.2g}"),
         needed=settings.certain,
+        voxel=now.size,
     )
 
 
-def kind_of(patch: Patch) -> Kind:
-    """Return what happened: new if the other visit saw through it, gone if this one does."""
-    if patch.new > _IN_AIR and len(patch.now) > len(patch.then):
-        return "new"
-    if patch.gone > _IN_AIR and len(patch.then) > len(patch.now):
-        return "gone"
-    return "changed"
+def _origin(before: Patch, after: Patch, move: Move, metres: float) -> Origin:
+    distance = float(np.linalg.norm(after.centre - before.centre)) * metres
+    return Origin(
+        centre=_point(before.centre),
+        low=_point(before.low),
+        high=_point(before.high),
+        distance=float(f"{distance:.3g}"),
+        fit=round(move.fit, 2),
+    )
+
+
+def kinds_of(patches: Sequence[Patch], moves: Sequence[Move]) -> list[Kind]:
+    """Return what happened to each patch."""
+    moved = {index for move in moves for index in (move.gone, move.new)}
+    return ["moved" if index in moved else kind_of(patch) for index, patch in enumerate(patches)]
 
 
 def figures(found: Changes) -> dict[str, str | int | float]:

@@ -18,10 +18,15 @@ from jobs.errors import InvalidInput
 
 __all__ = ["NO_POINTS", "parse_points", "read_points", "write_vertices"]
 
-_TYPES = {"float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8", "uchar": "u1", "uint8": "u1"}
+_TYPES = {
+    **dict.fromkeys(("float", "float32"), "<f4"),
+    **dict.fromkeys(("double", "float64"), "<f8"),
+    **dict.fromkeys(("uchar", "uint8"), "u1"),
+    **dict.fromkeys(("ushort", "uint16"), "<u2"),
+}
 NO_POINTS = np.empty((0, 3)), np.empty((0, 3))
 """What `read_points` returns if there are no points."""
-_NAMES = {np.dtype("<f4"): "float", np.dtype("u1"): "uchar"}
+_NAMES = {np.dtype("<f4"): "float", np.dtype("u1"): "uchar", np.dtype("<u2"): "ushort"}
 
 
 def read_points(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -73,7 +78,7 @@ def write_vertices(file: Path, columns: Mapping[str, NDArray[Any]]) -> None:
 
     Args:
         file: to write.
-        columns: the properties (N,), float32 or uint8, in the order of the file.
+        columns: the properties (N,), float32, uint8 or uint16, in the order of the file.
     """
     layout = [(name, _NAMES[column.dtype]) for name, column in columns.items()]
     vertices = np.empty(len(next(iter(columns.values()))), dtype=[(name, _TYPES[kind]) for name, kind in layout])

@@ -45,13 +45,15 @@ class Surfaces:
     """The surfaces of one visit, compared with the photos of the other one.
 
     Args:
-        cells: voxels with three values: score, air and noise.
+        cells: voxels with six values: score, air, noise, and the logarithms of red, green and blue light.
         size: the side of a voxel in scene units.
+        light: what differs between the light of both visits.
         off: by the view's name, how many standard deviations of light each pixel (H, W) differs.
     """
 
     cells: Cells
     size: float
+    light: Light
     off: dict[str, Array]
 
     @property
@@ -68,6 +70,11 @@ class Surfaces:
     def air(self) -> Array:
         """Return the share (N,) of the other visit's photos that see through each voxel."""
         return self.cells.values[:, 1]
+
+    @property
+    def colours(self) -> Array:
+        """Return the logarithms of the light (N, 3) that the photos show of each voxel."""
+        return self.cells.values[:, 3:]
 
 
 def examine(then: Sequence[View], now: Sequence[View], settings: Settings) -> tuple[Surfaces, Surfaces]:
@@ -108,14 +115,20 @@ def _surfaces(
     settings: Settings,
 ) -> Surfaces:
     noise = [light.unlikely(each.ratio, same_light=True) for each in own]
-    between = _fused(views, [np.dstack([a, b.air]) for a, b in zip(off, found, strict=True)], size, settings)
+    shown = [np.dstack([a, b.air, view.light]) for a, b, view in zip(off, found, views, strict=True)]
+    between = _fused(views, shown, size, settings)
     within = _fused(views, [each[..., None] for each in noise], size, settings)
     index, known = within.at(between.numbers)
     cells = between.chosen(known)
     floor = within.values[index[known], 0]
     score = cells.values[:, 0] / (1 + floor)
-    cells = Cells(cells.numbers, np.column_stack([score, cells.values[:, 1], floor]), cells.photos, cells.points)
-    return Surfaces(cells, size, {view.name: each for view, each in zip(views, off, strict=True)})
+    cells = Cells(
+        cells.numbers,
+        np.column_stack([score, cells.values[:, 1], floor, cells.values[:, 2:]]),
+        cells.photos,
+        cells.points,
+    )
+    return Surfaces(cells, size, light, {view.name: each for view, each in zip(views, off, strict=True)})
 
 
 def _fused(views: Sequence[View], values: Sequence[Array], size: float, settings: Settings) -> Cells:

@@ -16,11 +16,16 @@ from jobs.visits.fusion import voxels
 from jobs.visits.record import Kind
 from jobs.visits.views import BEHIND, Array, View
 
-__all__ = ["COLOURS", "Labels", "draw", "label", "write_points"]
+__all__ = ["COLOURS", "Labels", "draw", "label", "tint", "write_points"]
 
 Labels = NDArray[np.int16]
 
-COLOURS: dict[Kind, tuple[int, int, int]] = {"new": (46, 160, 67), "gone": (214, 40, 57), "changed": (240, 150, 20)}
+COLOURS: dict[Kind, tuple[int, int, int]] = {
+    "new": (46, 160, 67),
+    "gone": (214, 40, 57),
+    "moved": (40, 110, 230),
+    "changed": (240, 150, 20),
+}
 _GREY = (150, 150, 150)
 _EVEN = 2.0  # times light and noise: a pixel that differs by less has not changed
 
@@ -62,6 +67,12 @@ def draw(light: Array, labels: Labels, kinds: Sequence[Kind], file: Path) -> Non
         file: a JPEG file to write.
     """
     picture = (np.nan_to_num(np.exp(light)).clip(0, 1) ** (1 / 2.2) * 255).astype(np.uint8)
+    tint(picture, labels, kinds)
+    Image.fromarray(picture).save(file, quality=88, optimize=True)
+
+
+def tint(picture: NDArray[np.uint8], labels: Labels, kinds: Sequence[Kind]) -> None:
+    """Tint and outline changes in a picture (H, W, 3), by kind. See `draw`."""
     height, width = picture.shape[:2]
     for number in np.unique(labels[labels > 0]):
         shape = (labels == number).astype(np.float32)
@@ -70,20 +81,34 @@ def draw(light: Array, labels: Labels, kinds: Sequence[Kind], file: Path) -> Non
         picture[large] = (0.65 * picture[large] + 0.35 * colour).astype(np.uint8)
         lines, _ = cv2.findContours(large.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, lines, -1, colour.tolist(), max(1, round(width / 400)), cv2.LINE_AA)
-    Image.fromarray(picture).save(file, quality=88, optimize=True)
 
 
-def write_points(file: Path, then: Surfaces, now: Surfaces, patches: Sequence[Patch], kinds: Sequence[Kind]) -> None:
-    """Write the compared surfaces of now as grey points, and changes in the colours of their kinds."""
+def write_points(
+    file: Path,
+    then: Surfaces,
+    now: Surfaces,
+    patches: Sequence[Patch],
+    kinds: Sequence[Kind],
+    listed: Sequence[int],
+) -> None:
+    """Write the compared surfaces of now as grey points, and changes in the colours of their kinds.
+
+    Args:
+        file: a PLY file. Its property `change` is the place in the list of changes, from 1; 0 for what is unchanged.
+        then, now: the surfaces.
+        patches, kinds: the parts that changed.
+        listed: the place of each patch in the list of changes, from 0.
+    """
     grey = np.full((len(now.cells.points), 3), _GREY, np.uint8)
-    points, colours = [now.cells.points], [grey]
-    for patch, kind in zip(patches, kinds, strict=True):
-        grey[patch.now] = COLOURS[kind]
+    number = np.zeros(len(grey), np.uint16)
+    points, colours, numbers = [now.cells.points], [grey], [number]
+    for patch, kind, place in zip(patches, kinds, listed, strict=True):
+        grey[patch.now], number[patch.now] = COLOURS[kind], place + 1
         points.append(then.cells.points[patch.then])
         colours.append(np.full((len(patch.then), 3), COLOURS[kind], np.uint8))
+        numbers.append(np.full(len(patch.then), place + 1, np.uint16))
     at: NDArray[np.float32] = np.concatenate(points).astype(np.float32)
     shown = np.concatenate(colours)
     columns = {name: at[:, axis] for axis, name in enumerate("xyz")}
-    ply.write_vertices(
-        file, {**columns, **{name: shown[:, axis] for axis, name in enumerate(("red", "green", "blue"))}}
-    )
+    columns |= {name: shown[:, axis] for axis, name in enumerate(("red", "green", "blue"))}
+    ply.write_vertices(file, {**columns, "change": np.concatenate(numbers)})

@@ -6,14 +6,31 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Change", "Changes", "Kind"]
+__all__ = ["Change", "Changes", "Kind", "Origin"]
 
-Kind = Literal["new", "gone", "changed"]
-"""Something that was not there, something that is no longer there, or a surface that looks different."""
+Kind = Literal["new", "gone", "moved", "changed"]
+"""Something that was not there, that is no longer there or that is elsewhere, or a surface that looks different."""
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class Origin(_Record):
+    """Where something that was moved was before.
+
+    Args:
+        centre: (3,) in the scene frame.
+        low, high: (3,) corners of its box, in the scene frame.
+        distance: from there to the new place, in metres or scene units.
+        fit: the share of either shape, then and now, that lies on the other.
+    """
+
+    centre: tuple[float, float, float]
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    distance: float
+    fit: float
 
 
 class Change(_Record):
@@ -21,12 +38,13 @@ class Change(_Record):
 
     Args:
         kind: what happened to it.
-        centre: (3,) in the scene frame.
+        centre: (3,) in the scene frame; where it is now, if it was moved.
         low, high: (3,) corners of its box, in the scene frame.
         area: as seen from the front, in the unit of `Changes.unit`.
         times_noise: by how much it differs, as a multiple of what light, noise and inexact depths do there.
         photos: how many photos show each part of it, in the median.
         confidence: high if it differs by twice what is needed to be reported.
+        origin: where it was; None unless it was moved.
     """
 
     kind: Kind
@@ -37,6 +55,7 @@ class Change(_Record):
     times_noise: float
     photos: int
     confidence: Literal["high", "fair"]
+    origin: Origin | None = None
 
 
 class Changes(_Record):
@@ -50,6 +69,7 @@ class Changes(_Record):
         least: the smallest area that would have been reported.
         needed: by what multiple of light, noise and inexact depths it would have to differ.
         pictures: files of photos of now on which the changes are marked; one photo if there are none.
+        voxel: the side of a voxel of `changes.ply`, in scene units; 0 if it is not known.
     """
 
     unit: Literal["m²", "square units"]
@@ -59,6 +79,7 @@ class Changes(_Record):
     least: float
     needed: float
     pictures: tuple[str, ...] = ()
+    voxel: float = 0.0
 
     @property
     def area(self) -> float:

@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jobs.changes import describe, kind_of
+from jobs.changes import describe, kinds_of, listed
+from jobs.demo.raster import Patch
 from jobs.metric.scene import Scale
 from jobs.visits import masks
 from jobs.visits.find import Patch as Found
 from jobs.visits.find import Settings, Surfaces, examine, find_patches
+from jobs.visits.moved import find_moves, kind_of
 from jobs.visits.views import View
 from tests.jobs.visits import yard
 
@@ -71,13 +73,13 @@ def test_areas_are_in_square_metres_if_the_scene_has_a_scale(
     found: tuple[tuple[Surfaces, Surfaces], list[Found]], now: list[View]
 ) -> None:
     surfaces, patches = found
-    plain = describe(patches, surfaces, now, Settings(), None)
-    metric = describe(patches, surfaces, now, Settings(), Scale(metres=3.0, error=0.01))
+    plain = describe(patches, [], surfaces, now, Settings(), None)
+    metric = describe(patches, [], surfaces, now, Settings(), Scale(metres=3.0, error=0.01))
     assert (plain.unit, metric.unit) == ("square units", "m²")
     assert metric.changes[0].area == pytest.approx(9 * plain.changes[0].area, rel=0.01)
     assert metric.least == pytest.approx(9 * plain.least, rel=0.1) and metric.area_error == pytest.approx(0.02)
     assert metric.words == f"{metric.area:.2g} m² in 3 places"
-    assert describe([], surfaces, now, Settings(), None).words.startswith("nothing larger than")
+    assert describe([], [], surfaces, now, Settings(), None).words.startswith("nothing larger than")
 
 
 def test_views_without_surfaces_are_not_compared(then: list[View], now: list[View]) -> None:
@@ -85,3 +87,40 @@ def test_views_without_surfaces_are_not_compared(then: list[View], now: list[Vie
     surfaces = examine(then, sky, Settings())
     assert [len(each.score) for each in surfaces] == [0, 0]
     assert find_patches(*surfaces, Settings()) == []
+
+
+def test_what_stands_elsewhere_was_moved(found: tuple[tuple[Surfaces, Surfaces], list[Found]], now: list[View]) -> None:
+    surfaces, patches = found
+    [move] = moves = find_moves(patches, *surfaces)
+    record = describe(patches, moves, surfaces, now, Settings(), Scale(metres=2.0, error=0.01))
+    assert sorted(change.kind for change in record.changes) == ["changed", "moved"]
+    [moved] = [change for change in record.changes if change.kind == "moved"]
+    assert moved.origin and moved.origin.centre[0] == pytest.approx(-2.7, abs=0.5)
+    assert moved.centre[0] == pytest.approx(2.7, abs=0.5)
+    assert moved.origin.distance == pytest.approx(2 * 5.4, rel=0.06) and moved.origin.fit == pytest.approx(1, abs=0.3)
+    assert sorted(kinds_of(patches, moves)) == ["changed", "moved", "moved"]
+    places = listed(patches, moves)
+    assert places[move.gone] == places[move.new] and sorted(set(places)) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(yard.chest(2.2, (0.6, 0.15, 0.15)), id="colour"),
+        pytest.param(yard.chest(2.2, height=1.8), id="height"),
+        pytest.param(yard.chest(2.2, width=0.45), id="width"),
+    ],
+)
+def test_unlike_things_are_not_one_that_was_moved(then: list[View], other: list[Patch]) -> None:
+    surfaces = examine(
+        then, yard.visit([*yard.base(), *yard.board(YELLOW), *other], yard.EVENING, 0.15, "now"), Settings()
+    )
+    patches = find_patches(*surfaces, Settings())
+    assert sorted(kind_of(patch) for patch in patches) == ["gone", "new"]
+    assert find_moves(patches, *surfaces) == []
+
+
+def test_nothing_is_moved_if_two_things_could_be_it(found: tuple[tuple[Surfaces, Surfaces], list[Found]]) -> None:
+    surfaces, patches = found
+    twin = next(patch for patch in patches if kind_of(patch) == "new")
+    assert find_moves([*patches, twin], *surfaces) == []

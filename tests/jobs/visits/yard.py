@@ -33,10 +33,12 @@ def board(colour: tuple[float, float, float]) -> list[Patch]:
     return shapes.patches
 
 
-def chest(left: float) -> list[Patch]:
-    """A wooden chest on the ground, 1 m wide and high."""
+def chest(
+    left: float, colour: tuple[float, float, float] = (0.45, 0.4, 0.12), width: float = 1.0, height: float = 1.0
+) -> list[Patch]:
+    """A wooden chest on the ground, 1 m wide and high unless given otherwise."""
     shapes = Shapes(60, 3)
-    shapes.box((left, -1.0, 0.0), (left + 1.0, 0.0, 1.0), shapes.planks((0.45, 0.4, 0.12)), "flrt")
+    shapes.box((left, -1.0, 0.0), (left + width, 0.0, height), shapes.planks(colour), "flrt")
     return shapes.patches
 
 
