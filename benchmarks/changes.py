@@ -52,7 +52,7 @@ class Score:
     false: int
     missed: int
     unchanged: int
-    kinds: list[str]
+    kinds: Sequence[str]
     compared: float
     seconds: float
 

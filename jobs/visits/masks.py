@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -109,6 +110,6 @@ def write_points(
         numbers.append(np.full(len(patch.then), place + 1, np.uint16))
     at: NDArray[np.float32] = np.concatenate(points).astype(np.float32)
     shown = np.concatenate(colours)
-    columns = {name: at[:, axis] for axis, name in enumerate("xyz")}
+    columns: dict[str, NDArray[Any]] = {name: at[:, axis] for axis, name in enumerate("xyz")}
     columns |= {name: shown[:, axis] for axis, name in enumerate(("red", "green", "blue"))}
     ply.write_vertices(file, {**columns, "change": np.concatenate(numbers)})

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jobs.visits.find import Patch, Surfaces
 from jobs.visits.record import Kind
@@ -85,7 +86,7 @@ def find_moves(patches: Sequence[Patch], then: Surfaces, now: Surfaces) -> list[
     return [move for move in alike if gone_often.count(move.gone) == 1 and new_often.count(move.new) == 1]
 
 
-def _thing(surfaces: Surfaces, inside: Array, size: float) -> _Thing | None:
+def _thing(surfaces: Surfaces, inside: NDArray[np.int64], size: float) -> _Thing | None:
     """Return what stands where the other visit sees through; None if it is too small to be recognised."""
     mine = inside[surfaces.air[inside] > _IN_AIR]
     if len(mine) < _LEAST_VOXELS:
