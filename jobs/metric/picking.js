@@ -63,6 +63,11 @@ function outline(g, p, item, at) {
     const { found } = solved(point), there = found && project(p, found.position);
     return there && at(there);
   });
+  connect(g, item, seen);
+}
+
+// The lines, from places on a canvas; null where a point is not known or not shown.
+function connect(g, item, seen) {
   g.strokeStyle = "#14a08c"; g.lineWidth = 1.5; g.beginPath();
   seen.forEach((to, k) => {
     const from = k || item.kind === "area" ? seen.at(k - 1) : null;
@@ -71,7 +76,7 @@ function outline(g, p, item, at) {
   g.stroke();
 }
 
-const drawAll = () => panes.forEach(draw);
+const drawAll = () => { panes.forEach(draw); drawSpace(); };
 
 function choose(point) {
   current = point;
@@ -206,4 +211,5 @@ document.getElementById("save").onclick = () => {
 };
 
 [0, Math.min(photos.length - 1, Math.max(1, Math.floor(photos.length / 6)))].forEach(makePane);
+makeSpace();
 addEventListener("resize", drawAll);

@@ -17,8 +17,9 @@ from PIL import Image
 
 from jobs.errors import InvalidInput
 from jobs.metric import accuracy
-from jobs.metric.cameras import Cameras
+from jobs.metric.cameras import Camera, Cameras
 from jobs.metric.scene import SceneInMetres, Up
+from jobs.metric.tracks import read_tracks
 from jobs.names import printable, within
 from jobs.web.inline import shrunk
 from jobs.web.policy import script_source
@@ -29,7 +30,7 @@ __all__ = ["picking_page"]
 _NO_SCALE = "The scene has no scale yet: lengths are in scene units, not in metres. Known lengths give it one."
 _MOST_PHOTOS = 120  # more would make a page that browsers open slowly
 _LONGEST = 1600  # px, of a picture on the page
-_SCRIPTS = ("points.js", "ruler.js", "measuring.js", "picking.js")  # one script of the page, in this order
+_SCRIPTS = ("points.js", "ruler.js", "measuring.js", "space.js", "picking.js")  # one script of the page, in this order
 
 
 def picking_page(
@@ -49,7 +50,9 @@ def picking_page(
     """
     try:
         cameras = Cameras(dataset)
-        photos = _photos(dataset, cameras)
+        chosen = _chosen(cameras)
+        photos = _photos(dataset, chosen)
+        tracks = read_tracks(dataset, chosen)
     except (InvalidInput, OSError, ValueError) as error:
         raise InvalidInput(f"scene {scene}: the page cannot be made: {error}") from None
     if len(photos) < 2:
@@ -75,6 +78,14 @@ def picking_page(
         "scale": scale.model_dump() if scale else None,
         "registrationError": metres.registration_error if metres else 0.0,
         "photos": photos,
+        "tracks": [
+            {
+                "at": track.position.round(6).tolist(),
+                "colour": "#{:02x}{:02x}{:02x}".format(*track.colour),
+                "seen": [[number, *pixel.round(2).tolist()] for number, pixel in track.seen],
+            }
+            for track in tracks
+        ],
     }
     folder = Path(__file__).parent
     script = "".join((folder / file).read_text(encoding="utf-8") for file in _SCRIPTS)
@@ -94,13 +105,17 @@ def picking_page(
     return printable(page)
 
 
-def _photos(dataset: Path, cameras: Cameras) -> list[dict[str, Any]]:
-    """Return what the page's script knows of each photo."""
+def _chosen(cameras: Cameras) -> list[Camera]:
+    """Return the cameras whose pictures are on the page."""
     # Views of a panorama share their photo's name: picks in them would have no meaning.
     views = Counter(camera.name for camera in cameras.all)
     plain = [camera for camera in cameras.all if views[camera.name] == 1]
-    extent = np.ptp([camera.position for camera in plain], axis=0).tolist() if plain else []
-    chosen = plain[:: 1 + len(plain) // (_MOST_PHOTOS + 1)]
+    return plain[:: 1 + len(plain) // (_MOST_PHOTOS + 1)]
+
+
+def _photos(dataset: Path, chosen: list[Camera]) -> list[dict[str, Any]]:
+    """Return what the page's script knows of each photo."""
+    extent = np.ptp([camera.position for camera in chosen], axis=0).tolist() if chosen else []
     return [
         {
             "name": printable(camera.name),
