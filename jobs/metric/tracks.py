@@ -85,6 +85,8 @@ def _points(content: bytes) -> dict[int, tuple[Floats, tuple[int, int, int]]]:
         position = np.array([x, y, z])
         if np.isfinite(position).all():
             found[number] = position, (red, green, blue)
+    if at != len(content):
+        raise ValueError("points3D.bin has another length than it says")
     return found
 
 
@@ -112,4 +114,6 @@ def _seen(
         off = np.linalg.norm(camera.project(positions) - places["pixel"], axis=1)
         for place in places[off <= _MOST_ERROR * camera.scale]:
             seen[int(place["point"])].append((number, place["pixel"]))
+    if at != len(content):
+        raise ValueError("images.bin has another length than it says")
     return {point: sorted(cameras_of, key=lambda each: each[0]) for point, cameras_of in seen.items()}
