@@ -290,9 +290,12 @@ class _Formatter(argparse.HelpFormatter):
 
 
 class _Brief(_Formatter):
-    """Shows the first clause of an option's description, and its default."""
+    """Shows the first clause of an option's description and its default, but no long list of values."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, _, default = super()._get_help_string(action).partition(" (default: ")
         words = re.split(r"(?<!\w\.\w)[.;] ", text, maxsplit=1)[0].removesuffix(".")
         return f"{words} (default: {default}" if default else words
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        return re.sub(r"{.{60,}}", "NAME", super()._format_action_invocation(action))

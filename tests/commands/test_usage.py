@@ -19,6 +19,7 @@ from commands.costs import Costs
 from commands.demo import Demo
 from commands.gallery import Gallery
 from commands.list import Scenes
+from commands.markers import PrintMarkers
 from commands.note import Note
 from commands.page import Page
 from commands.path import SavePath
@@ -113,7 +114,7 @@ def test_a_starting_server_is_waited_for(capfd: pytest.CaptureFixture[str]) -> N
 ROOT = Path(__file__).parents[2]
 
 FLOWS = [clean_up, export, nerf, render, reprocess, scale]
-COMMANDS = [SavePath, Costs, Demo, Gallery, Note, Page, Pick, Pin, Prune, Scenes, Viewer]
+COMMANDS = [SavePath, Costs, Demo, Gallery, Note, Page, Pick, PrintMarkers, Pin, Prune, Scenes, Viewer]
 
 
 NOISE = re.compile("lambda|factory|ifdef|undefined|default: None|default: False")

@@ -55,7 +55,7 @@ def dataset(tmp_path: Path) -> Reconstructed:
     )
     seen: dict[int, list[tuple[int, int]]] = {0: [], 1: [], 2: []}
     for number, camera in enumerate(cameras.all):
-        pixels = []
+        pixels: list[Floats] = []
         for point, metres in enumerate((LEFT, RIGHT, BEHIND)):
             position: Floats = np.array(metres) / UNIT
             pixel = camera.project(position[None])[0] + rng.normal(0, 0.3, 2).clip(-0.6, 0.6)
