@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from pydantic import BaseModel, Field
 
 from blocks import Leftover, Workspace
+from commands.shell.program import typed
 from commands.shell.run import as_command, open_workspace, parse_command
 from commands.shell.table import print_table
 from jobs.errors import RebelNerfError
@@ -42,22 +44,22 @@ def prune(given: Prune) -> None:
     leftovers = [] if given.scene else place.leftovers(_DAY * given.older_days)
     _show_space(judged, leftovers)
     old = [each for found in judged.values() for each in found if not each.kept]
-    _show_old(old, leftovers)
+    show_removable(old, leftovers)
     freed = sum(each.size for each in old) + sum(each.size for each in leftovers)
     if not old and not leftovers:
         print("Nothing can be removed.")
     elif given.remove:
-        _remove(place, old, leftovers)
-        print(f"Removed {_bytes(freed)}.")
+        remove(place, old, leftovers)
+        print(f"Removed {size_of(freed)}.")
     else:
         print(
-            f"{_bytes(freed)} can be removed. Nothing was changed; `rebel-nerf prune --remove` removes what is listed."
+            f"{size_of(freed)} can be removed. Nothing was changed; {typed('prune --remove')} removes what is listed."
         )
 
 
 def _show_space(judged: dict[str, list[Judged]], leftovers: list[Leftover]) -> None:
     def row(name: str, sizes: list[int], removable: list[int]) -> list[str]:
-        return [name, str(len(sizes)), _bytes(sum(sizes)), _bytes(sum(removable)) if removable else ""]
+        return [name, str(len(sizes)), size_of(sum(sizes)), size_of(sum(removable)) if removable else ""]
 
     rows = [
         row(scene, [each.size for each in found], [each.size for each in found if not each.kept])
@@ -67,14 +69,15 @@ def _show_space(judged: dict[str, list[Judged]], leftovers: list[Leftover]) -> N
     print_table(("scene", "assets", "space", "can be removed"), [*rows, row("remains of jobs", left, left)])
 
 
-def _show_old(old: list[Judged], leftovers: list[Leftover]) -> None:
-    rows = [[each.asset.title, each.asset.kind, f"{each.asset.created:%Y-%m-%d}", _bytes(each.size)] for each in old]
-    rows += [[printable(each.place), each.what, "", _bytes(each.size)] for each in leftovers]
+def show_removable(old: list[Judged], leftovers: Sequence[Leftover] = ()) -> None:
+    """Print what can be removed."""
+    rows = [[each.asset.title, each.asset.kind, f"{each.asset.created:%Y-%m-%d}", size_of(each.size)] for each in old]
+    rows += [[printable(each.place), each.what, "", size_of(each.size)] for each in leftovers]
     if rows:
         print_table(("can be removed", "what", "made", "space"), rows)
 
 
-def _remove(place: Workspace, old: list[Judged], leftovers: list[Leftover]) -> None:
+def remove(place: Workspace, old: list[Judged], leftovers: Sequence[Leftover] = ()) -> None:
     """Remove everything. An asset that cannot be removed does not stop the others."""
     failed: list[RebelNerfError] = []
     # Newest first: an interruption leaves no asset without its inputs.
@@ -89,7 +92,7 @@ def _remove(place: Workspace, old: list[Judged], leftovers: list[Leftover]) -> N
         raise type(failed[0])("\n".join(map(str, failed)))
 
 
-def _bytes(size: int) -> str:
+def size_of(size: int) -> str:
     """Return a size with its unit, in three digits."""
     power = min((len(str(size)) - 1) // 3, 4)
     return f"{size / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"

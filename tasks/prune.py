@@ -1,4 +1,4 @@
-"""Find the assets of a scene that can be removed: old ones that are not pinned and not an input of a kept asset."""
+"""Find the assets of a scene that can be removed: old ones, or a model, that nothing that is kept was made from."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from blocks import Asset, Workspace
+from jobs.errors import InvalidInput
 from jobs.names import SUFFIXES, asset_name
 
-__all__ = ["Judged", "judge_scene"]
+__all__ = ["Judged", "judge_model", "judge_scene"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,7 @@ def judge_scene(workspace: Workspace, scene: str, keep: int, *, captures: bool) 
     """
     if keep < 1:
         raise ValueError(f"at least 1 version must be kept, not {keep}")
-    names = [scene, *(asset_name(scene, product) for product in SUFFIXES)]
-    versions = {name: workspace.assets(name) for name in names}
+    versions = _versions(workspace, scene)
     if _is_worked_on(workspace, scene):
         return [Judged(asset, "a run is under way", workspace.size(asset)) for asset in _all(versions)]
     kept: dict[str, str] = {}
@@ -57,6 +57,31 @@ def judge_scene(workspace: Workspace, scene: str, keep: int, *, captures: bool) 
             kept.setdefault(str(capture), "the only copy of these photos" if captures else "a capture")
     _keep_origins(kept, versions)
     return [Judged(asset, kept.get(str(asset), ""), workspace.size(asset)) for asset in _all(versions)]
+
+
+def judge_model(workspace: Workspace, scene: str, model: Asset) -> list[Judged]:
+    """Return a model and everything that was made from it: videos, pages and exports, all of which can be removed.
+
+    Raises:
+        InvalidInput: the model is pinned, another model was trained from it, or a run of the scene is under way.
+    """
+    if model.marks.pinned:
+        raise InvalidInput(
+            f"scene {scene}: {model.title} is pinned. Unpin it first: rebel-nerf pin --scene {scene} --off"
+        )
+    if _is_worked_on(workspace, scene):
+        raise InvalidInput(f"scene {scene}: a run is under way. {model.title} can be removed once it has ended.")
+    known, found = _all(_versions(workspace, scene)), [model]
+    for origin in found:  # grows
+        found += [each for each in known if str(origin) in each.tags.values() and each not in found]
+    if later := [each for each in found[1:] if each.kind == "model"]:
+        raise InvalidInput(f"scene {scene}: {later[0].title} was trained from {model.title}. Remove that one first.")
+    return [Judged(asset, "", workspace.size(asset)) for asset in found]
+
+
+def _versions(workspace: Workspace, scene: str) -> dict[str, list[Asset]]:
+    names = [scene, *(asset_name(scene, product) for product in SUFFIXES)]
+    return {name: workspace.assets(name) for name in names}
 
 
 def _keep_origins(kept: dict[str, str], versions: Mapping[str, list[Asset]]) -> None:

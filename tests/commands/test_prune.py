@@ -15,6 +15,8 @@ from blocks import JobSpec, LocalWorkspace, Marks, supervisor
 from blocks.azure import AzureMLWorkspace
 from blocks.local_cleanup import find_leftovers
 from commands.prune import Prune, prune
+from commands.rm import Remove, remove_model
+from jobs.errors import InvalidInput
 from tasks.prune import judge_scene
 from tests.azure_fixtures import lasting, sketch, stack, wait, workspace
 from tests.tasks.test_choice import put
@@ -116,6 +118,30 @@ def test_listed_versions_are_removed(place: LocalWorkspace, capsys: pytest.Captu
     assert not list(place.folder.rglob("*.part"))
     prune(Prune(keep=1, remove=True))
     assert "Nothing can be removed." in capsys.readouterr().out
+
+
+def test_a_model_is_removed_with_what_was_made_from_it(
+    place: LocalWorkspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remove_model(Remove(scene="street", model_version="2"))
+    assert "Nothing was changed" in capsys.readouterr().out and len(place.assets("street-video")) == 5
+    remove_model(Remove(scene="street", model_version="2", remove=True))
+    assert [each.version[0] for each in place.assets("street-nerf")] == ["1", "3", "4", "5"]
+    assert [each.version[0] for each in place.assets("street-video")] == ["1", "3", "4", "5"]
+    assert len(place.assets("street")) == len(place.assets("street-images-to-nerf-dataset")) == 5
+    assert "2-00000002" not in (place.folder / "gallery/street.html").read_text()
+
+
+def test_a_model_that_is_pinned_or_another_ones_beginning_stays(place: LocalWorkspace) -> None:
+    second = place.assets("street-nerf")[1]
+    own: dict[str, Any] = {"scene": "street", "capture_version": 6, "start": str(second)}
+    put(place, "street-nerf", "6-00000006", 99, **own)
+    with pytest.raises(InvalidInput, match="6-00000006"):
+        remove_model(Remove(scene="street", model_version="2", remove=True))
+    place.mark(place.assets("street-nerf")[2], Marks(pinned=START))
+    with pytest.raises(InvalidInput, match="pinned"):
+        remove_model(Remove(scene="street", model_version="3", remove=True))
+    assert len(place.assets("street-nerf")) == 6 and len(place.assets("street-video")) == 5
 
 
 def job_folder(place: LocalWorkspace, name: str, exit_code: str, days: float) -> Path:

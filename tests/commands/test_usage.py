@@ -26,6 +26,7 @@ from commands.path import SavePath
 from commands.pick import Pick
 from commands.pin import Pin
 from commands.prune import Prune
+from commands.rm import Remove
 from commands.shell import usage
 from commands.shell.run import as_command, open_workspace, parse_command, run_as_command
 from commands.view import Viewer
@@ -114,7 +115,7 @@ def test_a_starting_server_is_waited_for(capfd: pytest.CaptureFixture[str]) -> N
 ROOT = Path(__file__).parents[2]
 
 FLOWS = [clean_up, export, nerf, render, reprocess, scale]
-COMMANDS = [SavePath, Costs, Demo, Gallery, Note, Page, Pick, PrintMarkers, Pin, Prune, Scenes, Viewer]
+COMMANDS = [SavePath, Costs, Demo, Gallery, Note, Page, Pick, PrintMarkers, Pin, Prune, Remove, Scenes, Viewer]
 
 
 NOISE = re.compile("lambda|factory|ifdef|undefined|default: None|default: False")
