@@ -25,13 +25,15 @@ from jobs.demo.street import Visit, light, surfaces
 from jobs.facade import cameras, photograph
 
 _PHOTOS, _WIDTH, _HEIGHT = 36, 320, 180
-_CAPTURES: dict[str, tuple[tuple[Visit, ...], bool]] = {  # the suns, and whether cameras adapt to what they see
-    "one light": (("1",), False),
-    "exposure and white balance": (("1",), True),
-    "three suns, exposure and white balance": (("1", "2", "3"), True),
+_CAPTURES: dict[str, tuple[tuple[Visit, ...], float]] = {  # the suns, and by how many stops cameras adapt, up or down
+    "one light": (("1",), 0.0),
+    "one light, exposure ± 0.1 stops": (("1",), 0.1),
+    "one light, exposure ± 0.25 stops": (("1",), 0.25),
+    "one light, exposure ± 0.5 stops": (("1",), 0.5),
+    "three suns": (("1", "2", "3"), 0.0),
+    "three suns, exposure ± 0.5 stops": (("1", "2", "3"), 0.5),
 }
-_EXPOSURE = 0.5  # stops up or down, uniformly
-_WHITE = 0.12  # of red and of blue, up or down, uniformly
+_WHITE = 0.24  # change of red and of blue, up or down, for each stop of exposure
 
 
 class Quality(NamedTuple):
@@ -41,7 +43,7 @@ class Quality(NamedTuple):
     fitted: float
 
 
-def capture(folder: Path, suns: tuple[Visit, ...], adapts: bool, seed: int = 0) -> None:
+def capture(folder: Path, suns: tuple[Visit, ...], adapts: float, seed: int = 0) -> None:
     """Draw a capture with true poses as a dataset."""
     views = cameras(_PHOTOS, _WIDTH, _HEIGHT)
     patches = surfaces(110 * _WIDTH / 640)
@@ -53,8 +55,8 @@ def capture(folder: Path, suns: tuple[Visit, ...], adapts: bool, seed: int = 0) 
         with Image.open(folder / suns[number % len(suns)] / "photos" / photo.name) as image:
             linear = (np.asarray(image, float) / 255) ** 2.2
         if adapts:
-            white = 1 + _WHITE * np.array([rng.uniform(-1, 1), 0, rng.uniform(-1, 1)])
-            linear = linear * white * 2 ** rng.uniform(-_EXPOSURE, _EXPOSURE)
+            white = 1 + _WHITE * adapts * np.array([rng.uniform(-1, 1), 0, rng.uniform(-1, 1)])
+            linear = linear * white * 2 ** rng.uniform(-adapts, adapts)
         pixels = np.clip(255 * linear ** (1 / 2.2) + 0.5, 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / "photos" / photo.name, quality=95)
     (folder / suns[0] / "truth.json").rename(folder / "transforms.json")

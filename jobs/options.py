@@ -85,7 +85,7 @@ class TrainOptions(Options):
     STAGE: ClassVar[str] = "train"
     STAGE_VERSION: ClassVar[int] = 2
     USES_NERFSTUDIO: ClassVar[bool] = True
-    ADDED: ClassVar[frozenset[str]] = frozenset({"refine_poses", "start"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"appearance", "refine_poses", "start"})
 
     method: Literal[METHODS] = Field("nerfacto", description="Name of a nerfstudio method.")  # type: ignore[valid-type]
     max_num_iterations: int | None = Field(None, ge=1, description="Number of training steps.")
@@ -103,6 +103,12 @@ class TrainOptions(Options):
         False,
         description="Adjust the camera poses during training. Can help when structure from motion is inexact; "
         "otherwise it blurs the model and moves it away from the poses in the dataset.",
+    )
+    appearance: Literal["auto", "one", "per-photo"] = Field(
+        "auto",
+        description="Whether colours may differ between photos of the same surface. one: not at all. per-photo: learn "
+        "an appearance for each photo (nerfacto) or a bilateral grid (splatfacto). auto: per-photo if exposure or "
+        "white balance differ notably, as the dataset records. A method without either takes no notice.",
     )
     seed: int = Field(42, ge=0, description="Seed for the random numbers of training.")
     start: Literal["fresh", "earlier"] = Field(

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from PIL import Image
 from pydantic_settings import CliApp
 
-from jobs import camera_path, report
+from jobs import camera_path, light, report
 from jobs.errors import InvalidInput
 from jobs.names import printable, within
 from jobs.options import PageOptions
@@ -183,7 +183,9 @@ def _verdict(about: dict[str, dict[str, Any]]) -> Verdict | None:
     """Judge the model by its own manifest and its dataset's."""
     dataset, model = about["dataset"], about["model"]
     registered = (int(dataset["registered"]), int(dataset["used"])) if "used" in dataset else None
-    return judge(registered, model.get("metrics", {}).get("psnr"), model.get("steps"))
+    metrics, measured = model.get("metrics", {}), light.of_manifest(dataset)
+    fitted = metrics.get("psnr_colours_fitted") if measured and measured.differs else None
+    return judge(registered, metrics.get("psnr"), model.get("steps"), fitted)
 
 
 def _figures(about: dict[str, dict[str, Any]], facts: Facts) -> dict[str, str]:
@@ -192,6 +194,9 @@ def _figures(about: dict[str, dict[str, Any]], facts: Facts) -> dict[str, str]:
     metrics = model.get("metrics", {})
     figures: dict[str, str | None] = {
         "PSNR": _number(metrics.get("psnr"), "{:.2f} dB"),
+        "PSNR, colours fitted": (
+            _number(metrics.get("psnr_colours_fitted"), "{:.2f} dB") if light.of_manifest(dataset) else None
+        ),
         "SSIM": _number(metrics.get("ssim"), "{:.3f}"),
         "LPIPS": _number(metrics.get("lpips"), "{:.3f}"),
         "photos registered": f"{dataset['registered']} of {dataset['used']}" if "used" in dataset else None,

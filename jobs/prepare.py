@@ -155,8 +155,13 @@ def prepare(
             with timer.step("writing"):
                 model = fit.model if fit else result.model
                 assert model
-                transforms, figures = write_model(model, {p.features: p for p in pictures}, dataset, fit)
+                transforms, figures, light = write_model(model, {p.features: p for p in pictures}, dataset, fit)
                 (dataset / "transforms.json").write_text(json.dumps(transforms, indent=2) + "\n")
+            if light:
+                content["light"] = light._asdict()
+                said = f"{str(light).capitalize()}."
+                print(said, flush=True)
+                content["selection"] = f"{selected} {said}"
     manifest.write(dataset / "dataset.json", options, timer, {**content, **figures, **details})
     if not enough:
         raise GateRefused(verdict.refusal(images, pictures, result, options))
@@ -173,6 +178,8 @@ def prepare(
         "points": figures["points"],
         "frame": name,
     }
+    if light and light.differs:
+        summary["light"] = str(light)
     if fit is not None:
         summary |= {"frame_inliers": fit.inliers, "frame_residual": round(100 * fit.residual, 3)}
     report.emit(report.Figures("prepare", summary))

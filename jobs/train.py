@@ -35,7 +35,7 @@ from jobs.radiance.datamanager import cache_images
 from jobs.radiance.dataset import Dataset, read_dataset
 from jobs.radiance.evaluation import HeldOut, evaluate
 from jobs.radiance.randomness import seed_all
-from jobs.radiance.settings import configure
+from jobs.radiance.settings import configure, has_appearances
 from jobs.radiance.trainer import ResumableTrainer, pipeline_state
 
 
@@ -87,6 +87,10 @@ def train(
     places = _Places(dataset, output, checkpoints, frame)
     start = revisit.read_start(earlier, options) if earlier and options.start == "earlier" else None
     tried: dict[str, Any] = {}
+    if start and start.appearances != has_appearances(configure(options, about, cuda.device())):
+        one = "an appearance for each photo" if start.appearances else "one appearance for all photos"
+        print(f"The earlier visit's model has {one}, and this one does not. Training from the beginning.", flush=True)
+        start = None
     if start:
         done = _train_once(options, about, places, timer, start)
         psnr, tried = done.figures["psnr"], {"checkpoint": start.checksum, "psnr": start.psnr}
@@ -127,6 +131,7 @@ def train(
             "curve": trainer.curve,
             "steps": steps,
             "steps_resumed": done.done_before,
+            "appearance": "per-photo" if has_appearances(done.saved) else "one",
             **({"start": tried} if tried else {}),
             "training_seconds": round(seconds, 1),
             "steps_per_second": round(trainer.total / trainer.seconds, 3),
@@ -139,6 +144,7 @@ def train(
             "cuda_graphs": trainer.steps is not None,
         },
     )
+    fitted = figures["psnr_colours_fitted"] if about.light and about.light.differs else None
     lpips = "not available" if figures["lpips"] is None else f"{figures['lpips']:.3f}"
     report.emit(
         report.Figures(
@@ -146,6 +152,7 @@ def train(
             {
                 "method": options.method,
                 "psnr": round(figures["psnr"], 2),
+                **({"psnr_colours_fitted": round(fitted, 2)} if fitted is not None else {}),
                 "ssim": round(figures["ssim"], 3),
                 "lpips": lpips,
                 "image_size": figures["image_size"],
@@ -176,6 +183,9 @@ def _train_once(
     if start:
         revisit.shorten(config)
     print(f"{options.method} on {_gpu() or 'the CPU'}, {config.max_num_iterations} steps, {about.images} photos.")
+    if about.light:
+        each = "An appearance for each photo" if has_appearances(config) else "One appearance for all photos"
+        print(f"{each} is learned: {about.light}.", flush=True)
     no_graphs = support.machine_lacks() or support.training_lacks(config)
     if no_graphs is None:
         config.pipeline.model.implementation = "torch"
@@ -192,6 +202,8 @@ def _train_once(
         decides = {"dataset": about.checksum, "tcnn": str(_uses_tcnn(saved))} | (
             {"start": start.checksum} if start else {}
         )
+        if about.light:
+            decides["appearances"] = str(has_appearances(config))
         kept = Checkpoints(places.checkpoints, fresh.fingerprint(**decides))
         trainer = ResumableTrainer(config, places.output, kept, places.frame)
         with model.lpips_from_cache() as no_lpips:

@@ -42,7 +42,8 @@ class ModelVersion:
     @property
     def grade(self) -> str:
         """Return how good it is, in a word; "–" if nothing is known."""
-        verdict = judge(parse_registered(self.version.registered), self.version.psnr, self.version.steps)
+        version = self.version
+        verdict = judge(parse_registered(version.registered), version.psnr, version.steps, version.psnr_colours_fitted)
         return verdict.grade if verdict else "–"
 
     @property
@@ -174,6 +175,7 @@ def version_of(workspace: Workspace, model: Asset, dataset: Asset | None) -> Ver
         method=model.tags.get("method"),
         image_size=None if side is None else int(side),
         psnr=model.figure("psnr"),
+        psnr_colours_fitted=model.figure("psnr_colours_fitted"),
         ssim=model.figure("ssim"),
         lpips=model.figure("lpips"),
         registered=dataset.tags.get("registered") if dataset else None,

@@ -41,6 +41,7 @@ def verdict_of(dataset: Asset | None, model: Asset | None) -> Verdict | None:
         dataset.registered_photos if dataset else None,
         model.figure("psnr") if model else None,
         None if steps is None else int(steps),
+        model.figure("psnr_colours_fitted") if model else None,
     )
 
 

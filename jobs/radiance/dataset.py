@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from jobs import manifest, model
+from jobs import light, manifest, model
 from jobs.errors import InvalidInput
 
 __all__ = ["Dataset", "read_dataset"]
@@ -29,6 +29,8 @@ class Dataset(NamedTuple):
     has_depth: bool
     checksum: str
     """SHA-256 of the JSON file."""
+    light: light.Light | None = None
+    """How the light differs between the photos; None if it was not measured."""
 
 
 def read_dataset(path: Path) -> Dataset:
@@ -63,4 +65,5 @@ def read_dataset(path: Path) -> Dataset:
         in_scene_frame="applied_scale" in content,
         has_depth="depth_file_path" in frames[0],
         checksum=manifest.checksum(file),
+        light=light.of_dataset(file.parent),
     )

@@ -43,6 +43,7 @@ class Start:
         steps: for how many steps it was trained.
         psnr: the held-out PSNR in dB of the last model of this chain that was trained from the beginning. A chain of
             visits, each a little worse than the one before, thus ends.
+        appearances: whether it learned an appearance for each photo.
         transform: the content of `dataparser_transforms.json`, by which both model frames are compared.
     """
 
@@ -50,6 +51,7 @@ class Start:
     weights: dict[str, Tensor]
     steps: int
     psnr: float
+    appearances: bool
     transform: dict[str, Any]
 
     def is_matched(self, psnr: float | None) -> bool:
@@ -79,12 +81,13 @@ def read_start(folder: Path, options: TrainOptions) -> Start:
         checkpoint = content["checkpoint"]
         state = torch.load(folder / checkpoint["file"], map_location="cpu", weights_only=True)
         weights = _of_the_place(state["pipeline"])
+        appearances = any("embedding_appearance" in name for name in state["pipeline"])
         if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
             raise ValueError("a parameter is not a number")
         started = content.get("start", {})
         fresh = not started or "given_up_at" in started
         psnr = float(content["metrics"]["psnr"] if fresh else started["psnr"])
-        return Start(str(checkpoint["sha256"]), weights, int(content["steps"]), psnr, transform)
+        return Start(str(checkpoint["sha256"]), weights, int(content["steps"]), psnr, appearances, transform)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, pickle.UnpicklingError) as error:
         raise _refusal(folder, str(error)) from error
 

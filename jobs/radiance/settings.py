@@ -9,6 +9,8 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.models.nerfacto import NerfactoModelConfig
+from nerfstudio.models.splatfacto import SplatfactoModelConfig
 
 from jobs import model
 from jobs.errors import InvalidInput
@@ -17,7 +19,10 @@ from jobs.radiance import cuda
 from jobs.radiance.dataset import Dataset
 from jobs.radiance.methods import all_methods
 
-__all__ = ["configure"]
+__all__ = ["configure", "has_appearances"]
+
+_APPEARANCE = {"use_appearance_embedding": NerfactoModelConfig, "use_bilateral_grid": SplatfactoModelConfig}
+"""The field of a model's config that gives each photo an appearance."""
 
 
 def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerConfig:
@@ -62,7 +67,29 @@ def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerCo
         camera_optimizer.mode = "off"
     if options.model_size == "small":
         _make_small(config)
+    _choose_appearance(config, options, dataset)
     return config
+
+
+def has_appearances(config: TrainerConfig) -> bool:
+    """Return whether a model learns an appearance for each photo."""
+    network = config.pipeline.model
+    return any(getattr(network, field, False) for field in _APPEARANCE if isinstance(network, _APPEARANCE[field]))
+
+
+def _choose_appearance(config: TrainerConfig, options: TrainOptions, dataset: Dataset) -> None:
+    """Let a model learn an appearance for each photo, or one for all.
+
+    If the dataset does not record how the light differs, `auto` keeps what the method and the size begin with.
+    """
+    if options.appearance == "auto" and dataset.light is None:
+        return
+    per_photo = options.appearance == "per-photo" or (
+        options.appearance == "auto" and dataset.light is not None and dataset.light.differs
+    )
+    for field, kind in _APPEARANCE.items():
+        if isinstance(config.pipeline.model, kind):
+            setattr(config.pipeline.model, field, per_photo)
 
 
 def _scale(dataset: Dataset, max_image_size: int | None) -> tuple[int, float]:
@@ -91,7 +118,7 @@ def _make_small(config: TrainerConfig) -> None:
         "proposal_net_args_list": [
             {"hidden_dim": 16, "log2_hashmap_size": 15, "num_levels": 5, "max_res": 128, "use_linear": False}
         ],
-        "use_appearance_embedding": False,  # costs 1 dB where the light is constant (benchmarks/light.md)
+        "use_appearance_embedding": False,  # unless the light differs (benchmarks/light.md)
         "proposal_weights_anneal_max_num_iters": 100,
         "implementation": "torch",
         "eval_num_rays_per_chunk": 2048,  # their intermediate results fit in the CPU's cache

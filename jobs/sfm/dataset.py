@@ -13,8 +13,9 @@ import numpy as np
 import pycolmap
 
 from jobs import geometry, ply, report
+from jobs.light import Light
 from jobs.pictures.reading import Picture
-from jobs.sfm import fisheye
+from jobs.sfm import exposure, fisheye
 from jobs.sfm.layout import as_written
 from jobs.sfm.machine import gpu
 from jobs.sfm.orientation import find_up
@@ -29,7 +30,7 @@ _OFF_PIXEL = 1e-3  # px: by which a fisheye's principal point is moved off the m
 
 def write_model(
     model: pycolmap.Reconstruction, pictures: dict[str, Picture], dataset: Path, fit: Fit | None
-) -> tuple[dict[str, Any], dict[str, float | int | bool | str]]:
+) -> tuple[dict[str, Any], dict[str, float | int | bool | str], Light | None]:
     """Write COLMAP's files and the point cloud, in the scene frame and in px of the written pictures.
 
     Args:
@@ -39,7 +40,7 @@ def write_model(
         fit: how the model fits the scene frame; None to begin a new one.
 
     Returns:
-        The content of transforms.json, and figures for the manifest.
+        The content of transforms.json, figures for the manifest, and how the light differs between the photos.
     """
     meter = report.Meter("prepare:writing", 4)
     cameras = len({image.camera_id for image in model.images.values() if image.has_pose})
@@ -55,6 +56,7 @@ def write_model(
         model.transform(_scene_from_model(model, up))
     model.update_point_3d_errors()
     model.extract_colors_for_all_images(dataset / "images")
+    light = exposure.measure(model, dataset / "images")
     meter.update(2)
     folder = dataset / "colmap" / "sparse" / "0"
     folder.mkdir(parents=True)
@@ -72,7 +74,7 @@ def write_model(
         "gpu": gpu(),
     }
     meter.update(4)
-    return transforms, figures
+    return transforms, figures, light
 
 
 def _scene_from_model(model: pycolmap.Reconstruction, up: geometry.Floats) -> pycolmap.Sim3d:

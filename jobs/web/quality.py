@@ -6,7 +6,7 @@ Only versions with the same options and image size are compared, because PSNR ri
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -48,6 +48,7 @@ class Version(BaseModel):
         method: nerfstudio's name of the method.
         image_size: the longest side of the held-out photos in px, as they were compared.
         psnr: the mean PSNR of the held-out photos in dB. `ssim` and `lpips` are means as well.
+        psnr_colours_fitted: likewise after the colours of each were fitted, if the light differs between photos.
         registered: registered photos of used photos, for example "46/48".
         steps: the number of training steps.
         seconds: the run time of the jobs that made its dataset and the model.
@@ -64,6 +65,7 @@ class Version(BaseModel):
     method: str | None = None
     image_size: int | None = None
     psnr: float | None = None
+    psnr_colours_fitted: float | None = None
     ssim: float | None = None
     lpips: float | None = None
     registered: str | None = None
@@ -115,8 +117,12 @@ class Facts(BaseModel):
     metres: SceneInMetres | None = None
 
     def as_json(self) -> str:
-        """Return these facts as JSON. It is part of a page's fingerprint, so it names metres only if there are some."""
-        return self.model_dump_json(exclude=None if self.metres else {"metres"})
+        """Return these facts as JSON. It is part of a page's fingerprint, so unknown newer fields are left out."""
+        left_out: dict[str, Any] = {} if self.metres else {"metres": True}
+        without = [index for index, version in enumerate(self.versions) if version.psnr_colours_fitted is None]
+        if without:
+            left_out["versions"] = {index: {"psnr_colours_fitted"} for index in without}
+        return self.model_dump_json(exclude=left_out)
 
 
 def previous(versions: list[Version], own: Version) -> Version | None:

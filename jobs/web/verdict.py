@@ -42,13 +42,17 @@ class Verdict:
         return f"{self.facts}: {self.grade}"
 
 
-def judge(registered: tuple[int, int] | None, psnr: float | None, steps: int | None = None) -> Verdict | None:
+def judge(
+    registered: tuple[int, int] | None, psnr: float | None, steps: int | None = None, fitted: float | None = None
+) -> Verdict | None:
     """Judge a model. Return None if no figure is known.
 
     Args:
         registered: the numbers of registered photos and of used photos.
         psnr: the mean PSNR of the held-out photos, in dB.
         steps: the number of training steps.
+        fitted: the PSNR after the colours of each photo were fitted, in dB, which counts where the light differs
+            between photos; None where it does not.
     """
     facts, found = [], []
     if registered and registered[1]:
@@ -64,7 +68,14 @@ def judge(registered: tuple[int, int] | None, psnr: float | None, steps: int | N
             )
         )
     if psnr is not None:
-        facts.append(f"{psnr:.1f} dB on held-out photos")
+        if fitted is None:
+            facts.append(f"{psnr:.1f} dB on held-out photos")
+        else:
+            facts.append(
+                f"{fitted:.1f} dB on held-out photos with colours fitted, because exposure or white balance differs "
+                f"between photos ({psnr:.1f} dB as rendered)"
+            )
+            psnr = fitted
         short = steps is not None and steps < _FEW_STEPS
         few = f"it was trained for only {steps} steps" if short else ""
         advice = (

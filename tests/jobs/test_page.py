@@ -150,6 +150,21 @@ def test_a_slider_uncovers_the_rendering_of_a_held_out_photo(
     assert taken.size == rendered.size and taken.tobytes() != rendered.tobytes()
 
 
+def test_where_the_light_differs_the_verdict_is_with_colours_fitted(
+    dataset: Path, tiny_model: Path, video: Path, tmp_path: Path
+) -> None:
+    def text(stops: float) -> str:
+        about = json.loads((dataset / "dataset.json").read_text())
+        about["light"] = {"exposure_stops": stops, "white_balance": 0.02, "photos": 13}
+        (dataset / "dataset.json").write_text(json.dumps(about))
+        page.make(dataset, tiny_model, video, facts(), tmp_path / "page")
+        return (tmp_path / "page" / "index.html").read_text()
+
+    said = "with colours fitted, because exposure or white balance differs"
+    assert said in text(0.8) and said not in text(0.1)
+    assert "<dt>PSNR</dt>" in text(0.1) and "<dt>PSNR, colours fitted</dt>" in text(0.1)
+
+
 def test_no_other_file_gets_into_the_page(dataset: Path, tiny_model: Path, video: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(tiny_model, model)

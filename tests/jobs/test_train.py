@@ -240,6 +240,36 @@ def test_poses_are_refined_only_on_request(method: str, dataset: Path) -> None:
     assert refining.pipeline.model.camera_optimizer.mode == "SO3xR3"
 
 
+@pytest.mark.parametrize("method", ["nerfacto", "nerfacto-big", "splatfacto"])
+def test_each_photo_gets_an_appearance_where_the_light_differs(
+    method: str, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "check", lambda *_: None)  # splatfacto is configured here, not trained
+
+    def chosen(appearance: str, size: str, light: object) -> bool:
+        if light != "no record":
+            (dataset / "dataset.json").write_text(json.dumps({"light": light}))
+        options = TrainOptions(method=method, model_size=size, appearance=appearance)
+        return settings.has_appearances(settings.configure(options, read_dataset(dataset), "cpu"))
+
+    sizes = ["standard"] if method == "splatfacto" else ["standard", "small"]
+    before = {"standard": method != "splatfacto", "small": False}
+    for size in sizes:
+        assert chosen("auto", size, "no record") == before[size]
+        for damaged in (
+            None,
+            "much",
+            {"exposure_stops": "much"},
+            {"exposure_stops": 1, "white_balance": -2, "photos": 9},
+        ):
+            assert chosen("auto", size, damaged) == before[size]
+        for stops, white, differs in ((0.09, 0.02, False), (0.4, 0.02, True), (0.09, 0.3, True)):
+            light = {"exposure_stops": stops, "white_balance": white, "photos": 48}
+            assert chosen("auto", size, light) == differs
+            assert chosen("per-photo", size, light) and not chosen("one", size, light)
+        (dataset / "dataset.json").unlink()
+
+
 def test_something_is_held_out_of_few_photos(dataset: Path) -> None:
     frames = json.loads((dataset / "transforms.json").read_text())["frames"]
     for number in (2, 3, 8, 9, 10, 14):

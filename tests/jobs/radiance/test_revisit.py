@@ -153,6 +153,16 @@ def test_a_model_that_is_worse_than_the_earlier_one_is_trained_from_the_beginnin
     assert revisit.read_start(tmp_path / "full", OPTIONS).psnr == full["metrics"]["psnr"]
 
 
+def test_a_model_without_appearances_is_not_the_start_of_one_with_them(
+    earlier: Path, later: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = OPTIONS.model_copy(update={"appearance": "per-photo"})
+    train.train(options, later, tmp_path / "model", tmp_path / "checkpoints", earlier=earlier)
+    assert "Training from the beginning" in capsys.readouterr().out
+    found = about(tmp_path / "model")
+    assert found["appearance"] == "per-photo" and "start" not in found and found["steps"] == FRESH.max_num_iterations
+
+
 def test_what_cannot_be_started_from_is_refused(earlier: Path, later: Path, tmp_path: Path) -> None:
     def start(folder: Path) -> None:
         train.train(OPTIONS, later, tmp_path / "model", tmp_path / "checkpoints", earlier=folder)

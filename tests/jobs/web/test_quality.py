@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobs.web.quality import COLUMNS, Version, fall, plot, previous, row, warning
+from jobs.web.quality import COLUMNS, Facts, Version, fall, plot, previous, row, warning
 
 
 def version(number: int, capture: int, psnr: float | None, **given: Any) -> Version:
@@ -51,3 +51,9 @@ def test_only_what_can_be_compared_is_joined_by_a_line() -> None:
     assert drawn.count("<circle") == 3
     assert drawn.count("nerfacto, 1000 steps, ") == 2
     assert plot([version(1, 1, 24.0), version(2, 2, None)]) == ""
+
+
+def test_an_unknown_figure_leaves_the_facts_as_before() -> None:
+    said = Facts(scene="street", versions=[version(1, 1, 24.0), version(2, 2, 24.0, psnr_colours_fitted=25.0)])
+    assert [text.count("psnr_colours_fitted") for text in said.as_json().split('"2-2"')] == [0, 1]
+    assert Facts.model_validate_json(said.as_json()) == said
