@@ -39,7 +39,6 @@ _LIGHT = (
 _NOISE = re.compile(r" ?\((default factory: .*|ifdef: required|required|default: (None|null|False|\[\]|\(\)|))\)$")
 _KINDS = {"str": "TEXT", "int": "N", "float": "X", "Path": "PATH", "{str,int}": "TEXT", "{int,float}": "X"}
 """How help names the kinds of values."""
-_LONGEST_VALUES = 60  # characters; a longer list of values is only in `--help-all`
 
 
 class TerminalOptions(BaseModel):
@@ -276,9 +275,6 @@ class _Formatter(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = _NOISE.sub("", action.help or "")
-        if len(values := str(action.metavar)) > _LONGEST_VALUES:
-            said, brackets, default = text.partition(" (default: ")
-            text = f"{said.removesuffix('.')}. One of {values.strip('{}').replace(',', ', ')}{brackets}{default}"
         stage, _, name = action.dest.partition(".")
         defaults = {profile: PROFILES[profile].get(stage, {}).get(name) for profile in ("full", "preview")}
         shown = ", ".join(f"{profile}: {value}" for profile, value in defaults.items() if value)
@@ -289,8 +285,6 @@ class _Formatter(argparse.HelpFormatter):
             return super()._format_action_invocation(action)
         names = [name for name in action.option_strings if not name.startswith("--no-")]
         metavar = re.sub(r"^list\[(.*)\]$", r"\1", str(action.metavar))
-        if len(metavar) > _LONGEST_VALUES:
-            metavar = "NAME"
         value = "" if action.nargs == 0 else f" {_KINDS.get(metavar, metavar)}"
         return ", ".join(names) + value
 
