@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 __all__ = ["Provenance", "is_reference", "reference"]
 
-_INPUT = re.compile(r"images|dataset|model|video|export|then|now|older|newer|earlier|metres|reference_\d+")
+_INPUT = re.compile(r"images|dataset|model|video|export|then|now|older|newer|earlier|metres|marked|reference_\d+")
 
 
 def reference(number: int) -> str:

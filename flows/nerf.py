@@ -90,8 +90,8 @@ async def nerf(
 
     visit = tasks.Visit(dataset, model)
     video = await tasks.render_in_shards(place, visit, shot, shards, refresh="render" in refresh)
-    videos = [video, *await tasks.then_and_now(place, video, older, shot, layout, shards)]
     changes = await tasks.find_changes(place, older, visit)
+    videos = [video, *await tasks.then_and_now(place, video, older, shot, layout, shards, changes)]
 
     exported = await tasks.export_for_page(place, dataset, model, profile) if export else []
     pages = await tasks.publish_page(place, dataset, model, video, versions, *exported)

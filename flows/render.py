@@ -60,8 +60,8 @@ async def render(
     shot = await tasks.fit_shot(place, scene, dataset, shot, model)
     visit = tasks.Visit(dataset, model)
     video = await tasks.render_in_shards(place, visit, shot, shards)
-    videos = [video, *await tasks.then_and_now(place, video, older, shot, layout, shards)]
     changes = await tasks.find_changes(place, older, visit)
+    videos = [video, *await tasks.then_and_now(place, video, older, shot, layout, shards, changes)]
     versions = await tasks.show_quality(place, scene, model)
     pages = await tasks.publish_page(place, dataset, model, video, versions)
     await tasks.refresh_scene_page(place, scene)

@@ -27,7 +27,7 @@ from jobs.visits import find, masks
 from jobs.visits.depths import render_depths
 from jobs.visits.find import Patch, Settings, Surfaces
 from jobs.visits.moved import Move, find_moves, kind_of
-from jobs.visits.record import Change, Changes, Kind, Origin
+from jobs.visits.record import Change, Changes, Kind, Origin, ToModel
 from jobs.visits.views import Array, View, photograph, pinholes
 
 _REACH = 4.0  # the greatest distance of a surface, in typical depths, as exports have it
@@ -86,7 +86,8 @@ def changes(
         kinds = kinds_of(patches, moves)
         masks.write_points(output / "changes.ply", *surfaces, patches, kinds, listed(patches, moves))
         pictures = _write_pictures(now[0], views, surfaces, patches, kinds, options, output)
-    found = found.model_copy(update={"pictures": pictures})
+    to_model = ToModel.of(reading.model_to_dataset(*now).inverse())
+    found = found.model_copy(update={"pictures": pictures, "to_model": to_model})
     (output / "changes.json").write_text(found.model_dump_json(indent=2) + "\n")
     manifest.write(output / "manifest.json", options, timer, {"voxel": surfaces[1].size})
     report.emit(report.Figures("changes", figures(found)))

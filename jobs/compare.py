@@ -1,7 +1,8 @@
 """Join two videos of the same camera path, then and now: `python -m jobs.compare --then DIR --now DIR …`.
 
-Writes `video.mp4`, the same pictures as `jobs.render`, and `video.json` (the manifest). Frames are read and written one
-by one.
+Writes `video.mp4`, the same pictures as `jobs.render`, and `video.json` (the manifest). With `--marked DIR`, a folder
+that `jobs.changes` wrote, it also writes `changes.mp4`, the same video with the changes marked, if there are any.
+Frames are read and written one by one.
 """
 
 from __future__ import annotations
@@ -22,18 +23,20 @@ from jobs import camera_path, manifest, report
 from jobs.errors import InvalidInput
 from jobs.options import CompareOptions
 from jobs.video.h264 import Picture, Pictures, decoded, encode, inspect, rgb
+from jobs.visits.overlay import Overlay
 
 _LABEL = 1 / 28  # height of a label's letters, relative to the height of the picture
 _LINE = 1 / 640  # half the width of the line between the two, relative to the width of the picture
 
 
-def compare(options: CompareOptions, then: Path, now: Path, video: Path) -> None:
+def compare(options: CompareOptions, then: Path, now: Path, video: Path, marked: Path | None = None) -> None:
     """Join two videos, and write the folder `video`.
 
     Args:
         options: the layout and the labels.
         then, now: folders that `jobs.render` wrote for the same camera path.
         video: a folder, created if missing.
+        marked: a folder that `jobs.changes` wrote for these two visits; None to mark nothing.
 
     Raises:
         InvalidInput: the two videos differ in length or size.
@@ -46,25 +49,36 @@ def compare(options: CompareOptions, then: Path, now: Path, video: Path) -> None
         "side-by-side": (_side_by_side, (2 * width, height)),
         "wipe": (_wipe, (width, height)),
     }[options.layout]
-    labels = _label(options.then_label, height), _label(options.now_label, height)
+    named = _label(options.then_label, height), _label(options.now_label, height)
     pictures = Pictures(total)
     video.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=video) as name, timer.step("compare"):
         file = Path(name) / "video.mp4"
-        meter = report.Meter("compare", total)
+        overlay = Overlay(marked, path) if marked else None
+        if overlay and overlay.is_empty:
+            overlay = None
+        meter = report.Meter("compare", total * (2 if overlay else 1))
 
-        def frames() -> Iterator[Picture]:
+        def frames(marks: Overlay | None) -> Iterator[Picture]:
             for index, pair in enumerate(_pairs(then / "video.mp4", now / "video.mp4")):
-                yield join(*pair, *labels, index / max(1, total - 1))
-                meter.update(index + 1)
+                if marks:
+                    labels = marks.labels(path.camera_path[index])
+                    pair = marks.mark(pair[0], labels), marks.mark(pair[1], labels)
+                yield join(*pair, *named, index / max(1, total - 1))
+                meter.advance()
 
-        encode(file, frames(), path.frame_rate, size)
+        encode(file, frames(None), path.frame_rate, size)
         written = inspect(file, pictures.add)
+        if overlay:
+            encode(Path(name) / "changes.mp4", frames(overlay), path.frame_rate, size)
         pictures.write(Path(name))
         for made in Path(name).iterdir():
             os.replace(made, video / made.name)
     path.write(video / "camera_path.json")
-    about = {**written._asdict(), "checksums": {"video.mp4": manifest.checksum(video / "video.mp4")}}
+    about = {
+        **written._asdict(),
+        "checksums": {file.name: manifest.checksum(file) for file in sorted(video.glob("*.mp4"))},
+    }
     manifest.write(video / "video.json", options, timer, about)
     report.emit(
         report.Figures(
@@ -128,12 +142,13 @@ class Job(CompareOptions):
     then: Path
     now: Path
     video: Path
+    marked: Path | None = None
 
 
 def main() -> None:
     """Run the job of this command line."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
-    compare(CompareOptions.of(job), job.then, job.now, job.video)
+    compare(CompareOptions.of(job), job.then, job.now, job.video, job.marked)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from jobs.errors import InvalidInput
 
-__all__ = ["NO_POINTS", "parse_points", "read_points", "write_vertices"]
+__all__ = ["NO_POINTS", "parse_points", "read_columns", "read_points", "write_vertices"]
 
 _TYPES = {
     **dict.fromkeys(("float", "float32"), "<f4"),
@@ -24,6 +24,7 @@ _TYPES = {
     **dict.fromkeys(("uchar", "uint8"), "u1"),
     **dict.fromkeys(("ushort", "uint16"), "<u2"),
 }
+_DAMAGED = (KeyError, StopIteration, TypeError, ValueError, IndexError)
 NO_POINTS = np.empty((0, 3)), np.empty((0, 3))
 """What `read_points` returns if there are no points."""
 _NAMES = {np.dtype("<f4"): "float", np.dtype("u1"): "uchar", np.dtype("<u2"): "ushort"}
@@ -46,14 +47,34 @@ def parse_points(content: bytes, source: str) -> tuple[NDArray[np.float64], NDAr
     """Return what `read_points` returns, of the content of a file that error messages call `source`."""
     try:
         return _parse(io.BytesIO(content))
-    except (KeyError, StopIteration, TypeError, ValueError, IndexError) as error:
+    except _DAMAGED as error:
         raise InvalidInput(
             f"{source} is not a PLY file of points that can be read ({type(error).__name__}: {error}). "
             "Prepare the dataset again."
         ) from error
 
 
+def read_columns(file: Path) -> dict[str, NDArray[np.float64]]:
+    """Return the properties (N,) of the vertices of a PLY file, by their names.
+
+    Raises:
+        InvalidInput: the file does not exist, is damaged, or is not such a file.
+    """
+    try:
+        with file.open("rb") as stream:
+            return _columns(stream)
+    except (OSError, *_DAMAGED) as error:
+        raise InvalidInput(f"{file} is not a PLY file of points that can be read: {error}.") from error
+
+
 def _parse(stream: BinaryIO) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    columns = _columns(stream)
+    grey = np.full(len(columns["x"]), 128.0)
+    colours = [columns.get(name, grey) for name in ("red", "green", "blue")]
+    return np.stack([columns[axis] for axis in "xyz"], axis=1), np.stack(colours, axis=1)
+
+
+def _columns(stream: BinaryIO) -> dict[str, NDArray[np.float64]]:
     header = []
     while (words := stream.readline(200).decode("ascii", "replace").split()) not in ([], ["end_header"]):
         header.append(words)
@@ -68,9 +89,7 @@ def _parse(stream: BinaryIO) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         columns = {name: vertices[name].astype(np.float64) for name, _ in layout}
     if any(len(column) != count for column in columns.values()):
         raise ValueError(f"its header says {count} points")
-    grey = np.full(count, 128.0)
-    colours = [columns.get(name, grey) for name in ("red", "green", "blue")]
-    return np.stack([columns[axis] for axis in "xyz"], axis=1), np.stack(colours, axis=1)
+    return columns
 
 
 def write_vertices(file: Path, columns: Mapping[str, NDArray[Any]]) -> None:

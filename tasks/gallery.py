@@ -288,11 +288,14 @@ def _comparison(scene: _Scene, video: Asset) -> Clip:
 def _changes(scene: _Scene, asset: Asset) -> Clip:
     inputs = asset.provenance.inputs
     links = {"list": _address(scene, asset, "changes.json"), "points": _address(scene, asset, "changes.ply")}
+    marked = newest_made_of(scene.comparisons, marked=asset)
+    is_there = marked is not None and (Path(marked.uri) / "changes.mp4").is_file()
     return Clip(
         title=_visits(scene, asset, scene.datasets),
         about=f"made {asset.created:%Y-%m-%d %H:%M} · {inputs.get('older', '?')} and {inputs.get('newer', '?')}",
         remark=f"Changed: {asset.tags.get('changed', '?')}.",
         poster=poster_of(scene.workspace, asset),
+        video=_address(scene, marked, "changes.mp4") if marked and is_there else "",
         links={name: link for name, link in links.items() if link},
     )
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Change", "Changes", "Kind", "Origin"]
+from jobs.geometry import Similarity
+
+__all__ = ["Change", "Changes", "Kind", "Origin", "ToModel"]
 
 Kind = Literal["new", "gone", "moved", "changed"]
 """Something that was not there, that is no longer there or that is elsewhere, or a surface that looks different."""
@@ -14,6 +17,25 @@ Kind = Literal["new", "gone", "moved", "changed"]
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class ToModel(_Record):
+    """The map from the scene frame to the frame of the newer model, in which camera paths are: see `Similarity`."""
+
+    scale: float = 1.0
+    rotation: tuple[tuple[float, float, float], ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @classmethod
+    def of(cls, similarity: Similarity) -> Self:
+        """Record a map."""
+        rotation, translation = similarity.rotation.tolist(), similarity.translation.tolist()
+        return cls(scale=similarity.scale, rotation=rotation, translation=translation)
+
+    @property
+    def similarity(self) -> Similarity:
+        """Return the map."""
+        return Similarity(self.scale, np.array(self.rotation), np.array(self.translation))
 
 
 class Origin(_Record):
@@ -69,6 +91,7 @@ class Changes(_Record):
         least: the smallest area that would have been reported.
         needed: by what multiple of light, noise and inexact depths it would have to differ.
         pictures: files of photos of now on which the changes are marked; one photo if there are none.
+        to_model: the map from the scene frame to the frame of the newer model, in which its camera paths are.
         voxel: the side of a voxel of `changes.ply`, in scene units; 0 if it is not known.
     """
 
@@ -79,6 +102,7 @@ class Changes(_Record):
     least: float
     needed: float
     pictures: tuple[str, ...] = ()
+    to_model: ToModel = ToModel()
     voxel: float = 0.0
 
     @property

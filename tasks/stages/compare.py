@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 
@@ -89,7 +91,13 @@ async def find_older_visit(workspace: Workspace, scene: str, version: str | int 
 
 
 async def then_and_now(
-    workspace: Workspace, video: Asset, older: Visit | None, shot: Shot, layout: Layout, shards: int
+    workspace: Workspace,
+    video: Asset,
+    older: Visit | None,
+    shot: Shot,
+    layout: Layout,
+    shards: int,
+    changes: Sequence[Asset] = (),
 ) -> list[Asset]:
     """Render a video's camera path with an older model, and show both in one video.
 
@@ -100,6 +108,7 @@ async def then_and_now(
         shot: what the video shows.
         layout: how the two are shown.
         shards: see `render_in_shards`.
+        changes: what changed between both visits, to mark it; empty if that is not known.
 
     Returns:
         The older model's video and the comparison; nothing if no comparison is wanted.
@@ -111,7 +120,7 @@ async def then_and_now(
     before = await render_in_shards(workspace, older, Shot(only_colours, path), shards)
     then, now = await patiently(lambda: [_label(workspace, each) for each in (before, video)])
     options = CompareOptions(layout=layout, then_label=then, now_label=now)
-    return [before, await compare(workspace, before, video, options)]
+    return [before, await compare(workspace, before, video, options, *changes)]
 
 
 def _label(workspace: Workspace, video: Asset) -> str:
@@ -122,8 +131,8 @@ def _label(workspace: Workspace, video: Asset) -> str:
 
 
 @Stage
-def compare(then: Asset, now: Asset, options: CompareOptions) -> Plan:
-    """Join two videos of the same camera path to one that shows both."""
+def compare(then: Asset, now: Asset, options: CompareOptions, marked: Asset | None = None) -> Plan:
+    """Join two videos of the same camera path to one that shows both, and to one on which the changes are marked."""
     return Plan(
         scene=now.scene,
         capture_version=now.capture_version,
@@ -132,7 +141,7 @@ def compare(then: Asset, now: Asset, options: CompareOptions) -> Plan:
         kind="video",
         output="video",
         must_have=("video.mp4", "video.json"),
-        inputs={"then": then, "now": now},
+        inputs={"then": then, "now": now, **({"marked": marked} if marked else {})},
         tier="cpu",
         time_limit=3 * 3600,
     )

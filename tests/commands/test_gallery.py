@@ -75,8 +75,9 @@ def test_the_page_of_a_scene_shows_its_good_videos_first(
     put(place, "street-export", "2-12", 8, "export", model="street-nerf:2-0f")
     put(
         place, "street-then-and-now", "2-13", 8, "video", then="street-video:1-0c", now="street-video:2-11",
-        capture_version="2",
+        capture_version="2", marked="street-changes:2-14",
     )  # fmt: skip
+    (place.folder / "assets/street-then-and-now/2-13/changes.mp4").write_bytes(b"a video")
     put(place, "street-images-to-nerf-dataset", "2-0e", 5, "dataset", capture_version="2")
     put(
         place, "street-changes", "2-14", 8, "changes", then="street-images-to-nerf-dataset:1-0a",
@@ -98,6 +99,8 @@ def test_the_page_of_a_scene_shows_its_good_videos_first(
         "orbit", "video", "tour", "visit 1, 2026-11-01 → visit 2, 2026-11-06", "visit ? → visit 2, 2026-11-06"
     ], "of the shown model, of another good one, of a trial, then and now, and changes"  # fmt: skip
     assert clips[4][1].endswith("street-nerf:1-0b and street-nerf:2-0f")
+    [marked] = browser.find_elements("css selector", ".clips li:last-child video[src$='2-13/changes.mp4']")
+    assert marked.get_attribute("poster"), "the video on which the changes are marked"
     assert clips[4][2:] == ["Changed: 3.1 m² in 2 places.", "listpoints"], "two links"
     assert clips[0][2] == "The scene is shown by this model." and "3D" in clips[0][-1]
     assert "visit 2, 2026-11-06 · model 2 (2-0f, 25.5 dB)" in clips[0][1]
