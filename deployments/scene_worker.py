@@ -43,6 +43,7 @@ from deployments.metrics import Metrics
 __all__ = ["SceneWorker"]
 
 _BEGINNING_AT_ONCE = 2
+_BEGINNING_SECONDS = 60.0  # a server that works lets a run begin within seconds
 _LOOKING_FOR_LOST_SECONDS = 30.0
 _PAGE = 200  # maximum number of flow runs in one answer of the server
 _TAKEN_BY = "taken by worker "
@@ -101,8 +102,11 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         self._running[running] = flow_run
         running.add_done_callback(self._running.pop)
         beginning = asyncio.create_task(begun.wait())
-        await asyncio.wait([running, beginning], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([running, beginning], timeout=_BEGINNING_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         beginning.cancel()
+        late = not begun.is_set() and not running.done()
+        if late:  # such as when the server's clock was set back: Prefect waits until it shows the scheduled time again
+            running.cancel()
         if task_status:
             task_status.started(self._id)
         try:
@@ -110,7 +114,9 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         finally:
             running.cancel()
             self.metrics.end(flow_run, _end_of(running))
-        if running.cancelled():
+        if late:
+            await self._queue_again(flow_run)
+        elif running.cancelled():
             pass
         elif isinstance(error := running.exception(), Pause):
             self._logger.info(
@@ -240,6 +246,15 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
             for run in [*crashed, *await self._taken(client, {self._id})]:
                 await self._put_back(client, run)
 
+    async def _queue_again(self, flow_run: FlowRun) -> None:
+        """Put back into the queue a flow run that was stopped before it began."""
+        self._logger.warning(
+            "Flow run %s did not begin within %.0f s. It is queued again", flow_run.name, _BEGINNING_SECONDS
+        )
+        found = await self.client.read_flow_run(flow_run.id)
+        if found.state and (found.state.is_pending() or found.state.is_crashed()):
+            await self._put_back(self.client, found, "it did not begin")
+
     def _mine(self) -> set[UUID]:
         return {run.id for run in self._running.values()} | self._submitting_flow_run_ids
 
@@ -257,11 +272,11 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
             offset += len(runs)
         return taken
 
-    async def _put_back(self, client: PrefectClient, run: FlowRun) -> None:
-        new: State[Any] = Scheduled(message="its worker stopped")
+    async def _put_back(self, client: PrefectClient, run: FlowRun, why: str = "its worker stopped") -> None:
+        new: State[Any] = Scheduled(message=why)
         if run.state and run.state.is_cancelling():
-            new = Cancelled(message="its worker stopped")
-        self._logger.info("Flow run %s is %s: its worker stopped", run.name, new.name)
+            new = Cancelled(message=why)
+        self._logger.info("Flow run %s is %s: %s", run.name, new.name, why)
         await client.set_flow_run_state(run.id, new, force=True)
 
 

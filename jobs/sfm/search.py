@@ -23,7 +23,7 @@ from jobs.manifest import Timer
 from jobs.options import PrepareOptions
 from jobs.report import Meter
 from jobs.sfm import parallax
-from jobs.sfm.machine import device, threads
+from jobs.sfm.machine import device, gpu, threads
 from jobs.sfm.positions import near_pairs
 from jobs.sfm.views import View, write_views
 
@@ -282,7 +282,8 @@ class Search:
         """Match the features of the pairs, and keep the matches that one rigid motion explains."""
         self.matching.append(kind)
         pairing = pycolmap.ImportedPairingOptions(match_list_path=self._write_pairs(pairs))
-        workers = 1 if len(pairs) <= _REPEATABLE_PAIRS else threads()
+        repeatable = len(pairs) <= _REPEATABLE_PAIRS and not gpu()  # a GPU's features differ from run to run
+        workers = 1 if repeatable else threads()
         matching = pycolmap.FeatureMatchingOptions(num_threads=workers)
         known = self._read(lambda database: database.num_matched_image_pairs())
         with (

@@ -57,6 +57,8 @@ def judge(place: LocalWorkspace, scene: str, lost: Collection[JobState], *, part
     wasted = 0.0
     for stage in STAGES:
         ended = {job: status for job in jobs_of(place, stage) if (status := place.find_job(job))}
+        if parts:  # a writer was killed while it started the job's supervisor
+            ended = {job: status for job, status in ended.items() if _was_begun(place, job)}
         states = [status.state for status in ended.values()]
         if (completed := states.count(JobState.COMPLETED)) not in ({0, 1} if forgotten else {1}):
             faults.append(f"{completed} jobs of the stage {stage} completed")
@@ -80,6 +82,11 @@ def judge(place: LocalWorkspace, scene: str, lost: Collection[JobState], *, part
     if len(left) > parts:
         faults.append(f"left behind: {[str(part.relative_to(place.folder)) for part in left]}")
     return Verdict(tuple(faults), starts, wasted)
+
+
+def _was_begun(place: LocalWorkspace, job: str) -> bool:
+    """Return whether a job has, or had, a supervisor. Without one, it never ran."""
+    return (place.folder / "jobs" / job / "supervised").exists()
 
 
 def _torn(place: LocalWorkspace, name: str) -> list[str]:
