@@ -161,7 +161,8 @@ def prepare(
                 content["light"] = light._asdict()
                 said = f"{str(light).capitalize()}."
                 print(said, flush=True)
-                content["selection"] = f"{selected} {said}"
+                if light.differs:
+                    content["selection"] = f"{selected} {said}"
     manifest.write(dataset / "dataset.json", options, timer, {**content, **figures, **details})
     if not enough:
         raise GateRefused(verdict.refusal(images, pictures, result, options))
