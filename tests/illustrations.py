@@ -76,7 +76,7 @@ def photograph_demo(home: Path) -> None:
             )
             browser.until(lambda: "login" not in browser.current_url)
             browser.get(f"{url}/v2/artifacts/artifact/{artifact['id']}")
-            browser.until(lambda: "What was made" in browser.text())
+            browser.until(lambda: "Results:" in browser.text())
             browser.execute_script(_REPLACE, str(home), "/home/you")
             _save(shown(1280, 896).resize((900, 630), Image.Resampling.LANCZOS), "run-summary.jpg")
 
