@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ["to_rgb"]
+__all__ = ["linear", "to_rgb"]
 
 # Code points of ITU-T H.273.
 _PQ, _HLG = 16, 18
@@ -87,6 +87,13 @@ def _converted(signal: NDArray[np.uint16], transfer: int, primaries: int) -> Ima
     return Image.fromarray(_srgb()[(np.minimum(light, 1) * 65535 + 0.5).astype(np.uint16)])
 
 
+def linear(srgb: NDArray[Any]) -> NDArray[Any]:
+    """Return the light of sRGB values, both from 0 to 1."""
+    import numpy as np
+
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
 @functools.cache
 def _linear(transfer: int) -> NDArray[np.float32]:
     """Return the light of each 16-bit value: PQ's on the display, HLG's in the scene (ITU-R BT.2100), SDR's."""
@@ -101,7 +108,7 @@ def _linear(transfer: int) -> NDArray[np.float32]:
         a, b, c = 0.17883277, 0.28466892, 0.55991073
         light = np.where(value <= 0.5, value**2 / 3, (np.exp((value - c) / a) + b) / 12)
     else:
-        light = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+        light = linear(value)
     return np.asarray(light, np.float32)
 
 

@@ -82,11 +82,11 @@ def _choose_appearance(config: TrainerConfig, options: TrainOptions, dataset: Da
 
     If the dataset does not record how the light differs, `auto` keeps what the method and the size begin with.
     """
-    if options.appearance == "auto" and dataset.light is None:
-        return
-    per_photo = options.appearance == "per-photo" or (
-        options.appearance == "auto" and dataset.light is not None and dataset.light.differs
-    )
+    per_photo = options.appearance == "per-photo"
+    if options.appearance == "auto":
+        if dataset.light is None:
+            return
+        per_photo = dataset.light.differs
     for field, kind in _APPEARANCE.items():
         if isinstance(config.pipeline.model, kind):
             setattr(config.pipeline.model, field, per_photo)

@@ -12,6 +12,7 @@ from PIL import Image
 from scipy import sparse
 
 from jobs.light import Light
+from jobs.pictures.colour import linear
 
 __all__ = ["gains", "measure"]
 
@@ -104,6 +105,4 @@ def _colours(file: Path, at: NDArray[np.float64]) -> NDArray[np.float64]:
     x, y = (at * (np.array(small.size) / (width, height))).astype(int).T
     values = pixels[y.clip(0, small.height - 1), x.clip(0, small.width - 1)]
     values[((values < _LEAST) | (values > _MOST)).any(axis=1)] = np.nan
-    signal = values / 255
-    linear = np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
-    return np.log2(linear)  # type: ignore[no-any-return]
+    return np.log2(linear(values / 255))  # type: ignore[no-any-return]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jobs.pictures.colour import linear
 from jobs.splats.gaussians import SH_0, Array, Gaussians
 
 __all__ = ["pack"]
@@ -66,7 +67,7 @@ def _attributes(gaussians: Gaussians) -> dict[str, Array]:
     opacities = 1 / (1 + np.exp(-gaussians.opacities[:, None].astype(np.float64)))
     found = {
         "POSITION": gaussians.means,
-        "COLOR_0": np.hstack([_linear(0.5 + SH_0 * gaussians.sh[:, 0]), opacities]),
+        "COLOR_0": np.hstack([linear((0.5 + SH_0 * gaussians.sh[:, 0]).clip(0, 1)), opacities]),
         f"{_NAME}:ROTATION": gaussians.rotations[:, [1, 2, 3, 0]],  # glTF has w last
         f"{_NAME}:SCALE": np.exp(gaussians.scales),
         f"{_NAME}:OPACITY": opacities,
@@ -76,10 +77,3 @@ def _attributes(gaussians: Gaussians) -> dict[str, Array]:
         for order in range(2 * each + 1):
             found[f"{_NAME}:SH_DEGREE_{each}_COEF_{order}"] = gaussians.sh[:, each**2 + order]
     return {name: np.ascontiguousarray(values, dtype="<f4") for name, values in found.items()}
-
-
-def _linear(colours: Array) -> Array:
-    """Return linear colours, 0 to 1, of colours in sRGB."""
-    colours = colours.clip(0, 1)
-    linear: Array = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
-    return linear
