@@ -2,7 +2,8 @@
 
 Trains small nerfactos, as the profile `preview` does, on photos of the built-in street front with true poses: in one
 light, in one light with another exposure and white balance in each photo, and under three suns as well. Prints a row
-for each capture and setting. The table is kept in light.md.
+for each capture and setting, with the spread of exposure and white balance that was made, as `prepare` measures it. The
+table is kept in light.md.
 
 A held-out photo has a light that no training photo had. So its right half is compared after the colours were fitted by
 its left half (`colours_fitted` in jobs/radiance/evaluation.py). The PSNR without this fit is given, too.
@@ -16,13 +17,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from PIL import Image
 
 from jobs.demo.street import Visit, light, surfaces
 from jobs.facade import cameras, photograph
+from jobs.light import Light
+from jobs.sfm.exposure import spread
 
 _PHOTOS, _WIDTH, _HEIGHT = 36, 320, 180
 _CAPTURES: dict[str, tuple[tuple[Visit, ...], float]] = {  # the suns, and by how many stops cameras adapt, up or down
@@ -33,6 +36,7 @@ _CAPTURES: dict[str, tuple[tuple[Visit, ...], float]] = {  # the suns, and by ho
     "three suns": (("1", "2", "3"), 0.0),
     "three suns, exposure ± 0.5 stops": (("1", "2", "3"), 0.5),
 }
+Appearance = Literal["one", "per-photo"]
 _WHITE = 0.24  # change of red and of blue, up or down, for each stop of exposure
 
 
@@ -43,39 +47,40 @@ class Quality(NamedTuple):
     fitted: float
 
 
-def capture(folder: Path, suns: tuple[Visit, ...], adapts: float, seed: int = 0) -> None:
-    """Draw a capture with true poses as a dataset."""
+def capture(folder: Path, suns: tuple[Visit, ...], adapts: float, seed: int = 0) -> Light:
+    """Draw a capture with true poses as a dataset, and return how its exposure and white balance differ."""
     views = cameras(_PHOTOS, _WIDTH, _HEIGHT)
     patches = surfaces(110 * _WIDTH / 640)
     for sun in suns:
         photograph(light(patches, visit=sun), views, folder / sun)
     rng = np.random.default_rng(seed)
     (folder / "photos").mkdir()
+    gains = np.zeros((_PHOTOS, 3))
     for number, photo in enumerate(sorted((folder / suns[0] / "photos").iterdir())):
         with Image.open(folder / suns[number % len(suns)] / "photos" / photo.name) as image:
             linear = (np.asarray(image, float) / 255) ** 2.2
         if adapts:
             white = 1 + _WHITE * adapts * np.array([rng.uniform(-1, 1), 0, rng.uniform(-1, 1)])
-            linear = linear * white * 2 ** rng.uniform(-adapts, adapts)
+            gains[number] = np.log2(white) + rng.uniform(-adapts, adapts)
+            linear = linear * 2 ** gains[number]
         pixels = np.clip(255 * linear ** (1 / 2.2) + 0.5, 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / "photos" / photo.name, quality=95)
     (folder / suns[0] / "truth.json").rename(folder / "transforms.json")
+    return spread(gains)
 
 
-def train_and_measure(dataset: Path, folder: Path, embedding: bool, seed: int, steps: int) -> Quality:
+def train_and_measure(dataset: Path, folder: Path, appearance: Appearance, seed: int, steps: int) -> Quality:
     """Train a model in this process, and measure it on the held-out photos."""
     from jobs import train
     from jobs.options import TrainOptions
-    from jobs.radiance.settings import configure
 
-    def with_appearance(*arguments: Any) -> Any:
-        config = configure(*arguments)
-        config.pipeline.model.use_appearance_embedding = embedding
-        return config
-
-    vars(train)["configure"] = with_appearance
     options = TrainOptions(
-        max_num_iterations=steps, model_size="small", max_image_size=_WIDTH, rays_per_batch=1024, seed=seed
+        max_num_iterations=steps,
+        model_size="small",
+        max_image_size=_WIDTH,
+        rays_per_batch=1024,
+        appearance=appearance,
+        seed=seed,
     )
     train.train(options, dataset, folder / "model", folder / "checkpoints")
     metrics = json.loads((folder / "model" / "model.json").read_text())["metrics"]
@@ -85,25 +90,27 @@ def train_and_measure(dataset: Path, folder: Path, embedding: bool, seed: int, s
 def main(seeds: int, steps: int) -> None:
     """Print the table."""
     print(f"{_PHOTOS} photos of {_WIDTH} x {_HEIGHT} px, {steps} steps, {seeds} seeds.\n", flush=True)
-    print("| light | appearance | PSNR, colours fitted | PSNR as rendered |\n|---|---|---|---|", flush=True)
+    print("| light | spread | appearance | PSNR, colours fitted | PSNR as rendered |", flush=True)
+    print("|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as name:
         for number, (words, (suns, adapts)) in enumerate(_CAPTURES.items()):
             dataset = Path(name) / f"capture{number}"
             dataset.mkdir()
-            capture(dataset, suns, adapts)
-            for embedding in (False, True):
+            made = capture(dataset, suns, adapts)
+            said = f"{made.exposure_stops:.2f} stops, {100 * made.white_balance:.0f} %"
+            for appearance in get_args(Appearance):
                 rows = []
                 for seed in range(42, 42 + seeds):
-                    folder = Path(name) / f"{number}-{embedding}-{seed}"
+                    folder = Path(name) / f"{number}-{appearance}-{seed}"
                     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.light", "--dataset", str(dataset)]
                     command += ["--folder", str(folder), "--seed", str(seed), "--steps", str(steps)]
-                    command += ["--embedding"] * embedding
+                    command += ["--appearance", appearance]
                     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
                     if done.returncode:
                         sys.exit(done.stdout)
                     rows.append(Quality(*json.loads(done.stdout.splitlines()[-1])))
                 plain, fitted = (" / ".join(f"{value:.2f}" for value in side) for side in zip(*rows, strict=True))
-                print(f"| {words} | {'per photo' if embedding else 'one'} | {fitted} dB | {plain} dB |", flush=True)
+                print(f"| {words} | {said} | {appearance} | {fitted} dB | {plain} dB |", flush=True)
 
 
 if __name__ == "__main__":
@@ -113,10 +120,10 @@ if __name__ == "__main__":
     for option in ("--dataset", "--folder"):
         parser.add_argument(option, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--embedding", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--appearance", choices=get_args(Appearance), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.dataset:
-        found = train_and_measure(given.dataset, given.folder, given.embedding, given.seed, given.steps)
+        found = train_and_measure(given.dataset, given.folder, given.appearance, given.seed, given.steps)
         print(json.dumps(found))
     else:
         main(given.seeds, given.steps)

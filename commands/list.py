@@ -71,7 +71,7 @@ def _scene_row(place: Workspace, scene: str) -> list[str]:
         str(len(models)),
         f"model {shown.number or '–'} ({shown.version}){', pinned' if marks.pinned else ''}",
         choice.shown.grade,
-        "–" if shown.psnr is None else f"{shown.psnr:.2f}",
+        row(shown, place.currency)[2],
         shown.registered or "–",
         f"{models[-1].version.created:%Y-%m-%d %H:%M}",
         marks.note,

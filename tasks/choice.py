@@ -36,7 +36,7 @@ class ModelVersion:
     def title(self) -> str:
         """Return its number, its version and, if it is known, its PSNR, for people."""
         version = self.version
-        psnr = "" if version.psnr is None else f", {version.psnr:.1f} dB"
+        psnr = f", {version.said}" if version.said else ""
         return f"model {version.number or '–'} ({version.version}{psnr})"
 
     @property
@@ -133,11 +133,11 @@ def _best(models: Sequence[ModelVersion], own: ModelVersion) -> ModelVersion:
 
 def _below(own: ModelVersion, other: ModelVersion) -> float:
     """Return by how many dB one model's PSNR is below another's; 0 if they cannot be compared."""
-    if own.version.psnr is None or other.version.psnr is None:
+    if own.version.counted is None or other.version.counted is None:
         return 0.0
     if (own.version.image_size or 0) > (other.version.image_size or 0):
         return 0.0
-    return other.version.psnr - own.version.psnr
+    return other.version.counted - own.version.counted
 
 
 def pin_model(workspace: Workspace, model: Asset, pinned: datetime | None) -> Asset:

@@ -25,6 +25,8 @@ def words_of(news: News) -> str:
     tags = asset.tags
     if asset.kind == "dataset" and (photos := asset.registered_photos):
         words = f"{photos[0]} of {photos[1]} photos registered"
+    elif asset.kind == "model" and (fitted := asset.figure("psnr_colours_fitted")) is not None:
+        words = f"{fitted:.1f} dB on held-out photos with colours fitted"
     elif asset.kind == "model" and (psnr := asset.figure("psnr")) is not None:
         words = f"{psnr:.1f} dB on held-out photos"
     elif asset.kind == "metres" and "scale" in tags:

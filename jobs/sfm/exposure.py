@@ -14,7 +14,7 @@ from scipy import sparse
 from jobs.light import Light
 from jobs.pictures.colour import linear
 
-__all__ = ["gains", "measure"]
+__all__ = ["gains", "measure", "spread"]
 
 _SIDE = 400  # px of the pictures from which colours are taken: small ones have less noise and forgive inexact poses
 _LEAST, _MOST = 10, 245  # values beyond may be clipped
@@ -45,14 +45,20 @@ def measure(model: pycolmap.Reconstruction, images: Path) -> Light | None:
     stops = np.concatenate([colours for _, colours in observed])
     kept = np.isfinite(stops).all(axis=1)
     found = gains(photo[kept], points[kept], stops[kept])
-    if found is None:
-        return None
-    exposure = found.mean(axis=1)
-    low, high = np.percentile(exposure, _MIDDLE)
+    return None if found is None else spread(found)
+
+
+def spread(gains: NDArray[np.float64]) -> Light:
+    """Return how exposure and white balance differ between photos whose gains are known.
+
+    Args:
+        gains: (photos, 3) by how many stops red, green and blue of each photo are brighter than usual.
+    """
+    low, high = np.percentile(gains.mean(axis=1), _MIDDLE)
     # Red and blue in terms of green
-    balance = np.percentile(found[:, [0, 2]] - found[:, [1]], _MIDDLE, axis=0)
+    balance = np.percentile(gains[:, [0, 2]] - gains[:, [1]], _MIDDLE, axis=0)
     white = float(np.max(2 ** (balance[1] - balance[0]) - 1))
-    return Light(exposure_stops=round(float(high - low), 3), white_balance=round(white, 4), photos=len(found))
+    return Light(exposure_stops=round(float(high - low), 3), white_balance=round(white, 4), photos=len(gains))
 
 
 def gains(photo: NDArray[np.int64], point: NDArray[np.int64], stops: NDArray[np.float64]) -> NDArray[np.float64] | None:

@@ -79,6 +79,17 @@ class Version(BaseModel):
         return f"{self.version} (model {self.number})" if self.number else self.version
 
     @property
+    def counted(self) -> float | None:
+        """Return the PSNR that counts: after the colours were fitted if the light differs, else as rendered."""
+        return self.psnr if self.psnr_colours_fitted is None else self.psnr_colours_fitted
+
+    @property
+    def said(self) -> str:
+        """Return that PSNR in words, for example "25.8 dB" or "23.4 dB with colours fitted"; "" if it is not known."""
+        fitted = " with colours fitted" if self.psnr_colours_fitted is not None else ""
+        return "" if self.counted is None else f"{self.counted:.1f} dB{fitted}"
+
+    @property
     def kind(self) -> tuple[str, int] | None:
         """Return what two versions must have in common for their figures to be comparable."""
         return (self.options, self.image_size) if self.options and self.image_size else None
@@ -145,9 +156,9 @@ class Fall(NamedTuple):
 def fall(versions: list[Version], own: Version) -> Fall | None:
     """Compare the PSNR of a version with that of the previous one; None if they cannot be compared."""
     before = previous(versions, own)
-    if before is None or before.psnr is None or own.psnr is None:
+    if before is None or before.counted is None or own.counted is None:
         return None
-    return Fall(before.psnr - own.psnr, before)
+    return Fall(before.counted - own.counted, before)
 
 
 def warning(versions: list[Version], own: Version) -> str:
@@ -163,7 +174,7 @@ def row(version: Version, currency: str) -> list[str]:
     return [
         version.title,
         f"{version.created:%Y-%m-%d %H:%M}",
-        _number(version.psnr, 2),
+        _number(version.counted, 2) + (" (colours fitted)" if version.psnr_colours_fitted is not None else ""),
         _number(version.ssim, 3),
         _number(version.lpips, 3),
         f"{version.image_size} px" if version.image_size else "–",
@@ -186,8 +197,8 @@ def plot(versions: list[Version]) -> str:
     lines: dict[tuple[str, int], list[tuple[float, float]]] = {}
     names = {}
     for index, version in enumerate(versions):
-        if version.psnr is not None and (kind := version.kind):
-            lines.setdefault(kind, []).append((index, version.psnr))
+        if version.counted is not None and (kind := version.kind):
+            lines.setdefault(kind, []).append((index, version.counted))
             names[kind] = f"{version.method}, {version.steps} steps, {version.image_size} px"
     if sum(map(len, lines.values())) < 2:
         return ""

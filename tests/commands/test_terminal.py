@@ -22,7 +22,7 @@ from rich.console import Console
 
 from blocks import Asset
 from commands.shell.quiet import quietly
-from commands.shell.results import Results
+from commands.shell.results import Results, words_of
 from commands.shell.run import run_as_command
 from commands.shell.terminal import Display
 from flows.export import export
@@ -225,6 +225,13 @@ def test_the_end_is_links_and_the_page_comes_first(tmp_path: Path, capsys: pytes
     elsewhere.take(News("page", asset=asset("page", "azureml://datastores/x")))
     elsewhere.show(1, tmp_path / "log")
     assert "page --scene street --version 1-0a --workspace rebel-nerf-azure-ml/lab" in capsys.readouterr().out
+
+
+def test_a_model_s_line_shows_the_figure_of_the_verdict() -> None:
+    made = {"psnr": "20.81", "psnr_colours_fitted": "23.35"}
+    words = words_of(News("train", state="done", asset=asset("model", **made)))
+    verdict = judge(None, 20.81, fitted=23.35)
+    assert words == "23.4 dB on held-out photos with colours fitted" and verdict and verdict.facts.startswith(words)
 
 
 @pytest.mark.parametrize(

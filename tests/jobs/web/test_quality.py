@@ -42,8 +42,18 @@ def test_a_row_says_what_is_known() -> None:
     figures = ["24.00", "0.710", "0.250", "320 px", "32/34", "1000", "3 min 20 s", "0.46 EUR"]
     assert row(full, "EUR") == ["1-1", "2026-01-02 00:00", *figures]
     assert len(row(full, "")) == len(COLUMNS)
+    fitted = row(version(1, 1, 20.0, psnr_colours_fitted=24.0), "")
+    assert fitted[2] == "24.00 (colours fitted)"
     bare = Version(version="1", capture=1, created=full.created)
     assert set(row(bare, "EUR")[2:]) == {"–"}
+
+
+def test_where_the_light_differs_the_psnr_with_colours_fitted_counts() -> None:
+    before, own = version(1, 1, 24.0), version(2, 2, 20.0, psnr_colours_fitted=23.5)
+    assert own.said == "23.5 dB with colours fitted" and before.said == "24.0 dB"
+    found = fall([before], own)
+    assert found and found.decibels == pytest.approx(0.5) and warning([before], own) == ""
+    assert fall([own], version(3, 3, 24.0)) == (-0.5, own)
 
 
 def test_only_what_can_be_compared_is_joined_by_a_line() -> None:
