@@ -343,7 +343,7 @@ class ExportOptions(Options):
     """How a model becomes files for other programs, and a page that shows it."""
 
     STAGE: ClassVar[str] = "export"
-    STAGE_VERSION: ClassVar[int] = 2
+    STAGE_VERSION: ClassVar[int] = 3
     USES_NERFSTUDIO: ClassVar[bool] = True
 
     forms: tuple[Form, ...] | None = Field(

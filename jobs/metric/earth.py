@@ -45,6 +45,13 @@ class Local:
         return float(place[0]), float(place[1]), float(place[2])
 
     @property
+    def to_earth(self) -> Floats:
+        """Return the transformation (4, 4) of positions to earth-centred, earth-fixed ones in metres (EPSG:4978)."""
+        matrix = np.eye(4)
+        matrix[:3, :3], matrix[:3, 3] = self._axes.T, _earth_centred(self._origin)[0]
+        return matrix
+
+    @property
     def _origin(self) -> Floats:
         return np.array([[self.latitude, self.longitude, self.height]])
 

@@ -91,12 +91,18 @@ class Ground(BaseModel):
         """Return the map from the scene frame to these coordinates."""
         return Similarity(self.metres_per_unit, np.array(self.rotation))
 
-    def on_earth(self, points: Floats) -> list[_Row] | None:
-        """Return longitudes, latitudes and heights of points (n, 3) in these coordinates; None without a place."""
+    @property
+    def local(self) -> Local | None:
+        """Return where these coordinates are on the earth; None without a place."""
         if self.crs != "EPSG:4979" or self.origin is None:
             return None
         longitude, latitude, height = self.origin
-        local = Local(latitude, longitude, height)
+        return Local(latitude, longitude, height)
+
+    def on_earth(self, points: Floats) -> list[_Row] | None:
+        """Return longitudes, latitudes and heights of points (n, 3) in these coordinates; None without a place."""
+        if not (local := self.local):
+            return None
         places = [local.to_degrees(point) for point in points]
         return [((east + 180) % 360 - 180, north, up) for north, east, up in places]
 

@@ -83,7 +83,7 @@ class Gaussians:
             ((colours - 0.5) / SH_0).astype(np.float32)[:, None],
         )
 
-    def __getitem__(self, which: NDArray[np.bool_]) -> Gaussians:
+    def __getitem__(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Gaussians:
         fields = (self.means, self.scales, self.rotations, self.opacities, self.sh)
         return Gaussians(*(each[which] for each in fields))
 

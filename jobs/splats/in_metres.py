@@ -14,6 +14,7 @@ from jobs.metric.ground import Ground
 from jobs.splats import gltf
 from jobs.splats.gaussians import Array, Gaussians
 from jobs.splats.laz import write_laz
+from jobs.splats.tiles import write_tiles
 
 if TYPE_CHECKING:
     import trimesh
@@ -35,10 +36,11 @@ class InMetres:
         (folder / "place.json").write_text(ground.model_dump_json(indent=2) + "\n")
 
     def write_splats(self, gaussians: Gaussians) -> None:
-        """Write Gaussians of the scene frame as PLY, and as glTF with +Y up."""
+        """Write Gaussians of the scene frame as PLY, as glTF with +Y up, and as 3D Tiles."""
         moved = gaussians.moved(self._ground.from_scene)
         moved.write_ply(self._folder / "splat.ply")
         (self._folder / "splat.glb").write_bytes(gltf.pack(moved.moved(Y_UP)))
+        write_tiles(self._folder / "tiles", moved, self._ground.local)
 
     def write_points(self, points: Array, colours: Array) -> None:
         """Write points (N, 3) of the scene frame and their colours (N, 3), 0 to 1, as PLY and LAZ."""

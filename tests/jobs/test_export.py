@@ -254,7 +254,16 @@ def test_gaussians_as_ply_and_spz(splats: Path, tiny_dataset: Path, tmp_path: Pa
 def test_gaussians_in_metres(splats: Path, tiny_dataset: Path, metres: Path, tmp_path: Path) -> None:
     export.export(ExportOptions(), tiny_dataset, splats, tmp_path / "out", metres=metres)
     folder = tmp_path / "out/metres"
-    assert {file.name for file in folder.iterdir()} == {"splat.ply", "splat.glb", "cameras.geojson", "place.json"}
+    assert {file.name for file in folder.iterdir()} == {
+        *("splat.ply", "splat.glb", "tiles", "cameras.geojson", "place.json")
+    }
+    content = json.loads((tmp_path / "out/export.json").read_text())
+    assert {"metres/tiles/tileset.json", "metres/tiles/0.glb"} <= set(content["checksums"])
+    tileset = json.loads((folder / "tiles/tileset.json").read_text())
+    place = json.loads((folder / "place.json").read_text())
+    assert np.allclose(
+        np.reshape(tileset["root"]["transform"], (4, 4)).T, Local(*np.array(place["origin"])[[1, 0, 2]]).to_earth
+    )
     expected = METRES * np.asarray(trimesh.load(tmp_path / "out/splat.ply").vertices) @ TO_EAST.T
     assert np.allclose(trimesh.load(folder / "splat.ply").vertices, expected, atol=1e-4)
     [points] = trimesh.load(folder / "splat.glb").geometry.values()

@@ -30,14 +30,21 @@ def gaussians(degree: int, number: int = 7) -> Gaussians:
     return Gaussians(*(each.astype(np.float32) for each in fields))
 
 
-def read(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
-    """The JSON of a GLB file, and the values of each attribute of its one primitive."""
+def unpacked(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return the JSON and the binary part of a GLB file."""
     magic, version, length, json_length, json_kind = struct.unpack_from("<4sIII4s", content)
     assert (magic, version, length, json_kind) == (b"glTF", 2, len(content), b"JSON") and json_length % 4 == 0
     about = json.loads(content[20 : 20 + json_length])
     binary_length, binary_kind = struct.unpack_from("<I4s", content, 20 + json_length)
     binary = content[28 + json_length :]
-    assert binary_kind == b"BIN\0" and len(binary) == binary_length == about["buffers"][0]["byteLength"]
+    assert binary_kind == b"BIN\0" and len(binary) == binary_length and binary_length % 4 == 0
+    assert 0 <= binary_length - about["buffers"][0]["byteLength"] < 4
+    return about, binary
+
+
+def read(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
+    """Return the JSON of a GLB file, and the values of each attribute of its one primitive."""
+    about, binary = unpacked(content)
     [mesh] = about["meshes"]
     [primitive] = mesh["primitives"]
     values = {}
