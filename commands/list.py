@@ -15,6 +15,7 @@ from commands.shell.table import print_table
 from jobs.errors import NotFound
 from jobs.names import SceneName, asset_name
 from jobs.web.quality import row
+from jobs.web.trials import trial
 
 _AT_ONCE = 8
 _SCENES = ("scene", "visits", "models", "shown by", "quality", "PSNR, dB", "photos registered", "newest", "note")
@@ -86,10 +87,10 @@ def _show_versions(place: Workspace, scene: str) -> None:
             known = ", ".join(place.scenes()) or "none yet"
             raise NotFound(f"scene {scene}: there is no such scene in {place.identity}. Its scenes: {known}.")
         raise NotFound(f"scene {scene}: it has photos in {place.identity}, but no {asset_name(scene, 'model')} yet.")
-    rows = []
+    rows, versions = [], [each.version for each in models]
     for each in reversed(models):
         state = "pinned" if each.asset.marks.pinned and each == choice.shown else ""
-        state = state or ("shown" if each == choice.shown else "")
+        state = state or ("shown" if each == choice.shown else "trial" if trial(versions, each.version) else "")
         _, made, psnr, ssim, _, *more = row(each.version, place.currency)
         number = str(each.version.number or "–")
         rows.append([state, number, each.version.version, made, each.grade, psnr, ssim, *more, each.asset.marks.note])

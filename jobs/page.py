@@ -13,6 +13,7 @@ import math
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +29,9 @@ from jobs.path.reading import read_photos
 from jobs.web import chart, metres, plan, quality, view3d
 from jobs.web.inline import data_address, shrunk
 from jobs.web.policy import script_sources
-from jobs.web.quality import Facts
+from jobs.web.quality import Facts, Version
 from jobs.web.templates import FOLDER, environment
+from jobs.web.trials import trial
 from jobs.web.verdict import Verdict, judge
 
 MOST_BYTES = 100_000_000
@@ -129,7 +131,7 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
             poster=data_address(poster.read_bytes(), "image/jpeg") if poster.is_file() else "",
             size=path.even_size,
             verdict=_verdict(about),
-            warning=quality.warning(versions, versions[-1]) if versions else "",
+            warning=_warning(versions),
             figures=_figures(about, facts),
             plan=Markup(drawn),
             metres=metres.section(facts.metres),
@@ -186,6 +188,15 @@ def _verdict(about: dict[str, dict[str, Any]]) -> Verdict | None:
     metrics, measured = model.get("metrics", {}), light.of_manifest(dataset)
     fitted = metrics.get("psnr_colours_fitted") if measured and measured.differs else None
     return judge(registered, metrics.get("psnr"), model.get("steps"), fitted)
+
+
+def _warning(versions: Sequence[Version]) -> str:
+    """Return what is wrong with the last version beside the others; "" if nothing is."""
+    if not versions:
+        return ""
+    worse = trial(versions, versions[-1])
+    said = f"This model {worse.reason} than {worse.than.model_title}." if worse else ""
+    return said or quality.warning(list(versions), versions[-1])
 
 
 def _figures(about: dict[str, dict[str, Any]], facts: Facts) -> dict[str, str]:

@@ -12,12 +12,10 @@ from blocks.records import parse_registered
 from jobs.errors import InvalidInput
 from jobs.names import asset_name, scene_of
 from jobs.web.quality import Version, total
+from jobs.web.trials import Trial, below, trial
 from jobs.web.verdict import judge
 
-__all__ = ["Choice", "ModelVersion", "choose", "model_versions", "much_worse", "note_model", "pin_model", "version_of"]
-
-_MUCH_WORSE = 2.0
-"""A newer model that is more than this many dB below the best is a trial, and does not replace it."""
+__all__ = ["Choice", "ModelVersion", "choose", "model_versions", "note_model", "pin_model", "version_of"]
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,7 @@ class ModelVersion:
     @property
     def title(self) -> str:
         """Return its number, its version and, if it is known, its PSNR, for people."""
-        version = self.version
-        psnr = f", {version.said}" if version.said else ""
-        return f"model {version.number or '–'} ({version.version}{psnr})"
+        return self.version.model_title
 
     @property
     def grade(self) -> str:
@@ -59,12 +55,12 @@ class Choice:
     Args:
         shown: that model.
         newest: the newest model, which may be the same.
-        best: the model with which the newest one is compared.
+        trial: why the newest is a trial; None if it is not.
     """
 
     shown: ModelVersion
     newest: ModelVersion
-    best: ModelVersion
+    trial: Trial | None
 
     @property
     def said(self) -> str:
@@ -72,15 +68,21 @@ class Choice:
         if self.newest == self.shown:
             return ""
         pinned = ", which is pinned" if self.shown.asset.marks.pinned else ""
-        worse = _below(self.newest, self.best)
-        newest = f"is {self.newest.title}"
-        if worse:
-            than = "" if self.best == self.shown else f" than {self.best.title}"
-            newest = f", {self.newest.title}, is {abs(worse):.1f} dB {'worse' if worse > 0 else 'better'}{than}"
         return (
             f"Scene {scene_of(self.shown.asset.name)} is shown by {self.shown.title}{pinned}. "
-            f"The newest{'' if worse else ' '}{newest}; --model-version {self.newest.given} takes it."
+            f"The newest{self._compared}; --model-version {self.newest.given} takes it."
         )
+
+    @property
+    def _compared(self) -> str:
+        """Return how the newest model compares with the one that is shown, after the words "The newest"."""
+        if self.trial:
+            than = "" if self.trial.than == self.shown.version else f" than {self.trial.than.model_title}"
+            return f", {self.newest.title}, {self.trial.reason}{than}"
+        same_size = self.newest.version.image_size == self.shown.version.image_size
+        if same_size and (difference := below(self.newest.version, self.shown.version)):
+            return f", {self.newest.title}, is {abs(difference):.1f} dB {'worse' if difference > 0 else 'better'}"
+        return f" is {self.newest.title}"
 
 
 def model_versions(workspace: Workspace, scene: str, also: Asset | None = None) -> list[ModelVersion]:
@@ -105,39 +107,17 @@ def model_versions(workspace: Workspace, scene: str, also: Asset | None = None) 
 def choose(models: Sequence[ModelVersion]) -> Choice | None:
     """Choose the model that a scene is shown by: the pinned one, else the newest good one; None if there is no model.
 
-    A model is good unless its PSNR is more than 2 dB below the best of those whose pictures were at least as large:
-    PSNR rises as pictures get smaller, so a larger picture's lower figure says nothing. A model whose PSNR is not known
-    is not judged.
+    A model is good if it is no trial, as `jobs/web/trials.py` decides. A model without figures is good.
     """
     if not models:
         return None
-    newest = models[-1]
+    newest, versions = models[-1], [each.version for each in models]
     pinned = [model for model in models if model.asset.marks.pinned]
     if pinned:
         shown = max(pinned, key=lambda model: model.asset.marks.pinned or model.asset.created)
-        return Choice(shown, newest, shown)
-    shown = next(model for model in reversed(models) if much_worse(models, model) is None)
-    return Choice(shown, newest, _best(models, newest))
-
-
-def much_worse(models: Sequence[ModelVersion], own: ModelVersion) -> float | None:
-    """Return by how many dB a model is worse than the best one; None if it is a good model."""
-    below = _below(own, _best(models, own))
-    return below if below > _MUCH_WORSE else None
-
-
-def _best(models: Sequence[ModelVersion], own: ModelVersion) -> ModelVersion:
-    """Return the model that `own` falls furthest below; `own` itself if there is none."""
-    return max(models, key=lambda other: _below(own, other))
-
-
-def _below(own: ModelVersion, other: ModelVersion) -> float:
-    """Return by how many dB one model's PSNR is below another's; 0 if they cannot be compared."""
-    if own.version.counted is None or other.version.counted is None:
-        return 0.0
-    if (own.version.image_size or 0) > (other.version.image_size or 0):
-        return 0.0
-    return other.version.counted - own.version.counted
+        return Choice(shown, newest, trial([shown.version], newest.version))
+    shown = next((model for model in reversed(models) if not trial(versions, model.version)), newest)
+    return Choice(shown, newest, trial(versions, newest.version))
 
 
 def pin_model(workspace: Workspace, model: Asset, pinned: datetime | None) -> Asset:

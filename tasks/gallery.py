@@ -23,8 +23,9 @@ from jobs.names import asset_name
 from jobs.web import gallery, quality, templates
 from jobs.web.gallery import Card
 from jobs.web.scene import Clip, ScenePage, render_scene
+from jobs.web.trials import Trial, trial
 from jobs.web.verdict import Verdict
-from tasks.choice import Choice, ModelVersion, choose, model_versions, much_worse
+from tasks.choice import Choice, ModelVersion, choose, model_versions
 from tasks.find import newest_made_of
 from tasks.patience import patiently
 from tasks.summary import poster_of, verdict_of
@@ -46,13 +47,15 @@ _TEMPLATES = ("gallery.html", "scene.html", "theme.css")
 
 
 class _Rank(IntEnum):
-    """The order of a scene's videos on its page."""
+    """The order of a scene's models, and of their videos, on its page."""
 
     SHOWN = 0
-    """Of the model that the scene is shown by."""
+    """The model that the scene is shown by."""
     OTHER = 1
     TRIAL = 2
-    """Of a model that is much worse than the best."""
+
+
+_STATES = {_Rank.SHOWN: "shown", _Rank.OTHER: "", _Rank.TRIAL: "trial"}
 
 
 @dataclass(frozen=True)
@@ -102,12 +105,15 @@ class _Scene:
         model = video.provenance.inputs.get("model")
         return next((each for each in self.models if str(each.asset) == model), None)
 
-    def rank(self, video: Asset) -> _Rank:
-        """Return the place of a video on the scene's page."""
-        model = self.model_of(video)
+    def rank(self, model: ModelVersion | None) -> _Rank:
+        """Return the place of a model and its videos on the scene's page."""
         if model and self.choice and model == self.choice.shown:
             return _Rank.SHOWN
-        return _Rank.TRIAL if model and much_worse(self.models, model) else _Rank.OTHER
+        return _Rank.TRIAL if model and self.trial(model) else _Rank.OTHER
+
+    def trial(self, model: ModelVersion) -> Trial | None:
+        """Return why a model is a trial; None if it is good."""
+        return trial([each.version for each in self.models], model.version)
 
     def verdict(self, model: Asset) -> Verdict | None:
         """Judge a model."""
@@ -227,10 +233,10 @@ def _card(scene: _Scene, gallery_file: Path) -> Card:
 
 
 def _scene_page(scene: _Scene) -> ScenePage:
-    videos = sorted(scene.videos, key=lambda video: (scene.rank(video), -video.created.timestamp()))
-    shown = scene.choice.shown.version if scene.choice else None
-    versions = [each.version for each in reversed(scene.models)]
-    columns, rows = quality.table(versions, scene.workspace.currency)
+    videos = sorted(scene.videos, key=lambda video: (scene.rank(scene.model_of(video)), -video.created.timestamp()))
+    models = list(reversed(scene.models))
+    models.sort(key=scene.rank)  # it keeps the newest first among equals
+    columns, rows = quality.table([each.version for each in models], scene.workspace.currency)
     return ScenePage(
         scene=scene.name,
         summary=", ".join(
@@ -242,14 +248,15 @@ def _scene_page(scene: _Scene) -> ScenePage:
         comparisons=[_comparison(scene, each) for each in reversed(scene.comparisons)],
         changes=[_changes(scene, each) for each in reversed(scene.changes)],
         columns=columns,
-        rows=[(version == shown, row) for version, row in zip(versions, rows, strict=True)],
+        rows=[(_STATES[scene.rank(model)], row) for model, row in zip(models, rows, strict=True)],
         left_out=max(0, len(videos) - _MOST_CLIPS),
         state=scene.state,
     )
 
 
 def _clip(scene: _Scene, video: Asset) -> Clip:
-    model, rank = scene.model_of(video), scene.rank(video)
+    model = scene.model_of(video)
+    rank = scene.rank(model)
     about = [f"{video.created:%Y-%m-%d %H:%M}", _visit(scene, video.provenance.capture_version or "?")]
     about += [model.title] if model else []
     page = newest_made_of(scene.pages, video=video)
@@ -259,8 +266,8 @@ def _clip(scene: _Scene, video: Asset) -> Clip:
     remark = ""
     if model and rank is _Rank.SHOWN:
         remark = f"The scene is shown by this model{', which is pinned' if model.asset.marks.pinned else ''}."
-    elif model and rank is _Rank.TRIAL:
-        remark = f"This model is {much_worse(scene.models, model):.1f} dB worse than the best one."
+    elif model and (worse := scene.trial(model)):
+        remark = f"This model {worse.reason} than {worse.than.model_title}."
     address = _address(scene, video, "video.mp4")
     return Clip(
         title=video.tags.get("path", "video"),

@@ -90,6 +90,11 @@ class Version(BaseModel):
         return "" if self.counted is None else f"{self.counted:.1f} dB{fitted}"
 
     @property
+    def model_title(self) -> str:
+        """Return the model's number, its version and, if it is known, its PSNR, for people."""
+        return f"model {self.number or '–'} ({', '.join(filter(None, (self.version, self.said)))})"
+
+    @property
     def kind(self) -> tuple[str, int] | None:
         """Return what two versions must have in common for their figures to be comparable."""
         return (self.options, self.image_size) if self.options and self.image_size else None

@@ -50,7 +50,7 @@ class ScenePage:
         clips: its videos, those of the model that it is shown by first, trials last.
         comparisons: videos of then and now, the newest first.
         changes: what has changed between two visits, the newest first.
-        columns, rows: the table of its models, the newest first, each row with whether the scene is shown by it.
+        columns, rows: the table of its models in the order of the clips, each row with "shown", "trial" or "".
         left_out: how many older videos are not shown.
         state: changes if anything that the page shows changes.
     """
@@ -62,7 +62,7 @@ class ScenePage:
     comparisons: Sequence[Clip]
     changes: Sequence[Clip]
     columns: Sequence[str]
-    rows: Sequence[tuple[bool, Sequence[str]]]
+    rows: Sequence[tuple[str, Sequence[str]]]
     left_out: int = 0
     state: str = ""
 

@@ -104,13 +104,15 @@ def test_the_page_of_a_scene_shows_its_good_videos_first(
     assert clips[4][2:] == ["Changed: 3.1 m² in 2 places.", "listpoints"], "two links"
     assert clips[0][2] == "The scene is shown by this model." and "3D" in clips[0][-1]
     assert "visit 2, 2026-11-06 · model 2 (2-0f, 25.5 dB)" in clips[0][1]
-    assert clips[2][2] == "This model is 14.0 dB worse than the best one."
+    assert clips[2][2] == "This model is 14.0 dB worse than model 1 (1-0b, 26.0 dB)."
     assert "2 visits, 3 models, 3 videos" in browser.text()
     assert "model 3 (1-0e, 12.0 dB), is 14.0 dB worse than model 1" in browser.text(), "the newest is no good"
     playing = "const v = document.querySelector('video'); v.play(); return v.currentTime"
     assert browser.until(lambda: browser.execute_script(playing)) > 0
     tables = [each.text for each in browser.find_elements("css selector", "tr.own td")]
-    assert tables[0] == "2-0f (model 2)"
+    assert tables[:2] == ["shown", "2-0f (model 2)"]
+    rows = [each.text.split()[:2] for each in browser.find_elements("css selector", "tbody tr")]
+    assert rows == [["shown", "2-0f"], ["1-0b", "(model"], ["trial", "1-0e"]], "trials last, though newer"
 
 
 def test_pages_are_written_only_if_something_changed(place: LocalWorkspace) -> None:

@@ -122,6 +122,15 @@ def test_a_page_in_a_browser(dataset: Path, tiny_model: Path, video: Path, tmp_p
     assert browser.execute_script("return document.querySelectorAll('svg').length") == 4  # plan, two curves, versions
 
 
+def test_the_page_of_a_trial_says_that_it_is_one() -> None:
+    good, own = facts().versions
+    assert page._warning([good, own]).startswith("PSNR is 2.0 dB below that of 1-1a"), "notable, but no trial"
+    assert page._warning([good, own.model_copy(update={"options": "other", "psnr": 14.0, "number": 2})]) == (
+        "This model is 10.0 dB worse than model – (1-1a, 24.0 dB)."
+    )
+    assert page._warning([own, good]) == page._warning([]) == ""
+
+
 def test_a_slider_uncovers_the_rendering_of_a_held_out_photo(
     dataset: Path, tiny_model: Path, video: Path, tmp_path: Path, browser: Browser
 ) -> None:

@@ -97,17 +97,30 @@ def test_a_trial_does_not_take_the_place_of_a_good_model(place: LocalWorkspace) 
 
 
 @pytest.mark.parametrize(
-    ("psnr", "size", "expected"),
+    ("psnr", "size", "steps", "expected", "said"),
     [
-        (20.0, 640, 4),  # of larger pictures: the lower figure says nothing
-        (20.0, 160, 2),  # of smaller pictures, of which it should be higher
-        (20.0, 320, 2),
-        ("not available", 320, 4),
+        (23.9, 320, 30000, 4, ""),
+        (20.0, 320, 30000, 2, "is 5.8 dB worse"),
+        (20.4, 640, 30000, 4, ""),  # larger pictures may explain 3.5 dB
+        (14.1, 640, 60, 2, "is at least 8.2 dB worse"),
+        (23.0, 160, 30000, 2, "is 2.8 dB worse"),  # of smaller pictures, of which it should be higher
+        (27.0, 160, 2000, 4, ""),
+        (27.0, 160, 1000, 2, "was trained on smaller pictures and in fewer steps"),
+        (32.0, 310, 1999, 4, ""),  # so much better that the smaller pictures do not explain it
+        ("not available", 320, 30000, 4, ""),
     ],
 )
-def test_only_figures_that_can_be_compared_are(place: LocalWorkspace, psnr: object, size: int, expected: int) -> None:
-    put(place, "street-nerf", "1-00000004", 4, scene="street", psnr=psnr, image_size=size)
+def test_a_trial_is_told_from_a_good_model(
+    place: LocalWorkspace, psnr: object, size: int, steps: int, expected: int, said: str
+) -> None:
+    put(place, "street-nerf", "1-00000004", 4, scene="street", psnr=psnr, image_size=size, steps=steps)
     assert shown(place) == expected
+    assert said in tasks.find_shown_model(place, "street").said
+
+
+def test_the_light_of_the_photos_does_not_make_a_trial(place: LocalWorkspace) -> None:
+    put(place, "street-nerf", "1-00000004", 4, scene="street", psnr=19.0, psnr_colours_fitted=26.5, image_size=320)
+    assert shown(place) == 4
 
 
 def test_a_pin_survives_newer_models(place: LocalWorkspace) -> None:
@@ -149,7 +162,7 @@ def test_the_lists_show_what_a_person_looks_for(place: LocalWorkspace) -> None:
     rebel_nerf(place, "pin", "--scene", "street", "--model-version", "2")
     listed = rebel_nerf(place, "list", "--scene", "street")[1].splitlines()
     rows = [line for line in listed if line.split("1-0000")[1:] and "dB" not in line]
-    assert ["3" in rows[0], rows[1].split()[0], "1-00000001" in rows[2]] == [True, "pinned", True]
+    assert [rows[0].split()[:2], rows[1].split()[0], "1-00000001" in rows[2]] == [["trial", "3"], "pinned", True]
     assert "[bold]before the repaint" in rows[1] and "11.7 dB worse" in "\n".join(listed)
     done, _, errors = rebel_nerf(place, "list", "--scene", "mil")
     assert done == 1 and "Its scenes: mill, street." in errors and "Traceback" not in errors
