@@ -1,14 +1,17 @@
 """Read nerfstudio's `config.yml` without running the code that it names.
 
 nerfstudio writes its config as Python objects, and reads it with a YAML loader that calls whatever the file names. A
-model from a stranger could run anything. This loader builds only what nerfstudio itself writes: its config classes, its
-enumerations, references to its classes, and paths. The same goes for the plug-ins in `jobs.methods.PLUGINS`.
+model from a stranger could run anything. This loader builds only what the configs of nerfstudio's methods consist of:
+config classes, enumerations, references to classes, and paths. The same goes for the plug-ins in `jobs.methods.PLUGINS`.
+Other classes of nerfstudio are refused, because some run code: its `MinimalDataParser` unpickles files of the dataset.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
+import re
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +31,8 @@ _CALLED = ("pathlib.PosixPath", "pathlib.WindowsPath", "_operator.getitem", "pos
 # Python 3.13 names the classes of its paths by a private module, which other versions do not have.
 _PRIVATE = "pathlib._local."
 _FUNCTIONS = ("nerfstudio.data.utils.nerfstudio_collate.nerfstudio_collate",)
-_MODULES = ("nerfstudio.", "torch.optim.", *(f"{package}." for package in PLUGINS))
+_MODULES = ("nerfstudio.", "torch.optim.")
+_PLUGINS = tuple(f"{package}." for package in PLUGINS)
 
 
 def read_config(file: Path) -> TrainerConfig:
@@ -40,7 +44,9 @@ def read_config(file: Path) -> TrainerConfig:
     try:
         with file.open("rb") as stream:
             config: TrainerConfig = yaml.load(stream, Loader=_Loader)
-    except yaml.YAMLError as error:
+        if not hasattr(config, "pipeline"):
+            raise ValueError("it has no pipeline")
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidInput(
             f"{file} is not a config that nerfstudio wrote: {getattr(error, 'problem', None) or error}. "
             "Do not use a model from someone you do not trust. Otherwise train or download it again. If the name is "
@@ -59,7 +65,7 @@ class _Loader(yaml.Loader, yaml.constructor.UnsafeConstructor):
     def find_python_name(self, name: str, mark: Any, unsafe: bool = False) -> Any:
         name = _public(name)
         module, attribute = name.rpartition(".")[::2]
-        if name not in _CALLED and not f"{module}.".startswith(_MODULES):
+        if name not in _CALLED and not f"{module}.".startswith(_PLUGINS) and name not in _names():
             raise _refusal(name, mark)
         try:
             found = getattr(importlib.import_module(module), attribute)
@@ -83,6 +89,15 @@ class _Loader(yaml.Loader, yaml.constructor.UnsafeConstructor):
         if not fits:
             raise _refusal(suffix, node.start_mark)
         return super().make_python_instance(suffix, node, args, kwds, newobj)
+
+
+@functools.cache
+def _names() -> frozenset[str]:
+    """Return the names of nerfstudio's and torch's objects in the configs of all methods."""
+    from jobs.radiance.methods import all_methods
+
+    found = re.findall(r"!!python/[a-z/]+:([\w.]+)", yaml.dump(all_methods))
+    return frozenset(name for name in found if name.startswith(_MODULES))
 
 
 def _public(name: str) -> str:

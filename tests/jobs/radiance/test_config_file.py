@@ -58,7 +58,7 @@ def test_a_plug_ins_config_is_read_only_if_the_plug_in_is_listed(
     model.save_config(config, tmp_path)
     with pytest.raises(InvalidInput, match=r"plug_in_of_this_test\.Config.* PLUGINS"):
         read_config(tmp_path / "config.yml")
-    monkeypatch.setattr(config_file, "_MODULES", (*config_file._MODULES, "plug_in_of_this_test."))
+    monkeypatch.setattr(config_file, "_PLUGINS", ("plug_in_of_this_test.",))
     assert read_config(tmp_path / "config.yml").pipeline.model == plug_in.Config()
 
 
@@ -77,7 +77,14 @@ def test_a_plug_ins_config_is_read_only_if_the_plug_in_is_listed(
         "!!python/name:nerfstudio.utils.scripts.os.system",
         "!!python/module:antigravity",
         "!!python/object:nerfstudio.engine.trainer.Trainer {{}}",
+        # It unpickles train.npz of the dataset
+        "!!python/name:nerfstudio.data.dataparsers.minimal_dataparser.MinimalDataParser",
+        "!!python/object:nerfstudio.data.dataparsers.minimal_dataparser.MinimalDataParserConfig {{}}",
+        "!!python/name:nerfstudio.configs.external_methods.ExternalMethodDummyTrainerConfig",  # runs pip
+        "!!python/name:nerfstudio.data.dataparsers.colmap_dataparser.partial",  # of another package
+        "!!python/object/apply:nerfstudio.utils.writer.EventName [none]",
         "{{",
+        "nothing",
     ],
 )
 def test_nothing_else_is_built(hostile: str, tmp_path: Path) -> None:
