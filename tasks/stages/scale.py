@@ -10,7 +10,7 @@ from prefect import get_run_logger
 
 from blocks import Asset, Workspace
 from jobs import media
-from jobs.errors import NotFound, RunCancelled
+from jobs.errors import InvalidInput, NotFound, RunCancelled
 from jobs.metric.control import read_control
 from jobs.metric.given import CONTROL_FILE, SCALE_FILE, Given, read_scale
 from jobs.metric.scene import SceneInMetres
@@ -75,12 +75,15 @@ def _read(scene: str, folder: Path | None, measurements: Path | None, control_po
     def chosen(given: Path | None, name: str) -> Path | None:
         if given:
             return given.expanduser()
-        return folder / name if folder and (folder / name).is_file() else None
+        beside = folder / name if folder and (folder / name).is_file() else None
+        if folder and beside and not media.may_be_read(beside, folder):
+            raise InvalidInput(f"{beside} is a link that leads out of the folder. Copy the file instead.")
+        return beside
 
-    lengths, control = chosen(measurements, SCALE_FILE), chosen(control_points, CONTROL_FILE)
-    if lengths is None and control is None:
-        return None
     with naming(scene):
+        lengths, control = chosen(measurements, SCALE_FILE), chosen(control_points, CONTROL_FILE)
+        if lengths is None and control is None:
+            return None
         given = read_scale(lengths) if lengths else Given()
         if control:
             given = given.model_copy(update={"control": read_control(control)})

@@ -94,4 +94,9 @@ async def test_wrong_measurements_are_refused_before_any_job(home: Path, tmp_pat
     file.write_text(json.dumps({"lengths": [wall()]}))
     with pytest.raises(InvalidInput, match="'wall': .*'facade_0"):
         await scale("street", measurements=file)
+    (tmp_path / "secret").write_text("BEGIN PRIVATE KEY")
+    (dropped / "gcp_list.txt").symlink_to(tmp_path / "secret")
+    with pytest.raises(InvalidInput, match=r"scene street: .*gcp_list.txt is a link") as refused:
+        await scale("street")
+    assert "PRIVATE" not in str(refused.value)
     assert not list((home / "jobs").glob("[!.]*"))
