@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict
+
+from jobs.errors import InvalidInput
 
 __all__ = ["Expense"]
 
@@ -41,6 +44,20 @@ class Expense(BaseModel):
     expected_seconds: float
     seconds: float | None = None
     completed: bool = False
+
+    @classmethod
+    def read(cls, content: bytes, file: str) -> Self:
+        """Read a record.
+
+        Raises:
+            InvalidInput: it is damaged; names the file.
+        """
+        try:
+            return cls.model_validate_json(content)
+        except ValueError:
+            raise InvalidInput(
+                f"{file} is no longer a record of what a job costs. Delete it: the job then no longer counts."
+            ) from None
 
     @property
     def cost(self) -> float:

@@ -61,7 +61,11 @@ def check_input(asset: Asset, folder: Path, memory: Path, scene: str) -> None:
     """
     notes = memory / asset.name / f"{asset.version}.json"
     known = _recall(notes)
-    fault, seen = _compare(folder, _checksums(folder), known)
+    try:
+        content = read_manifest(folder / "asset.json")
+        fault, seen = _compare(folder, content.checksums if content else {}, known)
+    except (OSError, ValueError) as error:
+        fault, seen = f"asset.json: {error}", known
     if fault:
         remedy = "Then give your own copy of the photos as images: they become the next version."
         if asset.kind != "capture":
@@ -102,21 +106,17 @@ def set_aside(folder: Path) -> Path | None:
 
 def _fault(folder: Path, whole: bool) -> str:
     try:
-        _, sizes = read_manifest(folder / "asset.json")
+        content = read_manifest(folder / "asset.json")
+        if content is None:
+            return ""
+        fault = damage(folder, content.sizes)
     except FileNotFoundError:
         return "asset.json is missing"
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, InvalidInput) as error:
         return f"asset.json: {error}"
-    if (fault := damage(folder, sizes)) or not whole:
-        return fault
-    fault, _ = _compare(folder, _checksums(folder), {})
+    if not fault and whole:
+        fault, _ = _compare(folder, content.checksums, {})
     return fault
-
-
-def _checksums(folder: Path) -> Mapping[str, str]:
-    content: dict[str, Any] = json.loads((folder / "asset.json").read_bytes())
-    checksums: dict[str, str] = content.get("checksums", {})
-    return checksums
 
 
 def _compare(folder: Path, checksums: Mapping[str, str], known: Mapping[str, _Stamp]) -> tuple[str, dict[str, _Stamp]]:

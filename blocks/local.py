@@ -187,7 +187,7 @@ class LocalWorkspace(Workspace):
         return folder
 
     def served_at(self) -> str:
-        with suppress(OSError):
+        with suppress(OSError, UnicodeDecodeError):
             return (self.folder / _SERVED).read_text().strip()
         return ""
 
@@ -233,15 +233,16 @@ class LocalWorkspace(Workspace):
         """Read an asset. If a power loss or a person has damaged it, set it aside, so that it can be made again."""
         folder = manifest.parent
         try:
-            asset, sizes = local_files.read_manifest(manifest)
-            if manifest not in self._intact and (fault := local_files.damage(folder, sizes)):
+            content = local_files.read_manifest(manifest)
+            if content and manifest not in self._intact and (fault := local_files.damage(folder, content.sizes)):
                 raise ValueError(fault)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError as error:
             self._set_aside(folder, str(error))
             return None
-        if (asset.name, asset.version) != (folder.parent.name, folder.name):  # a person renamed it
+        asset = content.asset if content else None
+        if asset is None or (asset.name, asset.version) != (folder.parent.name, folder.name):  # a person renamed it
             return None
         self._intact.add(manifest)
         return asset
@@ -352,7 +353,7 @@ class LocalWorkspace(Workspace):
         found = []
         for file in (self.folder / "spent" / month).glob(f"{job or '[!.]*'}.json"):
             with suppress(FileNotFoundError):  # deleted in the meantime
-                found.append(Expense.model_validate_json(file.read_bytes()))
+                found.append(Expense.read(file.read_bytes(), str(file)))
         return found
 
     def write_expense(self, expense: Expense) -> None:

@@ -11,14 +11,17 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from blocks.marks import Marks
-from blocks.records import Asset
+from blocks.records import Asset, AssetKind
 from jobs.errors import InvalidInput
 
 __all__ = [
     "IF_FULL",
+    "Manifest",
     "copy",
     "damage",
     "files_below",
@@ -101,25 +104,72 @@ def link_or_copy(source: Path, target: Path) -> None:
         copy(source, target)
 
 
-def read_manifest(file: Path) -> tuple[Asset, Mapping[str, int]]:
-    """Read an `asset.json`. Return the asset and the size in bytes of each of its files, for `damage`.
+class Manifest(NamedTuple):
+    """What an `asset.json` says.
 
-    Members that a later version of this program has added are ignored.
+    Args:
+        asset: the asset.
+        checksums: SHA-256 by path.
+        sizes: bytes by path, for `damage`; -1 for a file of unknown size that is not empty.
+    """
+
+    asset: Asset
+    checksums: Mapping[str, str]
+    sizes: Mapping[str, int]
+
+
+class _Content(BaseModel):
+    """The content of an `asset.json`; further members are those of `Asset`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+    created: datetime
+    checksums: dict[str, str]
+    sizes: dict[str, int] = {}
+
+
+def read_manifest(file: Path) -> Manifest | None:
+    """Read an `asset.json`. Return None for an asset of a kind that a later version of this program has added.
+
+    Other members that a later version has added are ignored.
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is none.
+        InvalidInput: it cannot be read at the moment; names it.
         ValueError: it is damaged; says how.
     """
     try:
-        content: dict[str, Any] = json.loads(file.read_bytes())
-        known = {name: value for name, value in content.items() if name in Asset.model_fields}
-        known |= {"uri": str(file.parent), "created": datetime.fromisoformat(content["created"])}
-        asset = Asset(**known | {"marks": _read_marks(file.parent)})
-        sums: dict[str, str] = content["checksums"]
-        sizes = content.get("sizes") or {path: 0 if checksum == _EMPTY else -1 for path, checksum in sums.items()}
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from None
-    return asset, sizes
+        # pydantic's own parser refuses names of files that are not UTF-8
+        content = _Content.model_validate(json.loads(file.read_bytes()))
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except ValidationError as error:
+        raise ValueError(_words(error)) from None
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    except IsADirectoryError:
+        raise ValueError("it is a folder") from None
+    except OSError as error:
+        raise InvalidInput(
+            f"{file} cannot be read ({error.strerror}). If its disk is damaged, `rebel-nerf doctor --assets --repair` "
+            "sets the asset aside."
+        ) from error
+    if content.kind not in get_args(AssetKind):
+        return None
+    members = {**(content.model_extra or {}), "kind": content.kind, "created": content.created}
+    known = {name: value for name, value in members.items() if name in Asset.model_fields}
+    try:
+        asset = Asset(**known | {"uri": str(file.parent), "marks": _read_marks(file.parent)})
+    except ValidationError as error:
+        raise ValueError(_words(error)) from None
+    sizes = content.sizes or {path: 0 if sum_ == _EMPTY else -1 for path, sum_ in content.checksums.items()}
+    return Manifest(asset, content.checksums, sizes)
+
+
+def _words(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return ": ".join([*map(str, first["loc"]), first["msg"]])
 
 
 def write_marks(folder: Path, marks: Marks) -> None:

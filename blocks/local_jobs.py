@@ -12,7 +12,9 @@ import time
 import uuid
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from blocks import supervisor
 from blocks.environment import FOR_PYTHON, job_environment
@@ -45,7 +47,7 @@ class LocalJobs:
             return None
         alive = not unlocked(folder / "alive")  # first: a status that is read later can only be newer
         status = _read_status(folder)
-        state, reason = JobState(status.get("state", "Queued")), status.get("reason", "")
+        state, reason = status.get("state", JobState.QUEUED), status.get("reason", "")
         if alive and state is JobState.RUNNING:
             supervisor.enforce_limit(folder, status)
         if not state.ended and not alive:
@@ -199,9 +201,25 @@ def _place(folder: Path) -> tuple[int, str]:
         return 0, ""
 
 
-def _read_status(folder: Path) -> dict[str, Any]:
+class _Status(TypedDict, total=False):
+    """The content of a job's `status.json`, as the supervisor writes it."""
+
+    state: JobState
+    reason: str
+    group: int
+    supervisor: int
+    started: float
+    ended: float
+    seconds: float
+    deadline: float
+    over_limit: str
+
+
+_STATUS = TypeAdapter(_Status)
+
+
+def _read_status(folder: Path) -> _Status:
     try:
-        content = json.loads((folder / "status.json").read_bytes())
-    except (FileNotFoundError, ValueError):  # not written yet, or lost when the machine lost power
+        return _STATUS.validate_json((folder / "status.json").read_bytes())
+    except (OSError, ValueError):  # not written yet, or lost when the machine lost power
         return {}
-    return content if isinstance(content, dict) else {}

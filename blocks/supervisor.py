@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -156,7 +156,7 @@ def ended_state(folder: Path) -> tuple[str, str]:
     return state, reason
 
 
-def enforce_limit(folder: Path, status: dict[str, Any]) -> None:
+def enforce_limit(folder: Path, status: Mapping[str, Any]) -> None:
     """End a running job that is over its time limit and whose supervisor was killed or stopped.
 
     The monotonic clock is the same for all processes since the machine started, and pauses while it is suspended.
@@ -169,7 +169,7 @@ def enforce_limit(folder: Path, status: dict[str, Any]) -> None:
     end_group(status["group"], lambda: unlocked(folder / "alive"))
 
 
-def wake(status: dict[str, Any]) -> None:
+def wake(status: Mapping[str, Any]) -> None:
     """Continue a job's supervisor if somebody has stopped it."""
     with suppress(ProcessLookupError, PermissionError):
         os.kill(status["supervisor"], signal.SIGCONT)

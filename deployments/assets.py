@@ -29,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blocks import LocalWorkspace
 from blocks.local_files import read_manifest
+from jobs.errors import InvalidInput
 
 __all__ = ["application", "serve", "serve_workspace"]
 
@@ -150,11 +151,14 @@ def _find(root: Path, name: str, version: str, path: str) -> tuple[Path, str] | 
     try:
         if not _is_plain(file, folder):
             return None
-        asset, registered = read_manifest(folder / "asset.json")
-    except (OSError, ValueError):
+        content = read_manifest(folder / "asset.json")
+    except (OSError, ValueError, InvalidInput):
         return None
+    if content is None:
+        return None
+    asset = content.asset
     kind = _SHOWN.get(asset.kind, {}).get(file.suffix)
-    if (asset.name, asset.version) != (name, version) or path not in registered or kind is None:
+    if (asset.name, asset.version) != (name, version) or path not in content.sizes or kind is None:
         return None
     return file, kind
 

@@ -34,14 +34,15 @@ class Expenses:
             name = prefix + blob.path
             if (name, blob.md5) not in self._known:
                 try:
-                    self._known[name, blob.md5] = Expense.model_validate_json(container.read(name))
+                    self._known[name, blob.md5] = Expense.read(container.read(name), name)
                 except NotFound:  # deleted in the meantime
                     return None
             return self._known[name, blob.md5]
 
         if job is not None:
             try:
-                return [Expense.model_validate_json(container.read(f"{prefix}{job}.json"))]
+                name = f"{prefix}{job}.json"
+                return [Expense.read(container.read(name), name)]
             except NotFound:
                 return []
         with ThreadPoolExecutor(THREADS) as pool:

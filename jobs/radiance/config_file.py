@@ -2,7 +2,7 @@
 
 nerfstudio writes its config as Python objects, and reads it with a YAML loader that calls whatever the file names. A
 model from a stranger could run anything. This loader builds only what the configs of nerfstudio's methods consist of:
-config classes, enumerations, references to classes, and paths. The same goes for the plug-ins in `jobs.methods.PLUGINS`.
+config classes, enumerations, references to classes, and paths. The same goes for plug-ins in `jobs.methods.PLUGINS`.
 Other classes of nerfstudio are refused, because some run code: its `MinimalDataParser` unpickles files of the dataset.
 """
 

@@ -53,6 +53,14 @@ def test_the_record_of_a_month(place: Workspace) -> None:
     assert place.expenses("2026-10") == [before]
 
 
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    place = LocalWorkspace(root=tmp_path)
+    place.write_expense(expense("a-1"))
+    (tmp_path / "spent" / "2026-11" / "a-1.json").write_text("{")
+    with pytest.raises(InvalidInput, match=r"spent/2026-11/a-1\.json"):
+        place.expenses("2026-11")
+
+
 def test_who_adds_up_sees_whole_entries(place: Workspace) -> None:
     jobs = [f"a-{number}" for number in range(1, 25)]
 

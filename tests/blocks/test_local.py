@@ -260,11 +260,11 @@ def test_how_long_a_job_ran_is_not_the_wall_clocks_to_say(workspace: LocalWorksp
     assert status and status.seconds == 0
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]"])
+@pytest.mark.parametrize("content", ["", "{", "[]", 50_000 * "[", '{"state": "Later"}', '{"seconds": "x"}', "\xff"])
 def test_a_damaged_status_does_not_hide_how_a_job_ended(workspace: LocalWorkspace, content: str) -> None:
     job = spec("true")
     finish(workspace, job)
-    (workspace.folder / "jobs" / job.name / "status.json").write_text(content)
+    (workspace.folder / "jobs" / job.name / "status.json").write_text(content, encoding="latin-1")
     until(lambda: state(workspace, job) is JobState.COMPLETED)  # once the supervisor is gone
 
 

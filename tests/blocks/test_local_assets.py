@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from blocks import Asset, LocalWorkspace
+from blocks.integrity import damaged_assets
 from jobs.errors import InvalidInput, NotFound
 from jobs.manifest import checksum
 from tests.blocks.shell import PHOTOS, finish, spec, workspace
@@ -106,11 +107,45 @@ def test_a_capture_that_lost_its_content_is_set_aside_and_taken_in_again(
     assert after.read(again, "a.jpg") == b"one"
 
 
-@pytest.mark.parametrize("manifest", ["", "{", "[]", '{"name": "street"}', "\xff"])
+@pytest.mark.parametrize("manifest", ["", "{", "[]", 50_000 * "[", '{"name": "street"}', "\xff"])
 def test_a_damaged_manifest_hides_no_other_version(workspace: LocalWorkspace, tmp_path: Path, manifest: str) -> None:
     first, second = photo(workspace, tmp_path, b"one"), photo(workspace, tmp_path, b"two")
     Path(first.uri, "asset.json").write_text(manifest, encoding="latin-1")
+    assert [damaged.asset for damaged in damaged_assets(workspace.folder, whole=True)] == ["street:1"]
     assert LocalWorkspace(root=workspace.root).assets("street") == [second]
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [("sizes", [1]), ("sizes", {"a.jpg": "three"}), ("checksums", None), ("created", "today"), ("tags", {"scene": 1})],
+)
+def test_a_manifest_with_another_content_hides_no_other_version(
+    workspace: LocalWorkspace, tmp_path: Path, member: str, value: object
+) -> None:
+    first, second = photo(workspace, tmp_path, b"one"), photo(workspace, tmp_path, b"two")
+    manifest = Path(first.uri, "asset.json")
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), member: value}))
+    [damaged] = damaged_assets(workspace.folder, whole=True)
+    assert damaged.asset == "street:1" and damaged.fault.startswith(f"asset.json: {member}")
+    assert LocalWorkspace(root=workspace.root).assets("street") == [second]
+
+
+def test_a_manifest_that_is_a_folder_hides_no_other_version(workspace: LocalWorkspace, tmp_path: Path) -> None:
+    first, second = photo(workspace, tmp_path, b"one"), photo(workspace, tmp_path, b"two")
+    manifest = Path(first.uri, "asset.json")
+    manifest.unlink()
+    manifest.mkdir()
+    assert LocalWorkspace(root=workspace.root).assets("street") == [second]
+
+
+def test_an_asset_of_a_later_versions_kind_is_passed_over(workspace: LocalWorkspace, tmp_path: Path) -> None:
+    manifest = Path(photo(workspace, tmp_path, b"one").uri, "asset.json")
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**content, "kind": "hologram"}))
+    before = LocalWorkspace(root=workspace.root)
+    assert before.assets("street") == [] and before.find_asset("street", "1") is None
+    assert list(damaged_assets(workspace.folder, whole=True)) == []
+    assert manifest.exists(), "it is intact"
 
 
 def test_assets_of_later_and_earlier_versions_are_read(workspace: LocalWorkspace, tmp_path: Path) -> None:
