@@ -1,4 +1,4 @@
-"""Remove a model and what was made from it: `rebel-nerf rm --scene facade --model-version 3 --remove`."""
+"""Remove a model or a whole scene: `rebel-nerf rm --scene facade --model-version 3 --remove`."""
 
 from __future__ import annotations
 
@@ -7,47 +7,79 @@ import sys
 from pydantic import BaseModel, Field
 
 import tasks
-from blocks import LocalWorkspace
+from blocks import LocalWorkspace, Workspace
 from commands.prune import remove, show_removable, size_of
 from commands.shell.program import typed
 from commands.shell.run import as_command, open_workspace, parse_command
 from jobs.names import SceneName
-from tasks.prune import judge_model
+from tasks.prune import judge_all, judge_model
 
 
 class Remove(BaseModel):
-    """Show a model, and the videos, pages and exports that were made from it; with --remove, remove them.
+    """Show what belongs to a scene, or was made from one model of it; with --remove, remove it.
 
-    Photos and datasets are kept. A pinned model, and one that another was trained from, cannot be removed.
+    Without --model-version, that is the whole scene: datasets, models, videos, pages and exports. A capture is removed
+    if the drop folder still has the same photos; with --captures, even if it is their only copy. With --model-version,
+    it is the model with its videos, pages and exports. A pinned model cannot be removed, and neither can one that
+    another was trained from.
     """
 
     scene: SceneName = Field(description="the scene's name")
-    model_version: str = Field(description="the model's number (3) or its full version (2-0a1b2c3d)")
+    model_version: str | None = Field(
+        None, description="the model's number (3) or its full version (2-0a1b2c3d); by default, the whole scene"
+    )
+    captures: bool = Field(False, description="also remove captures that are the only copy of their photos")
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
     remove: bool = Field(False, description="remove what is listed; otherwise nothing is changed")
 
 
-def remove_model(given: Remove) -> None:
-    """List what would be removed and, with `remove`, remove it. Then bring the scene's page up to date.
+def remove_from_scene(given: Remove) -> None:
+    """List what would be removed and, with `remove`, remove it. Then bring the pages of this machine up to date.
 
     Raises:
-        RebelNerfError: there is no such model, it cannot be removed, or the workspace cannot be reached.
+        RebelNerfError: there is no such scene or model, it cannot be removed, or the workspace cannot be reached.
     """
     place = open_workspace(given.workspace)
-    model = tasks.find_registered_model(place, given.scene, given.model_version)
-    found = judge_model(place, given.scene, model)
-    show_removable(found)
-    size = size_of(sum(each.size for each in found))
-    if not given.remove:
-        words = f"rm --scene {given.scene} --model-version {model.number or model.version} --remove"
-        print(f"{size} can be removed. Nothing was changed; {typed(words)} removes what is listed.")
-        return
-    remove(place, found)
-    if isinstance(place, LocalWorkspace):
-        tasks.write_scene_page(place, given.scene, tasks.gallery_file(place))
-    print(f"Removed {size}.")
+    if given.model_version is None:
+        found = judge_all(place, given.scene, captures=given.captures)
+    else:
+        found = judge_model(place, given.scene, tasks.find_registered_model(place, given.scene, given.model_version))
+    removable = [each for each in found if not each.kept]
+    show_removable(removable)
+    for each in found:
+        if each.kept:
+            print(f"{each.asset.title} is kept: it is {each.kept}. --captures removes it, too.")
+    if given.model_version is None:
+        _name_what_stays(place, given.scene)
+    size = size_of(sum(each.size for each in removable))
+    if not removable:
+        print("Nothing can be removed.")
+    elif given.remove:
+        remove(place, removable)
+        if isinstance(place, LocalWorkspace):
+            tasks.update_pages(place, given.scene)
+        print(f"Removed {size}.")
+    else:
+        print(f"{size} can be removed. Nothing was changed; {_again(given)} removes what is listed.")
+
+
+def _name_what_stays(place: Workspace, scene: str) -> None:
+    """Say that the drop folder is left alone, if it has photos."""
+    if any(dropped.files for dropped in place.dropped(scene)):
+        print(
+            f"The photos in captures/{scene}/ of the workspace stay. A schedule or a run makes the scene from them "
+            "again; move them away if you do not want that."
+        )
+
+
+def _again(given: Remove) -> str:
+    words = f"rm --scene {given.scene}"
+    words += f" --model-version {given.model_version}" if given.model_version else ""
+    words += " --captures" if given.captures else ""
+    words += f" --workspace {given.workspace}" if given.workspace != tasks.LOCAL else ""
+    return typed(f"{words} --remove")
 
 
 if __name__ == "__main__":
     with as_command():
-        remove_model(parse_command(Remove, sys.argv[1:]))
+        remove_from_scene(parse_command(Remove, sys.argv[1:]))

@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gallery": ("commands.gallery", "Make one page of all scenes."),
     "pin": ("commands.pin", "Choose the model that a scene is shown by."),
     "note": ("commands.note", "Attach a note to a model."),
-    "rm": ("commands.rm", "Remove a model, and what was made from it."),
+    "rm": ("commands.rm", "Remove a scene, or a model with what was made from it."),
     "path": ("commands.path", "Save a camera path that was made in the viewer."),
     "reprocess": ("flows.reprocess", "Process new captures."),
     "clean-up": ("flows.clean_up", "Cancel the jobs that no run waits for."),

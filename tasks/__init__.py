@@ -13,7 +13,14 @@ from tasks.find import (
     find_registered_model,
     find_shown_model,
 )
-from tasks.gallery import gallery_file, refresh_gallery, refresh_scene_page, write_gallery, write_scene_page
+from tasks.gallery import (
+    gallery_file,
+    refresh_gallery,
+    refresh_scene_page,
+    update_pages,
+    write_gallery,
+    write_scene_page,
+)
 from tasks.housekeeping import forget_old_runs
 from tasks.label import label_run, path_words
 from tasks.quality import psnr_gate, show_quality
@@ -109,6 +116,7 @@ __all__ = [
     "then_and_now",
     "train",
     "until_ended",
+    "update_pages",
     "wait_for_page",
     "warn_of_new_scene_frame",
     "write_gallery",

@@ -36,6 +36,7 @@ __all__ = [
     "refresh_gallery",
     "refresh_scene_page",
     "scene_page_file",
+    "update_pages",
     "write_gallery",
     "write_scene_page",
 ]
@@ -163,6 +164,21 @@ def write_scene_page(workspace: Workspace, scene: str, file: Path) -> Path:
         RebelNerfError: the workspace cannot be reached.
     """
     return _write_scene(_Scene.read(workspace, scene, _page_file(scene, file)), file)
+
+
+def update_pages(workspace: LocalWorkspace, scene: str) -> None:
+    """Write the page of a scene, or delete it if the scene is gone, and the gallery if there is one. Blocks.
+
+    Raises:
+        InvalidInput: a file cannot be written.
+    """
+    file = gallery_file(workspace)
+    if scene in workspace.scenes():
+        write_scene_page(workspace, scene, file)
+    else:
+        _page_file(scene, file).unlink(missing_ok=True)
+    if file.is_file():
+        write_gallery(workspace, file)
 
 
 async def refresh_scene_page(workspace: Workspace, scene: str) -> None:

@@ -1,4 +1,4 @@
-"""Find the assets of a scene that can be removed: old ones, or a model, that nothing that is kept was made from."""
+"""Find the assets of a scene that can be removed: old ones, a model with what was made from it, or all of them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from blocks import Asset, Workspace
-from jobs.errors import InvalidInput
+from jobs.errors import InvalidInput, NotFound
 from jobs.names import SUFFIXES, asset_name
 
-__all__ = ["Judged", "judge_model", "judge_scene"]
+__all__ = ["Judged", "judge_all", "judge_model", "judge_scene"]
+
+
+_ONLY_COPY = "the only copy of these photos"
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,9 @@ def judge_scene(workspace: Workspace, scene: str, keep: int, *, captures: bool) 
         for asset in assets:
             if asset.marks.pinned:
                 kept[str(asset)] = "pinned"
-    dropped = {each.content for each in workspace.dropped(scene)} if captures else set()
-    for capture in versions[scene]:
-        if capture.tags.get("content") not in dropped:
-            kept.setdefault(str(capture), "the only copy of these photos" if captures else "a capture")
+    only_copies = _only_copies(workspace, scene, versions) if captures else versions[scene]
+    for capture in only_copies:
+        kept.setdefault(str(capture), _ONLY_COPY if captures else "a capture")
     _keep_origins(kept, versions)
     return [Judged(asset, kept.get(str(asset), ""), workspace.size(asset)) for asset in _all(versions)]
 
@@ -65,18 +67,50 @@ def judge_model(workspace: Workspace, scene: str, model: Asset) -> list[Judged]:
     Raises:
         InvalidInput: the model is pinned, another model was trained from it, or a run of the scene is under way.
     """
-    if model.marks.pinned:
-        raise InvalidInput(
-            f"scene {scene}: {model.title} is pinned. Unpin it first: rebel-nerf pin --scene {scene} --off"
-        )
-    if _is_worked_on(workspace, scene):
-        raise InvalidInput(f"scene {scene}: a run is under way. {model.title} can be removed once it has ended.")
+    _check_removable(workspace, scene, [model])
     known, found = _all(_versions(workspace, scene)), [model]
     for origin in found:  # grows
         found += [each for each in known if str(origin) in each.tags.values() and each not in found]
     if later := [each for each in found[1:] if each.kind == "model"]:
         raise InvalidInput(f"scene {scene}: {later[0].title} was trained from {model.title}. Remove that one first.")
     return [Judged(asset, "", workspace.size(asset)) for asset in found]
+
+
+def judge_all(workspace: Workspace, scene: str, *, captures: bool) -> list[Judged]:
+    """Return every asset of a scene. All can be removed but the only copies of photos.
+
+    Args:
+        workspace: where the assets are registered.
+        scene: the scene's name.
+        captures: whether captures can be removed although the drop folder does not have the same photos.
+
+    Raises:
+        NotFound: there is no such scene.
+        InvalidInput: a model is pinned, or a run of the scene is under way.
+    """
+    versions = _versions(workspace, scene)
+    if not (known := _all(versions)):
+        listed = ", ".join(workspace.scenes()) or "none yet"
+        raise NotFound(f"scene {scene}: there is no such scene in {workspace.identity}. Its scenes: {listed}.")
+    _check_removable(workspace, scene, known)
+    kept = set() if captures else {str(capture) for capture in _only_copies(workspace, scene, versions)}
+    return [Judged(asset, _ONLY_COPY if str(asset) in kept else "", workspace.size(asset)) for asset in known]
+
+
+def _check_removable(workspace: Workspace, scene: str, assets: Iterable[Asset]) -> None:
+    """Refuse to remove what is pinned, and anything of a scene of which a run is under way."""
+    if pinned := next((asset for asset in assets if asset.marks.pinned), None):
+        raise InvalidInput(
+            f"scene {scene}: {pinned.title} is pinned. Unpin it first: rebel-nerf pin --scene {scene} --off"
+        )
+    if _is_worked_on(workspace, scene):
+        raise InvalidInput(f"scene {scene}: a run is under way. Nothing of it can be removed until that has ended.")
+
+
+def _only_copies(workspace: Workspace, scene: str, versions: Mapping[str, list[Asset]]) -> list[Asset]:
+    """Return the captures whose photos the drop folder does not have as well."""
+    dropped = {each.content for each in workspace.dropped(scene)}
+    return [capture for capture in versions[scene] if capture.tags.get("content") not in dropped]
 
 
 def _versions(workspace: Workspace, scene: str) -> dict[str, list[Asset]]:
@@ -102,5 +136,5 @@ def _is_worked_on(workspace: Workspace, scene: str) -> bool:
     return any(job and not job.state.ended for job in jobs)
 
 
-def _all(versions: Mapping[str, list[Asset]]) -> Iterable[Asset]:
+def _all(versions: Mapping[str, list[Asset]]) -> list[Asset]:
     return [asset for assets in versions.values() for asset in assets]

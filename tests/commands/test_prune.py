@@ -14,9 +14,11 @@ import pytest
 from blocks import JobSpec, LocalWorkspace, Marks, supervisor
 from blocks.azure import AzureMLWorkspace
 from blocks.local_cleanup import find_leftovers
+from commands.gallery import Gallery
+from commands.gallery import show as show_gallery
 from commands.prune import Prune, prune
-from commands.rm import Remove, remove_model
-from jobs.errors import InvalidInput
+from commands.rm import Remove, remove_from_scene
+from jobs.errors import InvalidInput, NotFound
 from tasks.prune import judge_scene
 from tests.azure_fixtures import lasting, sketch, stack, wait, workspace
 from tests.tasks.test_choice import put
@@ -123,9 +125,9 @@ def test_listed_versions_are_removed(place: LocalWorkspace, capsys: pytest.Captu
 def test_a_model_is_removed_with_what_was_made_from_it(
     place: LocalWorkspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    remove_model(Remove(scene="street", model_version="2"))
+    remove_from_scene(Remove(scene="street", model_version="2"))
     assert "Nothing was changed" in capsys.readouterr().out and len(place.assets("street-video")) == 5
-    remove_model(Remove(scene="street", model_version="2", remove=True))
+    remove_from_scene(Remove(scene="street", model_version="2", remove=True))
     assert [each.version[0] for each in place.assets("street-nerf")] == ["1", "3", "4", "5"]
     assert [each.version[0] for each in place.assets("street-video")] == ["1", "3", "4", "5"]
     assert len(place.assets("street")) == len(place.assets("street-images-to-nerf-dataset")) == 5
@@ -137,11 +139,49 @@ def test_a_model_that_is_pinned_or_another_ones_beginning_stays(place: LocalWork
     own: dict[str, Any] = {"scene": "street", "capture_version": 6, "start": str(second)}
     put(place, "street-nerf", "6-00000006", 99, **own)
     with pytest.raises(InvalidInput, match="6-00000006"):
-        remove_model(Remove(scene="street", model_version="2", remove=True))
+        remove_from_scene(Remove(scene="street", model_version="2", remove=True))
     place.mark(place.assets("street-nerf")[2], Marks(pinned=START))
     with pytest.raises(InvalidInput, match="pinned"):
-        remove_model(Remove(scene="street", model_version="3", remove=True))
+        remove_from_scene(Remove(scene="street", model_version="3", remove=True))
     assert len(place.assets("street-nerf")) == 6 and len(place.assets("street-video")) == 5
+
+
+def test_a_whole_scene_is_removed_but_the_only_copies_of_its_photos(
+    place: LocalWorkspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(place, "mill", "1", 0, "capture", scene="mill")
+    show_gallery(Gallery(browser=False))
+    photo = place.folder / "captures/street/1.jpg"
+    photo.parent.mkdir(parents=True)
+    photo.write_bytes(b"a photo")
+    [dropped] = place.dropped("street")
+    manifest = place.folder / "assets/street/2/asset.json"
+    manifest.write_text(manifest.read_text().replace("content 2", dropped.content))
+    before = sorted(place.folder.rglob("*"))
+    remove_from_scene(Remove(scene="street"))
+    said = capsys.readouterr().out
+    assert sorted(place.folder.rglob("*")) == before and "rm --scene street --remove removes what is listed" in said
+    assert "street:1 is kept: it is the only copy" in said and "street:2 is kept" not in said
+    assert "captures/street/ of the workspace stay" in said
+
+    remove_from_scene(Remove(scene="street", remove=True))
+    assert [each.version for each in place.assets("street")] == ["1", "3", "4", "5"] and photo.exists()
+    assert not [each for name in ("nerf", "video", "images-to-nerf-dataset") for each in place.assets(f"street-{name}")]
+    assert "0 models" in (place.folder / "gallery/street.html").read_text()
+
+    remove_from_scene(Remove(scene="street", captures=True, remove=True))
+    assert place.scenes() == ["mill"] and photo.exists()
+    assert not (place.folder / "gallery/street.html").exists()
+    assert "street" not in (place.folder / "gallery.html").read_text()
+    with pytest.raises(NotFound, match="street: .*mill"):
+        remove_from_scene(Remove(scene="street", remove=True))
+
+
+def test_a_scene_with_a_pinned_model_is_not_removed(place: LocalWorkspace) -> None:
+    place.mark(place.assets("street-nerf")[2], Marks(pinned=START))
+    with pytest.raises(InvalidInput, match="model 3. is pinned"):
+        remove_from_scene(Remove(scene="street", captures=True, remove=True))
+    assert len(place.assets("street-nerf")) == len(place.assets("street")) == 5
 
 
 def job_folder(place: LocalWorkspace, name: str, exit_code: str, days: float) -> Path:
