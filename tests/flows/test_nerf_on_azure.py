@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import re
 from pathlib import Path
 from typing import Any, ClassVar
@@ -61,7 +60,6 @@ def jobs(stack: AzureStack, stage: str = "") -> list[str]:
 async def test_from_photos_to_a_video_without_repeating_work(
     stack: AzureStack, saved: AzureMLWorkspace, street: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logging.getLogger("prefect.task_runs").addHandler(caplog.handler)
     stack.ssh_at("20.1.2.3", 50000)
     with stack.faults.add("throttle", "GET .*/jobs/", times=3), stack.faults.add("storage_busy", times=3):
         video, states = await run(images=street / "photos")
@@ -149,7 +147,6 @@ async def test_why_a_job_waits_is_said_and_nobody_waiting_ends_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("blocks.azure.status._LONG_QUEUED_SECONDS", 0.0)
-    logging.getLogger("prefect.task_runs").addHandler(caplog.handler)
     with stack.faults.add("quota", "wall-prepare-.*"):
         waiting = asyncio.create_task(run(scene="wall", images=street / "photos"))
         while "gets no node" not in caplog.text:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -49,13 +48,6 @@ async def draw(place: AzureMLWorkspace, scene: str) -> Asset:
     return made
 
 
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addHandler(caplog.handler)
-    return caplog
-
-
 def photograph(folder: Path, count: int) -> dict[str, Path]:
     folder.mkdir()
     for index in range(count):
@@ -64,7 +56,7 @@ def photograph(folder: Path, count: int) -> dict[str, Path]:
 
 
 async def test_a_stage_runs_again_if_its_result_was_archived(
-    workspace: AzureMLWorkspace, stack: AzureStack, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+    workspace: AzureMLWorkspace, stack: AzureStack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(AzureMLWorkspace, "poll_seconds", lambda self, waited: 0.3)
     bad = await build(workspace, "kiln")
@@ -72,7 +64,7 @@ async def test_a_stage_runs_again_if_its_result_was_archived(
     workspace.client.models.archive("kiln-nerf", "1")
     anew = await build(workspace, "kiln")
     assert (anew.version, anew.number) == (f"{bad.version}-2", 2)
-    assert f"{bad.title} is archived, so the stage runs again, for {anew.version}" in log.text
+    assert f"{bad.title} is archived, so the stage runs again, for {anew.version}" in caplog.text
     assert await build(workspace, "kiln") == anew
     assert [stack.jobs[name].status for name in stack.jobs if name.startswith("kiln-")] == ["Completed"] * 2
 
@@ -104,7 +96,7 @@ async def test_a_result_that_was_deleted_comes_back_from_its_job_or_is_made_agai
 
 
 async def test_captures_that_are_archived_are_left_alone(
-    workspace: AzureMLWorkspace, tmp_path: Path, log: pytest.LogCaptureFixture
+    workspace: AzureMLWorkspace, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = PrepareOptions()
 
@@ -117,11 +109,11 @@ async def test_captures_that_are_archived_are_left_alone(
     workspace.client.data.archive("loft", "1")
     with pytest.raises(NotFound, match=r"scene loft: .*archived: 1\)"):
         await captured()
-    assert "the photos uploaded by hand are those of loft:1, which is archived" in log.text
+    assert "the photos uploaded by hand are those of loft:1, which is archived" in caplog.text
     with pytest.raises(NotFound, match=r"version 1.*archived: 1\)"):
         await captured(1)
     assert (await captured(images=tmp_path / "a")).version == "2", "the same photos, given by hand"
-    assert "version 1 has the same photos but is archived, so they are registered as version 2" in log.text
+    assert "version 1 has the same photos but is archived, so they are registered as version 2" in caplog.text
     assert (await captured()).version == "2"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime, timezone
 
 import pytest
@@ -27,7 +26,6 @@ def dataset(version: str, frame: str) -> Asset:
 
 @pytest.mark.usefixtures("prefect_server")
 async def test_a_visit_in_another_frame_is_gone_on_with_alone(caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("prefect.flow_runs").addHandler(caplog.handler)
     then = tasks.Visit(dataset("1-a", "new"), dataset("1-b", "new"))
 
     @flow(name="compared")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -84,7 +83,6 @@ def test_a_missing_asset_is_reported_with_the_existing_ones(place: LocalWorkspac
 async def test_the_log_says_where_a_capture_has_the_same_number(
     place: LocalWorkspace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logging.getLogger("prefect.task_runs").addHandler(caplog.handler)
 
     @flow(name="found")
     async def found(version: str | int) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -102,7 +101,6 @@ def path_of(
 async def test_a_generated_path_has_the_shape_of_the_photos(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, size: tuple[int, int] | None
 ) -> None:
-    logging.getLogger("prefect.flow_runs").addHandler(caplog.handler)
     place = LocalWorkspace(root=tmp_path / "home")
     file = tmp_path / ("transforms.json" if size else "other.json")
     file.write_text(json.dumps({"w": 1080, "h": 1920, "frames": [{}, {"w": 1920, "h": 1080}, {}]}))
@@ -137,7 +135,6 @@ async def test_captures_share_a_frame_or_a_warning_says_so(
     street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     start = datetime.now(timezone.utc)
-    logging.getLogger("prefect.flow_runs").addHandler(caplog.handler)
     place = LocalWorkspace(root=tmp_path / "home")
     elsewhere = made_once.street("elsewhere", 10)
 

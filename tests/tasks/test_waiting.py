@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from functools import partial
 from pathlib import Path
@@ -86,7 +85,6 @@ def in_line(said: list[str]) -> bool:
 async def test_jobs_on_this_machine_wait_in_line_and_say_behind_whom(
     place: LocalWorkspace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logging.getLogger("prefect.task_runs").addHandler(caplog.handler)
     said, order = await run_all(place)
     assert in_line(said), said
     assert order == list(SCENES)
