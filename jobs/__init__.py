@@ -12,7 +12,12 @@
   scheduler imports them too: it checks camera paths and measurements, and writes summaries.
 """
 
+import gc
 import os
+import sys
+
+if sys.argv[:1] == ["-m"] and " ".join(sys.orig_argv).partition(" -m ")[2].startswith("jobs."):
+    gc.disable()  # `python -m jobs.NAME` imports this package first. The program calls `report.end_imports`
 
 # Before torch is imported: threads that wait for each other sleep. GNU OpenMP lets them spin, which beside other
 # programs on two cores took four to six times the CPU time for the same training step.

@@ -250,4 +250,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    report.end_imports()
     main()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic_settings import BaseSettings, CliPositionalArg
 
-from jobs import manifest
+from jobs import manifest, report
 from jobs.errors import InvalidInput
 from jobs.radiance.config_file import read_config
 
@@ -205,4 +205,5 @@ class _Arguments(BaseSettings, cli_kebab_case=True, cli_prog_name="python -m job
 if __name__ == "__main__":
     from pydantic_settings import CliApp
 
+    report.end_imports()
     CliApp.run(_Arguments)

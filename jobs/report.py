@@ -7,6 +7,7 @@ Every other line on standard output is plain log.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import signal
@@ -171,8 +172,19 @@ def interruption(words: str) -> Callable[..., NoReturn]:
     return interrupted
 
 
+def end_imports() -> None:
+    """Keep the garbage collector from what a program has imported.
+
+    These objects, a million with nerfstudio, live until the end. To look for garbage among them, and once more at the
+    end, takes a third of the CPU time of a short program.
+    """
+    gc.freeze()
+    gc.enable()
+
+
 def run(stage: str, main: Callable[[], None]) -> None:
     """Run a job's program, report an error as a `Failure` line, and exit with the matching status."""
+    end_imports()
     try:
         main()
     except Exception as raised:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import gc
 import inspect
 import signal
 import sys
@@ -45,6 +47,8 @@ _SETTINGS = {
     PREFECT_SERVER_ANALYTICS_ENABLED: False,
     **PATIENT_CLIENT,
 }
+# As it ends, Python would look for garbage among all imports, which takes a third of a short command's CPU time.
+atexit.register(gc.freeze)
 
 
 def run_as_command(flow: Flow[..., Any], arguments: list[str], stages: Sequence[str] = ()) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +89,19 @@ def end_with(body: str, code: int, named: str) -> Failure:
 )
 def test_durations_for_people(seconds: float, words: str) -> None:
     assert report.duration(seconds) == words
+
+
+def test_only_imports_of_a_job_run_without_a_garbage_collector(tmp_path: Path) -> None:
+    body = "gc.disable()\nreport.run('train', lambda: print(gc.isenabled()))"
+    assert said("-c", f"import gc\nfrom jobs import report\n{body}") == "True"
+    (tmp_path / "starter").mkdir()
+    (tmp_path / "starter" / "__init__.py").write_text("import gc, jobs; print(gc.isenabled())")
+    (tmp_path / "starter" / "__main__.py").touch()
+    assert said("-m", "starter", "python", "-m", "jobs.train", path=tmp_path) == "True"
+
+
+def said(*arguments: str, path: Path | None = None) -> str:
+    paths = os.pathsep.join(str(each) for each in (Path(report.__file__).parents[1], path) if each)
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True, env=environment)
+    return done.stdout.strip()
