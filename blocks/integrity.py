@@ -19,6 +19,7 @@ from blocks.records import Asset
 from jobs.errors import InvalidInput
 from jobs.manifest import checksum
 from jobs.names import printable
+from jobs.program import typed
 
 __all__ = ["Damage", "check_input", "damaged_assets", "set_aside"]
 
@@ -72,7 +73,7 @@ def check_input(asset: Asset, folder: Path, memory: Path, scene: str) -> None:
             remedy = "Then run the flow again, which recreates the asset."
         raise InvalidInput(
             f"scene {scene}: asset {asset} is damaged: {fault}. No job was started. "
-            f"`rebel-nerf doctor --assets --whole --repair` sets the asset aside. {remedy}"
+            f"`{typed('doctor --assets --whole --repair')}` sets the asset aside. {remedy}"
         )
     if seen != known:
         _note(notes, seen)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from blocks.marks import Marks
 from blocks.records import Asset, AssetKind
 from jobs.errors import InvalidInput
+from jobs.program import typed
 
 __all__ = [
     "IF_FULL",
@@ -152,8 +153,8 @@ def read_manifest(file: Path) -> Manifest | None:
         raise ValueError("it is a folder") from None
     except OSError as error:
         raise InvalidInput(
-            f"{file} cannot be read ({error.strerror}). If its disk is damaged, `rebel-nerf doctor --assets --repair` "
-            "sets the asset aside."
+            f"{file} cannot be read ({error.strerror}). If its disk is damaged, "
+            f"`{typed('doctor --assets --repair')}` sets the asset aside."
         ) from error
     if content.kind not in get_args(AssetKind):
         return None

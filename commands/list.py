@@ -9,11 +9,11 @@ from pydantic import BaseModel, Field
 
 import tasks
 from blocks import Workspace
-from commands.shell.program import typed
 from commands.shell.run import as_command, open_workspace, parse_command
 from commands.shell.table import print_table
 from jobs.errors import NotFound
 from jobs.names import SceneName, asset_name
+from jobs.program import typed
 from jobs.web.quality import row
 from jobs.web.trials import trial
 

@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field
 
 import tasks
 from blocks import Asset, Workspace
-from commands.shell.program import typed
 from commands.shell.run import as_command, open_workspace, parse_command
 from jobs.errors import NotFound
 from jobs.names import SceneName, asset_name
+from jobs.program import typed
 
 
 class Page(BaseModel):

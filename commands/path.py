@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field
 from pydantic_settings import CliPositionalArg
 
 import tasks
-from commands.shell.program import typed
 from commands.shell.run import as_command, open_workspace, parse_command
 from jobs.names import SceneName
+from jobs.program import typed
 
 
 class SavePath(BaseModel):

@@ -9,10 +9,10 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 import tasks
-from commands.shell.program import typed
 from commands.shell.run import as_command, open_workspace, parse_command
 from jobs.metric.picking import picking_page
 from jobs.names import SceneName
+from jobs.program import typed
 
 
 class Pick(BaseModel):

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pydantic import BaseModel, Field
 
 from blocks import Leftover, Workspace
-from commands.shell.program import typed
 from commands.shell.run import as_command, open_workspace, parse_command
 from commands.shell.table import print_table
 from jobs.errors import RebelNerfError
 from jobs.names import SceneName, printable
+from jobs.program import typed
 from tasks.prune import Judged, judge_scene
 
 _DAY = 24 * 3600.0

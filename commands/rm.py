@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field
 import tasks
 from blocks import LocalWorkspace, Workspace
 from commands.prune import remove, show_removable, size_of
-from commands.shell.program import typed
 from commands.shell.run import as_command, open_workspace, parse_command
 from jobs.names import SceneName
+from jobs.program import typed
 from tasks.prune import judge_all, judge_model
 
 

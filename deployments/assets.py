@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from blocks import LocalWorkspace
 from blocks.local_files import read_manifest
 from jobs.errors import InvalidInput
+from jobs.program import typed
 
 __all__ = ["application", "serve", "serve_workspace"]
 
@@ -86,7 +87,7 @@ def application(root: Path, auth: str) -> ASGIApp:
     def gallery(request: Request) -> Response:
         file = root / request.url.path.lstrip("/")
         if not _is_plain(file, root):
-            return _nothing("There is no such page yet. `rebel-nerf gallery` makes the pages of all scenes.")
+            return _nothing(f"There is no such page yet. `{typed('gallery')}` makes the pages of all scenes.")
         return FileResponse(file, media_type=_PAGES[".html"], headers={"Content-Security-Policy": _PLAIN})
 
     routes = [

@@ -15,6 +15,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from jobs.program import typed
+
 __all__ = ["COMMANDS", "OWN_OPTIONS", "file_of", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -93,18 +95,18 @@ def _help() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {sentence}" for name, (_, sentence) in COMMANDS.items()]
     title = "rebel-nerf COMMAND [OPTIONS]: from photos of a place to a fly-through of its NeRF."
-    more = "rebel-nerf COMMAND --help lists a command's options; rebel-nerf --version prints the version."
+    more = "COMMAND --help lists a command's options, and --version prints the version."
     return "\n".join([title, *lines, more])
 
 
 def _unknown(name: str) -> str:
     words = name.split()
     if words[0] == "azure" and (len(words) < 2 or words[1].startswith("-")):
-        known = ", ".join(f"`rebel-nerf {each}`" for each in COMMANDS if each.startswith("azure "))
+        known = ", ".join(f"`{typed(each)}`" for each in COMMANDS if each.startswith("azure "))
         return f"rebel-nerf azure is incomplete. There are {known}."
     near = difflib.get_close_matches(name, COMMANDS, n=1)
-    hint = f" Did you mean `rebel-nerf {near[0]}`?" if near else ""
-    return f"rebel-nerf has no command {name!r}.{hint} `rebel-nerf --help` lists all commands."
+    hint = f" Did you mean `{typed(near[0])}`?" if near else ""
+    return f"rebel-nerf has no command {name!r}.{hint} `{typed('--help')}` lists all commands."
 
 
 def _deploy() -> None:
@@ -118,7 +120,7 @@ def _deploy() -> None:
         print(f"deployment {name}: registered")
     if settings.get("REBEL_NERF_WEBHOOK_URL"):
         print(_run_quietly(("deployments.notifications",), settings), end="")
-    print("Start a run: rebel-nerf prefect deployment run nerf/scene -p scene=NAME -p images=FOLDER")
+    print(f"Start a run: {typed('prefect deployment run nerf/scene -p scene=NAME -p images=FOLDER')}")
 
 
 def _run_quietly(program: tuple[str, ...], settings: dict[str, str]) -> str:

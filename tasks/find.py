@@ -11,6 +11,7 @@ from prefect import get_run_logger, task
 from blocks import Asset, Workspace
 from jobs.errors import NotFound
 from jobs.names import asset_name
+from jobs.program import typed
 from tasks.choice import choose, model_versions
 from tasks.patience import patiently
 
@@ -114,7 +115,7 @@ def find_shown_model(workspace: Workspace, scene: str) -> ShownModel:
     """
     choice = choose(model_versions(workspace, scene))
     if choice is None:
-        hint = similar_scene(workspace, scene) or "`rebel-nerf list` shows the scenes of a workspace."
+        hint = similar_scene(workspace, scene) or f"`{typed('list')}` shows the scenes of a workspace."
         raise NotFound(
             f"scene {scene}: no {asset_name(scene, 'model')} in {workspace.identity}; there is none yet. {hint.strip()}"
         )

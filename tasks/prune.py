@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from blocks import Asset, Workspace
 from jobs.errors import InvalidInput, NotFound
 from jobs.names import SUFFIXES, asset_name
+from jobs.program import typed
 
 __all__ = ["Judged", "judge_all", "judge_model", "judge_scene"]
 
@@ -101,7 +102,7 @@ def _check_removable(workspace: Workspace, scene: str, assets: Iterable[Asset]) 
     """Refuse to remove what is pinned, and anything of a scene of which a run is under way."""
     if pinned := next((asset for asset in assets if asset.marks.pinned), None):
         raise InvalidInput(
-            f"scene {scene}: {pinned.title} is pinned. Unpin it first: rebel-nerf pin --scene {scene} --off"
+            f"scene {scene}: {pinned.title} is pinned. Unpin it first: {typed(f'pin --scene {scene} --off')}"
         )
     if _is_worked_on(workspace, scene):
         raise InvalidInput(f"scene {scene}: a run is under way. Nothing of it can be removed until that has ended.")

@@ -24,6 +24,7 @@ from jobs.camera_path import CameraPath
 from jobs.errors import InvalidInput, NotFound
 from jobs.names import asset_name
 from jobs.options import RenderOptions
+from jobs.program import typed
 from jobs.web.chart import as_data
 from tasks.patience import patiently
 from tasks.plain_errors import naming
@@ -135,7 +136,7 @@ async def _check_path(
             f"scene {scene}: the camera path is for the scene frame of {belongs}, but {dataset} is in that of "
             f"{scene_frame_of(dataset)}, where the path would show something else. The path "
             f"{camera_path.GENERATED[0]} is rendered instead. Draw a path in the viewer of this version, and keep it: "
-            f"rebel-nerf path --scene {scene} camera_path.json"
+            f"{typed(f'path --scene {scene} camera_path.json')}"
         )
         await _warn(scene, "camera-path", text)
         return shot.generated()

@@ -10,6 +10,7 @@ from blocks import Asset, LocalWorkspace, Workspace
 from blocks.saved import loading, saved_name
 from jobs.errors import InvalidInput
 from jobs.profiles import Profile
+from jobs.program import typed
 from tasks.patience import patiently
 
 __all__ = [
@@ -58,12 +59,12 @@ def reference_to(workspace: Workspace) -> str:
 
 def page_command(workspace: Workspace, scene: str, page: Asset) -> str:
     """Return the command that opens a page of a scene."""
-    return f"rebel-nerf page --scene {scene} --version {page.version}{_elsewhere(workspace)}"
+    return typed(f"page --scene {scene} --version {page.version}{_elsewhere(workspace)}")
 
 
 def view_command(workspace: Workspace, scene: str) -> str:
     """Return the command that opens the viewer of a scene."""
-    return f"rebel-nerf view --scene {scene}{_elsewhere(workspace)}"
+    return typed(f"view --scene {scene}{_elsewhere(workspace)}")
 
 
 def _elsewhere(workspace: Workspace) -> str:

@@ -19,6 +19,7 @@ CONTRACT = {
     "names",
     "options",
     "profiles",
+    "program",
     "report",
 }
 SHARED_ROOMS = {"metric", "path", "web"}

@@ -27,13 +27,12 @@ from blocks.records import Asset, AssetKind, DroppedCapture, JobSpec, JobStatus,
 from blocks.retries import SIGN_IN
 from blocks.workspace import Workspace
 from jobs.errors import InvalidInput, WorkspaceUnavailable
+from jobs.program import typed
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
 __all__ = ["AzureMLWorkspace"]
-
-_SET_UP = "Make it with: rebel-nerf azure setup"
 
 ClusterName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9-]{1,31}$")]
 IdentityId = Annotated[
@@ -142,7 +141,10 @@ class AzureMLWorkspace(Workspace):
 
     def check_environment(self) -> None:
         """Raise `InvalidInput` unless the environment of jobs is registered."""
-        with naming(f"environment: there is no environment {self.environment!r} in {self.workspace}. {_SET_UP}"):
+        with naming(
+            f"environment: there is no environment {self.environment!r} in {self.workspace}. "
+            f"Make it with: {typed('azure setup')}"
+        ):
             self._jobs.environment_id()
 
     def check_storage(self) -> str:
@@ -170,7 +172,10 @@ class AzureMLWorkspace(Workspace):
         name = getattr(self, field)
         if name == SERVERLESS:
             return
-        with naming(f"{field}: there is no cluster {name!r} in {self.workspace}. {_SET_UP}"), plain_errors(field):
+        with (
+            naming(f"{field}: there is no cluster {name!r} in {self.workspace}. Make it with: {typed('azure setup')}"),
+            plain_errors(field),
+        ):
             found = self._connection.client.compute.get(name)
         state, self._shared.known.ports[name] = found.provisioning_state, port_open(found)
         if state == "Failed":

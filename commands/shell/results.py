@@ -6,8 +6,8 @@ import webbrowser
 from pathlib import Path
 
 from blocks import Asset
-from commands.shell.program import typed
 from jobs.names import scene_of
+from jobs.program import typed
 from jobs.report import duration
 from tasks.gallery import scene_page_file
 from tasks.summary import OPENED, verdict_of

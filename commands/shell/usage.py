@@ -24,6 +24,7 @@ from pydantic import AliasChoices, BaseModel, Field, ValidationError, create_mod
 from pydantic_settings import CliApp, CliSettingsSource
 
 from jobs.profiles import PROFILES
+from jobs.program import typed
 
 __all__ = ["TerminalOptions", "check_command_line", "choices_of", "command_in", "command_of", "parse", "started_as"]
 
@@ -156,7 +157,7 @@ def parse(command: type[T], arguments: list[str], program: str) -> T:
             option = "--" + ".".join(str(part).replace("_", "-") for part in each["loc"] if isinstance(part, str))
             said = each["msg"].removeprefix("Value error, ")
             wrong = f"{option}: {said}" if each["loc"] else said
-            print(f"{parser.prog}: {wrong}. All options: {parser.prog} --help-all", file=sys.stderr)
+            print(f"{parser.prog}: {wrong}. All options: {parser.help_command}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -193,6 +194,12 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         full = "describe all options in full"
         self.add_argument("--help-all", action=_HelpAll, nargs=0, default=argparse.SUPPRESS, help=full)
+
+    @property
+    def help_command(self) -> str:
+        """Return the command line that describes all options, as it can be typed here."""
+        program, _, words = self.prog.partition(" ")
+        return typed(f"{words} --help-all") if program == "rebel-nerf" else f"{self.prog} --help-all"
 
     def format_help(self) -> str:
         """Return the help of `--help`: a sentence per option. Options of the stages are only listed."""
@@ -244,7 +251,7 @@ class _Parser(argparse.ArgumentParser):
             after = self._given[self._given.index("--images") + 1 :]
             if len(list(takewhile(lambda word: not word.startswith("-"), after))) > 1:  # the shell has expanded *.jpg
                 meant.append("--images takes one folder or one video: give the folder, not its files. ")
-        self.exit(2, f"{self.prog}: {message}. {''.join(meant)}All options: {self.prog} --help-all\n")
+        self.exit(2, f"{self.prog}: {message}. {''.join(meant)}All options: {self.help_command}\n")
 
     def _like(self, word: str) -> str | None:
         """Return the option that a mistyped word resembles, or None."""

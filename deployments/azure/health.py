@@ -17,11 +17,11 @@ from deployments.azure.remedies import Remedies
 from deployments.health.finding import Check, Finding
 from jobs.errors import InvalidInput, NotFound
 from jobs.names import SUFFIXES, asset_name
+from jobs.program import typed
 
 __all__ = ["check_assets", "checks"]
 
 _AT_ONCE = 8  # assets that are looked at at the same time
-_SETUP = "rebel-nerf azure setup"
 _QUOTA = "https://ml.azure.com, Quota, your subscription and region, Request quota"
 
 
@@ -116,13 +116,15 @@ def _cluster(workspace: AzureMLWorkspace, tier: Literal["cpu", "gpu"]) -> Findin
     else:
         found = _clusters(workspace)[name]
         if found is None:
-            return Finding.wrong(f"{name} does not exist", _SETUP)
+            return Finding.wrong(f"{name} does not exist", typed("azure setup"))
         if found.provisioning_state == "Failed":
             delete = Remedies(workspace).deletion(name)
-            return Finding.wrong(f"{name} could not be created: {found.provisioning_errors}", f"{delete}\n{_SETUP}")
+            return Finding.wrong(
+                f"{name} could not be created: {found.provisioning_errors}", f"{delete}\n{typed('azure setup')}"
+            )
         size, text = str(found.size), f"{name}, {found.min_instances} to {found.max_instances} nodes, {found.tier}"
     if tier == "gpu" and (refused := sizes.refusal(size, None)):
-        return Finding.wrong(f"{text}: {refused}", f"{_SETUP} --gpu-cluster NEW-NAME --gpu-size SIZE")
+        return Finding.wrong(f"{text}: {refused}", f"{typed('azure setup')} --gpu-cluster NEW-NAME --gpu-size SIZE")
     return Finding.ok(f"{text}, {size}")
 
 
@@ -149,7 +151,7 @@ def _image(workspace: AzureMLWorkspace) -> Finding:
     try:
         workspace.check_environment()
     except (InvalidInput, NotFound) as error:
-        return Finding.wrong(str(error), _SETUP)
+        return Finding.wrong(str(error), typed("azure setup"))
     return Finding.ok(workspace.environment)
 
 
@@ -157,7 +159,7 @@ def _ssh(workspace: AzureMLWorkspace) -> Finding:
     if not workspace.ssh_public_key:
         return Finding.warning(
             "the block has no ssh_public_key, so the viewer of a running training cannot be reached",
-            f"ssh-keygen -t ed25519, then {_SETUP} --ssh-public-key ~/.ssh/id_ed25519.pub",
+            f"ssh-keygen -t ed25519, then {typed('azure setup')} --ssh-public-key ~/.ssh/id_ed25519.pub",
         )
     kind = workspace.ssh_public_key.split()[:2]
     own = [file for file in Path("~/.ssh").expanduser().glob("*.pub") if file.read_text().split()[:2] == kind]
@@ -166,7 +168,8 @@ def _ssh(workspace: AzureMLWorkspace) -> Finding:
     if not any(file.with_suffix("").is_file() for file in own):
         return Finding.warning(
             f"{route}, but the block's key is none of those in ~/.ssh",
-            f"Use the machine that has the private key, or {_SETUP} --ssh-public-key with a key of this one.",
+            f"Use the machine that has the private key, or {typed('azure setup')} --ssh-public-key with a key of "
+            "this one.",
         )
     return Finding.ok(route)
 

@@ -22,6 +22,7 @@ from deployments.azure.options import credential, has_secret, load, run
 from deployments.azure.place import DEFAULT_SIZES, Place, own_key
 from deployments.azure.remedies import Remedies
 from jobs.errors import InvalidInput, NotFound
+from jobs.program import typed
 
 _OTHER_NAME = "choose another name for the cluster (--gpu-cluster, --cpu-cluster)"
 _TIERS: tuple[Literal["cpu", "gpu"], ...] = ("cpu", "gpu")
@@ -161,7 +162,7 @@ class _SetUp:
         if self.given.smoke_test:
             self.check()
         done = "Nothing was done. Then" if self.given.dry_run else "Ready"
-        print(f"\n{done}: rebel-nerf run --scene NAME --images FOLDER --workspace {self.reference}")
+        print(f"\n{done}: {typed(f'run --scene NAME --images FOLDER --workspace {self.reference}')}")
 
     def _tiers(self) -> list[Literal["cpu", "gpu"]]:
         """Return the tiers, only one if they share a cluster."""

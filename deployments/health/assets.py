@@ -5,6 +5,7 @@ from __future__ import annotations
 from blocks import LocalWorkspace
 from blocks.integrity import Damage, damaged_assets, set_aside
 from deployments.health.finding import Finding
+from jobs.program import typed
 
 __all__ = ["check_assets"]
 
@@ -25,7 +26,7 @@ def check_assets(workspace: LocalWorkspace, *, whole: bool, repair: bool) -> Fin
         return Finding.ok(f"{count} assets are intact by their {how}{more}")
     if not repair:
         lines = "\n".join(f"{each.asset}: {each.fault}" for each in damaged)
-        return Finding.wrong(lines, "`rebel-nerf doctor --assets --repair` sets them aside; nothing is deleted.")
+        return Finding.wrong(lines, f"`{typed('doctor --assets --repair')}` sets them aside; nothing is deleted.")
     return Finding.warning("\n".join(map(_repaired, damaged)), "Run the scenes' flows again to make what is missing.")
 
 

@@ -23,6 +23,7 @@ from prefect.settings import PREFECT_HOME
 
 from blocks import LocalWorkspace
 from deployments.health.finding import Check, Finding
+from jobs.program import typed
 
 __all__ = ["checks", "unmet_requirements"]
 
@@ -183,7 +184,7 @@ def _compiler(workspace: LocalWorkspace) -> Finding:
 def _disk(folder: Path) -> Finding:
     free = shutil.disk_usage(_existing(folder)).free
     text = f"{free / 1e9:.1f} GB free for {folder}"
-    remedy = "Free space (`rebel-nerf prune` lists what can go), or set REBEL_NERF_HOME to a folder of another disk."
+    remedy = f"Free space (`{typed('prune')}` lists what can go), or set REBEL_NERF_HOME to a folder of another disk."
     if free < _LEAST_FREE:
         return Finding.wrong(text, remedy)
     return Finding.warning(text, remedy) if free < _GOOD_FREE else Finding.ok(text)

@@ -21,6 +21,7 @@ import tasks
 from deployments.azure.on_server import POOL, deployed
 from deployments.health.finding import Check, Finding
 from jobs.errors import RebelNerfError
+from jobs.program import typed
 from tasks.sign_in import client_settings, local_server
 
 __all__ = ["checks"]
@@ -68,7 +69,7 @@ def _server(address: str, answer: httpx.Response | Exception) -> Finding:
         if is_set:
             return Finding.wrong(
                 f"nothing answers at {address} (PREFECT_API_URL): {answer}",
-                "Start it with `rebel-nerf server`, or unset PREFECT_API_URL to run without a server of your own.",
+                f"Start it with `{typed('server')}`, or unset PREFECT_API_URL to run without a server of your own.",
             )
         return Finding.ok("none runs here and none is set: each command starts one for its own run")
     if not answer.is_success:
@@ -116,7 +117,7 @@ def _password(address: str) -> Finding:
         return Finding.warning(
             "the server admits everybody who can reach it"
             + (": other users of this machine, and web pages that your browser shows" if here else ""),
-            "Start it with `rebel-nerf server`, or set PREFECT_SERVER_API_AUTH_STRING where it runs.",
+            f"Start it with `{typed('server')}`, or set PREFECT_SERVER_API_AUTH_STRING where it runs.",
         )
     if theirs.split(".")[:2] != ours.split(".")[:2]:
         return Finding.warning(f"accepted; the server is Prefect {theirs}, and this is {ours}", "Install one version.")
@@ -127,14 +128,14 @@ def _pool() -> Finding:
     try:
         pool = _call(lambda client: client.read_work_pool(POOL))
     except ObjectNotFound:
-        return Finding.wrong(f"{POOL} does not exist, so nothing can be scheduled", "rebel-nerf deploy")
+        return Finding.wrong(f"{POOL} does not exist, so nothing can be scheduled", typed("deploy"))
     if pool.type != _TYPE:
         return Finding.wrong(
             f"{POOL} is of type {pool.type}, not {_TYPE}",
-            f"rebel-nerf prefect work-pool delete {POOL}, then rebel-nerf deploy",
+            f"{typed(f'prefect work-pool delete {POOL}')}, then {typed('deploy')}",
         )
     if pool.is_paused:
-        return Finding.wrong(f"{POOL} is paused: no run starts", f"rebel-nerf prefect work-pool resume {POOL}")
+        return Finding.wrong(f"{POOL} is paused: no run starts", typed(f"prefect work-pool resume {POOL}"))
     return Finding.ok(POOL)
 
 
@@ -148,13 +149,13 @@ def _worker() -> Finding:
     online = [worker.name for worker in workers if worker.status is WorkerStatus.ONLINE]
     if not online:
         gone = f"; {len(workers)} earlier ones are gone" if workers else ""
-        return Finding.wrong(f"none runs{gone}; scheduled runs wait", "rebel-nerf worker")
+        return Finding.wrong(f"none runs{gone}; scheduled runs wait", typed("worker"))
     return Finding.ok(f"{len(online)} online: {', '.join(online)}")
 
 
 def _deployments() -> Finding:
     if not deployed():
-        return Finding.wrong("some are missing, of another folder, or older than this code", "rebel-nerf deploy")
+        return Finding.wrong("some are missing, of another folder, or older than this code", typed("deploy"))
     return Finding.ok("registered, and as new as this code")
 
 

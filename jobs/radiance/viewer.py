@@ -25,6 +25,7 @@ from jobs.camera_path import Origin
 from jobs.errors import InvalidInput
 from jobs.options import RenderOptions
 from jobs.path import reading, trajectory
+from jobs.program import typed
 
 __all__ = ["FILE", "open_viewer", "show_finished", "start_at_tour"]
 
@@ -146,7 +147,7 @@ def _send(client: ClientHandle, files: list[Path], origin: Origin) -> None:
         return
     content = path.model_copy(update={"rebel_nerf": origin}).content()
     client.send_file_download(FILE, json.dumps(content, allow_nan=False).encode())
-    keep = f"Keep it for the scene's videos with: rebel-nerf path --scene NAME ~/Downloads/{FILE}"
+    keep = f"Keep it for the scene's videos with: {typed(f'path --scene NAME ~/Downloads/{FILE}')}"
     client.add_notification(f"{FILE} is downloaded", f"{len(path.camera_path)} frames. {keep}")
 
 
