@@ -179,7 +179,7 @@ def figures(found: Changes) -> dict[str, str | int | float]:
         "changed": found.words,
         "changes": len(found.changes),
         **({"kinds": ", ".join(kinds)} if found.changes else {}),
-        "least": f"{found.least:.2g} {found.unit}",
+        "least": f"{found.least:g} {found.unit}",
         "compared": f"{100 * found.compared:.0f} %",
     }
 

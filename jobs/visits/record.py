@@ -11,6 +11,8 @@ from jobs.geometry import Similarity
 
 __all__ = ["Change", "Changes", "Kind", "Origin", "ToModel"]
 
+_NAMED = 3  # changes that are described one by one
+
 Kind = Literal["new", "gone", "moved", "changed"]
 """Something that was not there, that is no longer there or that is elsewhere, or a surface that looks different."""
 
@@ -112,7 +114,20 @@ class Changes(_Record):
 
     @property
     def words(self) -> str:
-        """Describe the changes in one line."""
+        """Describe the changes in one line, the largest by kind and area."""
         if not self.changes:
-            return f"nothing larger than {self.least:.2g} {self.unit}"
-        return f"{self.area:.2g} {self.unit} in {len(self.changes)} place{'s' if len(self.changes) > 1 else ''}"
+            return f"nothing larger than {_short(self.least)} {self.unit}"
+        listed = [self._describe(change) for change in self.changes[:_NAMED]]
+        more = [f"{len(self.changes) - _NAMED} more"] if len(self.changes) > _NAMED else []
+        places = f"{len(self.changes)} place{'s' if len(self.changes) > 1 else ''}"
+        return f"{_short(self.area)} {self.unit} in {places}: {', '.join(listed + more)}"
+
+    def _describe(self, change: Change) -> str:
+        length = "m" if self.unit == "m²" else "units"
+        far = f" by {_short(change.origin.distance)} {length}" if change.origin else ""
+        return f"{change.kind} {_short(change.area)} {self.unit}{far}"
+
+
+def _short(value: float) -> str:
+    """Return a figure with two digits, and never as 1.2e+02."""
+    return f"{float(f'{value:.2g}'):g}"

@@ -124,8 +124,10 @@ async def test_new_photos_are_compared_with_the_version_before(home: LocalWorksp
     assert (third.parameters["version"], third.parameters["then"]) == (3, 1)
     await end(third, Completed())
     register(home, "changes", "2-c0ffee00", changed="9 m² in 9 places")
-    register(home, "changes", "3-c0ffee00", changed="3.1 m² in 2 places")
-    assert (await table(compare=True))["orchard"].endswith("made its video. Changed: 3.1 m² in 2 places")
+    register(home, "changes", "3-c0ffee00", changed="3.1 m² in 2 places: changed 2.4 m², new 0.7 m²")
+    assert (await table(compare=True))["orchard"].endswith(
+        "made its video. Changed: 3.1 m² in 2 places: changed 2.4 m², new 0.7 m²"
+    )
     assert (await table())["orchard"].endswith("made its video")
 
 

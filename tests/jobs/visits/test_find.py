@@ -78,7 +78,13 @@ def test_areas_are_in_square_metres_if_the_scene_has_a_scale(
     assert (plain.unit, metric.unit) == ("square units", "m²")
     assert metric.changes[0].area == pytest.approx(9 * plain.changes[0].area, rel=0.01)
     assert metric.least == pytest.approx(9 * plain.least, rel=0.1) and metric.area_error == pytest.approx(0.02)
-    assert metric.words == f"{metric.area:.2g} m² in 3 places"
+    sizes = {change.kind: f"{change.kind} {change.area:.2g} m²" for change in metric.changes}
+    listed = ", ".join(sizes[change.kind] for change in metric.changes)
+    assert len(sizes) == 3 and metric.words == f"{metric.area:.2g} m² in 3 places: {listed}"
+    twice = metric.model_copy(update={"changes": metric.changes * 2})
+    large = metric.model_copy(update={"changes": (metric.changes[0].model_copy(update={"area": 1234.0}),)})
+    assert large.words == f"1200 m² in 1 place: {metric.changes[0].kind} 1200 m²"
+    assert twice.words == f"{twice.area:.2g} m² in 6 places: {listed}, 3 more"
     assert describe([], [], surfaces, now, Settings(), None).words.startswith("nothing larger than")
 
 
@@ -98,6 +104,7 @@ def test_what_stands_elsewhere_was_moved(found: tuple[tuple[Surfaces, Surfaces],
     assert moved.origin and moved.origin.centre[0] == pytest.approx(-2.7, abs=0.5)
     assert moved.centre[0] == pytest.approx(2.7, abs=0.5)
     assert moved.origin.distance == pytest.approx(2 * 5.4, rel=0.06) and moved.origin.fit == pytest.approx(1, abs=0.3)
+    assert f"moved {moved.area:.2g} m² by {moved.origin.distance:.2g} m" in record.words
     assert sorted(kinds_of(patches, moves)) == ["changed", "moved", "moved"]
     places = listed(patches, moves)
     assert places[move.gone] == places[move.new] and sorted(set(places)) == [0, 1]
