@@ -1,9 +1,9 @@
 """Compare the changes that are found between two visits with the truth: `python -m benchmarks.changes`.
 
 The whole flow runs on three visits to the built-in street: the first; one under another sun and from other places,
-where nothing has changed; and one under the same other sun with three changes: a bakery in place of the bookshop,
-repainted shutters, and a new cabinet on the pavement. In each photo of a later visit, the truth is where it shows a
-surface that only one of the two visits has.
+where nothing has changed; and one under the same other sun with four changes: a bakery in place of the bookshop,
+repainted shutters, a new cabinet, and a planter that was moved along the pavement. In each photo of a later visit, the
+truth is where it shows a surface that only one of the two visits has.
 
 Prints a table, which is kept in changes.md. `--keep` keeps everything, and goes on from what is there.
 """
@@ -24,6 +24,7 @@ from jobs import changes, facade
 from jobs.demo.houses import Houses
 from jobs.demo.raster import Camera, Geometry, Patch
 from jobs.demo.street import light, surfaces
+from jobs.geometry import fit_similarity
 from jobs.metric.cameras import Cameras
 from jobs.options import ChangesOptions
 from jobs.visits import find, masks
@@ -32,6 +33,7 @@ from jobs.visits.views import Bools, View
 
 _SMALL = ("--render.seconds", "0.2", "--render.fps", "12", "--render.width", "160", "--render.height", "90")
 _TEXELS = 110.0  # per metre, as `jobs.facade` has it for photos of 640 px
+_PLANTER, _MOVED = -3.0, 3.4  # where its left side was, and how far it was moved along the street, in metres
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Score:
         missed: pixels that have changed and are not marked.
         unchanged: pixels that have not changed.
         kinds: what was found.
+        moves: how far things were moved, in metres of the truth.
         compared: the share of the pixels that both visits show well enough.
         seconds: for rendering both models' depths and finding the changes.
     """
@@ -53,6 +56,7 @@ class Score:
     missed: int
     unchanged: int
     kinds: Sequence[str]
+    moves: Sequence[float]
     compared: float
     seconds: float
 
@@ -64,11 +68,24 @@ class Score:
         f1 = f"{2 * self.right / (2 * self.right + self.false + self.missed):.2f}" if changed else ""
         false = f"{100 * self.false / self.unchanged:.2f} %"
         found = ", ".join(f"{self.kinds.count(kind)} {kind}" for kind in masks.COLOURS if kind in self.kinds) or "none"
-        return f"{found} | {iou} | {f1} | {false} | {100 * self.compared:.0f} % | {self.seconds:.0f} s"
+        moves = ", ".join(f"{move:.2f} m" for move in self.moves)
+        return f"{found} | {moves} | {iou} | {f1} | {false} | {100 * self.compared:.0f} % | {self.seconds:.0f} s"
+
+
+def first_street(texels: float = _TEXELS) -> list[Patch]:
+    """Return the street with a planter on the pavement."""
+    return surfaces(texels, visit="1") + planter(texels, _PLANTER)
+
+
+def planter(texels: float, left: float) -> list[Patch]:
+    """Return a wooden planter, 0.9 m wide and 1.1 m high."""
+    shapes = Houses(texels, 98)
+    shapes.box((left, -2.5, 0.0), (left + 0.9, -1.8, 1.1), shapes.planks((0.20, 0.42, 0.50)), "flrt")
+    return shapes.patches
 
 
 def changed_street(texels: float = _TEXELS) -> list[Patch]:
-    """Return the street with a bakery, repainted shutters and a cabinet."""
+    """Return the street with a bakery, repainted shutters, a cabinet, and the planter elsewhere."""
     low, high = np.array([4.2, -0.6, 3.8]), np.array([6.6, 0.25, 5.7])
     more = Houses(texels, 99)
     found = []
@@ -79,7 +96,7 @@ def changed_street(texels: float = _TEXELS) -> list[Patch]:
             patch = replace(patch, color=more.shutter((0.25, 0.40, 0.52))(*size))
         found.append(patch)
     more.box((8.9, -0.35, 0.0), (9.9, 0.2, 1.35), more.planks((0.85, 0.62, 0.12)), "flrt")
-    return found + more.patches
+    return found + more.patches + planter(texels, _PLANTER + _MOVED)
 
 
 def made(home: Path, visit: int) -> tuple[Path, Path]:
@@ -93,19 +110,30 @@ def made(home: Path, visit: int) -> tuple[Path, Path]:
 
 def truth(views: Sequence[View], dataset: Path, photos: int, width: int, now: Sequence[Patch]) -> list[Bools]:
     """Return where each view of visit 2's walk shows what only one of the two visits has."""
-    names = {camera.file: camera.name for camera in Cameras(dataset).all}
-    cameras = facade.cameras(photos, width, width * 9 // 16, "2")
-    streets = [surfaces(_TEXELS, visit="1"), now]
+    cameras = true_cameras(dataset, photos, width)
+    streets = [first_street(), now]
     known = [np.array([*map(_identity, patches), 0]) for patches in streets]
     shapes = [Geometry(patches) for patches in streets]
     found = []
     for view in views:
-        full = cameras[int(Path(names[view.name]).stem.rpartition("_")[2]) - 1]
+        full = cameras[view.name]
         size = view.camera.width, view.camera.height
         camera = Camera(full.center, full.rotation, full.focal * size[0] / full.width, *size)
         then, later = (each[shape.rasterize(camera)[1]] for each, shape in zip(known, shapes, strict=True))
         found.append(then != later)
     return found
+
+
+def true_cameras(dataset: Path, photos: int, width: int) -> dict[str, Camera]:
+    """Return the true camera of each photo of visit 2's walk, by its file in the dataset."""
+    cameras = facade.cameras(photos, width, width * 9 // 16, "2")
+    return {each.file: cameras[int(Path(each.name).stem.rpartition("_")[2]) - 1] for each in Cameras(dataset).all}
+
+
+def metres_per_unit(dataset: Path, photos: int, width: int) -> float:
+    """Return the true scale of a dataset."""
+    true, found = true_cameras(dataset, photos, width), Cameras(dataset).all
+    return fit_similarity([each.position for each in found], [true[each.file].center for each in found]).scale
 
 
 def _identity(patch: Patch) -> int:
@@ -126,15 +154,18 @@ def compare(home: Path, visit: int, photos: int, width: int, now: Sequence[Patch
         marked = masks.label(view, *both, patches) > 0
         right, false = right + int((marked & true).sum()), false + int((marked & ~true).sum())
         missed, unchanged = missed + int((~marked & true).sum()), unchanged + int((~true).sum())
-    kinds = changes.kinds_of(patches, find_moves(patches, *both))
-    return Score(right, false, missed, unchanged, kinds, find.compared_share(later, both[1]), seconds)
+    moves = find_moves(patches, *both)
+    scale = metres_per_unit(made(home, visit)[0], photos, width)
+    far = [scale * float(np.linalg.norm(patches[move.new].centre - patches[move.gone].centre)) for move in moves]
+    kinds = changes.kinds_of(patches, moves)
+    return Score(right, false, missed, unchanged, kinds, far, find.compared_share(later, both[1]), seconds)
 
 
 def main(folder: Path, photos: int, width: int, options: Sequence[str]) -> None:
     """Run everything, and print the table."""
     streets = {
-        "then": surfaces(_TEXELS, visit="1"),
-        "unchanged": surfaces(_TEXELS, visit="1"),
+        "then": first_street(),
+        "unchanged": first_street(),
         "changed": changed_street(),
     }
     home = folder / "home"
@@ -144,7 +175,7 @@ def main(folder: Path, photos: int, width: int, options: Sequence[str]) -> None:
             facade.photograph(light(patches, visit="1" if name == "then" else "2"), walk, folder / name)
         if not list((home / "assets" / f"{SCENE}-nerf").glob(f"{number}-*")):
             run_flow(home, folder / name / "photos", [*_SMALL, *options])
-    print("| visit | found | IoU | F1 | falsely changed | compared | time |\n|---|---|---|---|---|---|---|")
+    print("| visit | found | moved by | IoU | F1 | falsely changed | compared | time |\n" + 8 * "|---" + "|")
     for number, name in ((2, "unchanged"), (3, "changed")):
         print(f"| {name} | {compare(home, number, photos, width, streets[name]).row} |")
 
