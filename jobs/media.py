@@ -33,6 +33,9 @@ VIDEO_SUFFIXES = frozenset(
 _KINDS = "photos (jpg, png, tif, webp, heic, avif, dng …) or a video (mp4, mov, mkv, webm, avi …)"
 _OTHER_MEDIA = re.compile(r"3fr|arw|cr[23w]|exr|gif|gpr|hdr|iiq|j(p2|xl)|lrv|nef|nrw|orf|pef|psd|raf|raw|rw2|srw", re.I)
 _DUAL_FISHEYE = re.compile(r"ins[pv]|360", re.I)
+_REALITY_CAPTURE = {".csv": b"#name,", ".xmp": b"xcr:Rotation"}
+"""What files with poses from RealityCapture have near their beginning."""
+_BEGINNING = 20_000  # bytes
 _TO_KEEP = "to take these poses instead: --prepare.poses keep"
 # The workspace's own file, files of Windows, and measurements, which another stage reads
 _NOT_LISTED = frozenset({"asset.json", "Thumbs.db", "desktop.ini", "scale.json", "gcp_list.txt"})
@@ -53,6 +56,7 @@ class Capture:
         others: files of other formats.
         masks: the mask of each photo that has one. Its black pixels are not used.
         poses: the files with the poses of the photos, if these are kept.
+        beside: likewise, if these are not kept.
     """
 
     photos: dict[str, Path] = field(default_factory=dict)
@@ -65,6 +69,7 @@ class Capture:
     others: list[str] = field(default_factory=list)
     masks: dict[str, Path] = field(default_factory=dict)
     poses: dict[str, Path] = field(default_factory=dict)
+    beside: list[str] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
     """What a capture keeps: `photos`, `videos`, `masks`, `poses`, `duplicates`, and `unreadable` that may be copied."""
 
@@ -90,8 +95,8 @@ class Capture:
             if name not in kept:
                 groups[reason].append(name)
         listed = [selection.describe(reason, names) for reason, names in groups.items()]
-        if self.photos and not self.poses and (poses := selection.find_poses([*self.others, *self.photos])):
-            listed.append(f"the poses in {printable(poses[0])} (the photos are registered again; {_TO_KEEP})")
+        if self.beside:
+            listed.append(f"the poses in {printable(self.beside[0])} (the photos are registered again; {_TO_KEEP})")
         return listed
 
     def tags(self, kept: Collection[str]) -> dict[str, str]:
@@ -190,27 +195,48 @@ def scan(source: Path, minimum: int = 3, *, keep_poses: bool = False) -> Capture
         unused, photos = list(photos), {}
     elif len(photos) < minimum:
         _refuse_few(source, len(photos), minimum, found, unreadable, {**duplicates, **derived})
-    poses = _poses(source, others, photos) if keep_poses else {}
+    beside = selection.find_poses([*_that_may_hold_poses(source, others), *photos]) if photos else []
+    poses = _poses(source, beside) if keep_poses else {}
     others = [name for name in others if name not in poses]
     applied = {photo: found[mask] for photo, mask in masks.items() if photo in photos}
     derived |= {mask: "mask" for photo, mask in masks.items() if photo not in photos}
     files = {name: file for name, file in found.items() if name not in {*denied, *unused, *derived}} | poses
     left_out = {**left_out, **derived}
-    return Capture(photos, videos, unreadable, duplicates, unused, denied, left_out, others, applied, poses, files)
+    media = photos, videos, unreadable, duplicates, unused, denied, left_out, others, applied
+    return Capture(*media, poses, [] if poses else beside, files)
 
 
-def _poses(source: Path, others: Collection[str], photos: Collection[str]) -> dict[str, Path]:
+def _that_may_hold_poses(source: Path, others: Collection[str]) -> list[str]:
+    """Return the files that are not photos or videos, without tables and XMP files that hold no poses."""
+    found = []
+    for name in others:
+        mark = _REALITY_CAPTURE.get(Path(name).suffix.lower())
+        if mark is None or (may_be_read(source / name, source) and mark in _beginning(source / name)):
+            found.append(name)
+    return found
+
+
+def _beginning(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(_BEGINNING)
+    except OSError:
+        return b""
+
+
+def _poses(source: Path, names: Collection[str]) -> dict[str, Path]:
     """Return the files with the poses that are to be kept.
 
     Raises:
         InvalidInput: there are none, or they may not be read.
     """
-    files = {name: source / name for name in selection.find_poses([*others, *photos])} if photos else {}
+    files = {name: source / name for name in names}
     if not files:
         raise InvalidInput(
             f"{source} has no poses to keep. Put nerfstudio's transforms.json or a COLMAP model (cameras and images, "
-            "both .bin or both .txt) beside the photos, or give the folder that Polycam (keyframes/), Record3D or "
-            "Metashape (cameras.xml) exported; or leave out prepare.poses keep."
+            "both .bin or both .txt) beside the photos, or give the folder that Polycam (keyframes/), Record3D, "
+            "Metashape (cameras.xml), RealityCapture (.csv or .xmp) or OpenDroneMap (opensfm/reconstruction.json) "
+            "wrote; or leave out prepare.poses keep."
         )
     if problem := next((f"{name}: {why}" for name, file in files.items() if (why := _not_ours(file, source))), None):
         raise InvalidInput(f"{source}: the poses cannot be read: {problem}.")

@@ -25,6 +25,7 @@ _PLURALS = {
     "copy in another format": "copies in another format",
     "mask": "masks",
     "depth map": "depth maps",
+    "map or texture": "maps and textures",
     "confidence map": "confidence maps",
     "Live Photo video": "Live Photo videos",
     "duplicate": "duplicates",
@@ -80,6 +81,7 @@ _FORMAT_FOLDER = re.compile(
 _POSES = (("transforms.json",), ("cameras.bin", "images.bin"), ("cameras.txt", "images.txt"))
 """The files that hold the poses of a dataset: nerfstudio's, and those of a COLMAP model."""
 _METASHAPE = re.compile(r"(.*cameras?|metashape.*)\.xml", re.I)
+_OPENDRONEMAP = re.compile(r"odm_(dem|georeferencing|meshing|orthophoto|report|texturing.*)", re.I)
 
 _LIVE_SECONDS = 6.0  # a Live Photo lasts 3 s
 
@@ -130,6 +132,9 @@ def find_derived(headers: Mapping[str, Header], photos: Collection[str]) -> dict
         kind, _ = _map(path, headers, by_stem)
         if kind := kind or _copy(path, headers, by_stem):
             found[path] = kind
+    for path in photos:
+        if _in(path, _OPENDRONEMAP):
+            found[path] = "map or texture"
     left = [path for path in photos if path not in found]
     by_place: dict[str, list[str]] = defaultdict(list)
     by_time: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -174,14 +179,16 @@ def find_masks(headers: Mapping[str, Header], photos: Collection[str], left_out:
 def find_poses(paths: Collection[str]) -> list[str]:
     """Return the files with the camera poses that a folder has: transforms.json, or COLMAP's cameras and images.
 
-    Polycam's cameras, Record3D's metadata and Metashape's XML count, too. The ones nearest to the top are taken.
+    Polycam's cameras, Record3D's metadata, Metashape's XML, OpenDroneMap's shots and what RealityCapture exports count,
+    too. The ones nearest to the top are taken.
 
     Args:
-        paths: of all files, photos as well.
+        paths: of all files, photos as well; .csv and .xmp files only if RealityCapture wrote them.
     """
     there, found = set(paths), []
     folders = {parent for path in paths for parent in PurePosixPath(path).parents}
     polycams: dict[PurePosixPath, list[str]] = defaultdict(list)
+    sidecars: list[str] = []
     for path in paths:
         own = PurePosixPath(path)
         kind = next((kind for kind, names in enumerate(_POSES) if own.name == names[0]), None)
@@ -189,9 +196,19 @@ def find_poses(paths: Collection[str]) -> list[str]:
             found.append((len(own.parts), kind, files))
         elif own.parent.name == "cameras" and own.suffix == ".json" and own.parent.with_name("images") in folders:
             polycams[own.parent].append(path)
+        elif own.name == "reconstruction.json" or own.suffix.lower() == ".csv":
+            found.append((len(own.parts), len(_POSES), [path]))
+        elif own.name == "shots.geojson":
+            lenses = [str(each) for each in (own.parent.parent / "cameras.json",) if str(each) in there]
+            found.append((len(own.parts), len(_POSES) + 1, [path, *lenses]))
+        elif own.suffix.lower() == ".xmp":
+            sidecars.append(path)
         elif (own.name == "metadata.json" and own.parent / "rgb" in folders) or _METASHAPE.fullmatch(own.name):
             found.append((len(own.parts), len(_POSES), [path]))
     found += [(len(folder.parts) + 1, len(_POSES), sorted(files)) for folder, files in polycams.items()]
+    if sidecars:
+        nearest = min(len(PurePosixPath(path).parts) for path in sidecars)
+        found.append((nearest, len(_POSES) + 1, sorted(sidecars)))
     return min(found)[2] if found else []
 
 

@@ -31,6 +31,8 @@ class Lens:
         distortion: k1, k2, p1, p2 as in OpenCV; k1 to k4 of a fisheye.
         fisheye: whether the projection is that of OpenCV's fisheye.
         shape: width divided by height of the pictures; None if unknown.
+        by_longer_side: whether the focal length, and the principal point's distance from the middle, are in terms of
+            the longer side instead, because the files do not say which one that is.
     """
 
     focal: tuple[float, float | None]
@@ -38,10 +40,15 @@ class Lens:
     distortion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     fisheye: bool = False
     shape: float | None = None
+    by_longer_side: bool = False
 
     def params(self, width: int, height: int) -> list[float]:
         """Return COLMAP's parameters of OPENCV or OPENCV_FISHEYE for pictures of a size in px."""
         across, down = self.focal
+        if self.by_longer_side:
+            side = max(width, height)
+            middle = [size / 2 + (place - 0.5) * side for size, place in zip((width, height), self.centre, strict=True)]
+            return [across * side, across * side, *middle, *self.distortion]
         focal = across * width, across * width if down is None else down * height
         return [*focal, self.centre[0] * width, self.centre[1] * height, *self.distortion]
 

@@ -55,10 +55,13 @@ def triangulate(
         without: the pictures that have no pose, by name, with the reason.
 
     Returns:
-        The result, in px of these pictures and in a frame near that of the poses.
+        The result, in px of these pictures and in a frame near that of the poses, with the origin in their middle.
     """
     if len(views) < _LEAST:
         return Outcome(mapper="given poses", given=Given(len(poses), dict(without)))
+    # Positions in metres of a map are too far from the origin to be adjusted exactly.
+    middle = np.mean([pose[:, 3] for pose in poses.values()], axis=0)
+    poses = {name: np.column_stack([pose[:, :3], pose[:, 3] - middle]) for name, pose in poses.items()}
     search = Search(folder, views, work, options, timer)
     begin(search, sequence=False)
     features, best = search.figures()

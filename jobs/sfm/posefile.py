@@ -1,4 +1,4 @@
-"""Read the camera poses of a dataset that another program made: nerfstudio's, COLMAP's or that of a scanner.
+"""Read the camera poses of a dataset that another program made: nerfstudio's, COLMAP's, a scanner's or a survey's.
 
 The files come from strangers. Nothing is opened that they name, and no size that they state is believed.
 
@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from jobs.errors import InvalidInput
 from jobs.geometry import Floats
 from jobs.names import printable
-from jobs.sfm import scanners
+from jobs.sfm import scanners, surveys
 from jobs.sfm.pose import FAR, Lens, Pose, checked, rigid
 
 __all__ = ["read_poses"]
@@ -28,6 +28,7 @@ __all__ = ["read_poses"]
 _MOST_BYTES = 1_000_000_000  # of a file that is read as text
 _MOST_POSES = 100_000
 _NAME_BYTES = 4096
+_DAMAGED = OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, struct.error, RecursionError
 # COLMAP's models by number: name, number of parameters, and where fx, fy, cx, cy, k1, k2, p1, p2 (k1 to k4 of a
 # fisheye) are among them. Further terms of the distortion are left to the refinement.
 _MODELS: tuple[tuple[str, int, tuple[int, ...]], ...] = (
@@ -50,7 +51,7 @@ def read_poses(files: Mapping[str, Path]) -> list[Pose]:
 
     Args:
         files: transforms.json; `cameras` and `images` of a COLMAP model, both .bin or both .txt; or what
-            `jobs.sfm.scanners` reads; by relative name.
+            `jobs.sfm.scanners` or `jobs.sfm.surveys` reads; by relative name.
 
     Raises:
         InvalidInput: they cannot be read or hold something that no camera can have. The text names the file.
@@ -66,7 +67,7 @@ def read_poses(files: Mapping[str, Path]) -> list[Pose]:
             raise ValueError("some cameras are fisheyes and some are not, and a dataset is of one kind")
         if len(poses) > _MOST_POSES:
             raise ValueError(f"it holds more than {_MOST_POSES} poses")
-    except (OSError, ValueError, TypeError, LookupError, ArithmeticError, struct.error, RecursionError) as error:
+    except _DAMAGED as error:
         reason = str(error) if type(error) in (ValueError, OSError) else f"{type(error).__name__} {error}"
         raise InvalidInput(
             f"the poses in {printable(name)} cannot be kept: {printable(reason)}. Repair it, or leave out "
@@ -77,8 +78,16 @@ def read_poses(files: Mapping[str, Path]) -> list[Pose]:
 
 def _reader(file: Path) -> Callable[[Sequence[Path]], Iterator[Pose]]:
     """Return what reads the poses of a dataset, by its first file."""
-    if file.suffix == ".xml":
-        return scanners.read_metashape
+    by_suffix = {
+        ".xml": scanners.read_metashape,
+        ".csv": surveys.read_realitycapture,
+        ".xmp": surveys.read_sidecars,
+        ".geojson": surveys.read_shots,
+    }
+    if reader := by_suffix.get(file.suffix.lower()):
+        return reader
+    if file.name == "reconstruction.json":
+        return surveys.read_opensfm
     if file.parent.name == "cameras":
         return scanners.read_polycam
     if file.name == "metadata.json":

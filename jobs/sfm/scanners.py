@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from jobs.geometry import Floats
 from jobs.sfm.pose import FAR, Lens, Pose, checked, rigid
 
-__all__ = ["read_metashape", "read_polycam", "read_record3d"]
+__all__ = ["parsed", "read_metashape", "read_polycam", "read_record3d"]
 
 _OPENCV = np.array([1, -1, -1, 1])  # from OpenGL's axes, y up and z backward
 
@@ -56,13 +56,10 @@ def read_metashape(files: Sequence[Path]) -> Iterator[Pose]:
     Raises:
         ValueError, TypeError, LookupError: it is damaged.
     """
-    content = files[0].read_bytes()
-    if b"<!" in content.replace(b"<!--", b""):  # entities can fill the memory
-        raise ValueError("it contains a document type or CDATA, which Metashape does not write")
-    try:
-        chunk = next(ElementTree.fromstring(content).iter("chunk"))
-    except (ElementTree.ParseError, StopIteration) as error:
-        raise ValueError("it is no export of Metashape's cameras") from error
+    kind = "export of Metashape's cameras"
+    chunk = next(parsed(files[0], kind).iter("chunk"), None)
+    if chunk is None:
+        raise ValueError(f"it is no {kind}")
     lenses = {sensor.get("id"): _metashape_lens(sensor) for sensor in chunk.iter("sensor") if _calibrated(sensor)}
     parts = {part.get("id"): _placed(part.find("transform")) for part in chunk.iter("component")}
     for camera in chunk.iter("camera"):
@@ -71,6 +68,21 @@ def read_metashape(files: Sequence[Path]) -> Iterator[Pose]:
             matrix = _numbers(transform, (4, 4))
             matrix = parts.get(camera.get("component_id"), np.eye(4)) @ matrix
             yield Pose(str(camera.get("label")), rigid(matrix[:3]), lens)
+
+
+def parsed(file: Path, kind: str) -> ElementTree.Element:
+    """Return the root of an XML file from a stranger.
+
+    Raises:
+        ValueError: it is no XML, or it contains more than elements.
+    """
+    content = file.read_bytes()
+    if b"<!" in content.replace(b"<!--", b""):  # entities can fill the memory
+        raise ValueError("it contains a document type or CDATA, which belongs in no such file")
+    try:
+        return ElementTree.fromstring(content)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"it is no {kind}") from error
 
 
 def _lens(about: dict[str, Any], fx: str, fy: str, width: str = "width", height: str = "height") -> Lens:
