@@ -157,7 +157,8 @@ def compare(home: Path, visit: int, photos: int, width: int, now: Sequence[Patch
     moves = find_moves(patches, *both)
     scale = metres_per_unit(made(home, visit)[0], photos, width)
     far = [scale * float(np.linalg.norm(patches[move.new].centre - patches[move.gone].centre)) for move in moves]
-    kinds = changes.kinds_of(patches, moves)
+    twice = {move.gone for move in moves}
+    kinds = [kind for index, kind in enumerate(changes.kinds_of(patches, moves)) if index not in twice]
     return Score(right, false, missed, unchanged, kinds, far, find.compared_share(later, both[1]), seconds)
 
 
