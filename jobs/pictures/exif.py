@@ -93,9 +93,10 @@ def taken(image: Any) -> str:
         image: opened by Pillow; it is not decoded.
     """
     from PIL.ExifTags import IFD, Base
+    from PIL.Image import Image
 
     try:
-        details = image.getexif().get_ifd(IFD.Exif)
+        details = Image.getexif(image).get_ifd(IFD.Exif)  # a PNG's own method decodes the picture
         parts = [str(details.get(tag, "")).strip("\0 ") for tag in (Base.DateTimeOriginal, Base.SubsecTimeOriginal)]
     except Exception:  # Pillow's parser raises any exception on broken tags
         return ""

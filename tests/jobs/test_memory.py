@@ -9,7 +9,7 @@ from pathlib import Path
 
 import av
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from jobs import media, memory
 from jobs.errors import InvalidInput
@@ -58,6 +58,24 @@ def test_the_estimate_is_above_what_decoding_takes(tmp_path: Path, mode: str) ->
     )
     taken = int(subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, check=True).stdout)
     assert 0 < taken <= photo.bytes_to_decode(file)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp", "heic", "avif", "bmp"])
+def test_nothing_is_decoded_to_read_a_header(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / f"a.{suffix}"
+    photo.pillow().new("RGB", (64, 48)).save(file)
+
+    decoded = []  # an exception would be taken for that of a broken tag
+
+    def note(image: ImageFile.ImageFile) -> None:
+        decoded.append(image.filename)
+
+    with monkeypatch.context() as patch:
+        for kind in (ImageFile.ImageFile, *ImageFile.ImageFile.__subclasses__()):
+            if "load" in vars(kind):
+                patch.setattr(kind, "load", note)
+        header = photo.read_header(file)
+    assert (header.width, header.height) == (64, 48) and not decoded
 
 
 def test_a_video_of_huge_frames_is_refused_undecoded(tmp_path: Path) -> None:
