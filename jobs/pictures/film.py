@@ -66,6 +66,7 @@ def _decode(container: Any) -> Iterator[VideoFrame]:
     """Yield the frames of the first video stream in order of presentation, interlaced ones deinterlaced."""
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
+    stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
     graph: Any = None
     for frame in _stored(container, stream):
         if graph is None and frame.interlaced_frame:
@@ -105,13 +106,13 @@ def _ready(graph: Any) -> Iterator[VideoFrame]:
 
 
 def _stored(container: Any, stream: Any) -> Iterator[VideoFrame]:
-    """Yield the frames as they are stored; damaged packets are skipped."""
+    """Yield the frames as they are stored; damaged packets and frames that are too large are skipped."""
     import av
 
     for packet in container.demux(stream):
         try:
             yield from packet.decode()
-        except av.InvalidDataError:
+        except (av.InvalidDataError, av.ArgumentError):  # the second is for frames of more than `max_pixels`
             continue
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -13,7 +15,7 @@ from PIL import Image, ImageFile
 
 from jobs import media, memory
 from jobs.errors import InvalidInput
-from jobs.pictures import photo
+from jobs.pictures import film, photo
 
 
 def test_jobs_that_do_not_fit_wait_and_oversized_ones_run_alone() -> None:
@@ -52,7 +54,7 @@ def test_the_estimate_is_above_what_decoding_takes(tmp_path: Path, mode: str) ->
     file = tmp_path / "a.png"
     Image.new(mode, (4000, 3000)).save(file)
     code = (
-        "import re, sys, numpy; from pathlib import Path; from jobs.pictures import photo; photo.pillow()\n"
+        "import re, sys, numpy; from pathlib import Path; from jobs.pictures import film, photo; photo.pillow()\n"
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) * 1024\n"
         "before = peak(); photo.read(Path(sys.argv[1])); print(peak() - before)"
     )
@@ -87,3 +89,23 @@ def test_a_video_of_huge_frames_is_refused_undecoded(tmp_path: Path) -> None:
         container.mux(stream.encode())
     with pytest.raises(InvalidInput, match=r"bomb\.mkv .* 80 megapixels"):
         media.scan(tmp_path / "bomb.mkv")
+
+
+def test_frames_that_grow_in_the_middle_of_a_video_are_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, packets = tmp_path / "grows.mkv", list[bytes]()
+    for side in (64, 64, 400, 64):
+        picture = io.BytesIO()
+        Image.new("RGB", (side, side)).save(picture, "JPEG")
+        packets.append(picture.getvalue())
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
+        for number, content in enumerate(packets):
+            packet = av.Packet(content)
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 10)
+            container.mux(packet)
+    monkeypatch.setattr(film, "MAX_FRAME_PIXELS", 10_000)
+    frames = film.sharpest_frames(file, film.frame_times(file), len(packets))
+    assert [frame.image.size for frame in frames] == 3 * [(64, 64)]
