@@ -119,37 +119,41 @@ def _gather(places: Array, number: int) -> Array:
         means = np.vstack([means, places[apart.argmax()]])
     for _ in range(20):
         nearest = np.linalg.norm(places[:, None] - means, axis=2).argmin(axis=1)
+        before = means
         means = np.stack([places[nearest == k].mean(axis=0) if k in nearest else means[k] for k in range(number)])
+        if np.array_equal(means, before):
+            break
     return means
 
 
 def _in_order(stops: Array) -> Array:
     """Order the stops along a short open path: nearest neighbours from each stop, then 2-opt (Croes 1958)."""
-    apart = np.linalg.norm(stops[:, None] - stops, axis=2)
+    distances = np.linalg.norm(stops[:, None] - stops, axis=2)
+    apart: list[list[float]] = distances.tolist()  # single elements are read many times, which arrays are slow at
     best, shortest = list(range(len(stops))), np.inf
     for start in range(len(stops)):
         order, left = [start], set(range(len(stops))) - {start}
         while left:
-            order.append(min(left, key=lambda k: apart[order[-1], k]))
+            order.append(min(left, key=lambda k: apart[order[-1]][k]))
             left.remove(order[-1])
         while _untangle(order, apart):
             pass
-        length = float(apart[order[:-1], order[1:]].sum())
+        length = float(distances[order[:-1], order[1:]].sum())
         if length < shortest - 1e-9:
             best, shortest = order, length
     return stops[best]
 
 
-def _untangle(order: list[int], apart: Array) -> bool:
+def _untangle(order: list[int], apart: list[list[float]]) -> bool:
     """Reverse every stretch of `order` whose reversal shortens the path. Return whether there was one."""
     better = False
     for i in range(len(order) - 1):
         for j in range(i + 1, len(order)):
             first, last, gain = order[i], order[j], 0.0
             if i > 0:
-                gain += apart[order[i - 1], first] - apart[order[i - 1], last]
+                gain += apart[order[i - 1]][first] - apart[order[i - 1]][last]
             if j + 1 < len(order):
-                gain += apart[last, order[j + 1]] - apart[first, order[j + 1]]
+                gain += apart[last][order[j + 1]] - apart[first][order[j + 1]]
             if gain > 1e-9:
                 order[i : j + 1] = order[i : j + 1][::-1]
                 better = True
