@@ -36,6 +36,11 @@ function draw(pane) {
     g.strokeStyle = "#fff"; g.lineWidth = 1; g.beginPath();
     g.arc(width / 2, height / 2, 5, 0, 2 * Math.PI); g.stroke();
   }
+  if (pane.under) {
+    g.beginPath(); g.arc(...at([pane.under.x, pane.under.y]), 8, 0, 2 * Math.PI);
+    g.strokeStyle = "#000"; g.lineWidth = 5; g.stroke(); // seen on a bright wall, too
+    g.strokeStyle = "#fff"; g.lineWidth = 2; g.stroke();
+  }
   pane.lines = 0;
   if (!current) return;
   for (const [index, pixel] of current.picks) {
@@ -80,11 +85,12 @@ const drawAll = () => { panes.forEach(draw); drawSpace(); };
 
 function choose(point) {
   current = point;
+  for (const pane of panes) pane.under = null;
   list(); drawAll();
 }
 
 function show(pane, index) {
-  pane.index = index; pane.zoom = 0;
+  pane.index = index; pane.zoom = 0; pane.under = null;
   pane.select.value = index;
   pane.image.src = photos[index].picture;
   pane.canvas.setAttribute("aria-label", `${photos[index].name}: arrows move the photo, plus and minus zoom, Enter picks at its middle, Delete removes the pick`);
@@ -109,13 +115,20 @@ function makePane(index) {
     pane.zoom = zoom;
     draw(pane);
   };
-  const setPick = (x, y) => {
+  const setPick = (x, y, freely) => {
     const [width, height] = photos[pane.index].size;
     if (!current || x < 0 || y < 0 || x > width || y > height) return;
+    const under = freely ? null : trackUnder(pane, [x, y]);
+    if (under) { snap(under.track); return; }
     current.picks.set(pane.index, [x, y]);
+    current.snapped = false;
     choose(current);
   };
-  const dropPick = () => { if (current && current.picks.delete(pane.index)) choose(current); };
+  const dropPick = () => {
+    if (!current || !current.picks.delete(pane.index)) return;
+    if (current.snapped) current.picks.clear(); // one click made all of them
+    choose(current);
+  };
   canvas.onwheel = event => {
     event.preventDefault();
     zoomBy(1.0015 ** -event.deltaY, event.offsetX, event.offsetY);
@@ -125,7 +138,11 @@ function makePane(index) {
     canvas.setPointerCapture(event.pointerId);
   };
   canvas.onpointermove = event => {
-    if (!held) return;
+    if (!held) {
+      const under = event.shiftKey ? null : trackUnder(pane, pixel(event));
+      if (under !== pane.under) { pane.under = under; draw(pane); }
+      return;
+    }
     const [dx, dy] = [event.offsetX - held.x, event.offsetY - held.y];
     if (!held.moved && Math.hypot(dx, dy) < 4) return;
     held.moved = true; held.x = event.offsetX; held.y = event.offsetY;
@@ -135,7 +152,7 @@ function makePane(index) {
   canvas.onpointerup = event => {
     const moved = held && held.moved;
     held = null;
-    if (!moved && !event.button) setPick(...pixel(event));
+    if (!moved && !event.button) setPick(...pixel(event), event.shiftKey);
   };
   canvas.oncontextmenu = event => {
     event.preventDefault();
@@ -149,7 +166,7 @@ function makePane(index) {
     if (moves[event.key]) { pane.x += moves[event.key][0]; pane.y += moves[event.key][1]; draw(pane); }
     else if (event.key === "+" || event.key === "=") zoomBy(1.25, x, y);
     else if (event.key === "-") zoomBy(0.8, x, y);
-    else if (event.key === "Enter") setPick((x - pane.x) / pane.zoom, (y - pane.y) / pane.zoom);
+    else if (event.key === "Enter") setPick((x - pane.x) / pane.zoom, (y - pane.y) / pane.zoom, event.shiftKey);
     else if (event.key === "Delete" || event.key === "Backspace") dropPick();
     else return;
     event.preventDefault();

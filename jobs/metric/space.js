@@ -1,9 +1,13 @@
-// The 3D view of the points that structure from motion triangulated. A click takes over where photos show the point
-// under the cursor, so that it is triangulated, measured and saved like a point that was picked in photos.
+// The points that structure from motion triangulated, and the 3D view of them. A click takes over where photos show the
+// point under the cursor, so that it is triangulated, measured and saved like a point that was picked in photos.
 const tracks = page.tracks; // {at, colour, seen: [[photo, x, y]]}
 const NEAR = 14; // px around the cursor, in which a point is found
+const CLOSE = 2; // px of a picture, by which a click in it may miss a point
 const LAYER = 1.1; // points farther than the nearest one by this factor are behind it
 const space = { canvas: null, shown: [], hovered: null };
+
+const shownBy = photos.map(() => []); // {x, y, track} of each photo
+for (const track of tracks) for (const [index, x, y] of track.seen) shownBy[index].push({ x, y, track });
 
 const median = values => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 
@@ -42,6 +46,17 @@ function trackAt(x, y) {
   const front = LAYER * Math.min(...near.map(each => each.depth));
   const found = near.filter(each => each.depth <= front).sort((a, b) => a.off - b.off)[0];
   return found ? found.track : null;
+}
+
+// The track that a photo shows at a pixel, if the current point has no picks yet that it would replace.
+function trackUnder(pane, [x, y]) {
+  let found = null, least = CLOSE;
+  if (!current || current.picks.size) return found;
+  for (const each of shownBy[pane.index]) {
+    const off = Math.hypot(each.x - x, each.y - y);
+    if (off <= least) { least = off; found = each; }
+  }
+  return found;
 }
 
 function drawSpace() {
@@ -95,6 +110,7 @@ function snap(track) {
   if (!track) { said.textContent = "No point here that photos agree on."; return; }
   current.picks.clear();
   for (const [index, x, y] of track.seen) current.picks.set(index, [x, y]);
+  current.snapped = true;
   const { found, why } = solved(current), metres = page.scale ? page.scale.metres : 1;
   said.textContent = why ? `The point ${why}.`
     : `A point of ${track.seen.length} photos, ± ${(limits.times * metres * Math.sqrt(trace(found.covariance))).toPrecision(2)} ${unitOf(1)}.`;

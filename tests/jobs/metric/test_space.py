@@ -157,6 +157,58 @@ def test_clicks_in_3d_measure_between_triangulated_points(
         assert browser.barriers() == [], look
 
 
+def test_a_click_in_a_photo_takes_the_point_that_photos_agree_on(
+    browser: Browser, dataset: Reconstructed, tmp_path: Path
+) -> None:
+    left, *_ = read_tracks(dataset.folder, dataset.cameras.all)
+    number, pixel = left.seen[2]
+    browser.resize(1300, 900)
+    file = tmp_path / "page.html"
+    file.write_text(picking_page("street", dataset.folder, METRES, "street:1", "frame:1"))
+    browser.get(file.as_uri())
+    browser.execute_script("show(panes[0], arguments[0])", number)
+    browser.click("Add a distance")
+
+    def at(beside: float) -> ActionChains:
+        """Go to where the photo shows the point, but for px of the picture."""
+        canvas = browser.find_elements("css selector", "canvas")[0]
+        place = "const p = panes[0]; p.zoom = 6; p.x = 300 - 6 * arguments[0]; p.y = 200 - 6 * arguments[1]; draw(p)"
+        browser.execute_script(place, *pixel.tolist())
+        offset = round(300 + 6 * beside - canvas.size["width"] / 2), round(200 - canvas.size["height"] / 2)
+        return ActionChains(browser).move_to_element_with_offset(canvas, *offset)
+
+    def picks() -> list[list[int]]:
+        found: list[list[int]] = browser.execute_script("return measurements[0].points.map(p => [...p.picks.keys()])")
+        return found
+
+    agreed = [each for each, _ in left.seen]
+    at(1.5).perform()
+    assert browser.execute_script("return panes[0].under.track === tracks[0]"), "a ring shows it"
+    at(1.5).click().perform()
+    assert picks() == [agreed, []] and f"A point of {len(agreed)} photos, ±" in browser.text()
+    assert browser.execute_script("return current === measurements[0].points[1]"), "the next one follows"
+    at(2.5).click().perform()  # too far beside it
+    assert picks() == [agreed, [number]]
+    [[x, y]] = browser.execute_script("return [...measurements[0].points[1].picks.values()]")
+    assert [x, y] == pytest.approx([pixel[0] + 2.5, pixel[1]], abs=0.2)
+    at(1.5).click().perform()  # a point with a pick is picked by hand
+    assert picks() == [agreed, [number]]
+    browser.execute_script("choose(measurements[0].points[0])")
+    at(1.5).context_click().perform()
+    assert picks() == [[], [number]], "what one click made is removed by one"
+    at(1.5).key_down(Keys.SHIFT).click().key_up(Keys.SHIFT).perform()
+    assert picks() == [[number], [number]]
+    browser.execute_script("choose(measurements[0].points[1])")
+    at(0).context_click().perform()
+    browser.execute_script("panes[0].canvas.focus()")
+    middle = "const c = panes[0].canvas; panes[0].x += c.clientWidth / 2 - 300; panes[0].y += c.clientHeight / 2 - 200"
+    at(0).perform()
+    browser.execute_script(middle)
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    assert picks() == [[number], agreed]
+    assert browser.complaints() == []
+
+
 def test_damaged_and_missing_models(dataset: Reconstructed) -> None:
     folder = dataset.folder / "colmap/sparse/0"
     for name in ("images.bin", "points3D.bin"):
