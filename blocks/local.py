@@ -23,7 +23,6 @@ from blocks import integrity, local_cleanup, local_files, supervisor
 from blocks.expense import Expense
 from blocks.local_captures import list_dropped
 from blocks.local_files import (
-    IF_FULL,
     copy,
     files_below,
     link_or_copy,
@@ -31,6 +30,7 @@ from blocks.local_files import (
     sync,
     sync_folder,
     write_durably,
+    writing,
 )
 from blocks.local_jobs import LocalJobs, gpus
 from blocks.marks import Marks
@@ -266,10 +266,9 @@ class LocalWorkspace(Workspace):
         """
         part = self.folder.joinpath(*place, f".{uuid.uuid4().hex}.part")
         try:
-            part.mkdir(parents=True)
-            yield part
-        except OSError as error:
-            raise InvalidInput(f"{part.parent} could not be written ({error.strerror}). {IF_FULL}") from error
+            with writing(part.parent):
+                part.mkdir(parents=True)
+                yield part
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
@@ -332,8 +331,9 @@ class LocalWorkspace(Workspace):
         if not self.folder.exists():  # do not make an empty one
             raise InvalidInput(f"root: the workspace's folder {self.folder} no longer exists. Was it moved?")
         mark = self.folder / "followers" / name / follower
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+        with writing(mark):
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
 
     def unfollow(self, name: str, follower: str) -> None:
         mark = self.folder / "followers" / name / follower
@@ -357,7 +357,9 @@ class LocalWorkspace(Workspace):
         return found
 
     def write_expense(self, expense: Expense) -> None:
-        replace_durably(self.folder / "spent" / expense.path, expense.model_dump_json(indent=2))
+        file = self.folder / "spent" / expense.path
+        with writing(file):
+            replace_durably(file, expense.model_dump_json(indent=2))
 
     def delete_expense(self, expense: Expense) -> None:
         (self.folder / "spent" / expense.path).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -21,7 +22,6 @@ from jobs.errors import InvalidInput
 from jobs.program import typed
 
 __all__ = [
-    "IF_FULL",
     "Manifest",
     "copy",
     "damage",
@@ -33,9 +33,10 @@ __all__ = [
     "sync_folder",
     "write_durably",
     "write_marks",
+    "writing",
 ]
 
-IF_FULL = "If the disk is full, free some space or choose another root (REBEL_NERF_HOME)."
+_IF_FULL = "If the disk is full, free some space or choose another root (REBEL_NERF_HOME)."
 """What to do about a file that could not be written."""
 
 _MARKS = "marks.json"
@@ -85,6 +86,25 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def writing(what: object) -> Iterator[None]:
+    """Say in one sentence what could not be written in this context, why, and what to do.
+
+    Args:
+        what: a path, or words.
+
+    Raises:
+        InvalidInput: something could not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror
+        if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # of all files, each with its reason
+            why = error.args[0][0][2]
+        raise InvalidInput(f"{what} could not be written ({why or error}). {_IF_FULL}") from error
+
+
 def copy(source: Path, target: Path) -> None:
     """Copy a file with its times.
 
@@ -94,7 +114,7 @@ def copy(source: Path, target: Path) -> None:
     try:
         shutil.copy2(source, target)
     except OSError as error:
-        raise InvalidInput(f"{source} could not be copied to {target.parent} ({error.strerror}). {IF_FULL}") from error
+        raise InvalidInput(f"{source} could not be copied to {target.parent} ({error.strerror}). {_IF_FULL}") from error
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -175,7 +195,8 @@ def _words(error: ValidationError) -> str:
 
 def write_marks(folder: Path, marks: Marks) -> None:
     """Keep marks in `marks.json`, beside the files of the asset, which stay as they are."""
-    replace_durably(folder / _MARKS, marks.model_dump_json(indent=2))
+    with writing(folder / _MARKS):
+        replace_durably(folder / _MARKS, marks.model_dump_json(indent=2))
 
 
 def _read_marks(folder: Path) -> Marks:

@@ -18,11 +18,11 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 from blocks import supervisor
 from blocks.environment import FOR_PYTHON, job_environment
-from blocks.local_files import IF_FULL, files_below, write_durably
+from blocks.local_files import files_below, write_durably, writing
 from blocks.records import JobSpec, JobState, JobStatus, Tier
 from blocks.supervisor import unlocked
 from jobs import code
-from jobs.errors import InvalidInput, NotFound
+from jobs.errors import NotFound
 
 __all__ = ["LocalJobs", "gpus"]
 
@@ -62,13 +62,10 @@ class LocalJobs:
 
     def submit(self, spec: JobSpec) -> JobStatus:
         part = self._home / "jobs" / f".{uuid.uuid4().hex}.part"
-        part.mkdir(parents=True)
         try:
-            self._start(spec, part)
-        except OSError as error:
-            raise InvalidInput(
-                f"scene {spec.scene}: job {spec.name} could not be written to {part.parent} ({error}). {IF_FULL}"
-            ) from error
+            with writing(f"scene {spec.scene}: job {spec.name} in {part.parent}"):
+                part.mkdir(parents=True)
+                self._start(spec, part)
         finally:
             shutil.rmtree(part, ignore_errors=True)  # if it has not become the job's folder
         status = self.find(spec.name)

@@ -148,7 +148,7 @@ def ended_state(folder: Path) -> tuple[str, str]:
     try:
         state, reason = _state_of(int((folder / "exit_code").read_text()))
     except (FileNotFoundError, ValueError):
-        state, reason = "Interrupted", "its processes disappeared without an exit code. Was the machine restarted?"
+        state, reason = "Interrupted", "it left no exit code. Was the machine restarted, or is the disk full?"
     if state != "Completed" and (folder / "cancel").exists():
         return "Canceled", "cancelled"
     if state != "Completed" and (folder / _OVER_LIMIT).exists():

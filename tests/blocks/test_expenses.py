@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
@@ -59,6 +60,17 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "spent" / "2026-11" / "a-1.json").write_text("{")
     with pytest.raises(InvalidInput, match=r"spent/2026-11/a-1\.json"):
         place.expenses("2026-11")
+
+
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    place = LocalWorkspace(root=tmp_path)
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InvalidInput, match=r"spent/2026-11/a-1\.json .*No space left"):
+        place.write_expense(expense("a-1"))
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
 def test_who_adds_up_sees_whole_entries(place: Workspace) -> None:

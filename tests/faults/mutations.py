@@ -158,8 +158,8 @@ MUTATIONS = (
     Mutation(
         "time limits go by a clock that can be set",
         "blocks/supervisor.py",
-        "import time\nfrom collections.abc import Callable\n",
-        "import time\ntime.monotonic = time.time\nfrom collections.abc import Callable\n",
+        "import time\nfrom collections.abc import Callable, Mapping\n",
+        "import time\ntime.monotonic = time.time\nfrom collections.abc import Callable, Mapping\n",
         ("clock",),
     ),
     Mutation(
