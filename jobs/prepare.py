@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from jobs.sfm.views import View
 
 _BYTES_PER_FRAME = 4_000_000  # of the dataset, all sizes of a video's frame and its features together
+_LONGEST_NOTICE = 500  # characters: it becomes a tag
 _OURS = (
     *("transforms.json", "dataset.json", "sparse_pc.ply", "colmap", ".work-*"),
     *("images", "images_[0-9]*", "masks", "masks_[0-9]*"),
@@ -115,16 +117,10 @@ def prepare(
 
             pictures = unify(pictures, grey)
             result = _structure_from_motion(pictures, grey, work, options, timer, sequence=bool(videos))
-        for words in (
-            result.without_exif,
-            result.lenses,
-            verdict.of_given(result),
-            verdict.other_places(pictures, result),
-            verdict.of_poor_quality(pictures),
-        ):
-            if words:
-                print(words, flush=True)
-                selected = f"{selected} {words}"
+        poor = [verdict.other_places(pictures, result), verdict.of_poor_quality(pictures)]
+        for words in filter(None, (result.without_exif, result.lenses, verdict.of_given(result), *poor)):
+            print(words, flush=True)
+            selected = f"{selected} {words}"
         content: dict[str, Any] = {
             "kind": "video" if videos else "photos",
             "found": capture.found,
@@ -155,14 +151,20 @@ def prepare(
             with timer.step("writing"):
                 model = fit.model if fit else result.model
                 assert model
-                transforms, figures, light = write_model(model, {p.features: p for p in pictures}, dataset, fit)
-                (dataset / "transforms.json").write_text(json.dumps(transforms, indent=2) + "\n")
+                written = write_model(model, {p.features: p for p in pictures}, dataset, fit)
+                (dataset / "transforms.json").write_text(json.dumps(written.transforms, indent=2) + "\n")
+            light, figures = written.light, dict(written.figures)
+            said = []
+            if written.overlap:
+                content["overlap"] = written.overlap.figures()
+                poor.append(str(written.overlap))
+                print(poor[-1], flush=True)
+                said.append(poor[-1])
             if light:
                 content["light"] = light._asdict()
-                said = f"{str(light).capitalize()}."
-                print(said, flush=True)
-                if light.differs:
-                    content["selection"] = f"{selected} {said}"
+                print(f"{str(light).capitalize()}.", flush=True)
+                said += [f"{str(light).capitalize()}."] * light.differs
+            content["selection"] = " ".join(filter(None, (selected, *said)))
     manifest.write(dataset / "dataset.json", options, timer, {**content, **figures, **details})
     if not enough:
         raise GateRefused(verdict.refusal(images, pictures, result, options))
@@ -179,6 +181,8 @@ def prepare(
         "points": figures["points"],
         "frame": name,
     }
+    if notice := " ".join(filter(None, poor)):
+        summary["notice"] = textwrap.shorten(notice, _LONGEST_NOTICE, placeholder=" …")
     if light and light.differs:
         summary["light"] = str(light)
     if fit is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pycolmap
@@ -15,22 +15,39 @@ import pycolmap
 from jobs import geometry, ply, report
 from jobs.light import Light
 from jobs.pictures.reading import Picture
-from jobs.sfm import exposure, fisheye
+from jobs.sfm import exposure, fisheye, overlap
 from jobs.sfm.layout import as_written
 from jobs.sfm.machine import gpu
 from jobs.sfm.orientation import find_up
+from jobs.sfm.overlap import Overlap
 
 if TYPE_CHECKING:
     from jobs.sfm.registration import Fit
 
-__all__ = ["write_model"]
+__all__ = ["Written", "write_model"]
 
 _OFF_PIXEL = 1e-3  # px: by which a fisheye's principal point is moved off the middle of a pixel
 
 
+class Written(NamedTuple):
+    """What is known of a dataset once its model is written.
+
+    Args:
+        transforms: the content of transforms.json.
+        figures: for the manifest.
+        light: how the light differs between the photos.
+        overlap: how near each other they were taken; None for views of 360° pictures, which show all around.
+    """
+
+    transforms: dict[str, Any]
+    figures: dict[str, float | int | bool | str]
+    light: Light | None
+    overlap: Overlap | None
+
+
 def write_model(
     model: pycolmap.Reconstruction, pictures: dict[str, Picture], dataset: Path, fit: Fit | None
-) -> tuple[dict[str, Any], dict[str, float | int | bool | str], Light | None]:
+) -> Written:
     """Write COLMAP's files and the point cloud, in the scene frame and in px of the written pictures.
 
     Args:
@@ -38,9 +55,6 @@ def write_model(
         pictures: by the names of their grey pictures.
         dataset: the folder to write into.
         fit: how the model fits the scene frame; None to begin a new one.
-
-    Returns:
-        The content of transforms.json, figures for the manifest, and how the light differs between the photos.
     """
     meter = report.Meter("prepare:writing", 4)
     cameras = len({image.camera_id for image in model.images.values() if image.has_pose})
@@ -57,6 +71,8 @@ def write_model(
     model.update_point_3d_errors()
     model.extract_colors_for_all_images(dataset / "images")
     light = exposure.measure(model, dataset / "images")
+    whole = all(picture.view is None for picture in pictures.values())
+    near = overlap.measure(model, {p.file: p.source for p in pictures.values()}) if whole else None
     meter.update(2)
     folder = dataset / "colmap" / "sparse" / "0"
     folder.mkdir(parents=True)
@@ -74,7 +90,7 @@ def write_model(
         "gpu": gpu(),
     }
     meter.update(4)
-    return transforms, figures, light
+    return Written(transforms, figures, light, near)
 
 
 def _scene_from_model(model: pycolmap.Reconstruction, up: geometry.Floats) -> pycolmap.Sim3d:

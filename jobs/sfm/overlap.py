@@ -1,0 +1,172 @@
+"""Measure by how much neighbouring photos overlap and differ in direction, and find where too few were taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+import pycolmap
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import minimum_spanning_tree
+from scipy.spatial import cKDTree
+
+from jobs.geometry import Floats
+from jobs.names import printable
+from jobs.sfm.lookalikes import shared_points
+
+__all__ = ["Overlap", "measure"]
+
+_ANGLE = 45.0  # degrees between the rays to a point: from farther around, other sides of things are seen
+_CANDIDATES = 20  # photos among which a photo's neighbours are sought: those that show most of the same points
+_CELLS = 12  # of the grid, along each side of a picture
+_LEAST_POINTS = 10  # a photo with fewer says nothing
+_LITTLE = 0.5  # overlap of two neighbours, below which there is too little
+_FAR = 20.0  # degrees between two neighbours, above which they are too far apart (benchmarks/captures.md)
+_NAMED = 3
+
+
+class _Pair(NamedTuple):
+    """How much two photos share: of their area, and the angle in degrees between their rays to what both show."""
+
+    share: float
+    degrees: float
+
+    @property
+    def likeness(self) -> float:
+        return self.share * max(0.0, 1 - self.degrees / _ANGLE)
+
+
+class Gap(NamedTuple):
+    """Two neighbouring photos that overlap too little, or were taken too far apart; see `Overlap`."""
+
+    first: str
+    second: str
+    share: float
+    degrees: float
+
+    def __str__(self) -> str:
+        return f"{printable(self.first)} and {printable(self.second)} ({100 * self.share:.0f} %, {self.degrees:.0f}°)"
+
+
+class Overlap(NamedTuple):
+    """By how much neighbouring photos overlap, and how far apart they were taken.
+
+    The neighbours are the pairs that join all photos by as much likeness as possible: one fewer than photos.
+
+    Args:
+        median: overlap of neighbours in the median; 1 is the whole photo.
+        degrees: the angle between neighbours' rays to what both show, in the median.
+        gaps: the neighbours between which photos are missing, the worst first.
+    """
+
+    median: float
+    degrees: float
+    gaps: tuple[Gap, ...]
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures for `dataset.json`."""
+        gaps = [
+            {"photos": [gap.first, gap.second], "overlap": round(gap.share, 3), "degrees": round(gap.degrees, 1)}
+            for gap in self.gaps
+        ]
+        return {"median": round(self.median, 3), "degrees": round(self.degrees, 2), "gaps": gaps}
+
+    def __str__(self) -> str:
+        """Return what is wrong and what to do, in a sentence; "" if photos are near enough."""
+        if not self.gaps:
+            return ""
+        named, more = ", ".join(map(str, self.gaps[:_NAMED])), len(self.gaps) - _NAMED
+        return (
+            f"Too few photos between {named}{f', and {more} more such gaps' * (more > 0)} (overlap, and the angle "
+            f"between them; usual here: {100 * self.median:.0f} %, {self.degrees:.0f}°): take more photos there, or "
+            "more frames of a video (prepare.num_frames)."
+        )
+
+
+def measure(model: pycolmap.Reconstruction, sources: Mapping[str, str]) -> Overlap | None:
+    """Measure how near each other photos were taken; None if fewer than three photos show enough points.
+
+    The overlap of two photos is the share of one's area that is in the picture of the other, seen from about the same
+    side: the mean of both ways. The area is a grid with the depths of the nearest triangulated points. The points
+    themselves would not do, as each is in several photos. What hides behind something else is not recognised.
+
+    Args:
+        model: with its pictures.
+        sources: the names of the photos by the names of their pictures.
+    """
+    images = sorted(
+        (image for image in model.images.values() if image.has_pose and image.num_points3D >= _LEAST_POINTS),
+        key=lambda image: str(image.name),
+    )
+    grids = [_grid(model, image) for image in images]
+    pairs: dict[tuple[int, int], _Pair] = {}
+    for i, j in _candidates(model, [str(image.name) for image in images]):
+        ways = [_compare(model, grids[a], images[a], images[b]) for a, b in ((i, j), (j, i))]
+        pairs[i, j] = _Pair(*(float(np.mean(side)) for side in zip(*ways, strict=True)))
+    neighbours = _neighbours(len(images), pairs)
+    if len(neighbours) < 2:
+        return None
+    names = [sources[str(image.name)] for image in images]
+    gaps = [
+        Gap(min(names[i], names[j]), max(names[i], names[j]), *pair)
+        for (i, j), pair in sorted(neighbours.items(), key=lambda item: item[1].likeness)
+        if pair.share < _LITTLE or pair.degrees > _FAR
+    ]
+    shares, degrees = zip(*neighbours.values(), strict=True)
+    return Overlap(median(shares), median(degrees), tuple(gaps))
+
+
+def _candidates(model: pycolmap.Reconstruction, names: list[str]) -> list[tuple[int, int]]:
+    """Return pairs of photos that may be neighbours, by their indices: those that show most of the same points."""
+    row = {name: number for number, name in enumerate(names)}
+    shared = np.zeros((len(names), len(names)), np.int64)
+    for pair, number in shared_points(model).items():
+        if pair <= row.keys() and len(pair) == 2:
+            i, j = (row[name] for name in pair)
+            shared[i, j] = shared[j, i] = number
+    nearest = np.argsort(-shared, axis=1, kind="stable")[:, :_CANDIDATES]
+    return sorted({(min(i, j), max(i, j)) for i, others in enumerate(nearest.tolist()) for j in others if shared[i, j]})
+
+
+def _neighbours(number: int, pairs: Mapping[tuple[int, int], _Pair]) -> dict[tuple[int, int], _Pair]:
+    """Return the pairs that join all photos by as much likeness as possible: a maximum spanning tree."""
+    if not pairs:
+        return {}
+    first, second = np.array(list(pairs)).T
+    apart = np.array([2 - pair.likeness for pair in pairs.values()])  # positive: SciPy takes 0 for no edge
+    tree = minimum_spanning_tree(coo_array((apart, (first, second)), shape=(number, number)).tocsr()).tocoo()
+    return {(int(i), int(j)): pairs[int(i), int(j)] for i, j in zip(tree.row, tree.col, strict=True)}
+
+
+def _grid(model: pycolmap.Reconstruction, image: pycolmap.Image) -> Floats:
+    """Return the points (n, 3) of the scene that an even grid of the picture shows, about."""
+    camera, pose = model.cameras[image.camera_id], image.cam_from_world()
+    shown = [point for point in image.points2D if point.has_point3D()]
+    depths = (pose * np.array([model.points3D[point.point3D_id].xyz for point in shown]))[:, 2]
+    middles = (np.arange(_CELLS) + 0.5) / _CELLS
+    at = np.stack(np.meshgrid(middles, middles), axis=-1).reshape(-1, 2) * [camera.width, camera.height]
+    nearest = cKDTree([point.xy for point in shown]).query(at)[1]
+    rays = np.column_stack([camera.cam_from_img(at), np.ones(len(at))])
+    points: Floats = pose.inverse() * (rays * depths[nearest, None])[np.isfinite(rays).all(axis=1)]
+    return points
+
+
+def _compare(
+    model: pycolmap.Reconstruction, points: Floats, image: pycolmap.Image, other: pycolmap.Image
+) -> tuple[float, float]:
+    """Return the share of points (n, 3) of one picture that are in another, and the median angle between the rays.
+
+    Points that are seen from another side do not count. Without any point, the angle is the largest one.
+    """
+    rays = points - image.projection_center(), points - other.projection_center()
+    lengths = [np.linalg.norm(each, axis=1) for each in rays]
+    cosine = (rays[0] * rays[1]).sum(axis=1) / np.maximum(lengths[0] * lengths[1], 1e-12)
+    angles = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    pose, camera = other.cam_from_world().matrix(), model.cameras[other.camera_id]
+    local = points @ pose[:, :3].T + pose[:, 3]
+    ahead = np.flatnonzero((angles < _ANGLE) & (local[:, 2] > 0))
+    at = np.asarray(camera.img_from_cam(local[ahead]), float).reshape(-1, 2)
+    inside = ahead[(at > 0).all(axis=1) & (at < [camera.width, camera.height]).all(axis=1)]
+    return len(inside) / max(1, len(points)), float(np.median(angles[inside])) if len(inside) else _ANGLE
