@@ -1,15 +1,17 @@
-"""Lose a machine at every possible moment, and return what storage then contains."""
+"""Lose a machine at every possible moment, and return what storage then contains. Fill a disk."""
 
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["lost_anywhere", "torn"]
+__all__ = ["files_of_at_most", "lost_anywhere", "torn"]
 
 _OPERATIONS = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "os.link")
 
@@ -81,3 +83,14 @@ def torn(content: bytes) -> Iterator[bytes | None]:
         yield content[: len(content) * share // 4]
     yield content[:-1]
     yield content[:-1] + bytes([content[-1] ^ 1])
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Have the system refuse larger files: to a program, a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -15,10 +15,12 @@ import io
 import os
 import re
 import secrets
+from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -58,7 +60,40 @@ class Checkpoints:
         self._folder, self._fingerprint = folder, fingerprint
         self._whole: list[str] = []
         """The names of the newest checkpoints that this process has read completely, by step."""
+        self._writer = ThreadPoolExecutor(1, "checkpoints")
+        self._saving: Future[None] | None = None
         folder.mkdir(parents=True, exist_ok=True)
+
+    def save_meanwhile(self, step: int, state: dict[str, Any]) -> None:
+        """Copy a state, and save it as a checkpoint in another thread, after the previous checkpoint.
+
+        Raises:
+            OSError: the previous checkpoint could not be written.
+        """
+        self.wait()
+        state = _copy(state)
+        ready = torch.cuda.Event() if torch.cuda.is_available() else None
+        if ready:
+            ready.record()
+        self._saving = self._writer.submit(self._save_from, ready, step, state)
+
+    def wait(self) -> None:
+        """Wait until the checkpoint of `save_meanwhile` is written.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        saving, self._saving = self._saving, None
+        if saving:
+            saving.result()
+
+    def _save_from(self, ready: torch.cuda.Event | None, step: int, state: dict[str, Any]) -> None:
+        if ready is None:
+            self.save(step, state)
+            return
+        ready.synchronize()
+        with torch.cuda.stream(torch.cuda.Stream()):  # on the default stream, copies would wait for the steps ahead
+            self.save(step, state)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write a checkpoint, unless this step is saved. Then delete all but the newest two that can be read."""
@@ -122,6 +157,17 @@ class Checkpoints:
             return _About.model_validate_json((self._folder / f"{name}.json").read_bytes())
         except (OSError, ValidationError):
             return None
+
+
+def _copy(value: Any) -> Any:
+    """Copy a state. NumPy's scalars become Python's, so that `torch.load` needs no unpickling of objects."""
+    if isinstance(value, dict):
+        return {key: _copy(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_copy(each) for each in value)
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def content_of(state: dict[str, Any]) -> memoryview:

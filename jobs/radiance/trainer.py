@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.engine.callbacks import TrainingCallbackLocation
@@ -143,6 +142,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         if self.terminated:
             if step > self._start_step:
                 self.save_checkpoint(step - 1)
+                self.checkpoints.wait()
             raise JobInterrupted(
                 f"Training was interrupted after {step} of {self.total} steps. The next attempt resumes there."
             )
@@ -181,7 +181,10 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
             values.append(value if math.isfinite(value) else None)
 
     def save_checkpoint(self, step: int) -> None:
-        """Save a checkpoint that the training can resume from after `step`, the last finished step."""
+        """Save a checkpoint that the training can resume from after `step`, the last finished step.
+
+        Other steps may run while it is written. `checkpoints.wait` waits for it.
+        """
         sampler = getattr(self.pipeline.model, "proposal_sampler", None)
         state = {
             "step": step,
@@ -194,12 +197,13 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
             "sampler": {name: getattr(sampler, name) for name in _SAMPLER_STATE if hasattr(sampler, name)},
             "random": random_state(),
         }
-        self.checkpoints.save(step, _plain(state))
+        self.checkpoints.save_meanwhile(step, state)
 
     def _after_train(self) -> None:
         # nerfstudio's version also prints a folder that is not the model's, and waits for its viewer.
         self.training_state = "completed"
         self.save_checkpoint(self.step)
+        self.checkpoints.wait()
         for callback in self.callbacks:
             callback.run_callback_at_location(step=self.step, location=TrainingCallbackLocation.AFTER_TRAIN)
 
@@ -212,15 +216,6 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
                 "the dataset's transforms.json, or prepare the dataset again. If they are right, try another seed or "
                 "method."
             )
-
-
-def _plain(value: Any) -> Any:
-    """Convert NumPy's scalars to Python's, so that `torch.load` needs no unpickling of objects."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_plain(each) for each in value)
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -10,8 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from jobs.radiance import cuda, settings  # noqa: E402
 from jobs.radiance.checkpoints import KEPT, Checkpoints  # noqa: E402
 from jobs.radiance.datamanager import ByteImages, DataManager  # noqa: E402
 from jobs.radiance.dataset import read_dataset  # noqa: E402
+from tests.deaths import files_of_at_most  # noqa: E402
 from tests.made_once import TINY_TRAINING  # noqa: E402
 
 OPTIONS = CliApp.run(TrainOptions, cli_args=[*TINY_TRAINING, "--steps-per-save=6"])
@@ -51,17 +50,6 @@ def dataset(street: Path, tmp_path: Path) -> Path:
 def change(dataset: Path, **values: Any) -> None:
     file = dataset / "transforms.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """Have the system refuse larger files: to a program, a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def parameters(folder: Path) -> dict[str, Any]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from jobs.radiance.checkpoints import Checkpoints, content_of  # noqa: E402
+from jobs.radiance.checkpoints import Checkpoints, content_of, write_new_file  # noqa: E402
 from jobs.video.chunks import Chunk, Chunks  # noqa: E402
-from tests.deaths import lost_anywhere, torn  # noqa: E402
+from tests.deaths import files_of_at_most, lost_anywhere, torn  # noqa: E402
 
 
 def state(step: int) -> dict[str, Any]:
@@ -41,6 +43,60 @@ def replace(file: Path, content: bytes | None) -> None:
     file.unlink(missing_ok=True)
     if content is not None:
         file.write_bytes(content)
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    going_on = threading.Event()
+
+    def write(content: memoryview, file: Path) -> None:
+        assert going_on.wait(60)
+        write_new_file(content, file)
+
+    monkeypatch.setattr("jobs.radiance.checkpoints.write_new_file", write)
+    checkpoints = Checkpoints(tmp_path, "fingerprint")
+    checkpoints.save_meanwhile(1, state(1))
+    assert newest(tmp_path) == 0
+    going_on.set()
+    checkpoints.save_meanwhile(2, state(2))  # after the first
+    assert newest(tmp_path) >= 1
+    checkpoints.wait()
+    assert newest(tmp_path) == 2
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "fingerprint")
+    checkpoints.save_meanwhile(1, state(1))
+    checkpoints.wait()
+    with files_of_at_most(1000):
+        checkpoints.save_meanwhile(2, {"step": 2, "table": torch.rand(100_000)})
+        with pytest.raises(OSError, match="too large"):
+            checkpoints.save_meanwhile(3, state(3))
+    assert newest(tmp_path) == 1
+
+
+def test_later_steps_do_not_change_a_checkpoint_that_is_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = threading.Event()
+    save = Checkpoints.save
+
+    def save_later(self: Checkpoints, step: int, state: dict[str, Any]) -> None:
+        assert changed.wait(60)
+        save(self, step, state)
+
+    monkeypatch.setattr(Checkpoints, "save", save_later)
+    checkpoints = Checkpoints(tmp_path, "fingerprint")
+    moment = torch.zeros(3, requires_grad=True)
+    changing: dict[str, Any] = {"lr": np.float64(0.5), "curve": [1.0], "each": [{"moment": moment}]}
+    checkpoints.save_meanwhile(2, changing)
+    with torch.no_grad():
+        moment.add_(1)
+    changing["curve"].append(2.0)
+    changed.set()
+    checkpoints.wait()
+    found = Checkpoints(tmp_path, "fingerprint").newest()
+    assert found is not None and found["each"][0]["moment"].tolist() == [0, 0, 0]
+    assert found["curve"] == [1.0] and type(found["lr"]) is float
 
 
 @pytest.mark.parametrize("before", range(4))
