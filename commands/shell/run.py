@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from blocks import LocalWorkspace, Workspace
 from commands.shell import usage
 from commands.shell.quiet import quietly
 from commands.shell.results import Results
+from commands.shell.stop import stopping
 from commands.shell.terminal import Display
 from commands.shell.usage import TerminalOptions, command_of, parse
 from jobs.errors import RebelNerfError, RunCancelled
@@ -115,7 +117,7 @@ def run_scene(
                 else:
                     display.prepare("starting Prefect (half a minute)")
                 _start_server()
-                asyncio.run(_run(flow, _parameters(flow, given)))
+                asyncio.run(_run(flow, _parameters(flow, given), display.warn))
         except KeyboardInterrupt:
             print("\nStopped. The same command continues from the stages that are finished.", file=sys.stderr)
             raise
@@ -139,7 +141,7 @@ def run_aloud(flow: Flow[..., Any], given: BaseModel) -> None:
         with as_command():
             tasks.check_server()
             _start_server()
-            state = asyncio.run(_run(flow, _parameters(flow, given)))
+            state = asyncio.run(_run(flow, _parameters(flow, given), partial(print, file=sys.stderr)))
         page = f"{PREFECT_UI_URL.value() or 'http://127.0.0.1:4200'}/runs/flow-run/{state.state_details.flow_run_id}"
         print(f"\nThis run in Prefect's UI: {page}")
         if not PREFECT_API_URL.value():
@@ -191,10 +193,11 @@ def as_command() -> Iterator[None]:
         sys.exit(130)
 
 
-async def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> State[Any]:
-    """Run the flow and return its final state. Raise the error of a failed flow."""
-    running: Any = flow(**parameters, return_state=True)
-    state: State[Any] = await running
+async def _run(flow: Flow[..., Any], parameters: dict[str, Any], say: Callable[[str], None]) -> State[Any]:
+    """Run the flow and return its final state. Raise the error of a failed flow. `say` shows a lasting line."""
+    with stopping(say):
+        running: Any = flow(**parameters, return_state=True)
+        state: State[Any] = await running
     if state.is_cancelled():
         raise RunCancelled(state.message or "This run was cancelled.")
     await state.aresult()

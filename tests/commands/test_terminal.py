@@ -168,6 +168,7 @@ def test_ctrl_c_ends_a_run_with_its_job_and_without_a_traceback(street: Path, tm
         os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to Prefect's server, too
         said = run.stderr.read()
     assert run.returncode == 130 and said.count("Stopped. The same command continues") == 1
+    assert "Stopping … Finished stages are kept" in said.partition("Stopped.")[0]
     assert "Traceback" not in said and "Error" not in said
     [status] = (tmp_path / "home/jobs").glob("street-prepare-*/status.json")
     assert json.loads(status.read_text())["state"] == "Canceled"
