@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
@@ -172,7 +171,7 @@ class LocalWorkspace(Workspace):
 
     def assets(self, name: str) -> list[Asset]:
         found = (self._read_asset(manifest) for manifest in (self.folder / "assets" / name).glob("[!.]*/asset.json"))
-        return _numbered(sorted((a for a in found if a), key=lambda asset: asset.created))
+        return local_files.numbered(sorted((a for a in found if a), key=lambda asset: asset.created))
 
     def find_asset(self, name: str, version: str) -> Asset | None:
         asset = self._read_asset(self.folder / "assets" / name / version / "asset.json")
@@ -394,13 +393,3 @@ class LocalWorkspace(Workspace):
 
     def poll_seconds(self, waited: float) -> float:
         return min(2.0, 0.25 + waited / 60)
-
-
-def _numbered(assets: list[Asset]) -> list[Asset]:
-    """Give the lowest free numbers to models that earlier versions of this program registered without a number."""
-    taken = {asset.number for asset in assets}
-    free = (number for number in itertools.count(1) if number not in taken)
-    return [
-        asset.model_copy(update={"number": next(free)}) if asset.kind == "model" and asset.number is None else asset
-        for asset in assets
-    ]

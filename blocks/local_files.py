@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ __all__ = [
     "damage",
     "files_below",
     "link_or_copy",
+    "numbered",
     "read_manifest",
     "replace_durably",
     "sync",
@@ -224,3 +226,13 @@ def damage(folder: Path, sizes: Mapping[str, int]) -> str:
         if 0 <= size != found:
             return f"{path} has {found} bytes instead of {size}"
     return ""
+
+
+def numbered(assets: list[Asset]) -> list[Asset]:
+    """Give the lowest free numbers to models that earlier versions of this program registered without a number."""
+    taken = {asset.number for asset in assets}
+    free = (number for number in itertools.count(1) if number not in taken)
+    return [
+        asset.model_copy(update={"number": next(free)}) if asset.kind == "model" and asset.number is None else asset
+        for asset in assets
+    ]
