@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, CliPositionalArg
 
 from jobs import manifest, report
@@ -71,6 +72,27 @@ def load(model: Path, dataset: Path, device: str | None = None) -> Pipeline:
     return pipeline
 
 
+class _Options(BaseModel):
+    method: str
+
+
+class _Checkpoint(BaseModel):
+    file: str
+
+
+class _Dataset(BaseModel):
+    transforms_sha256: str
+
+
+class _Needed(BaseModel):
+    """The members of `model.json` that every program relies on."""
+
+    options: _Options
+    checkpoint: _Checkpoint
+    checksums: dict[str, str]
+    dataset: _Dataset
+
+
 def read_manifest(model: Path, dataset: Path | None = None) -> dict[str, Any]:
     """Return the content of `model.json`, after comparing the files that it lists with their checksums.
 
@@ -79,22 +101,29 @@ def read_manifest(model: Path, dataset: Path | None = None) -> dict[str, Any]:
         dataset: if given, it must be the dataset that the model was trained on.
 
     Raises:
-        InvalidInput: a file is missing or has changed, or the dataset is another one.
+        InvalidInput: a file is missing, damaged or has changed, or the dataset is another one.
     """
     file = model / MANIFEST
     try:
         content: dict[str, Any] = json.loads(file.read_text())
-        checksums: dict[str, str] = content["checksums"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InvalidInput(f"{file} is not the manifest of a model of this project ({error}). Train again.") from error
-    for name, expected in checksums.items():
+        needed = _Needed.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise _refusal(file, ": ".join([".".join(map(str, first["loc"])), first["msg"]]).lstrip(": ")) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _refusal(file, str(error)) from error
+    for name, expected in needed.checksums.items():
         if not (model / name).is_file():
             raise InvalidInput(f"{model / name} is missing. Fetch the model again, or train it again.")
         if manifest.checksum(model / name) != expected:
             raise InvalidInput(f"{model / name} has changed: its checksum differs. Fetch the model again.")
-    if dataset and manifest.checksum(transforms_file(dataset)) != content["dataset"]["transforms_sha256"]:
+    if dataset and manifest.checksum(transforms_file(dataset)) != needed.dataset.transforms_sha256:
         raise InvalidInput(f"{model} was not trained on {dataset}. Name the dataset that it was trained on.")
     return content
+
+
+def _refusal(file: Path, reason: str) -> InvalidInput:
+    return InvalidInput(f"{file} is not the manifest of a model of this project ({reason}). Train again.")
 
 
 def localised(model: Path, dataset: Path) -> TrainerConfig:

@@ -28,7 +28,7 @@ async def find_forms(workspace: Workspace, model: Asset, options: ExportOptions)
     with naming(model.scene):
         try:
             return options.for_method(json.loads(content)["options"]["method"])
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise InvalidInput(f"the model.json of {model} has no method: {error!r}. Train it again.") from None
 
 

@@ -125,6 +125,24 @@ def test_the_config_is_written_for_a_location(trained: Path, tmp_path: Path, mon
     assert len(pipeline.datamanager.train_dataset) == 13
 
 
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("{", "Expecting"),
+        ("[]", "valid dictionary"),
+        ({"checksums": ["config.yml"]}, "checksums: "),
+        ({"checkpoint": None}, "checkpoint: "),
+        ({"dataset": {}}, r"dataset\.transforms_sha256: "),
+        ({"options": {"method": 3}}, r"options\.method: "),
+    ],
+)
+def test_a_damaged_manifest_is_named(tiny_model: Path, tmp_path: Path, damage: str | dict[str, Any], says: str) -> None:
+    whole = json.loads((tiny_model / model.MANIFEST).read_text())
+    (tmp_path / model.MANIFEST).write_text(damage if isinstance(damage, str) else json.dumps(whole | damage))
+    with pytest.raises(InvalidInput, match=rf"{tmp_path}/model\.json .*{says}"):
+        model.read_manifest(tmp_path)
+
+
 def test_a_changed_file_or_another_dataset_is_refused(trained: Path, tmp_path: Path) -> None:
     changed = tmp_path / "model"
     shutil.copytree(trained / "model", changed)
