@@ -15,7 +15,7 @@ from tests.faults.rounds import Outcome, record, recorded, shares
 from tests.faults.strikes import KINDS
 from tests.service import ROOT
 
-_WRITERS, _EACH = 4, 100
+_WRITERS, _EACH = 2, 200
 
 
 def outcome(faults: tuple[str, ...] = ()) -> Outcome:
