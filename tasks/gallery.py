@@ -44,7 +44,7 @@ __all__ = [
 _AT_ONCE = 8
 _MOST_CLIPS = 60
 _STATE = re.compile(r'<meta name="state" content="([0-9a-f]*)">')
-_TEMPLATES = ("gallery.html", "scene.html", "theme.css")
+_TEMPLATES = ("gallery.html", "scene.html", "terms.html", "theme.css")
 
 
 class _Rank(IntEnum):

@@ -15,7 +15,10 @@ _WIDTH_OF_A_FILE = 240  # characters, if the output is not a terminal
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under the names of their columns. A column that is empty, or only has "–", is left out."""
+    """Print rows under the names of their columns. A column that is empty, or only has "–", is left out.
+
+    On a terminal that is too narrow for a table without broken words, each row becomes a list of its cells.
+    """
     used = [index for index in range(len(columns)) if any(row[index] not in ("", "–") for row in rows)]
     console = Console()
     if not console.is_terminal:
@@ -25,4 +28,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(Text(columns[index]), overflow="fold")
     for row in rows:
         table.add_row(*(Text(row[index]) for index in used))  # Text, because a note may contain rich's markup
-    console.print(table)
+    unbroken = console.measure(table, options=console.options.update(max_width=_WIDTH_OF_A_FILE)).minimum
+    if unbroken <= console.width:
+        console.print(table)
+        return
+    for row in rows:
+        listed = Table.grid(padding=(0, 2, 0, 0))
+        for index in used:
+            if row[index] not in ("", "–"):
+                listed.add_row(Text(columns[index], style="dim"), Text(row[index], overflow="fold"))
+        console.print(listed)
+        console.print()

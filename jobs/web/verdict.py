@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["LIMITS", "Verdict", "judge"]
 
 Grade = Literal["good", "fair", "poor"]
 
@@ -14,6 +14,13 @@ Grade = Literal["good", "fair", "poor"]
 _GOOD_PSNR, _FAIR_PSNR = 25.0, 21.0
 _GOOD_SHARE, _FAIR_SHARE = 0.9, 0.6
 _FEW_STEPS = 500
+LIMITS = {
+    "good_psnr": f"{_GOOD_PSNR:g}",
+    "fair_psnr": f"{_FAIR_PSNR:g}",
+    "good_share": f"{_GOOD_SHARE:.0%}",
+    "fair_share": f"{_FAIR_SHARE:.0%}",
+}
+"""The least figures of the grades, for the pages that explain them."""
 _GRADES: tuple[Grade, ...] = ("poor", "fair", "good")
 
 

@@ -111,6 +111,9 @@ def test_a_page_in_a_browser(dataset: Path, tiny_model: Path, video: Path, tmp_p
         "15 photos; 2 of no use", "too few features: 3 & <b>blurred</b>", EVIL, "empty file", "2026-02-03", "0.50 EUR",
     ):  # fmt: skip
         assert said in text
+    assert "What the figures mean" in text and "SSIM, how well" not in text, "folded"
+    browser.find_element("css selector", ".terms summary").click()
+    assert "at 25 dB edges are clear" in browser.text() and "90% of the photos registered" in browser.text()
     assert "not available" not in text and "LPIPS" not in text
     psnr = model["metrics"]["psnr"]
     assert f"13 of 14 photos, {psnr:.1f} dB on held-out photos." in text and "Train it for longer" in text
