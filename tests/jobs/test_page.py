@@ -111,7 +111,7 @@ def test_a_page_in_a_browser(dataset: Path, tiny_model: Path, video: Path, tmp_p
         "15 photos; 2 of no use", "too few features: 3 & <b>blurred</b>", EVIL, "empty file", "2026-02-03", "0.50 EUR",
     ):  # fmt: skip
         assert said in text
-    assert "What the figures mean" in text and "SSIM, how well" not in text, "folded"
+    assert "What the figures mean" in text and "edges are clear" not in text, "folded"
     browser.find_element("css selector", ".terms summary").click()
     assert "at 25 dB edges are clear" in browser.text() and "90% of the photos registered" in browser.text()
     assert "not available" not in text and "LPIPS" not in text
