@@ -169,6 +169,13 @@ def enforce_limit(folder: Path, status: Mapping[str, Any]) -> None:
     end_group(status["group"], lambda: unlocked(folder / "alive"))
 
 
+def _inode(folder: Path) -> int:
+    """Return what identifies a folder, even if another one has taken its path; 0 if it does not exist."""
+    with suppress(OSError):
+        return folder.stat().st_ino
+    return 0
+
+
 def wake(status: Mapping[str, Any]) -> None:
     """Continue a job's supervisor if somebody has stopped it."""
     with suppress(ProcessLookupError, PermissionError):
@@ -202,15 +209,19 @@ def supervise(folder: Path, alive: int) -> None:
     deadline, limit = started + run["time_limit"], f"over its time limit of {run['time_limit']} s"
     status = {"group": shell.pid, "supervisor": os.getpid(), "started": time.time()}
     write_status(folder, **status, state="Running", deadline=deadline, over_limit=limit)
+    inode = _inode(folder)
     while shell.poll() is None:
-        if time.monotonic() > deadline and folder.exists():
-            (folder / _OVER_LIMIT).write_text(limit)
-        if time.monotonic() > deadline or (folder / "cancel").exists() or not folder.exists():
+        if _inode(folder) != inode:  # without grace, in which the job would make the folder again
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(shell.pid, signal.SIGKILL)
+        elif time.monotonic() > deadline or (folder / "cancel").exists():
+            if time.monotonic() > deadline:
+                (folder / _OVER_LIMIT).write_text(limit)
             end_group(shell.pid, lambda: shell.poll() is not None)
         time.sleep(_POLL_SECONDS)
     seconds = time.monotonic() - started
     end_group(shell.pid, lambda: True, grace=0)  # end what the job left running
-    if folder.exists():  # else the workspace was removed or moved
+    if _inode(folder) == inode:  # else the workspace was removed or moved
         state, reason = ended_state(folder)
         write_status(folder, **status, state=state, reason=reason, ended=time.time(), seconds=seconds)
     held.close()

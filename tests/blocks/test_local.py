@@ -280,6 +280,16 @@ def test_a_job_ends_with_its_workspace(workspace: LocalWorkspace) -> None:
     assert not workspace.folder.exists()
 
 
+def test_a_job_that_saves_its_work_does_not_bring_its_workspace_back(workspace: LocalWorkspace) -> None:
+    job = spec("trap 'mkdir -p $1; echo saved >$1/work' TERM; while true; do sleep 0.1; done")
+    start(workspace, job)
+    folder = workspace.folder / "jobs" / job.name
+    running, supervisor = processes(workspace, job), supervisor_of(folder)
+    workspace.folder.rename(workspace.folder.with_name("moved"))
+    until(lambda: not any(Path(f"/proc/{process}").exists() for process in {*running, supervisor}))
+    assert not workspace.folder.exists()
+
+
 def test_a_full_disk_is_reported_and_leaves_nothing_behind(
     workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
