@@ -54,9 +54,20 @@ COMMANDS: dict[str, tuple[str, str]] = {
 OWN_OPTIONS = ("server", "prefect", "completion")
 """Commands that read the command line themselves, or leave it to Prefect."""
 
+_OWN = ("blocks", "commands", "deployments", "flows", "jobs", "tasks")
+
 
 def main() -> None:
     """Run the command that the command line names; exit with 2 if there is no such command."""
+    try:
+        _main()
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] in _OWN:
+            raise
+        sys.exit(f"rebel-nerf is not installed completely: {error}. Run: make clean && make .venv/installed")
+
+
+def _main() -> None:
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())

@@ -21,6 +21,7 @@ from deployments.azure import health as azure
 from deployments.health import assets, machine, service
 from deployments.health.finding import Check, Finding, Level, run_checks
 from jobs.errors import InvalidInput, RebelNerfError
+from tasks.sign_in import sign_in_settings
 
 
 class Doctor(BaseModel):
@@ -91,5 +92,11 @@ def main(given: Doctor) -> None:
 
 
 if __name__ == "__main__":
+    asked = parse_command(Doctor, sys.argv[1:])
+    try:
+        sign_in_settings()
+    except RebelNerfError as error:  # no command can begin with it
+        run_checks([*machine.checks(LocalWorkspace()), ("password", partial(_workspace, tasks.LOCAL, error))])
+        sys.exit("\nSomething is wrong.")
     with as_command():
-        main(parse_command(Doctor, sys.argv[1:]))
+        main(asked)

@@ -26,7 +26,8 @@ def check_assets(workspace: LocalWorkspace, *, whole: bool, repair: bool) -> Fin
         return Finding.ok(f"{count} assets are intact by their {how}{more}")
     if not repair:
         lines = "\n".join(f"{each.asset}: {each.fault}" for each in damaged)
-        return Finding.wrong(lines, f"`{typed('doctor --assets --repair')}` sets them aside; nothing is deleted.")
+        command = typed(f"doctor --assets {'--whole ' if whole else ''}--repair")
+        return Finding.wrong(lines, f"`{command}` sets them aside; nothing is deleted.")
     return Finding.warning("\n".join(map(_repaired, damaged)), "Run the scenes' flows again to make what is missing.")
 
 

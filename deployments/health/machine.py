@@ -30,16 +30,25 @@ __all__ = ["checks", "unmet_requirements"]
 _PACKAGE = "rebel-nerf"
 _LEAST_FREE, _GOOD_FREE = 2e9, 20e9  # bytes: of a small scene, and of one with 300 large photos
 _INSTALL = "pip install -e '.[local]'"
-# Prints which of the requirements given as JSON are not met, and what PyTorch sees of a GPU.
+# Prints the versions of the packages given as JSON, which of those with libraries of C++ cannot be loaded, and what
+# PyTorch sees of a GPU.
 _LOOK = """
-import json, sys
+import importlib, json, sys
 from importlib import metadata
-found = {}
+found, broken = {}, {}
 for name in json.loads(sys.argv[1]):
     try:
         found[name] = metadata.version(name)
     except metadata.PackageNotFoundError:
         found[name] = None
+for name in ("av", "pycolmap", "torch"):
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            broken[name] = str(error)
+    except Exception as error:
+        broken[name] = str(error)
 gpu = None
 if sys.argv[2] == "gpu":
     try:
@@ -47,7 +56,7 @@ if sys.argv[2] == "gpu":
         gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
     except Exception as error:
         gpu = f"!{type(error).__name__}: {error}"
-print(json.dumps([sys.version.split()[0], found, gpu]))
+print(json.dumps([sys.version.split()[0], found, broken, gpu]))
 """
 
 
@@ -106,10 +115,14 @@ def _packages() -> Finding:
 
 
 class _Seen(NamedTuple):
-    """What the interpreter of the jobs has: Python's version, those of packages, and the name of PyTorch's GPU."""
+    """What the interpreter of the jobs has: Python's version, those of packages, and the name of PyTorch's GPU.
+
+    `broken` says why a package cannot be loaded.
+    """
 
     python: str
     packages: dict[str, str | None]
+    broken: dict[str, str]
     gpu: str | None
 
 
@@ -141,6 +154,7 @@ def _job_packages(workspace: LocalWorkspace) -> Finding:
             wrong.append(f"{required.name} is not installed")
         elif not required.specifier.contains(there, prereleases=True):
             wrong.append(f"{required.name}{required.specifier} is needed, and {there} is installed")
+    wrong += [f"{name} cannot be loaded: {why}" for name, why in seen.broken.items()]
     if wrong:
         return Finding.wrong("\n".join(wrong), install)
     packages = ", ".join(f"{name} {seen.packages[name]}" for name in ("nerfstudio", "pycolmap", "torch"))

@@ -60,6 +60,25 @@ def test_each_fault_is_reported_with_its_remedy(environment: dict[str, str], tmp
     assert "Something is wrong." in said["workspace"]
 
 
+def test_a_damaged_password_is_a_line_among_others(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "prefect").mkdir()
+    (tmp_path / "prefect" / "rebel-nerf.toml").write_text("active =")
+    status, said = doctor(environment)
+    assert status == 1
+    assert said["Python"].startswith("ok") and said["disk"]
+    assert said["password"].startswith("WRONG") and "rebel-nerf.toml" in said["password"]
+
+
+@pytest.mark.parametrize("package", ["prefect", "pydantic", "azure"])
+def test_a_package_that_is_missing_is_said_in_one_line(
+    environment: dict[str, str], tmp_path: Path, package: str
+) -> None:
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}', name='{package}')")
+    status, said = doctor({**environment, "PYTHONPATH": str(tmp_path)})
+    assert status == 1 and len(said["errors"].splitlines()) == 1
+    assert f"No module named {package}" in said["errors"] and "make clean" in said["errors"]
+
+
 def test_options_that_do_not_fit_together_are_refused(environment: dict[str, str]) -> None:
     status, said = doctor(environment, "--repair")
     assert status == 1 and "go with --assets" in said["errors"]
@@ -120,6 +139,15 @@ def test_the_interpreter_of_the_jobs_is_looked_into(tmp_path: Path) -> None:
     assert checks["job packages"]().level is Level.WRONG
 
 
+def test_a_package_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pycolmap.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    found = dict(machine.checks(LocalWorkspace(root=tmp_path / "home", python=str(python))))["job packages"]()
+    assert found.level is Level.WRONG and "pycolmap cannot be loaded: libGL.so.1" in found.text
+
+
 def test_damaged_assets_are_reported_and_set_aside(tmp_path: Path) -> None:
     workspace = LocalWorkspace(root=tmp_path / "home", python="true")
     photos = tmp_path / "photos"
@@ -135,6 +163,7 @@ def test_damaged_assets_are_reported_and_set_aside(tmp_path: Path) -> None:
     assert assets.check_assets(workspace, whole=False, repair=False).level is Level.OK
     found = assets.check_assets(workspace, whole=True, repair=False)
     assert found.level is Level.WRONG and "street:1: 2.jpg" in found.text and photo.is_file()
+    assert "--whole --repair" in found.remedy, "without --whole, it would not be found again"
     found = assets.check_assets(workspace, whole=True, repair=True)
     assert found.level is Level.WARNING and "Set aside as" in found.text and not photo.exists()
     assert assets.check_assets(workspace, whole=True, repair=False).level is Level.OK
