@@ -55,20 +55,20 @@ def evaluate(features: Tensor, per_ray: Tensor, networks: Networks, samples: int
         samples: N / R.
 
     Returns:
-        The exponents of the density (N,), and the colours (N, 3), 0 to 1.
+        The exponents of the density (N,), and the logits of the colours (N, 3).
     """
     channels, n = features.shape
-    exponent, rgb = torch.empty(n, device=features.device), torch.empty(n, 3, device=features.device)
+    exponent, logits = torch.empty(n, device=features.device), torch.empty(n, 3, device=features.device)
     _field[(triton.cdiv(n, _BLOCK),)](
-        features, per_ray.contiguous(), *networks, exponent, rgb, n, networks.into.stride(0),
+        features, per_ray.contiguous(), *networks, exponent, logits, n, networks.into.stride(0),
         S=samples, K=channels, H=len(networks.w1), G=networks.into.shape[1], BLOCK=_BLOCK, num_warps=_WARPS,
     )  # fmt: skip
-    return exponent, rgb
+    return exponent, logits
 
 
 @triton.jit
 def _field(
-    x_ptr, p_ptr, w1_ptr, b1_ptr, w2_ptr, b2_ptr, wg_ptr, wb_ptr, bb_ptr, wc_ptr, bc_ptr, exponent_ptr, rgb_ptr,
+    x_ptr, p_ptr, w1_ptr, b1_ptr, w2_ptr, b2_ptr, wg_ptr, wb_ptr, bb_ptr, wc_ptr, bc_ptr, exponent_ptr, logit_ptr,
     N, g_stride, S: tl.constexpr, K: tl.constexpr, H: tl.constexpr, G: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -91,5 +91,4 @@ def _field(
     h = tl.maximum(tl.dot(h, wb) + tl.load(bb_ptr + j)[None, :], 0.0).to(tl.float16)
     wc = tl.load(wc_ptr + g[None, :] * H + j[:, None], mask=g[None, :] < 3, other=0.0).to(tl.float16)  # (H, 16)
     z = tl.dot(h, wc) + tl.load(bc_ptr + g, mask=g < 3, other=0.0)[None, :]
-    rgb = 1.0 / (1.0 + tl.exp(-z))
-    tl.store(rgb_ptr + i[:, None] * 3 + g[None, :], rgb, mask=mask[:, None] & (g[None, :] < 3))
+    tl.store(logit_ptr + i[:, None] * 3 + g[None, :], z, mask=mask[:, None] & (g[None, :] < 3))

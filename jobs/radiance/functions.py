@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jobs.radiance import kernels
 
-__all__ = ["Proposal", "contract", "encode", "exponential", "proposed_density"]
+__all__ = ["Proposal", "contract", "encode", "proposed_density"]
 
 _BLOCK = 256
 _DENSITY_BLOCK = 128  # smaller, because a network's hidden layer is in registers
@@ -61,12 +61,6 @@ def proposed_density(origins: Tensor, directions: Tensor, edges: Tensor, network
     """Compute the densities (R, S) of a proposal network at the centres of samples; see `contract`."""
     density: Tensor = _Density.apply(origins, directions, edges, *network)
     return density
-
-
-def exponential(x: Tensor) -> Tensor:
-    """Compute the exponential. The gradient's exponent is clamped to ±15, as in nerfstudio's `trunc_exp`."""
-    result: Tensor = _TruncatedExponential.apply(x)
-    return result
 
 
 def _wide(table: Tensor) -> Tensor:
@@ -165,15 +159,3 @@ class _Density(torch.autograd.Function):
         )  # fmt: skip
         to_rays = _to_rays(origins, directions, edges, to_points) if wanted else (None, None)
         return *to_rays, None, *to_parameters, None, None, None
-
-
-class _TruncatedExponential(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return torch.exp(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        [x] = ctx.saved_tensors
-        return gradients[0] * torch.exp(x.clamp(-15, 15))

@@ -1,9 +1,9 @@
 """The mathematics of nerfstudio 1.1.5's nerfacto, on its own parameters, in a form that a CUDA graph can capture.
 
 No Python number changes from step to step, shapes are fixed, and nothing waits for the GPU. Three computations differ
-from nerfstudio's, with the same values within rounding. Positions, hash encodings and proposal networks are Triton
-kernels. Spherical harmonics and appearance are the same for all samples of a ray, so they enter the colour network's
-first layer once per ray. Samples are sorted, so the distortion loss is summed in linear time.
+from nerfstudio's, with the same values within rounding. Positions, hash encodings, proposal networks, and sampling and
+losses along rays are Triton kernels. Spherical harmonics and appearance are the same for all samples of a ray, so they
+enter the colour network's first layer once per ray. Samples are sorted, so the distortion loss takes linear time.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from nerfstudio.cameras.lie_groups import exp_map_SO3xR3
 from nerfstudio.fields.base_field import get_normalized_directions
-from nerfstudio.model_components.losses import lossfun_outer
 from nerfstudio.models.nerfacto import NerfactoModel
 from nerfstudio.utils.math import components_from_spherical_harmonics
 from torch import Tensor
 from torch.nn import functional
 
 from jobs.radiance import field
-from jobs.radiance.functions import Proposal, contract, encode, exponential, proposed_density
+from jobs.radiance.functions import Proposal, contract, encode, proposed_density
+from jobs.radiance.ray_functions import first_edges, interlevel_loss, median_depth, picture, ray_losses, resample, weigh
 
 __all__ = ["Nerfacto"]
 
@@ -47,13 +47,11 @@ class Nerfacto:
         self._proposals = [_proposal(network, device) for network in model.proposal_networks]
         samples = self._config.num_proposal_samples_per_ray[: len(self._proposals)]
         self._samples: tuple[int, ...] = (*samples, self._config.num_nerf_samples_per_ray)
-        self._bins = torch.linspace(0.0, 1.0, self._samples[0] + 1, device=device)[None]
-        middle = (self._bins[..., 1:] + self._bins[..., :-1]) / 2
-        self._lower = torch.cat([self._bins[..., :1], middle], -1)
-        self._upper = torch.cat([middle, self._bins[..., -1:]], -1)
-        self._quantiles = {
-            n: torch.linspace(0.0, 1.0 - 1.0 / (n + 1), steps=n + 1, device=device)[None] for n in self._samples[1:]
-        }
+        self._near, self._far = (
+            torch.full((1, 1), float(each), device=device) for each in (self._config.near_plane, self._config.far_plane)
+        )
+        self._half = torch.full((1, 1), 0.5, device=device)
+        self._factor: float = model.field.average_init_density
         self._fused = fused and field.fits(self._networks())
 
     def losses(
@@ -68,28 +66,22 @@ class Nerfacto:
             anneal: () the exponent of the proposals' weights.
             update: whether the proposal networks are trained in this step.
         """
-        config = self._config
+        config, rays = self._config, len(origins)
         origins, directions = self._corrected(origins, directions, cameras)
-        near, far = config.near_plane, config.far_plane
-        bins = self._lower + (self._upper - self._lower) * torch.rand((len(origins), 1), device=origins.device)
-        edges = _distances(bins, near, far)
+        near, far = self._near, self._far
+        bins, edges = first_edges(torch.rand((rays, 1), device=origins.device), near, far, rays, self._samples[0])
         proposed = []
         for network, samples in zip(self._proposals, self._samples[1:], strict=True):
             with torch.set_grad_enabled(update):
-                weights = _weights(proposed_density(origins, directions, edges, network), edges)
+                weights, distribution = weigh(proposed_density(origins, directions, edges, network), edges, anneal)
             proposed.append((bins, weights))
-            with torch.no_grad():
-                jitter = torch.rand((len(bins), 1), device=bins.device) / (samples + 1)
-                bins = _resample(torch.pow(weights, anneal), bins, self._quantiles[samples] + jitter)
-                edges = _distances(bins, near, far)
-        density, rgb = self._field(origins, directions, edges, self._per_ray(directions, cameras))
-        weights = _weights(density, edges)
-        losses = {
-            "rgb_loss": functional.mse_loss(_composite(weights, rgb, rgb[:, -1]), truth),
-            "distortion_loss": config.distortion_loss_mult * _distortion(bins, weights).mean(),
-        }
+            jitter = torch.rand((rays, 1), device=origins.device)
+            bins, edges = resample(distribution, bins, jitter, near, far, samples)
+        field_of = self._field(origins, directions, edges, self._per_ray(directions, cameras))
+        error, distortion, weights = ray_losses(*field_of, edges, bins, truth, self._factor)
+        losses = {"rgb_loss": error, "distortion_loss": config.distortion_loss_mult * distortion}
         if update:
-            errors = [torch.mean(lossfun_outer(bins, weights.detach(), *each)) for each in proposed]
+            errors = [interlevel_loss(bins, weights, *each) for each in proposed]
             losses["interlevel_loss"] = config.interlevel_loss_mult * sum(errors)
         if self._pose is not None:
             camera = config.camera_optimizer
@@ -114,28 +106,14 @@ class Nerfacto:
             rgb (R, 3); accumulation, depth (the median), expected_depth, and the depth of each proposal network, all
             (R, 1).
         """
-        bins = self._bins
-        edges = _distances(bins, near, far)
+        bins, edges = first_edges(None, near, far, len(origins), self._samples[0])
         outputs = {}
         for index, (network, samples) in enumerate(zip(self._proposals, self._samples[1:], strict=True)):
-            weights = _weights(proposed_density(origins, directions, edges, network), edges)
-            outputs[f"prop_depth_{index}"] = _median_depth(weights, edges)
-            quantiles = self._quantiles[samples] + 1.0 / (2 * (samples + 1))
-            bins = _resample(weights, bins.expand(len(weights), -1), quantiles.expand(len(weights), -1).contiguous())
-            edges = _distances(bins, near, far)
-        density, rgb = self._field(origins, directions, edges, self._per_ray(directions, None))
-        rgb, weights = torch.nan_to_num(rgb), _weights(density, edges)
-        seen = weights.sum(-1, keepdim=True)
-        middles = (edges[:, 1:] + edges[:, :-1]) / 2
-        expected = (weights * middles).sum(-1, keepdim=True) / (seen + 1e-10)
-        behind = torch.where(torch.isnan(background), rgb[:, -1], background)
-        return {
-            "rgb": _composite(weights, rgb, behind).clamp(0.0, 1.0),
-            "accumulation": seen,
-            "depth": _median_depth(weights, edges),
-            "expected_depth": torch.clamp(expected, middles[:, :1], middles[:, -1:]),
-            **outputs,
-        }
+            weights, distribution = weigh(proposed_density(origins, directions, edges, network), edges)
+            outputs[f"prop_depth_{index}"] = median_depth(weights, edges)
+            bins, edges = resample(distribution, bins, self._half, near, far, samples)
+        field_of = self._field(origins, directions, edges, self._per_ray(directions, None))
+        return {**picture(*field_of, edges, background, self._factor), **outputs}
 
     def _corrected(self, origins: Tensor, directions: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the camera optimizer to rays."""
@@ -183,8 +161,15 @@ class Nerfacto:
             return added
         return added + functional.linear(appearance, first.weight[:, self._harmonics + self._geometry :])
 
-    def _field(self, origins: Tensor, directions: Tensor, edges: Tensor, per_ray: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute densities (R, S) and colours (R, S, 3) at the centres of samples."""
+    def _field(
+        self, origins: Tensor, directions: Tensor, edges: Tensor, per_ray: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Evaluate the field at the centres of samples.
+
+        Returns:
+            The exponents of densities, 0 where the density is 0 and else 1, both (R x S,), and the logits (R x S, 3) of
+            colours.
+        """
         rays, samples = edges.shape[0], edges.shape[1] - 1
         points, inside = contract(origins, directions, edges)
         fused = self._fused and not torch.is_grad_enabled()
@@ -193,19 +178,16 @@ class Nerfacto:
         features = encode(points, table, self._scalings, log2_size, dtype)
         networks = self._networks()
         if fused:
-            exponent, rgb = field.evaluate(features, per_ray, networks, samples)
-        else:
-            # Cast explicitly, because autocast caches casts, which a graph must not.
-            w1, b1, w2, b2, into, wb, bb, wc, bc = (each.to(dtype) for each in networks)
-            hidden = functional.relu(functional.linear(features.t(), w1, b1))
-            found = functional.linear(hidden, w2, b2)
-            exponent = found[:, 0].float()
-            hidden = functional.linear(found[:, 1:], into).view(rays, samples, -1)
-            hidden = functional.relu(hidden + per_ray.to(dtype)[:, None]).view(rays * samples, -1)
-            hidden = functional.relu(functional.linear(hidden, wb, bb))
-            rgb = torch.sigmoid(functional.linear(hidden, wc, bc).float())
-        density = self._model.field.average_init_density * exponential(exponent) * inside
-        return density.view(rays, samples), rgb.view(rays, samples, 3)
+            exponent, logits = field.evaluate(features, per_ray, networks, samples)
+            return exponent, inside, logits
+        # Cast explicitly, because autocast caches casts, which a graph must not.
+        w1, b1, w2, b2, into, wb, bb, wc, bc = (each.to(dtype) for each in networks)
+        hidden = functional.relu(functional.linear(features.t(), w1, b1))
+        found = functional.linear(hidden, w2, b2)
+        hidden = functional.linear(found[:, 1:], into).view(rays, samples, -1)
+        hidden = functional.relu(hidden + per_ray.to(dtype)[:, None]).view(rays * samples, -1)
+        hidden = functional.relu(functional.linear(hidden, wb, bb))
+        return found[:, 0], inside, functional.linear(hidden, wc, bc)
 
 
 def _proposal(network: Any, device: torch.device) -> Proposal:
@@ -221,57 +203,3 @@ def _proposal(network: Any, device: torch.device) -> Proposal:
         log2_size=encoding.log2_hashmap_size,
         factor=network.average_init_density,
     )
-
-
-def _distances(bins: Tensor, near: float | Tensor, far: float | Tensor) -> Tensor:
-    """Convert positions (R, S) from 0 to 1 to distances along rays: linear up to a distance of 1, then in disparity."""
-    x = bins * _evened(far) + (1 - bins) * _evened(near)
-    return torch.where(x < 0.5, 2 * x, 1 / (2 - 2 * x))
-
-
-def _evened(distance: float | Tensor) -> float | Tensor:
-    if isinstance(distance, Tensor):
-        return torch.where(distance < 1, distance / 2, 1 - 1 / (2 * distance))
-    return distance / 2 if distance < 1 else 1 - 1 / (2 * distance)
-
-
-def _resample(weights: Tensor, bins: Tensor, quantiles: Tensor) -> Tensor:
-    """Return the edges (R, T) of the next samples: quantiles of the weights (R, S) over their bins (R, S + 1)."""
-    weights = weights + 0.01
-    total = weights.sum(-1, keepdim=True)
-    padding = torch.relu(1e-5 - total)
-    pdf = (weights + padding / weights.shape[-1]) / (total + padding)
-    cdf = functional.pad(torch.cumsum(pdf, -1).clamp(max=1.0), (1, 0))
-    index = torch.searchsorted(cdf, quantiles, right=True)
-    below, above = (index - 1).clamp(0, cdf.shape[-1] - 1), index.clamp(0, cdf.shape[-1] - 1)
-    c0, c1 = cdf.gather(-1, below), cdf.gather(-1, above)
-    b0, b1 = bins.gather(-1, below), bins.gather(-1, above)
-    t = torch.nan_to_num((quantiles - c0) / (c1 - c0), 0).clamp(0, 1)
-    return b0 + t * (b1 - b0)
-
-
-def _weights(density: Tensor, edges: Tensor) -> Tensor:
-    """Return the weight (R, S) of each sample in its ray."""
-    thickness = (edges[:, 1:] - edges[:, :-1]) * density
-    through = torch.exp(-functional.pad(torch.cumsum(thickness[:, :-1], -1), (1, 0)))
-    return torch.nan_to_num((1 - torch.exp(-thickness)) * through)
-
-
-def _composite(weights: Tensor, rgb: Tensor, background: Tensor) -> Tensor:
-    """Composite the colours of samples (R, S, 3) over a background (R, 3). Return the colours of the rays (R, 3)."""
-    return (weights[..., None] * rgb).sum(-2) + background * (1.0 - weights.sum(-1, keepdim=True))
-
-
-def _median_depth(weights: Tensor, edges: Tensor) -> Tensor:
-    """Return the distances (R, 1) at which half of a ray's weight is reached."""
-    half = weights.new_full((len(weights), 1), 0.5)
-    index = torch.searchsorted(torch.cumsum(weights, -1), half, side="left").clamp(0, weights.shape[-1] - 1)
-    return ((edges[:, 1:] + edges[:, :-1]) / 2).gather(-1, index)
-
-
-def _distortion(bins: Tensor, weights: Tensor) -> Tensor:
-    """Return Mip-NeRF 360's distortion (R,) of rays, like nerfstudio's `lossfun_distortion` for sorted edges."""
-    middle = (bins[:, 1:] + bins[:, :-1]) / 2
-    mass, moment = torch.cumsum(weights, -1) - weights, torch.cumsum(weights * middle, -1) - weights * middle
-    between = 2 * (weights * (middle * mass - moment)).sum(-1)
-    return between + (weights**2 * (bins[:, 1:] - bins[:, :-1])).sum(-1) / 3
