@@ -204,7 +204,8 @@ class _Interlevel(torch.autograd.Function):
         )  # fmt: skip
         ctx.save_for_backward(slope)
         ctx.count = weights.numel()
-        return each.sum() / ctx.count
+        loss: Tensor = each.sum() / ctx.count
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None, Tensor]:

@@ -18,7 +18,6 @@ from jobs.radiance import ray_functions
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SHAPES = [(1, 1), (5, 3), (3, 48), (2, 96), (2, 256), (3, 130)]  # rays and samples
-CLOSE = {"rtol": 2e-4, "atol": 2e-6}
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -81,7 +80,7 @@ def compare(inputs: list[Tensor], ours: Callable[..., Tensor], theirs: Callable[
     found, found_gradients = gradients(inputs, ours)
     expected, expected_gradients = gradients(inputs, theirs)
     assert expected.abs().max() > 0 and len(found_gradients) == len(expected_gradients) == len(inputs)
-    torch.testing.assert_close(found, expected, **CLOSE)
+    torch.testing.assert_close(found, expected, rtol=2e-4, atol=2e-6)
     for gradient, other in zip(found_gradients, expected_gradients, strict=True):
         assert other.isfinite().all()
         torch.testing.assert_close(gradient, other, rtol=1e-3, atol=1e-5 * float(other.abs().max()))
@@ -100,7 +99,7 @@ def test_infinite_and_undefined_densities_give_finite_weights(rays: int, samples
     density = torch.exp(densities(rays, samples))
     edges[0, samples // 2 + 1] = edges[0, samples // 2]  # 0 times infinity
     expected = weights_of(density, edges)
-    torch.testing.assert_close(ray_functions.weigh(density, edges)[0], expected, **CLOSE)
+    torch.testing.assert_close(ray_functions.weigh(density, edges)[0], expected, rtol=2e-4, atol=2e-6)
 
 
 @pytest.mark.parametrize("anneal", [0.0, 0.3, 1.0, None])
