@@ -28,7 +28,15 @@ PAGES = [
     ROOT / name
     for name in (
         *("README.md", "CONTRIBUTING.md", "trajectories/README.md", "docs/architecture.md", "docs/conventions.md"),
-        *("docs/good-video.md", "docs/metres.md", "docs/terminal.md", "CHANGELOG.md"),
+        *(
+            "docs/camera-paths.md",
+            "docs/errors.md",
+            "docs/good-video.md",
+            "docs/gpu.md",
+            "docs/metres.md",
+            "docs/photos.md",
+        ),
+        *("docs/results.md", "docs/service.md", "docs/visits.md", "docs/terminal.md", "CHANGELOG.md"),
     )
 ]
 README = (ROOT / "README.md").read_text()
@@ -133,7 +141,10 @@ def test_the_program_accepts_the_command_line(words: list[str]) -> None:
 
 @pytest.mark.slow
 def test_options_in_the_text_exist() -> None:
-    quoted = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
+    text = "\n".join(
+        page.read_text() for page in PAGES if page.name not in ("CHANGELOG.md", "CONTRIBUTING.md", "terminal.md")
+    )
+    quoted = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     told = {option for text in quoted for option in re.findall(r"(?<![\w-])--[a-z][a-z.-]+", text)}
     unknown = told - {"--help", "--help-all"}
     quick = [name for name in COMMANDS if COMMANDS[name][0].startswith(("commands.", "flows."))]
@@ -144,11 +155,12 @@ def test_options_in_the_text_exist() -> None:
 
 
 def test_the_program_says_the_messages_of_the_table() -> None:
-    table = README.partition("| message | what to do |")[2].partition("\n\n")[0]
+    pages = (README, (ROOT / "docs/errors.md").read_text())
+    table = "".join(page.partition("| message | what to do |")[2].partition("\n\n")[0] for page in pages)
     messages = [
         re.sub(rf"^({'|'.join(errors.__all__)})\b:? *", "", m) for m in re.findall(r"^\| `([^`]+)`", table, re.M)
     ]
-    assert len(messages) > 15
+    assert len(messages) > 20
     assert not [message for message in messages if not is_said(message) and message not in NOT_OURS]
     assert not is_said("the moon … is made of cheese")
 
