@@ -21,7 +21,8 @@ from tests.runs import outcome
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
-TRAIN = TrainOptions(max_num_iterations=20)
+PREPARE = PrepareOptions(feature_image_size=320, max_features=1000)
+TRAIN = TrainOptions(max_num_iterations=20, model_size="small", max_image_size=96, rays_per_batch=256)
 STAGES = ("prepare", "train", "render", "page")
 RENDER = RenderOptions(width=64, height=36, seconds=0.25)
 WIDE = RENDER.model_copy(update={"width": 80, "camera_path": "orbit"})
@@ -39,8 +40,8 @@ def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def run(**given: Any) -> tuple[Asset, dict[str, str]]:
     """The flow's video and the state in which each of its tasks ended, as the server has them."""
-    common = {"scene": "street", "profile": "preview", "train": TRAIN, "render": RENDER}
-    return await outcome(nerf, **{**common, **given})
+    common = {"scene": "street", "profile": "preview", "render": RENDER}
+    return await outcome(nerf, **{**common, "prepare": PREPARE, "train": TRAIN, **given})
 
 
 def write_path(file: Path, place: float, frame: str | None) -> None:
@@ -115,7 +116,11 @@ async def test_then_and_now_on_the_same_path_in_shards(street: Path, home: Path)
     old, _ = await run(images=street / "photos")
     before = len(jobs(home))
     # A model that was trained longer stands for the place as it is now.
-    given: dict[str, Any] = {"train": TrainOptions(max_num_iterations=25), "shards": 2, "layout": "wipe"}
+    given: dict[str, Any] = {
+        "train": TRAIN.model_copy(update={"max_num_iterations": 25}),
+        "shards": 2,
+        "layout": "wipe",
+    }
     given["then"] = old.tags["model"].partition(":")[2]
     both, states = await run(render=RENDER.model_copy(update={"outputs": ("depth",), "seconds": 1.0}), **given)
     assert (states["shard"], states["render"], states["compare"]) == ("Completed", "Completed", "Completed")

@@ -35,6 +35,8 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 SCENE = "row"
 STAGES = ("prepare", "train", "render", "page")
+PREPARE = PrepareOptions(feature_image_size=320, max_features=1000)
+TRAIN = TrainOptions(max_num_iterations=20, model_size="small", max_image_size=96, rays_per_batch=256)
 RENDER = RenderOptions(width=64, height=36, seconds=0.25)
 
 
@@ -50,7 +52,7 @@ async def saved(workspace: AzureMLWorkspace, monkeypatch: pytest.MonkeyPatch) ->
 async def run(**given: Any) -> tuple[Asset, dict[str, str]]:
     """The flow's video and the state in which each of its tasks ended, as the server has them."""
     common = {"scene": SCENE, "profile": "preview", "workspace": "rebel-nerf-azure-ml/azure", "render": RENDER}
-    return await outcome(nerf, **{**common, "train": TrainOptions(max_num_iterations=20), **given})
+    return await outcome(nerf, **{**common, "prepare": PREPARE, "train": TRAIN, **given})
 
 
 def jobs(stack: AzureStack, stage: str = "") -> list[str]:
@@ -195,7 +197,7 @@ async def test_a_later_dataset_is_brought_into_the_first_ones_frame(
 ) -> None:
     @flow(name="prepared")
     async def prepared(factor: int) -> Asset:
-        options = PrepareOptions(feature_image_size=320, max_features=1000, downscale_factor=factor)
+        options = PREPARE.model_copy(update={"downscale_factor": factor})
         capture = await tasks.capture(saved, "lane", None, street / "photos", options)
         dataset = await tasks.prepare(saved, capture, options, await tasks.find_scene_frames(saved, "lane"))
         pose = json.loads(saved.read(dataset, "transforms.json"))["frames"][0]["transform_matrix"]
