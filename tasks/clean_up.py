@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from tasks.wanted import cancelled_runs
 __all__ = ["Followed", "clean_up_jobs", "list_clean_up"]
 
 _SILENT_SECONDS = 120.0  # a run that is alive notes it at each poll, at least every 30 s
+_POLLS_BEFORE_A_JOB_IS_GIVEN_UP = 1.5
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ async def clean_up_jobs(workspace: Workspace, grace_seconds: float) -> list[Foll
     """
     found = []
     followed = await asyncio.to_thread(workspace.followers)
+    if any(min(ages.values(), default=0.0) >= grace_seconds for ages in followed.values()):
+        # Runs whose machine was suspended, or whose clock was set forward, note in the meantime that they are alive.
+        await asyncio.sleep(_POLLS_BEFORE_A_JOB_IS_GIVEN_UP * workspace.poll_seconds(math.inf))
+        followed = await asyncio.to_thread(workspace.followers)
     cancelled = await cancelled_runs({run for ages in followed.values() for run in _ids(ages)})
     for job, ages in followed.items():
         try:
