@@ -28,6 +28,7 @@ from jobs.geometry import fit_similarity
 from jobs.metric.cameras import Cameras
 from jobs.options import ChangesOptions
 from jobs.visits import find, masks
+from jobs.visits.leaves import without_leaves
 from jobs.visits.moved import find_moves
 from jobs.visits.views import Bools, View
 
@@ -147,7 +148,7 @@ def compare(home: Path, visit: int, photos: int, width: int, now: Sequence[Patch
     start = time.monotonic()
     then, later = (changes.look(options, *made(home, number), name) for number, name in ((1, "then"), (visit, "now")))
     both = find.examine(then, later, settings)
-    patches = find.find_patches(*both, settings)
+    patches, _ = without_leaves(find.find_patches(*both, settings), *both)
     seconds = time.monotonic() - start
     right = false = missed = unchanged = 0
     for view, true in zip(later, truth(later, made(home, visit)[0], photos, width, now), strict=True):

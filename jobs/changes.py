@@ -26,6 +26,7 @@ from jobs.scale import read_scene
 from jobs.visits import find, masks
 from jobs.visits.depths import render_depths
 from jobs.visits.find import Patch, Settings, Surfaces
+from jobs.visits.leaves import without_leaves
 from jobs.visits.moved import Move, find_moves, kind_of
 from jobs.visits.record import Change, Changes, Kind, Origin, ToModel
 from jobs.visits.views import Array, View, photograph, pinholes
@@ -77,11 +78,11 @@ def changes(
                 f"Photos of {then[0]} and of {now[0]} show no surface in common, so nothing can be compared. Take "
                 "photos of the second visit from places near those of the first."
             )
-        patches = find.find_patches(*surfaces, settings)
+        patches, leaves = without_leaves(find.find_patches(*surfaces, settings), *surfaces)
         moves = find_moves(patches, *surfaces)
     scale = read_scene(metres / "scene.json").scale if metres else None
     output.mkdir(parents=True, exist_ok=True)
-    found = describe(patches, moves, surfaces, views, settings, scale)
+    found = describe(patches, moves, surfaces, views, settings, scale, leaves)
     with timer.step("pictures"):
         kinds = kinds_of(patches, moves)
         masks.write_points(output / "changes.ply", *surfaces, patches, kinds, listed(patches, moves))
@@ -120,6 +121,7 @@ def describe(
     views: Sequence[View],
     settings: Settings,
     scale: Scale | None,
+    leaves: float = 0.0,
 ) -> Changes:
     """Return the record of what was found, in metres and square metres if the scene has a scale."""
     metres = scale.metres if scale else 1.0
@@ -152,6 +154,7 @@ def describe(
         least=float(f"{settings.least_voxels * (now.size * metres) ** 2:.2g}"),
         needed=settings.certain,
         voxel=now.size,
+        leaves=float(f"{leaves * metres**2:.3g}"),
     )
 
 

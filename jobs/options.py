@@ -327,7 +327,7 @@ class ChangesOptions(Options):
     """How the changes between two visits of a scene are found."""
 
     STAGE: ClassVar[str] = "changes"
-    STAGE_VERSION: ClassVar[int] = 2
+    STAGE_VERSION: ClassVar[int] = 3
     USES_NERFSTUDIO: ClassVar[bool] = True
 
     photos: int = Field(40, ge=3, le=500, description="Maximum number of photos of each visit to compare.")

@@ -95,6 +95,7 @@ class Changes(_Record):
         pictures: files of photos of now on which the changes are marked; one photo if there are none.
         to_model: the map from the scene frame to the frame of the newer model, in which its camera paths are.
         voxel: the side of a voxel of `changes.ply`, in scene units; 0 if it is not known.
+        leaves: the area of leaves that have another colour, as by the season. They are no changes.
     """
 
     unit: Literal["m²", "square units"]
@@ -106,6 +107,7 @@ class Changes(_Record):
     pictures: tuple[str, ...] = ()
     to_model: ToModel = ToModel()
     voxel: float = 0.0
+    leaves: float = 0.0
 
     @property
     def area(self) -> float:
@@ -115,12 +117,13 @@ class Changes(_Record):
     @property
     def words(self) -> str:
         """Describe the changes in one line, the largest by kind and area."""
+        leaves = f", apart from {_short(self.leaves)} {self.unit} of leaves in another colour" if self.leaves else ""
         if not self.changes:
-            return f"nothing larger than {_short(self.least)} {self.unit}"
+            return f"nothing larger than {_short(self.least)} {self.unit}{leaves}"
         listed = [self._describe(change) for change in self.changes[:_NAMED]]
         more = [f"{len(self.changes) - _NAMED} more"] if len(self.changes) > _NAMED else []
         places = f"{len(self.changes)} place{'s' if len(self.changes) > 1 else ''}"
-        return f"{_short(self.area)} {self.unit} in {places}: {', '.join(listed + more)}"
+        return f"{_short(self.area)} {self.unit} in {places}: {', '.join(listed + more)}{leaves}"
 
     def _describe(self, change: Change) -> str:
         length = "m" if self.unit == "m²" else "units"

@@ -13,9 +13,10 @@ from jobs.metric.scene import Scale
 from jobs.visits import masks
 from jobs.visits.find import Patch as Found
 from jobs.visits.find import Settings, Surfaces, examine, find_patches
+from jobs.visits.leaves import without_leaves
 from jobs.visits.moved import find_moves, kind_of
 from jobs.visits.views import View
-from tests.jobs.visits import yard
+from tests.jobs.visits import room, yard
 
 BLUE, YELLOW = (0.2, 0.35, 0.6), (0.85, 0.75, 0.2)
 THEN = [*yard.base(), *yard.board(YELLOW), *yard.chest(-3.2)]
@@ -125,6 +126,44 @@ def test_unlike_things_are_not_one_that_was_moved(then: list[View], other: list[
     patches = find_patches(*surfaces, Settings())
     assert sorted(kind_of(patch) for patch in patches) == ["gone", "new"]
     assert find_moves(patches, *surfaces) == []
+
+
+def test_changes_in_a_room_are_found_all_around_under_another_sun() -> None:
+    before = [*room.base(), *room.picture(YELLOW), *room.cupboard(-2.2)]
+    then = room.visit(before, room.MORNING, 0.0, "then")
+    after = [*room.base(), *room.picture(BLUE), *room.cupboard(1.4)]
+    surfaces = examine(then, room.visit(after, room.EVENING, 0.1, "now"), Settings())
+    patches = find_patches(*surfaces, Settings())
+    assert sorted(kind_of(patch) for patch in patches) == ["changed", "gone", "new"]
+    places = {kind_of(patch): patch.centre for patch in patches}
+    np.testing.assert_allclose(places["changed"], [0.4, 1.96, 1.5], atol=0.15)
+    [move] = find_moves(patches, *surfaces)
+    apart = patches[move.new].centre - patches[move.gone].centre
+    np.testing.assert_allclose(apart, [3.6, 0, 0], atol=0.3)  # each visit sees another side of it
+    same = examine(then, room.visit(before, room.EVENING, 0.1, "same"), Settings())
+    assert find_patches(*same, Settings()) == []
+
+
+def test_leaves_in_another_colour_are_the_season() -> None:
+    green, autumn = [(0.40, 0.54, 0.22), (0.34, 0.49, 0.22)], [(0.72, 0.48, 0.14), (0.66, 0.36, 0.12)]
+    then = yard.visit([*yard.base(), *yard.bush(green)], yard.MORNING, 0.0, "then")
+    board = yard.board((0.34, 0.52, 0.22))  # painted in the colours of the leaves: no season does that
+
+    def found(now: list[Patch], before: list[View]) -> tuple[list[str], float]:
+        surfaces = examine(before, yard.visit([*yard.base(), *now], yard.EVENING, 0.15, "now"), Settings())
+        patches, leaves = without_leaves(find_patches(*surfaces, Settings()), *surfaces)
+        record = describe(patches, [], surfaces, before, Settings(), None, leaves)
+        assert ("leaves in another colour" in record.words) == (leaves > 0) == (record.leaves > 0)
+        return [kind_of(patch) for patch in patches], leaves
+
+    kinds, leaves = found(yard.bush(autumn), then)
+    assert kinds == [] and leaves > 0.2
+    surfaces = examine(then, yard.visit([*yard.base(), *yard.bush(autumn)], yard.EVENING, 0.15, "now"), Settings())
+    gone = [replace(patch, gone=1.0, now=patch.now[:4]) for patch in find_patches(*surfaces, Settings())]
+    assert gone and without_leaves(gone, *surfaces) == (gone, 0), "a bush that is gone is a change"
+    assert "gone" in found([], then)[0]
+    painted = yard.visit([*yard.base(), *board], yard.MORNING, 0.0, "then")
+    assert found(yard.board(autumn[0]), painted) == (["changed"], 0)
 
 
 def test_nothing_is_moved_if_two_things_could_be_it(found: tuple[tuple[Surfaces, Surfaces], list[Found]]) -> None:

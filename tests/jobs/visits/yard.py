@@ -7,13 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from jobs.demo.raster import Camera, Geometry, Light, Patch, Scene
-from jobs.demo.shapes import Opening, Shapes, X, Y
+from jobs.demo.shapes import Opening, Shapes, X, Y, Z
+from jobs.demo.things import Things
+from jobs.geometry import Floats
 from jobs.visits.views import Array, Bools, Pinhole, View
 
 MORNING, EVENING = (-0.7, -0.8, 0.9), (0.6, -0.7, 0.8)
 """Directions to the sun."""
 
 _SIZE, _FOCAL = (160, 90), 115.0
+_SKY = ((-1.0, -1.0, 1.0), (1.0, -1.0, 1.0), (0.0, -1.0, 0.3), (0.0, -1.0, 2.0))
 
 
 def base() -> list[Patch]:
@@ -42,23 +45,39 @@ def chest(
     return shapes.patches
 
 
+def bush(colours: Sequence[tuple[float, float, float]]) -> list[Patch]:
+    """Leaves in front of the wall, in such colours."""
+    things, middle = Things(60, 9), np.array([2.6, -1.3, 1.0])
+    things.foliage(things.blob(middle, 0.8, 60), middle - 0.3 * Z, 0.36, 0.05, colours)
+    return things.patches
+
+
 def visit(patches: Sequence[Patch], sun: tuple[float, float, float], shift: float, name: str) -> list[View]:
     """Photograph the yard from nine places in a row, with an exposure of its own for each photo."""
+    places = [np.array([x, -5.5, 1.7]) for x in np.linspace(-2.5, 2.5, 9) + shift]
+    return photographed(patches, sun, name, [(place, np.array([0.6 * place[0], 0.0, 1.6])) for place in places])
+
+
+def photographed(
+    patches: Sequence[Patch],
+    sun: tuple[float, float, float],
+    name: str,
+    stands: Sequence[tuple[Floats, Floats]],
+    sky: Sequence[tuple[float, float, float]] = _SKY,
+) -> list[View]:
+    """Photograph patches from each place (3,) towards a target (3,), lit by the sun and evenly from the `sky`."""
     direction = np.array(sun) / np.linalg.norm(sun)
-    sky = [Light(np.array(each) / np.linalg.norm(each), np.array([0.3, 0.36, 0.45])) for each in _SKY]
+    even = [Light(np.array(each) / np.linalg.norm(each), np.array([0.3, 0.36, 0.45])) for each in sky]
     lights = [Light(direction, np.array([1.6, 1.4, 1.1]))]
-    scene = Scene(patches, lights, sky, np.full(3, 0.3), np.array([[0.84, 0.89, 0.94], [0.45, 0.64, 0.88]]))
+    scene = Scene(patches, lights, even, np.full(3, 0.3), np.array([[0.84, 0.89, 0.94], [0.45, 0.64, 0.88]]))
     views = []
-    for number, x in enumerate(np.linspace(-2.5, 2.5, 9) + shift):
-        camera = Camera.looking_at(np.array([x, -5.5, 1.7]), np.array([0.6 * x, 0.0, 1.6]), _FOCAL, *_SIZE)
+    for number, (place, target) in enumerate(stands):
+        camera = Camera.looking_at(place, target, _FOCAL, *_SIZE)
         pinhole = pinhole_of(camera)
         picture = scene.photograph(camera).astype(np.float32) / 255
         light = np.log(np.maximum(picture**2.2, 0.002)) + 0.1 * np.sin(number)
         views.append(View(f"{name}-{number}", pinhole, light.astype(np.float32), depths(scene.geometry, pinhole)))
     return views
-
-
-_SKY = ((-1.0, -1.0, 1.0), (1.0, -1.0, 1.0), (0.0, -1.0, 0.3), (0.0, -1.0, 2.0))
 
 
 def pinhole_of(camera: Camera) -> Pinhole:
