@@ -7,6 +7,7 @@ Every other line on standard output is plain log.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import math
@@ -180,6 +181,7 @@ def end_imports() -> None:
     """
     gc.freeze()
     gc.enable()
+    atexit.register(gc.freeze)  # with what is imported later
 
 
 def run(stage: str, main: Callable[[], None]) -> None:
