@@ -308,6 +308,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing_behind(
 def test_no_secret_of_the_scheduler_reaches_a_job(workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = (
         "AZURE_CLIENT_SECRET PREFECT_API_KEY MY_PASSWORD DATABASE_URL SAS_URL SSH_PASSPHRASE GITHUB_PAT TORCH_TOKEN "
+        "CUDA_PASS TRITON_PAT TORCHINDUCTOR_REDIS_URL NCCL_SAS "
         "PREFECT_API_AUTH_STRING PREFECT_SERVER_API_AUTH_STRING PREFECT_PROFILES_PATH"
     )
     for name in secrets.split():
