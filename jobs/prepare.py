@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from jobs.sfm.views import View
 
 _BYTES_PER_FRAME = 4_000_000  # of the dataset, all sizes of a video's frame and its features together
+_EXACT = 20.0  # metres: GPS positions that are known to be less accurate are not used to compare photos
 _LONGEST_NOTICE = 500  # characters: it becomes a tag
 _OURS = (
     *("transforms.json", "dataset.json", "sparse_pc.ply", "colmap", ".work-*"),
@@ -287,7 +288,8 @@ def _view(picture: Picture) -> View:
     lens = f"{picture.model} {picture.focal} {picture.view}"
     camera = f"{min(picture.size)} x {max(picture.size)} {lens}"
     at = picture.tags.latitude, picture.tags.longitude
-    position = None if at[0] is None or at[1] is None else (at[0], at[1])
+    exact = (picture.tags.accuracy or 0.0) <= _EXACT
+    position = None if at[0] is None or at[1] is None or not exact else (at[0], at[1])
     if picture.view is None:
         return View(
             picture.features,

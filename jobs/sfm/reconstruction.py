@@ -11,7 +11,7 @@ import pycolmap
 
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
-from jobs.sfm import fisheye, lenses, lookalikes, refinement
+from jobs.sfm import fisheye, geotags, lenses, lookalikes, refinement
 from jobs.sfm.machine import gpu
 from jobs.sfm.mapping import ENOUGH, map_matches
 from jobs.sfm.search import FEW_MATCHES, SEED, Matching, Search
@@ -72,6 +72,7 @@ class Outcome:
         lenses: how photos of one size and no known camera were found to be of several lenses, in words; else None.
         look_alikes: names of the pictures of each place, the largest first, if several look so alike that they were
             taken for one. They were then separated.
+        apart_by_gps: whether it was GPS that told these places apart.
         confused: whether places that look alike could not be separated, so poses are wrong.
         given: what became of poses that were given; None if there were none.
         fisheye: whether the lenses are fisheyes, all of them.
@@ -90,6 +91,7 @@ class Outcome:
     without_exif: str | None = None
     lenses: str | None = None
     look_alikes: list[set[str]] = field(default_factory=list)
+    apart_by_gps: bool = False
     confused: bool = False
     given: Given | None = None
     fisheye: bool = False
@@ -163,7 +165,7 @@ def reconstruct(
         search.find_features(first_octave=-1)
         search.match(search.pairs(kind), f"{kind} with finer features")
         result = _better(result, _map(search))
-    result = _separate(result)
+    result = _separate_by_gps(_separate(result))
     if result.model:
         with timer.step("refinement"):
             result.refined = refinement.refine(result.model, search.threads)
@@ -216,6 +218,23 @@ def _separate(result: Outcome) -> Outcome:
         result = _noted(_map(result.search), result)
     confused = result.model is not None and len(lookalikes.places(result.model)) > 1
     return replace(result, look_alikes=first, confused=confused)
+
+
+def _separate_by_gps(result: Outcome) -> Outcome:
+    """Map again without the matches between places that GPS tells apart, if there are any.
+
+    If other photos still join them, GPS may be wrong, so the result stays.
+    """
+    positions = {view.name: view.position for view in result.search.views} if result.search else {}
+    found = geotags.places(result.model, positions) if result.model else []
+    if not found:
+        return result
+    assert result.search
+    result.search.forget(found)
+    other = _noted(_map(result.search), result)
+    if other.model is None or geotags.places(other.model, positions):
+        return result
+    return replace(other, look_alikes=found, apart_by_gps=True)
 
 
 def _match_well(result: Outcome) -> bool:

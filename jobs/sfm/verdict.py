@@ -78,12 +78,19 @@ def other_places(pictures: Sequence[Picture], result: Outcome) -> str:
         apart = [by_name[name] for name in sorted(place)]
         alike = any(place & other for other in result.look_alikes[1:])
         kind = "looks like the first" if alike else "is not connected to the first"
+        kind += ", but is apart by GPS" * (alike and result.apart_by_gps)
         said.append(
             f"{len(apart)} pictures form a second place that {kind}, and are not used: "
             f"{_listed(apart)}{_common(apart, used)}."
         )
     if result.look_alikes and not result.elsewhere:
         apart = [by_name[name] for name in sorted(result.look_alikes[1])]
+        if result.apart_by_gps and not registered & result.look_alikes[1]:
+            said.append(
+                f"{len(apart)} pictures show a second place that looks like the first, but is apart by GPS. They are "
+                f"not used: {_listed(apart)}{_common(apart, used)}."
+            )
+            return " ".join(said)
         said.append(f"Places that look alike were separated: check the poses of {_listed(apart)}.")
     return " ".join(said)
 
