@@ -21,9 +21,10 @@ from jobs.manifest import checksum
 from jobs.names import printable
 from jobs.program import typed
 
-__all__ = ["Damage", "check_input", "damaged_assets", "set_aside"]
+__all__ = ["ASIDE", "Damage", "check_input", "damaged_assets", "set_aside"]
 
-_ASIDE = ".damaged-"
+ASIDE = ".damaged-"
+"""How the names of damaged assets begin that were set aside."""
 _Stamp = tuple[int, int, int]
 """Size in bytes, time of the last change in ns, and inode of a file."""
 
@@ -97,7 +98,7 @@ def set_aside(folder: Path) -> Path | None:
     Returns:
         The new path; None if another process was faster.
     """
-    aside = folder.with_name(f"{_ASIDE}{folder.name}-{uuid.uuid4().hex[:8]}")
+    aside = folder.with_name(f"{ASIDE}{folder.name}-{uuid.uuid4().hex[:8]}")
     try:
         folder.rename(aside)
     except FileNotFoundError:

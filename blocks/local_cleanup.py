@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from blocks.integrity import ASIDE
 from blocks.records import Leftover
 from blocks.supervisor import unlocked
+from jobs.names import scene_of
 
 __all__ = ["find_leftovers", "remove_folder", "size_of"]
 
@@ -36,10 +38,10 @@ def remove_folder(folder: Path) -> None:
 
 
 def find_leftovers(root: Path, older_than: float) -> Iterator[Leftover]:
-    """Find unfinished folders of killed processes, and the code and useless output of ended jobs.
+    """Find unfinished folders of killed processes, damaged assets, and the code and useless output of ended jobs.
 
-    The log, the specification and the status of a job stay. So does the output of a completed job: a gate may have
-    refused it, and a later run may register it.
+    Damaged captures stay: nothing can make them again. The log, the specification and the status of a job stay. So does
+    the output of a completed job: a gate may have refused it, and a later run may register it.
 
     Args:
         root: the workspace's folder.
@@ -50,6 +52,10 @@ def find_leftovers(root: Path, older_than: float) -> Iterator[Leftover]:
             with suppress(FileNotFoundError):  # its process has just finished it
                 if _age(part) > older_than and unlocked(part / "alive"):
                     yield Leftover(str(part), "unfinished folder of a killed process", _size(part))
+    for aside in root.glob(f"assets/*/{ASIDE}*"):
+        with suppress(FileNotFoundError):  # a person has just removed it
+            if _age(aside) > older_than and not _may_be_a_capture(aside):
+                yield Leftover(str(aside), "damaged asset", size_of(aside))
     for job in (root / "jobs").glob("[!.]*"):
         with suppress(FileNotFoundError):  # a person has just removed it
             if _age(job) > older_than and unlocked(job / "alive"):
@@ -62,6 +68,14 @@ def _remains(job: Path) -> Iterator[Leftover]:
         folder = job / name
         if folder.is_dir() and (name == "code" or not _completed(job)):
             yield Leftover(str(folder), what, size_of(folder))
+
+
+def _may_be_a_capture(aside: Path) -> bool:
+    """Return whether a damaged asset may be a capture: by its name, or by what is left of its manifest."""
+    name = aside.parent.name
+    with suppress(OSError):
+        return scene_of(name) == name or b'"capture"' in (aside / "asset.json").read_bytes()
+    return False
 
 
 def _completed(job: Path) -> bool:

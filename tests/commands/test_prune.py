@@ -222,6 +222,19 @@ def test_leftovers_of_ended_jobs_are_removed_and_their_logs_kept(place: LocalWor
     assert fresh.exists()
 
 
+def test_damaged_assets_are_removed_but_no_captures(place: LocalWorkspace) -> None:
+    asides = [place.folder / "assets" / name / ".damaged-1-abcd1234" for name in ("wall", "wall-nerf", "ten-metres")]
+    for folder in asides:
+        folder.mkdir(parents=True)
+        (folder / "asset.json").write_text('{"kind": "capture", ' if folder.parent.name == "ten-metres" else "")
+    prune(Prune(remove=True))
+    assert all(folder.exists() for folder in asides), "they are not a day old"
+    for folder in asides:
+        age(folder, 3)
+    prune(Prune(remove=True))
+    assert [folder.exists() for folder in asides] == [True, False, True]
+
+
 def test_a_leftover_that_vanishes_while_others_are_listed_is_skipped(place: LocalWorkspace) -> None:
     parts = {place.folder / f"jobs/.{name}.part" for name in "abc"}
     for part in parts:
