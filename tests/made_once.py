@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jobs.demo.street import Visit
 
-__all__ = ["TINY_TRAINING", "locked", "made_once", "prefect_database", "street", "tiny_model"]
+__all__ = ["TINY_TRAINING", "drawn", "locked", "made_once", "prefect_database", "street", "tiny_model"]
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILT = ROOT / "build" / "tests"
@@ -65,14 +65,18 @@ def made_once(name: str, depends: Iterable[Path], packages: Iterable[str], make:
     return folder
 
 
+def drawn(name: str, draw: Callable[[Path], object], *programs: Path) -> Path:
+    """Return a folder that `draw` has filled with views of the built-in street front. `programs` decide them, too."""
+    depends = [ROOT / "jobs" / "facade.py", ROOT / "jobs" / "demo", Path(__file__), *programs]
+    return made_once(name, depends, ["numpy", "pillow"], draw)
+
+
 def street(visit: Visit = "1", photos: int = 14) -> Path:
     """Return a small capture of a visit to the built-in street front: `photos/` and `truth.json`."""
     from jobs.facade import render_capture
 
-    return made_once(
+    return drawn(
         f"street_{visit}_{photos}",
-        [ROOT / "jobs" / "facade.py", ROOT / "jobs" / "demo", Path(__file__)],
-        ["numpy", "pillow"],
         lambda folder: render_capture(folder, photos=photos, width=480, height=270, visit=visit),
     )
 

@@ -17,7 +17,7 @@ from jobs.geometry import fit_similarity
 from jobs.options import PrepareOptions
 from jobs.prepare import prepare
 from jobs.sfm.alignment import PoseErrors, compare_poses
-from tests import doubles, panorama
+from tests import doubles, made_once, panorama
 from tests.pictures import video
 
 OPTIONS = PrepareOptions(max_features=1000)
@@ -195,12 +195,16 @@ def test_masked_pixels_do_not_count_in_the_figures() -> None:
 
 
 def test_equirectangular_photos_are_cut_into_views_of_a_rig(tmp_path: Path) -> None:
-    scene, number = street_front(320), 8
+    number = 8
     centers = np.array([[x, -7 + 0.5 * np.sin(x), 1.7 + 0.2 * np.cos(2 * x)] for x in np.linspace(-3, 3, number)])
-    (tmp_path / "photos").mkdir()
-    for i, center in enumerate(centers):
-        panorama.photograph(scene, center, 768).save(tmp_path / "photos" / f"{i}.jpg", quality=92, xmp=panorama.XMP)
-    prepare(tmp_path / "photos", tmp_path / "dataset", OPTIONS)
+
+    def draw(folder: Path) -> None:
+        scene = street_front(320)
+        for i, center in enumerate(centers):
+            panorama.photograph(scene, center, 768).save(folder / f"{i}.jpg", quality=92, xmp=panorama.XMP)
+
+    photos = made_once.drawn("panoramas", draw, Path(__file__), Path(panorama.__file__))
+    prepare(photos, tmp_path / "dataset", OPTIONS)
     about = manifest(tmp_path / "dataset")
     assert (about["found"], about["used"], about["registered"], about["up"]) == (8, 40, 40, "gravity")
     assert about["selection"].endswith("8 equirectangular pictures were cut into 5 views each.")

@@ -16,12 +16,16 @@ from jobs.facade import cameras, photograph, street
 from jobs.options import PrepareOptions
 from jobs.prepare import prepare
 from jobs.sfm.alignment import compare_poses
+from tests.made_once import drawn
 
 
 @pytest.fixture(scope="module")
-def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mixed() -> Path:
     """Fourteen photos of one phone: every third is held upright, and every third is of half the size."""
-    folder = tmp_path_factory.mktemp("mixed")
+    return drawn("turned", draw, Path(__file__))
+
+
+def draw(folder: Path) -> None:
     views = cameras(14, 480, 270)
     turned = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])  # a quarter, about the view direction
     views = [replace(v, rotation=v.rotation @ turned) if n % 3 == 1 else v for n, v in enumerate(views)]
@@ -33,7 +37,6 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pose[:3, :3] = pose[:3, :3] @ turned
             frame["transform_matrix"] = pose.tolist()
     (folder / "truth.json").write_text(json.dumps(truth))
-    return folder
 
 
 def capture(mixed: Path, folder: Path, *, named: bool) -> None:
