@@ -11,14 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from nerfstudio.cameras.lie_groups import exp_map_SO3xR3
-from nerfstudio.fields.base_field import get_normalized_directions
 from nerfstudio.models.nerfacto import NerfactoModel
-from nerfstudio.utils.math import components_from_spherical_harmonics
 from torch import Tensor
 from torch.nn import functional
 
 from jobs.radiance import field
+from jobs.radiance.cameras import correct, harmonics, penalty
 from jobs.radiance.functions import Proposal, contract, encode, proposed_density
 from jobs.radiance.ray_functions import first_edges, interlevel_loss, median_depth, picture, ray_losses, resample, weigh
 
@@ -67,7 +65,8 @@ class Nerfacto:
             update: whether the proposal networks are trained in this step.
         """
         config, rays = self._config, len(origins)
-        origins, directions = self._corrected(origins, directions, cameras)
+        if self._pose is not None:
+            origins, directions = correct(origins, directions, self._pose, cameras)
         near, far = self._near, self._far
         bins, edges = first_edges(torch.rand((rays, 1), device=origins.device), near, far, rays, self._samples[0])
         proposed = []
@@ -85,10 +84,7 @@ class Nerfacto:
             losses["interlevel_loss"] = config.interlevel_loss_mult * sum(errors)
         if self._pose is not None:
             camera = config.camera_optimizer
-            losses["camera_opt_regularizer"] = (
-                self._pose[:, :3].norm(dim=-1).mean() * camera.trans_l2_penalty
-                + self._pose[:, 3:].norm(dim=-1).mean() * camera.rot_l2_penalty
-            )
+            losses["camera_opt_regularizer"] = penalty(self._pose, camera.trans_l2_penalty, camera.rot_l2_penalty)
         return losses
 
     @torch.no_grad()
@@ -115,14 +111,6 @@ class Nerfacto:
         field_of = self._field(origins, directions, edges, self._per_ray(directions, None))
         return {**picture(*field_of, edges, background, self._factor), **outputs}
 
-    def _corrected(self, origins: Tensor, directions: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply the camera optimizer to rays."""
-        if self._pose is None:
-            return origins, directions
-        # Compute all matrices and select, because the backward pass of indexing the poses would sort.
-        poses = exp_map_SO3xR3(self._pose).reshape(-1, 12).index_select(0, cameras).view(-1, 3, 4)
-        return origins + poses[:, :, 3], (poses[:, :, :3] * directions[:, None, :]).sum(-1)
-
     def _networks(self) -> field.Networks:
         first, last = self._base.layers
         a, b, c = self._head.layers
@@ -148,9 +136,7 @@ class Nerfacto:
         It includes the bias. Without cameras, the appearance is that of evaluation mode.
         """
         first = self._head.layers[0]
-        with torch.no_grad():  # as in nerfstudio, directions get no gradient here
-            harmonics = components_from_spherical_harmonics(4, get_normalized_directions(directions))
-        added = functional.linear(harmonics, first.weight[:, : self._harmonics], first.bias)
+        added = functional.linear(harmonics(directions), first.weight[:, : self._harmonics], first.bias)
         if self._appearance is None:
             return added
         if cameras is not None:
