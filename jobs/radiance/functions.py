@@ -120,9 +120,10 @@ class _Encode(torch.autograd.Function):
         to_table = torch.zeros_like(table)
         wanted = ctx.needs_input_grad[0]
         to_points = torch.zeros_like(points) if wanted else points
+        # With one point per thread, pairs of features need no exchange between threads.
         kernels.encode_backward[(triton.cdiv(n, _BLOCK), levels)](
             gradients[0].contiguous(), points, _wide(table), to_table, scalings, to_points, n,
-            LOG2=ctx.log2_size, POINTS=wanted, BLOCK=_BLOCK,
+            LOG2=ctx.log2_size, POINTS=wanted, BLOCK=_BLOCK, num_warps=_BLOCK // 32,
         )  # fmt: skip
         return to_points if wanted else None, to_table, None, None, None
 

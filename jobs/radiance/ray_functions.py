@@ -133,10 +133,10 @@ def _step(each: Tensor) -> int:
     return each.stride(0) if len(each) > 1 else 0
 
 
-def _width(samples: int) -> dict[str, int]:
+def _width(samples: int, per_warp: int = 128) -> dict[str, int]:
     """Return the size of a program for one ray."""
     width = triton.next_power_of_2(samples)
-    return {"WIDTH": width, "num_warps": min(4, max(1, width // 128))}
+    return {"WIDTH": width, "num_warps": min(4, max(1, width // per_warp))}
 
 
 class _Weights(torch.autograd.Function):
@@ -200,7 +200,7 @@ class _Interlevel(torch.autograd.Function):
         each, slope = weights.new_empty(rays), torch.empty_like(outer_weights)
         ray_kernels.interlevel[(rays,)](
             bins, weights, outer_bins, outer_weights, each, slope,
-            T=samples, S=outer_weights.shape[1], ROWS=_ROWS, **_width(outer_weights.shape[1]),
+            T=samples, S=outer_weights.shape[1], ROWS=_ROWS, **_width(outer_weights.shape[1], 64),
         )  # fmt: skip
         ctx.save_for_backward(slope)
         ctx.count = weights.numel()

@@ -76,14 +76,17 @@ def gradients(inputs: list[Tensor], losses: Callable[..., Tensor]) -> tuple[Tens
     return result.detach(), [each.grad for each in inputs if each.grad is not None]
 
 
-def compare(inputs: list[Tensor], ours: Callable[..., Tensor], theirs: Callable[..., Tensor]) -> None:
+def compare(
+    inputs: list[Tensor], ours: Callable[..., Tensor], theirs: Callable[..., Tensor], rounding: float = 1e-5
+) -> None:
+    """Compare results and gradients, whose errors may be this part of the largest gradient."""
     found, found_gradients = gradients(inputs, ours)
     expected, expected_gradients = gradients(inputs, theirs)
     assert expected.abs().max() > 0 and len(found_gradients) == len(expected_gradients) == len(inputs)
     torch.testing.assert_close(found, expected, rtol=2e-4, atol=2e-6)
     for gradient, other in zip(found_gradients, expected_gradients, strict=True):
         assert other.isfinite().all()
-        torch.testing.assert_close(gradient, other, rtol=1e-3, atol=1e-5 * float(other.abs().max()))
+        torch.testing.assert_close(gradient, other, rtol=1e-3, atol=rounding * float(other.abs().max()))
 
 
 @pytest.mark.parametrize(("rays", "samples"), SHAPES)
@@ -158,7 +161,8 @@ def test_losses_of_the_last_samples(rays: int, samples: int, kind: torch.dtype) 
         return torch.stack([functional.mse_loss(seen, truth), lossfun_distortion(bins, weights).mean()])
 
     if kind == torch.float32:
-        compare([exponent, logits], ours, theirs)
+        # The order of a sum may move the gradient of a solid sample by a rounding error times its slope of exp(15).
+        compare([exponent, logits], ours, theirs, rounding=5e-4)
         return
     (found, found_gradients), (expected, expected_gradients) = (
         gradients([exponent, logits], each) for each in (ours, theirs)
