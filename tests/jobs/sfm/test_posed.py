@@ -17,7 +17,7 @@ from jobs.options import PrepareOptions
 from jobs.prepare import prepare
 from jobs.sfm.alignment import compare_poses
 
-OPTIONS = PrepareOptions(max_features=1000, poses="keep")
+OPTIONS = PrepareOptions(max_features=1000, feature_image_size=360, poses="keep")
 Poses = NDArray[np.float64]
 
 
