@@ -154,6 +154,8 @@ def prepare(
                 assert model
                 written = write_model(model, {p.features: p for p in pictures}, dataset, fit)
                 (dataset / "transforms.json").write_text(json.dumps(written.transforms, indent=2) + "\n")
+            if given and (metres := _metres_per_unit(capture, given, pictures, written.transforms)):
+                content["poses"]["metres_per_unit"] = metres
             light, figures = written.light, dict(written.figures)
             said = []
             if written.overlap:
@@ -250,6 +252,18 @@ def _read_poses(images: Path, capture: media.Capture) -> dict[str, Pose]:
             f"named {photo}. Give the photos the names in that file, or leave out prepare.poses keep."
         )
     return found
+
+
+def _metres_per_unit(
+    capture: media.Capture, given: Mapping[str, Pose], pictures: Sequence[Picture], transforms: Mapping[str, Any]
+) -> float | None:
+    """Return the metres per unit of a new dataset, if its poses came in metres."""
+    from jobs.sfm.posefile import metres_per_unit
+
+    sources = {f"images/{picture.file}": picture.source for picture in pictures}
+    matrices = {sources[frame["file_path"]]: frame["transform_matrix"] for frame in transforms["frames"]}
+    places = {photo: [row[3] for row in matrix[:3]] for photo, matrix in matrices.items()}
+    return metres_per_unit(capture.poses, given, places)
 
 
 def _keep_poses(

@@ -23,6 +23,7 @@ __all__ = ["measure", "registration_error"]
 _MOST_SCALE_ERROR = 0.5  # relative: above, the scale is not known
 _MOST_BEARING_ERROR = 30.0  # degrees
 _MOST_CHECKS = 100
+_CAPTURE_ERROR = 0.02  # relative standard error of a phone's own scale (ARKit): a guess, as it does not say
 _ALIKE = 10.0  # shared points of two visits whose errors are alike: so many count as one
 _SPREAD = 0.35  # standard deviation of shared points, in terms of the scene's size
 
@@ -47,6 +48,7 @@ def measure(dataset: Path, given: Given, earlier: SceneInMetres | None = None) -
         markers.observe_markers(given.markers, dataset, cameras, found)
     notes, warnings = list(found.unusable), list[str]()
     middle = _add_gps(given, cameras, tilt, found, notes)
+    _add_capture(cameras.about, found)
     registration = registration_error(cameras.about)
     if earlier and earlier.scale:
         error = math.hypot(earlier.scale.error, earlier.registration_error, registration)
@@ -93,6 +95,14 @@ def registration_error(about: dict[str, Any]) -> float:
         return 0.0
     independent = max(1.0, float(frame["inliers"]) / _ALIKE)
     return 1.48 * float(frame["residual"]) / (_SPREAD * math.sqrt(independent))
+
+
+def _add_capture(about: dict[str, Any], found: Observations) -> None:
+    """Add the scale of poses that came in metres with the photos."""
+    metres = about.get("poses", {}).get("metres_per_unit")
+    if metres is not None and math.isfinite(float(metres)) and float(metres) > 0:
+        distance = Distance(float(metres), _CAPTURE_ERROR * float(metres), 1.0, 0.0)
+        found.measured.append(Measured("capture", "poses of the capture", distances=(distance,)))
 
 
 def _add_gps(given: Given, cameras: Cameras, tilt: float, found: Observations, notes: list[Entry]) -> Place | None:

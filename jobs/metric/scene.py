@@ -14,7 +14,9 @@ from jobs.metric.accuracy import TIMES
 
 __all__ = ["Check", "Entry", "Kind", "Place", "Scale", "SceneInMetres", "Up", "in_metres", "percent"]
 
-Kind = Literal["length", "marker", "control point", "GPS", "earlier visit"]
+Kind = Literal["length", "marker", "control point", "GPS", "capture", "earlier visit"]
+
+_NAMES: dict[Kind, str] = {"GPS": "GPS", "capture": "the poses of the capture", "earlier visit": "an earlier visit"}
 
 
 class _Record(BaseModel):
@@ -162,8 +164,8 @@ class SceneInMetres(_Record):
 
 def _listed(scene: SceneInMetres, kind: Kind) -> str:
     number = sum(entry.used for entry in scene.entries if entry.kind == kind)
-    if kind in ("GPS", "earlier visit"):
-        return {"GPS": "GPS", "earlier visit": "an earlier visit"}[kind]
+    if kind in _NAMES:
+        return _NAMES[kind]
     return f"{number} {kind}{'s' * (number != 1)}"
 
 

@@ -23,11 +23,12 @@ from jobs.names import printable
 from jobs.sfm import scanners, surveys
 from jobs.sfm.pose import FAR, Lens, Pose, checked, rigid
 
-__all__ = ["read_poses"]
+__all__ = ["metres_per_unit", "read_poses"]
 
 _MOST_BYTES = 1_000_000_000  # of a file that is read as text
 _MOST_POSES = 100_000
 _NAME_BYTES = 4096
+_IN_METRES = scanners.read_polycam, scanners.read_record3d  # poses by ARKit
 _DAMAGED = OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, struct.error, RecursionError
 # COLMAP's models by number: name, number of parameters, and where fx, fy, cx, cy, k1, k2, p1, p2 (k1 to k4 of a
 # fisheye) are among them. Further terms of the distortion are left to the refinement.
@@ -74,6 +75,26 @@ def read_poses(files: Mapping[str, Path]) -> list[Pose]:
             "prepare.poses keep: then structure from motion finds the poses."
         ) from error
     return poses
+
+
+def metres_per_unit(
+    files: Mapping[str, Path], given: Mapping[str, Pose], places: Mapping[str, Sequence[float]]
+) -> float | None:
+    """Return the metres per unit of a dataset whose poses came in metres; None if they did not, as far as is known.
+
+    Args:
+        files: see `read_poses`.
+        given: the poses by photo.
+        places: where the dataset has the cameras (3,), by photo.
+    """
+    if _reader(next(iter(files.values()))) not in _IN_METRES:
+        return None
+    both = sorted(given.keys() & places.keys())
+    spreads = [
+        float(np.sqrt(np.var(centres, axis=0).sum()))
+        for centres in ([given[photo].matrix[:, 3] for photo in both], [places[photo] for photo in both])
+    ]
+    return spreads[0] / spreads[1] if min(spreads) > 0 else None
 
 
 def _reader(file: Path) -> Callable[[Sequence[Path]], Iterator[Pose]]:

@@ -123,7 +123,7 @@ async def find_scale(workspace: Workspace, dataset: Asset, given: Given | None) 
         given: what people measured now; None for what they measured in an earlier run.
 
     Raises:
-        NotFound: nobody measured anything, and the photos have no GPS.
+        NotFound: nobody measured anything, and the photos have neither GPS nor poses in metres.
         RebelNerfError: see `tasks.run.run_to_end`.
     """
     known = await patiently(lambda: _in_frame(workspace, dataset))
@@ -131,7 +131,7 @@ async def find_scale(workspace: Workspace, dataset: Asset, given: Given | None) 
     others = [each for each in known if each.capture_version != dataset.capture_version]
     if given is None and own:
         given = Given.model_validate_json(await patiently(lambda: workspace.read(own[-1], "given.json")))
-    if given is None and not others and not await patiently(lambda: _has_gps(workspace, dataset)):
+    if given is None and not others and not await patiently(lambda: _is_measured(workspace, dataset)):
         raise NotFound(
             f"scene {dataset.scene}: nobody measured anything in it, and its photos have no GPS. Put {SCALE_FILE} or "
             f"{CONTROL_FILE} beside the photos; docs/metres.md describes them."
@@ -159,9 +159,11 @@ def _in_frame(workspace: Workspace, dataset: Asset) -> list[Asset]:
     ]
 
 
-def _has_gps(workspace: Workspace, dataset: Asset) -> bool:
+def _is_measured(workspace: Workspace, dataset: Asset) -> bool:
+    """Return whether the photos have GPS, or came with poses in metres."""
     try:
-        images = json.loads(workspace.read(dataset, "dataset.json")).get("images", [])
-        return any("latitude" in image.get("tags", {}) for image in images)
+        about = json.loads(workspace.read(dataset, "dataset.json"))
+        with_gps = any("latitude" in image.get("tags", {}) for image in about.get("images", []))
+        return with_gps or "metres_per_unit" in about.get("poses", {})
     except (NotFound, ValueError, AttributeError, TypeError):  # a dataset that a person registered
         return False

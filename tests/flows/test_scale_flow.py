@@ -100,3 +100,11 @@ async def test_wrong_measurements_are_refused_before_any_job(home: Path, tmp_pat
         await scale("street")
     assert "PRIVATE" not in str(refused.value)
     assert not list((home / "jobs").glob("[!.]*"))
+
+
+async def test_poses_in_metres_need_no_measurement(home: Path) -> None:
+    dataset = home / "assets/street-images-to-nerf-dataset/1-c0ffee00/dataset.json"
+    about = json.loads(dataset.read_text()) if dataset.exists() else {}
+    dataset.write_text(json.dumps({**about, "poses": {"metres_per_unit": UNIT}}))
+    made, _ = await outcome(scale, scene="street")
+    assert made.tags["scale"].startswith("1 unit = 5 m ± ") and "the poses of the capture" in made.tags["scale"]

@@ -195,6 +195,21 @@ def test_a_length_and_gps_agree_or_gps_gives_way(tmp_path: Path) -> None:
     assert found.scale and found.scale.metres == pytest.approx(UNIT, rel=0.002)
 
 
+def test_poses_of_a_phone_give_a_rough_scale_which_a_length_overrules(tmp_path: Path) -> None:
+    street = Street(tmp_path / "dataset", about={"poses": {"metres_per_unit": 1.03 * UNIT}})
+    found = measure(street.folder, Given())
+    assert found.scale and found.scale.metres == pytest.approx(1.03 * UNIT)
+    assert found.scale.error == pytest.approx(0.02, rel=0.01)
+    assert found.words.endswith("by the poses of the capture")
+    rng = np.random.default_rng(1)
+    found = measure(street.folder, Given(lengths=(street.length("wall", *WALL, rng),)))
+    assert found.scale and found.scale.metres == pytest.approx(UNIT, rel=0.005)
+    assert [check.kind for check in found.checks] == ["length", "capture"], "each is a check of the other"
+    for damaged in (float("inf"), -1.0, 0.0):
+        folder = Street(tmp_path / str(damaged), about={"poses": {"metres_per_unit": damaged}}).folder
+        assert measure(folder, Given()).scale is None
+
+
 def test_a_later_visit_inherits_the_scale_and_adds_its_registration(tmp_path: Path) -> None:
     frame = {"reference": "street:1", "inliers": 2000, "residual": 0.002}
     later = Street(tmp_path / "later", about={"frame": frame, "up": "reference"})

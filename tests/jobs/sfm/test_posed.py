@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from jobs.errors import GateRefused, InvalidInput
+from jobs.geometry import fit_similarity
+from jobs.metric.given import Given
+from jobs.metric.measure import measure
 from jobs.options import PrepareOptions
 from jobs.prepare import prepare
 from jobs.sfm.alignment import compare_poses
@@ -106,7 +109,16 @@ def test_a_polycam_export_is_read(street: Path, tmp_path: Path) -> None:
         (tmp_path / "in" / "keyframes" / "cameras" / f"{name}.json").write_text(json.dumps({**lens, **pose}))
     prepare(tmp_path / "in", tmp_path / "dataset", OPTIONS)
     check(street, tmp_path / "dataset")
-    assert read(tmp_path / "dataset")["poses"]["moved"][1] < 0.01
+    figures = read(tmp_path / "dataset")["poses"]
+    assert figures["moved"][1] < 0.01
+    frames = json.loads((tmp_path / "dataset" / "transforms.json").read_text())["frames"]
+    names = {image["file"]: Path(image["source"]).stem for image in read(tmp_path / "dataset")["images"]}
+    places = {Path(frame["file_path"]).stem: np.array(frame["transform_matrix"])[:3, 3] for frame in content["frames"]}
+    true = [places[names[frame["file_path"]]] for frame in frames]
+    here = [np.array(frame["transform_matrix"])[:3, 3] for frame in frames]
+    assert figures["metres_per_unit"] == pytest.approx(fit_similarity(here, true).scale, rel=2e-3)
+    scale = measure(tmp_path / "dataset", Given()).scale
+    assert scale and scale.metres == figures["metres_per_unit"]
 
 
 def test_poses_of_other_photos_are_refused(street: Path, tmp_path: Path) -> None:
