@@ -32,9 +32,10 @@ def _in_plain_words(record: logging.LogRecord) -> bool:
         record.msg, record.args, record.exc_info = str(error), None, None
     if record.levelno == logging.ERROR and isinstance(record.msg, str):
         state = record.msg.removeprefix(_FINISHED) if record.msg.startswith(_FINISHED) else ""
+        cancelled = isinstance(error, RunCancelled) or RunCancelled.__name__ in state or state.startswith(_INTENDED)
         if state.startswith(_REPEATED):
             record.msg = f"{_FINISHED}{state.partition('(')[0]}"
-        if isinstance(error, RunCancelled) or state.startswith(_INTENDED):
+        if cancelled:
             record.levelno, record.levelname = logging.INFO, "INFO"
     return True
 
