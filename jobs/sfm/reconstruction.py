@@ -60,7 +60,8 @@ class Outcome:
 
     Args:
         model: the reconstruction with the most registered pictures; None if there is none.
-        matching, mapper: what was used, e.g. "sequential, then exhaustive" and "incremental".
+        matching, mapper: what was tried, whether it helped or not, e.g. "sequential, then exhaustive" and
+            "incremental".
         models: how many pictures each separate reconstruction holds, largest first.
         features: number of features by picture's name.
         best_matches: most inlier matches with any one other picture, by picture's name.
@@ -190,14 +191,22 @@ def begin(search: Search, *, sequence: bool) -> tuple[Matching, bool]:
 
 
 def _noted(result: Outcome, before: Outcome) -> Outcome:
-    """Return a result with what was found about the lenses before."""
-    return replace(result, without_exif=before.without_exif, lenses=before.lenses, fisheye=before.fisheye)
+    """Return a result with what was tried before, and what was found about the lenses."""
+    return replace(
+        result,
+        matching=before.matching,
+        without_exif=before.without_exif,
+        lenses=before.lenses,
+        fisheye=before.fisheye,
+    )
 
 
 def _better(first: Outcome, second: Outcome) -> Outcome:
-    """Return the result with more registered pictures."""
+    """Return the result with more registered pictures, and what was tried for both."""
     best = max(first, second, key=lambda result: len(result.registered))
-    return _noted(best, first)
+    goes_on = f"{second.matching},".startswith(f"{first.matching},")
+    tried = second.matching if goes_on else f"{first.matching}, then {second.matching}"
+    return replace(_noted(best, first), matching=tried)
 
 
 def _separate(result: Outcome) -> Outcome:

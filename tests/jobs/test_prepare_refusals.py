@@ -54,6 +54,20 @@ def test_a_capture_that_finer_features_cannot_save_is_refused_without_them(tmp_p
     assert read(tmp_path / "dataset" / "dataset.json")["matching"] == "exhaustive"
 
 
+def test_a_search_that_finds_nothing_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(9):
+        dots = np.full((480, 640), 128, np.uint8)
+        for x, y in rng.integers(20, 440, (40, 2)):
+            dots[y : y + 6, x : x + 6] = rng.integers(0, 256)
+        Image.fromarray(dots).save(tmp_path / "photos" / f"{number}.png")
+    with pytest.raises(GateRefused, match="0 of 9 "):
+        prepare.prepare(tmp_path / "photos", tmp_path / "dataset", PrepareOptions())
+    tried = read(tmp_path / "dataset" / "dataset.json")["matching"]
+    assert tried == "exhaustive, then exhaustive with finer features"
+
+
 def test_truncated_photos_can_leave_too_few(street: Path, tmp_path: Path) -> None:
     for photo in (street / "photos").iterdir():
         (tmp_path / photo.name).write_bytes(photo.read_bytes()[:9000])
