@@ -28,14 +28,8 @@ PAGES = [
     ROOT / name
     for name in (
         *("README.md", "CONTRIBUTING.md", "trajectories/README.md", "docs/architecture.md", "docs/conventions.md"),
-        *(
-            "docs/camera-paths.md",
-            "docs/errors.md",
-            "docs/good-video.md",
-            "docs/gpu.md",
-            "docs/metres.md",
-            "docs/photos.md",
-        ),
+        *("docs/camera-paths.md", "docs/errors.md", "docs/first-contact.md", "docs/good-video.md", "docs/gpu.md"),
+        *("docs/metres.md", "docs/photos.md"),
         *("docs/results.md", "docs/service.md", "docs/visits.md", "docs/terminal.md", "CHANGELOG.md"),
     )
 ]
