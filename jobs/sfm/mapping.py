@@ -23,9 +23,10 @@ ENOUGH = 0.9
 _INCREMENTAL_IMAGES = 400  # with more pictures, the incremental mapper takes longer than the global one
 
 # A last adjustment follows (`refinement`), so those on the way need not be exact. COLMAP adjusts everything whenever a
-# model has grown by a tenth, with all points and to the last digit, which takes most of its time.
-_GROWTH = 1.4
+# model has grown by a tenth, up to five times, with all points and to the last digit, which takes most of its time.
+_GROWTH = 2.0
 _ROUGH_TOLERANCE = 1e-4  # relative decrease of the cost at which an adjustment of the whole model ends
+_TRACKS = 300  # of each picture, from which the global mapper finds the poses: it adds the others afterwards
 
 
 def map_matches(search: Search) -> tuple[list[pycolmap.Reconstruction], str]:
@@ -57,6 +58,8 @@ def _map_incrementally(search: Search) -> list[pycolmap.Reconstruction]:
         ba_global_frames_ratio=_GROWTH,
         ba_global_points_ratio=_GROWTH,
         ba_global_function_tolerance=_ROUGH_TOLERANCE,
+        ba_global_max_refinements=1,
+        ba_local_max_refinements=1,
     )
     options.mapper.ba_global_ignore_redundant_points3D = True
     options.constant_cameras = search.mounted()
@@ -84,6 +87,8 @@ def _map_globally(search: Search) -> list[pycolmap.Reconstruction]:
     if sum(view.focal is None for view in search.views) > len(search.views) / 2:
         pycolmap.calibrate_view_graph(search.database, pycolmap.ViewGraphCalibrationOptions(random_seed=SEED))
     options = pycolmap.GlobalPipelineOptions(random_seed=SEED, num_threads=threads())
+    options.mapper.track_required_tracks_per_view = _TRACKS
+    options.mapper.ba_num_iterations = 1
     options.mapper.bundle_adjustment.refine_sensor_from_rig = False
     options.mapper.global_positioning.use_gpu = gpu()
     options.mapper.bundle_adjustment.ceres.use_gpu = gpu()

@@ -76,6 +76,8 @@ def adjust(
     options.ceres.loss_function_scale = _LOSS_SCALE
     options.ceres.solver_options.num_threads = threads
     options.ceres.solver_options.function_tolerance = _TOLERANCE
+    # Fit each point to the new poses after every step (Ceres' inner iterations): 4 steps then do what 33 did.
+    options.ceres.solver_options.use_inner_iterations = True
     solved: Any = pycolmap.create_default_bundle_adjuster(options, config, model).solve()
     costs = solved.ceres_summary
     model.update_point_3d_errors()
