@@ -8,14 +8,14 @@ Reconstruction", ECCV 2014.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
+from scipy import sparse
 
 from jobs.geometry import Floats
 
@@ -87,12 +87,17 @@ def loosely_joined(model: pycolmap.Reconstruction) -> list[set[str]]:
 
 def shared_points(model: pycolmap.Reconstruction) -> dict[frozenset[str], int]:
     """Return the number of points that each pair of pictures shows, by their names; pairs without any are left out."""
-    names = {number: str(image.name) for number, image in model.images.items()}
-    counts: Counter[frozenset[str]] = Counter()
-    for point in model.points3D.values():
-        shown = sorted({names[element.image_id] for element in point.track.elements})
-        counts.update(frozenset(pair) for pair in combinations(shown, 2))
-    return dict(counts)
+    row_of = {number: row for row, number in enumerate(model.images)}
+    names = [str(model.images[number].name) for number in row_of]
+    tracks = [[row_of[element.image_id] for element in point.track.elements] for point in model.points3D.values()]
+    rows = np.array([row for track in tracks for row in track], np.int64)
+    points = np.repeat(np.arange(len(tracks)), [len(track) for track in tracks])
+    shown = sparse.coo_array((np.ones(len(rows)), (rows, points)), shape=(len(names), len(tracks))).tocsr()
+    shown.data[:] = 1  # a track may have two features of one picture
+    both = sparse.triu(shown @ shown.T, k=1).tocoo()
+    return {
+        frozenset((names[i], names[j])): int(number) for i, j, number in zip(both.row, both.col, both.data, strict=True)
+    }
 
 
 def _conflict(found: list[tuple[int, int]]) -> bool:

@@ -171,7 +171,8 @@ class Search:
         """Return pairs of a picture (any, or one of the given numbers) and one with many of the same visual words.
 
         The vocabulary tree is built from the largest features of these pictures: COLMAP's own tree is a download, and
-        a small tree of the capture itself separates its pictures as well.
+        a small tree of the capture itself separates its pictures as well. With more words or more iterations, pairs
+        share no more features.
         """
         with self.timer.step("matching"), pycolmap.Database.open(self.database) as database:
             largest = []
@@ -185,8 +186,8 @@ class Search:
             descriptors = np.concatenate(largest).astype(np.float32)
             pycolmap.set_random_seed(SEED)  # the clusters begin at random
             index = pycolmap.VisualIndex.create(descriptors.shape[1], 64)
-            build = pycolmap.VisualIndex.BuildOptions(num_iterations=20, num_rounds=1, num_threads=self.threads)
-            build.num_visual_words = int(np.clip(len(descriptors) // 40, 1, 4096))
+            build = pycolmap.VisualIndex.BuildOptions(num_iterations=5, num_rounds=1, num_threads=self.threads)
+            build.num_visual_words = int(np.clip(len(descriptors) // 40, 1, 1024))
             index.build(build, pycolmap.FeatureDescriptorsFloat(pycolmap.FeatureExtractorType.SIFT, descriptors))
             index.write(self.work / "vocabulary.bin")
             options = pycolmap.VocabTreePairingOptions(
