@@ -75,7 +75,7 @@ def psnr_gate(most: float, options: TrainOptions) -> Gate:
         found = fall(before, own)
         if found and found.decibels > most:
             raise GateRefused(
-                f"scene {scene}: the new model's PSNR, {own.counted:.2f} dB, is {found.decibels:.2f} dB below that of "
+                f"scene {scene}: the new model's PSNR, {own.counted} dB, is {found.decibels:.2f} dB below that of "
                 f"version {found.before.title}; max_psnr_fall allows {most:g} dB, so the model is not registered. Look "
                 "for blur, different light or moving things in the new photos. To accept the model without training "
                 "it again, run again without max_psnr_fall. To train it again, add train to refresh."
