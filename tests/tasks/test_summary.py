@@ -14,6 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from blocks import Asset, LocalWorkspace
+from jobs.program import typed
 from tasks.summary import figures_of, summarize
 from tests.tasks.test_choice import put
 
@@ -61,8 +62,9 @@ async def test_a_run_is_seen_at_a_glance(tmp_path: Path) -> None:
         "reach only 15.2 dB: it was trained for only 60 steps" in parts[1] and "--train.max-num-iterations" in parts[1]
     )
     assert "shown by model 1 (1-0c, 25.8 dB)" in parts[2]
+    command = typed("page --scene street")
     assert parts[3].startswith(
-        f"- page: `{place.folder}/assets/street-page/1-0e/index.html`\n- open it with: `rebel-nerf"
+        f"- page: `{place.folder}/assets/street-page/1-0e/index.html`\n- open it with: `{command}"
     )
     assert "not available" not in str(shown.data) and "steps 60" in parts[4]
     poster.write_bytes(b"no picture")
