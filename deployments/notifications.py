@@ -28,10 +28,14 @@ __all__ = ["VARIABLE", "automations", "set_up"]
 
 VARIABLE = "REBEL_NERF_WEBHOOK_URL"
 _BLOCK = "rebel-nerf-notifications"
-_FAILED = {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}
+_FAILED = {"prefect.flow-run.Failed"}
+_CRASHED = {"prefect.flow-run.Crashed"}
+_AGAIN = {"prefect.flow-run.Scheduled", "prefect.flow-run.Pending", "prefect.flow-run.Running"}
 _REFUSED = {f"prefect.flow-run.{REFUSED}"}
 _FINISHED = {"prefect.flow-run.Completed"}
 _STUCK_HOURS = 12
+# A worker that is stopped queues its runs again. They are crashed for a moment, which is no news.
+_AGAIN_WITHIN = timedelta(minutes=2)
 _SCENES = ResourceSpecification({"prefect.resource.role": "deployment", "prefect.resource.name": "scene"})
 
 
@@ -40,16 +44,25 @@ def automations(webhook: UUID) -> list[AutomationCore]:
     stuck = EventTrigger(
         posture=Posture.Proactive,
         after={"prefect.flow-run.Running"},
-        expect={*_FAILED, *_REFUSED, *_FINISHED, "prefect.flow-run.Cancelled", "prefect.flow-run.Suspended"},
+        expect={*_FAILED, *_CRASHED, *_REFUSED, *_FINISHED, "prefect.flow-run.Cancelled", "prefect.flow-run.Suspended"},
         match_related=_SCENES,
         for_each={"prefect.resource.id"},
         within=timedelta(hours=_STUCK_HOURS),
+    )
+    crashed = EventTrigger(
+        posture=Posture.Proactive,
+        after=_CRASHED,
+        expect=_AGAIN,
+        match_related=_SCENES,
+        for_each={"prefect.resource.id"},
+        within=_AGAIN_WITHIN,
     )
     failed, refused, worse, finished = (
         EventTrigger(expect=expect, match_related=_SCENES) for expect in (_FAILED, _REFUSED, {GOT_WORSE}, _FINISHED)
     )
     return [
         _automation("has failed", failed, "failed: ' ~ flow_run.state.message", webhook),
+        _automation("has crashed", crashed, "crashed: ' ~ flow_run.state.message", webhook),
         _automation("was refused", refused, "was refused: ' ~ flow_run.state.message", webhook),
         _automation("got worse", worse, "got worse: ' ~ event.payload.said", webhook),
         _automation("has finished", finished, "finished.'", webhook),

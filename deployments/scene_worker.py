@@ -76,6 +76,8 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         new.rename(self._folder / self._id)
         self._beginning = asyncio.Semaphore(_BEGINNING_AT_ONCE)
         self._running: dict[asyncio.Task[Any], FlowRun] = {}
+        self._late: set[UUID] = set()
+        """Runs that did not begin here and are not queued again yet."""
         self.metrics = Metrics()
         self._polled = time.monotonic()
 
@@ -115,7 +117,10 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
             running.cancel()
             self.metrics.end(flow_run, _end_of(running))
         if late:
-            await self._queue_again(flow_run)
+            try:
+                await self._queue_again(flow_run)
+            except httpx.HTTPError as failure:  # put_back_lost_runs tries again
+                self._logger.warning("Flow run %s could not be queued: %s", flow_run.name, failure)
         elif running.cancelled():
             pass
         elif isinstance(error := running.exception(), Pause):
@@ -204,6 +209,7 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
                     dead.append(file)
             before = self._mine()
             async with get_client() as client:
+                await self._put_back_late_runs(client)
                 for run in await self._taken(client, {self._id, *(file.name for file in dead)}):
                     if run.id not in before | self._mine():
                         await self._put_back(client, run)
@@ -251,9 +257,15 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         self._logger.warning(
             "Flow run %s did not begin within %.0f s. It is queued again", flow_run.name, _BEGINNING_SECONDS
         )
-        found = await self.client.read_flow_run(flow_run.id)
-        if found.state and (found.state.is_pending() or found.state.is_crashed()):
-            await self._put_back(self.client, found, "it did not begin")
+        self._late.add(flow_run.id)
+        await self._put_back_late_runs(self.client)
+
+    async def _put_back_late_runs(self, client: PrefectClient) -> None:
+        for late in tuple(self._late):
+            found = await client.read_flow_run(late)
+            if found.state and (found.state.is_pending() or found.state.is_crashed()):
+                await self._put_back(client, found, "it did not begin")
+            self._late.discard(late)
 
     def _mine(self) -> set[UUID]:
         return {run.id for run in self._running.values()} | self._submitting_flow_run_ids

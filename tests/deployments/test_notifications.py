@@ -7,13 +7,14 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import PrefectClient
-from prefect.states import Failed, Running
+from prefect.states import Crashed, Failed, Running, Scheduled
 
 from deployments.notifications import VARIABLE, automations
 from tasks.quality import GOT_WORSE
@@ -41,7 +42,7 @@ def heard() -> Iterator[tuple[str, list[str]]]:
 
 def test_each_automation_is_for_scenes_alone() -> None:
     made = automations(uuid4())
-    assert len({each.name for each in made}) == 5
+    assert len({each.name for each in made}) == 6
     for each in made:
         trigger = each.trigger.model_dump()
         of_scenes = trigger["match_related"].get("prefect.resource.name") == "scene"
@@ -60,29 +61,35 @@ async def test_a_webhook_hears_what_became_of_scenes(tmp_path: Path, heard: tupl
         service.run("deployments.worker", "--pool-only")
         service.restart_worker()
         said = service.run("deployments.notifications")
-        assert said.count("made") == 5 and "a-secret-path" not in said
-        assert service.run("deployments.notifications").count("updated") == 5
+        assert said.count("made") == 6 and "a-secret-path" not in said
+        assert service.run("deployments.notifications").count("updated") == 6
         async with service.client() as client:
             fails, other = [await deployment(client, name) for name in ("scene", "captures")]
             message = "JobFailed: the disk\nis full"
             await end(client, other, "ignored", Failed(message="not a scene"))
             await end(client, fails, "street", Failed(message=message))
+            await end(client, fails, "lost", Crashed(message="its machine is gone"))
+            again = await end(client, fails, "put back", Crashed(message="its worker stopped"))
+            later = datetime.now(timezone.utc) + timedelta(days=1)
+            await client.set_flow_run_state(again, Scheduled(scheduled_time=later), force=True)
             # Those that this project decides are real runs of a real worker.
             await run(client, "nerf", scene="mill", root=str(root), seconds=0)
             await run(client, "two_models", scene="quay", root=str(root))
-            deadline = time.monotonic() + 120
-            while len(texts) < 4:
+            deadline = time.monotonic() + 300
+            while len(texts) < 5:
                 assert time.monotonic() < deadline, (texts, service.log("worker"), service.log("server"))
                 await asyncio.sleep(0.2)
-            await asyncio.sleep(3)  # nothing else comes
+            await asyncio.sleep(15)  # nothing else comes
     finally:
         service.close()
-    refused, finished, worse, failed = sorted(texts)
+    assert len(texts) == 5, texts
+    crashed, refused, finished, worse, failed = sorted(texts)
     assert finished.startswith("Scene quay finished.")
     assert worse.startswith("Scene quay got worse: PSNR is 2.5 dB below that of 1-")
     assert refused.startswith("Scene mill was refused: InvalidInput: scene mill: no time")
     assert failed.startswith(f"Scene street failed: {message}")
-    assert all("/runs/flow-run/" in text for text in texts) and len(texts) == 4
+    assert crashed.startswith("Scene lost crashed: its machine is gone")
+    assert all("/runs/flow-run/" in text for text in texts)
     assert "a-secret-path" not in service.log("server") + service.log("worker")
 
 
@@ -97,7 +104,8 @@ async def run(client: PrefectClient, of: str, **parameters: object) -> None:
     await client.create_flow_run_from_deployment(await deployment(client, "scene", of), parameters=parameters)
 
 
-async def end(client: PrefectClient, of: UUID, name: str, state: object) -> None:
+async def end(client: PrefectClient, of: UUID, name: str, state: object) -> UUID:
     run = await client.create_flow_run_from_deployment(of, name=name)
     await client.set_flow_run_state(run.id, Running(), force=True)
     await client.set_flow_run_state(run.id, state, force=True)  # type: ignore[arg-type]
+    return run.id
