@@ -48,6 +48,7 @@ _CANCELLED_JOB_SECONDS = 300.0  # a job that is not cancelled is noticed: it out
 _LATEST_MOMENT = 3.5  # seconds; by then most runs are in their second stage
 _TRIES = 6
 _BATCH = 2 * len(KINDS)
+_CRASHED_SECONDS = 60.0  # a worker looks twice in this time for runs that it has to queue again
 _PATIENCE_SECONDS = 300.0  # a server on SQLite has been seen to let writes wait for two minutes after a worker ended
 
 _MAY_BE_LOST: dict[str, tuple[JobState, ...]] = {
@@ -192,9 +193,15 @@ class World:
 
     async def _ended(self, run: UUID) -> State[Any]:
         deadline = time.monotonic() + self._patience
+        lasting = time.monotonic()  # since when the run has been crashed, if it is
         while True:
             found = await self.client.read_flow_run(run)
-            if found.state and found.state.is_final():
+            crashed = bool(found.state and found.state.is_crashed())
+            if not crashed:
+                lasting = time.monotonic()
+            # A worker stops a run that does not begin, and queues it again. It is crashed in between.
+            lasts = not crashed or time.monotonic() - lasting > _CRASHED_SECONDS
+            if found.state and found.state.is_final() and lasts:
                 return found.state
             if time.monotonic() > deadline:
                 raise TimeoutError(f"run {found.name} is {found.state_name} for ever")
