@@ -24,7 +24,7 @@ _INCREMENTAL_IMAGES = 400  # with more pictures, the incremental mapper takes lo
 
 # A last adjustment follows (`refinement`), so those on the way need not be exact. COLMAP adjusts everything whenever a
 # model has grown by a tenth, up to five times, with all points and to the last digit, which takes most of its time.
-_GROWTH = 2.0
+_GROWTH = 1.4
 _ROUGH_TOLERANCE = 1e-4  # relative decrease of the cost at which an adjustment of the whole model ends
 _TRACKS = 300  # of each picture, from which the global mapper finds the poses: it adds the others afterwards
 
