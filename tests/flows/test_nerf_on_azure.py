@@ -187,8 +187,9 @@ async def test_training_resumes_where_a_lost_node_left_it(
 
 
 def checkpoints(workspace: AzureMLWorkspace, job: str) -> bool:
-    family = job.rpartition("-")[0]
-    return bool(workspace._connection.store().container.blobs(f"rebel-nerf/scratch/{family}/checkpoints/", most=1))
+    """Whether a checkpoint is complete: its JSON file comes last."""
+    folder = f"rebel-nerf/scratch/{job.rpartition('-')[0]}/checkpoints/"
+    return any(blob.path.endswith(".json") for blob in workspace._connection.store().container.blobs(folder))
 
 
 @pytest.mark.slow
