@@ -157,17 +157,17 @@ def prepare(
             if given and (metres := _metres_per_unit(capture, given, pictures, written.transforms)):
                 content["poses"]["metres_per_unit"] = metres
             light, figures = written.light, dict(written.figures)
-            said = []
             if written.overlap:
                 content["overlap"] = written.overlap.figures()
-                poor.append(str(written.overlap))
-                print(poor[-1], flush=True)
-                said.append(poor[-1])
+                if words := str(written.overlap):
+                    print(words, flush=True)
+                    poor.append(words)
+                    content["selection"] += f" {words}"
             if light:
                 content["light"] = light._asdict()
-                print(f"{str(light).capitalize()}.", flush=True)
-                said += [f"{str(light).capitalize()}."] * light.differs
-            content["selection"] = " ".join(filter(None, (selected, *said)))
+                words = f"{str(light).capitalize()}."
+                print(words, flush=True)
+                content["selection"] += f" {words}" * light.differs
     manifest.write(dataset / "dataset.json", options, timer, {**content, **figures, **details})
     if not enough:
         raise GateRefused(verdict.refusal(images, pictures, result, options))
