@@ -63,6 +63,17 @@ def kept(place: LocalWorkspace, keep: int = 2, captures: bool = False) -> dict[s
     return found
 
 
+def drop_again(place: LocalWorkspace) -> Path:
+    """Put the photo of the second capture into the drop folder as well, and return where it is there."""
+    photo = place.folder / "captures/street/1.jpg"
+    photo.parent.mkdir(parents=True)
+    photo.write_bytes(b"a photo")
+    [dropped] = place.dropped("street")
+    manifest = place.folder / "assets/street/2/asset.json"
+    manifest.write_text(manifest.read_text().replace("content 2", dropped.content))
+    return photo
+
+
 def test_the_newest_versions_are_kept_with_their_inputs(place: LocalWorkspace) -> None:
     assert kept(place) == {"capture": "12345", "dataset": "145", "model": "45", "video": "45"}
     assert kept(place, keep=1) == {"capture": "12345", "dataset": "15", "model": "5", "video": "5"}
@@ -78,12 +89,7 @@ def test_a_pinned_model_is_kept_with_its_dataset(place: LocalWorkspace) -> None:
 
 def test_the_only_copy_of_a_capture_is_never_removed(place: LocalWorkspace) -> None:
     assert kept(place, keep=1, captures=True)["capture"] == "12345"
-    photo = place.folder / "captures/street/1.jpg"
-    photo.parent.mkdir(parents=True)
-    photo.write_bytes(b"a photo")
-    [dropped] = place.dropped("street")
-    manifest = place.folder / "assets/street/2/asset.json"
-    manifest.write_text(manifest.read_text().replace("content 2", dropped.content))
+    drop_again(place)
     assert kept(place, keep=1, captures=False)["capture"] == "12345"
     assert kept(place, keep=1, captures=True)["capture"] == "1345"
     assert kept(place, keep=4, captures=True)["capture"] == "12345", "a dataset that is kept was made from it"
@@ -151,12 +157,7 @@ def test_a_whole_scene_is_removed_but_the_only_copies_of_its_photos(
 ) -> None:
     put(place, "mill", "1", 0, "capture", scene="mill")
     show_gallery(Gallery(browser=False))
-    photo = place.folder / "captures/street/1.jpg"
-    photo.parent.mkdir(parents=True)
-    photo.write_bytes(b"a photo")
-    [dropped] = place.dropped("street")
-    manifest = place.folder / "assets/street/2/asset.json"
-    manifest.write_text(manifest.read_text().replace("content 2", dropped.content))
+    photo = drop_again(place)
     before = sorted(place.folder.rglob("*"))
     remove_from_scene(Remove(scene="street"))
     said = capsys.readouterr().out

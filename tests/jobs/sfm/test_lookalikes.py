@@ -12,6 +12,8 @@ from jobs.sfm import lookalikes
 WIDTH, HEIGHT, FOCAL = 640, 360, 460.0
 FRONT, BESIDE = (-3.0, 3.0), (3.0, 9.0)
 """The house in the middle, and its neighbours on both sides, in metres along the street."""
+Seen = dict[bytes, list[tuple[int, int]]]
+"""The photos that show each point, by number, and the point's index there."""
 
 
 def wall(
@@ -34,7 +36,7 @@ def reconstruction(visits: list[tuple[int, list[NDArray[np.float64]]]], seed: in
     model = pycolmap.Reconstruction()
     camera = pycolmap.Camera(model="SIMPLE_PINHOLE", width=WIDTH, height=HEIGHT, params=[FOCAL, 320, 180], camera_id=1)
     model.add_camera_with_trivial_rig(camera)
-    seen: dict[bytes, list[tuple[int, int]]] = {}
+    seen: Seen = {}
     number = 0
     for visit, (photos, groups) in enumerate(visits):
         points = np.concatenate(groups)
@@ -45,18 +47,27 @@ def reconstruction(visits: list[tuple[int, list[NDArray[np.float64]]]], seed: in
             at = FOCAL * local[:, :2] / local[:, 2:] + [320, 180]
             inside = (at > 0).all(axis=1) & (at < [WIDTH, HEIGHT]).all(axis=1) & (rng.random(len(at)) < found)
             image = pycolmap.Image(name=f"{visit}_{number:03}.pgm", camera_id=1, image_id=number)
-            image.points2D = pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in at[inside]])
-            for index, point in enumerate(points[inside]):
-                seen.setdefault(point.tobytes(), []).append((number, index))
-            pose = pycolmap.Rigid3d(pycolmap.Rotation3d(), -center)
-            model.add_image_with_trivial_frame(image, pose)
+            add_photo(model, image, center, at[inside], points[inside], seen)
+    add_points(model, seen)
+    return model
+
+
+def add_photo(model: Any, image: Any, center: Any, at: Any, points: Any, seen: Seen) -> None:
+    """Add a photo that looks straight ahead, and shows points (n, 3) at places (n, 2) in px; note them in `seen`."""
+    image.points2D = pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in at])
+    for index, point in enumerate(points):
+        seen.setdefault(point.tobytes(), []).append((image.image_id, index))
+    model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(pycolmap.Rotation3d(), -np.asarray(center)))
+
+
+def add_points(model: Any, seen: Seen) -> None:
+    """Add the points that two photos show, or more."""
     for key, where in seen.items():
         if len(where) > 1:
             track = pycolmap.Track()
             for element in where:
                 track.add_element(*element)
             model.add_point3D(np.frombuffer(key), track, np.zeros(3, np.uint8))
-    return model
 
 
 def test_one_place_is_one() -> None:

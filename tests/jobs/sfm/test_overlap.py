@@ -11,7 +11,7 @@ import pytest
 from jobs import report
 from jobs.sfm import overlap
 from tests.jobs.preparing import read, run
-from tests.jobs.sfm.test_lookalikes import FRONT, reconstruction, wall
+from tests.jobs.sfm.test_lookalikes import FRONT, Seen, add_photo, add_points, reconstruction, wall
 
 DISTANCE = 9.0
 """From the cameras to the wall, in metres; a picture is 12.5 m wide there."""
@@ -25,23 +25,14 @@ def walk(*centers: float) -> Any:
     model = pycolmap.Reconstruction()
     camera = pycolmap.Camera(model="SIMPLE_PINHOLE", width=640, height=360, params=[460, 320, 180], camera_id=1)
     model.add_camera_with_trivial_rig(camera)
-    seen: dict[int, list[tuple[int, int]]] = {}
+    seen: Seen = {}
     for number, center in enumerate(centers, 1):
         local = points - [center, 0, -DISTANCE]
         at = 460 * local[:, :2] / local[:, 2:] + [320, 180]
         inside = np.flatnonzero((at > 0).all(axis=1) & (at < [640, 360]).all(axis=1))
         image = pycolmap.Image(name=f"{number}.jpg", camera_id=1, image_id=number)
-        image.points2D = pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in at[inside]])
-        for index, point in enumerate(inside.tolist()):
-            seen.setdefault(point, []).append((number, index))
-        pose = pycolmap.Rigid3d(pycolmap.Rotation3d(), np.array([-center, 0, DISTANCE]))
-        model.add_image_with_trivial_frame(image, pose)
-    for point, where in seen.items():
-        if len(where) > 1:
-            track = pycolmap.Track()
-            for element in where:
-                track.add_element(*element)
-            model.add_point3D(points[point], track, np.zeros(3, np.uint8))
+        add_photo(model, image, [center, 0, -DISTANCE], at[inside], points[inside], seen)
+    add_points(model, seen)
     return model
 
 
