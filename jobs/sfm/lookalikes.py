@@ -9,17 +9,17 @@ Reconstruction", ECCV 2014.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
-from scipy import sparse
 
 from jobs.geometry import Floats
+from jobs.sfm.shared import in_sight, most_shared, shared_by_name, shared_points
 
-__all__ = ["loosely_joined", "places", "shared_points"]
+__all__ = ["loosely_joined", "places"]
 
 _GRID = 8  # cells along each side of a picture
 _FEW = 4  # points: a cell with fewer says nothing
@@ -74,7 +74,7 @@ def loosely_joined(model: pycolmap.Reconstruction) -> list[set[str]]:
 
     """
     parts = [{str(image.name)} for image in model.images.values() if image.has_pose]
-    for pair, number in shared_points(model).items():
+    for pair, number in shared_by_name(model).items():
         if number >= _LEAST_SHARED:
             joined = [part for part in parts if part & pair]
             parts = [part for part in parts if not part & pair] + [set().union(*joined)]
@@ -83,21 +83,6 @@ def loosely_joined(model: pycolmap.Reconstruction) -> list[set[str]]:
         return []
     small = [part for part in parts[1:] if len(part) < _LEAST_PART]
     return [parts[0].union(*small), *(part for part in parts[1:] if part not in small)]
-
-
-def shared_points(model: pycolmap.Reconstruction) -> dict[frozenset[str], int]:
-    """Return the number of points that each pair of pictures shows, by their names; pairs without any are left out."""
-    row_of = {number: row for row, number in enumerate(model.images)}
-    names = [str(model.images[number].name) for number in row_of]
-    tracks = [[row_of[element.image_id] for element in point.track.elements] for point in model.points3D.values()]
-    rows = np.array([row for track in tracks for row in track], np.int64)
-    points = np.repeat(np.arange(len(tracks)), [len(track) for track in tracks])
-    shown = sparse.coo_array((np.ones(len(rows)), (rows, points)), shape=(len(names), len(tracks))).tocsr()
-    shown.data[:] = 1  # a track may have two features of one picture
-    both = sparse.triu(shown @ shown.T, k=1).tocoo()
-    return {
-        frozenset((names[i], names[j])): int(number) for i, j, number in zip(both.row, both.col, both.data, strict=True)
-    }
 
 
 def _conflict(found: list[tuple[int, int]]) -> bool:
@@ -124,7 +109,7 @@ def _tests(model: pycolmap.Reconstruction, images: list[pycolmap.Image]) -> dict
     seen = [_seen(image, camera, rows) for image, camera in zip(images, cameras, strict=True)]
     centers = np.array([image.projection_center() for image in images]).reshape(-1, 3)
     result = {}
-    for i, j in _pairs(seen):
+    for i, j in most_shared(shared_points(model, images), _NEIGHBOURS, _LEAST_SHARED):
         both = []
         for here, there in ((i, j), (j, i)):
             expected = _comparable(xyz, seen[here].points, centers[here], centers[there])
@@ -153,24 +138,6 @@ def _seen(image: pycolmap.Image, camera: pycolmap.Camera, rows: Mapping[int, int
     return _Seen(points, _cells(at, camera))
 
 
-def _pairs(seen: list[_Seen]) -> Iterable[tuple[int, int]]:
-    """Return the pairs of pictures that show enough of the same points: of each picture, those with most of them."""
-    showing: dict[int, list[int]] = defaultdict(list)
-    for number, picture in enumerate(seen):
-        for row in picture.points.tolist():
-            showing[row].append(number)
-    shared = np.zeros((len(seen), len(seen)), np.int64)
-    for pictures in showing.values():
-        shared[np.ix_(pictures, pictures)] += 1
-    np.fill_diagonal(shared, 0)
-    chosen = set()
-    for number, counts in enumerate(shared):
-        for other in np.argsort(-counts, kind="stable")[:_NEIGHBOURS].tolist():
-            if counts[other] >= _LEAST_SHARED:
-                chosen.add((min(number, other), max(number, other)))
-    return sorted(chosen)
-
-
 def _comparable(xyz: Floats, points: NDArray[np.int64], here: Floats, there: Floats) -> NDArray[np.int64]:
     """Return those of the points that look the same from two places."""
     mine, its = xyz[points] - here, xyz[points] - there
@@ -184,14 +151,9 @@ def _comparable(xyz: Floats, points: NDArray[np.int64], here: Floats, there: Flo
 
 def _cells_of(image: pycolmap.Image, camera: pycolmap.Camera, xyz: Floats) -> Cells:
     """Return the cell of a picture in which each point (n, 3) should be; -1 outside of the picture."""
-    pose = image.cam_from_world().matrix()
-    local = xyz @ pose[:, :3].T + pose[:, 3]
     cells = np.full(len(xyz), -1)
-    ahead = local[:, 2] > 1e-9
-    if ahead.any():
-        at = np.asarray(camera.img_from_cam(local[ahead]), float)
-        inside = (at > 0).all(axis=1) & (at < [camera.width, camera.height]).all(axis=1)
-        cells[np.flatnonzero(ahead)[inside]] = _cells(at[inside], camera)
+    inside, at = in_sight(image, camera, xyz)
+    cells[inside] = _cells(at, camera)
     return cells
 
 

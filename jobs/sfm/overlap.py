@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from jobs.geometry import Floats
 from jobs.names import printable
-from jobs.sfm.lookalikes import shared_points
+from jobs.sfm.shared import in_sight, most_shared, shared_points
 
 __all__ = ["Overlap", "measure"]
 
@@ -102,7 +102,7 @@ def measure(model: pycolmap.Reconstruction, sources: Mapping[str, str]) -> Overl
     )
     grids = [_grid(model, image) for image in images]
     pairs: dict[tuple[int, int], _Pair] = {}
-    for i, j in _candidates(model, [str(image.name) for image in images]):
+    for i, j in most_shared(shared_points(model, images), _CANDIDATES, least=1):
         ways = [_compare(model, grids[a], images[a], images[b]) for a, b in ((i, j), (j, i))]
         pairs[i, j] = _Pair(*(float(np.mean(side)) for side in zip(*ways, strict=True)))
     neighbours = _neighbours(len(images), pairs)
@@ -116,18 +116,6 @@ def measure(model: pycolmap.Reconstruction, sources: Mapping[str, str]) -> Overl
     ]
     shares, degrees = zip(*neighbours.values(), strict=True)
     return Overlap(median(shares), median(degrees), tuple(gaps))
-
-
-def _candidates(model: pycolmap.Reconstruction, names: list[str]) -> list[tuple[int, int]]:
-    """Return pairs of photos that may be neighbours, by their indices: those that show most of the same points."""
-    row = {name: number for number, name in enumerate(names)}
-    shared = np.zeros((len(names), len(names)), np.int64)
-    for pair, number in shared_points(model).items():
-        if pair <= row.keys() and len(pair) == 2:
-            i, j = (row[name] for name in pair)
-            shared[i, j] = shared[j, i] = number
-    nearest = np.argsort(-shared, axis=1, kind="stable")[:, :_CANDIDATES]
-    return sorted({(min(i, j), max(i, j)) for i, others in enumerate(nearest.tolist()) for j in others if shared[i, j]})
 
 
 def _neighbours(number: int, pairs: Mapping[tuple[int, int], _Pair]) -> dict[tuple[int, int], _Pair]:
@@ -164,9 +152,6 @@ def _compare(
     lengths = [np.linalg.norm(each, axis=1) for each in rays]
     cosine = (rays[0] * rays[1]).sum(axis=1) / np.maximum(lengths[0] * lengths[1], 1e-12)
     angles = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    pose, camera = other.cam_from_world().matrix(), model.cameras[other.camera_id]
-    local = points @ pose[:, :3].T + pose[:, 3]
-    ahead = np.flatnonzero((angles < _ANGLE) & (local[:, 2] > 0))
-    at = np.asarray(camera.img_from_cam(local[ahead]), float).reshape(-1, 2)
-    inside = ahead[(at > 0).all(axis=1) & (at < [camera.width, camera.height]).all(axis=1)]
+    inside, _ = in_sight(other, model.cameras[other.camera_id], points)
+    inside = inside[angles[inside] < _ANGLE]
     return len(inside) / max(1, len(points)), float(np.median(angles[inside])) if len(inside) else _ANGLE

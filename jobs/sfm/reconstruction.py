@@ -15,6 +15,7 @@ from jobs.sfm import fisheye, geotags, lenses, lookalikes, refinement
 from jobs.sfm.machine import gpu
 from jobs.sfm.mapping import ENOUGH, map_matches
 from jobs.sfm.search import FEW_MATCHES, SEED, Matching, Search
+from jobs.sfm.shared import shared_by_name
 from jobs.sfm.views import View
 
 __all__ = ["Given", "Outcome", "begin", "reconstruct"]
@@ -223,7 +224,7 @@ def _separate(result: Outcome) -> Outcome:
             return replace(result, look_alikes=first)
         first = first or found
         assert result.search and result.model
-        result.search.forget(found, None if number else lookalikes.shared_points(result.model))
+        result.search.forget(found, None if number else shared_by_name(result.model))
         result = _noted(_map(result.search), result)
     confused = result.model is not None and len(lookalikes.places(result.model)) > 1
     return replace(result, look_alikes=first, confused=confused)

@@ -1,0 +1,63 @@
+"""What the pictures of a reconstruction show in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pycolmap
+from numpy.typing import NDArray
+from scipy import sparse
+
+from jobs.geometry import Floats
+
+__all__ = ["in_sight", "most_shared", "shared_by_name", "shared_points"]
+
+
+def shared_points(model: pycolmap.Reconstruction, images: Sequence[pycolmap.Image]) -> NDArray[np.int64]:
+    """Return the number of points that each pair of n pictures shows (n, n); 0 on the diagonal."""
+    row_of = {image.image_id: row for row, image in enumerate(images)}
+    tracks = [[row_of.get(each.image_id, -1) for each in point.track.elements] for point in model.points3D.values()]
+    rows = np.array([row for track in tracks for row in track], np.int64)
+    points = np.repeat(np.arange(len(tracks)), [len(track) for track in tracks])[rows >= 0]
+    rows = rows[rows >= 0]
+    shown = sparse.coo_array((np.ones(len(rows)), (rows, points)), shape=(len(images), len(tracks))).tocsr()
+    shown.data[:] = 1  # a track may have two features of one picture
+    shared: NDArray[np.int64] = (shown @ shown.T).toarray().astype(np.int64)
+    np.fill_diagonal(shared, 0)
+    return shared
+
+
+def shared_by_name(model: pycolmap.Reconstruction) -> dict[frozenset[str], int]:
+    """Return the number of points that each pair of pictures shows, by their names; pairs without any are left out."""
+    images = list(model.images.values())
+    names = [str(image.name) for image in images]
+    shared = np.triu(shared_points(model, images))
+    return {frozenset((names[i], names[j])): int(shared[i, j]) for i, j in np.argwhere(shared).tolist()}
+
+
+def most_shared(shared: NDArray[np.int64], number: int, least: int) -> list[tuple[int, int]]:
+    """Return the pairs of a picture and those that show most of the same points, by their rows in `shared_points`.
+
+    Args:
+        shared: see `shared_points`.
+        number: the most pictures for each picture.
+        least: points that a pair shares, at least.
+    """
+    nearest = np.argsort(-shared, axis=1, kind="stable")[:, :number].tolist()
+    pairs = ((i, j) for i, others in enumerate(nearest) for j in others if shared[i, j] >= least)
+    return sorted({(min(pair), max(pair)) for pair in pairs})
+
+
+def in_sight(image: pycolmap.Image, camera: pycolmap.Camera, points: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Return which points (n, 3) of the scene are inside of a picture, whatever hides them.
+
+    Returns:
+        Their m indices, and where they are (m, 2), px.
+    """
+    pose = image.cam_from_world().matrix()
+    local = points @ pose[:, :3].T + pose[:, 3]
+    ahead = np.flatnonzero(local[:, 2] > 1e-9)
+    at = np.asarray(camera.img_from_cam(local[ahead]), float).reshape(-1, 2)
+    inside = (at > 0).all(axis=1) & (at < [camera.width, camera.height]).all(axis=1)
+    return ahead[inside], at[inside]
