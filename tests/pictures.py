@@ -60,6 +60,42 @@ def turned(file: Path, matrix: tuple[int, int, int, int] = (0, 1, -1, 0)) -> Pat
     return file
 
 
+def copied(file: Path, target: Path, earlier: float = 0.0) -> Path:
+    """Copy a video's frames, as they are stored, into another container.
+
+    Args:
+        file, target: the videos.
+        earlier: seconds from the beginning that an edit list cuts off (MP4 and MOV).
+    """
+    options = {"avoid_negative_ts": "disabled"}
+    with av.open(str(file)) as source, av.open(str(target), "w", options=options) as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.pts is not None and packet.dts is not None:
+                shift = round(earlier / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
+                container.mux(packet)
+    return target
+
+
+def dolby_vision(file: Path, profile: int, compatible_with: int) -> Path:
+    """Write Dolby Vision's configuration record into an MP4 or MOV of HEVC, as phones do (dvcC or dvvC)."""
+    content = bytearray(file.read_bytes())
+    level = 4
+    record = bytes([1, 0, profile << 1, level << 3 | 0b101, compatible_with << 4, *[0] * 19])
+    box = (8 + len(record)).to_bytes(4, "big") + (b"dvcC" if profile < 8 else b"dvvC") + record
+    entry = next(kind for kind in (b"hev1", b"hvc1") if kind in content)
+    after = content.index(b"hvcC") - 4
+    after += int.from_bytes(content[after : after + 4], "big")
+    assert content.index(b"moov") > content.index(b"mdat"), "offsets of frames stay right"
+    content[after:after] = box
+    for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", entry):
+        at = content.index(kind) - 4
+        content[at : at + 4] = (int.from_bytes(content[at : at + 4], "big") + len(box)).to_bytes(4, "big")
+    file.write_bytes(content)
+    return file
+
+
 def raw_photo(file: Path, image: Image.Image) -> Path:
     """Write a DNG, as a camera with a Bayer pattern (RGGB) and a linear sensor would."""
     import tifffile

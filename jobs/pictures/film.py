@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import InvalidInput
-from jobs.pictures import panorama
+from jobs.pictures import dolby, panorama
 from jobs.pictures.colour import to_rgb
 from jobs.selection import Header
 
@@ -45,10 +45,15 @@ def read_header(file: Path) -> Header:
     if file.stat().st_size == 0:
         raise InvalidInput("empty file")
     try:
+        if dolby.has_own_colours(file):
+            raise InvalidInput(
+                "it is in Dolby Vision's own colours (profile 5), which other programs show in green and purple; "
+                "export it as HDR10, HLG or SDR"
+            )
         with av.open(str(file)) as container:
             if not container.streams.video:
                 raise InvalidInput("it has no picture, only sound")
-            frame_size = container.streams.video[0].codec_context
+            frame_size = _pictures(container).codec_context
             if frame_size.width * frame_size.height > MAX_FRAME_PIXELS:
                 raise InvalidInput(f"its frames have more than {MAX_FRAME_PIXELS // 10**6} megapixels")
             seconds = container.duration / av.time_base if container.duration else None
@@ -62,9 +67,14 @@ def read_header(file: Path) -> Header:
     raise InvalidInput("it has no frames")
 
 
+def _pictures(container: Any) -> Any:
+    """Return the main video stream: others are previews, depths or enhancements."""
+    return container.streams.best("video")
+
+
 def _decode(container: Any) -> Iterator[VideoFrame]:
-    """Yield the frames of the first video stream in order of presentation, interlaced ones deinterlaced."""
-    stream = container.streams.video[0]
+    """Yield the frames of a video in order of presentation, interlaced ones deinterlaced."""
+    stream = _pictures(container)
     stream.thread_type = "AUTO"
     stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
     graph: Any = None
@@ -128,12 +138,16 @@ def is_panorama(video: Path) -> bool:
 
 
 def frame_times(video: Path) -> list[float]:
-    """Return the time of each frame of a video, in seconds from the first one. Nothing is decoded."""
+    """Return the time of each frame of a video, in seconds from the first one. Nothing is decoded.
+
+    Frames that an edit list cuts off, as phones write it when a video is trimmed, do not count.
+    """
     import av
 
     with av.open(str(video)) as container:
-        stream = container.streams.video[0]
-        stamps = [p.pts if p.pts is not None else p.dts for p in container.demux(stream) if p.size]
+        stream = _pictures(container)
+        packets = (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
+        stamps = [packet.pts if packet.pts is not None else packet.dts for packet in packets]
         base = stream.time_base
     known = sorted(stamp for stamp in stamps if stamp is not None)
     if base is None or len(known) < len(stamps) or not known or known[0] == known[-1]:
@@ -162,7 +176,7 @@ def sharpest_frames(video: Path, times: list[float], count: int) -> Iterator[Fra
     best: VideoFrame | None = None
     best_sharpness, best_index, current = -1.0, 0, 0
     with av.open(str(video)) as container:
-        wider = _pixel_width(container.streams.video[0])
+        wider = _pixel_width(_pictures(container))
         for index, frame in enumerate(_decode(container)):
             if window(index) != current and best is not None:
                 yield Frame(_upright(best, wider), times[best_index], best_sharpness)

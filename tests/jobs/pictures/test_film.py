@@ -7,11 +7,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from PIL import Image, ImageFilter
 
 from jobs import media
 from jobs.pictures import film
-from tests.pictures import difference, picture, turned, video
+from tests.pictures import copied, difference, picture, turned, video
 
 
 def test_the_sharpest_frame_of_each_window_is_taken(tmp_path: Path) -> None:
@@ -26,6 +27,32 @@ def test_the_sharpest_frame_of_each_window_is_taken(tmp_path: Path) -> None:
     assert [round(frame.time * 10) for frame in taken] == sorted(sharp)
     assert all(difference(frame.image, scene) < 15 for frame in taken)
     assert len(list(film.sharpest_frames(file, times, 100))) == 30
+
+
+def test_frames_that_a_phone_has_trimmed_do_not_count(tmp_path: Path) -> None:
+    """The frames since the last key frame are there, and an edit list cuts them off."""
+    whole = video(tmp_path / "whole.mp4", [picture(seed=i) for i in range(30)])
+    file = copied(whole, tmp_path / "a.mp4", earlier=1)
+    times = film.frame_times(file)
+    assert times == pytest.approx([i / 10 for i in range(20)])
+    taken = list(film.sharpest_frames(file, times, 10))
+    assert len(taken) == 10
+    for frame in taken:
+        assert difference(frame.image, picture(seed=10 + round(frame.time * 10))) < 8
+
+
+def test_a_track_that_players_do_not_show_is_not_taken(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mov"), "w") as container:
+        sizes = [(64, 48), (320, 240)]
+        streams = [container.add_stream("libx264", rate=10, width=width, height=height) for width, height in sizes]
+        streams[1].disposition = Disposition.default
+        for stream, size in zip(streams, sizes, strict=True):
+            for seed in range(5):
+                container.mux(stream.encode(av.VideoFrame.from_image(picture(*size, seed))))
+            container.mux(stream.encode())
+    assert film.read_header(tmp_path / "a.mov").width == 320
+    [frame] = film.sharpest_frames(tmp_path / "a.mov", film.frame_times(tmp_path / "a.mov"), 1)
+    assert frame.image.size == (320, 240)
 
 
 @pytest.mark.parametrize(
