@@ -24,7 +24,7 @@ from jobs.selection import Header
 PHOTO_SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".webp"),
-        *(".heic", ".heif", ".avif", ".bmp", ".dng"),
+        *(".heic", ".heif", ".hif", ".avif", ".bmp", ".dng"),
     }
 )
 VIDEO_SUFFIXES = frozenset(

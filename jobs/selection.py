@@ -55,7 +55,10 @@ _MAPS = (
 )
 _MAP_NAME = re.compile(r"(.+)[-_.](mask|depth|confidence|conf)", re.I)
 _EDITED = re.compile(r"(corrected|undistorted|edited|rectified)([-_ ]?(images?|photos?))?", re.I)
-_EDITED_NAME = re.compile(r"(.+?)[-_](edited|corrected|undistorted|rectified)", re.I)  # Google Photos: NAME-edited
+# Google Photos: NAME-edited; Android's editors: NAME~2
+_EDITED_NAME = re.compile(r"(.+?)([-_](edited|corrected|undistorted|rectified)|~\d{1,2})", re.I)
+_PIXEL_PORTRAIT = re.compile(r"(.+\.portrait)-01(\.mp)?\.cover", re.I)  # blurred, beside NAME.PORTRAIT-02.ORIGINAL
+_PIXEL_RAW = re.compile(r"\.raw-\d\d(\.mp)?\.(cover|original)$", re.I)  # a JPEG and a DNG of one shot
 _APPLE_EDIT = re.compile(r"(IMG_)E(\d{4,})", re.I)
 _FORMATS = (
     ".jpg",
@@ -64,6 +67,7 @@ _FORMATS = (
     ".mpo",
     ".heic",
     ".heif",
+    ".hif",
     ".tif",
     ".tiff",
     ".avif",
@@ -75,7 +79,7 @@ _FORMATS = (
 """If a shot exists in two formats of the same size, the earlier one here is used: a JPEG need not be encoded again."""
 
 _FORMAT_FOLDER = re.compile(
-    r"(avif|dng|hei[cf]|jpe?g|live|mov|mp4|png|raw|tiff?|webp)s?([-_ ]?(files?|photos?))?", re.I
+    r"(avif|dng|hei[cf]|hif|jpe?g|live|mov|mp4|png|raw|tiff?|webp)s?([-_ ]?(files?|photos?))?", re.I
 )
 
 _POSES = (("transforms.json",), ("cameras.bin", "images.bin"), ("cameras.txt", "images.txt"))
@@ -281,6 +285,8 @@ def _copy(path: str, headers: Mapping[str, Header], by_stem: Mapping[str, list[s
         return "edited copy"
     if (named := _APPLE_EDIT.fullmatch(stem)) and _beside(path, named[1] + named[2], by_stem):
         return "edited copy"
+    if (named := _PIXEL_PORTRAIT.fullmatch(stem)) and _beside(path, f"{named[1]}-02.original", by_stem):
+        return "edited copy"
     return None
 
 
@@ -299,7 +305,7 @@ def _place(path: str) -> str:
     """
     own = PurePosixPath(path)
     folders = [part for part in own.parent.parts if not _FORMAT_FOLDER.fullmatch(part)]
-    return str(PurePosixPath(*folders, own.stem)).casefold()
+    return str(PurePosixPath(*folders, _PIXEL_RAW.sub("", own.stem))).casefold()
 
 
 def _same_shot(path: str, other: str, headers: Mapping[str, Header]) -> bool:
@@ -311,7 +317,7 @@ def _same_shot(path: str, other: str, headers: Mapping[str, Header]) -> bool:
 
 def _suffix(path: str) -> str:
     suffix = PurePosixPath(path).suffix.lower()
-    return {".jpeg": ".jpg", ".tiff": ".tif", ".heif": ".heic"}.get(suffix, suffix)
+    return {".jpeg": ".jpg", ".tiff": ".tif", ".heif": ".heic", ".hif": ".heic"}.get(suffix, suffix)
 
 
 def _rank(path: str) -> int:

@@ -1,4 +1,4 @@
-"""The colours of a video's frames as sRGB: HDR is tone-mapped, wide gamuts are converted, missing tags are guessed."""
+"""The colours of photos and frames as sRGB: HDR is tone-mapped, wide gamuts are converted, missing tags are guessed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from numpy.typing import NDArray
     from PIL.Image import Image
+    from PIL.ImageCms import ImageCmsTransform
 
-__all__ = ["linear", "to_rgb"]
+__all__ = ["apply_profile", "is_hdr", "linear", "to_rgb", "tone_mapped"]
 
 # Code points of ITU-T H.273.
 _PQ, _HLG = 16, 18
@@ -27,6 +28,7 @@ _TO_BT709 = {
 _WHITE = 203.0  # cd/m²: what a white page has in HDR (ITU-R BT.2408)
 _PEAK = 1000.0  # cd/m²: of the display that HLG is mastered for, with a system gamma of 1.2 (ITU-R BT.2100)
 _GAMMA = 1.2
+_LIKE_SRGB = 3  # levels: by so much, versions of sRGB's profile differ
 _KNEE = 0.85  # of white: highlights above are compressed, colours below stay as they are
 
 
@@ -36,15 +38,55 @@ def to_rgb(frame: VideoFrame) -> Image:
     A frame without tags is taken for BT.709 if it is HD, else for BT.601, as video players do.
     """
     transfer, primaries = int(frame.color_trc), int(frame.color_primaries)
-    hdr = transfer in (_PQ, _HLG)
+    hdr = is_hdr(transfer)
     matrix = _matrix(frame, hdr)
-    if hdr and primaries in _UNKNOWN:
-        primaries = _BT2020
     if not hdr and primaries not in _TO_BT709:
         plain: Any = frame.reformat(format="rgb24", src_colorspace=matrix)
         image: Image = plain.to_image()
         return image
-    return _converted(_sixteen_bits(frame, matrix), transfer, primaries)
+    return tone_mapped(_sixteen_bits(frame, matrix), transfer, primaries)
+
+
+def is_hdr(transfer: int) -> bool:
+    """Return whether a transfer function, by its code point, is PQ or HLG."""
+    return transfer in (_PQ, _HLG)
+
+
+def apply_profile(image: Image, profile: bytes) -> bool:
+    """Convert an RGB picture to sRGB in place; return whether that changed its colours.
+
+    Phones write Display P3 and cameras Adobe RGB: taken for sRGB, they are dull.
+
+    Args:
+        image: RGB.
+        profile: its ICC profile. A profile of other pictures than RGB, and a damaged one, is ignored.
+    """
+    from PIL import ImageCms
+
+    conversion = _conversion(profile)
+    if conversion is None:
+        return False
+    ImageCms.applyTransform(image, conversion, inPlace=True)
+    image.info.pop("icc_profile", None)
+    return True
+
+
+@functools.lru_cache(maxsize=16)
+def _conversion(profile: bytes) -> ImageCmsTransform | None:
+    """Return the conversion from an ICC profile to sRGB; None if it would hardly change a colour, or cannot be."""
+    import io
+
+    import numpy as np
+    from PIL import Image, ImageCms
+
+    steps = np.linspace(0, 255, 6).astype(np.uint8)
+    colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(6, 36, 3)
+    try:
+        conversion = ImageCms.buildTransform(io.BytesIO(profile), ImageCms.createProfile("sRGB"), "RGB", "RGB")
+    except ImageCms.PyCMSError:
+        return None
+    converted = np.asarray(ImageCms.applyTransform(Image.fromarray(colours), conversion))
+    return conversion if np.abs(converted.astype(int) - colours).max() > _LIKE_SRGB else None
 
 
 def _matrix(frame: VideoFrame, hdr: bool) -> Any:
@@ -68,10 +110,18 @@ def _sixteen_bits(frame: VideoFrame, matrix: Any) -> NDArray[np.uint16]:
     return pixels
 
 
-def _converted(signal: NDArray[np.uint16], transfer: int, primaries: int) -> Image:
+def tone_mapped(signal: NDArray[np.uint16], transfer: int, primaries: int) -> Image:
+    """Return a picture of 16-bit RGB, (h, w, 3), as 8-bit sRGB.
+
+    Args:
+        signal: with its own transfer function and primaries.
+        transfer, primaries: code points of ITU-T H.273.
+    """
     import numpy as np
     from PIL import Image
 
+    if is_hdr(transfer) and primaries in _UNKNOWN:
+        primaries = _BT2020
     light = _linear(transfer)[signal]  # 1 is white
     if transfer == _HLG:  # from the light of the scene to that of the display
         luminance = light @ np.array([0.2627, 0.6780, 0.0593], np.float32)
@@ -79,7 +129,7 @@ def _converted(signal: NDArray[np.uint16], transfer: int, primaries: int) -> Ima
     if primaries in _TO_BT709:
         light = light @ np.array(_TO_BT709[primaries], np.float32).T
     light = np.maximum(light, 0)
-    if transfer in (_PQ, _HLG):
+    if is_hdr(transfer):
         brightest = light.max(axis=2, keepdims=True)
         over = np.maximum(brightest - _KNEE, 0)
         compressed = _KNEE + (1 - _KNEE) * (1 - np.exp(-over / (1 - _KNEE)))

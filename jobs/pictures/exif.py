@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Tags", "focal_length", "is_panorama", "read_tags", "taken"]
+__all__ = ["Tags", "focal_length", "is_panorama", "is_stitched", "read_tags", "taken"]
 
 _FILM = math.hypot(36, 24)  # mm
 _FOCALS = (8 / _FILM, 1200 / _FILM)  # in diagonals: from a fisheye's to the longest telephoto lenses that are sold
@@ -19,6 +19,9 @@ _GIMBAL = {
     angle: re.compile(rb":(?:Gimbal|Camera)" + angle.capitalize().encode() + rb"Degree" + _NUMBER)  # DJI, Parrot
     for angle in ("pitch", "roll", "yaw")
 }
+_STITCHED = re.compile(rb"""GPano:ProjectionType\s*(?:=\s*["']|>)\s*(equirectangular|cylindrical)""")
+_STITCHED_BY_APPLE = 6  # of the tag CustomRendered
+_LONGEST = 3.0  # times the shorter side: the widest films and sensors have 2.76
 _PANORAMA = re.compile(rb"""GPano:ProjectionType\s*(?:=\s*["']|>)\s*equirectangular""")
 
 
@@ -106,6 +109,28 @@ def taken(image: Any) -> str:
 def is_panorama(xmp: bytes) -> bool:
     """Return whether XMP says that a photo is equirectangular, as Google's spherical metadata define it."""
     return bool(_PANORAMA.search(xmp[:_XMP_BYTES]))
+
+
+def is_stitched(image: Any, xmp: bytes) -> bool:
+    """Return whether a camera put a photo together while it was turned, so that no lens has seen it.
+
+    Photos of a whole sphere are not meant.
+
+    Args:
+        image: opened by Pillow; it is not decoded.
+        xmp: the XMP packet, or b"".
+    """
+    from PIL.ExifTags import IFD, Base
+    from PIL.Image import Image
+
+    shorter, longer = sorted(image.size)
+    if longer > _LONGEST * shorter or (_STITCHED.search(xmp[:_XMP_BYTES]) and image.width != 2 * image.height):
+        return True
+    try:
+        rendered = Image.getexif(image).get_ifd(IFD.Exif).get(Base.CustomRendered)
+    except Exception:  # as in `taken`
+        return False
+    return bool(rendered == _STITCHED_BY_APPLE)
 
 
 def focal_length(exif: Mapping[int, Any]) -> float | None:

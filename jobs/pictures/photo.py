@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import memory
 from jobs.errors import InvalidInput
-from jobs.pictures import panorama, raw
-from jobs.pictures.exif import Tags, focal_length, is_panorama, read_tags, taken
+from jobs.pictures import colour, panorama, raw
+from jobs.pictures.exif import Tags, focal_length, is_panorama, is_stitched, read_tags, taken
 from jobs.selection import Header
 
 if TYPE_CHECKING:
@@ -85,16 +85,16 @@ def read_header(file: Path) -> Header:
                 raise InvalidInput(f"more than {MAX_PIXELS // 10**6} megapixels")
             return Header(width, height, bytes_per_pixel=24)
         with pillow().open(file, formats=_FORMATS) as image:
-            return Header(
-                image.width,
-                image.height,
-                single=len(image.getbands()) == 1,
-                # The decoded picture, its RGB, that turned upright, and the written one; deep samples become float64.
-                bytes_per_pixel=40
-                if image.mode == "F" or image.mode.startswith("I")
-                else 4 * len(image.getbands()) + 8,
-                taken=taken(image),
-            )
+            if is_stitched(image, xmp(image)):
+                raise InvalidInput("a panorama that the camera stitched, which no lens can have seen")
+            # The decoded picture, its RGB, that turned upright, and the written one; deep samples become floats.
+            needed = 4 * len(image.getbands()) + 8
+            if image.mode == "F" or image.mode.startswith("I"):
+                needed = 40
+            elif _hdr(image):
+                needed = 70
+            single = len(image.getbands()) == 1
+            return Header(image.width, image.height, single, bytes_per_pixel=needed, taken=taken(image))
     except (PermissionError, InvalidInput):
         raise
     except Exception as error:  # Pillow's plugins raise any exception on a broken header
@@ -128,10 +128,11 @@ def _reason(file: Path, error: Exception) -> str:
 
 
 def read(file: Path) -> Photo:
-    """Decode a photo of any accepted kind to upright 8-bit RGB.
+    """Decode a photo of any accepted kind to upright 8-bit sRGB.
 
-    The EXIF orientation is applied. 16-bit and floating-point samples are scaled to 8 bits, not clipped; grey, palette
-    and CMYK are converted; transparent pixels become white, and are masked.
+    The EXIF orientation and the colour profile are applied, and HDR is tone-mapped. 16-bit and floating-point samples
+    are scaled to 8 bits, not clipped; grey, palette and CMYK are converted; transparent pixels become white, and are
+    masked.
 
     Raises:
         InvalidInput: the file is not a picture, damaged, cut off, or larger than the memory; the text is the reason.
@@ -151,7 +152,7 @@ def read(file: Path) -> Photo:
             exif = image.getexif()
             orientation = exif.get(ExifTags.Base.Orientation, 1)
             upright = orientation not in range(2, 9)
-            rgb = _to_rgb(image)
+            rgb, converted = _to_srgb(image, file)
             mask = _opacity(image)
             if not upright:
                 rgb, mask = _turned(rgb, orientation), mask and _turned(mask, orientation)
@@ -159,7 +160,7 @@ def read(file: Path) -> Photo:
                 image=rgb,
                 model=str(exif.get(ExifTags.Base.Model, "")).strip("\0 "),
                 focal=focal_length(exif.get_ifd(ExifTags.IFD.Exif)),
-                verbatim=image.format in ("JPEG", "MPO") and image.mode == "RGB" and upright,
+                verbatim=image.format in ("JPEG", "MPO") and image.mode == "RGB" and upright and not converted,
                 mask=mask,
                 orientation=1 if upright else orientation,
                 tags=read_tags(exif, xmp(image)),
@@ -270,6 +271,26 @@ def _opacity(image: Image) -> Image | None:
         return None
     mask = _black_or_white(image.convert("RGBA").getchannel("A"))
     return mask if mask.histogram()[0] else None
+
+
+def _to_srgb(image: Image, file: Path) -> tuple[Image, bool]:
+    """Return an opened picture as 8-bit sRGB of the same size, and whether its colours were others."""
+    if tags := _hdr(image):
+        import numpy as np
+        from pillow_heif import open_heif
+
+        deep = np.asarray(open_heif(file, convert_hdr_to_8bit=False))
+        return colour.tone_mapped(deep[..., :3], *tags), True
+    rgb = _to_rgb(image)
+    return rgb, "RGB" in image.mode and colour.apply_profile(rgb, image.info.get("icc_profile") or b"")
+
+
+def _hdr(image: Image) -> tuple[int, int] | None:
+    """Return the code points of an HDR photo's transfer function and primaries; None for any other picture."""
+    tags = image.info.get("nclx_profile") or {}
+    transfer = int(tags.get("transfer_characteristics", 0))
+    deep = image.format == "HEIF" and image.mode == "RGB" and image.info.get("bit_depth", 8) > 8
+    return (transfer, int(tags["color_primaries"])) if deep and colour.is_hdr(transfer) else None
 
 
 def _to_rgb(image: Image) -> Image:

@@ -84,6 +84,7 @@ def test_faults_that_a_path_alone_shows(photos: Path, name: str, kind: str) -> N
         ("undistorted/{}.jpg.tif", 1, "RGB", "edited copy"),
         ("corrected_images/{}.jpg", 1, "RGB", "edited copy"),
         ("{}-edited.jpg", 1, "RGB", "edited copy"),
+        ("{}~2.jpg", 1, "RGB", "edited copy"),
         ("{}.png", 1, "RGB", "copy in another format"),
         ("{}.HEIC", 1, "RGB", "copy in another format"),
     ],
@@ -305,6 +306,25 @@ def test_a_jpeg_is_used_rather_than_the_raw_photo_of_the_same_shot(photos: Path)
     for shot in SHOTS:
         (photos / f"{shot}.jpg").unlink()
     assert set(media.scan(photos).photos) == {f"{shot}.DNG" for shot in SHOTS}
+
+
+@pytest.mark.parametrize(
+    ("used", "other", "kind"),
+    [
+        ("{}.RAW-01.COVER.jpg", "{}.RAW-02.ORIGINAL.dng", "copy in another format"),
+        ("{}.RAW-01.MP.COVER.jpg", "{}.RAW-02.ORIGINAL.dng", "copy in another format"),
+        ("{}.PORTRAIT-02.ORIGINAL.jpg", "{}.PORTRAIT-01.COVER.jpg", "edited copy"),
+    ],
+)
+def test_a_pixel_phones_two_files_of_a_shot_are_one_photo(tmp_path: Path, used: str, other: str, kind: str) -> None:
+    shots = [f"PXL_2026113{number}" for number in range(4)]
+    for number, shot in enumerate(shots):
+        for name in (used, other):
+            file = tmp_path / name.format(shot)
+            raw_photo(file, picture(number)) if file.suffix == ".dng" else picture(number).save(file)
+    found = media.scan(tmp_path)
+    assert found.left_out == {other.format(shot): kind for shot in shots}
+    assert set(found.photos) == {used.format(shot) for shot in shots}
 
 
 def test_a_linked_folder_is_named_and_not_followed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -14,14 +14,9 @@ from numpy.typing import NDArray
 from jobs import media
 from jobs.errors import InvalidInput
 from jobs.pictures import film
+from tests.colours import COLOURS, WHITE, hlg, light, pq
 from tests.pictures import copied, dolby_vision, turned
 
-COLOURS = np.array(
-    [
-        *([200, 40, 40], [40, 160, 40], [40, 60, 200], [128, 128, 128]),
-        *([235, 235, 235], [20, 20, 20], [224, 172, 140], [90, 140, 60]),
-    ]
-)
 BT709, BT601, BT2020 = (0.2126, 0.0722), (0.299, 0.114), (0.2627, 0.0593)
 """Shares of red and blue in the luminance."""
 _TAGS = ("color_primaries", "color_trc", "colorspace")
@@ -85,33 +80,6 @@ def shown(file: Path, *, upright: bool = False) -> NDArray[np.int_]:
     return colours
 
 
-def light(colours: NDArray[np.number[Any]]) -> NDArray[np.float64]:
-    """Linear light in BT.2020 of sRGB colours."""
-    value = colours / 255
-    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    to_2020 = [[0.627404, 0.329283, 0.043313], [0.069097, 0.919540, 0.011362], [0.016391, 0.088013, 0.895595]]
-    linear_2020: NDArray[np.float64] = np.maximum(linear @ np.array(to_2020).T, 0)
-    return linear_2020
-
-
-def pq(display: NDArray[np.number[Any]]) -> NDArray[np.float64]:
-    """The signal of light in cd/m², ITU-R BT.2100."""
-    power = (display.astype(np.float64) / 10_000) ** 0.1593017578125
-    signal: NDArray[np.float64] = ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
-    return signal
-
-
-def hlg(display: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The signal of light in cd/m² on a display of 1000 cd/m², ITU-R BT.2100."""
-    relative = display / 1000
-    luminance = np.maximum(relative @ [0.2627, 0.6780, 0.0593], 1e-9)[:, None]
-    scene = relative * luminance ** (1 / 1.2 - 1)
-    a, b, c = 0.17883277, 0.28466892, 0.55991073
-    high = a * np.log(np.maximum(12 * scene - b, 1e-9)) + c
-    signal: NDArray[np.float64] = np.where(scene <= 1 / 12, np.sqrt(3 * scene), high)
-    return signal
-
-
 @pytest.mark.parametrize(
     ("shares", "tags", "size"),
     [
@@ -147,10 +115,10 @@ def test_colours_of_turned_video_survive(tmp_path: Path, matrix: Any) -> None:
 
 
 def hdr(file: Path, transfer: str, *, full: bool = False, prores: bool = False) -> Path:
-    """Write the colours with white at 203 cd/m², as ITU-R BT.2408 has it."""
+    """Write the colours in HDR."""
     tags = {"colorspace": 9, "color_primaries": 9, "color_trc": 18 if transfer == "HLG" else 16}
     tags["color_range"] = 2 if full else 1
-    signal = (hlg if transfer == "HLG" else pq)(203 * light(COLOURS))
+    signal = (hlg if transfer == "HLG" else pq)(WHITE * light(COLOURS))
     return film_of(file, signal, BT2020, tags, depth=10, prores=prores)
 
 
@@ -185,11 +153,13 @@ def test_highlights_keep_their_order_and_their_hue(tmp_path: Path) -> None:
     grey = np.full((1, 3), 255.0)
     times = [0.5, 0.8, 1, 1.5, 2, 3, 4, 4.9]
     tags = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
-    found = shown(film_of(tmp_path / "a.mp4", pq(203 * np.vstack([t * light(grey) for t in times])), BT2020, tags, 10))
+    found = shown(
+        film_of(tmp_path / "a.mp4", pq(WHITE * np.vstack([t * light(grey) for t in times])), BT2020, tags, 10)
+    )
     assert (np.diff(found[:, 0]) >= 0).all() and found[2, 0] > 245 and found[-1, 0] >= 254
     assert (np.ptp(found, axis=1) <= 2).all()
     orange = np.vstack([4 * light(np.array([[255.0, 120.0, 20.0]]))] * 8)
-    red, green, blue = shown(film_of(tmp_path / "b.mp4", pq(203 * orange), BT2020, tags, 10))[0]
+    red, green, blue = shown(film_of(tmp_path / "b.mp4", pq(WHITE * orange), BT2020, tags, 10))[0]
     assert red > 250 and red - 60 > green > blue + 40
 
 

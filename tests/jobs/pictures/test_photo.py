@@ -4,12 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pillow_heif
 import pytest
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from jobs import media
 from jobs.errors import InvalidInput
 from jobs.pictures import photo
-from tests.pictures import difference, picture, raw_photo
+from tests.colours import COLOURS, WHITE, display_p3, hlg, icc_profile, light, pq
+from tests.pictures import difference, picture, raw_photo, video
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "jfif", "mpo", "png", "tif", "webp", "heic", "avif", "bmp"])
@@ -181,3 +185,99 @@ def test_motion_blur_and_darkness_are_measured(tmp_path: Path) -> None:
     mixed.paste(0, (0, 0, 320, 480))
     masked, _ = photo.light_and_sharpness(mixed, half)
     assert masked == pytest.approx(values[:, 320:].mean()), "what is masked does not count"
+
+
+# colours
+
+
+def stripes(signal: NDArray[Any]) -> NDArray[Any]:
+    """Return a picture with a stripe of each colour, from the left: (h, w, 3)."""
+    return np.repeat(np.tile(signal, (192, 1, 1)), 32, axis=1)
+
+
+def shown(file: Path) -> NDArray[np.int_]:
+    return np.asarray(photo.read(file).image).astype(int)[96, 16::32]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "heic"])
+def test_the_colours_of_a_profile_are_converted(tmp_path: Path, suffix: str) -> None:
+    """Phones write Display P3."""
+    photo.pillow()
+    file, colours = tmp_path / f"a.{suffix}", display_p3(COLOURS)
+    assert np.abs(colours - COLOURS).max() > 10
+    Image.fromarray(stripes(colours)).save(file, quality=98, icc_profile=icc_profile(p3=True))
+    assert np.abs(shown(file) - COLOURS).max() <= 3
+    assert not photo.read(file).verbatim and "icc_profile" not in photo.read(file).image.info
+
+
+@pytest.mark.parametrize("profile", [icc_profile(p3=False), b"damaged" * 100])
+def test_a_profile_that_changes_nothing_costs_no_second_encoding(tmp_path: Path, profile: bytes) -> None:
+    Image.fromarray(stripes(COLOURS.astype(np.uint8))).save(tmp_path / "a.jpg", quality=98, icc_profile=profile)
+    assert photo.read(tmp_path / "a.jpg").verbatim
+    assert np.abs(shown(tmp_path / "a.jpg") - COLOURS).max() <= 3
+
+
+def hdr_photo(file: Path, transfer: int) -> Path:
+    """Write a HEIC of 10 bits with white at 203 cd/m², PQ (16) or HLG (18), as cameras do."""
+    signal = stripes((hlg if transfer == 18 else pq)(WHITE * light(COLOURS)))
+    pixels = np.rint(np.clip(signal, 0, 1) * 65535).astype(np.uint16)
+    made = pillow_heif.from_bytes("RGB;16", pixels.shape[1::-1], pixels.tobytes())
+    tags = {"color_primaries": 9, "transfer_characteristics": transfer, "matrix_coefficients": 9}
+    made.save(file, format="HEIF", quality=98, full_range_flag=1, **tags)
+    return file
+
+
+@pytest.mark.parametrize("transfer", [16, 18], ids=["PQ", "HLG"])
+def test_an_hdr_photo_has_white_where_white_was(tmp_path: Path, transfer: int) -> None:
+    assert np.abs(shown(hdr_photo(tmp_path / "a.HIF", transfer)) - COLOURS).max() <= 4
+
+
+# what phones put into a file beside the photo
+
+
+def test_a_photo_with_a_gain_map_or_a_video_is_one_photo(tmp_path: Path) -> None:
+    """Ultra HDR has a gain map as a second picture, a motion photo has an MP4 behind the JPEG."""
+    main, other = picture(160, 120), picture(80, 60, seed=1)
+    main.save(tmp_path / "gain.mpo", quality=95, save_all=True, append_images=[other.convert("L")])
+    (tmp_path / "gain.mpo").rename(tmp_path / "gain.jpg")
+    main.save(tmp_path / "motion.jpg", quality=95)
+    motion = video(tmp_path / "motion.mp4", [other] * 3).read_bytes()
+    (tmp_path / "motion.mp4").unlink()
+    with (tmp_path / "motion.jpg").open("ab") as stream:
+        stream.write(motion)
+    heic = pillow_heif.from_pillow(main)
+    heic.add_from_pillow(other)
+    heic.save(tmp_path / "two.heic", primary_index=0, quality=95)
+    found = media.scan(tmp_path, minimum=3)
+    assert found.line() == "3 photos used; nothing is left out."
+    for file in found.photos.values():
+        assert difference(photo.read(file).image, main) < 4
+
+
+def _gpano(projection: str) -> bytes:
+    return f'<x:xmpmeta><rdf GPano:ProjectionType="{projection}"/></x:xmpmeta>'.encode()
+
+
+@pytest.mark.parametrize(
+    ("size", "projection", "rendered", "stitched"),
+    [
+        ((640, 160), "", 0, True),
+        ((160, 640), "", 0, True),  # a phone that was turned up a tower
+        ((240, 160), "cylindrical", 0, True),
+        ((240, 160), "equirectangular", 0, True),  # a part of the sphere
+        ((240, 160), "", 6, True),  # Apple's
+        ((320, 160), "equirectangular", 0, False),
+        ((436, 160), "", 0, False),  # the widest film
+        ((240, 160), "", 8, False),  # Apple's portraits
+    ],
+)
+def test_stitched_panoramas_are_left_out(
+    tmp_path: Path, size: tuple[int, int], projection: str, rendered: int, stitched: bool
+) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.CustomRendered] = rendered
+    picture(*size).save(tmp_path / "a.jpg", exif=exif, xmp=_gpano(projection) if projection else b"")
+    picture(seed=1).save(tmp_path / "b.jpg")
+    found = media.scan(tmp_path, minimum=1)
+    assert list(found.photos) == (["b.jpg"] if stitched else ["a.jpg", "b.jpg"])
+    assert ("a.jpg (a panorama that the camera stitched" in found.line()) == stitched
