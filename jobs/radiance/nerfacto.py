@@ -30,7 +30,7 @@ class Nerfacto:
         model: nerfstudio's model.
         dtype: the type of the features and of the networks' matrix products in training. With float32, PyTorch's
             settings may select TF32.
-        fused: whether to render with the field's networks in one kernel, if it supports their size.
+        fused: whether to use the kernels of the field's networks, if they support its size.
     """
 
     def __init__(self, model: NerfactoModel, dtype: torch.dtype = torch.float32, fused: bool = False) -> None:
@@ -50,7 +50,7 @@ class Nerfacto:
         )
         self._half = torch.full((1, 1), 0.5, device=device)
         self._factor: float = model.field.average_init_density
-        self._fused = fused and field.fits(self._networks())
+        self._fused = fused and field.fits(self._networks(), self._samples[-1])
 
     def losses(
         self, origins: Tensor, directions: Tensor, cameras: Tensor, truth: Tensor, anneal: Tensor, update: bool
@@ -158,20 +158,18 @@ class Nerfacto:
         """
         rays, samples = edges.shape[0], edges.shape[1] - 1
         points, inside = contract(origins, directions, edges)
-        fused = self._fused and not torch.is_grad_enabled()
-        dtype = torch.float16 if fused else self._dtype
         table, log2_size = self._encoding.hash_table, self._encoding.log2_hashmap_size
-        features = encode(points, table, self._scalings, log2_size, dtype)
+        features = encode(points, table, self._scalings, log2_size, self._dtype)
         networks = self._networks()
-        if fused:
+        if self._fused:
             exponent, logits = field.evaluate(features, per_ray, networks, samples)
             return exponent, inside, logits
         # Cast explicitly, because autocast caches casts, which a graph must not.
-        w1, b1, w2, b2, into, wb, bb, wc, bc = (each.to(dtype) for each in networks)
+        w1, b1, w2, b2, into, wb, bb, wc, bc = (each.to(self._dtype) for each in networks)
         hidden = functional.relu(functional.linear(features.t(), w1, b1))
         found = functional.linear(hidden, w2, b2)
         hidden = functional.linear(found[:, 1:], into).view(rays, samples, -1)
-        hidden = functional.relu(hidden + per_ray.to(dtype)[:, None]).view(rays * samples, -1)
+        hidden = functional.relu(hidden + per_ray.to(self._dtype)[:, None]).view(rays * samples, -1)
         hidden = functional.relu(functional.linear(hidden, wb, bb))
         return found[:, 0], inside, functional.linear(hidden, wc, bc)
 

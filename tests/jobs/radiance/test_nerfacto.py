@@ -104,6 +104,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+TENSOR_CORES = pytest.mark.skipif(
+    DEVICE == "cuda" and torch.cuda.get_device_capability() < (8, 0), reason="Triton lacks this GPU's tensor cores"
+)
+FUSED: dict[str, Any] = {"num_levels": 8, "log2_hashmap_size": 8}  # the kernels of the networks support this size
+
+
 @pytest.fixture
 def exact() -> Iterator[None]:
     """Products in full precision: a training before may have allowed TF32."""
@@ -115,9 +121,9 @@ def exact() -> Iterator[None]:
 
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("update", [True, False])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, pytest.param("fused", marks=TENSOR_CORES)])
 def test_losses_and_every_gradient_are_nerfstudios(variant: str, update: bool) -> None:
-    model = build(**VARIANTS[variant]).train()
+    model = build(**VARIANTS.get(variant, FUSED)).train()
     truth = torch.rand(RAYS, 3, generator=torch.Generator().manual_seed(2)).to(DEVICE)
     expected = nerfstudios(model, 0.7, update, truth)
     torch.stack(list(expected.values())).sum().backward()
@@ -126,7 +132,7 @@ def test_losses_and_every_gradient_are_nerfstudios(variant: str, update: bool) -
 
     torch.manual_seed(7)
     given = rays()
-    losses = Nerfacto(model).losses(
+    losses = Nerfacto(model, fused=variant == "fused").losses(
         given.origins, given.directions, given.camera_indices[:, 0], truth, torch.tensor(0.7, device=DEVICE), update
     )
     torch.stack(list(losses.values())).sum().backward()
@@ -144,8 +150,10 @@ def test_losses_and_every_gradient_are_nerfstudios(variant: str, update: bool) -
         trained += 1
         assert parameter.grad is not None, name
         error = (parameter.grad - gradient).norm() / gradient.norm()
-        # The order of a sum, which the processor's load changes, moves the smallest gradients by 2e-4.
-        assert error < (1e-3 if DEVICE == "cpu" else 2e-2), (name, float(error))
+        # The order of a sum, which the processor's load changes, moves the smallest gradients by 2e-4. TF32, which the
+        # kernels of the networks use on a GPU, moves the inputs of some ReLUs across zero.
+        bound = 1e-3 if DEVICE == "cpu" else 0.1 if variant == "fused" else 2e-2
+        assert error < bound, (name, float(error))
     networks = [name for name, _ in model.named_parameters() if not name.startswith(("device", "lpips"))]
     assert trained == sum(1 for name in networks if update or "proposal" not in name)
 
@@ -160,7 +168,7 @@ def picture(model: NerfactoModel, **planes: torch.Tensor) -> RayBundle:
 
 @pytest.mark.parametrize("variant", [*VARIANTS, "fused"])
 def test_pictures_are_nerfstudios(variant: str) -> None:
-    model = build(**VARIANTS.get(variant, {"num_levels": 8, "log2_hashmap_size": 8})).eval()
+    model = build(**VARIANTS.get(variant, FUSED)).eval()
     with torch.inference_mode():
         expected = model.get_outputs_for_camera_ray_bundle(picture(model))
         shown = Frames(model, graph=True)(picture(model))
