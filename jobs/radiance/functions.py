@@ -13,6 +13,7 @@ from jobs.radiance import kernels
 __all__ = ["Proposal", "contract", "encode", "proposed_density"]
 
 _BLOCK = 256
+_DENSITY_PROGRAMS = 1056  # of the backward pass: eight for each multiprocessor of an H100
 _DENSITY_BLOCK = 128  # smaller, because a network's hidden layer is in registers
 
 
@@ -152,11 +153,11 @@ class _Density(torch.autograd.Function):
         to_parameters = [torch.zeros_like(each) for each in network[:5]]
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         to_points = origins.new_empty(3, n) if wanted else origins
-        kernels.density_backward[(triton.cdiv(n, _DENSITY_BLOCK),)](
+        kernels.density_backward[(min(_DENSITY_PROGRAMS, triton.cdiv(n, _DENSITY_BLOCK)),)](
             origins, directions, edges, _wide(network.table), network.scalings, *network[1:5],
             gradients[0].contiguous(), *to_parameters, to_points, n, network.factor,
-            S=samples, L=len(network.scalings), H=len(network.b1), LOG2=network.log2_size, POINTS=wanted,
-            BLOCK=_DENSITY_BLOCK,
+            S=samples, L=len(network.scalings), C=triton.next_power_of_2(2 * len(network.scalings)), H=len(network.b1),
+            LOG2=network.log2_size, POINTS=wanted, BLOCK=_DENSITY_BLOCK,
         )  # fmt: skip
         to_rays = _to_rays(origins, directions, edges, to_points) if wanted else (None, None)
         return *to_rays, None, *to_parameters, None, None, None

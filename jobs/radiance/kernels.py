@@ -291,41 +291,57 @@ def density_forward(
 def density_backward(
     o_ptr, d_ptr, e_ptr, table_ptr, scale_ptr, w1_ptr, b1_ptr, w2_ptr, b2_ptr, g_ptr,
     grad_ptr, gw1_ptr, gb1_ptr, gw2_ptr, gb2_ptr, gu_ptr, N, factor,
-    S: tl.constexpr, L: tl.constexpr, H: tl.constexpr, LOG2: tl.constexpr, POINTS: tl.constexpr, BLOCK: tl.constexpr,
+    S: tl.constexpr, L: tl.constexpr, C: tl.constexpr, H: tl.constexpr, LOG2: tl.constexpr, POINTS: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Add the gradients of a proposal network's densities to its parameters', and to the points' if POINTS."""
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = i < N
-    x, y, z, inside = _point(o_ptr, d_ptr, e_ptr, i, mask, S)
-    h, exponent = _proposal(x, y, z, mask, table_ptr, scale_ptr, w1_ptr, b1_ptr, w2_ptr, b2_ptr, L, H, LOG2, BLOCK)
+    """Add the gradients of a proposal network's densities to its parameters', and to the points' if POINTS.
+
+    C is the number of features, 2 L, or the next power of two. A program computes several blocks and adds the weights'
+    gradients once, because all programs add to the same few numbers.
+    """
     j = tl.arange(0, H)
+    c = tl.arange(0, C)[None, :]
     w2 = tl.load(w2_ptr + j)[None, :]
     MASK: tl.constexpr = (1 << LOG2) - 1
-    g = tl.load(g_ptr + i, mask=mask, other=0.0)
-    # Like nerfstudio (`trunc_exp`), clamp only the exponent of the gradient.
-    g = tl.where(inside & mask, g * factor * tl.exp(tl.minimum(tl.maximum(exponent, -15.0), 15.0)), 0.0)
-    tl.atomic_add(gb2_ptr, tl.sum(g, 0), sem="relaxed")
-    tl.atomic_add(gw2_ptr + j, tl.sum(tl.maximum(h, 0.0) * g[:, None], 0), sem="relaxed")
-    gh = tl.where(h > 0.0, g[:, None] * w2, 0.0)
-    tl.atomic_add(gb1_ptr + j, tl.sum(gh, 0), sem="relaxed")
-    active = mask & (g != 0.0)
-    gx = x * 0.0
-    gy = x * 0.0
-    gz = x * 0.0
-    for level in range(L):
-        scale = tl.load(scale_ptr + level)
-        a, b = _interpolate(table_ptr + (level << LOG2), x, y, z, scale, active, MASK)
-        tl.atomic_add(gw1_ptr + j * (2 * L) + 2 * level, tl.sum(gh * a[:, None], 0), sem="relaxed")
-        tl.atomic_add(gw1_ptr + j * (2 * L) + 2 * level + 1, tl.sum(gh * b[:, None], 0), sem="relaxed")
-        ga = tl.sum(gh * tl.load(w1_ptr + j * (2 * L) + 2 * level)[None, :], 1)
-        gb = tl.sum(gh * tl.load(w1_ptr + j * (2 * L) + 2 * level + 1)[None, :], 1)
-        px, py, pz = _spread(
-            table_ptr + (level << LOG2), grad_ptr + (level << LOG2) * 2, x, y, z, scale, ga, gb, active, MASK, POINTS
-        )
-        gx += px
-        gy += py
-        gz += pz
-    if POINTS:
-        tl.store(gu_ptr + i, gx, mask=mask)
-        tl.store(gu_ptr + N + i, gy, mask=mask)
-        tl.store(gu_ptr + 2 * N + i, gz, mask=mask)
+    gw1 = tl.zeros((H, C), tl.float32)
+    gb1 = tl.zeros((H,), tl.float32)
+    gw2 = tl.zeros((H,), tl.float32)
+    gb2 = tl.zeros((BLOCK,), tl.float32)
+    for block in range(tl.program_id(0), tl.cdiv(N, BLOCK), tl.num_programs(0)):
+        i = block * BLOCK + tl.arange(0, BLOCK)
+        mask = i < N
+        x, y, z, inside = _point(o_ptr, d_ptr, e_ptr, i, mask, S)
+        h, exponent = _proposal(x, y, z, mask, table_ptr, scale_ptr, w1_ptr, b1_ptr, w2_ptr, b2_ptr, L, H, LOG2, BLOCK)
+        g = tl.load(g_ptr + i, mask=mask, other=0.0)
+        # Like nerfstudio (`trunc_exp`), clamp only the exponent of the gradient.
+        g = tl.where(inside & mask, g * factor * tl.exp(tl.minimum(tl.maximum(exponent, -15.0), 15.0)), 0.0)
+        gb2 += g
+        gw2 += tl.sum(tl.maximum(h, 0.0) * g[:, None], 0)
+        gh = tl.where(h > 0.0, g[:, None] * w2, 0.0)
+        gb1 += tl.sum(gh, 0)
+        active = mask & (g != 0.0)
+        gx = x * 0.0
+        gy = x * 0.0
+        gz = x * 0.0
+        for level in range(L):
+            scale = tl.load(scale_ptr + level)
+            a, b = _interpolate(table_ptr + (level << LOG2), x, y, z, scale, active, MASK)
+            gw1 += tl.where(c == 2 * level, tl.sum(gh * a[:, None], 0)[:, None], 0.0)
+            gw1 += tl.where(c == 2 * level + 1, tl.sum(gh * b[:, None], 0)[:, None], 0.0)
+            ga = tl.sum(gh * tl.load(w1_ptr + j * (2 * L) + 2 * level)[None, :], 1)
+            gb = tl.sum(gh * tl.load(w1_ptr + j * (2 * L) + 2 * level + 1)[None, :], 1)
+            px, py, pz = _spread(
+                table_ptr + (level << LOG2), grad_ptr + (level << LOG2) * 2, x, y, z, scale, ga, gb, active, MASK,
+                POINTS,
+            )  # fmt: skip
+            gx += px
+            gy += py
+            gz += pz
+        if POINTS:
+            tl.store(gu_ptr + i, gx, mask=mask)
+            tl.store(gu_ptr + N + i, gy, mask=mask)
+            tl.store(gu_ptr + 2 * N + i, gz, mask=mask)
+    tl.atomic_add(gw1_ptr + j[:, None] * (2 * L) + c, gw1, mask=(j[:, None] < H) & (c < 2 * L), sem="relaxed")
+    tl.atomic_add(gb1_ptr + j, gb1, sem="relaxed")
+    tl.atomic_add(gw2_ptr + j, gw2, sem="relaxed")
+    tl.atomic_add(gb2_ptr, tl.sum(gb2, 0), sem="relaxed")
