@@ -59,6 +59,7 @@ _EDITED = re.compile(r"(corrected|undistorted|edited|rectified)([-_ ]?(images?|p
 _EDITED_NAME = re.compile(r"(.+?)([-_](edited|corrected|undistorted|rectified)|~\d{1,2})", re.I)
 _PIXEL_PORTRAIT = re.compile(r"(.+\.portrait)-01(\.mp)?\.cover", re.I)  # blurred, beside NAME.PORTRAIT-02.ORIGINAL
 _PIXEL_RAW = re.compile(r"\.raw-\d\d(\.mp)?\.(cover|original)$", re.I)  # a JPEG and a DNG of one shot
+_COPY_NAME = re.compile(r"(.+?)( ?\(\d+\)| \d| copy| - copy)", re.I)
 _APPLE_EDIT = re.compile(r"(IMG_)E(\d{4,})", re.I)
 _FORMATS = (
     ".jpg",
@@ -283,6 +284,10 @@ def _copy(path: str, headers: Mapping[str, Header], by_stem: Mapping[str, list[s
         return "smaller copy"
     if (named := _EDITED_NAME.fullmatch(stem)) and _beside(path, named[1], by_stem):
         return "edited copy"
+    if (named := _COPY_NAME.fullmatch(stem)) and header.taken.partition(".")[2]:  # with a fraction of a second
+        whole = [headers[o] for o in _beside(path, named[1], by_stem)]
+        if any(header.taken == first.taken and header.like(first) for first in whole):
+            return "duplicate"
     if (named := _APPLE_EDIT.fullmatch(stem)) and _beside(path, named[1] + named[2], by_stem):
         return "edited copy"
     if (named := _PIXEL_PORTRAIT.fullmatch(stem)) and _beside(path, f"{named[1]}-02.original", by_stem):

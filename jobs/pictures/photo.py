@@ -88,11 +88,8 @@ def read_header(file: Path) -> Header:
             if is_stitched(image, xmp(image)):
                 raise InvalidInput("a panorama that the camera stitched, which no lens can have seen")
             # The decoded picture, its RGB, that turned upright, and the written one; deep samples become floats.
-            needed = 4 * len(image.getbands()) + 8
-            if image.mode == "F" or image.mode.startswith("I"):
-                needed = 40
-            elif _hdr(image):
-                needed = 70
+            deep = image.mode == "F" or image.mode.startswith("I") or _hdr(image)
+            needed = 40 if deep else 4 * len(image.getbands()) + 8
             single = len(image.getbands()) == 1
             return Header(image.width, image.height, single, bytes_per_pixel=needed, taken=taken(image))
     except (PermissionError, InvalidInput):

@@ -327,6 +327,23 @@ def test_a_pixel_phones_two_files_of_a_shot_are_one_photo(tmp_path: Path, used: 
     assert set(found.photos) == {used.format(shot) for shot in shots}
 
 
+@pytest.mark.parametrize("name", ["{} (1).jpg", "{}(1).jpg", "{} 2.jpg", "{} copy.jpg"])
+@pytest.mark.parametrize(("fraction", "photos"), [("123", 4), ("456", 8), ("", 8)])
+def test_a_second_download_of_a_photo_is_left_out(tmp_path: Path, name: str, fraction: str, photos: int) -> None:
+    """It was encoded again; another shot of the same second may have such a name, too."""
+    for number, shot in enumerate(SHOTS):
+        for file, quality, part in ((f"{shot}.jpg", 90, "123" if fraction else ""), (name.format(shot), 80, fraction)):
+            exif = Image.Exif()
+            details = exif.get_ifd(ExifTags.IFD.Exif)
+            details[ExifTags.Base.DateTimeOriginal] = f"2026:11:30 10:0{number}:07"
+            if part:
+                details[ExifTags.Base.SubsecTimeOriginal] = part
+            picture(number).save(tmp_path / file, exif=exif, quality=quality)
+    found = media.scan(tmp_path)
+    assert len(found.photos) == photos
+    assert found.left_out == ({name.format(shot): "duplicate" for shot in SHOTS} if photos == 4 else {})
+
+
 def test_a_linked_folder_is_named_and_not_followed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     write(elsewhere, "IMG_0009.jpg")

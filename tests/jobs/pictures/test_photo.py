@@ -248,6 +248,8 @@ def test_a_photo_with_a_gain_map_or_a_video_is_one_photo(tmp_path: Path) -> None
     heic = pillow_heif.from_pillow(main)
     heic.add_from_pillow(other)
     heic.save(tmp_path / "two.heic", primary_index=0, quality=95)
+    with (tmp_path / "two.heic").open("ab") as stream:  # Samsung's motion photo
+        stream.write((8 + len(motion)).to_bytes(4, "big") + b"mpvd" + motion)
     found = media.scan(tmp_path, minimum=3)
     assert found.line() == "3 photos used; nothing is left out."
     for file in found.photos.values():
