@@ -54,19 +54,23 @@ def _show_scenes(place: Workspace) -> None:
         )
         return
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        rows = list(pool.map(lambda scene: _scene_row(place, scene), scenes))
+        rows, said = zip(*pool.map(lambda scene: _scene_row(place, scene), scenes), strict=True)
     print_table(_SCENES, rows)
+    for sentences in filter(None, said):
+        print(sentences)
     print(f"{typed('list --scene NAME')} lists the versions of a scene.")
 
 
-def _scene_row(place: Workspace, scene: str) -> list[str]:
+def _scene_row(place: Workspace, scene: str) -> tuple[list[str], str]:
+    """Return the row of a scene, and that a better model than the one shown exists; "" if none does."""
     models, visits = tasks.model_versions(place, scene), place.assets(scene)
     choice = tasks.choose(models)
     if choice is None:
         newest = max((visit.created for visit in visits), default=None)
-        return [scene, str(len(visits)), "0", "–", "–", "–", "–", f"{newest:%Y-%m-%d %H:%M}" if newest else "–", ""]
+        made = f"{newest:%Y-%m-%d %H:%M}" if newest else "–"
+        return [scene, str(len(visits)), "0", "–", "–", "–", "–", made, ""], ""
     shown, marks = choice.shown.version, choice.shown.asset.marks
-    return [
+    cells = [
         scene,
         str(len(visits)),
         str(len(models)),
@@ -77,6 +81,7 @@ def _scene_row(place: Workspace, scene: str) -> list[str]:
         f"{models[-1].version.created:%Y-%m-%d %H:%M}",
         marks.note,
     ]
+    return cells, choice.said if choice.worse else ""
 
 
 def _show_versions(place: Workspace, scene: str) -> None:

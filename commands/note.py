@@ -33,6 +33,7 @@ def note(given: Note) -> None:
     place = open_workspace(given.workspace)
     model = tasks.find_registered_model(place, given.scene, given.model_version)
     noted = tasks.note_model(place, model, given.text.strip())
+    tasks.update_pages(place, given.scene)
     print(f"{noted.title}: {noted.marks.note or 'no note'}")
 
 

@@ -41,6 +41,7 @@ def pin(given: Pin) -> None:
     for each in tasks.model_versions(place, given.scene):
         if each.asset.marks.pinned and str(each.asset) != str(wanted):
             tasks.pin_model(place, each.asset, None)
+    tasks.update_pages(place, given.scene)
     choice = tasks.choose(tasks.model_versions(place, given.scene))
     if choice:
         pinned = ", which is pinned" if choice.shown.asset.marks.pinned else ", its newest good one"

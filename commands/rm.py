@@ -7,7 +7,7 @@ import sys
 from pydantic import BaseModel, Field
 
 import tasks
-from blocks import LocalWorkspace, Workspace
+from blocks import Workspace
 from commands.prune import remove, show_removable, size_of
 from commands.shell.run import as_command, open_workspace, parse_command
 from jobs.names import SceneName
@@ -56,8 +56,7 @@ def remove_from_scene(given: Remove) -> None:
         print("Nothing can be removed.")
     elif given.remove:
         remove(place, removable)
-        if isinstance(place, LocalWorkspace):
-            tasks.update_pages(place, given.scene)
+        tasks.update_pages(place, given.scene)
         print(f"Removed {size}.")
     else:
         print(f"{size} can be removed. Nothing was changed; {_again(given)} removes what is listed.")

@@ -13,7 +13,6 @@ import math
 import re
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +28,7 @@ from jobs.path.reading import read_photos
 from jobs.web import chart, metres, plan, quality, view3d
 from jobs.web.inline import data_address, shrunk
 from jobs.web.policy import script_sources
-from jobs.web.quality import Facts, Version
+from jobs.web.quality import Facts
 from jobs.web.templates import FOLDER, environment
 from jobs.web.trials import trial
 from jobs.web.verdict import Verdict, judge
@@ -131,7 +130,7 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
             poster=data_address(poster.read_bytes(), "image/jpeg") if poster.is_file() else "",
             size=path.even_size,
             verdict=_verdict(about),
-            warning=_warning(versions),
+            warning=_warning(facts),
             figures=_figures(about, facts),
             plan=Markup(drawn),
             metres=metres.section(facts.metres),
@@ -190,13 +189,17 @@ def _verdict(about: dict[str, dict[str, Any]]) -> Verdict | None:
     return judge(registered, metrics.get("psnr"), model.get("steps"), fitted)
 
 
-def _warning(versions: Sequence[Version]) -> str:
-    """Return what is wrong with the last version beside the others; "" if nothing is."""
-    if not versions:
+def _warning(facts: Facts) -> str:
+    """Return what is wrong with the page's model beside the others; "" if nothing is."""
+    if not facts.versions:
         return ""
-    worse = trial(versions, versions[-1])
-    said = f"This model {worse.reason} than {worse.than.model_title}." if worse else ""
-    return said or quality.warning(list(versions), versions[-1])
+    own = facts.versions[-1]
+    if worse := trial([*facts.versions, *([facts.better] if facts.better else [])], own):
+        better = worse.than
+        figure = f" ({own.said})" if own.said else ""
+        command = f"rebel-nerf page --scene {facts.scene} --model-version {better.number or better.version}"
+        return f"This model{figure} {worse.reason} than {better.model_title}. To see that one: {command}."
+    return quality.warning(facts.versions, own)
 
 
 def _figures(about: dict[str, dict[str, Any]], facts: Facts) -> dict[str, str]:

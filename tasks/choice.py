@@ -11,6 +11,7 @@ from blocks.marks import MOST_NOTE_CHARACTERS
 from blocks.records import parse_registered
 from jobs.errors import InvalidInput
 from jobs.names import asset_name, scene_of
+from jobs.program import typed
 from jobs.web.quality import Version, total
 from jobs.web.trials import Trial, below, trial
 from jobs.web.verdict import judge
@@ -56,21 +57,30 @@ class Choice:
         shown: that model.
         newest: the newest model, which may be the same.
         trial: why the newest is a trial; None if it is not.
+        worse: why the shown one, which is pinned, is a trial; None if it is not.
     """
 
     shown: ModelVersion
     newest: ModelVersion
-    trial: Trial | None
+    trial: Trial | None = None
+    worse: Trial | None = None
 
     @property
     def said(self) -> str:
-        """Return a sentence about a newer model that is not shown; "" if the newest is shown."""
-        if self.newest == self.shown:
+        """Return sentences about a better or a newer model that is not shown; "" if there is none."""
+        is_newest = self.newest == self.shown
+        if is_newest and not self.worse:
             return ""
+        scene = scene_of(self.shown.asset.name)
         pinned = ", which is pinned" if self.shown.asset.marks.pinned else ""
+        said = f"Scene {scene} is shown by {self.shown.title}{pinned}."
+        if self.worse:
+            better = self.worse.than
+            pin = typed(f"pin --scene {scene} --model-version {better.number or better.version}")
+            said += f" It {self.worse.reason} than {better.model_title}; to show that one: {pin}."
+            is_newest = is_newest or better == self.newest.version
         return (
-            f"Scene {scene_of(self.shown.asset.name)} is shown by {self.shown.title}{pinned}. "
-            f"The newest{self._compared}; --model-version {self.newest.given} takes it."
+            said if is_newest else f"{said} The newest{self._compared}; --model-version {self.newest.given} takes it."
         )
 
     @property
@@ -115,7 +125,7 @@ def choose(models: Sequence[ModelVersion]) -> Choice | None:
     pinned = [model for model in models if model.asset.marks.pinned]
     if pinned:
         shown = max(pinned, key=lambda model: model.asset.marks.pinned or model.asset.created)
-        return Choice(shown, newest, trial([shown.version], newest.version))
+        return Choice(shown, newest, trial([shown.version], newest.version), trial(versions, shown.version))
     shown = next((model for model in reversed(models) if not trial(versions, model.version)), newest)
     return Choice(shown, newest, trial(versions, newest.version))
 

@@ -166,12 +166,16 @@ def write_scene_page(workspace: Workspace, scene: str, file: Path) -> Path:
     return _write_scene(_Scene.read(workspace, scene, _page_file(scene, file)), file)
 
 
-def update_pages(workspace: LocalWorkspace, scene: str) -> None:
+def update_pages(workspace: Workspace, scene: str) -> None:
     """Write the page of a scene, or delete it if the scene is gone, and the gallery if there is one. Blocks.
+
+    Nothing is done for a workspace that is not on this machine.
 
     Raises:
         InvalidInput: a file cannot be written.
     """
+    if not isinstance(workspace, LocalWorkspace):
+        return
     file = gallery_file(workspace)
     if scene in workspace.scenes():
         write_scene_page(workspace, scene, file)
@@ -245,6 +249,7 @@ def _card(scene: _Scene, gallery_file: Path) -> Card:
         link=link,
         pinned=model.marks.pinned is not None,
         note=model.marks.note,
+        remark=f"It {worse.reason} than {worse.than.model_title}." if (worse := scene.choice.worse) else "",
     )
 
 
@@ -282,8 +287,8 @@ def _clip(scene: _Scene, video: Asset) -> Clip:
     remark = ""
     if model and rank is _Rank.SHOWN:
         remark = f"The scene is shown by this model{', which is pinned' if model.asset.marks.pinned else ''}."
-    elif model and (worse := scene.trial(model)):
-        remark = f"This model {worse.reason} than {worse.than.model_title}."
+    if model and (worse := scene.trial(model)):
+        remark = f"{remark} This model {worse.reason} than {worse.than.model_title}.".lstrip()
     address = _address(scene, video, "video.mp4")
     return Clip(
         title=video.tags.get("path", "video"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
@@ -15,30 +16,38 @@ from jobs.names import asset_name
 from jobs.options import TrainOptions
 from jobs.web.chart import as_data
 from jobs.web.quality import Version, fall, plot, table, warning
+from jobs.web.trials import trial
 from tasks.choice import choose, model_versions, version_of
 from tasks.patience import patiently
 from tasks.plan import Gate
 from tasks.wanted import current_run
 
-__all__ = ["GOT_WORSE", "psnr_gate", "show_quality"]
+__all__ = ["GOT_WORSE", "Compared", "psnr_gate", "show_quality"]
 
 GOT_WORSE = "rebel-nerf.scene.got-worse"
 """The event of a run whose new model is worse than the one before it. Its payload says how much worse (`said`)."""
 
 
-async def show_quality(workspace: Workspace, scene: str, model: Asset) -> list[Version]:
+class Compared(NamedTuple):
+    """The versions up to a model's own, oldest first, and a later one beside which it is a trial."""
+
+    versions: list[Version]
+    better: Version | None
+
+
+async def show_quality(workspace: Workspace, scene: str, model: Asset) -> Compared:
     """Show all versions of a scene's model, as an artifact.
 
     If `model` is worse than the version before it, warn, and emit the event `GOT_WORSE` if this run trained it.
 
     Returns:
-        The versions up to that of `model`, oldest first.
+        The versions up to that of `model`, and a later one that is much better.
     """
     models = await patiently(lambda: model_versions(workspace, scene, model))
     versions = [each.version for each in models]
     own = [str(each.asset) for each in models].index(str(model))
     choice = choose(models)
-    shown = choice.said if choice and str(choice.shown.asset) != str(model) else ""
+    shown = choice.said if choice and (choice.worse or str(choice.shown.asset) != str(model)) else ""
     worse = warning(versions, versions[own])
     if worse and model.provenance.flow_run == str(current_run()):
         emit_event(
@@ -54,7 +63,8 @@ async def show_quality(workspace: Workspace, scene: str, model: Asset) -> list[V
     lines += ["", f"![PSNR over the versions]({as_data(drawn)})"] if (drawn := plot(versions)) else []
     description = f"The versions of {scene}'s model" + (f". {said}" if said else "")
     await acreate_markdown_artifact("\n".join(lines), key=f"{scene}-quality", description=description)
-    return versions[: own + 1]
+    worse_than_later = trial(versions[own + 1 :], versions[own])
+    return Compared(versions[: own + 1], worse_than_later.than if worse_than_later else None)
 
 
 def psnr_gate(most: float, options: TrainOptions) -> Gate:

@@ -25,6 +25,7 @@ class Card:
         link: to the scene's page; "" if it cannot be reached from here.
         pinned: whether that model is pinned.
         note: that model's note.
+        remark: that it is much worse than another; "" if it is not.
     """
 
     scene: str
@@ -36,6 +37,7 @@ class Card:
     link: str = ""
     pinned: bool = False
     note: str = ""
+    remark: str = ""
 
 
 def render(cards: Sequence[Card], workspace: str, made: datetime, state: str = "") -> str:

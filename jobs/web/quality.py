@@ -121,6 +121,7 @@ class Facts(BaseModel):
         capture: the name and version of the capture.
         made: the assets that were made of it.
         versions: the versions of the scene's model up to the page's own, oldest first.
+        better: a later version beside which the page's own is a trial; None if there is none.
         currency: the currency of the costs.
         metres: the scale of the scene frame, or None if nothing was measured.
     """
@@ -129,12 +130,13 @@ class Facts(BaseModel):
     capture: str = ""
     made: list[Made] = []
     versions: list[Version] = []
+    better: Version | None = None
     currency: str = ""
     metres: SceneInMetres | None = None
 
     def as_json(self) -> str:
         """Return these facts as JSON. It is part of a page's fingerprint, so unknown newer fields are left out."""
-        left_out: dict[str, Any] = {} if self.metres else {"metres": True}
+        left_out: dict[str, Any] = {name: True for name in ("better", "metres") if getattr(self, name) is None}
         without = [index for index, version in enumerate(self.versions) if version.psnr_colours_fitted is None]
         if without:
             left_out["versions"] = {index: {"psnr_colours_fitted"} for index in without}

@@ -12,10 +12,11 @@ from jobs.errors import RunCancelled
 from jobs.names import asset_name
 from jobs.options import PageOptions
 from jobs.web.chart import as_data
-from jobs.web.quality import Facts, Made, Role, Version
+from jobs.web.quality import Facts, Made, Role
 from tasks.find import newest_made_of
 from tasks.links import file_link
 from tasks.patience import patiently
+from tasks.quality import Compared
 from tasks.stage import Plan, Stage
 from tasks.stages.scale import read_metres
 from tasks.summary import figures_of
@@ -49,7 +50,7 @@ async def publish_page(
     dataset: Asset,
     model: Asset,
     video: Asset,
-    versions: list[Version],
+    compared: Compared,
     exported: Asset | None = None,
 ) -> list[Asset]:
     """Make the video's page, and show its plan and how to open it as an artifact.
@@ -60,7 +61,7 @@ async def publish_page(
     Args:
         workspace: where the assets are.
         dataset, model, video: what the page is about.
-        versions: of the model, as `show_quality` gives them.
+        compared: what `show_quality` returned for the model.
         exported: an export of the model, which the page shows in 3D. Defaults to the newest that exists.
 
     Raises:
@@ -69,7 +70,10 @@ async def publish_page(
     scene = video.scene
     made = [_made(workspace, "dataset", dataset), _made(workspace, "model", model), _made(workspace, "video", video)]
     capture = dataset.provenance.inputs.get("images", "")
-    facts = Facts(scene=scene, capture=capture, made=made, versions=versions, currency=workspace.currency)
+    versions, better = compared
+    facts = Facts(
+        scene=scene, capture=capture, made=made, versions=versions, better=better, currency=workspace.currency
+    )
     try:
         metres = await patiently(lambda: read_metres(workspace, dataset))
         facts = facts.model_copy(update={"metres": metres})

@@ -127,11 +127,19 @@ def test_a_page_in_a_browser(dataset: Path, tiny_model: Path, video: Path, tmp_p
 
 def test_the_page_of_a_trial_says_that_it_is_one() -> None:
     good, own = facts().versions
-    assert page._warning([good, own]).startswith("PSNR is 2.0 dB below that of 1-1a"), "notable, but no trial"
-    assert page._warning([good, own.model_copy(update={"options": "other", "psnr": 14.0, "number": 2})]) == (
-        "This model is 10.0 dB worse than model – (1-1a, 24.0 dB)."
+    trial = own.model_copy(update={"options": "other", "psnr": 14.0, "number": 2})
+
+    def warning(*versions: Version, better: Version | None = None) -> str:
+        return page._warning(Facts(scene="street", versions=list(versions), better=better))
+
+    assert warning(good, own).startswith("PSNR is 2.0 dB below that of 1-1a"), "notable, but no trial"
+    said = (
+        "This model (14.0 dB) is 10.0 dB worse than model – (1-1a, 24.0 dB). "
+        "To see that one: rebel-nerf page --scene street --model-version 1-1a."
     )
-    assert page._warning([own, good]) == page._warning([]) == ""
+    assert warning(good, trial) == said
+    assert warning(trial, better=good) == said, "the better one was trained later"
+    assert warning(own, good) == warning() == ""
 
 
 def test_a_slider_uncovers_the_rendering_of_a_held_out_photo(

@@ -18,6 +18,7 @@ from commands.page import find_page
 from commands.shell import usage
 from deployments import command
 from jobs.errors import InvalidInput, NotFound
+from jobs.program import typed
 from tests.azure_fixtures import stack, workspace
 from tests.azureml.stack import AzureStack
 from tests.blocks.test_azure_assets import Trained, trained
@@ -130,8 +131,14 @@ def test_a_pin_survives_newer_models(place: LocalWorkspace) -> None:
     )
     put(place, "street-nerf", "1-00000004", 4, scene="street", psnr=28.0, image_size=320)
     model, words = tasks.find_shown_model(place, "street")
-    assert model.number == 1 and "The newest, model 4 (1-00000004, 28.0 dB), is 3.9 dB better" in words
-    rebel_nerf(place, "pin", "--scene", "street", "--model-version", "3")
+    assert model.number == 1
+    assert words == (
+        "Scene street is shown by model 1 (1-00000001, 24.1 dB), which is pinned. It is 3.9 dB worse than model 4 "
+        f"(1-00000004, 28.0 dB); to show that one: {typed('pin --scene street --model-version 4')}."
+    )
+    assert words in rebel_nerf(place, "list")[1] and words in rebel_nerf(place, "list", "--scene", "street")[1]
+    pinned = rebel_nerf(place, "pin", "--scene", "street", "--model-version", "3")[1]
+    assert "which is pinned. It is 13.9 dB worse than model 4 (1-00000004, 28.0 dB); to show" in pinned
     assert [bool(each.asset.marks.pinned) for each in tasks.model_versions(place, "street")] == [
         False,
         False,
@@ -139,6 +146,8 @@ def test_a_pin_survives_newer_models(place: LocalWorkspace) -> None:
         False,
     ]
     assert shown(place) == 3
+    page = (place.folder / "gallery/street.html").read_text()
+    assert "shown by model 3 (1-00000003, 14.1 dB), which is pinned. It is 13.9 dB worse than model 4" in page
     assert (
         "model 4 (1-00000004, 28.0 dB), its newest good one"
         in rebel_nerf(place, "pin", "--scene", "street", "--off")[1]

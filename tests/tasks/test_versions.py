@@ -18,6 +18,7 @@ from jobs.options import TrainOptions
 from jobs.web.quality import Version
 from tasks.wanted import current_run
 from tests.faults.chain import started
+from tests.tasks.test_choice import put
 from tests.trainer import trainer, visit
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -45,7 +46,7 @@ async def train(
         dataset = visit(place, capture, psnr)
         gate = None if most is None else tasks.psnr_gate(most, options)
         model: Asset = await tasks.train.with_options(refresh=refresh)(place, dataset, options, gate, earlier)
-        return await tasks.show_quality(place, "street", model)
+        return (await tasks.show_quality(place, "street", model)).versions
 
     versions: list[Version] = await run()
     return versions
@@ -122,6 +123,18 @@ async def test_a_revisit_is_compared_with_earlier_models_whatever_they_started_f
     with pytest.raises(GateRefused, match=r"23\.4 dB.* 0\.40 dB .* 2-"):
         await train(place, 3, 23.4, most=0.3)  # from the beginning, after a revisit
     assert len(await train(place, 3, 23.6, most=0.3, earlier=second)) == 3
+
+
+async def test_a_later_version_that_is_much_better_is_named(place: LocalWorkspace) -> None:
+    for capture, psnr in ((1, 24.0), (2, 25.9), (3, 27.5)):
+        put(place, "street-nerf", f"{capture}-0a", capture, capture_version=capture, psnr=psnr)
+
+    @flow(name="compare")
+    async def compare() -> list[tuple[int, int | None]]:
+        compared = [await tasks.show_quality(place, "street", model) for model in place.assets("street-nerf")]
+        return [(len(each.versions), each.better.capture if each.better else None) for each in compared]
+
+    assert await compare() == [(1, 3), (2, None), (3, None)]
 
 
 async def test_the_cost_of_a_version(place: LocalWorkspace) -> None:
