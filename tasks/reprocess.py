@@ -30,6 +30,7 @@ from jobs.errors import TRANSIENT, NotFound
 from jobs.names import SceneName, asset_name
 from jobs.options import PrepareOptions
 from jobs.profiles import Profile
+from jobs.program import typed
 from tasks.captures import take_in_dropped
 from tasks.patience import patiently
 from tasks.workspace import LOCAL
@@ -241,7 +242,7 @@ async def _deployment() -> UUID:
         try:
             return (await client.read_deployment_by_name(DEPLOYMENT)).id
         except ObjectNotFound:
-            raise NotFound(f"this server has no deployment {DEPLOYMENT}. Create it with: make deploy") from None
+            raise NotFound(f"this server has no deployment {DEPLOYMENT}. Create it with: {typed('deploy')}") from None
 
 
 async def _runs_of(keys: list[str]) -> dict[str, FlowRun]:

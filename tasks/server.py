@@ -12,6 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
 from jobs.errors import ServerUnavailable
+from jobs.program import typed
 
 __all__ = ["check_server"]
 
@@ -36,8 +37,8 @@ def check_server(patience: float = 0.0) -> None:
             left = patience - (time.monotonic() - start)
             if left <= 0:
                 raise ServerUnavailable(
-                    f"no Prefect server answers at {address} (PREFECT_API_URL): start it with `make server`, or unset "
-                    "PREFECT_API_URL to run a flow without a server of your own."
+                    f"no Prefect server answers at {address} (PREFECT_API_URL): start it with `{typed('server')}`, or "
+                    "unset PREFECT_API_URL to run a flow without a server of your own."
                 ) from error
             if not said:
                 print(f"Waiting for the Prefect server at {address} …", file=sys.stderr, flush=True)
@@ -55,7 +56,7 @@ def _check_answer(address: str) -> None:
     )
     if answer.status_code in (401, 403):
         raise ServerUnavailable(
-            f"401 Unauthorized: the Prefect server at {address} refuses the password. For `make server` on this "
+            f"401 Unauthorized: the Prefect server at {address} refuses the password. For the server of this "
             "machine, unset PREFECT_API_AUTH_STRING; otherwise, set it to the server's. If the password has changed, "
             "start the worker again."
         )
@@ -64,8 +65,8 @@ def _check_answer(address: str) -> None:
     theirs = answer.text.strip().strip('"')
     if not answer.is_success or not theirs[:1].isdigit():
         raise ServerUnavailable(
-            f"what answers at {address} (PREFECT_API_URL) is not a Prefect server. The address of `make server` is "
-            "http://127.0.0.1:4200/api."
+            f"what answers at {address} (PREFECT_API_URL) is not a Prefect server. The address of the one that "
+            f"`{typed('server')}` starts is http://127.0.0.1:4200/api."
         )
     if theirs.partition(".")[0] != prefect.__version__.partition(".")[0]:
         raise ServerUnavailable(

@@ -35,6 +35,7 @@ from commands.shell.stop import stopping
 from commands.shell.terminal import Display
 from commands.shell.usage import TerminalOptions, command_of, parse
 from jobs.errors import RebelNerfError, RunCancelled
+from jobs.program import typed
 from tasks.patience import PATIENT_CLIENT
 from tasks.sign_in import link_settings, sign_in_settings
 from tasks.watch import watching
@@ -145,7 +146,7 @@ def run_aloud(flow: Flow[..., Any], given: BaseModel) -> None:
         page = f"{PREFECT_UI_URL.value() or 'http://127.0.0.1:4200'}/runs/flow-run/{state.state_details.flow_run_id}"
         print(f"\nThis run in Prefect's UI: {page}")
         if not PREFECT_API_URL.value():
-            print("(start the UI first: make server)")
+            print(f"(start the UI first: {typed('server')})")
 
 
 def _start_server() -> None:

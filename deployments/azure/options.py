@@ -24,6 +24,7 @@ from blocks.saved import loading, sentences
 from commands.shell.run import parse_command
 from deployments.azure.place import Place
 from jobs.errors import InvalidInput, RebelNerfError, WorkspaceUnavailable
+from jobs.program import typed
 from tasks.sign_in import sign_in_settings
 
 __all__ = ["Place", "capture_event", "credential", "described", "has_secret", "load", "run", "server_answers"]
@@ -108,7 +109,7 @@ def server_answers() -> Iterator[None]:
             raise
         raise WorkspaceUnavailable(
             f"Prefect's server {PREFECT_API_URL.value() or ''} does not answer ({error}). Start it with "
-            "`make server`, or unset PREFECT_API_URL to go on without a server of your own."
+            f"`{typed('server')}`, or unset PREFECT_API_URL to go on without a server of your own."
         ) from None
 
 

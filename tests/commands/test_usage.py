@@ -37,6 +37,7 @@ from flows.nerf import nerf
 from flows.render import render
 from flows.reprocess import reprocess
 from flows.scale import scale
+from jobs.program import typed
 from tasks import check_server
 from tests.processes import free_port
 
@@ -73,7 +74,7 @@ def test_a_missing_server_is_reported_in_one_line(
     [said] = "".join(capfd.readouterr()).strip().splitlines()
     assert end.value.code == 1
     assert f"no Prefect server answers at {address}" in said
-    assert "`make server`" in said and "unset PREFECT_API_URL" in said
+    assert f"`{typed('server')}`" in said and "unset PREFECT_API_URL" in said
 
 
 def test_the_local_workspace_needs_no_server(address: str) -> None:
