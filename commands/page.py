@@ -44,7 +44,9 @@ def show(given: Page) -> None:
 
 
 def find_page(place: Workspace, scene: str, model_version: str | None, version: str | None) -> tuple[Asset, str]:
-    """Return the newest page of a model, or a page by its own version, and a sentence about a newer model.
+    """Return the newest page of a model, or a page by its own version, and sentences about models that are not shown.
+
+    If the model that shows the scene has no page, this is the page of the newest good model that has one.
 
     Raises:
         NotFound: there is no such page.
@@ -52,19 +54,21 @@ def find_page(place: Workspace, scene: str, model_version: str | None, version: 
     name = asset_name(scene, "page")
     if version is not None:
         return tasks.find_registered(place, scene, name, version), ""
-    pages, said = place.assets(name), ""
+    pages, said = {page.tags.get("model", "?"): page for page in place.assets(name)}, ""
     if model_version is None:
         model, said = tasks.find_shown_model(place, scene)
     else:
         model = tasks.find_registered_model(place, scene, model_version)
-    if own := [page for page in pages if page.tags.get("model") == str(model)]:
-        return own[-1], said
-    listed = ", ".join(dict.fromkeys(page.tags.get("model", "?") for page in pages)) or "none yet"
-    number = model.number or model.version
-    raise NotFound(
-        f"scene {scene}: {model.title} has no page. There are pages of {listed}. "
-        f"To make one: {typed(f'render --scene {scene} --model-version {number}')}"
-    )
+    if page := pages.get(str(model)):
+        return page, said
+    make = f"To make one: {typed(f'render --scene {scene} --model-version {model.number or model.version}')}"
+    if model_version is None and pages:
+        models = {str(each.asset): each for each in tasks.model_versions(place, scene)}
+        if other := tasks.choose([each for name, each in models.items() if name in pages]):
+            said = f"Scene {scene} is shown by {models[str(model)].title}, which has no page. {make}"
+            return pages[str(other.shown.asset)], f"{said}\nThis is the page of {other.shown.title}."
+    listed = ", ".join(pages) or "none yet"
+    raise NotFound(f"scene {scene}: {model.title} has no page. There are pages of {listed}. {make}")
 
 
 if __name__ == "__main__":

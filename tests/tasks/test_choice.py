@@ -93,8 +93,11 @@ def test_a_trial_does_not_take_the_place_of_a_good_model(place: LocalWorkspace) 
     put(place, "street-nerf", "1-00000004", 4, scene="street", psnr=24.2, image_size=320)
     assert shown(place) == 4, "a newer model that is not much worse is shown"
     assert tasks.find_shown_model(place, "street")[1] == ""
+    page, said = find_page(place, "street", None, None)
+    assert page.version == "1-00000002", "the newest good one that has a page"
+    assert "render --scene street --model-version 4" in said and said.endswith("of model 2 (1-00000002, 25.8 dB).")
     with pytest.raises(NotFound, match="rebel-nerf render --scene street --model-version 4"):
-        find_page(place, "street", None, None)
+        find_page(place, "street", "4", None)
 
 
 @pytest.mark.parametrize(
