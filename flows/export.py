@@ -39,7 +39,7 @@ async def export(
     place = await tasks.open_workspace(workspace)
     model = await tasks.find_model(place, scene, model_version)
     name = f"export of model {model.number or model.version}"
-    await tasks.label_run(scene, workspace, model.version, name)
+    await tasks.label_run(scene, workspace, model.version, name, *tasks.special_words(profile, export))
     options = await tasks.find_forms(place, model, export)
     profile = await tasks.resolve_profile(place, profile)
     dataset = await tasks.find_dataset(place, scene, None, model)

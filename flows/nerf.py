@@ -63,6 +63,7 @@ async def nerf(
         RebelNerfError: says what went wrong, and what to do.
     """
     place = await tasks.open_workspace(workspace)
+    special = tasks.special_words(profile, prepare, train, render)
     profile = await tasks.resolve_profile(place, profile)
     shot = await tasks.find_shot(scene, render, profile, shards)
     older = await tasks.find_older_visit(place, scene, then)
@@ -71,7 +72,9 @@ async def nerf(
 
     capture = await tasks.capture(place, scene, version, photos, prepare)
     compared = f"compared with {then}" if then else ""
-    await tasks.label_run(scene, workspace, capture.version, tasks.path_words(render), compared)
+    chosen = f"version {version}" if version else ""
+    again = [f"{stage} again" for stage in refresh]
+    await tasks.label_run(scene, workspace, capture.version, chosen, *special, compared, *again)
 
     scene_frames = await tasks.find_scene_frames(place, scene)
     preparing = tasks.prepare.with_options(refresh="prepare" in refresh)

@@ -47,13 +47,14 @@ async def render(
         RebelNerfError: says what went wrong, and what to do.
     """
     place = await tasks.open_workspace(workspace)
+    special = tasks.special_words(profile, render)
     profile = await tasks.resolve_profile(place, profile)
     shot = await tasks.find_shot(scene, render, profile, shards)
     model = await tasks.find_model(place, scene, model_version)
     dataset = await tasks.find_dataset(place, scene, data_version, model)
     compared = f"compared with {then}" if then else ""
     name = f"video of model {model.number or model.version}"
-    await tasks.label_run(scene, workspace, model.version, name, tasks.path_words(render), compared)
+    await tasks.label_run(scene, workspace, model.version, name, *special, compared)
     older = await tasks.find_older_visit(place, scene, then)
     tasks.check_other_model(scene, older, model)
     tasks.check_same_frame(scene, older, dataset)

@@ -22,7 +22,7 @@ from tasks.gallery import (
     write_scene_page,
 )
 from tasks.housekeeping import forget_old_runs
-from tasks.label import label_run, path_words
+from tasks.label import label_run, special_words
 from tasks.quality import psnr_gate, show_quality
 from tasks.reprocess import LookedAt, list_looked_at, start_new_captures
 from tasks.run import end_without_cancelling
@@ -95,7 +95,6 @@ __all__ = [
     "note_model",
     "open_workspace",
     "opened_page",
-    "path_words",
     "pin_model",
     "prepare",
     "psnr_gate",
@@ -111,6 +110,7 @@ __all__ = [
     "scene_frame_of",
     "served_page",
     "show_quality",
+    "special_words",
     "start_new_captures",
     "summarize",
     "then_and_now",
