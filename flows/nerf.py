@@ -89,7 +89,7 @@ async def nerf(
     earlier = await tasks.find_start(place, dataset, train)
     model = await tasks.train.with_options(refresh="train" in refresh)(place, dataset, train, gate, earlier)
     tasks.check_other_model(scene, older, model)
-    compared = await tasks.show_quality(place, scene, model)
+    versions = await tasks.show_quality(place, scene, model)
 
     visit = tasks.Visit(dataset, model)
     video = await tasks.render_in_shards(place, visit, shot, shards, refresh="render" in refresh)
@@ -97,7 +97,7 @@ async def nerf(
     videos = [video, *await tasks.then_and_now(place, video, older, shot, layout, shards, changes)]
 
     exported = await tasks.export_for_page(place, dataset, model, profile) if export else []
-    pages = await tasks.publish_page(place, dataset, model, video, compared, *exported)
+    pages = await tasks.publish_page(place, dataset, model, video, versions, *exported)
     await tasks.refresh_scene_page(place, scene)
     await tasks.summarize(place, scene, capture, dataset, *metres, model, *videos, *changes, *exported, *pages)
     return videos[-1]

@@ -63,8 +63,8 @@ async def render(
     video = await tasks.render_in_shards(place, visit, shot, shards)
     changes = await tasks.find_changes(place, older, visit)
     videos = [video, *await tasks.then_and_now(place, video, older, shot, layout, shards, changes)]
-    compared = await tasks.show_quality(place, scene, model)
-    pages = await tasks.publish_page(place, dataset, model, video, compared)
+    versions = await tasks.show_quality(place, scene, model)
+    pages = await tasks.publish_page(place, dataset, model, video, versions)
     await tasks.refresh_scene_page(place, scene)
     await tasks.summarize(place, scene, dataset, model, *videos, *changes, *pages)
     return videos[-1]

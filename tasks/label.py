@@ -56,7 +56,7 @@ async def label_run(scene: str, workspace: str, version: str | int | None, *spec
 
 def special_words(profile: Profile, *stages: Options) -> list[str]:
     """Return words on what was chosen: the profile, and each option that does not have its default."""
-    words = [] if profile == "auto" else [profile]
+    words: list[str] = [] if profile == "auto" else [profile]
     for options in stages:
         for name, value in options.model_dump(mode="json", exclude_defaults=True).items():
             words.append(_option_words(name, value))
