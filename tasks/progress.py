@@ -25,8 +25,8 @@ from tasks.workspace import view_command
 
 __all__ = ["ProgressReporter", "close_page", "show_job", "show_page"]
 
-# Each update is a request to the server, and each log line costs it 2.4 ms of CPU.
-_SECONDS_BETWEEN_UPDATES = 5.0
+_SECONDS_BETWEEN_UPDATES = 5.0  # each is a request to the server
+_PERCENT_BETWEEN_LINES = 10.0  # of the log, which keeps every line, while the artifact only has the last
 
 
 class ProgressReporter:
@@ -37,17 +37,22 @@ class ProgressReporter:
         self._artifact: UUID | None = None
         self._stage, self._part = spec.stage, spec.part
         self._step = ""
-        self._last = 0.0
+        self._last = self._logged = 0.0
         self._waits = ""
 
     async def update(self, progress: Progress) -> None:
-        """Show a progress line, unless the step has a recent one. A step's first and last lines are always shown."""
+        """Show a progress line, unless the step has a recent one. A step's first and last lines are always shown.
+
+        The log gets those, and one for each tenth of the step.
+        """
         tell(News(self._stage, self._part, progress=progress))
         moved_on = progress.stage != self._step or progress.step == progress.total
         if not moved_on and time.monotonic() - self._last < _SECONDS_BETWEEN_UPDATES:
             return
         self._step, self._last = progress.stage, time.monotonic()
-        get_run_logger().info("%s", progress)
+        if moved_on or progress.percent >= self._logged + _PERCENT_BETWEEN_LINES:
+            self._logged = progress.percent
+            get_run_logger().info("%s", progress)
         await self._show(progress.percent, str(progress))
 
     async def wait(self, words: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 
@@ -11,6 +12,8 @@ import tasks
 from jobs.options import ExportOptions, PrepareOptions, RenderOptions, TrainOptions
 from jobs.profiles import Profile
 from tasks.wanted import current_run
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 async def test_runs_that_differ_in_an_option_have_different_names() -> None:
