@@ -58,6 +58,8 @@ def read_header(file: Path) -> Header:
                 raise InvalidInput(f"its frames have more than {MAX_FRAME_PIXELS // 10**6} megapixels")
             seconds = container.duration / av.time_base if container.duration else None
             for frame in _decode(container):
+                if frame.format.is_bayer:
+                    raise InvalidInput("raw video, not yet developed; export it as ProRes or H.265")
                 if frame.width * frame.height:
                     return Header(frame.width, frame.height, seconds=seconds)
     except PermissionError:

@@ -168,3 +168,13 @@ def test_a_wide_gamut_without_hdr_is_converted(tmp_path: Path) -> None:
     signal = np.where(signal <= 0.0031308, 12.92 * signal, 1.055 * signal ** (1 / 2.4) - 0.055)
     tags = {"colorspace": 9, "color_primaries": 9, "color_trc": 14, "color_range": 1}
     assert np.abs(shown(film_of(tmp_path / "a.mp4", signal, BT2020, tags, 10)) - COLOURS).max() <= 4
+
+
+def test_raw_video_is_refused(tmp_path: Path) -> None:
+    """Its frames are a mosaic of linear light (ProRes RAW): taken for pictures, they are dark and green."""
+    with av.open(str(tmp_path / "a.mov"), "w", format="nut") as container:
+        stream = container.add_stream("rawvideo", rate=10, width=64, height=48, pix_fmt="bayer_rggb8")
+        container.mux(stream.encode(av.VideoFrame(64, 48, "bayer_rggb8")))
+        container.mux(stream.encode())
+    with pytest.raises(InvalidInput, match=r"a\.mov .*raw video"):
+        media.scan(tmp_path / "a.mov")
