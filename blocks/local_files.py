@@ -21,6 +21,7 @@ from blocks.marks import Marks
 from blocks.records import Asset, AssetKind
 from jobs.errors import InvalidInput
 from jobs.program import typed
+from jobs.validation import first_complaint
 
 __all__ = [
     "Manifest",
@@ -168,7 +169,7 @@ def read_manifest(file: Path) -> Manifest | None:
     except (FileNotFoundError, NotADirectoryError):
         raise
     except ValidationError as error:
-        raise ValueError(_words(error)) from None
+        raise ValueError(first_complaint(error)) from None
     except RecursionError as error:
         raise ValueError(str(error)) from None
     except IsADirectoryError:
@@ -185,14 +186,9 @@ def read_manifest(file: Path) -> Manifest | None:
     try:
         asset = Asset(**known | {"uri": str(file.parent), "marks": _read_marks(file.parent)})
     except ValidationError as error:
-        raise ValueError(_words(error)) from None
+        raise ValueError(first_complaint(error)) from None
     sizes = content.sizes or {path: 0 if sum_ == _EMPTY else -1 for path, sum_ in content.checksums.items()}
     return Manifest(asset, content.checksums, sizes)
-
-
-def _words(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    return ": ".join([*map(str, first["loc"]), first["msg"]])
 
 
 def write_marks(folder: Path, marks: Marks) -> None:

@@ -9,19 +9,9 @@ from prefect.blocks.core import Block
 from pydantic import ValidationError
 
 from jobs.errors import InvalidInput
+from jobs.validation import complaints
 
-__all__ = ["loading", "saved_name", "sentences"]
-
-
-def sentences(error: ValidationError, whole: str = "block") -> str:
-    """Return a line for each wrong field, without its value, which may be a secret.
-
-    Args:
-        error: the error of pydantic.
-        whole: the name to use if the error is not about a single field.
-    """
-    faults = ((".".join(map(str, e["loc"])) or whole, e["msg"].removeprefix("Value error, ")) for e in error.errors())
-    return "\n".join(f"{field}: {fault}" for field, fault in faults)
+__all__ = ["loading", "saved_name"]
 
 
 @contextmanager
@@ -37,8 +27,9 @@ def loading(reference: str) -> Iterator[None]:
         # Prefect wraps pydantic's error in a RuntimeError, whose text quotes a part of each value.
         wrong = error if isinstance(error, ValidationError) else error.__cause__
         if isinstance(wrong, ValidationError):
+            lines = "\n".join(complaints(wrong, "block"))
             raise InvalidInput(
-                f"block {reference} is saved, but wrong:\n{sentences(wrong)}\n"
+                f"block {reference} is saved, but wrong:\n{lines}\n"
                 "Correct it in Prefect's UI, under Blocks. A field with a dot is in a block that this one refers to."
             ) from None
         if isinstance(error, RuntimeError):

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from jobs.errors import InvalidInput
+from jobs.validation import key_of
 
 __all__ = ["GENERATED", "CameraPath", "CameraType", "Crop", "Frame", "beyond_h264", "describe", "read"]
 
@@ -245,7 +246,7 @@ def _too_much(raw: bytes) -> str | None:
 def describe(error: ValidationError) -> str:
     """Return the first error in a path as text, with its key and the number of further errors."""
     first, *others = error.errors(include_url=False)
-    key = _key(first["loc"])
+    key = key_of(first["loc"])
     more = f" (and {len(others)} more like it)" if others else ""
     if first["type"] == "missing":
         return f"{key} is missing{more}."
@@ -259,15 +260,10 @@ def describe(error: ValidationError) -> str:
     return f"{key} is {shown}; {first['msg'][:1].lower()}{first['msg'][1:]}{more}."
 
 
-def _key(location: tuple[int | str, ...]) -> str:
-    """Return `camera_path[3].fov` for ("camera_path", 3, "fov")."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
-
-
 def _not_finite(value: Any, *location: int | str) -> Iterator[tuple[str, float]]:
     """Yield every NaN and infinity in a JSON value with its key. Python's parser accepts them."""
     if isinstance(value, float) and not math.isfinite(value):
-        yield _key(location), value
+        yield key_of(location), value
     elif isinstance(value, (dict, list)):
         for part, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _not_finite(inner, *location, part)

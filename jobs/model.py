@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg
 from jobs import manifest, report
 from jobs.errors import InvalidInput
 from jobs.radiance.config_file import read_config
+from jobs.validation import first_complaint
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
@@ -108,8 +109,7 @@ def read_manifest(model: Path, dataset: Path | None = None) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(file.read_text())
         needed = _Needed.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise _refusal(file, ": ".join([".".join(map(str, first["loc"])), first["msg"]]).lstrip(": ")) from error
+        raise _refusal(file, first_complaint(error)) from error
     except (OSError, ValueError, RecursionError) as error:
         raise _refusal(file, str(error)) from error
     for name, expected in needed.checksums.items():
@@ -123,7 +123,7 @@ def read_manifest(model: Path, dataset: Path | None = None) -> dict[str, Any]:
 
 
 def _refusal(file: Path, reason: str) -> InvalidInput:
-    return InvalidInput(f"{file} is not the manifest of a model of this project ({reason}). Train again.")
+    return InvalidInput(f"{file} is not the manifest of a model of this project ({reason}). Fetch or train it again.")
 
 
 def localised(model: Path, dataset: Path) -> TrainerConfig:

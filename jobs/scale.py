@@ -18,6 +18,7 @@ from jobs.errors import InvalidInput
 from jobs.metric.given import Given
 from jobs.metric.scene import SceneInMetres, percent
 from jobs.options import ScaleOptions
+from jobs.validation import first_complaint
 
 
 class Job(ScaleOptions):
@@ -53,8 +54,8 @@ def scale(
     known = read_scene(earlier / "scene.json") if earlier else None
     try:
         measurements = Given.model_validate_json(given.read_text())
-    except (OSError, ValidationError) as error:
-        raise InvalidInput(f"{given} holds no measurements: {error}") from error
+    except ValidationError as error:
+        raise InvalidInput(f"{given} does not hold valid measurements: {first_complaint(error)}.") from error
     with timer.step("scale"):
         scene = measure(dataset, measurements, known)
     for warning in scene.warnings:
@@ -87,7 +88,8 @@ def read_scene(file: Path) -> SceneInMetres:
     try:
         return SceneInMetres.model_validate_json(file.read_text())
     except (OSError, ValidationError) as error:
-        raise InvalidInput(f"{file} cannot be read: {error}") from error
+        why = first_complaint(error) if isinstance(error, ValidationError) else error.strerror
+        raise InvalidInput(f"{file} cannot be read ({why}). Run the stage scale again.") from error
 
 
 def main() -> None:

@@ -37,6 +37,7 @@ from jobs.radiance.evaluation import HeldOut, evaluate
 from jobs.radiance.randomness import seed_all
 from jobs.radiance.settings import configure, has_appearances
 from jobs.radiance.trainer import ResumableTrainer, pipeline_state
+from jobs.validation import complaints
 
 
 @dataclass(frozen=True)
@@ -297,7 +298,7 @@ def main() -> None:
     try:
         job = CliApp.run(Job, cli_args=sys.argv[1:])
     except ValidationError as error:
-        raise InvalidInput(f"These options are not valid: {error}") from error
+        raise InvalidInput(f"The options of the training are not valid: {'; '.join(complaints(error))}") from error
     options = TrainOptions.of(job)
     with _clear_end(options):
         train(options, job.dataset, job.model, job.checkpoints, job.frame, job.earlier)

@@ -31,6 +31,7 @@ from jobs.names import SceneName, asset_name
 from jobs.options import PrepareOptions
 from jobs.profiles import Profile
 from jobs.program import typed
+from jobs.validation import complaints
 from tasks.captures import take_in_dropped
 from tasks.patience import patiently
 from tasks.workspace import LOCAL
@@ -191,7 +192,7 @@ def _why_invalid(scene: str) -> str | None:
     try:
         TypeAdapter(SceneName).validate_python(scene)
     except ValidationError as error:
-        return error.errors()[0]["msg"].removeprefix("Value error, ")
+        return complaints(error)[0]
     return None
 
 

@@ -21,6 +21,7 @@ CONTRACT = {
     "profiles",
     "program",
     "report",
+    "validation",
 }
 SHARED_ROOMS = {"metric", "path", "web"}
 NO_PART_OF_IT: dict[str, set[str]] = {

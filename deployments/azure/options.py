@@ -20,11 +20,12 @@ from prefect.settings import (
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from blocks.azure import AzureCredential, AzureMLWorkspace
-from blocks.saved import loading, sentences
+from blocks.saved import loading
 from commands.shell.run import parse_command
 from deployments.azure.place import Place
 from jobs.errors import InvalidInput, RebelNerfError, WorkspaceUnavailable
 from jobs.program import typed
+from jobs.validation import complaints
 from tasks.sign_in import sign_in_settings
 
 __all__ = ["Place", "capture_event", "credential", "described", "has_secret", "load", "run", "server_answers"]
@@ -60,7 +61,7 @@ def _valid(fields: dict[str, Any]) -> AzureMLWorkspace:
     try:
         return AzureMLWorkspace.model_validate(fields)
     except ValidationError as error:
-        raise InvalidInput(sentences(error, "options")) from None
+        raise InvalidInput("\n".join(complaints(error, "options"))) from None
 
 
 def has_secret() -> bool:
@@ -92,7 +93,7 @@ def credential() -> AzureCredential:
             f"AZURE_CLIENT_CERTIFICATE_PATH: there is no file {certificate}. Correct the path."
         ) from None
     except ValidationError as error:
-        raise InvalidInput(f"credential: {sentences(error, 'of the environment')}") from None
+        raise InvalidInput(f"credential: {'; '.join(complaints(error, 'of the environment'))}") from None
 
 
 @contextmanager

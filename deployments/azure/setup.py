@@ -16,13 +16,14 @@ from pydantic import Field, ValidationError
 from blocks.azure import AzureCredential, AzureMLWorkspace, sizes
 from blocks.azure.errors import lacks_role, plain_errors, translate
 from blocks.azure.jobs import SERVERLESS
-from blocks.saved import saved_name, sentences
+from blocks.saved import saved_name
 from deployments.azure import clusters, image, on_server, smoke
 from deployments.azure.options import credential, has_secret, load, run
 from deployments.azure.place import DEFAULT_SIZES, Place, own_key
 from deployments.azure.remedies import Remedies
 from jobs.errors import InvalidInput, NotFound
 from jobs.program import typed
+from jobs.validation import first_complaint
 
 _OTHER_NAME = "choose another name for the cluster (--gpu-cluster, --cpu-cluster)"
 _TIERS: tuple[Literal["cpu", "gpu"], ...] = ("cpu", "gpu")
@@ -137,7 +138,7 @@ class _SetUp:
             try:
                 return AzureCredential(method="managed identity", client_id=os.environ.get("AZURE_CLIENT_ID") or None)
             except ValidationError as error:
-                raise InvalidInput(f"AZURE_CLIENT_ID: {sentences(error)}") from None
+                raise InvalidInput(f"AZURE_CLIENT_ID: {first_complaint(error)}.") from None
         new = credential() if has_secret() or self.saved is None else None
         return None if new and self.saved and dict(new) == dict(self.saved.credential) else new
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from jobs.errors import InvalidInput
 from jobs.metric.given import Control, Pick, read_text
 from jobs.metric.utm import from_utm
+from jobs.validation import first_complaint
 
 __all__ = ["read_control"]
 
@@ -59,8 +60,7 @@ def read_control(file: Path) -> tuple[Control, ...]:
         try:
             picks[name].append(Pick(photo=words[5].strip(), x=column, y=row))
         except ValidationError as error:
-            first = error.errors()[0]
-            raise InvalidInput(f"{where}: {first['loc'][0]}: {first['msg']}.") from None
+            raise InvalidInput(f"{where}: {first_complaint(error)}.") from None
     if not positions:
         raise InvalidInput(
             f"{file} has no control points below its first line. Add lines such as: x y z column row photo name"
@@ -90,6 +90,6 @@ class _Coordinates:
                 south = (self._utm["half"] or "N").upper() not in ("N", "6")
                 y, x = from_utm(x, y, int(self._utm["zone"]), south)
             return Control(name=name, longitude=x, latitude=y, height=z, picks=picks)
-        except (ValidationError, ValueError) as error:
-            message = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            raise InvalidInput(f"{self._file}: control point {name!r}: {message}.") from None
+        except ValueError as error:
+            wrong = first_complaint(error) if isinstance(error, ValidationError) else str(error)
+            raise InvalidInput(f"{self._file}: control point {name!r}: {wrong}.") from None

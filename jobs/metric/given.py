@@ -201,7 +201,8 @@ def read_scale(file: Path) -> Given:
         return Given.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise InvalidInput(f"{file}: {_place(first['loc'], content)}{_words(first['msg'])}.") from None
+        wrong = first["msg"].removeprefix("Value error, ").removesuffix(".")
+        raise InvalidInput(f"{file}: {_place(first['loc'], content)}{wrong}.") from None
 
 
 def read_text(file: Path) -> str:
@@ -241,7 +242,3 @@ def _place(location: tuple[int | str, ...], content: Any) -> str:
         else:
             words.append(printable(step))
     return ", ".join(words) + ": " if words else ""
-
-
-def _words(message: str) -> str:
-    return message.removeprefix("Value error, ").removesuffix(".")
