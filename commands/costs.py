@@ -37,44 +37,44 @@ class Costs(BaseModel):
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
 
 
-def show(given: Costs) -> None:
+def show(options: Costs) -> None:
     """Print the table and the use of the budget.
 
     Raises:
         RebelNerfError: the workspace cannot be reached.
     """
-    place = open_workspace(given.workspace)
-    found = costs(place, [given.scene] if given.scene else place.scenes())
-    rows = [row for row in found if given.month in (None, row.month)]
+    workspace = open_workspace(options.workspace)
+    found = costs(workspace, [options.scene] if options.scene else workspace.scenes())
+    rows = [row for row in found if options.month in (None, row.month)]
     if rows:
-        print_table(_COLUMNS, [*(_row(place, each) for each in rows), _sum(place, rows)])
+        print_table(_COLUMNS, [*(_row(workspace, each) for each in rows), _sum(workspace, rows)])
         print(
             "saved: results that were used again. "
             "lost: jobs that failed or were cancelled, or whose result was removed."
         )
     else:
-        of, when = f" of {given.scene}" if given.scene else "", f" of {given.month}" if given.month else ""
-        print(f"There is nothing{of}{when} in {place.identity}.")
-    print(_budget(place))
+        of, when = f" of {options.scene}" if options.scene else "", f" of {options.month}" if options.month else ""
+        print(f"There is nothing{of}{when} in {workspace.identity}.")
+    print(_budget(workspace))
 
 
-def _row(place: Workspace, each: MonthOfScene) -> list[str]:
-    return [each.month, each.scene, str(each.runs), *_figures(place, each.made, each.lost, each.saved)]
+def _row(workspace: Workspace, each: MonthOfScene) -> list[str]:
+    return [each.month, each.scene, str(each.runs), *_figures(workspace, each.made, each.lost, each.saved)]
 
 
-def _sum(place: Workspace, rows: Sequence[MonthOfScene]) -> list[str]:
+def _sum(workspace: Workspace, rows: Sequence[MonthOfScene]) -> list[str]:
     made = sum((each.made for each in rows), Work())
     lost = sum((each.lost for each in rows), Work())
     saved = sum((each.saved for each in rows), Work())
-    return ["all", "", str(sum(each.runs for each in rows)), *_figures(place, made, lost, saved)]
+    return ["all", "", str(sum(each.runs for each in rows)), *_figures(workspace, made, lost, saved)]
 
 
-def _figures(place: Workspace, made: Work, lost: Work, saved: Work) -> list[str]:
+def _figures(workspace: Workspace, made: Work, lost: Work, saved: Work) -> list[str]:
     def hours(seconds: float) -> str:
         return f"{seconds / 3600:.2f}" if seconds else "–"
 
     def cost(work: Work) -> str:
-        return money(work.cost, place.currency) if work.gpu or work.cpu else "–"
+        return money(work.cost, workspace.currency) if work.gpu or work.cpu else "–"
 
     return [
         *(hours(made.gpu), hours(made.cpu), cost(made)),
@@ -83,17 +83,17 @@ def _figures(place: Workspace, made: Work, lost: Work, saved: Work) -> list[str]
     ]
 
 
-def _budget(place: Workspace) -> str:
+def _budget(workspace: Workspace) -> str:
     """Return how much of this month's limit is used, for people."""
-    most, month = place.max_cost_per_month, month_of(datetime.now(timezone.utc))
+    most, month = workspace.max_cost_per_month, month_of(datetime.now(timezone.utc))
     if most is None:
-        if place.max_cost_per_run is None:
+        if workspace.max_cost_per_run is None:
             return "No limit on costs is set (max_cost_per_month and max_cost_per_run of the workspace's block)."
-        return f"No limit for a month is set; a run may cost {money(place.max_cost_per_run, place.currency)}."
-    spent = spent_in(place, month)
+        return f"No limit for a month is set; a run may cost {money(workspace.max_cost_per_run, workspace.currency)}."
+    spent = spent_in(workspace, month)
     share = f", {100 * spent / most:.0f} %" if most else ""
     return (
-        f"Budget of {month}: {money(spent, place.currency)} of {money(most, place.currency)}{share}, "
+        f"Budget of {month}: {money(spent, workspace.currency)} of {money(most, workspace.currency)}{share}, "
         "including the expected cost of running jobs."
     )
 

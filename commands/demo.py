@@ -29,19 +29,24 @@ class Demo(BaseModel):
     open: bool = Field(False, description="open the scene's page in the browser at the end")
 
 
-def demonstrate(given: Demo) -> None:
+def demonstrate(options: Demo) -> None:
     """Draw the photos unless they exist, and run the flow on them."""
     command = command_of(nerf.fn)
     shown = RenderOptions(long_side=480, seconds=4.0, fps=15, loop=True)  # half of the frames are on the way back
     run = command(
-        scene="facade", images=given.photos / "photos", profile="preview", render=shown, export=True, open=given.open
+        scene="facade",
+        images=options.photos / "photos",
+        profile="preview",
+        render=shown,
+        export=True,
+        open=options.open,
     )
     display = Display(("photos", *STAGES[:-1], "export", *STAGES[-1:]))
-    if given.verbose:
-        photograph(given.photos, display)
+    if options.verbose:
+        photograph(options.photos, display)
         run_aloud(nerf, run)
     else:
-        run_scene(nerf, run, display, before=lambda: photograph(given.photos, display))
+        run_scene(nerf, run, display, before=lambda: photograph(options.photos, display))
 
 
 def photograph(folder: Path, display: Display) -> None:

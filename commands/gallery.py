@@ -27,25 +27,25 @@ class Gallery(BaseModel):
     browser: bool = Field(True, description="open the browser, too")
 
 
-def show(given: Gallery) -> None:
+def show(options: Gallery) -> None:
     """Write the files, print where they are, and open one.
 
     Raises:
         RebelNerfError: the workspace cannot be reached, there is no such scene, or a file cannot be written.
     """
-    place = open_workspace(given.workspace)
-    file = (given.to or tasks.gallery_file(place)).expanduser().absolute()
-    if given.scene:
-        if given.scene not in (known := place.scenes()):
+    workspace = open_workspace(options.workspace)
+    file = (options.to or tasks.gallery_file(workspace)).expanduser().absolute()
+    if options.scene:
+        if options.scene not in (known := workspace.scenes()):
             raise NotFound(
-                f"scene {given.scene}: there is no such scene. Known scenes: {', '.join(known) or 'none yet'}."
+                f"scene {options.scene}: there is no such scene. Known scenes: {', '.join(known) or 'none yet'}."
             )
-        file = tasks.write_scene_page(place, given.scene, file)
-        print(f"{given.scene}: {file.as_uri()}")
+        file = tasks.write_scene_page(workspace, options.scene, file)
+        print(f"{options.scene}: {file.as_uri()}")
     else:
-        number = tasks.write_gallery(place, file)
+        number = tasks.write_gallery(workspace, file)
         print(f"{number} scene{'' if number == 1 else 's'}: {file.as_uri()}")
-    if given.browser:
+    if options.browser:
         webbrowser.open(file.as_uri())
 
 

@@ -32,38 +32,38 @@ class Scenes(BaseModel):
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
 
 
-def show(given: Scenes) -> None:
+def show(options: Scenes) -> None:
     """Print the table.
 
     Raises:
         RebelNerfError: there is no such scene, or the workspace cannot be reached.
     """
-    place = open_workspace(given.workspace)
-    if given.scene:
-        _show_versions(place, given.scene)
+    workspace = open_workspace(options.workspace)
+    if options.scene:
+        _show_versions(workspace, options.scene)
     else:
-        _show_scenes(place)
+        _show_scenes(workspace)
 
 
-def _show_scenes(place: Workspace) -> None:
-    scenes = place.scenes()
+def _show_scenes(workspace: Workspace) -> None:
+    scenes = workspace.scenes()
     if not scenes:
         print(
-            f"There is no scene in {place.identity} yet. To start: {typed('run --scene NAME --images FOLDER')}, "
+            f"There is no scene in {workspace.identity} yet. To start: {typed('run --scene NAME --images FOLDER')}, "
             f"or {typed('demo')}."
         )
         return
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        rows, said = zip(*pool.map(lambda scene: _scene_row(place, scene), scenes), strict=True)
+        rows, said = zip(*pool.map(lambda scene: _scene_row(workspace, scene), scenes), strict=True)
     print_table(_SCENES, rows)
     for sentences in filter(None, said):
         print(sentences)
     print(f"{typed('list --scene NAME')} lists the versions of a scene.")
 
 
-def _scene_row(place: Workspace, scene: str) -> tuple[list[str], str]:
+def _scene_row(workspace: Workspace, scene: str) -> tuple[list[str], str]:
     """Return the row of a scene, and that a better model than the one shown exists; "" if none does."""
-    models, visits = tasks.model_versions(place, scene), place.assets(scene)
+    models, visits = tasks.model_versions(workspace, scene), workspace.assets(scene)
     choice = tasks.choose(models)
     if choice is None:
         newest = max((visit.created for visit in visits), default=None)
@@ -76,7 +76,7 @@ def _scene_row(place: Workspace, scene: str) -> tuple[list[str], str]:
         str(len(models)),
         f"model {shown.number or '–'} ({shown.version}){', pinned' if marks.pinned else ''}",
         choice.shown.grade,
-        row(shown, place.currency)[2],
+        row(shown, workspace.currency)[2],
         shown.registered or "–",
         f"{models[-1].version.created:%Y-%m-%d %H:%M}",
         marks.note,
@@ -84,19 +84,21 @@ def _scene_row(place: Workspace, scene: str) -> tuple[list[str], str]:
     return cells, choice.said if choice.worse else ""
 
 
-def _show_versions(place: Workspace, scene: str) -> None:
-    models = tasks.model_versions(place, scene)
+def _show_versions(workspace: Workspace, scene: str) -> None:
+    models = tasks.model_versions(workspace, scene)
     choice = tasks.choose(models)
     if choice is None:
-        if not place.assets(scene):
-            known = ", ".join(place.scenes()) or "none yet"
-            raise NotFound(f"scene {scene}: there is no such scene in {place.identity}. Its scenes: {known}.")
-        raise NotFound(f"scene {scene}: it has photos in {place.identity}, but no {asset_name(scene, 'model')} yet.")
+        if not workspace.assets(scene):
+            known = ", ".join(workspace.scenes()) or "none yet"
+            raise NotFound(f"scene {scene}: there is no such scene in {workspace.identity}. Its scenes: {known}.")
+        raise NotFound(
+            f"scene {scene}: it has photos in {workspace.identity}, but no {asset_name(scene, 'model')} yet."
+        )
     rows, versions = [], [each.version for each in models]
     for each in reversed(models):
         state = "pinned" if each.asset.marks.pinned and each == choice.shown else ""
         state = state or ("shown" if each == choice.shown else "trial" if trial(versions, each.version) else "")
-        _, made, psnr, ssim, _, *more = row(each.version, place.currency)
+        _, made, psnr, ssim, _, *more = row(each.version, workspace.currency)
         number = str(each.version.number or "–")
         rows.append([state, number, each.version.version, made, each.grade, psnr, ssim, *more, each.asset.marks.note])
     print_table(_VERSIONS, rows)

@@ -26,7 +26,7 @@ class PrintMarkers(BaseModel):
     paper: Literal["a4", "letter"] = Field("a4", description="size of the pages")
 
 
-def write(given: PrintMarkers) -> None:
+def write(options: PrintMarkers) -> None:
     """Write the PDF, and print what to do with it.
 
     Raises:
@@ -36,16 +36,15 @@ def write(given: PrintMarkers) -> None:
         from jobs.metric.printing import write_markers
     except ImportError as error:
         raise InvalidInput("Markers are drawn by OpenCV: pip install 'rebel-nerf[local]'.") from error
-    file = given.output.expanduser()
+    file = options.output.expanduser()
     try:
-        pages = write_markers(file, given.family, given.size, given.first, given.count, given.paper)
+        pages = write_markers(file, options.family, options.size, options.first, options.count, options.paper)
     except OSError as error:
         raise InvalidInput(f"{file} cannot be written: {error.strerror or error}.") from error
-    print(
-        f"{given.count} marker{'s' * (given.count > 1)} of {given.size:g} mm, {pages} page{'s' * (pages > 1)}: {file}"
-    )
+    markers, sheets = f"marker{'s' * (options.count > 1)} of {options.size:g} mm", f"{pages} page{'s' * (pages > 1)}"
+    print(f"{options.count} {markers}, {sheets}: {file}")
     print("Print at 100 %, measure the side of a black square, and write it into scale.json beside the photos:")
-    print(f'{{"markers": {{"family": "{given.family}", "metres": {given.size / 1000:g}}}}}')
+    print(f'{{"markers": {{"family": "{options.family}", "metres": {options.size / 1000:g}}}}}')
 
 
 if __name__ == "__main__":

@@ -24,16 +24,16 @@ class Note(BaseModel):
     workspace: str = Field("local", description="local, or a saved block as BLOCK-TYPE/NAME")
 
 
-def note(given: Note) -> None:
+def note(options: Note) -> None:
     """Save the note, and print it with the model's name.
 
     Raises:
         RebelNerfError: there is no such model, the text is too long, or the workspace cannot be reached.
     """
-    place = open_workspace(given.workspace)
-    model = tasks.find_registered_model(place, given.scene, given.model_version)
-    noted = tasks.note_model(place, model, given.text.strip())
-    tasks.update_pages(place, given.scene)
+    workspace = open_workspace(options.workspace)
+    model = tasks.find_registered_model(workspace, options.scene, options.model_version)
+    noted = tasks.note_model(workspace, model, options.text.strip())
+    tasks.update_pages(workspace, options.scene)
     print(f"{noted.title}: {noted.marks.note or 'no note'}")
 
 

@@ -27,23 +27,23 @@ class Page(BaseModel):
     browser: bool = Field(True, description="open the browser, too")
 
 
-def show(given: Page) -> None:
+def show(options: Page) -> None:
     """Fetch the page, print where it is, and open it.
 
     Raises:
         RebelNerfError: there is no such page, or the workspace cannot be reached.
     """
-    place = open_workspace(given.workspace)
-    page, said = find_page(place, given.scene, given.model_version, given.version)
-    file = place.fetch(page) / "index.html"
+    workspace = open_workspace(options.workspace)
+    page, said = find_page(workspace, options.scene, options.model_version, options.version)
+    file = workspace.fetch(page) / "index.html"
     if said:
         print(said, file=sys.stderr)
     print(f"{page}: {file.as_uri()}")
-    if given.browser:
+    if options.browser:
         webbrowser.open(file.as_uri())
 
 
-def find_page(place: Workspace, scene: str, model_version: str | None, version: str | None) -> tuple[Asset, str]:
+def find_page(workspace: Workspace, scene: str, model_version: str | None, version: str | None) -> tuple[Asset, str]:
     """Return the newest page of a model, or a page by its own version, and sentences about models that are not shown.
 
     If the model that shows the scene has no page, this is the page of the newest good model that has one.
@@ -53,17 +53,17 @@ def find_page(place: Workspace, scene: str, model_version: str | None, version: 
     """
     name = asset_name(scene, "page")
     if version is not None:
-        return tasks.find_registered(place, scene, name, version), ""
-    pages, said = {page.tags.get("model", "?"): page for page in place.assets(name)}, ""
+        return tasks.find_registered(workspace, scene, name, version), ""
+    pages, said = {page.tags.get("model", "?"): page for page in workspace.assets(name)}, ""
     if model_version is None:
-        model, said = tasks.find_shown_model(place, scene)
+        model, said = tasks.find_shown_model(workspace, scene)
     else:
-        model = tasks.find_registered_model(place, scene, model_version)
+        model = tasks.find_registered_model(workspace, scene, model_version)
     if page := pages.get(str(model)):
         return page, said
     make = f"To make one: {typed(f'render --scene {scene} --model-version {model.number or model.version}')}"
     if model_version is None and pages:
-        models = {str(each.asset): each for each in tasks.model_versions(place, scene)}
+        models = {str(each.asset): each for each in tasks.model_versions(workspace, scene)}
         if other := tasks.choose([each for name, each in models.items() if name in pages]):
             said = f"Scene {scene} is shown by {models[str(model)].title}, which has no page. {make}"
             return pages[str(other.shown.asset)], f"{said}\nThis is the page of {other.shown.title}."

@@ -31,24 +31,24 @@ class SavePath(BaseModel):
     replace: bool = Field(False, description="replace another path of that name")
 
 
-def save(given: SavePath) -> None:
+def save(options: SavePath) -> None:
     """Check and save a camera path, and print how to use it.
 
     Raises:
         RebelNerfError: the path is not valid or shows nothing of the scene, the model does not exist, or another path
             has the name.
     """
-    path = tasks.read_camera_path(given.scene, given.file)
-    place = open_workspace(given.workspace)
-    model = tasks.find_registered_model(place, given.scene, given.model_version)
-    dataset = tasks.find_registered_dataset(place, given.scene, None, model)
-    doubt = tasks.check_taken_path(place, path, given.scene, model, dataset, anyway=given.anyway)
-    kept = tasks.keep_camera_path(path, given.scene, given.name, model, dataset, replace=given.replace)
+    path = tasks.read_camera_path(options.scene, options.file)
+    workspace = open_workspace(options.workspace)
+    model = tasks.find_registered_model(workspace, options.scene, options.model_version)
+    dataset = tasks.find_registered_dataset(workspace, options.scene, None, model)
+    doubt = tasks.check_taken_path(workspace, path, options.scene, model, dataset, anyway=options.anyway)
+    kept = tasks.keep_camera_path(path, options.scene, options.name, model, dataset, replace=options.replace)
     print(f"{kept}: {len(path.camera_path)} frames, drawn in {model.title}.")
     if doubt:
         print(doubt)
-    option = f" --render.camera-path {given.name}" if given.name else ""
-    print(f"Render it with: {typed(f'render --scene {given.scene}{option}')}")
+    option = f" --render.camera-path {options.name}" if options.name else ""
+    print(f"Render it with: {typed(f'render --scene {options.scene}{option}')}")
 
 
 if __name__ == "__main__":

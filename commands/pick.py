@@ -27,23 +27,23 @@ class Pick(BaseModel):
     browser: bool = Field(True, description="open the browser, too")
 
 
-def write(given: Pick) -> None:
+def write(options: Pick) -> None:
     """Write and open the page.
 
     Raises:
         RebelNerfError: there is no such scene, its dataset is damaged, or the workspace cannot be reached.
     """
-    place = open_workspace(given.workspace)
-    model = tasks.find_registered_model(place, given.scene, given.model_version)
-    dataset = tasks.find_registered_dataset(place, given.scene, None, model)
-    file = (given.output or Path(f"{given.scene}-pick.html")).expanduser()
-    metres = tasks.read_metres(place, dataset)
-    page = picking_page(given.scene, place.fetch(dataset), metres, str(dataset), tasks.scene_frame_of(dataset))
+    workspace = open_workspace(options.workspace)
+    model = tasks.find_registered_model(workspace, options.scene, options.model_version)
+    dataset = tasks.find_registered_dataset(workspace, options.scene, None, model)
+    file = (options.output or Path(f"{options.scene}-pick.html")).expanduser()
+    metres = tasks.read_metres(workspace, dataset)
+    page = picking_page(options.scene, workspace.fetch(dataset), metres, str(dataset), tasks.scene_frame_of(dataset))
     file.write_text(page, encoding="utf-8")
     print(f"{dataset}: {file.resolve().as_uri()}")
-    command = typed(f"scale --scene {given.scene} --measurements ~/Downloads/scale.json")
+    command = typed(f"scale --scene {options.scene} --measurements ~/Downloads/scale.json")
     print(f"Known lengths: save scale.json there, then: {command}")
-    if given.browser:
+    if options.browser:
         webbrowser.open(file.resolve().as_uri())
 
 

@@ -28,24 +28,26 @@ class Pin(BaseModel):
         return self
 
 
-def pin(given: Pin) -> None:
+def pin(options: Pin) -> None:
     """Pin the model, remove other pins of the scene, and print which model shows it.
 
     Raises:
         RebelNerfError: there is no such model, or the workspace cannot be reached.
     """
-    place = open_workspace(given.workspace)
-    wanted = tasks.find_registered_model(place, given.scene, given.model_version) if given.model_version else None
+    workspace = open_workspace(options.workspace)
+    wanted = (
+        tasks.find_registered_model(workspace, options.scene, options.model_version) if options.model_version else None
+    )
     if wanted:  # first, so that a pinned scene stays pinned if this is interrupted
-        wanted = tasks.pin_model(place, wanted, datetime.now(timezone.utc))
-    for each in tasks.model_versions(place, given.scene):
+        wanted = tasks.pin_model(workspace, wanted, datetime.now(timezone.utc))
+    for each in tasks.model_versions(workspace, options.scene):
         if each.asset.marks.pinned and str(each.asset) != str(wanted):
-            tasks.pin_model(place, each.asset, None)
-    tasks.update_pages(place, given.scene)
-    choice = tasks.choose(tasks.model_versions(place, given.scene))
+            tasks.pin_model(workspace, each.asset, None)
+    tasks.update_pages(workspace, options.scene)
+    choice = tasks.choose(tasks.model_versions(workspace, options.scene))
     if choice:
         pinned = ", which is pinned" if choice.shown.asset.marks.pinned else ", its newest good one"
-        print(choice.said or f"Scene {given.scene} is shown by {choice.shown.title}{pinned}.")
+        print(choice.said or f"Scene {options.scene} is shown by {choice.shown.title}{pinned}.")
 
 
 if __name__ == "__main__":

@@ -32,24 +32,24 @@ class Prune(BaseModel):
     remove: bool = Field(False, description="remove what is listed; otherwise nothing is changed")
 
 
-def prune(given: Prune) -> None:
+def prune(options: Prune) -> None:
     """List what can be removed and, with `remove`, remove it.
 
     Raises:
         RebelNerfError: the workspace cannot be reached, or something could not be removed.
     """
-    place = open_workspace(given.workspace)
-    scenes = [given.scene] if given.scene else place.scenes()
-    judged = {scene: judge_scene(place, scene, given.keep, captures=given.captures) for scene in scenes}
-    leftovers = [] if given.scene else place.leftovers(_DAY * given.older_days)
+    workspace = open_workspace(options.workspace)
+    scenes = [options.scene] if options.scene else workspace.scenes()
+    judged = {scene: judge_scene(workspace, scene, options.keep, captures=options.captures) for scene in scenes}
+    leftovers = [] if options.scene else workspace.leftovers(_DAY * options.older_days)
     _show_space(judged, leftovers)
     old = [each for found in judged.values() for each in found if not each.kept]
     show_removable(old, leftovers)
     freed = sum(each.size for each in old) + sum(each.size for each in leftovers)
     if not old and not leftovers:
         print("Nothing can be removed.")
-    elif given.remove:
-        remove(place, old, leftovers)
+    elif options.remove:
+        remove(workspace, old, leftovers)
         print(f"Removed {size_of(freed)}.")
     else:
         print(
@@ -77,17 +77,17 @@ def show_removable(old: list[Judged], leftovers: Sequence[Leftover] = ()) -> Non
         print_table(("can be removed", "what", "made", "space"), rows)
 
 
-def remove(place: Workspace, old: list[Judged], leftovers: Sequence[Leftover] = ()) -> None:
+def remove(workspace: Workspace, old: list[Judged], leftovers: Sequence[Leftover] = ()) -> None:
     """Remove everything. An asset that cannot be removed does not stop the others."""
     failed: list[RebelNerfError] = []
     # Newest first: an interruption leaves no asset without its inputs.
     for each in sorted(old, key=lambda judged: judged.asset.created, reverse=True):
         try:
-            place.remove(each.asset)
+            workspace.remove(each.asset)
         except RebelNerfError as error:
             failed.append(error)
     for leftover in leftovers:
-        place.remove_leftover(leftover)
+        workspace.remove_leftover(leftover)
     if failed:
         raise type(failed[0])("\n".join(map(str, failed)))
 

@@ -33,49 +33,51 @@ class Remove(BaseModel):
     remove: bool = Field(False, description="remove what is listed; otherwise nothing is changed")
 
 
-def remove_from_scene(given: Remove) -> None:
+def remove_from_scene(options: Remove) -> None:
     """List what would be removed and, with `remove`, remove it. Then bring the pages of this machine up to date.
 
     Raises:
         RebelNerfError: there is no such scene or model, it cannot be removed, or the workspace cannot be reached.
     """
-    place = open_workspace(given.workspace)
-    if given.model_version is None:
-        found = judge_all(place, given.scene, captures=given.captures)
+    workspace = open_workspace(options.workspace)
+    if options.model_version is None:
+        found = judge_all(workspace, options.scene, captures=options.captures)
     else:
-        found = judge_model(place, given.scene, tasks.find_registered_model(place, given.scene, given.model_version))
+        found = judge_model(
+            workspace, options.scene, tasks.find_registered_model(workspace, options.scene, options.model_version)
+        )
     removable = [each for each in found if not each.kept]
     show_removable(removable)
     for each in found:
         if each.kept:
             print(f"{each.asset.title} is kept: it is {each.kept}. --captures removes it, too.")
-    if given.model_version is None:
-        _name_what_stays(place, given.scene)
+    if options.model_version is None:
+        _name_what_stays(workspace, options.scene)
     size = size_of(sum(each.size for each in removable))
     if not removable:
         print("Nothing can be removed.")
-    elif given.remove:
-        remove(place, removable)
-        tasks.update_pages(place, given.scene)
+    elif options.remove:
+        remove(workspace, removable)
+        tasks.update_pages(workspace, options.scene)
         print(f"Removed {size}.")
     else:
-        print(f"{size} can be removed. Nothing was changed; {_again(given)} removes what is listed.")
+        print(f"{size} can be removed. Nothing was changed; {_again(options)} removes what is listed.")
 
 
-def _name_what_stays(place: Workspace, scene: str) -> None:
+def _name_what_stays(workspace: Workspace, scene: str) -> None:
     """Say that the drop folder is left alone, if it has photos."""
-    if any(dropped.files for dropped in place.dropped(scene)):
+    if any(dropped.files for dropped in workspace.dropped(scene)):
         print(
             f"The photos in captures/{scene}/ of the workspace stay. A schedule or a run makes the scene from them "
             "again; move them away if you do not want that."
         )
 
 
-def _again(given: Remove) -> str:
-    words = f"rm --scene {given.scene}"
-    words += f" --model-version {given.model_version}" if given.model_version else ""
-    words += " --captures" if given.captures else ""
-    words += f" --workspace {given.workspace}" if given.workspace != tasks.LOCAL else ""
+def _again(options: Remove) -> str:
+    words = f"rm --scene {options.scene}"
+    words += f" --model-version {options.model_version}" if options.model_version else ""
+    words += " --captures" if options.captures else ""
+    words += f" --workspace {options.workspace}" if options.workspace != tasks.LOCAL else ""
     return typed(f"{words} --remove")
 
 

@@ -31,37 +31,37 @@ class Viewer(BaseModel):
     browser: bool = Field(True, description="open the browser, too")
 
 
-def view(given: Viewer) -> None:
+def view(options: Viewer) -> None:
     """Open the connection to the viewer, and the browser. Keep it open until Ctrl-C or the end of the job.
 
     Raises:
         RebelNerfError: the scene has neither a training job nor a model, or the viewer cannot be reached or served.
     """
-    place = open_workspace(given.workspace)
-    if given.model_version is None and (running := tasks.wait_for_page(place, given.scene, _say)):
+    workspace = open_workspace(options.workspace)
+    if options.model_version is None and (running := tasks.wait_for_page(workspace, options.scene, _say)):
         _say(f"{running.job} is training.")
-        with tasks.opened_page(place, running, given.port) as page:
-            _look(given, page.link, "Ctrl-C closes the connection; the training continues." if page.tunnel else "")
+        with tasks.opened_page(workspace, running, options.port) as page:
+            _look(options, page.link, "Ctrl-C closes the connection; the training continues." if page.tunnel else "")
             if page.tunnel:
-                _say(f"{running.job} is {tasks.until_ended(place, running.job, page.tunnel)}.")
+                _say(f"{running.job} is {tasks.until_ended(workspace, running.job, page.tunnel)}.")
         return
-    if given.model_version is None:
-        model, said = tasks.find_shown_model(place, given.scene)
+    if options.model_version is None:
+        model, said = tasks.find_shown_model(workspace, options.scene)
         if said:
             _say(said)
     else:
-        model = tasks.find_registered_model(place, given.scene, given.model_version)
-    dataset = tasks.find_registered_dataset(place, given.scene, None, model)
+        model = tasks.find_registered_model(workspace, options.scene, options.model_version)
+    dataset = tasks.find_registered_dataset(workspace, options.scene, None, model)
     _say(f"Opening {model.title} …")
-    with tasks.served_page(place, dataset, model, given.port) as printed:
-        _look(given, f"http://localhost:{given.port}", "Ctrl-C ends it.")
+    with tasks.served_page(workspace, dataset, model, options.port) as printed:
+        _look(options, f"http://localhost:{options.port}", "Ctrl-C ends it.")
         for _ in printed:  # read its output, so that the viewer does not block
             pass
 
 
-def _look(given: Viewer, link: str, more: str) -> None:
+def _look(options: Viewer, link: str, more: str) -> None:
     _say(f"Look at {link} {more}".rstrip())
-    if given.browser:
+    if options.browser:
         webbrowser.open(link)
 
 

@@ -35,22 +35,22 @@ class Doctor(BaseModel):
     )
 
 
-def checks(given: Doctor) -> list[Check]:
+def checks(options: Doctor) -> list[Check]:
     """Return the checks that a command line asks for.
 
     Raises:
         InvalidInput: the options do not fit together.
     """
-    if (given.whole or given.repair) and not given.assets:
+    if (options.whole or options.repair) and not options.assets:
         raise InvalidInput("--whole and --repair go with --assets.")
-    if given.assets:
-        return [("assets", partial(_assets, given))]
-    workspace, failed = _load(given.workspace)
+    if options.assets:
+        return [("assets", partial(_assets, options))]
+    workspace, failed = _load(options.workspace)
     here = workspace if isinstance(workspace, LocalWorkspace) else LocalWorkspace()
     found: list[Check] = [*machine.checks(here), *service.checks()]
     if isinstance(workspace, AzureMLWorkspace):
         return [*found, *azure.checks(workspace)]
-    return [*found, ("workspace", partial(_workspace, given.workspace, failed))]
+    return [*found, ("workspace", partial(_workspace, options.workspace, failed))]
 
 
 def _load(reference: str) -> tuple[Workspace | None, RebelNerfError | None]:
@@ -69,23 +69,23 @@ def _workspace(reference: str, failed: RebelNerfError | None) -> Finding:
     return Finding.ok(f"{reference}: {place.identity}")
 
 
-def _assets(given: Doctor) -> Finding:
-    workspace, failed = _load(given.workspace)
+def _assets(options: Doctor) -> Finding:
+    workspace, failed = _load(options.workspace)
     if failed:
         raise failed
     if isinstance(workspace, AzureMLWorkspace):
-        return azure.check_assets(workspace, whole=given.whole, repair=given.repair)
+        return azure.check_assets(workspace, whole=options.whole, repair=options.repair)
     if not isinstance(workspace, LocalWorkspace):
-        raise InvalidInput(f"--assets cannot check workspaces of the kind of {given.workspace}. Leave it out.")
-    return assets.check_assets(workspace, whole=given.whole, repair=given.repair)
+        raise InvalidInput(f"--assets cannot check workspaces of the kind of {options.workspace}. Leave it out.")
+    return assets.check_assets(workspace, whole=options.whole, repair=options.repair)
 
 
-def main(given: Doctor) -> None:
+def main(options: Doctor) -> None:
     """Run the checks; exit with 1 if something is wrong."""
     # For a saved block, Prefect starts a server if none is set. The first start is slow.
     settings = {PREFECT_SERVER_ANALYTICS_ENABLED: False, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180}
     with temporary_settings(settings):
-        worst = run_checks(checks(given))
+        worst = run_checks(checks(options))
     print({Level.OK: "\nAll is well.", Level.WARNING: "\nRuns work.", Level.WRONG: "\nSomething is wrong."}[worst])
     if worst is Level.WRONG:
         sys.exit(1)

@@ -50,10 +50,10 @@ class Worker(BaseModel):
     metrics_host: str = Field("127.0.0.1", description="Address at which that port listens. Anybody there can read it.")
 
 
-async def work(given: Worker, ended: asyncio.Event) -> None:
+async def work(options: Worker, ended: asyncio.Event) -> None:
     """Work until `ended` is set."""
     with _signed_in():
-        await _work(given, ended)
+        await _work(options, ended)
 
 
 def _signed_in() -> AbstractContextManager[object]:
@@ -64,17 +64,17 @@ def _signed_in() -> AbstractContextManager[object]:
     return temporary_settings(settings)
 
 
-async def _work(given: Worker, ended: asyncio.Event) -> None:
+async def _work(options: Worker, ended: asyncio.Event) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
-    worker = SceneWorker(work_pool_name=given.pool, limit=given.limit, name=given.name)
-    if given.pool_only:
+    worker = SceneWorker(work_pool_name=options.pool, limit=options.limit, name=options.name)
+    if options.pool_only:
         async with worker:
             await worker.sync_with_backend()
         return
     with ExitStack() as served:
         minders = [asyncio.create_task(worker.put_back_lost_runs_for_ever())]
-        if given.metrics_port:
-            served.enter_context(serving(worker.metrics, given.metrics_host, given.metrics_port, worker.fault))
+        if options.metrics_port:
+            served.enter_context(serving(worker.metrics, options.metrics_host, options.metrics_port, worker.fault))
             served.enter_context(watching(worker.metrics.take))
             minders.append(asyncio.create_task(worker.refresh_metrics_for_ever()))
         await _work_until(worker, minders, ended)
@@ -111,14 +111,14 @@ def _run_to_its_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, N
             loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
 
 
-def main(given: Worker) -> None:
+def main(options: Worker) -> None:
     """Work until a signal arrives. Exit with 1 if no server answers, or if it does not accept this worker.
 
     The worker runs in its own thread, because in the main thread each flow run would install its own signal handlers.
     """
     try:
         with _signed_in():
-            check_server(given.patience)
+            check_server(options.patience)
     except RebelNerfError as error:
         sys.exit(str(error))
     logging.getLogger("prefect.engine").setLevel(logging.WARNING)  # it reports each call of a hook
@@ -126,7 +126,7 @@ def main(given: Worker) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: signalled.set())
     with ThreadPoolExecutor(1) as thread:
-        working = thread.submit(_run_to_its_end, loop, work(given, ended))
+        working = thread.submit(_run_to_its_end, loop, work(options, ended))
         while not working.done() and not signalled.wait(0.5):
             pass
         # If the server is gone, Prefect would retry for minutes. The next worker finds the remaining runs.

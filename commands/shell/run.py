@@ -65,16 +65,16 @@ def run_as_command(flow: Flow[..., Any], arguments: list[str], stages: Sequence[
         arguments: the words of the command line.
         stages: the stages of a flow for one scene, in order. Each is shown on a line, and Prefect's log goes to a file.
     """
-    given = parse_command(command_of(flow.fn), arguments)
+    options = parse_command(command_of(flow.fn), arguments)
     with as_command():
-        _check_here(given)
-    if isinstance(given, TerminalOptions) and stages and not given.verbose:
-        run_scene(flow, given, Display(stages))
+        _check_here(options)
+    if isinstance(options, TerminalOptions) and stages and not options.verbose:
+        run_scene(flow, options, Display(stages))
     else:
-        run_aloud(flow, given)
+        run_aloud(flow, options)
 
 
-def _check_here(given: BaseModel) -> None:
+def _check_here(options: BaseModel) -> None:
     """Check what needs no run, so that a mistyped name does not start a server or leave a failed run.
 
     Only the workspace of this machine is asked: it answers at once.
@@ -82,20 +82,20 @@ def _check_here(given: BaseModel) -> None:
     Raises:
         RebelNerfError: there are no such photos, capture, model or camera path, or no workspace can have that name.
     """
-    options = dict(given)
-    workspace = options.get("workspace", tasks.LOCAL)
+    given = dict(options)
+    workspace = given.get("workspace", tasks.LOCAL)
     tasks.check_reference(workspace)
-    scene, local = options.get("scene", ""), workspace == tasks.LOCAL
-    if shot := options.get("render"):
+    scene, local = given.get("scene", ""), workspace == tasks.LOCAL
+    if shot := given.get("render"):
         tasks.read_shot(scene, shot, "full", shards=1)  # no profile changes which file it is
-    if (images := options.get("images")) is not None and (local or images):
-        tasks.check_capture(LocalWorkspace(), scene, options["version"], Path(images) if images else None)
-    if "model_version" in options and local:
-        tasks.find_registered_model(LocalWorkspace(), scene, options["model_version"])
+    if (images := given.get("images")) is not None and (local or images):
+        tasks.check_capture(LocalWorkspace(), scene, given["version"], Path(images) if images else None)
+    if "model_version" in given and local:
+        tasks.find_registered_model(LocalWorkspace(), scene, given["model_version"])
 
 
 def run_scene(
-    flow: Flow[..., Any], given: BaseModel, display: Display, before: Callable[[], None] | None = None
+    flow: Flow[..., Any], options: BaseModel, display: Display, before: Callable[[], None] | None = None
 ) -> None:
     """Run a flow for one scene and show its progress. At the end, print where its page, video and 3D view are.
 
@@ -103,11 +103,11 @@ def run_scene(
 
     Args:
         flow: the flow to run.
-        given: its options, from the command line.
+        options: its parameters, from the command line.
         display: shows the stages.
         before: called before the flow, while the display is on.
     """
-    results = Results(str(getattr(given, "workspace", tasks.LOCAL)))
+    results = Results(str(getattr(options, "workspace", tasks.LOCAL)))
     with as_command(), quietly(display, flow.name) as log:
         try:
             with display, watching(display.take), watching(results.take), temporary_settings(_SETTINGS):
@@ -118,7 +118,7 @@ def run_scene(
                 else:
                     display.prepare("starting Prefect (half a minute)")
                 _start_server()
-                asyncio.run(_run(flow, _parameters(flow, given), display.warn))
+                asyncio.run(_run(flow, _parameters(flow, options), display.warn))
         except KeyboardInterrupt:
             print("\nStopped. The same command continues from the stages that are finished.", file=sys.stderr)
             raise
@@ -127,14 +127,14 @@ def run_scene(
         except Exception:
             print(f"The log of this run: {log}", file=sys.stderr)
             raise
-    results.show(display.seconds, log, open_page=bool(getattr(given, "open", False)))
+    results.show(display.seconds, log, open_page=bool(getattr(options, "open", False)))
 
 
-def _parameters(flow: Flow[..., Any], given: BaseModel) -> dict[str, Any]:
-    return {name: getattr(given, name) for name in inspect.signature(flow.fn).parameters}
+def _parameters(flow: Flow[..., Any], options: BaseModel) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in inspect.signature(flow.fn).parameters}
 
 
-def run_aloud(flow: Flow[..., Any], given: BaseModel) -> None:
+def run_aloud(flow: Flow[..., Any], options: BaseModel) -> None:
     """Run a flow with Prefect's log on the terminal."""
     with temporary_settings(_SETTINGS):
         if not PREFECT_API_URL.value():
@@ -142,7 +142,7 @@ def run_aloud(flow: Flow[..., Any], given: BaseModel) -> None:
         with as_command():
             tasks.check_server()
             _start_server()
-            state = asyncio.run(_run(flow, _parameters(flow, given), partial(print, file=sys.stderr)))
+            state = asyncio.run(_run(flow, _parameters(flow, options), partial(print, file=sys.stderr)))
         page = f"{PREFECT_UI_URL.value() or 'http://127.0.0.1:4200'}/runs/flow-run/{state.state_details.flow_run_id}"
         print(f"\nThis run in Prefect's UI: {page}")
         if not PREFECT_API_URL.value():

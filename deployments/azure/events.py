@@ -200,32 +200,34 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing, because a request's first line contains the key."""
 
 
-def main(given: Events) -> None:
+def main(options: Events) -> None:
     """Listen until a signal comes.
 
     Raises:
         InvalidInput: the block, the server or the key is missing.
     """
-    if not given.block:
+    if not options.block:
         raise InvalidInput("block: give the name of a saved block of the workspace; a flow finds it by that.")
     if not PREFECT_API_URL.value():
         raise InvalidInput("PREFECT_API_URL is not set: it says which Prefect server gets the events.")
-    reference, key = f"{AzureMLWorkspace.get_block_type_slug()}/{given.block}", _key(given)
+    reference, key = f"{AzureMLWorkspace.get_block_type_slug()}/{options.block}", _key(options)
     with (
         get_client(httpx_settings={"timeout": _TIMEOUT}, sync_client=True) as client,
-        Relay((given.host, given.port), given.open(), reference, key, client) as relay,
+        Relay((options.host, options.port), options.open(), reference, key, client) as relay,
     ):
-        print(f"Listening on {given.host}:{given.port} for Event Grid's events of {relay.account}, {relay.subject}…")
+        print(
+            f"Listening on {options.host}:{options.port} for Event Grid's events of {relay.account}, {relay.subject}…"
+        )
         sys.stdout.flush()
         relay.serve_forever()
 
 
-def _key(given: Events) -> SecretStr:
+def _key(options: Events) -> SecretStr:
     source, key = f"${KEY}", SecretStr(os.environ.get(KEY, ""))
-    if given.key_block:
-        source = f"the Secret block {given.key_block}"
+    if options.key_block:
+        source = f"the Secret block {options.key_block}"
         try:
-            secret = Secret.load(given.key_block)
+            secret = Secret.load(options.key_block)
         except ValueError as error:
             raise InvalidInput(
                 f"key_block: {source} could not be loaded ({error}). Create it in Prefect's UI, under Blocks."

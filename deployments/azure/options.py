@@ -128,7 +128,7 @@ def capture_event(what: str, scene: str, workspace: str) -> Event:
 
 def run(command: type[BaseModel], main: Callable[[Any], None], arguments: list[str]) -> None:
     """Run a command with options from a command line; exit with 2 for wrong options and with 1 if the command fails."""
-    given = parse_command(command, arguments)
+    options = parse_command(command, arguments)
     settings = {
         # Prefect keeps saved blocks. Without a server, it starts one for the command. The first start is slow.
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
@@ -136,7 +136,7 @@ def run(command: type[BaseModel], main: Callable[[Any], None], arguments: list[s
     }
     try:
         with temporary_settings({**settings, **sign_in_settings()}), server_answers():
-            main(given)
+            main(options)
     except RebelNerfError as error:
         print(f"\n{error}", file=sys.stderr)
         sys.exit(1)

@@ -104,37 +104,37 @@ class Setup(Place):
 class _SetUp:
     """One run of set-up."""
 
-    def __init__(self, given: Setup) -> None:
-        self.given = given
-        key = _read_key(given.ssh_public_key.expanduser()) if given.ssh_public_key else None
+    def __init__(self, options: Setup) -> None:
+        self.options = options
+        key = _read_key(options.ssh_public_key.expanduser()) if options.ssh_public_key else None
         self.version = image.version()
-        self.name = given.block or given.name
-        self.saved = load(self.name) if given.block or on_server.is_saved(self.name) else None
+        self.name = options.block or options.name
+        self.saved = load(self.name) if options.block or on_server.is_saved(self.name) else None
         decided = {
             "credential": self._new_credential(),
-            "gpu_cluster": given.gpu_cluster,
-            "cpu_cluster": given.cpu_cluster,
-            "job_identity": given.job_identity,
+            "gpu_cluster": options.gpu_cluster,
+            "cpu_cluster": options.cpu_cluster,
+            "job_identity": options.job_identity,
             "environment": f"{image.NAME}:{self.version}",
-            "datastore": given.datastore,
+            "datastore": options.datastore,
             "ssh_public_key": key,
         }
         self.sizes: dict[str, str] = {}
         for tier in _TIERS:
             before, saved_size = (getattr(self.saved, f"{tier}_{field}", None) for field in ("cluster", "size"))
-            serverless = (getattr(given, f"{tier}_cluster") or before) == SERVERLESS
-            self.sizes[tier] = getattr(given, f"{tier}_size") or (serverless and saved_size) or DEFAULT_SIZES[tier]
+            serverless = (getattr(options, f"{tier}_cluster") or before) == SERVERLESS
+            self.sizes[tier] = getattr(options, f"{tier}_size") or (serverless and saved_size) or DEFAULT_SIZES[tier]
             if serverless:
                 decided[f"{tier}_size"] = self.sizes[tier]
-                decided["serverless_tier"] = "standard" if given.dedicated else "spot"
+                decided["serverless_tier"] = "standard" if options.dedicated else "spot"
         # Options that are not given keep their saved values, and so do the fields that set-up has no option for.
-        self.workspace = given.described(self.saved, **{field: value for field, value in decided.items() if value})
+        self.workspace = options.described(self.saved, **{field: value for field, value in decided.items() if value})
         self.key = self.workspace.ssh_public_key
         self.remedies = Remedies(self.workspace)
 
     def _new_credential(self) -> AzureCredential | None:
         """Return the credential that is given now, or None if the saved one stays."""
-        if self.given.managed_identity:
+        if self.options.managed_identity:
             try:
                 return AzureCredential(method="managed identity", client_id=os.environ.get("AZURE_CLIENT_ID") or None)
             except ValidationError as error:
@@ -154,15 +154,15 @@ class _SetUp:
                 self.cluster(name, size)
         self.image_builds()
         self.environment()
-        if not self.given.dry_run:
+        if not self.options.dry_run:
             self.workspace.check()
         same = self.saved is not None and dict(self.saved) == dict(self.workspace)
         self.step("blocks", same, self.save_blocks)
-        if self.given.deploy:
+        if self.options.deploy:
             self.deployments()
-        if self.given.smoke_test:
+        if self.options.smoke_test:
             self.check()
-        done = "Nothing was done. Then" if self.given.dry_run else "Ready"
+        done = "Nothing was done. Then" if self.options.dry_run else "Ready"
         print(f"\n{done}: {typed(f'run --scene NAME --images FOLDER --workspace {self.reference}')}")
 
     def _tiers(self) -> list[Literal["cpu", "gpu"]]:
@@ -179,7 +179,7 @@ class _SetUp:
         """Create one thing unless it exists, and print what was done."""
         if exists:
             print(f"{what}: exists")
-        elif self.given.dry_run:
+        elif self.options.dry_run:
             print(f"{what}: would be created")
         else:
             print(f"{what}: …", flush=True)
@@ -198,7 +198,7 @@ class _SetUp:
                 r"(resource_group|workspace): there is no", str(error)
             ):
                 raise
-            raise InvalidInput(f"{error}\n\n{self.remedies.creation(self.given.location)}") from None
+            raise InvalidInput(f"{error}\n\n{self.remedies.creation(self.options.location)}") from None
         self.location = self.found.location
         print(f"workspace {name}: exists, in {self.location}")
 
@@ -230,8 +230,8 @@ class _SetUp:
         Raises:
             InvalidInput: it differs in something that cannot be changed. A different ssh port is only printed.
         """
-        given = self.given
-        if given.public_ip is False and not given.subnet and not self._has_managed_network():
+        options = self.options
+        if options.public_ip is False and not options.subnet and not self._has_managed_network():
             raise InvalidInput(
                 "public_ip: nodes without public IP addresses need a subnet (--subnet), or a workspace with a managed "
                 "network."
@@ -239,13 +239,13 @@ class _SetUp:
         wanted = clusters.Wanted(
             name,
             size,
-            dedicated=given.dedicated,
-            nodes=given.nodes,
-            idle_seconds=given.idle_minutes * 60,
+            dedicated=options.dedicated,
+            nodes=options.nodes,
+            idle_seconds=options.idle_minutes * 60,
             key=self.key,
-            port=given.ssh_port and given.public_ip and self.key is not None,
-            subnet=given.subnet,
-            public_ip=given.public_ip,
+            port=options.ssh_port and options.public_ip and self.key is not None,
+            subnet=options.subnet,
+            public_ip=options.public_ip,
             identity=self.workspace.job_identity,
         )
         with self.remedies.allowed(f"cluster {name}", "AzureML Compute Operator"):
@@ -297,7 +297,7 @@ class _SetUp:
         Send only that property: the SDK's own `begin_update` sends others with it.
         https://learn.microsoft.com/rest/api/azureml/workspaces/update
         """
-        wanted, workspace = self.given.image_build_cluster, self.workspace
+        wanted, workspace = self.options.image_build_cluster, self.workspace
         if not wanted:
             return
         body = {"properties": {"imageBuildCompute": wanted}}
@@ -322,19 +322,19 @@ class _SetUp:
 
     def save_blocks(self) -> None:
         """Save the workspace, and the credential that it refers to if that is new."""
-        given, signs_in = self.given, self.workspace.credential
+        options, signs_in = self.options, self.workspace.credential
         before = saved_name(self.saved.credential) if self.saved else None
         if self.saved is None or signs_in is not self.saved.credential:
-            signs_in.save(given.credential_name or before or self.name, overwrite=True)
+            signs_in.save(options.credential_name or before or self.name, overwrite=True)
         self.workspace.save(self.name, overwrite=True)
 
     def check(self) -> None:
         """Run the check on each cluster, and show its report."""
         checks = [smoke.Check(self.workspace, tier, self.sizes[tier]) for tier in self._tiers()]
         for check in checks:
-            state = "passed before" if check.find() else "would be run" if self.given.dry_run else "…"
+            state = "passed before" if check.find() else "would be run" if self.options.dry_run else "…"
             print(f"check on {check.cluster}: {state}")
-        if self.given.dry_run or all(check.passed for check in checks):
+        if self.options.dry_run or all(check.passed for check in checks):
             return
         print(
             "  A job of a few minutes on each cluster checks everything that jobs need. The first one also waits 15\n"
@@ -377,9 +377,9 @@ def _wait(poller: Any) -> None:
     poller.result()
 
 
-def main(given: Setup) -> None:
+def main(options: Setup) -> None:
     """Set up a workspace."""
-    _SetUp(given).run()
+    _SetUp(options).run()
 
 
 if __name__ == "__main__":

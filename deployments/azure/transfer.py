@@ -90,9 +90,9 @@ class Transfer(BaseModel):
     download: CliSubCommand[Download]
 
 
-def main(given: Transfer) -> None:
+def main(options: Transfer) -> None:
     """Upload or download."""
-    CliApp.run_subcommand(given)
+    CliApp.run_subcommand(options)
 
 
 async def _report_uploaded(scene: str, workspace: str) -> None:
