@@ -63,11 +63,11 @@ def photograph(folder: Path, display: Display) -> None:
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as made:
         assert made.stdout
         for line in made.stdout:
-            said = report.parse(line)
-            if isinstance(said, Progress):
-                display.take(News("photos", progress=said))
-            elif isinstance(said, Failure):
-                raise said.exception()
+            reported = report.parse(line)
+            if isinstance(reported, Progress):
+                display.take(News("photos", progress=reported))
+            elif isinstance(reported, Failure):
+                raise reported.exception()
             else:
                 last.append(line)
     if made.returncode:

@@ -54,10 +54,10 @@ def _show_scenes(workspace: Workspace) -> None:
         )
         return
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        rows, said = zip(*pool.map(lambda scene: _scene_row(workspace, scene), scenes), strict=True)
+        rows, remarks = zip(*pool.map(lambda scene: _scene_row(workspace, scene), scenes), strict=True)
     print_table(_SCENES, rows)
-    for sentences in filter(None, said):
-        print(sentences)
+    for remark in filter(None, remarks):
+        print(remark)
     print(f"{typed('list --scene NAME')} lists the versions of a scene.")
 
 
@@ -81,7 +81,7 @@ def _scene_row(workspace: Workspace, scene: str) -> tuple[list[str], str]:
         f"{models[-1].version.created:%Y-%m-%d %H:%M}",
         marks.note,
     ]
-    return cells, choice.said if choice.worse else ""
+    return cells, choice.remark if choice.worse else ""
 
 
 def _show_versions(workspace: Workspace, scene: str) -> None:
@@ -102,8 +102,8 @@ def _show_versions(workspace: Workspace, scene: str) -> None:
         number = str(each.version.number or "–")
         rows.append([state, number, each.version.version, made, each.grade, psnr, ssim, *more, each.asset.marks.note])
     print_table(_VERSIONS, rows)
-    if choice.said:
-        print(choice.said)
+    if choice.remark:
+        print(choice.remark)
     print(
         f"{typed(f'pin --scene {scene} --model-version N')} shows the scene by model N; "
         f"{typed(f'page --scene {scene}')} opens its page."

@@ -34,10 +34,10 @@ def show(options: Page) -> None:
         RebelNerfError: there is no such page, or the workspace cannot be reached.
     """
     workspace = open_workspace(options.workspace)
-    page, said = find_page(workspace, options.scene, options.model_version, options.version)
+    page, remark = find_page(workspace, options.scene, options.model_version, options.version)
     file = workspace.fetch(page) / "index.html"
-    if said:
-        print(said, file=sys.stderr)
+    if remark:
+        print(remark, file=sys.stderr)
     print(f"{page}: {file.as_uri()}")
     if options.browser:
         webbrowser.open(file.as_uri())
@@ -54,19 +54,19 @@ def find_page(workspace: Workspace, scene: str, model_version: str | None, versi
     name = asset_name(scene, "page")
     if version is not None:
         return tasks.find_registered(workspace, scene, name, version), ""
-    pages, said = {page.tags.get("model", "?"): page for page in workspace.assets(name)}, ""
+    pages, remark = {page.tags.get("model", "?"): page for page in workspace.assets(name)}, ""
     if model_version is None:
-        model, said = tasks.find_shown_model(workspace, scene)
+        model, remark = tasks.find_shown_model(workspace, scene)
     else:
         model = tasks.find_registered_model(workspace, scene, model_version)
     if page := pages.get(str(model)):
-        return page, said
+        return page, remark
     make = f"To make one: {typed(f'render --scene {scene} --model-version {model.number or model.version}')}"
     if model_version is None and pages:
         models = {str(each.asset): each for each in tasks.model_versions(workspace, scene)}
         if other := tasks.choose([each for name, each in models.items() if name in pages]):
-            said = f"Scene {scene} is shown by {models[str(model)].title}, which has no page. {make}"
-            return pages[str(other.shown.asset)], f"{said}\nThis is the page of {other.shown.title}."
+            remark = f"Scene {scene} is shown by {models[str(model)].title}, which has no page. {make}"
+            return pages[str(other.shown.asset)], f"{remark}\nThis is the page of {other.shown.title}."
     listed = ", ".join(pages) or "none yet"
     raise NotFound(f"scene {scene}: {model.title} has no page. There are pages of {listed}. {make}")
 

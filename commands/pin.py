@@ -47,7 +47,7 @@ def pin(options: Pin) -> None:
     choice = tasks.choose(tasks.model_versions(workspace, options.scene))
     if choice:
         pinned = ", which is pinned" if choice.shown.asset.marks.pinned else ", its newest good one"
-        print(choice.said or f"Scene {options.scene} is shown by {choice.shown.title}{pinned}.")
+        print(choice.remark or f"Scene {options.scene} is shown by {choice.shown.title}{pinned}.")
 
 
 if __name__ == "__main__":

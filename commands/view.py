@@ -46,9 +46,9 @@ def view(options: Viewer) -> None:
                 _say(f"{running.job} is {tasks.until_ended(workspace, running.job, page.tunnel)}.")
         return
     if options.model_version is None:
-        model, said = tasks.find_shown_model(workspace, options.scene)
-        if said:
-            _say(said)
+        model, remark = tasks.find_shown_model(workspace, options.scene)
+        if remark:
+            _say(remark)
     else:
         model = tasks.find_registered_model(workspace, options.scene, options.model_version)
     dataset = tasks.find_registered_dataset(workspace, options.scene, None, model)

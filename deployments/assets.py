@@ -139,8 +139,8 @@ def serve(root: Path, auth: str, host: str, port: int) -> None:
     threading.Thread(target=server.run, args=([listener],), name="assets", daemon=True).start()
 
 
-def _nothing(said: str) -> Response:
-    return PlainTextResponse(f"{said}\n", 404)
+def _nothing(text: str) -> Response:
+    return PlainTextResponse(f"{text}\n", 404)
 
 
 def _find(root: Path, name: str, version: str, path: str) -> tuple[Path, str] | None:

@@ -126,8 +126,8 @@ def _deploy() -> None:
         sys.exit("rebel-nerf deploy: there is no prefect.yaml in this folder. Run it in the project's folder.")
     settings = {"PREFECT_API_URL": "http://127.0.0.1:4200/api", "REBEL_NERF_PROJECT": os.getcwd(), **os.environ}
     _run_quietly(("deployments.worker", "--pool-only"), settings)
-    said = _run_quietly(("deployments.prefect", "--no-prompt", "deploy", "--all"), settings)
-    for name in re.findall(r"Deployment '([^']+)' successfully", said):  # Prefect prints ten lines for each
+    output = _run_quietly(("deployments.prefect", "--no-prompt", "deploy", "--all"), settings)
+    for name in re.findall(r"Deployment '([^']+)' successfully", output):  # Prefect prints ten lines for each
         print(f"deployment {name}: registered")
     if settings.get("REBEL_NERF_WEBHOOK_URL"):
         print(_run_quietly(("deployments.notifications",), settings), end="")

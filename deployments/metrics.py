@@ -233,8 +233,8 @@ def serving(metrics: Metrics, host: str, port: int, fault: Callable[[], str]) ->
             found: Iterable[bytes] = page(environ, start)
             return found
         if environ["PATH_INFO"] == "/health":
-            said = fault()
-            return say("503 Service Unavailable", said) if said else say("200 OK", "ok")
+            problem = fault()
+            return say("503 Service Unavailable", problem) if problem else say("200 OK", "ok")
         return say("404 Not Found", "There are /metrics and /health.")
 
     try:

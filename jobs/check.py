@@ -113,10 +113,10 @@ class _Check:
             def run() -> str:
                 if missing := [need.name for need in needs if not need.exists()]:
                     raise _Failed(f"not tried, because an earlier step made no {', '.join(missing)}")
-                said = _run("-m", f"jobs.{program}", *map(str, options))
+                output = _run("-m", f"jobs.{program}", *map(str, options))
                 if not made.is_file():
-                    raise _Failed(f"it made no {made.name}", said)
-                return _result(said) or made.name
+                    raise _Failed(f"it made no {made.name}", output)
+                return _result(output) or made.name
 
             self.step(name, run)
 
@@ -204,9 +204,9 @@ def _tried(trials: list[str]) -> Iterator[tuple[str, str, str, float]]:
             status = process.wait()
             limit.cancel()
             errors.seek(0)
-            said = errors.read().strip().splitlines()[-1:]
+            output = errors.read().strip().splitlines()[-1:]
         if left:
-            text = ": ".join([_end(status), *said])
+            text = ": ".join([_end(status), *output])
             yield left.pop(0), "FAILED", text, time.monotonic() - began
 
 
@@ -214,9 +214,9 @@ def _end(status: int) -> str:
     return f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
-def _result(said: str) -> str:
+def _result(output: str) -> str:
     """Return the figures of a job's result as text, or "" if it reported none."""
-    found = [line for line in map(report.parse, said.splitlines()) if isinstance(line, report.Figures)]
+    found = [line for line in map(report.parse, output.splitlines()) if isinstance(line, report.Figures)]
     return ", ".join(f"{name} {value}" for name, value in found[-1].result.items()) if found else ""
 
 

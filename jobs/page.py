@@ -139,7 +139,7 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
             rows=[(cells is rows[-1], cells) for cells in rows],
             plot=Markup(quality.plot(versions)),
             photos=shown,
-            photos_said=_said(len(photos), lost, len(shown), about["dataset"].get("selection", "")),
+            photo_words=_photo_words(len(photos), lost, len(shown), about["dataset"].get("selection", "")),
             capture=facts.capture,
             programs=_programs(about),
             made=[
@@ -196,7 +196,7 @@ def _warning(facts: Facts) -> str:
     own = facts.versions[-1]
     if worse := trial([*facts.versions, *([facts.better] if facts.better else [])], own):
         better = worse.than
-        figure = f" ({own.said})" if own.said else ""
+        figure = f" ({own.psnr_words})" if own.psnr_words else ""
         command = f"rebel-nerf page --scene {facts.scene} --model-version {better.number or better.version}"
         return f"This model{figure} {worse.reason} than {better.model_title}. To see that one: {command}."
     return quality.warning(facts.versions, own)
@@ -246,10 +246,10 @@ def _money(facts: Facts) -> str | None:
     return None if cost is None else quality.money(cost, facts.currency)
 
 
-def _said(photos: int, lost: int, shown: int, selection: str) -> str:
-    said = f"{photos} photos; " + (f"{lost} of no use, marked, with the reason." if lost else "all of use.")
-    said += f" {shown} of them are shown." if shown < photos else ""
-    return f"{said} {selection}".strip()
+def _photo_words(photos: int, lost: int, shown: int, selection: str) -> str:
+    text = f"{photos} photos; " + (f"{lost} of no use, marked, with the reason." if lost else "all of use.")
+    text += f" {shown} of them are shown." if shown < photos else ""
+    return f"{text} {selection}".strip()
 
 
 # pictures

@@ -179,15 +179,15 @@ def try_each(trials: list[str]) -> None:
 def _help(program: str) -> None:
     """Run `python -m PROGRAM --help` in this process, which has already imported its libraries."""
     before, sys.argv = sys.argv, [program, "--help"]
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(said):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(output):
             warnings.simplefilter("ignore")  # the module has already been imported
             runpy.run_module(program, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if end.code:
-            raise RuntimeError(said.getvalue().strip()) from None
+            raise RuntimeError(output.getvalue().strip()) from None
     finally:
         sys.argv = before
-    if "usage:" not in said.getvalue():
+    if "usage:" not in output.getvalue():
         raise RuntimeError("its help shows no usage")

@@ -66,21 +66,21 @@ class Choice:
     worse: Trial | None = None
 
     @property
-    def said(self) -> str:
+    def remark(self) -> str:
         """Return sentences about a better or a newer model that is not shown; "" if there is none."""
         is_newest = self.newest == self.shown
         if is_newest and not self.worse:
             return ""
         scene = scene_of(self.shown.asset.name)
         pinned = ", which is pinned" if self.shown.asset.marks.pinned else ""
-        said = f"Scene {scene} is shown by {self.shown.title}{pinned}."
+        text = f"Scene {scene} is shown by {self.shown.title}{pinned}."
         if self.worse:
             better = self.worse.than
             pin = typed(f"pin --scene {scene} --model-version {better.number or better.version}")
-            said += f" It {self.worse.reason} than {better.model_title}; to show that one: {pin}."
+            text += f" It {self.worse.reason} than {better.model_title}; to show that one: {pin}."
             is_newest = is_newest or better == self.newest.version
         return (
-            said if is_newest else f"{said} The newest{self._compared}; --model-version {self.newest.given} takes it."
+            text if is_newest else f"{text} The newest{self._compared}; --model-version {self.newest.given} takes it."
         )
 
     @property

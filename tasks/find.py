@@ -40,9 +40,9 @@ async def find_model(workspace: Workspace, scene: str, version: str | int | None
         NotFound: the model does not exist, or the scene has no model.
     """
     if version is None:
-        model, said = await patiently(lambda: find_shown_model(workspace, scene))
-        if said:
-            get_run_logger().warning("%s", said)
+        model, remark = await patiently(lambda: find_shown_model(workspace, scene))
+        if remark:
+            get_run_logger().warning("%s", remark)
         return model
     model = await patiently(lambda: find_registered_model(workspace, scene, version))
     if other := await patiently(lambda: _of_capture(workspace, scene, version, model)):
@@ -104,7 +104,7 @@ class ShownModel(NamedTuple):
     """The model that shows a scene, and a sentence about a newer one; "" if there is none."""
 
     model: Asset
-    said: str
+    remark: str
 
 
 def find_shown_model(workspace: Workspace, scene: str) -> ShownModel:
@@ -119,7 +119,7 @@ def find_shown_model(workspace: Workspace, scene: str) -> ShownModel:
         raise NotFound(
             f"scene {scene}: no {asset_name(scene, 'model')} in {workspace.identity}; there is none yet. {hint.strip()}"
         )
-    return ShownModel(_completed(choice.shown.asset, scene), choice.said)
+    return ShownModel(_completed(choice.shown.asset, scene), choice.remark)
 
 
 def _of_capture(workspace: Workspace, scene: str, version: str | int | None, found: Asset | None) -> Asset | None:

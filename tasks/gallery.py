@@ -264,7 +264,7 @@ def _scene_page(scene: _Scene) -> ScenePage:
             f"{number} {what}{'' if number == 1 else 's'}"
             for number, what in ((len(scene.visits), "visit"), (len(scene.models), "model"), (len(videos), "video"))
         ),
-        said=scene.choice.said if scene.choice else "",
+        remark=scene.choice.remark if scene.choice else "",
         clips=[_clip(scene, video) for video in videos[:_MOST_CLIPS]],
         comparisons=[_comparison(scene, each) for each in reversed(scene.comparisons)],
         changes=[_changes(scene, each) for each in reversed(scene.changes)],

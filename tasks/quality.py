@@ -47,21 +47,21 @@ async def show_quality(workspace: Workspace, scene: str, model: Asset) -> Compar
     versions = [each.version for each in models]
     own = [str(each.asset) for each in models].index(str(model))
     choice = choose(models)
-    shown = choice.said if choice and (choice.worse or str(choice.shown.asset) != str(model)) else ""
+    shown = choice.remark if choice and (choice.worse or str(choice.shown.asset) != str(model)) else ""
     worse = warning(versions, versions[own])
     if worse and model.provenance.flow_run == str(current_run()):
         emit_event(
             GOT_WORSE, {"prefect.resource.id": f"rebel-nerf.scene.{scene}", "scene": scene}, payload={"said": worse}
         )
-    said = " ".join(filter(None, (worse, shown)))
-    if said:
-        get_run_logger().warning("%s: %s", model, said)
-    lines = [f"**{said}**\n"] if said else []
+    remark = " ".join(filter(None, (worse, shown)))
+    if remark:
+        get_run_logger().warning("%s: %s", model, remark)
+    lines = [f"**{remark}**\n"] if remark else []
     columns, rows = table(versions, workspace.currency)
     lines += [f"|{'|'.join(columns)}|", "|---" * len(columns) + "|"]
     lines += [f"|{'|'.join(_cell(cell, bold=index == own) for cell in cells)}|" for index, cells in enumerate(rows)]
     lines += ["", f"![PSNR over the versions]({as_data(drawn)})"] if (drawn := plot(versions)) else []
-    description = f"The versions of {scene}'s model" + (f". {said}" if said else "")
+    description = f"The versions of {scene}'s model" + (f". {remark}" if remark else "")
     await acreate_markdown_artifact("\n".join(lines), key=f"{scene}-quality", description=description)
     worse_than_later = trial(versions[own + 1 :], versions[own])
     return Compared(versions[: own + 1], worse_than_later.than if worse_than_later else None)

@@ -183,8 +183,8 @@ def _changes(workspace: Workspace, dropped: DroppedCapture, capture: Asset | Non
     """
     capture = capture or workspace.find_capture(dropped)
     found = workspace.assets(asset_name(dropped.scene, "changes")) if capture else []
-    said = [each.tags.get("changed", "?") for each in found if capture and each.leading_version == capture.version]
-    return f". Changed: {said[-1]}" if said else ""
+    changed = [each.tags.get("changed", "?") for each in found if capture and each.leading_version == capture.version]
+    return f". Changed: {changed[-1]}" if changed else ""
 
 
 def _why_invalid(scene: str) -> str | None:

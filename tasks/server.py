@@ -28,7 +28,7 @@ def check_server(patience: float = 0.0) -> None:
     Raises:
         ServerUnavailable: no server listens, or it is not Prefect's, or has another version or another password.
     """
-    address, start, said = PREFECT_API_URL.value(), time.monotonic(), False
+    address, start, announced = PREFECT_API_URL.value(), time.monotonic(), False
     while address:
         try:
             _check_answer(address)
@@ -40,9 +40,9 @@ def check_server(patience: float = 0.0) -> None:
                     f"no Prefect server answers at {address} (PREFECT_API_URL): start it with `{typed('server')}`, or "
                     "unset PREFECT_API_URL to run a flow without a server of your own."
                 ) from error
-            if not said:
+            if not announced:
                 print(f"Waiting for the Prefect server at {address} …", file=sys.stderr, flush=True)
-                said = True
+                announced = True
             time.sleep(min(left, 1.0))
         except httpx.HTTPError:  # a server that is busy
             return

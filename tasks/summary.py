@@ -63,7 +63,7 @@ async def summarize(workspace: Workspace, scene: str, *assets: Asset) -> None:
     if model := by_kind.get("model"):
         choice = choose(await patiently(lambda: model_versions(workspace, scene, model)))
         if choice and (choice.worse or str(choice.shown.asset) != str(model)):
-            parts.append(choice.said)
+            parts.append(choice.remark)
     places = await patiently(lambda: _places(workspace, scene, assets))
     if links := " · ".join(f"[{place.name}]({place.link})" for place in places if place.link):
         parts.append(f"Open: {links}")

@@ -81,7 +81,7 @@ def wait_for_page(workspace: Workspace, scene: str, say: Callable[[str], None]) 
         workspace, scene: what to look at.
         say: called with a message for the person who waits.
     """
-    said, start = "", time.monotonic()
+    last_news, start = "", time.monotonic()
     while True:
         try:
             training = find_training(workspace, scene)
@@ -93,12 +93,12 @@ def wait_for_page(workspace: Workspace, scene: str, say: Callable[[str], None]) 
             state = "queued" if status.state is JobState.QUEUED else "starting"
             news = f"{status.name} is {state}: waiting for its viewer.{f' {status.reason}.' if status.reason else ''}"
         except WorkspaceUnavailable as error:
-            if not said:  # nothing is known yet
+            if not last_news:  # nothing is known yet
                 raise
             news = f"{error}; trying again."
-        if news != said:
-            say(news if said else f"{news} Ctrl-C stops waiting; --model-version shows a registered model.")
-            said = news
+        if news != last_news:
+            say(news if last_news else f"{news} Ctrl-C stops waiting; --model-version shows a registered model.")
+            last_news = news
         time.sleep(_pause(workspace, start))
 
 

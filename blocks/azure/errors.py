@@ -75,8 +75,8 @@ class StorageError(Exception):
     """
 
     def __init__(self, status: int, code: str, message: str = "") -> None:
-        said = f"{message} ({code}, HTTP {status})" if message and code else f"{message or code} (HTTP {status})"
-        super().__init__(said.lstrip())
+        text = f"{message} ({code}, HTTP {status})" if message and code else f"{message or code} (HTTP {status})"
+        super().__init__(text.lstrip())
         self.status_code = status
         self.code = code
 
@@ -177,11 +177,11 @@ def _refusal(error: Exception) -> str | None:
         return code
     # Services wrap one another's answers: what fails after a long-running operation has the status 200, and Azure ML
     # puts storage's code into its own text.
-    said = str(error)
-    if named := re.search(rf"\b({'|'.join(_FORBIDDEN)})\b", said):
+    text = str(error)
+    if named := re.search(rf"\b({'|'.join(_FORBIDDEN)})\b", text):
         return named[1]
     forbidden = getattr(error, "status_code", None) == 403
-    return "AuthorizationFailed" if forbidden and re.search("not have (authorization|permission)", said) else None
+    return "AuthorizationFailed" if forbidden and re.search("not have (authorization|permission)", text) else None
 
 
 def _policies(fault: Any) -> Iterator[str]:

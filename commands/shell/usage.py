@@ -155,8 +155,8 @@ def parse(command: type[T], arguments: list[str], program: str) -> T:
     except ValidationError as error:
         for each in error.errors():
             option = "--" + ".".join(str(part).replace("_", "-") for part in each["loc"] if isinstance(part, str))
-            said = each["msg"].removeprefix("Value error, ")
-            wrong = f"{option}: {said}" if each["loc"] else said
+            message = each["msg"].removeprefix("Value error, ")
+            wrong = f"{option}: {message}" if each["loc"] else message
             print(f"{parser.prog}: {wrong}. All options: {parser.help_command}", file=sys.stderr)
         sys.exit(2)
 

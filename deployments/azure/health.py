@@ -130,7 +130,7 @@ def _cluster(workspace: AzureMLWorkspace, tier: Literal["cpu", "gpu"]) -> Findin
 
 def _quota(workspace: AzureMLWorkspace) -> Finding:
     quota = Quota(workspace)
-    said: list[str] = []
+    enough: list[str] = []
     lacking: list[str] = []
     for name, found in _clusters(workspace).items():
         if found is None:
@@ -141,10 +141,10 @@ def _quota(workspace: AzureMLWorkspace) -> Finding:
         elif left := quota.left(str(found.size), str(found.tier).lower().startswith("low")):
             # Without room for one node, jobs wait for ever, unless the cluster has a node already.
             short = left.left < left.needed and not list(workspace.client.compute.list_nodes(name))
-            (lacking if short else said).append(f"{name}: {left}")
+            (lacking if short else enough).append(f"{name}: {left}")
     if lacking:
         return Finding.wrong("\n".join(lacking), _QUOTA)
-    return Finding.ok("\n".join(said) or "no cluster lacks quota; how much is left could not be read")
+    return Finding.ok("\n".join(enough) or "no cluster lacks quota; how much is left could not be read")
 
 
 def _image(workspace: AzureMLWorkspace) -> Finding:

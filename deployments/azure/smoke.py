@@ -50,7 +50,7 @@ class Check:
         self._family = f"rebel-nerf-check-{tier}-{self.cluster}-{mark}"
         self._attempt = self._started = 0
         self._status: JobStatus | None = None
-        self._offset, self._said = 0, ""
+        self._offset, self._shown_state = 0, ""
         self._failure = ""  # in the log, which can be long before the job has ended
         self._began = self._answered = 0.0
         self.problem = ""
@@ -118,15 +118,15 @@ class Check:
         if status is None:
             self.problem = f"job {name} is gone"
             return
-        said = f"{status.state.value.lower()}{f': {status.reason}' if status.reason else ''}"
-        if said != self._said:
-            self._said = said
-            self._say(said)
+        state = f"{status.state.value.lower()}{f': {status.reason}' if status.reason else ''}"
+        if state != self._shown_state:
+            self._shown_state = state
+            self._say(state)
         if status.state is JobState.INTERRUPTED and self._started < _ATTEMPTS:
             self._attempt, self._status = self._attempt + 1, None
             self.start()
         elif status.state.ended and not self.passed:
-            self.problem = f"{self._failure or said}. Its log: {status.url}"
+            self.problem = f"{self._failure or state}. Its log: {status.url}"
         elif status.state is JobState.QUEUED and time.monotonic() - self._began > _LONGEST_WAIT:
             self.workspace.cancel(name)
             self.problem = f"it got no node within {_LONGEST_WAIT // 60} minutes and was cancelled. {status.reason}"

@@ -169,9 +169,9 @@ def _gpu(workspace: LocalWorkspace) -> Finding:
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         return Finding.wrong(f"PyTorch cannot be checked: {error}", "See the line on job packages.")
     if not seen or seen.startswith("!"):
-        said = f": {seen[1:]}" if seen else ""
+        why = f": {seen[1:]}" if seen else ""
         return Finding.wrong(
-            f"nvidia-smi lists a GPU, but PyTorch cannot use it{said}",
+            f"nvidia-smi lists a GPU, but PyTorch cannot use it{why}",
             f"Update the NVIDIA driver, or install a PyTorch for it: {workspace.python} -m pip install torch "
             "--index-url https://download.pytorch.org/whl/cu126",
         )

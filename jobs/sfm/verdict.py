@@ -52,8 +52,8 @@ def of_poor_quality(pictures: Sequence[Picture]) -> str:
     usual = median(picture.sharpness for picture in pictures) if pictures else 0.0
     soft = [picture for picture in pictures if picture.sharpness < _BLURRED * usual and picture not in dark]
     found = [f"too dark: {_first(dark)}"] * bool(dark) + [f"blurred or without texture: {_first(soft)}"] * bool(soft)
-    said = "; ".join(found)
-    return f"{said[0].upper()}{said[1:]}." if said else ""
+    text = "; ".join(found)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def of_given(result: Outcome) -> str:
@@ -73,26 +73,26 @@ def other_places(pictures: Sequence[Picture], result: Outcome) -> str:
     registered = result.registered
     by_name = {picture.features: picture for picture in pictures}
     used = [picture for picture in pictures if picture.features in registered]
-    said = []
+    sentences = []
     for place in result.elsewhere:
         apart = [by_name[name] for name in sorted(place)]
         alike = any(place & other for other in result.look_alikes[1:])
         kind = "looks like the first" if alike else "is not connected to the first"
         kind += ", but is apart by GPS" * (alike and result.apart_by_gps)
-        said.append(
+        sentences.append(
             f"{len(apart)} pictures form a second place that {kind}, and are not used: "
             f"{_listed(apart)}{_common(apart, used)}."
         )
     if result.look_alikes and not result.elsewhere:
         apart = [by_name[name] for name in sorted(result.look_alikes[1])]
         if result.apart_by_gps and not registered & result.look_alikes[1]:
-            said.append(
+            sentences.append(
                 f"{len(apart)} pictures show a second place that looks like the first, but is apart by GPS. They are "
                 f"not used: {_listed(apart)}{_common(apart, used)}."
             )
-            return " ".join(said)
-        said.append(f"Places that look alike were separated: check the poses of {_listed(apart)}.")
-    return " ".join(said)
+            return " ".join(sentences)
+        sentences.append(f"Places that look alike were separated: check the poses of {_listed(apart)}.")
+    return " ".join(sentences)
 
 
 def refusal(images: Path, pictures: Sequence[Picture], result: Outcome, options: PrepareOptions) -> str:
@@ -114,37 +114,37 @@ def refusal(images: Path, pictures: Sequence[Picture], result: Outcome, options:
     registered = result.registered
     lost = [picture for picture in pictures if picture.features not in registered]
     used = [picture for picture in pictures if picture.features in registered]
-    said = (
+    text = (
         f"{images}: only {len(used)} of {len(pictures)} pictures could be registered "
         f"({100 * len(used) / len(pictures):.0f} %; needed: {100 * options.min_registered_share:.0f} % and at least "
         f"{options.min_registered_images}). "
     )
     if result.given:
         fit, moved = 100 * result.given.fit, 100 * result.given.moved[0]
-        said += (
+        text += (
             f"The given poses do not fit the photos: they had to be moved by {moved:.0f} % of the scene's size, and "
             f"even then only {fit:.0f} % of matching features are where they say (both in the median). Give the "
             "photos that the poses were found for, under their names, neither cropped nor turned; or leave out "
             "prepare.poses keep: then structure from motion finds the poses. "
         )
-    elif places_said := other_places(pictures, result):
-        said += f"{places_said} Make a scene of each place, or take photos that lead from one to the other. "
+    elif places := other_places(pictures, result):
+        text += f"{places} Make a scene of each place, or take photos that lead from one to the other. "
     elif common := in_common(lost, used):
-        said += (
+        text += (
             f"The {len(lost)} others are {common}. If they show another place or another day, make them a scene "
             "of their own. If they are copies, maps or renderings, leave them out. Otherwise, take photos that lead "
             "from the rest to them. "
         )
     else:
-        said += (
+        text += (
             "Take more photos: each thing should be in at least three of them, neighbours should overlap by two "
             "thirds, taken from different places rather than turning on the spot; hold still (no blur), in even light, "
             "and avoid glass, mirrors and blank walls. "
         )
     if poor := of_poor_quality(pictures):
-        said += f"{poor} "
+        text += f"{poor} "
     named = "; ".join(f"{printable(picture.source)}: {result.why_not(picture.features)}" for picture in lost[:_NAMED])
-    return f"{said}Not registered: {named}{' …' if len(lost) > _NAMED else ''}."
+    return f"{text}Not registered: {named}{' …' if len(lost) > _NAMED else ''}."
 
 
 def _common(apart: Sequence[Picture], used: Sequence[Picture]) -> str:

@@ -84,7 +84,7 @@ class Version(BaseModel):
         return self.psnr if self.psnr_colours_fitted is None else self.psnr_colours_fitted
 
     @property
-    def said(self) -> str:
+    def psnr_words(self) -> str:
         """Return that PSNR in words, for example "25.8 dB" or "23.4 dB with colours fitted"; "" if it is not known."""
         fitted = " with colours fitted" if self.psnr_colours_fitted is not None else ""
         return "" if self.counted is None else f"{self.counted:.1f} dB{fitted}"
@@ -92,7 +92,7 @@ class Version(BaseModel):
     @property
     def model_title(self) -> str:
         """Return the model's number, its version and, if it is known, its PSNR, for people."""
-        return f"model {self.number or '–'} ({', '.join(filter(None, (self.version, self.said)))})"
+        return f"model {self.number or '–'} ({', '.join(filter(None, (self.version, self.psnr_words)))})"
 
     @property
     def kind(self) -> tuple[str, int] | None:

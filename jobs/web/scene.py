@@ -46,7 +46,7 @@ class ScenePage:
     Args:
         scene: its name.
         summary: how many visits, models and videos there are.
-        said: sentences about a better or a newer model that is not shown; "" if there is none.
+        remark: sentences about a better or a newer model that is not shown; "" if there is none.
         clips: its videos, those of the model that it is shown by first, trials last.
         comparisons: videos of then and now, the newest first.
         changes: what has changed between two visits, the newest first.
@@ -57,7 +57,7 @@ class ScenePage:
 
     scene: str
     summary: str
-    said: str
+    remark: str
     clips: Sequence[Clip]
     comparisons: Sequence[Clip]
     changes: Sequence[Clip]

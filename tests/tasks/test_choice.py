@@ -119,7 +119,7 @@ def test_a_trial_is_told_from_a_good_model(
 ) -> None:
     put(place, "street-nerf", "1-00000004", 4, scene="street", psnr=psnr, image_size=size, steps=steps)
     assert shown(place) == expected
-    assert said in tasks.find_shown_model(place, "street").said
+    assert said in tasks.find_shown_model(place, "street").remark
 
 
 def test_the_light_of_the_photos_does_not_make_a_trial(place: LocalWorkspace) -> None:

@@ -50,7 +50,7 @@ def test_a_row_says_what_is_known() -> None:
 
 def test_where_the_light_differs_the_psnr_with_colours_fitted_counts() -> None:
     before, own = version(1, 1, 24.0), version(2, 2, 20.0, psnr_colours_fitted=23.5)
-    assert own.said == "23.5 dB with colours fitted" and before.said == "24.0 dB"
+    assert own.psnr_words == "23.5 dB with colours fitted" and before.psnr_words == "24.0 dB"
     found = fall([before], own)
     assert found and found.decibels == pytest.approx(0.5) and warning([before], own) == ""
     assert fall([own], version(3, 3, 24.0)) == (-0.5, own)
