@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field
 
 import tasks
 from commands.shell.run import as_command, open_workspace, parse_command
-from jobs.errors import NotFound
 from jobs.names import SceneName
 
 
@@ -36,10 +35,8 @@ def show(options: Gallery) -> None:
     workspace = open_workspace(options.workspace)
     file = (options.to or tasks.gallery_file(workspace)).expanduser().absolute()
     if options.scene:
-        if options.scene not in (known := workspace.scenes()):
-            raise NotFound(
-                f"scene {options.scene}: there is no such scene. Known scenes: {', '.join(known) or 'none yet'}."
-            )
+        if options.scene not in workspace.scenes():
+            raise tasks.no_such_scene(workspace, options.scene)
         file = tasks.write_scene_page(workspace, options.scene, file)
         print(f"{options.scene}: {file.as_uri()}")
     else:

@@ -89,8 +89,7 @@ def _show_versions(workspace: Workspace, scene: str) -> None:
     choice = tasks.choose(models)
     if choice is None:
         if not workspace.assets(scene):
-            known = ", ".join(workspace.scenes()) or "none yet"
-            raise NotFound(f"scene {scene}: there is no such scene in {workspace.identity}. Its scenes: {known}.")
+            raise tasks.no_such_scene(workspace, scene)
         raise NotFound(
             f"scene {scene}: it has photos in {workspace.identity}, but no {asset_name(scene, 'model')} yet."
         )

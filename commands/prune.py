@@ -13,7 +13,7 @@ from commands.shell.table import print_table
 from jobs.errors import RebelNerfError
 from jobs.names import SceneName, printable
 from jobs.program import typed
-from tasks.prune import Judged, judge_scene
+from tasks.prune import Candidate, candidates_of_scene
 
 _DAY = 24 * 3600.0
 
@@ -40,10 +40,12 @@ def prune(options: Prune) -> None:
     """
     workspace = open_workspace(options.workspace)
     scenes = [options.scene] if options.scene else workspace.scenes()
-    judged = {scene: judge_scene(workspace, scene, options.keep, captures=options.captures) for scene in scenes}
+    candidates = {
+        scene: candidates_of_scene(workspace, scene, options.keep, captures=options.captures) for scene in scenes
+    }
     leftovers = [] if options.scene else workspace.leftovers(_DAY * options.older_days)
-    _show_space(judged, leftovers)
-    old = [each for found in judged.values() for each in found if not each.kept]
+    _show_space(candidates, leftovers)
+    old = [each for found in candidates.values() for each in found if not each.kept]
     show_removable(old, leftovers)
     freed = sum(each.size for each in old) + sum(each.size for each in leftovers)
     if not old and not leftovers:
@@ -57,19 +59,19 @@ def prune(options: Prune) -> None:
         )
 
 
-def _show_space(judged: dict[str, list[Judged]], leftovers: list[Leftover]) -> None:
+def _show_space(candidates: dict[str, list[Candidate]], leftovers: list[Leftover]) -> None:
     def row(name: str, sizes: list[int], removable: list[int]) -> list[str]:
         return [name, str(len(sizes)), size_of(sum(sizes)), size_of(sum(removable)) if removable else ""]
 
     rows = [
         row(scene, [each.size for each in found], [each.size for each in found if not each.kept])
-        for scene, found in judged.items()
+        for scene, found in candidates.items()
     ]
     left = [each.size for each in leftovers]
     print_table(("scene", "assets", "space", "can be removed"), [*rows, row("remains of jobs", left, left)])
 
 
-def show_removable(old: list[Judged], leftovers: Sequence[Leftover] = ()) -> None:
+def show_removable(old: list[Candidate], leftovers: Sequence[Leftover] = ()) -> None:
     """Print what can be removed."""
     rows = [[each.asset.title, each.asset.kind, f"{each.asset.created:%Y-%m-%d}", size_of(each.size)] for each in old]
     rows += [[printable(each.place), each.what, "", size_of(each.size)] for each in leftovers]
@@ -77,11 +79,11 @@ def show_removable(old: list[Judged], leftovers: Sequence[Leftover] = ()) -> Non
         print_table(("can be removed", "what", "made", "space"), rows)
 
 
-def remove(workspace: Workspace, old: list[Judged], leftovers: Sequence[Leftover] = ()) -> None:
+def remove(workspace: Workspace, old: list[Candidate], leftovers: Sequence[Leftover] = ()) -> None:
     """Remove everything. An asset that cannot be removed does not stop the others."""
     failed: list[RebelNerfError] = []
     # Newest first: an interruption leaves no asset without its inputs.
-    for each in sorted(old, key=lambda judged: judged.asset.created, reverse=True):
+    for each in sorted(old, key=lambda candidate: candidate.asset.created, reverse=True):
         try:
             workspace.remove(each.asset)
         except RebelNerfError as error:

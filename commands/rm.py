@@ -12,7 +12,7 @@ from commands.prune import remove, show_removable, size_of
 from commands.shell.run import as_command, open_workspace, parse_command
 from jobs.names import SceneName
 from jobs.program import typed
-from tasks.prune import judge_all, judge_model
+from tasks.prune import candidates_of_model, candidates_of_whole_scene
 
 
 class Remove(BaseModel):
@@ -41,9 +41,9 @@ def remove_from_scene(options: Remove) -> None:
     """
     workspace = open_workspace(options.workspace)
     if options.model_version is None:
-        found = judge_all(workspace, options.scene, captures=options.captures)
+        found = candidates_of_whole_scene(workspace, options.scene, captures=options.captures)
     else:
-        found = judge_model(
+        found = candidates_of_model(
             workspace, options.scene, tasks.find_registered_model(workspace, options.scene, options.model_version)
         )
     removable = [each for each in found if not each.kept]

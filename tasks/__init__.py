@@ -12,6 +12,7 @@ from tasks.find import (
     find_registered_dataset,
     find_registered_model,
     find_shown_model,
+    no_such_scene,
 )
 from tasks.gallery import (
     gallery_file,
@@ -92,6 +93,7 @@ __all__ = [
     "load_workspace",
     "measure_scene",
     "model_versions",
+    "no_such_scene",
     "note_model",
     "open_workspace",
     "opened_page",

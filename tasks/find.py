@@ -25,6 +25,7 @@ __all__ = [
     "find_registered_model",
     "find_shown_model",
     "newest_made_of",
+    "no_such_scene",
     "similar_scene",
 ]
 
@@ -98,6 +99,13 @@ def similar_scene(workspace: Workspace, scene: str) -> str:
     """Return a question about a scene with a similar name, with a space at its end; "" if there is none."""
     near = difflib.get_close_matches(scene, set(workspace.scenes()) - {scene}, n=1)
     return f"Did you mean {near[0]}? " if near else ""
+
+
+def no_such_scene(workspace: Workspace, scene: str) -> NotFound:
+    """Return the error for a scene that a workspace does not have. It suggests a similar name, and lists the scenes."""
+    listed = ", ".join(workspace.scenes()) or "none yet"
+    hint = similar_scene(workspace, scene)
+    return NotFound(f"scene {scene}: there is no such scene in {workspace.identity}. {hint}Its scenes: {listed}.")
 
 
 class ShownModel(NamedTuple):

@@ -6,19 +6,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from blocks import Asset, Workspace
-from jobs.errors import InvalidInput, NotFound
+from jobs.errors import InvalidInput
 from jobs.names import SUFFIXES, asset_name
 from jobs.program import typed
+from tasks.find import no_such_scene
 
-__all__ = ["Judged", "judge_all", "judge_model", "judge_scene"]
+__all__ = ["Candidate", "candidates_of_model", "candidates_of_scene", "candidates_of_whole_scene"]
 
 
 _ONLY_COPY = "the only copy of these photos"
 
 
 @dataclass(frozen=True)
-class Judged:
-    """An asset, and why it is kept.
+class Candidate:
+    """An asset that may be removed, or the reason for keeping it.
 
     Args:
         asset: the asset.
@@ -31,7 +32,7 @@ class Judged:
     size: int
 
 
-def judge_scene(workspace: Workspace, scene: str, keep: int, *, captures: bool) -> list[Judged]:
+def candidates_of_scene(workspace: Workspace, scene: str, keep: int, *, captures: bool) -> list[Candidate]:
     """Return for each asset of a scene whether it can be removed, and its size.
 
     The newest versions of each asset, pinned models, the inputs of kept assets, and captures are kept. With `captures`,
@@ -47,7 +48,7 @@ def judge_scene(workspace: Workspace, scene: str, keep: int, *, captures: bool) 
         raise ValueError(f"at least 1 version must be kept, not {keep}")
     versions = _versions(workspace, scene)
     if _is_worked_on(workspace, scene):
-        return [Judged(asset, "a run is under way", workspace.size(asset)) for asset in _all(versions)]
+        return [Candidate(asset, "a run is under way", workspace.size(asset)) for asset in _all(versions)]
     kept: dict[str, str] = {}
     for assets in versions.values():
         for asset in assets[-keep:]:
@@ -59,10 +60,10 @@ def judge_scene(workspace: Workspace, scene: str, keep: int, *, captures: bool) 
     for capture in only_copies:
         kept.setdefault(str(capture), _ONLY_COPY if captures else "a capture")
     _keep_origins(kept, versions)
-    return [Judged(asset, kept.get(str(asset), ""), workspace.size(asset)) for asset in _all(versions)]
+    return [Candidate(asset, kept.get(str(asset), ""), workspace.size(asset)) for asset in _all(versions)]
 
 
-def judge_model(workspace: Workspace, scene: str, model: Asset) -> list[Judged]:
+def candidates_of_model(workspace: Workspace, scene: str, model: Asset) -> list[Candidate]:
     """Return a model and everything that was made from it: videos, pages and exports, all of which can be removed.
 
     Raises:
@@ -74,10 +75,10 @@ def judge_model(workspace: Workspace, scene: str, model: Asset) -> list[Judged]:
         found += [each for each in known if str(origin) in each.tags.values() and each not in found]
     if later := [each for each in found[1:] if each.kind == "model"]:
         raise InvalidInput(f"scene {scene}: {later[0].title} was trained from {model.title}. Remove that one first.")
-    return [Judged(asset, "", workspace.size(asset)) for asset in found]
+    return [Candidate(asset, "", workspace.size(asset)) for asset in found]
 
 
-def judge_all(workspace: Workspace, scene: str, *, captures: bool) -> list[Judged]:
+def candidates_of_whole_scene(workspace: Workspace, scene: str, *, captures: bool) -> list[Candidate]:
     """Return every asset of a scene. All can be removed but the only copies of photos.
 
     Args:
@@ -91,11 +92,10 @@ def judge_all(workspace: Workspace, scene: str, *, captures: bool) -> list[Judge
     """
     versions = _versions(workspace, scene)
     if not (known := _all(versions)):
-        listed = ", ".join(workspace.scenes()) or "none yet"
-        raise NotFound(f"scene {scene}: there is no such scene in {workspace.identity}. Its scenes: {listed}.")
+        raise no_such_scene(workspace, scene)
     _check_removable(workspace, scene, known)
     kept = set() if captures else {str(capture) for capture in _only_copies(workspace, scene, versions)}
-    return [Judged(asset, _ONLY_COPY if str(asset) in kept else "", workspace.size(asset)) for asset in known]
+    return [Candidate(asset, _ONLY_COPY if str(asset) in kept else "", workspace.size(asset)) for asset in known]
 
 
 def _check_removable(workspace: Workspace, scene: str, assets: Iterable[Asset]) -> None:

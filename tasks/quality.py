@@ -81,7 +81,7 @@ def psnr_gate(most: float, options: TrainOptions) -> Gate:
         scene, now = tags["scene"], datetime.now(timezone.utc)
         models = workspace.assets(asset_name(scene, "model"))
         made = Asset(name="", version=tags["capture_version"], kind="model", tags=dict(tags), uri="", created=now)
-        *before, own = _whatever_the_start([version_of(workspace, model, None) for model in (*models, made)], options)
+        *before, own = _ignoring_start([version_of(workspace, model, None) for model in (*models, made)], options)
         found = fall(before, own)
         if found and found.decibels > most:
             raise GateRefused(
@@ -94,7 +94,7 @@ def psnr_gate(most: float, options: TrainOptions) -> Gate:
     return gate
 
 
-def _whatever_the_start(versions: Sequence[Version], options: TrainOptions) -> list[Version]:
+def _ignoring_start(versions: Sequence[Version], options: TrainOptions) -> list[Version]:
     """Return versions as if those with these options had all been trained from the beginning."""
     fresh, earlier = (options.model_copy(update={"start": start}).fingerprint()[:8] for start in ("fresh", "earlier"))
     return [each.model_copy(update={"options": fresh}) if each.options == earlier else each for each in versions]

@@ -127,8 +127,8 @@ def refusal(images: Path, pictures: Sequence[Picture], result: Outcome, options:
             "photos that the poses were found for, under their names, neither cropped nor turned; or leave out "
             "prepare.poses keep: then structure from motion finds the poses. "
         )
-    elif places := other_places(pictures, result):
-        text += f"{places} Make a scene of each place, or take photos that lead from one to the other. "
+    elif second_places := other_places(pictures, result):
+        text += f"{second_places} Make a scene of each place, or take photos that lead from one to the other. "
     elif common := in_common(lost, used):
         text += (
             f"The {len(lost)} others are {common}. If they show another place or another day, make them a scene "

@@ -19,7 +19,7 @@ from commands.gallery import show as show_gallery
 from commands.prune import Prune, prune
 from commands.rm import Remove, remove_from_scene
 from jobs.errors import InvalidInput, NotFound
-from tasks.prune import judge_scene
+from tasks.prune import candidates_of_scene
 from tests.azure_fixtures import lasting, sketch, stack, wait, workspace
 from tests.tasks.test_choice import put
 
@@ -57,7 +57,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalWorkspace:
 def kept(place: LocalWorkspace, keep: int = 2, captures: bool = False) -> dict[str, str]:
     """The visits that are kept, by the kind of asset."""
     found: dict[str, str] = {}
-    for each in judge_scene(place, "street", keep, captures=captures):
+    for each in candidates_of_scene(place, "street", keep, captures=captures):
         if each.kept:
             found[each.asset.kind] = found.get(each.asset.kind, "") + each.asset.version.partition("-")[0]
     return found
@@ -274,8 +274,8 @@ def test_on_azure_an_old_model_is_archived_and_its_files_are_deleted(
         )
     old, new = workspace.assets("dock-nerf")
     assert workspace.size(old) == 100
-    judged = {each.asset.version: each.kept for each in judge_scene(workspace, "dock", 1, captures=False)}
-    assert judged == {old.version: "", new.version: "among the newest 1"}
+    candidates = {each.asset.version: each.kept for each in candidates_of_scene(workspace, "dock", 1, captures=False)}
+    assert candidates == {old.version: "", new.version: "among the newest 1"}
     workspace.remove(old)
     assert [each.version for each in workspace.assets("dock-nerf")] == [new.version]
     assert [each.version for each in workspace.archived("dock-nerf")] == [old.version]
