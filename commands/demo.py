@@ -16,7 +16,7 @@ from jobs import report
 from jobs.errors import JobFailed
 from jobs.options import RenderOptions
 from jobs.report import Failure, Progress
-from tasks.watch import News
+from tasks.news import News
 
 _LAST_LINES = 15
 

@@ -35,8 +35,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from jobs.errors import InvalidInput
 from jobs.names import SceneName
+from tasks.news import News
 from tasks.wanted import current_run
-from tasks.watch import News
 
 __all__ = ["Metrics", "serving"]
 

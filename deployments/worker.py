@@ -25,9 +25,9 @@ from deployments.metrics import serving
 from deployments.scene_worker import SceneWorker
 from jobs.errors import RebelNerfError
 from tasks import check_server, end_without_cancelling
+from tasks.news import watching
 from tasks.patience import PATIENT_CLIENT
 from tasks.sign_in import client_settings, link_settings, local_server
-from tasks.watch import watching
 
 _PATIENCE_SECONDS = 20.0  # how long stopping may take
 _THREADS = 64  # for calls that block (polls, transfers): many transfers must not delay polls

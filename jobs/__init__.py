@@ -2,7 +2,7 @@
 
 - Programs: `prepare`, `train`, `render`, `shard`, `compare`, `export`, `page`, `scale`, `changes`, `view`, `facade`
   (draws the photos of the demo), `model` (writes a config for nerfstudio's own tools) and `check` (tries the
-  environment; what it tries is in `trials`).
+  environment; what it tries is in `probes`).
 - The contract, which the scheduler (flows, tasks, blocks and deployments) may import: `base_options`, `camera_path`,
   `code`, `errors`, `manifest`, `media` (with `selection` and `memory`), `methods`, `names`, `options`, `profiles`,
   `program`, `report` and `validation`. None of them imports torch, nerfstudio or pycolmap.

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jobs import report
-from jobs.trials import CAN_BE_REQUIRED, LIBRARIES, list_trials
+from jobs.probes import CAN_BE_REQUIRED, LIBRARIES, list_probes
 
 _PACKAGE = Path(__file__).parent
 _LOG_LINES = 30  # that are shown of a step that failed
@@ -85,16 +85,16 @@ class _Check:
         """Examine what the jobs rely on, and every module and program."""
         self.step("python", lambda: f"{platform.python_version()}, {sys.executable}")
         self.step("machine", _machine)
-        trials, failures, total = list_trials(), [], 0.0
-        for trial, state, text, seconds in _tried(trials):
-            if trial in LIBRARIES:
-                state = "FAILED" if state == "absent" and trial in self._required else state
-                self._tell(trial, state, text, seconds)
+        probes, failures, total = list_probes(), [], 0.0
+        for probe, state, text, seconds in _tried(probes):
+            if probe in LIBRARIES:
+                state = "FAILED" if state == "absent" and probe in self._required else state
+                self._tell(probe, state, text, seconds)
             else:
                 total += seconds
-                failures += [f"{trial} ({text})"] if state == "FAILED" else []
-        programs = sum(" " in trial for trial in trials)
-        modules = len(trials) - len(LIBRARIES) - programs
+                failures += [f"{probe} ({text})"] if state == "FAILED" else []
+        programs = sum(" " in probe for probe in probes)
+        modules = len(probes) - len(LIBRARIES) - programs
         text = f"{modules} modules to import, {programs} programs to show their help"
         if failures:
             self._tell("modules", "FAILED", f"{text}: {len(failures)} failed: {'; '.join(failures)}", total)
@@ -184,11 +184,11 @@ def _run(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _tried(trials: list[str]) -> Iterator[tuple[str, str, str, float]]:
-    """Try everything in one process, or in a new one after a crash; yield trial, state, text and seconds."""
-    left = list(trials)
+def _tried(probes: list[str]) -> Iterator[tuple[str, str, str, float]]:
+    """Try everything in one process, or in a new one after a crash; yield probe, state, text and seconds."""
+    left = list(probes)
     while left:
-        code = f"from jobs.trials import try_each; try_each({left!r})"
+        code = f"from jobs.probes import try_each; try_each({left!r})"
         command = [sys.executable, "-X", "faulthandler", "-c", code]
         began = time.monotonic()
         with tempfile.TemporaryFile("w+") as errors:

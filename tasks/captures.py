@@ -12,9 +12,9 @@ from jobs.errors import InvalidInput, NotFound
 from jobs.names import printable
 from jobs.options import PrepareOptions
 from tasks.find import similar_scene
+from tasks.news import News, tell
 from tasks.patience import patiently
 from tasks.plain_errors import naming
-from tasks.watch import News, tell
 
 __all__ = ["capture", "check_capture", "take_in_dropped"]
 

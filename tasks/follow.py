@@ -23,9 +23,9 @@ from jobs.errors import (
 from jobs.report import Failure, Figures, PageReport, Progress, parse
 from tasks.curves import Curves
 from tasks.gpu_slots import waits_for
+from tasks.news import News, tell
 from tasks.progress import ProgressReporter, close_page, show_page
 from tasks.wanted import raise_if_stopped
-from tasks.watch import News, tell
 
 __all__ = ["Outcome", "follow_to_end", "read_figures"]
 

@@ -20,7 +20,7 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from blocks import JobSpec, JobStatus, Workspace
 from jobs.errors import RebelNerfError
 from jobs.report import PageReport, Progress
-from tasks.watch import News, tell
+from tasks.news import News, tell
 from tasks.workspace import view_command
 
 __all__ = ["ProgressReporter", "close_page", "show_job", "show_page"]

@@ -16,11 +16,11 @@ from blocks import Asset, JobState, JobStatus, Workspace
 from blocks.retries import STAGE
 from jobs.errors import GateRefused, JobFailed, NotFound, is_transient
 from tasks.follow import read_figures
+from tasks.news import News, tell
 from tasks.patience import patiently
 from tasks.plan import Gate, Plan
 from tasks.run import check_output, run_to_end
 from tasks.wanted import current_run
-from tasks.watch import News, tell
 
 __all__ = ["Chosen", "Gate", "Plan", "Stage", "choose_generation", "is_begun"]
 

@@ -10,8 +10,8 @@ from jobs.names import scene_of
 from jobs.program import typed
 from jobs.report import duration
 from tasks.gallery import scene_page_file
+from tasks.news import News
 from tasks.summary import OPENED, verdict_of
-from tasks.watch import News
 from tasks.workspace import LOCAL
 
 __all__ = ["Results", "words_of"]

@@ -36,9 +36,9 @@ from commands.shell.terminal import Display
 from commands.shell.usage import TerminalOptions, command_of, parse
 from jobs.errors import RebelNerfError, RunCancelled
 from jobs.program import typed
+from tasks.news import watching
 from tasks.patience import PATIENT_CLIENT
 from tasks.sign_in import link_settings, sign_in_settings
-from tasks.watch import watching
 
 __all__ = ["as_command", "command_of", "open_workspace", "parse_command", "run_aloud", "run_as_command", "run_scene"]
 

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from commands.shell.results import words_of
 from jobs.report import Progress, duration
-from tasks.watch import News
+from tasks.news import News
 
 __all__ = ["Display"]
 

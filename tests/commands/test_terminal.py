@@ -30,7 +30,7 @@ from flows.nerf import STAGES, nerf
 from flows.render import render
 from jobs.report import Progress
 from jobs.web.verdict import judge
-from tasks.watch import News
+from tasks.news import News
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 29, tzinfo=timezone.utc)

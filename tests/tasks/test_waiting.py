@@ -13,7 +13,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from blocks import Asset, LocalWorkspace, supervisor
-from tasks.watch import News, watching
+from tasks.news import News, watching
 from tests.faults.chain import FirstOptions, capture, first, workspace
 from tests.waiting import async_until
 

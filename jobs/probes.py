@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["CAN_BE_REQUIRED", "LIBRARIES", "list_trials", "try_each"]
+__all__ = ["CAN_BE_REQUIRED", "LIBRARIES", "list_probes", "try_each"]
 
 _PACKAGE = Path(__file__).parent
 
@@ -146,21 +146,21 @@ CAN_BE_REQUIRED = ("gpu", "pycolmap", "gsplat", "compiler", "lpips")
 """Those of LIBRARIES that jobs can do without."""
 
 
-def list_trials() -> list[str]:
+def list_probes() -> list[str]:
     """Return what to try: the names in LIBRARIES, "jobs.x" for a module to import, "jobs.x --help" for a program."""
     files = [
-        file for file in sorted(_PACKAGE.rglob("*.py")) if file.name not in ("__init__.py", "check.py", "trials.py")
+        file for file in sorted(_PACKAGE.rglob("*.py")) if file.name not in ("__init__.py", "check.py", "probes.py")
     ]
     names = {file: ".".join(file.relative_to(_PACKAGE).with_suffix("").parts) for file in files}
     programs = [names[file] for file in files if '__name__ == "__main__"' in file.read_text()]
     return [*LIBRARIES, *(f"jobs.{name}" for name in names.values()), *(f"jobs.{name} --help" for name in programs)]
 
 
-def try_each(trials: list[str]) -> None:
-    """Print the result of each trial as a line of JSON: state, text and seconds."""
-    for trial in trials:
+def try_each(probes: list[str]) -> None:
+    """Print the result of each probe as a line of JSON: state, text and seconds."""
+    for probe in probes:
         began, state, text = time.monotonic(), "ok", ""
-        name, _, option = trial.partition(" ")
+        name, _, option = probe.partition(" ")
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 if name in LIBRARIES:
