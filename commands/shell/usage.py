@@ -35,7 +35,7 @@ T = TypeVar("T", bound=BaseModel)
 
 _LIGHT = (
     *("typing", "pathlib", "pydantic", "pydantic_settings", "jobs.names", "jobs.options", "jobs.profiles"),
-    *("jobs.metric.given", "deployments.azure.place"),
+    *("jobs.metric.given", "deployments.azure.options"),
 )
 _NOISE = re.compile(r" ?\((default factory: .*|ifdef: required|required|default: (None|null|False|\[\]|\(\)|))\)$")
 _KINDS = {"str": "TEXT", "int": "N", "float": "X", "Path": "PATH", "{str,int}": "TEXT", "{int,float}": "X"}
@@ -63,8 +63,8 @@ def command_in(file: Path) -> type[BaseModel]:
     """Return the command of a module without importing what its run needs.
 
     Args:
-        file: has one function decorated with `@flow`, or classes derived from BaseModel or Place. The last of the
-            classes whose names do not begin with an underscore is the command.
+        file: has one function decorated with `@flow`, or classes derived from BaseModel or AzureOptions. The last of
+            them whose name does not begin with an underscore is the command.
     """
     imports: list[ast.stmt] = []
     classes: list[ast.ClassDef] = []
@@ -72,7 +72,7 @@ def command_in(file: Path) -> type[BaseModel]:
         if isinstance(node, ast.ImportFrom) and node.module in _LIGHT:
             imports.append(node)
         elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            if any(ast.unparse(base) in ("BaseModel", "Place") for base in node.bases):
+            if any(ast.unparse(base) in ("BaseModel", "AzureOptions") for base in node.bases):
                 node.body = [part for part in node.body if not _is_method(part)]
                 classes.append(node)
         elif isinstance(node, ast.AsyncFunctionDef) and node.decorator_list:

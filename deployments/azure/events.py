@@ -28,8 +28,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from pydantic import AliasChoices, BaseModel, Field, SecretStr, TypeAdapter, ValidationError
 
 from blocks.azure import AzureMLWorkspace
-from deployments.azure.options import capture_event, run
-from deployments.azure.place import Place
+from deployments.azure.common import capture_event, run
+from deployments.azure.options import AzureOptions
 from jobs.errors import InvalidInput
 from jobs.media import is_media
 from jobs.names import SceneName
@@ -44,7 +44,7 @@ _BLOB_EVENTS = ("Microsoft.Storage.BlobCreated", "Microsoft.Storage.BlobRenamed"
 _HANDSHAKE = "Microsoft.EventGrid.SubscriptionValidationEvent"
 
 
-class Events(Place):
+class Events(AzureOptions):
     """Listen to Azure Event Grid, and report to Prefect each scene whose photos change.
 
     The key that Event Grid must present comes from $REBEL_NERF_EVENTS_KEY, or from a block.

@@ -1,144 +1,56 @@
-"""What the commands for Azure share: workspaces from options, credentials, and errors without tracebacks."""
+"""The options of the commands for Azure that name a workspace. Imports nothing that delays their `--help`."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
-from prefect.events.schemas.events import Event, Resource
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_SERVER_ANALYTICS_ENABLED,
-    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
-    temporary_settings,
-)
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, Field
 
-from blocks.azure import AzureCredential, AzureMLWorkspace
-from blocks.saved import loading
-from commands.shell.run import parse_command
-from deployments.azure.place import Place
-from jobs.errors import InvalidInput, RebelNerfError, WorkspaceUnavailable
-from jobs.program import typed
-from jobs.validation import complaints
-from tasks.sign_in import sign_in_settings
+if TYPE_CHECKING:
+    from blocks.azure import AzureMLWorkspace
 
-__all__ = ["Place", "capture_event", "credential", "described", "has_secret", "load", "run", "server_answers"]
+__all__ = ["DEFAULT_SIZES", "AzureOptions", "own_key"]
+
+DEFAULT_SIZES = {"cpu": "Standard_D4s_v3", "gpu": "Standard_NC4as_T4_v3"}
+"""VM sizes of clusters, by tier."""
 
 
-def described(place: Place, saved: AzureMLWorkspace | None, more: dict[str, Any]) -> AzureMLWorkspace:
-    """Return what `Place.described` returns."""
-    given = {
-        "subscription_id": place.subscription,
-        "resource_group": place.resource_group,
-        "workspace": place.workspace,
-    }
-    if saved is None:
-        return _valid({"credential": credential(), **given, **more})
-    changes = {**({} if place.block else {name: value for name, value in given.items() if value}), **more}
-    changed = _valid({**dict(saved), **changes})
-    return saved.model_copy(update={name: getattr(changed, name) for name in changes})
+def own_key() -> Path | None:
+    """Return the file with this person's public ssh key, if there is one."""
+    found = (Path.home() / ".ssh" / f"{name}.pub" for name in ("id_ed25519", "id_rsa", "id_ecdsa"))
+    return next((key for key in found if key.is_file()), None)
 
 
-def load(name: str) -> AzureMLWorkspace:
-    """Load the saved workspace of that name.
-
-    Raises:
-        InvalidInput: there is none, or it is wrong.
-    """
-    with loading(f"{AzureMLWorkspace.get_block_type_slug()}/{name}"):
-        saved = AzureMLWorkspace.load(name)
-    assert isinstance(saved, AzureMLWorkspace)
-    return saved
+def _from_environment(name: str, what: str) -> Any:
+    return Field(default_factory=lambda: os.environ.get(name, ""), description=f"{what}. Defaults to ${name}.")
 
 
-def _valid(fields: dict[str, Any]) -> AzureMLWorkspace:
-    try:
-        return AzureMLWorkspace.model_validate(fields)
-    except ValidationError as error:
-        raise InvalidInput("\n".join(complaints(error, "options"))) from None
+class AzureOptions(BaseModel):
+    """An Azure ML workspace: a saved block, or described by options and environment variables."""
 
+    block: str = Field("", description="Name of a saved block of the workspace. The options below are not needed then.")
+    subscription: str = _from_environment("AZURE_SUBSCRIPTION_ID", "ID of the Azure subscription")
+    resource_group: str = _from_environment("AZURE_RESOURCE_GROUP", "Resource group of the workspace")
+    workspace: str = _from_environment("AZURE_ML_WORKSPACE", "Name of the Azure ML workspace")
 
-def has_secret() -> bool:
-    """Return whether the environment has a service principal's secret or certificate."""
-    return bool(os.environ.get("AZURE_CLIENT_SECRET") or os.environ.get("AZURE_CLIENT_CERTIFICATE_PATH"))
+    def open(self) -> AzureMLWorkspace:
+        """Return the workspace's block.
 
+        Raises:
+            InvalidInput: there is no such block, it is wrong, or the options name no workspace.
+        """
+        from deployments.azure import common
 
-def credential() -> AzureCredential:
-    """Return a service principal's credential if the variables of Azure's own tools are set, else the Azure CLI's.
+        return common.load(self.block) if self.block else self.described()
 
-    The variables are AZURE_CLIENT_ID, AZURE_TENANT_ID, and AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH.
-    """
-    given = os.environ.get
-    secret, certificate = given("AZURE_CLIENT_SECRET"), given("AZURE_CLIENT_CERTIFICATE_PATH")
-    if not has_secret():
-        return AzureCredential(tenant_id=given("AZURE_TENANT_ID"))
-    password = given("AZURE_CLIENT_CERTIFICATE_PASSWORD")
-    try:
-        return AzureCredential(
-            method="service principal",
-            tenant_id=given("AZURE_TENANT_ID"),
-            client_id=given("AZURE_CLIENT_ID"),
-            client_secret=SecretStr(secret) if secret else None,
-            certificate=SecretStr(Path(certificate).read_text()) if certificate and not secret else None,
-            certificate_password=SecretStr(password) if password else None,
-        )
-    except FileNotFoundError:
-        raise InvalidInput(
-            f"AZURE_CLIENT_CERTIFICATE_PATH: there is no file {certificate}. Correct the path."
-        ) from None
-    except ValidationError as error:
-        raise InvalidInput(f"credential: {'; '.join(complaints(error, 'of the environment'))}") from None
+    def described(self, saved: AzureMLWorkspace | None = None, **more: Any) -> AzureMLWorkspace:
+        """Return the workspace that the options describe, or the saved one with what they change.
 
+        Raises:
+            InvalidInput: they name no workspace.
+        """
+        from deployments.azure import common
 
-@contextmanager
-def server_answers() -> Iterator[None]:
-    """Translate the errors of a Prefect server that does not answer. Only Prefect uses httpx; Azure's SDKs do not.
-
-    Raises:
-        WorkspaceUnavailable: it does not answer.
-    """
-    try:
-        yield
-    except (httpx.TransportError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "Failed to reach API" not in str(error):
-            raise
-        raise WorkspaceUnavailable(
-            f"Prefect's server {PREFECT_API_URL.value() or ''} does not answer ({error}). Start it with "
-            f"`{typed('server')}`, or unset PREFECT_API_URL to go on without a server of your own."
-        ) from None
-
-
-def capture_event(what: str, scene: str, workspace: str) -> Event:
-    """Return Prefect's event `rebel-nerf.capture.<what>`, as the triggers of `reprocess/captures` expect it.
-
-    Args:
-        what: "changed" if more may come, or "uploaded" if the upload is complete.
-        scene: the scene's name.
-        workspace: the value of a flow's parameter `workspace`.
-    """
-    resource = {"prefect.resource.id": f"rebel-nerf.capture.{scene}", "scene": scene, "workspace": workspace}
-    return Event(event=f"rebel-nerf.capture.{what}", resource=Resource(resource))
-
-
-def run(command: type[BaseModel], main: Callable[[Any], None], arguments: list[str]) -> None:
-    """Run a command with options from a command line; exit with 2 for wrong options and with 1 if the command fails."""
-    options = parse_command(command, arguments)
-    settings = {
-        # Prefect keeps saved blocks. Without a server, it starts one for the command. The first start is slow.
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
-        PREFECT_SERVER_ANALYTICS_ENABLED: False,
-    }
-    try:
-        with temporary_settings({**settings, **sign_in_settings()}), server_answers():
-            main(options)
-    except RebelNerfError as error:
-        print(f"\n{error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        return common.described(self, saved, more)

@@ -18,8 +18,8 @@ from blocks.azure.errors import lacks_role, plain_errors, translate
 from blocks.azure.jobs import SERVERLESS
 from blocks.saved import saved_name
 from deployments.azure import clusters, image, on_server, smoke
-from deployments.azure.options import credential, has_secret, load, run
-from deployments.azure.place import DEFAULT_SIZES, Place, own_key
+from deployments.azure.common import credential, has_secret, load, run
+from deployments.azure.options import DEFAULT_SIZES, AzureOptions, own_key
 from deployments.azure.remedies import Remedies
 from jobs.errors import InvalidInput, NotFound
 from jobs.program import typed
@@ -29,7 +29,7 @@ _OTHER_NAME = "choose another name for the cluster (--gpu-cluster, --cpu-cluster
 _TIERS: tuple[Literal["cpu", "gpu"], ...] = ("cpu", "gpu")
 
 
-class Setup(Place):
+class Setup(AzureOptions):
     """Create what a workspace lacks: clusters, job environment, blocks, work pool and deployments. Then check it.
 
     You can run it again at any time: it keeps what exists, and what you changed in a saved block. Secrets come from

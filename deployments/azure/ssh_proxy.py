@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 
 from blocks.azure.credential import ARM_SCOPE
 from blocks.azure.errors import plain_errors
-from deployments.azure.options import credential, load
+from deployments.azure.common import credential, load
 from jobs.errors import RebelNerfError, WorkspaceUnavailable
 
 _PATH = "/nbip/v1.0/ws-tcp"

@@ -17,15 +17,15 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from websockets.exceptions import WebSocketException
 
 from blocks.azure import AzureMLWorkspace
-from deployments.azure.options import capture_event, run, server_answers
-from deployments.azure.place import Place
+from deployments.azure.common import capture_event, run, server_answers
+from deployments.azure.options import AzureOptions
 from jobs import media
 from jobs.errors import InvalidInput, NotFound, WorkspaceUnavailable
 from jobs.names import SceneName
 from jobs.options import PrepareOptions
 
 
-class Upload(Place):
+class Upload(AzureOptions):
     """Upload a folder of photos, or a video, as the scene's next capture version; nothing is sent twice.
 
     With a saved block and a server (PREFECT_API_URL), the deployment `reprocess/captures` then starts the scene's flow.
@@ -62,7 +62,7 @@ class Upload(Place):
         print("The server has the event: reprocess/captures starts the scene's flow.")
 
 
-class Download(Place):
+class Download(AzureOptions):
     """Download an asset, e.g. the newest video of a scene: `download --asset facade-video --to video/`."""
 
     asset: str = Field(description="name of the asset, or name:version; by default, the newest version")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from deployments.azure import options, setup, transfer
+from deployments.azure import common, setup, transfer
 from tests.azureml.stack import AzureStack
 
 Command = Callable[..., tuple[int, str]]
@@ -60,7 +60,7 @@ def command(stack: AzureStack, capfd: pytest.CaptureFixture[str], monkeypatch: p
                 given = list(arguments)
                 if name == "setup" and "--smoke-test" not in given:  # it takes minutes
                     given.append("--no-smoke-test")
-                options.run(*commands[name], given)
+                common.run(*commands[name], given)
             except SystemExit as end:
                 status = int(end.code or 0)
         said = "".join(capfd.readouterr())

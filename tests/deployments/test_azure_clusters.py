@@ -14,7 +14,7 @@ from azure.ai.ml.entities import (
     NetworkSettings,
 )
 
-from deployments.azure import options
+from deployments.azure import common
 from tests.azureml.stack import AzureStack
 from tests.deployments.conftest import Command
 
@@ -52,7 +52,7 @@ def body(stack: AzureStack, name: str) -> Any:
 
 
 def test_only_the_scale_of_a_cluster_that_exists_is_changed(stack: AzureStack, command: Command) -> None:
-    client = options.Place().open().client
+    client = common.AzureOptions().open().client
     for name, size in (("cpu-scale", "Standard_D4s_v3"), ("gpu-scale", "Standard_NC4as_T4_v3")):
         assigned = [ManagedIdentityConfiguration(resource_id=identity(stack))]
         client.compute.begin_create_or_update(
@@ -90,7 +90,7 @@ def test_networks_and_identities_are_on_the_wire(stack: AzureStack, command: Com
         assert inner["subnet"] == {"id": subnet(stack)} and inner["enableNodePublicIp"] is False
         assert inner["remoteLoginPortPublicAccess"] == "Disabled", "there is no public address to log in at"
     assert sent(stack, "PATCH {ws}") == [{"properties": {"imageBuildCompute": "cpu-net"}}]
-    saved = options.load("net")
+    saved = common.load("net")
     assert saved.job_identity == identity(stack) and saved.ssh_public_key == KEY
 
     # Existing clusters are kept, in whichever form the subnet is given, and the identity is the saved one.
@@ -98,9 +98,9 @@ def test_networks_and_identities_are_on_the_wire(stack: AzureStack, command: Com
     status, said = command("setup", *clusters("net"), *less)
     assert status == 0 and said.count(": exists") == 6, said
     assert len(sent(stack, "PATCH {ws}")) == 1
-    client_id = options.load("net").client.compute.get("gpu-net").identity.user_assigned_identities[0].clientId
+    client_id = common.load("net").client.compute.get("gpu-net").identity.user_assigned_identities[0].clientId
     assert command("setup", *clusters("net"), "--job-identity", client_id)[0] == 0
-    assert options.load("net").job_identity == client_id
+    assert common.load("net").job_identity == client_id
 
 
 def test_a_cluster_with_other_settings_is_reported(stack: AzureStack, command: Command) -> None:
@@ -129,7 +129,7 @@ def test_an_ssh_port_that_a_policy_denies_stays_closed(stack: AzureStack, comman
     assert "Deny-MachineLearning-ComputeCluster-RemoteLoginPortPublicAccess" in said, "Azure's own words"
     inner = body(stack, "gpu-closed")["properties"]["properties"]
     assert inner["remoteLoginPortPublicAccess"] == "Disabled" and inner["vmPriority"] == "LowPriority"
-    assert options.load("closed").ssh_public_key == KEY, "for the ssh service of jobs"
+    assert common.load("closed").ssh_public_key == KEY, "for the ssh service of jobs"
 
 
 def test_refusals_of_policies_storage_and_roles_are_distinguished(stack: AzureStack, command: Command) -> None:
@@ -174,7 +174,7 @@ def test_serverless_jobs_need_no_cluster(stack: AzureStack, command: Command) ->
     status, said = command("setup", *given, "--gpu-size", "Standard_NC8as_T4_v3")
     assert status == 0 and "GPU jobs: serverless, Standard_NC8as_T4_v3, spot" in said, said
     assert stack.requests["PUT {ws}/computes/*"] == puts
-    saved = options.load("serverless")
+    saved = common.load("serverless")
     assert (saved.gpu_size, saved.cpu_size, saved.serverless_tier) == (
         "Standard_NC8as_T4_v3",
         "Standard_D4s_v3",
@@ -183,7 +183,7 @@ def test_serverless_jobs_need_no_cluster(stack: AzureStack, command: Command) ->
     assert saved.has_gpu()
     status, said = command("setup", "--block", "serverless", "--no-deploy", "--dedicated")
     assert status == 0, said
-    saved = options.load("serverless")
+    saved = common.load("serverless")
     assert (saved.gpu_size, saved.serverless_tier) == ("Standard_NC8as_T4_v3", "standard")
 
 

@@ -14,7 +14,7 @@ from prefect.client.schemas.actions import BlockDocumentUpdate
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.azure.sizes import GPU_SIZES, LEAST_CAPABILITY, find, has_cuda, refusal
-from deployments.azure import options, transfer
+from deployments.azure import common, transfer
 from tests.azure_fixtures import identity_endpoint
 from tests.azureml.stack import AzureStack
 from tests.deployments.conftest import Command
@@ -49,7 +49,7 @@ def test_set_up_creates_missing_things_once(
         assert status == 0, said
         assert made() == [2, 1], count
     assert said.count(": exists") == 5, "blocks, too"
-    cluster = options.Place().open().client.compute.get("gpu-cluster")
+    cluster = common.AzureOptions().open().client.compute.get("gpu-cluster")
     assert (cluster.size, cluster.tier, cluster.min_instances, cluster.max_instances) == (
         "STANDARD_NC4AS_T4_V3", "low_priority", 0, 1,
     )  # fmt: skip
@@ -83,7 +83,7 @@ def test_set_up_keeps_what_it_does_not_decide(stack: AzureStack, command: Comman
     clusters = ("--gpu-cluster", "gpu-kept", "--cpu-cluster", "cpu-kept", "--no-deploy")
     status, said = command("setup", "--name", "kept", *clusters, "--credential-name", "kept-sign-in")
     assert status == 0, said
-    saved = options.load("kept")
+    saved = common.load("kept")
     assert saved.credential._block_document_name == "kept-sign-in"
     own = {
         "gpu_jobs_at_once": 3,
@@ -103,7 +103,7 @@ def test_set_up_keeps_what_it_does_not_decide(stack: AzureStack, command: Comman
         assert status == 0 and f"workspace {stack.workspace}: exists" in said, said
     assert "blocks: exists" in said
     assert "Its ssh port is closed, which cannot be changed" in said
-    again = options.load("kept")
+    again = common.load("kept")
     assert again.environment == saved.environment and again.ssh_public_key == "ssh-ed25519 BBBB me"
     kept = set(own) - {"environment"} | {"cache", "gpu_cluster", "cpu_cluster", "workspace", "subscription_id"}
     assert again.model_dump(include=kept) == changed.model_dump(include=kept)
@@ -139,12 +139,12 @@ def test_set_up_signs_in_as_the_machine(stack: AzureStack, command: Command, ide
     place = ("--managed-identity", "--datastore", "identityblobstore")
     status, said = command("setup", "--name", "machine", *clusters, *place)
     assert status == 0 and identity_endpoint, said
-    saved = options.load("machine")
+    saved = common.load("machine")
     assert (saved.credential.method, saved.credential.client_id) == ("managed identity", stack.client_id)
     assert saved.credential.client_secret is None and saved.datastore == "identityblobstore"
     status, said = command("setup", "--name", "machine", *clusters, "--datastore", "nowhere")
     assert status == 1 and "datastore: there is no datastore 'nowhere'" in said, said
-    assert options.load("machine").datastore == "identityblobstore"
+    assert common.load("machine").datastore == "identityblobstore"
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -154,7 +154,7 @@ def test_set_up_reports_a_cluster_of_another_tier(stack: AzureStack, command: Co
     key.write_text("ssh-ed25519 AAAA me\n")
     status, said = command("setup", *clusters, "--dedicated", "--ssh-public-key", str(key), "--no-ssh-port")
     assert status == 0 and said.count("ssh port closed)") == 4, said
-    assert options.load("tier").ssh_public_key == "ssh-ed25519 AAAA me"
+    assert common.load("tier").ssh_public_key == "ssh-ed25519 AAAA me"
     status, said = command("setup", *clusters)
     assert status == 1 and "cpu-dear exists with tier dedicated, not low_priority" in said
     assert "keep it with --dedicated" in said and "az ml compute delete --name cpu-dear" in said
@@ -180,7 +180,7 @@ def test_set_up_names_the_role_that_is_missing(stack: AzureStack, command: Comma
 @pytest.mark.usefixtures("prefect_server")
 def test_a_wrongly_saved_block_is_reported_by_its_fields(stack: AzureStack, command: Command) -> None:
     secret = "a-secret-that-nobody-may-see"
-    workspace = options.Place().open()
+    workspace = common.AzureOptions().open()
     workspace.credential.save("wrong", overwrite=True)
     workspace.save("wrong", overwrite=True)
     with get_client(sync_client=True) as client:
@@ -254,7 +254,7 @@ def test_an_upload_is_kept_if_the_server_is_gone(
     stack: AzureStack, command: Command, street: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Only the server is away: what is uploaded to is told by the options.
-    monkeypatch.setattr(transfer.Upload, "open", lambda self: options.Place().open())
+    monkeypatch.setattr(transfer.Upload, "open", lambda self: common.AzureOptions().open())
     photos = ("--scene", "alley", "--images", str(street / "photos"))
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         status, said = command("transfer", "upload", "--block", "azure", *photos)

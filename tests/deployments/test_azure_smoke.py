@@ -11,7 +11,7 @@ import pytest
 from azure.ai.ml.entities import Environment
 
 from blocks.azure import AzureMLWorkspace
-from deployments.azure import options, smoke
+from deployments.azure import common, smoke
 from jobs import code
 from jobs.errors import JobFailed
 from tests.azureml.stack import AzureStack
@@ -54,7 +54,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def workspace(stack: AzureStack) -> AzureMLWorkspace:
     """The emulator's own cluster for everything, and an environment."""
-    place = options.Place().described(gpu_cluster="other", cpu_cluster="other", environment="rebel-nerf:1")
+    place = common.AzureOptions().described(gpu_cluster="other", cpu_cluster="other", environment="rebel-nerf:1")
     place.client.environments.create_or_update(Environment(name="rebel-nerf", version="1", image="ubuntu"))
     return place
 

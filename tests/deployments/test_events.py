@@ -26,8 +26,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from pydantic import SecretStr
 
 from blocks.azure import AzureMLWorkspace
+from deployments.azure.common import run
 from deployments.azure.events import KEY, Events, Relay, main
-from deployments.azure.options import run
 from tests.azure_fixtures import stack, workspace
 from tests.azureml.stack import AzureStack
 from tests.processes import free_port
