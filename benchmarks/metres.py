@@ -3,9 +3,9 @@
 Structure from motion runs once a visit. Then points on the houses are picked in photos many times, each 0.5 px off
 their true place:
 
-- scale: one length of about 10 m at a time. The error of metres per scene unit, and how often the true value lies in
-  the stated 95 % interval;
-- distances: many of 1 to 10 m, measured in the frame that one such length has scaled;
+- scale: by one length of about 10 m or several. The error of metres per scene unit, and how often the true value lies
+  in the stated 95 % interval;
+- distances: one of 1 to 10 m in each frame that was so scaled;
 - a later visit: the scale that it inherits, compared with the truth.
 
 The same is done with the true poses, where the picks' noise is the only error. Prints a table, which is kept in
@@ -28,6 +28,7 @@ from jobs import prepare as prepare_job
 from jobs.demo.raster import Camera
 from jobs.demo.street import Visit
 from jobs.geometry import Floats, fit_similarity
+from jobs.metric.accuracy import TIMES
 from jobs.metric.cameras import Cameras
 from jobs.metric.given import Given, Length, Pick
 from jobs.metric.measure import measure
@@ -103,16 +104,23 @@ def _sees(camera: Camera, near: Floats, position: Floats) -> bool:
 
 
 @dataclass(frozen=True)
-class Scales:
-    """The relative errors of the scale in many trials, and the standard errors that were stated."""
+class Trials:
+    """The errors in many trials, and the standard errors that were stated.
 
-    errors: Floats
-    stated: Floats
+    Args:
+        scales, scales_stated: of metres per scene unit, relative.
+        distances, distances_stated: of a distance of 1 to 10 m that the scale gave, in metres.
+    """
 
-    @property
-    def covered(self) -> float:
-        """Measure how often the true scale lies in the stated 95 % interval."""
-        return float(np.mean(np.abs(self.errors) <= 1.96 * self.stated))
+    scales: Floats
+    scales_stated: Floats
+    distances: Floats
+    distances_stated: Floats
+
+
+def covered(errors: Floats, stated: Floats) -> float:
+    """Measure how often the truth lies in the stated 95 % interval."""
+    return float(np.mean(np.abs(errors) <= TIMES * stated))
 
 
 def pairs(
@@ -139,10 +147,8 @@ def length_of(pair: tuple[Place, Place], picked: int, rng: np.random.Generator, 
     )
 
 
-def scale_trials(
-    dataset: Path, truth: float, places: Sequence[Place], trials: int, picked: int, lengths: int = 1
-) -> Scales:
-    """Scale a dataset by one length, or some, of about 10 m, again and again.
+def run_trials(dataset: Path, truth: float, places: Sequence[Place], trials: int, picked: int, lengths: int) -> Trials:
+    """Scale a dataset by lengths of about 10 m and measure a distance in it, again and again with other points.
 
     Args:
         dataset: with poses in any frame.
@@ -150,33 +156,18 @@ def scale_trials(
         places: to pick.
         trials, picked, lengths: how often; in how many photos; how many lengths at a time.
     """
-    errors, stated = [], []
+    cameras = Cameras(dataset)
+    found = []
     for seed in range(trials):
         rng = np.random.default_rng([17, seed])
-        scale = _scale_by_lengths(dataset, places, picked, lengths, rng)
-        errors.append(scale.metres / truth - 1)
-        stated.append(scale.error)
-    return Scales(np.array(errors), np.array(stated))
-
-
-def distance_trials(
-    dataset: Path, places: Sequence[Place], number: int, picked: int, lengths: int
-) -> tuple[Floats, Floats]:
-    """Return the errors of many distances of 1 to 10 m and the stated standard errors, in metres.
-
-    The frame is scaled by so many lengths of about 10 m, others for each distance.
-    """
-    cameras = Cameras(dataset)
-    errors, stated = [], []
-    for seed in range(number):
-        rng = np.random.default_rng([18, seed])
         scale = _scale_by_lengths(dataset, places, picked, lengths, rng)
         (pair,) = pairs(places, 1, 1.0, 10.0, rng)
         first, second = (_point(place, cameras, picked, rng) for place in pair)
         units, error = distance_between(first, second, cameras.pose_error)
-        errors.append(units * scale.metres - float(np.linalg.norm(pair[1].position - pair[0].position)))
-        stated.append(float(np.hypot(error * scale.metres, units * scale.metres * scale.error)))
-    return np.array(errors), np.array(stated)
+        off = units * scale.metres - float(np.linalg.norm(pair[1].position - pair[0].position))
+        stated = float(np.hypot(error * scale.metres, units * scale.metres * scale.error))
+        found.append((scale.metres / truth - 1, scale.error, off, stated))
+    return Trials(*np.array(found).T)
 
 
 def _scale_by_lengths(
@@ -220,19 +211,19 @@ def true_scale(dataset: Path, places: Sequence[Place]) -> float:
     return fit_similarity([point.position for point in found], true).scale
 
 
-def rows(name: str, dataset: Path, places: Sequence[Place], trials: int, distances: int) -> Iterator[str]:
+def rows(name: str, dataset: Path, places: Sequence[Place], trials: int) -> Iterator[str]:
     """Yield the rows of the table for one dataset."""
     truth = true_scale(dataset, places)
     for picked in (3, 6, 12):
-        for lengths in (1, 4):
-            scales = scale_trials(dataset, truth, places, trials, picked, lengths)
-            off, stated = distance_trials(dataset, places, distances, picked, lengths)
-            errors, within = 100 * scales.errors, np.mean(abs(off) <= 1.96 * stated)
+        for lengths in (1, 2, 4, 8):
+            found = run_trials(dataset, truth, places, trials, picked, lengths)
+            errors, off = 100 * found.scales, 1000 * abs(found.distances)
             yield (
                 f"| {name} | {picked} | {lengths} | {errors.std():.3f} % ({errors.mean():+.3f} %) "
-                f"| {100 * np.median(scales.stated):.3f} % | {100 * scales.covered:.1f} % "
-                f"| {1000 * np.median(abs(off)):.1f} mm | {1000 * np.quantile(abs(off), 0.95):.1f} mm "
-                f"| {100 * within:.1f} % |"
+                f"| {100 * np.median(found.scales_stated):.3f} % "
+                f"| {100 * covered(found.scales, found.scales_stated):.1f} % "
+                f"| {np.median(off):.1f} mm | {np.quantile(off, 0.95):.1f} mm "
+                f"| {100 * covered(found.distances, found.distances_stated):.1f} % |"
             )
 
 
@@ -267,8 +258,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=int, default=48, help="of each visit")
     parser.add_argument("--width", type=int, default=640, help="of the photos, px")
-    parser.add_argument("--trials", type=int, default=200, help="of the scale, a row")
-    parser.add_argument("--distances", type=int, default=100, help="a row")
+    parser.add_argument("--trials", type=int, default=1000, help="a row: of the scale, and of a distance that it gives")
     parser.add_argument("--keep", type=Path, help="folder for photos and datasets, which are used again")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -279,6 +269,6 @@ if __name__ == "__main__":
         true = true_dataset(folder / "visit_1" / "truth.json", folder / "true")
         print(f"{given.photos} photos of {given.width} px, picks with {NOISE} px of noise.\n\n{HEAD}")
         for name, dataset in (("true", true), ("found", first)):
-            for row in rows(name, dataset, places, given.trials, given.distances):
+            for row in rows(name, dataset, places, given.trials):
                 print(row, flush=True)
         print(f"\n{HEAD_LATER}\n{later_visit(first, second, places, later_places)}")

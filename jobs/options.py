@@ -321,6 +321,7 @@ class ScaleOptions(Options):
     """How measurements give a scene's frame its metres."""
 
     STAGE: ClassVar[str] = "scale"
+    STAGE_VERSION: ClassVar[int] = 2
 
 
 class ChangesOptions(Options):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
+from scipy.stats import chi2
 
 from jobs.geometry import Floats
 from jobs.metric.scene import Kind
@@ -22,6 +23,7 @@ __all__ = ["Distance", "Measured", "Position", "Solution", "adjust", "solve"]
 
 _LOSS = 2.0  # standard deviations, above which a residual counts less
 _CONTRADICTS = 4.0  # standard deviations by which a measurement may differ from what the others predict
+_CHANCE = 0.95  # probability of residuals that accuracies explain. Where larger ones are, accuracies are not believed
 _UNKNOWN = np.array(
     [10.0, 1.0, 1.0, 10.0, 1e6, 1e6, 1e6]
 )  # standard deviations of unknowns that no measurement determines
@@ -163,11 +165,12 @@ def solve(measured: Sequence[Measured], tilt: float) -> Solution:
         unknowns = start.copy()
         unknowns[:free] += found.x
     covariance = np.diag(prior**2)
-    # SciPy scales the Jacobian by the loss, so that this is the curvature of the robust cost.
-    covariance[:free, :free] = np.linalg.inv(found.jac.T @ found.jac)
+    # The Jacobian without the loss: the loss flattens the cost even where residuals are as large as they should be.
+    plain = least_squares(errors, found.x, max_nfev=1)
+    covariance[:free, :free] = np.linalg.inv(plain.jac.T @ plain.jac)
     redundancy = len(residuals(unknowns)) + (2 if free == 7 else 0) - free
-    if redundancy > 0:  # the residuals are larger than the accuracies that people gave
-        covariance[:free, :free] *= max(1.0, 2 * found.cost / redundancy)
+    if redundancy > 0 and 2 * plain.cost > chi2.ppf(_CHANCE, redundancy):
+        covariance[:free, :free] *= 2 * plain.cost / redundancy  # as the accuracies that people gave are too good
     return Solution(unknowns, covariance, tuple(measured), cost=float(found.cost), tilt=tilt)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jobs.metric.adjust import Distance, Measured, solve
 from jobs.metric.cameras import Cameras
 from jobs.metric.earth import Local
 from jobs.metric.given import Control, Given, Pick
@@ -47,6 +48,19 @@ def test_the_stated_interval_holds_as_often_as_it_says(street: Street) -> None:
     assert abs(np.mean(errors)) < 3 * np.std(errors) / math.sqrt(120)
     # Of 120 intervals that hold in 95 % of cases, 108 to 119 hold, in all but one run of a thousand.
     assert 108 <= np.sum(np.abs(errors) <= 1.96 * np.array(stated)) <= 119
+
+
+@pytest.mark.parametrize("lengths", [2, 4, 8])
+def test_the_interval_holds_as_often_with_several_lengths(lengths: int) -> None:
+    rng = np.random.default_rng(lengths)
+    errors, stated = [], []
+    for _ in range(500):
+        units = 10 * np.exp(rng.normal(0, 0.001, lengths))
+        solution = solve([Measured("length", "wall", distances=(Distance(10.0, 0.001, u, 0.01),)) for u in units], 0.05)
+        errors.append(math.log(solution.scale))
+        stated.append(solution.scale_error)
+    assert np.median(stated) == pytest.approx(np.std(errors), rel=0.06)
+    assert 0.93 <= np.mean(np.abs(errors) <= 1.96 * np.array(stated)) <= 0.97
 
 
 def test_a_wrong_length_is_named_and_left_out(street: Street) -> None:
