@@ -8,7 +8,7 @@ const element = (tag, content = "", attributes = {}) => {
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   return made;
 };
-const newPoint = () => ({ picks: new Map(), earlier: null });
+const newPoint = () => ({ picks: new Map(), seen: new Set(), earlier: null }); // seen: photos that were suggested
 const say = words => { document.getElementById("measured").textContent = words; };
 
 function pointButton(point, words) {

@@ -36,6 +36,7 @@ function draw(pane) {
     g.strokeStyle = "#fff"; g.lineWidth = 1; g.beginPath();
     g.arc(width / 2, height / 2, 5, 0, 2 * Math.PI); g.stroke();
   }
+  pane.next.disabled = !(current && solved(current).found);
   if (pane.under) {
     g.beginPath(); g.arc(...at([pane.under.x, pane.under.y]), 8, 0, 2 * Math.PI);
     g.strokeStyle = "#000"; g.lineWidth = 5; g.stroke(); // seen on a bright wall, too
@@ -96,15 +97,36 @@ function show(pane, index) {
   pane.canvas.setAttribute("aria-label", `${photos[index].name}: arrows move the photo, plus and minus zoom, Enter picks at its middle, Delete removes the pick`);
 }
 
+// Shows the photo that would make the current point most exact if it were picked there too, where the point must be.
+function showNext(pane) {
+  const { position } = solved(current).found, most = photos.map((p, index) => {
+    const at = project(p, position), inside = at && at.every((v, i) => v > 0 && v < p.size[i]);
+    if (!inside || current.picks.has(index) || current.seen.has(index)) return Infinity;
+    return trace(triangulate(new Map([...current.picks, [index, at]])).covariance);
+  });
+  const least = Math.min(...most), index = most.indexOf(least), { canvas } = pane;
+  current.seen.add(index);
+  if (least === Infinity) { current.seen.clear(); return say("No further photo shows this point."); }
+  show(pane, index);
+  const [x, y] = project(photos[index], position), [width, height] = [canvas.clientWidth, canvas.clientHeight];
+  pane.zoom = 4 * Math.min(width / photos[index].size[0], height / photos[index].size[1]);
+  pane.x = width / 2 - pane.zoom * x; pane.y = height / 2 - pane.zoom * y;
+  return say("");
+}
+
 function makePane(index) {
   const box = document.createElement("div"), select = document.createElement("select");
-  const canvas = element("canvas", "", { tabindex: 0, role: "application" }), pane = { canvas, select, image: new Image() };
+  const next = element("button", "Next photo of the point", { title: "the photo that would make it most exact" });
+  const canvas = element("canvas", "", { tabindex: 0, role: "application" }), pane = { canvas, select, next, image: new Image() };
   box.className = "pane";
   select.setAttribute("aria-label", "photo");
   photos.forEach((p, k) => select.append(new Option(p.name, k)));
   select.onchange = () => show(pane, Number(select.value));
   pane.image.onload = () => draw(pane);
-  box.append(select, canvas);
+  next.onclick = () => showNext(pane);
+  const head = element("div", "", { class: "head" });
+  head.append(select, next);
+  box.append(head, canvas);
   document.querySelector(".panes").append(box);
   panes.push(pane);
   let held = null;

@@ -12,8 +12,10 @@ from PIL import Image
 from selenium.webdriver import ActionChains
 
 from jobs.errors import InvalidInput
-from jobs.metric.given import Given, read_scale
+from jobs.metric.cameras import Cameras
+from jobs.metric.given import Given, Pick, read_scale
 from jobs.metric.measure import measure
+from jobs.metric.observations import triangulated
 from jobs.metric.picking import picking_page
 from tests.browser import Browser, browser
 from tests.jobs.metric.street import HEIGHT, UNIT, WIDTH, Street
@@ -101,6 +103,47 @@ def test_what_is_clicked_gives_the_scale(street: Street, browser: Browser, tmp_p
     assert browser.title == "street: measure"
     assert [url for url in browser.requested() if not url.startswith(("file:", "blob:"))] == []
     assert browser.complaints() == []
+
+
+def test_the_next_photo_is_the_one_that_makes_a_point_most_exact(
+    street: Street, browser: Browser, tmp_path: Path
+) -> None:
+    (file := tmp_path / "pick.html").write_text(picking_page("street", street.folder))
+    browser.resize(1300, 900)
+    browser.get(file.as_uri())
+    for pane, number in enumerate(SHOWN):
+        browser.execute_script("show(panes[arguments[0]], arguments[1])", pane, number)
+    browser.click("Add a length")
+    click(browser, 0, place(browser, 0, street, ENDS[0]))
+    next_photo = browser.find_elements("css selector", ".head button")[1]
+    assert not next_photo.is_enabled()
+    click(browser, 1, place(browser, 1, street, ENDS[0]))
+    picks: dict[int, list[float]] = dict(browser.execute_script("return [...current.picks]"))
+
+    def error(more: dict[int, list[float]]) -> float:
+        picked = [Pick(photo=cameras.all[index].name, x=x, y=y) for index, (x, y) in {**picks, **more}.items()]
+        return triangulated(picked, cameras, 0.5)[0].error
+
+    cameras = Cameras(street.folder)
+    point = triangulated(
+        [Pick(photo=cameras.all[index].name, x=x, y=y) for index, (x, y) in picks.items()], cameras, 0.5
+    )[0]
+    seen = {index: camera.project(point.position[None])[0] for index, camera in enumerate(cameras.all)}
+    errors = {
+        index: error({index: pixel.tolist()})
+        for index, pixel in seen.items()
+        if index not in picks and (pixel > 0).all() and (pixel < (WIDTH, HEIGHT)).all()
+    }
+    best = sorted(errors, key=lambda index: errors[index])
+    for index in best[:2]:  # the next one, if the point is hidden in the first
+        next_photo.click()
+        assert browser.execute_script("return panes[1].index") == index
+    canvas = browser.find_elements("css selector", "canvas")[1]
+    click(browser, 1, (canvas.size["width"] // 2, canvas.size["height"] // 2))
+    assert "start: 3 photos" in browser.text()
+    assert browser.execute_script("return Math.sqrt(trace(solved(current).found.covariance))") == pytest.approx(
+        errors[best[1]], rel=0.02
+    )
 
 
 def test_a_damaged_dataset_and_one_that_leads_elsewhere_are_refused(street: Street, tmp_path: Path) -> None:
