@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-from prefect import flow, get_run_logger
+from prefect import State, flow, get_run_logger
 from pydantic import Field
 
 import tasks
@@ -21,7 +21,7 @@ async def reprocess(
     settle_minutes: Annotated[float, Field(ge=0)] = 15.0,
     profile: Profile = "auto",
     compare: bool = False,
-) -> None:
+) -> State[None] | None:
     """Start `nerf/scene` for each scene with new, settled photos, and show a table of what was done and why.
 
     If all scenes are looked at, the workspace's gallery and the pages of its scenes are brought up to date as well.
@@ -38,7 +38,7 @@ async def reprocess(
     """
     if not enabled:
         get_run_logger().info("nothing is done: the parameter `enabled` is false")
-        return
+        return tasks.nothing_to_do()
     found = []
     for reference in workspaces if workspaces is not None else await tasks.all_workspaces():
         try:
@@ -48,8 +48,9 @@ async def reprocess(
                 await tasks.refresh_gallery(place)
         except RebelNerfError as error:  # the other workspaces do not depend on this one
             get_run_logger().error("workspace %s: %s", reference, error)
-            found.append(tasks.LookedAt("", reference, "", "", f"could not be checked: {error}"))
+            found.append(tasks.LookedAt("", reference, "", "", f"could not be checked: {error}", idle=False))
     await tasks.list_looked_at(found)
+    return tasks.nothing_to_do() if all(each.idle for each in found) else None
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from tasks.gallery import (
     write_gallery,
     write_scene_page,
 )
-from tasks.housekeeping import forget_old_runs
+from tasks.housekeeping import forget_old_runs, nothing_to_do
 from tasks.label import label_run, special_words
 from tasks.quality import psnr_gate, show_quality
 from tasks.reprocess import LookedAt, list_looked_at, start_new_captures
@@ -95,6 +95,7 @@ __all__ = [
     "model_versions",
     "no_such_scene",
     "note_model",
+    "nothing_to_do",
     "open_workspace",
     "opened_page",
     "pin_model",

@@ -23,6 +23,7 @@ __all__ = ["Followed", "clean_up_jobs", "list_clean_up"]
 
 _SILENT_SECONDS = 120.0  # a run that is alive notes it at each poll, at least every 30 s
 _POLLS_BEFORE_A_JOB_IS_GIVEN_UP = 1.5
+_LEFT_ALONE = "left alone"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Followed:
     state: str
     waited_for: str
     done: str
+
+    @property
+    def idle(self) -> bool:
+        """Return whether nothing was done."""
+        return self.done == _LEFT_ALONE
 
 
 @task(description="Cancel the jobs that no run waits for any more.")
@@ -63,7 +69,7 @@ async def _look_after(
 ) -> Followed:
     cancelled = of_cancelled & ages.keys()
     status = await asyncio.to_thread(workspace.find_job, job)
-    done = "left alone"
+    done = _LEFT_ALONE
     waiting = [run for run, age in ages.items() if run not in cancelled and age < grace_seconds]
     if status is None or status.state.ended:
         silent = all(age >= _SILENT_SECONDS for age in ages.values())
@@ -73,7 +79,7 @@ async def _look_after(
         await asyncio.to_thread(workspace.cancel, job)
         done = "cancelled: its run was" if cancelled else f"cancelled: nobody waited for {grace_seconds / 60:.0f} min"
         get_run_logger().warning("job %s %s", job, done)
-    if done != "left alone":
+    if done != _LEFT_ALONE:
         await record_end(workspace, job)
         for run in ages:
             await asyncio.to_thread(workspace.unfollow, job, run)

@@ -47,13 +47,15 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class LookedAt:
-    """A row of the table: a scene's drop folder, and what was done about it."""
+    """A row of the table: a scene's drop folder, and what was done about it. If nothing was, and nothing failed, `idle`
+    is true."""
 
     scene: str
     workspace: str
     found: str
     changed: str
     done: str
+    idle: bool
 
 
 @task(description="Start the flow of each scene that has new photos which no longer change.")
@@ -95,7 +97,7 @@ async def start_new_captures(
     keys = {scene: _keys(workspace, scene, content) for scene, content in contents.items()}
     before = await _runs_of([key for each in keys.values() for key in each])
     under_way = await _under_way(deployment, reference)
-    at_once = asyncio.Semaphore(_AT_ONCE)
+    at_once, started = asyncio.Semaphore(_AT_ONCE), set[str]()
 
     async def changes_of(dropped: DroppedCapture, asset: Asset | None = None) -> str:
         return await patiently(lambda: _changes(workspace, dropped, asset)) if compare else ""
@@ -122,19 +124,22 @@ async def start_new_captures(
             asset = await patiently(lambda: take_in_dropped(workspace, dropped, PrepareOptions(), _TAKEN_IN_BY))
         then = await patiently(functools.partial(_version_before, workspace, asset)) if compare else None
         run = await _start(asset, reference, profile, key, then)
+        started.add(scene)
         get_run_logger().info("started %s: run %s (%s)", asset, run.name, run.id)
         return f"started: version {asset.version}, run {run.name} ({run.id})"
 
     async def look_at(dropped: DroppedCapture) -> LookedAt:
         async with at_once:
+            failed = False
             try:
                 done = await done_about(dropped)
             except Exception as error:  # the other scenes do not depend on this one
-                done = f"left alone: {error}"
+                done, failed = f"left alone: {error}", True
                 get_run_logger().warning("scene %s is %s", dropped.scene, done)
         found = f"{len(dropped.files)} files, {dropped.size / 1e6:.1f} MB"
         changed = f"{_duration(dropped.age)} ago" if dropped.files else ""
-        return LookedAt(dropped.scene, reference, found, changed, done)
+        idle = not failed and dropped.scene not in started
+        return LookedAt(dropped.scene, reference, found, changed, done, idle)
 
     return list(await asyncio.gather(*map(look_at, listed)))
 
@@ -279,7 +284,7 @@ async def _under_way(deployment: UUID, reference: str) -> dict[str, FlowRun]:
 
 async def list_looked_at(found: list[LookedAt]) -> None:
     """Show what was found and done, as an artifact."""
-    rows = [asdict(each) for each in found]
+    rows = [{name: value for name, value in asdict(each).items() if name != "idle"} for each in found]
     await acreate_table_artifact(rows, key="reprocess", description="Captures, and what was done about each")
 
 

@@ -59,7 +59,11 @@ async def table(**given: Any) -> dict[str, str]:
     of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]))
     async with get_client() as client:
         [artifact] = await client.read_artifacts(artifact_filter=of_run)
-    return {row["scene"] or row["workspace"]: row["done"] for row in json.loads(str(artifact.data))}
+    done = {row["scene"] or row["workspace"]: row["done"] for row in json.loads(str(artifact.data))}
+    did = any(each.startswith(("started", "could not", "left alone: ")) for each in done.values())
+    assert did or state.name == "Nothing to do"
+    assert state.name == "Completed" or not any(each.startswith("started") for each in done.values())
+    return done
 
 
 async def runs_of(deployment: UUID, scene: str, workspace: str = "local") -> list[FlowRun]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +21,8 @@ from prefect.client.schemas.filters import (
 from prefect.states import Completed, Failed, Running, Scheduled
 
 from flows.clean_up import clean_up
+from tasks import housekeeping
+from tasks.housekeeping import nothing_to_do
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -59,6 +61,13 @@ async def test_runs_of_scenes_and_unfinished_runs_are_kept(monkeypatch: pytest.M
             mine = FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]))
             return {run.name for run in await client.read_flow_runs(flow_run_filter=mine)}
 
+        state = await clean_up(workspaces=[], keep_days=1, return_state=True)
+        assert state.is_completed() and state.name == "Nothing to do"
+        assert await left() == {"old", "old too", "at work", "to come", "street", "mill"}
+        await run_of(client, "reprocess", nothing_to_do(), "idle", tag)
+        await clean_up(workspaces=[], keep_days=1)
+        assert "idle" in await left(), "for an hour"
+        monkeypatch.setattr(housekeeping, "_KEEP_IDLE", timedelta())
         await clean_up(workspaces=[], keep_days=1)
         assert await left() == {"old", "old too", "at work", "to come", "street", "mill"}
         await clean_up(workspaces=[], keep_days=0)
