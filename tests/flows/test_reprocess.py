@@ -55,7 +55,7 @@ def photograph(folder: Path, count: int = 8) -> Path:
 
 async def table(**given: Any) -> dict[str, str]:
     """By scene (or workspace, where it has none), what was done, as the artifact has it."""
-    state: State[None] = await reprocess(**{"workspaces": ["local"], "settle_minutes": 0, **given}, return_state=True)
+    state: State[Any] = await reprocess(**{"workspaces": ["local"], "settle_minutes": 0, **given}, return_state=True)
     of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]))
     async with get_client() as client:
         [artifact] = await client.read_artifacts(artifact_filter=of_run)

@@ -61,8 +61,8 @@ async def test_runs_of_scenes_and_unfinished_runs_are_kept(monkeypatch: pytest.M
             mine = FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]))
             return {run.name for run in await client.read_flow_runs(flow_run_filter=mine)}
 
-        state = await clean_up(workspaces=[], keep_days=1, return_state=True)
-        assert state.is_completed() and state.name == "Nothing to do"
+        ended: State[Any] = await clean_up(workspaces=[], keep_days=1, return_state=True)
+        assert ended.is_completed() and ended.name == "Nothing to do"
         assert await left() == {"old", "old too", "at work", "to come", "street", "mill"}
         await run_of(client, "reprocess", nothing_to_do(), "idle", tag)
         await clean_up(workspaces=[], keep_days=1)
