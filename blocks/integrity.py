@@ -16,6 +16,7 @@ from typing import Any
 
 from blocks.local_files import damage, read_manifest, replace_durably
 from blocks.records import Asset
+from jobs.environment import child_environment
 from jobs.errors import InvalidInput
 from jobs.manifest import checksum
 from jobs.names import printable
@@ -151,7 +152,8 @@ def _boot() -> str:
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     with suppress(OSError):  # macOS
-        asked = subprocess.run(["sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, timeout=10)
+        command = ["sysctl", "-n", "kern.bootsessionuuid"]
+        asked = subprocess.run(command, env=child_environment(), capture_output=True, text=True, timeout=10)
         if asked.returncode == 0:
             return asked.stdout.strip()
     return uuid.uuid4().hex

@@ -17,11 +17,11 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from blocks import supervisor
-from blocks.environment import FOR_PYTHON, job_environment
 from blocks.local_files import files_below, write_durably, writing
 from blocks.records import JobSpec, JobState, JobStatus, Tier
 from blocks.supervisor import unlocked
 from jobs import code
+from jobs.environment import FOR_PYTHON, child_environment
 from jobs.errors import NotFound
 
 __all__ = ["LocalJobs", "gpus"]
@@ -109,7 +109,7 @@ class LocalJobs:
                 # The supervisor inherits the lock, so the job is never seen without a holder.
                 subprocess.run(
                     [sys.executable, "-I", supervisor.__file__, str(final), str(alive.fileno())],
-                    env=job_environment(),
+                    env=child_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     pass_fds=[alive.fileno()],
@@ -183,7 +183,11 @@ def gpus() -> list[str]:
         return list(takewhile(_GPU.fullmatch, (each.strip() for each in visible.split(","))))
     try:
         listing = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=30
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+            env=child_environment(),
+            capture_output=True,
+            text=True,
+            timeout=30,
         )
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return []

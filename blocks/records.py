@@ -319,10 +319,12 @@ class PageAddress(_Record):
     Args:
         link: the page's URL.
         command: the command that must run on this machine while the page is open, if one is needed.
+        variables: a pattern of the environment variables that the command needs, see `jobs.environment`.
     """
 
     link: str
     command: tuple[str, ...] = ()
+    variables: str = ""
 
 
 def content_fingerprint(checksums: Iterable[str]) -> str:

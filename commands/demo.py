@@ -9,10 +9,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
+import jobs
 from commands.shell.run import command_of, parse_command, run_aloud, run_scene
 from commands.shell.terminal import Display
 from flows.nerf import STAGES, nerf
 from jobs import report
+from jobs.environment import FOR_PYTHON, child_environment
 from jobs.errors import JobFailed
 from jobs.options import RenderOptions
 from jobs.report import Failure, Progress
@@ -60,7 +62,14 @@ def photograph(folder: Path, display: Display) -> None:
         return
     last: deque[str] = deque(maxlen=_LAST_LINES)
     program = [sys.executable, "-m", "jobs.facade", "--output", str(folder)]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as made:
+    settings = FOR_PYTHON | {"PYTHONPATH": str(Path(jobs.__file__).resolve().parents[1])}
+    with subprocess.Popen(
+        program,
+        env=child_environment() | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    ) as made:
         assert made.stdout
         for line in made.stdout:
             reported = report.parse(line)

@@ -15,6 +15,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from jobs.environment import FOR_PREFECT, child_environment
 from jobs.program import typed
 
 __all__ = ["COMMANDS", "OWN_OPTIONS", "file_of", "main"]
@@ -124,19 +125,20 @@ def _deploy() -> None:
     """Create the work pool and register the deployments of `prefect.yaml` in the current folder."""
     if not Path("prefect.yaml").is_file():
         sys.exit("rebel-nerf deploy: there is no prefect.yaml in this folder. Run it in the project's folder.")
-    settings = {"PREFECT_API_URL": "http://127.0.0.1:4200/api", "REBEL_NERF_PROJECT": os.getcwd(), **os.environ}
-    _run_quietly(("deployments.worker", "--pool-only"), settings)
-    output = _run_quietly(("deployments.prefect", "--no-prompt", "deploy", "--all"), settings)
+    _run_quietly("deployments.worker", "--pool-only")
+    output = _run_quietly("deployments.prefect", "--no-prompt", "deploy", "--all")
     for name in re.findall(r"Deployment '([^']+)' successfully", output):  # Prefect prints ten lines for each
         print(f"deployment {name}: registered")
-    if settings.get("REBEL_NERF_WEBHOOK_URL"):
-        print(_run_quietly(("deployments.notifications",), settings), end="")
+    if os.environ.get("REBEL_NERF_WEBHOOK_URL"):
+        print(_run_quietly("deployments.notifications"), end="")
     print(f"Start a run: {typed('prefect deployment run nerf/scene -p scene=NAME -p images=FOLDER')}")
 
 
-def _run_quietly(program: tuple[str, ...], settings: dict[str, str]) -> str:
+def _run_quietly(*program: str) -> str:
     """Run a program and return what it prints. If it fails, show that, and exit with its status."""
-    done = subprocess.run([sys.executable, "-m", *program], env=settings, stdout=subprocess.PIPE, text=True)
+    defaults = {"PREFECT_API_URL": "http://127.0.0.1:4200/api", "REBEL_NERF_PROJECT": os.getcwd()}
+    command = [sys.executable, "-m", *program]
+    done = subprocess.run(command, env=defaults | child_environment(FOR_PREFECT), stdout=subprocess.PIPE, text=True)
     if done.returncode:
         print(done.stdout)
         sys.exit(done.returncode)

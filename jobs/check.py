@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jobs import report
+from jobs.environment import FOR_PYTHON, child_environment
 from jobs.probes import CAN_BE_REQUIRED, LIBRARIES, list_probes
 
 _PACKAGE = Path(__file__).parent
@@ -158,10 +159,10 @@ def _machine() -> str:
     return f"{platform.platform()}, {cores} cores, {memory:.0f} GB of memory, {free:.0f} GB free at {place}"
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment of a job, with this package on the path and without distracting warnings."""
+def _settings() -> dict[str, str]:
+    """Return the variables that put this package on the path and hide distracting warnings."""
     paths = [str(_PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}
+    return FOR_PYTHON | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}
 
 
 def _run(*arguments: str) -> str:
@@ -172,7 +173,9 @@ def _run(*arguments: str) -> str:
     """
     command = [sys.executable, *arguments]
     try:
-        done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=_LIMIT_S)
+        done = subprocess.run(
+            command, env=child_environment() | _settings(), capture_output=True, text=True, timeout=_LIMIT_S
+        )
     except subprocess.TimeoutExpired:
         raise _Failed(f"it was stopped after {_LIMIT_S:.0f} s") from None
     if done.returncode:
@@ -192,7 +195,9 @@ def _tried(probes: list[str]) -> Iterator[tuple[str, str, str, float]]:
         command = [sys.executable, "-X", "faulthandler", "-c", code]
         began = time.monotonic()
         with tempfile.TemporaryFile("w+") as errors:
-            process = subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, stderr=errors, text=True)
+            process = subprocess.Popen(
+                command, env=child_environment() | _settings(), stdout=subprocess.PIPE, stderr=errors, text=True
+            )
             limit = threading.Timer(_LIMIT_S, process.kill)
             limit.start()
             assert process.stdout

@@ -21,6 +21,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from jobs.environment import child_environment
+
 __all__ = ["CAN_BE_REQUIRED", "LIBRARIES", "list_probes", "try_each"]
 
 _PACKAGE = Path(__file__).parent
@@ -58,7 +60,9 @@ def _gpu() -> str:
 def _driver() -> str:
     asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60).stdout.split()[0]
+        return subprocess.run(
+            asked, env=child_environment(), capture_output=True, text=True, check=True, timeout=60
+        ).stdout.split()[0]
     except (OSError, IndexError, subprocess.SubprocessError):
         return "unknown"
 
@@ -108,7 +112,7 @@ def _compiler() -> str:
         source = Path(folder, "look.c")
         source.write_text("#include <Python.h>\n")
         asked = [compiler, "-fsyntax-only", f"-I{sysconfig.get_path('include')}", str(source)]
-        done = subprocess.run(asked, capture_output=True, text=True)
+        done = subprocess.run(asked, env=child_environment(), capture_output=True, text=True)
     if done.returncode:
         raise _Absent(f"{compiler} does not find Python.h, so Triton cannot compile: install Python's headers")
     return f"{compiler}, with Python.h"

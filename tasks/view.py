@@ -18,8 +18,8 @@ from pathlib import Path
 
 import jobs
 from blocks import Asset, JobState, JobStatus, LocalWorkspace, Workspace
-from blocks.environment import FOR_PYTHON, job_environment
 from jobs import report
+from jobs.environment import FOR_PYTHON, child_environment
 from jobs.errors import InvalidInput, JobFailed, WorkspaceUnavailable
 from jobs.report import Failure, PageReport, Progress
 from tasks.scene_frame import scene_frame_of
@@ -133,7 +133,7 @@ def opened_page(workspace: Workspace, page: ServedPage, port: int) -> Iterator[O
         return
     if _answers(port):
         raise InvalidInput(f"port {port} of this machine is taken (by another viewer?): choose another with --port")
-    with subprocess.Popen(address.command) as tunnel:
+    with subprocess.Popen(address.command, env=child_environment(address.variables)) as tunnel:
         try:
             while not _answers(port):
                 if tunnel.poll() is not None:
@@ -194,7 +194,7 @@ def served_page(workspace: Workspace, dataset: Asset, model: Asset, port: int) -
     program = [python, "-m", "jobs.view", *places, *about]
     with subprocess.Popen(
         program,
-        env={**job_environment(), "PYTHONPATH": str(_CODE), **FOR_PYTHON},
+        env={**child_environment(), "PYTHONPATH": str(_CODE), **FOR_PYTHON},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ CONTRACT = {
     "base_options",
     "camera_path",
     "code",
+    "environment",
     "errors",
     "manifest",
     "media",
@@ -72,6 +74,53 @@ def test_flows_import_commands_only_to_be_started_from_a_shell() -> None:
         module.body = [part for part in module.body if not isinstance(part, ast.If)]  # if __name__ == "__main__"
         wrong = {name for name in names_in(module) if name.split(".")[0] == "commands"}
         assert not wrong, f"{file.relative_to(ROOT)} imports {wrong}"
+
+
+STARTS = re.compile(
+    r"subprocess\.\w+|os\.(system|popen|exec\w+|spawn\w+|posix_spawn\w*|fork\w*)|\w+\.(create_subprocess_\w+|open_process"
+    r"|run_process)|pty\.\w+"
+)
+"""What starts a program."""
+INHERITS = {"blocks/supervisor.py"}
+"""Programs that are started with the allow list themselves, and cannot import it."""
+
+
+def starts_without(module: ast.Module) -> list[str]:
+    """Return the calls that start a program with another environment than `jobs.environment` gives."""
+    found = []
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom) and node.module in ("subprocess", "pty"):
+            found += [alias.name for alias in node.names if not alias.name[0].isupper() or alias.name == "Popen"]
+        if isinstance(node, ast.Call) and STARTS.fullmatch(ast.unparse(node.func)):
+            given = next((ast.unparse(each.value) for each in node.keywords if each.arg == "env"), "")
+            if not re.search(r"\bchild_environment\(", given):
+                found.append(f"line {node.lineno}: {ast.unparse(node.func)}")
+    return found
+
+
+def test_every_child_process_gets_the_allowed_variables_only() -> None:
+    for package in NO_PART_OF_IT | {"deployments": set()}:
+        for file in (ROOT / package).rglob("*.py"):
+            if str(file.relative_to(ROOT)) not in INHERITS:
+                wrong = starts_without(ast.parse(file.read_text()))
+                assert not wrong, f"{file.relative_to(ROOT)}: {wrong}: give env=child_environment()"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "subprocess.run(['ssh'])",
+        "subprocess.Popen(['ssh'], env={**os.environ})",
+        "subprocess.check_output(['ssh'], env=settings)",
+        "from subprocess import run",
+        "os.system('ssh')",
+        "os.execv('/bin/ssh', [])",
+        "await asyncio.create_subprocess_exec('ssh')",
+    ],
+)
+def test_a_child_process_with_all_variables_is_found(line: str) -> None:
+    assert starts_without(ast.parse(f"async def f():\n {line}"))
+    assert not starts_without(ast.parse("subprocess.run(['ssh'], env=child_environment() | {'A': '1'})"))
 
 
 def test_every_package_is_installed() -> None:

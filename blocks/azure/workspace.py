@@ -26,6 +26,7 @@ from blocks.marks import Marks
 from blocks.records import Asset, AssetKind, DroppedCapture, JobSpec, JobStatus, Leftover, Measured, PageAddress
 from blocks.retries import SIGN_IN
 from blocks.workspace import Workspace
+from jobs.environment import FOR_PREFECT
 from jobs.errors import InvalidInput, WorkspaceUnavailable
 from jobs.program import typed
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
 __all__ = ["AzureMLWorkspace"]
+
+_FOR_SSH = rf"{FOR_PREFECT}|SSH_\w+|(AZURE|IDENTITY|MSI)_\w+"
+"""What ssh needs, and the program that connects it with a job's ssh service, which signs in to Azure."""
 
 ClusterName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9-]{1,31}$")]
 IdentityId = Annotated[
@@ -315,7 +319,8 @@ class AzureMLWorkspace(Workspace):
 
     def reach(self, name: str, port: int, local_port: int | None = None) -> PageAddress:
         local = local_port or port
-        return PageAddress(link=f"http://localhost:{local}", command=tuple(self.tunnel(name, port, local)))
+        command = tuple(self.tunnel(name, port, local))
+        return PageAddress(link=f"http://localhost:{local}", command=command, variables=_FOR_SSH)
 
     def tunnel(self, name: str, port: int, local_port: int) -> list[str]:
         """Return the ssh command that forwards a port of this machine to one of a running job; see `Jobs.tunnel`."""

@@ -10,6 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
 from blocks.azure import AzureMLWorkspace
+from jobs.environment import FOR_PREFECT, child_environment
 from jobs.errors import InvalidInput
 
 __all__ = ["POOL", "ROOT", "call", "deployed", "has_pool", "is_saved"]
@@ -55,12 +56,15 @@ def deployed() -> bool:
     return all((each["entrypoint"], each["name"]) in current for each in wanted)
 
 
-def call(command: list[str], environment: dict[str, str]) -> None:
-    """Run a command in the project's folder.
+def call(command: list[str]) -> None:
+    """Run one of our own programs in the project's folder.
 
     Raises:
         InvalidInput: it failed. The text contains its output.
     """
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    default = {"REBEL_NERF_PROJECT": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=default | child_environment(FOR_PREFECT), capture_output=True, text=True
+    )
     if done.returncode:
         raise InvalidInput(f"{' '.join(command[3:])} failed:\n{done.stdout}{done.stderr}")

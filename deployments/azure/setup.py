@@ -353,12 +353,11 @@ class _SetUp:
                 "again."
             )
             return
-        environment = {"REBEL_NERF_PROJECT": str(on_server.ROOT), **os.environ}
         for what, exists, command in (
             ("work pool", on_server.has_pool(), ["deployments.worker", "--pool-only"]),
             ("deployments", on_server.deployed(), ["deployments.prefect", "--no-prompt", "deploy", "--all"]),
         ):
-            self.step(what, exists, partial(on_server.call, [sys.executable, "-m", *command], environment))
+            self.step(what, exists, partial(on_server.call, [sys.executable, "-m", *command]))
 
 
 def _read_key(file: Path) -> str:

@@ -23,6 +23,7 @@ from prefect.settings import PREFECT_HOME
 
 from blocks import LocalWorkspace
 from deployments.health.finding import Check, Finding
+from jobs.environment import child_environment
 from jobs.program import typed
 
 __all__ = ["checks", "unmet_requirements"]
@@ -129,7 +130,7 @@ class _Seen(NamedTuple):
 def _look(workspace: LocalWorkspace) -> _Seen:
     wanted = json.dumps([required.name for required in _local_requirements()])
     command = [workspace.python, "-c", _LOOK, wanted, "gpu" if workspace.has_gpu() else ""]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, timeout=300, check=True)
     return _Seen(*json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -189,7 +190,7 @@ def _compiler(workspace: LocalWorkspace) -> Finding:
         source = Path(folder, "look.c")
         source.write_text("#include <Python.h>\n")
         command = [compiler, "-fsyntax-only", f"-I{sysconfig.get_path('include')}", str(source)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, timeout=60)
     if done.returncode:
         return judge(f"{compiler} does not compile with Python's headers: {slow}", remedy)
     return Finding.ok(compiler)
