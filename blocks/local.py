@@ -34,7 +34,7 @@ from blocks.local_files import (
 from blocks.local_jobs import LocalJobs, gpus
 from blocks.marks import Marks
 from blocks.privacy import make_private
-from blocks.reading import changed, stamp
+from blocks.reading import changed, reading, stamp
 from blocks.records import (
     Asset,
     AssetKind,
@@ -47,8 +47,9 @@ from blocks.records import (
 )
 from blocks.workspace import Workspace
 from jobs.errors import InvalidInput, NotFound
-from jobs.manifest import checksum
+from jobs.manifest import checksum, checksum_of
 from jobs.names import scenes_among
+from jobs.opening import find_plain
 
 __all__ = ["LocalWorkspace"]
 
@@ -120,7 +121,10 @@ class LocalWorkspace(Workspace):
     ) -> Asset:
         """Register files. `listed` are the checksums that they must still have, if they were listed before."""
         stamps = {path: stamp(file) for path, file in files.items()}
-        checksums = {path: checksum(file) for path, file in files.items()}
+        checksums = {}
+        for path, file in files.items():
+            with reading(file) as stream:
+                checksums[path] = checksum_of(stream)
         if listed is not None and checksums != listed:
             other = next(path for path in files if checksums[path] != listed[path])
             raise InvalidInput(f"scene {scene}: {other} has changed since it was listed. Wait for the upload to end.")
@@ -131,7 +135,8 @@ class LocalWorkspace(Workspace):
             for path, file in files.items():
                 target = part / path
                 target.parent.mkdir(parents=True, exist_ok=True)
-                copy(file, target)
+                with reading(file) as stream:
+                    copy(stream, target)
                 if stamp(file) != stamps[path] or checksum(target) != checksums[path]:
                     raise InvalidInput(f"scene {scene}: {changed(file)}")
             taken = {**tags, "scene": scene, "content": content}
@@ -156,7 +161,8 @@ class LocalWorkspace(Workspace):
 
     def take_in_dropped(self, dropped: DroppedCapture, tags: Mapping[str, str]) -> Asset:
         assert dropped.folder
-        files = {path: dropped.folder / path for path in dropped.files}
+        folder = dropped.folder.resolve()
+        files = {path: find_plain(folder / path, folder) for path in dropped.files}
         return self._take_in(dropped.scene, files, tags, {path: file.checksum for path, file in dropped.files.items()})
 
     # assets

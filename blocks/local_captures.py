@@ -13,7 +13,9 @@ from typing import NamedTuple
 from blocks.local_files import replace_durably
 from blocks.records import DroppedCapture, DroppedFile
 from jobs import media
-from jobs.manifest import checksum
+from jobs.errors import InvalidInput
+from jobs.manifest import checksum_of
+from jobs.opening import find_plain, open_plain
 
 __all__ = ["list_dropped"]
 
@@ -68,20 +70,20 @@ def list_dropped(captures: Path, memory: Path, scene: str | None) -> list[Droppe
 
 
 def _look_at(folder: Path, known: _Memory, seen: _Memory, now: float) -> DroppedCapture:
-    files, changed = {}, [folder.stat().st_ctime, *_changes(folder)]
+    files, real, changed = {}, folder.resolve(), [folder.stat().st_ctime, *_changes(folder)]
     there, *_ = media.find(folder)
     for path, file in there.items():
-        if not media.may_be_read(file, folder):
-            continue
         key = f"{folder.name}/{path}"
         try:
+            file = find_plain(file, real)
             before = _stamp(file)
             entry = known.get(key)
             if entry is None or entry.stamp != before:
-                entry = _Entry(before, checksum(file))
+                with open_plain(file) as stream:
+                    entry = _Entry(before, checksum_of(stream))
             after = _stamp(file)
             changed.append(after.changed / 1e9)  # of the file behind a link
-        except OSError:  # it vanished, is a broken link, or cannot be read
+        except (InvalidInput, OSError):  # it leads out of the folder, vanished, or cannot be read
             continue
         if before == after:
             seen[key] = entry

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import BinaryIO, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -44,6 +44,7 @@ _IF_FULL = "If the disk is full, free some space or choose another root (REBEL_N
 
 _MARKS = "marks.json"
 _EMPTY = hashlib.sha256().hexdigest()
+_BLOCK = 1 << 20  # bytes
 _SYNCS_AT_ONCE = 16  # a journaling file system commits simultaneous syncs together
 
 
@@ -108,16 +109,21 @@ def writing(what: object) -> Iterator[None]:
         raise InvalidInput(f"{what} could not be written ({why or error}). {_IF_FULL}") from error
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy a file with its times.
+def copy(source: BinaryIO, target: Path) -> None:
+    """Copy an open file with its times.
 
     Raises:
         InvalidInput: it could not be copied; says why.
     """
     try:
-        shutil.copy2(source, target)
+        with target.open("wb") as stream:
+            shutil.copyfileobj(source, stream, _BLOCK)
+        times = os.fstat(source.fileno())
+        os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
     except OSError as error:
-        raise InvalidInput(f"{source} could not be copied to {target.parent} ({error.strerror}). {_IF_FULL}") from error
+        raise InvalidInput(
+            f"{target.name} could not be copied to {target.parent} ({error.strerror}). {_IF_FULL}"
+        ) from error
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -125,7 +131,8 @@ def link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        copy(source, target)
+        with source.open("rb") as stream:
+            copy(stream, target)
 
 
 class Manifest(NamedTuple):

@@ -1,13 +1,17 @@
-"""Notice that a file of this machine changes or vanishes while it is read."""
+"""Read files of a capture, and notice that one changes or vanishes meanwhile."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
 from jobs.errors import InvalidInput
+from jobs.opening import open_plain
 
-__all__ = ["Stamp", "changed", "stamp", "vanished"]
+__all__ = ["Stamp", "changed", "reading", "stamp", "vanished"]
 
 
 class Stamp(NamedTuple):
@@ -28,6 +32,26 @@ def stamp(file: Path) -> Stamp:
     except FileNotFoundError:
         raise vanished(file) from None
     return Stamp(stat.st_size, stat.st_mtime_ns)
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[BufferedReader]:
+    """Open a file of a capture.
+
+    Args:
+        file: a path without links, see `jobs.opening`.
+
+    Raises:
+        InvalidInput: it is gone, is now a link or no regular file, or cannot be read.
+    """
+    try:
+        stream = open_plain(file)
+    except FileNotFoundError:
+        raise vanished(file) from None
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be read ({error.strerror}). Has somebody replaced it by a link?") from None
+    with stream:
+        yield stream
 
 
 def vanished(file: Path) -> InvalidInput:

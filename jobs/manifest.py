@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib import metadata
+from io import BufferedReader
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -65,7 +66,12 @@ def peak_memory() -> int:
 def checksum(file: Path) -> str:
     """Return the SHA-256 of a file's content, in hex."""
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return checksum_of(stream)
+
+
+def checksum_of(stream: BufferedReader) -> str:
+    """Return the SHA-256 of an open file's content, in hex."""
+    return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write(file: Path, options: Options, timer: Timer, content: dict[str, Any]) -> None:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 from jobs import selection
 from jobs.errors import InvalidInput
-from jobs.manifest import checksum
+from jobs.manifest import checksum_of
 from jobs.names import printable
+from jobs.opening import find_plain, open_plain
 from jobs.pictures import film, photo
 from jobs.selection import Header
 
@@ -138,7 +139,7 @@ def find_any(source: Path) -> tuple[dict[str, Path], list[str], dict[str, str]]:
         raise InvalidInput(f"{source} does not exist.{hint} Give a folder of {_KINDS}.")
     if source.is_file() and source.suffix.lower() not in VIDEO_SUFFIXES:
         raise InvalidInput(f"{source} is a single file, and not a video. Give a folder of {_KINDS}.")
-    found, others, left_out = ({source.name: source}, [], {}) if source.is_file() else find(source)
+    found, others, left_out = ({source.name: source.resolve()}, [], {}) if source.is_file() else find(source)
     if not found:
         there = [*others, *left_out]
         only = f"only {', '.join(there[:3])}{' …' if len(there) > 3 else ''}" if there else "it is empty"
@@ -168,17 +169,18 @@ def scan(source: Path, minimum: int = 3, *, keep_poses: bool = False) -> Capture
     unreadable, denied = {}, set()
     headers: dict[str, Header] = {}
     for name, file in found.items():
-        if problem := _not_ours(file, source):
-            unreadable[name] = problem
+        try:
+            found[name] = find_plain(file, source.resolve())
+            stream = open_plain(found[name])
+        except (InvalidInput, OSError) as error:
+            unreadable[name] = _why_not(error)
             denied.add(name)
             continue
         try:
-            headers[name] = photo.read_header(file) if _is_photo(name) else film.read_header(file)
+            with stream:
+                headers[name] = _read_header(name, stream)
         except InvalidInput as error:
             unreadable[name] = str(error)
-        except PermissionError:
-            unreadable[name] = "no permission to read it"
-            denied.add(name)
     pictures = [name for name in headers if _is_photo(name)]
     derived = selection.find_derived(headers, pictures)
     masks = selection.find_masks(headers, pictures, derived)
@@ -206,22 +208,33 @@ def scan(source: Path, minimum: int = 3, *, keep_poses: bool = False) -> Capture
     return Capture(*media, poses, [] if poses else beside, files)
 
 
+def _read_header(name: str, stream: BinaryIO) -> Header:
+    return photo.read_header(stream, Path(name).suffix.lower()) if _is_photo(name) else film.read_header(stream)
+
+
 def _that_may_hold_poses(source: Path, others: Collection[str]) -> list[str]:
     """Return the files that are not photos or videos, without tables and XMP files that hold no poses."""
     found = []
     for name in others:
         mark = _REALITY_CAPTURE.get(Path(name).suffix.lower())
-        if mark is None or (may_be_read(source / name, source) and mark in _beginning(source / name)):
+        if mark is None or mark in _beginning(source, name):
             found.append(name)
     return found
 
 
-def _beginning(file: Path) -> bytes:
+def _beginning(source: Path, name: str) -> bytes:
+    folder = source.resolve()
     try:
-        with file.open("rb") as stream:
+        with open_plain(find_plain(folder / name, folder)) as stream:
             return stream.read(_BEGINNING)
-    except OSError:
+    except (InvalidInput, OSError):
         return b""
+
+
+def _why_not(error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    return f"cannot be opened: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def _poses(source: Path, names: Collection[str]) -> dict[str, Path]:
@@ -230,16 +243,19 @@ def _poses(source: Path, names: Collection[str]) -> dict[str, Path]:
     Raises:
         InvalidInput: there are none, or they may not be read.
     """
-    files = {name: source / name for name in names}
-    if not files:
+    if not names:
         raise InvalidInput(
             f"{source} has no poses to keep. Put nerfstudio's transforms.json or a COLMAP model (cameras and images, "
             "both .bin or both .txt) beside the photos, or give the folder that Polycam (keyframes/), Record3D, "
             "Metashape (cameras.xml), RealityCapture (.csv or .xmp) or OpenDroneMap (opensfm/reconstruction.json) "
             "wrote; or leave out prepare.poses keep."
         )
-    if problem := next((f"{name}: {why}" for name, file in files.items() if (why := _not_ours(file, source))), None):
-        raise InvalidInput(f"{source}: the poses cannot be read: {problem}.")
+    folder, files = source.resolve(), {}
+    for name in names:
+        try:
+            files[name] = find_plain(folder / name, folder)
+        except InvalidInput as error:
+            raise InvalidInput(f"{source}: the poses cannot be read: {name}: {error}.") from None
     return files
 
 
@@ -296,11 +312,11 @@ def find(folder: Path) -> tuple[dict[str, Path], list[str], dict[str, str]]:
         folder: with subfolders.
 
     Returns:
-        The photos and videos by relative name, in natural order; the names of other files that are not hidden, and of
-        links to folders, which end in "/"; and the photos and videos that are thumbnails, hidden or deleted by their
-        paths alone, with that kind.
+        The photos and videos by relative name, in natural order; only the last part of their paths can be a link. The
+        names of other files that are not hidden, and of links to folders, which end in "/". The photos and videos that
+        are thumbnails, hidden or deleted by their paths alone, with that kind.
     """
-    names = []
+    folder, names = folder.resolve(), []
     for directory, folders, files in os.walk(folder):
         names += [(Path(directory) / name).relative_to(folder).as_posix() for name in files]
         links = [name for name in folders if os.path.islink(os.path.join(directory, name))]
@@ -312,31 +328,6 @@ def find(folder: Path) -> tuple[dict[str, Path], list[str], dict[str, str]]:
     left_out = {name: kind for name, kind in kinds.items() if os.path.splitext(name)[1].lower() in suffixes}
     others = [name for name in names if name not in media and name not in kinds and Path(name).name not in _NOT_LISTED]
     return media, others, left_out
-
-
-def may_be_read(file: Path, source: Path) -> bool:
-    """Return whether a file of a capture is a regular file, and no link that leads out of the capture's folder.
-
-    Anything else could disclose a private file of this machine, or never end.
-    """
-    return _not_ours(file, source) is None
-
-
-def _not_ours(file: Path, source: Path) -> str | None:
-    try:
-        mode = file.lstat().st_mode
-        if stat.S_ISREG(mode):  # nearly always; no folder on the way is a link, as `find` follows none
-            return None
-        mode, target = file.stat().st_mode, file.resolve(strict=True)
-    except PermissionError:
-        return "no permission to read it"
-    except (OSError, RuntimeError):  # RuntimeError: links that lead in a circle, before Python 3.13
-        return "a link to nowhere"
-    if not stat.S_ISREG(mode):
-        return "not a regular file"
-    if source.is_dir() and not target.is_relative_to(source.resolve()):
-        return "a link that leads out of the folder; copy the file instead"
-    return None
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:
@@ -357,7 +348,8 @@ def _duplicates(files: dict[str, Path]) -> dict[str, str]:
     first: dict[str, str] = {}
     duplicates = {}
     for name in chain.from_iterable(names for names in by_size.values() if len(names) > 1):
-        content = checksum(files[name])
+        with open_plain(files[name]) as stream:
+            content = checksum_of(stream)
         if first.setdefault(content, name) != name:
             duplicates[name] = first[content]
     return duplicates

@@ -19,6 +19,7 @@ CONTRACT = {
     "media",
     "methods",
     "names",
+    "opening",
     "options",
     "profiles",
     "program",

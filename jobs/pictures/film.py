@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from jobs.errors import InvalidInput
 from jobs.pictures import dolby, panorama
@@ -22,6 +23,7 @@ __all__ = ["Frame", "frame_times", "is_panorama", "read_header", "sharpest_frame
 MAX_FRAME_PIXELS = 80_000_000
 """Videos with larger frames are refused undecoded: 12K (11520 x 5760) has 66 megapixels."""
 
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,asf,nut"  # by content, whatever the name
 _SHARPNESS_WIDTH = 640  # px; smaller hides slight motion blur, larger counts sensor noise as sharpness
 
 
@@ -34,23 +36,33 @@ class Frame:
     sharpness: float
 
 
-def read_header(file: Path) -> Header:
+def _open(source: str | BinaryIO) -> Any:
+    """Open a video. Formats that are lists of other files are refused: those could be any file of this machine."""
+    import av
+
+    return av.open(source, options={"format_whitelist": _FORMATS})
+
+
+def read_header(stream: BinaryIO) -> Header:
     """Read a video's header, and decode its first frame.
+
+    Args:
+        stream: the open file.
 
     Raises:
         InvalidInput: the file is not a video, damaged or too large; the message is the reason, without the file's name.
     """
     import av
 
-    if file.stat().st_size == 0:
+    if os.fstat(stream.fileno()).st_size == 0:
         raise InvalidInput("empty file")
     try:
-        if dolby.has_own_colours(file):
+        if dolby.has_own_colours(stream):
             raise InvalidInput(
                 "it is in Dolby Vision's own colours (profile 5), which other programs show in green and purple; "
                 "export it as HDR10, HLG or SDR"
             )
-        with av.open(str(file)) as container:
+        with _open(stream) as container:
             if not container.streams.video:
                 raise InvalidInput("it has no picture, only sound")
             frame_size = _pictures(container).codec_context
@@ -62,8 +74,6 @@ def read_header(file: Path) -> Header:
                     raise InvalidInput("raw video, not yet developed; export it as ProRes or H.265")
                 if frame.width * frame.height:
                     return Header(frame.width, frame.height, seconds=seconds)
-    except PermissionError:
-        raise
     except (OSError, ValueError) as error:  # all of FFmpeg's errors are one of these
         raise InvalidInput(f"not a video, or damaged: {error}") from error
     raise InvalidInput("it has no frames")
@@ -130,9 +140,7 @@ def _stored(container: Any, stream: Any) -> Iterator[VideoFrame]:
 
 def is_panorama(video: Path) -> bool:
     """Return whether a video's frames are equirectangular: by its spherical metadata, or by its first frame."""
-    import av
-
-    with av.open(str(video)) as container:
+    with _open(str(video)) as container:
         frame = next(_decode(container), None)
         if frame is None or frame.width != 2 * frame.height:
             return False
@@ -144,9 +152,7 @@ def frame_times(video: Path) -> list[float]:
 
     Frames that an edit list cuts off, as phones write it when a video is trimmed, do not count.
     """
-    import av
-
-    with av.open(str(video)) as container:
+    with _open(str(video)) as container:
         stream = _pictures(container)
         packets = (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
         stamps = [packet.pts if packet.pts is not None else packet.dts for packet in packets]
@@ -167,7 +173,6 @@ def sharpest_frames(video: Path, times: list[float], count: int) -> Iterator[Fra
         times: `frame_times` of it.
         count: number of windows; every frame is taken if there are fewer frames than that.
     """
-    import av
 
     count = min(count, len(times))
     span = times[-1] * len(times) / max(1, len(times) - 1) if times else 0.0
@@ -177,7 +182,7 @@ def sharpest_frames(video: Path, times: list[float], count: int) -> Iterator[Fra
 
     best: VideoFrame | None = None
     best_sharpness, best_index, current = -1.0, 0, 0
-    with av.open(str(video)) as container:
+    with _open(str(video)) as container:
         wider = _pixel_width(_pictures(container))
         for index, frame in enumerate(_decode(container)):
             if window(index) != current and best is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from jobs import memory
 from jobs.errors import InvalidInput
@@ -72,19 +73,23 @@ def pillow() -> Any:
     return Image
 
 
-def read_header(file: Path) -> Header:
+def read_header(stream: BinaryIO, suffix: str) -> Header:
     """Read a photo's header.
+
+    Args:
+        stream: the open file.
+        suffix: the ending of its name, in lower case, which tells raw photos from others.
 
     Raises:
         InvalidInput: the file is not a picture, or damaged; the message is the reason, without the file's name.
     """
     try:
-        if file.suffix.lower() in raw.SUFFIXES and file.stat().st_size:
-            width, height = raw.size(file)
+        if suffix in raw.SUFFIXES and os.fstat(stream.fileno()).st_size:
+            width, height = raw.size(stream)
             if width * height > MAX_PIXELS:
                 raise InvalidInput(f"more than {MAX_PIXELS // 10**6} megapixels")
             return Header(width, height, bytes_per_pixel=24)
-        with pillow().open(file, formats=_FORMATS) as image:
+        with pillow().open(stream, formats=_FORMATS) as image:
             if is_stitched(image, xmp(image)):
                 raise InvalidInput("a panorama that the camera stitched, which no lens can have seen")
             # The decoded picture, its RGB, that turned upright, and the written one; deep samples become floats.
@@ -92,10 +97,10 @@ def read_header(file: Path) -> Header:
             needed = 40 if deep else 4 * len(image.getbands()) + 8
             single = len(image.getbands()) == 1
             return Header(image.width, image.height, single, bytes_per_pixel=needed, taken=taken(image))
-    except (PermissionError, InvalidInput):
+    except InvalidInput:
         raise
     except Exception as error:  # Pillow's plugins raise any exception on a broken header
-        raise InvalidInput(_reason(file, error)) from error
+        raise InvalidInput(_reason(os.fstat(stream.fileno()).st_size, error)) from error
 
 
 def _developed(file: Path) -> Photo:
@@ -112,10 +117,10 @@ def _developed(file: Path) -> Photo:
     return Photo(image, model=model.strip("\0 "), focal=focal, tags=tags)
 
 
-def _reason(file: Path, error: Exception) -> str:
+def _reason(size: int, error: Exception) -> str:
     from PIL import Image, UnidentifiedImageError
 
-    if file.stat().st_size == 0:
+    if size == 0:
         return "empty file"
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {MAX_PIXELS // 10**6} megapixels"
@@ -166,7 +171,7 @@ def read(file: Path) -> Photo:
     except MemoryError:
         raise
     except Exception as error:  # decoders raise any exception, too
-        raise InvalidInput(_reason(file, error)) from error
+        raise InvalidInput(_reason(file.stat().st_size, error)) from error
 
 
 def read_mask(file: Path, decoded: Photo) -> Image:
@@ -206,7 +211,8 @@ def bytes_to_decode(file: Path) -> int:
     Raises:
         InvalidInput: the header cannot be read; the message is the reason, without the file's name.
     """
-    header = read_header(file)
+    with file.open("rb") as stream:
+        header = read_header(stream, file.suffix.lower())
     return header.width * header.height * header.bytes_per_pixel
 
 

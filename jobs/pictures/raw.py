@@ -17,17 +17,16 @@ SUFFIXES = frozenset({".dng"})
 _SUB_IFDS, _WIDTH, _HEIGHT = 330, 256, 257  # TIFF's tags
 
 
-def size(file: Path) -> tuple[int, int]:
+def size(stream: IO[bytes]) -> tuple[int, int]:
     """Return the width and height in px, as stored: those of the largest picture in the file.
 
     Raises:
         InvalidInput: the file is no DNG; the message is the reason, without the file's name.
     """
-    with file.open("rb") as stream:
-        try:
-            sizes = [(int(ifd[_WIDTH]), int(ifd[_HEIGHT])) for ifd in _directories(stream) if _HEIGHT in ifd]
-        except Exception as error:  # Pillow's parser raises any exception on a broken file
-            raise InvalidInput("not a raw photo, or damaged") from error
+    try:
+        sizes = [(int(ifd[_WIDTH]), int(ifd[_HEIGHT])) for ifd in _directories(stream) if _HEIGHT in ifd]
+    except Exception as error:  # Pillow's parser raises any exception on a broken file
+        raise InvalidInput("not a raw photo, or damaged") from error
     if not sizes or min(sizes[0]) < 1:
         raise InvalidInput("not a raw photo, or damaged")
     return max(sizes, key=lambda each: each[0] * each[1])

@@ -15,6 +15,7 @@ from jobs.metric.control import read_control
 from jobs.metric.given import CONTROL_FILE, SCALE_FILE, Given, read_scale
 from jobs.metric.scene import SceneInMetres
 from jobs.names import asset_name
+from jobs.opening import find_plain
 from jobs.options import ScaleOptions
 from tasks.find import newest_made_of
 from tasks.patience import patiently
@@ -76,9 +77,10 @@ def _read(scene: str, folder: Path | None, measurements: Path | None, control_po
         if given:
             return given.expanduser()
         beside = folder / name if folder and (folder / name).is_file() else None
-        if folder and beside and not media.may_be_read(beside, folder):
-            raise InvalidInput(f"{beside} is a link that leads out of the folder. Copy the file instead.")
-        return beside
+        try:
+            return find_plain(beside, folder.resolve()) if folder and beside else None
+        except InvalidInput as error:
+            raise InvalidInput(f"{beside} is not read: {error}.") from None
 
     with naming(scene):
         lengths, control = chosen(measurements, SCALE_FILE), chosen(control_points, CONTROL_FILE)

@@ -76,7 +76,8 @@ def test_nothing_is_decoded_to_read_a_header(tmp_path: Path, suffix: str, monkey
         for kind in (ImageFile.ImageFile, *ImageFile.ImageFile.__subclasses__()):
             if "load" in vars(kind):
                 patch.setattr(kind, "load", note)
-        header = photo.read_header(file)
+        with file.open("rb") as stream:
+            header = photo.read_header(stream, file.suffix)
     assert (header.width, header.height) == (64, 48) and not decoded
 
 

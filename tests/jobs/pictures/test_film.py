@@ -11,6 +11,7 @@ from av.stream import Disposition
 from PIL import Image, ImageFilter
 
 from jobs import media
+from jobs.errors import InvalidInput
 from jobs.pictures import film
 from tests.pictures import copied, difference, picture, turned, video
 
@@ -50,13 +51,43 @@ def test_a_track_that_players_do_not_show_is_not_taken(tmp_path: Path) -> None:
             for seed in range(5):
                 container.mux(stream.encode(av.VideoFrame.from_image(picture(*size, seed))))
             container.mux(stream.encode())
-    assert film.read_header(tmp_path / "a.mov").width == 320
+    with (tmp_path / "a.mov").open("rb") as opened:
+        assert film.read_header(opened).width == 320
     [frame] = film.sharpest_frames(tmp_path / "a.mov", film.frame_times(tmp_path / "a.mov"), 1)
     assert frame.image.size == (320, 240)
 
 
+def test_a_box_that_is_larger_than_any_file_is_no_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x01free" + b"\xff" * 100)
+    with pytest.raises(InvalidInput, match=r"a\.mp4 cannot be used: not a video, or damaged"):
+        media.scan(tmp_path / "a.mp4")
+
+
+def test_a_list_of_other_files_is_no_video(tmp_path: Path) -> None:
+    """FFmpeg would open those files, whatever the photos' folder has at that path."""
+    whole = video(tmp_path / "private.mkv", [picture(seed=i) for i in range(10)])
+    (tmp_path / "photos" / "inner").mkdir(parents=True)
+    (tmp_path / "photos" / "inner" / "link.bin").symlink_to(whole)
+    trap = tmp_path / "photos" / "walk.mp4"
+    trap.write_text("ffconcat version 1.0\nfile inner/link.bin\n")
+    with pytest.raises(InvalidInput, match=r"walk\.mp4"):
+        media.scan(trap)
+    with pytest.raises(av.FFmpegError):
+        film.frame_times(trap)
+
+
 @pytest.mark.parametrize(
-    ("suffix", "codec"), [("mkv", "libx264"), ("avi", "mpeg4"), ("webm", "libvpx"), ("mov", "mpeg4")]
+    ("suffix", "codec"),
+    [
+        ("mkv", "libx264"),
+        ("avi", "mpeg4"),
+        ("webm", "libvpx"),
+        ("mov", "mpeg4"),
+        ("mpg", "mpeg2video"),
+        ("mts", "libx264"),
+        ("3gp", "libx264"),
+        ("wmv", "wmv2"),
+    ],
 )
 def test_videos_in_every_container_are_read(tmp_path: Path, suffix: str, codec: str) -> None:
     file = video(tmp_path / f"a.{suffix}", [picture(seed=i) for i in range(10)], codec=codec)

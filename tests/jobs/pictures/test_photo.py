@@ -28,7 +28,8 @@ def test_photos_of_every_format_are_read(tmp_path: Path, suffix: str) -> None:
 
 def test_a_raw_photo_is_developed(tmp_path: Path) -> None:
     file = raw_photo(tmp_path / "a.dng", picture(256, 192))
-    header = photo.read_header(file)
+    with file.open("rb") as stream:
+        header = photo.read_header(stream, file.suffix)
     assert (header.width, header.height) == (256, 192)
     found = photo.read(file)
     assert (found.image.mode, found.model, found.verbatim) == ("RGB", "Camera", False)
@@ -39,8 +40,8 @@ def test_a_raw_photo_is_developed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"II*\x00\x08\x00\x00\x00"])
 def test_a_file_that_is_no_raw_photo_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.dng").write_bytes(content)
-    with pytest.raises(InvalidInput, match="raw" if content else "empty"):
-        photo.read_header(tmp_path / "a.dng")
+    with (tmp_path / "a.dng").open("rb") as stream, pytest.raises(InvalidInput, match="raw" if content else "empty"):
+        photo.read_header(stream, ".dng")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "heic"])
