@@ -49,7 +49,6 @@ from blocks.workspace import Workspace
 from jobs.errors import InvalidInput, NotFound
 from jobs.manifest import checksum, checksum_of
 from jobs.names import scenes_among
-from jobs.opening import find_plain
 
 __all__ = ["LocalWorkspace"]
 
@@ -161,8 +160,8 @@ class LocalWorkspace(Workspace):
 
     def take_in_dropped(self, dropped: DroppedCapture, tags: Mapping[str, str]) -> Asset:
         assert dropped.folder
-        folder = dropped.folder.resolve()
-        files = {path: find_plain(folder / path, folder) for path in dropped.files}
+        # A link that leads out of the folder since it was listed is found out by its checksum.
+        files = {path: Path(os.path.realpath(dropped.folder / path)) for path in dropped.files}
         return self._take_in(dropped.scene, files, tags, {path: file.checksum for path, file in dropped.files.items()})
 
     # assets

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from jobs.errors import InvalidInput
 from jobs.opening import open_plain
 
-__all__ = ["Stamp", "changed", "reading", "stamp", "vanished"]
+__all__ = ["Stamp", "changed", "reading", "stamp"]
 
 
 class Stamp(NamedTuple):
@@ -30,7 +30,7 @@ def stamp(file: Path) -> Stamp:
     try:
         stat = file.stat()
     except FileNotFoundError:
-        raise vanished(file) from None
+        raise _vanished(file) from None
     return Stamp(stat.st_size, stat.st_mtime_ns)
 
 
@@ -47,14 +47,14 @@ def reading(file: Path) -> Iterator[BufferedReader]:
     try:
         stream = open_plain(file)
     except FileNotFoundError:
-        raise vanished(file) from None
+        raise _vanished(file) from None
     except OSError as error:
         raise InvalidInput(f"{file} cannot be read ({error.strerror}). Has somebody replaced it by a link?") from None
     with stream:
         yield stream
 
 
-def vanished(file: Path) -> InvalidInput:
+def _vanished(file: Path) -> InvalidInput:
     """Return the error for a file that is gone."""
     return InvalidInput(f"{file} vanished while it was read. Is an upload or a clean-up running?")
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from blocks.azure.errors import StorageError
 from blocks.azure.listing import Blob
-from blocks.reading import changed, vanished
+from blocks.reading import changed, reading
 from jobs.errors import InvalidInput
 
 __all__ = [
@@ -32,13 +32,18 @@ BLOCK = 1 << 18
 
 
 def md5s(files: Mapping[str, Path]) -> dict[str, bytes]:
-    """Return the MD5 of each file, read in parallel.
+    """Return the MD5 of each file of a capture, read in parallel.
 
     Raises:
-        InvalidInput: a file is gone.
+        InvalidInput: a file is gone, or is a link now.
     """
+
+    def md5(file: Path) -> bytes:
+        with reading(file) as stream:
+            return hashlib.file_digest(stream, "md5").digest()
+
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return dict(zip(files, pool.map(md5_of, files.values()), strict=True))
+        return dict(zip(files, pool.map(md5, files.values()), strict=True))
 
 
 @dataclass(frozen=True)
@@ -65,17 +70,14 @@ class Piece:
 
     def _blocks(self) -> Iterator[bytes]:
         left = self.size
-        try:
-            with self.file.open("rb") as stream:  # buffered: it reads on if a slow disk returns less at once
-                stream.seek(self.start)
-                while left:
-                    block = stream.read(min(BLOCK, left))
-                    if not block:
-                        raise changed(self.file)
-                    yield block
-                    left -= len(block)
-        except FileNotFoundError:
-            raise vanished(self.file) from None
+        with reading(self.file) as stream:  # buffered: it reads on if a slow disk returns less at once
+            stream.seek(self.start)
+            while left:
+                block = stream.read(min(BLOCK, left))
+                if not block:
+                    raise changed(self.file)
+                yield block
+                left -= len(block)
 
 
 def base64(content: bytes) -> str:
@@ -110,8 +112,6 @@ def read_journal(part: Path, blob: Blob) -> set[int]:
 
 
 def md5_of(file: Path) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "md5").digest()
-    except FileNotFoundError:
-        raise vanished(file) from None
+    """Return the MD5 of a file that this program wrote."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "md5").digest()

@@ -80,7 +80,7 @@ def _read(scene: str, folder: Path | None, measurements: Path | None, control_po
         try:
             return find_plain(beside, folder.resolve()) if folder and beside else None
         except InvalidInput as error:
-            raise InvalidInput(f"{beside} is not read: {error}.") from None
+            raise InvalidInput(f"{beside} is {error}.") from None
 
     with naming(scene):
         lengths, control = chosen(measurements, SCALE_FILE), chosen(control_points, CONTROL_FILE)
