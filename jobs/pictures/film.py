@@ -59,8 +59,7 @@ def read_header(stream: BinaryIO) -> Header:
     try:
         if dolby.has_own_colours(stream):
             raise InvalidInput(
-                "it is in Dolby Vision's own colours (profile 5), which other programs show in green and purple; "
-                "export it as HDR10, HLG or SDR"
+                "Dolby Vision's profile 5, which looks green and purple elsewhere; export it as HDR10, HLG or SDR"
             )
         with _open(stream) as container:
             if not container.streams.video:
