@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from io import BytesIO
 from pathlib import Path
 
@@ -113,6 +114,12 @@ def test_it_turns_only_to_where_photos_were_taken_by_the_keyboard_too(tmp_path: 
     expected = 960 / (2 * 4 / 9 * 1.25) * x / (10 - z)
     picture = shown(browser)
     assert abs(place(picture, (1, 0, 0))[0]) == pytest.approx(expected, rel=0.12)
+    for across, down in ((400, 0), (-400, 0), (0, 200), (0, -200), (400, 200), (-400, -200)):
+        canvas.send_keys(Keys.HOME)
+        for _ in range(3):  # by up to 344 degrees, if it might
+            ActionChains(browser).drag_and_drop_by_offset(canvas, across, down).perform()
+        angle = math.degrees(math.acos(browser.execute_script("return camera.nearest(camera.turn, camera.tilt)")))
+        assert 22 < angle <= 25, "dragged, it comes to the limit and stays there"
     canvas.send_keys(Keys.HOME)
     assert place(shown(browser), (1, 0, 0))[0] == pytest.approx(-86.4, abs=3)
     canvas.send_keys("-" * 40)
