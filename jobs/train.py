@@ -117,6 +117,7 @@ def train(
         output.mkdir(parents=True, exist_ok=True)
         files = [each for pair in held_out for each in (pair.photo, pair.rendering)]
         files += _write_model(output, done.saved, trainer, step)
+        checksums = {name: manifest.checksum(output / name) for name in files}
     steps = trainer.total + (start.steps if start else 0)
     seconds = trainer.seconds + tried.get("seconds", 0.0)
     manifest.write(
@@ -124,8 +125,8 @@ def train(
         options,
         timer,
         {
-            "checkpoint": {"file": files[-1], "step": step, "sha256": manifest.checksum(output / files[-1])},
-            "checksums": {name: manifest.checksum(output / name) for name in files},
+            "checkpoint": {"file": files[-1], "step": step, "sha256": checksums[files[-1]]},
+            "checksums": checksums,
             "dataset": {"images": about.images, "transforms_sha256": about.checksum},
             "metrics": {**figures, "lpips_not_available": done.no_lpips},
             "held_out": [pair._asdict() for pair in held_out],
@@ -225,6 +226,7 @@ def _train_once(
     with timer.step("evaluate"):
         cuda.accelerate_rendering(trainer.pipeline)
         figures = evaluate(trainer.pipeline, places.output)
+        kept.wait()  # for the last checkpoint
     return _Training(trainer, saved, figures, done_before, no_lpips)
 
 

@@ -20,6 +20,7 @@ from nerfstudio.utils.external import TCNN_EXISTS
 from jobs.errors import InvalidInput
 from jobs.methods import SPLATS
 from jobs.radiance import support
+from jobs.radiance.startup import compile_later
 
 _NEEDED_BY = ("instant-ngp", "instant-ngp-bounded", *SPLATS)
 _installed = False
@@ -57,7 +58,7 @@ def _no_splats() -> str | None:
 
 
 def install() -> None:
-    """Compile code of nerfstudio in this process, unless tiny-cuda-nn, which is even faster, replaces it."""
+    """Compile code of nerfstudio when it is first called, unless tiny-cuda-nn, which is even faster, replaces it."""
     global _installed
     if _installed or TCNN_EXISTS or not torch.cuda.is_available():
         return
@@ -65,8 +66,8 @@ def install() -> None:
         print("There is no C compiler, so kernels cannot be compiled. This job is several times slower.", flush=True)
         return
     warnings.filterwarnings("ignore", module=r"torch\._(dynamo|inductor)")
-    HashEncoding.pytorch_fwd = torch.compile(HashEncoding.pytorch_fwd, dynamic=True)
-    MLP.pytorch_fwd = torch.compile(MLP.pytorch_fwd, dynamic=True)
+    HashEncoding.pytorch_fwd = compile_later(torch.compile, HashEncoding.pytorch_fwd, dynamic=True)
+    MLP.pytorch_fwd = compile_later(torch.compile, MLP.pytorch_fwd, dynamic=True)
     _installed = True
 
 

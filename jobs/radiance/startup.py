@@ -5,10 +5,12 @@ or need them only later:
 
 - `torchvision.models` imports `torchvision.ops`, which asks `torch._dynamo` whether it can compile;
 - some metrics of torchmetrics that nothing here uses take functions from these two;
-- `nerfstudio.models.splatfacto`, which the viewer imports, prepares a function with `torch.compile`.
+- `nerfstudio.models.splatfacto`, which the viewer imports, prepares a function with `torch.compile`;
+- `torch.optim` loads them with the first optimizer, to mark functions as not to be compiled, and with its first step.
 
 The torchvision modules are now loaded on first use, and those metrics do without them. The function of splatfacto is
-compiled when it is first called.
+compiled when it is first called. Functions are marked only while the compiler is loaded, and the steps of optimizers
+not at all. torchmetrics also does without matplotlib's pyplot, because nothing here draws a metric.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-__all__ = ["defer_the_compiler"]
+__all__ = ["compile_later", "defer_the_compiler"]
 
 
 def defer_the_compiler() -> None:
@@ -88,17 +90,20 @@ class _Module(ModuleType):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}") from None
 
 
-class _WithoutTorchvision(_Wrapper):
-    """Executes a module of torchmetrics as if torchvision were not installed."""
+class _Without(_Wrapper):
+    """Executes a module of torchmetrics as if a library were not installed."""
+
+    def __init__(self, loader: Loader, library: str) -> None:
+        super().__init__(loader)
+        self._flag = f"_{library.upper()}_AVAILABLE"
 
     def exec_module(self, module: ModuleType) -> None:
-        known: Any = importlib.import_module("torchmetrics.utilities.imports")
-        available = known._TORCHVISION_AVAILABLE
-        known._TORCHVISION_AVAILABLE = False
+        known = vars(importlib.import_module("torchmetrics.utilities.imports"))
+        available, known[self._flag] = known[self._flag], False
         try:
             self._loader.exec_module(module)
         finally:
-            known._TORCHVISION_AVAILABLE = available
+            known[self._flag] = available
 
 
 class _CompilingLater(_Wrapper):
@@ -108,17 +113,17 @@ class _CompilingLater(_Wrapper):
         import torch
 
         compile_now = torch.compile
-        torch.compile = functools.partial(_compile_later, compile_now)
+        torch.compile = functools.partial(compile_later, compile_now)
         try:
             self._loader.exec_module(module)
         finally:
             torch.compile = compile_now
 
 
-def _compile_later(compile_now: Callable[..., Any], function: Any = None, **options: Any) -> Any:
+def compile_later(compile_now: Callable[..., Any], function: Any = None, **options: Any) -> Any:
     """Compile a function when it is first called."""
     if function is None:  # as a decorator
-        return functools.partial(_compile_later, compile_now, **options)
+        return functools.partial(compile_later, compile_now, **options)
     compiled: list[Callable[..., Any]] = []
 
     @functools.wraps(function)
@@ -130,9 +135,55 @@ def _compile_later(compile_now: Callable[..., Any], function: Any = None, **opti
     return call
 
 
+class _MarkingLater(_Wrapper):
+    """Executes `torch._compile`, whose `_disable_dynamo` then marks functions only while the compiler is loaded."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        vars(module)["_disable_dynamo"] = functools.partial(_mark_later, vars(module)["_disable_dynamo"])
+
+
+def _mark_later(mark: Callable[..., Any], function: Any = None, recursive: bool = True) -> Any:
+    """Return a function that calls `function`, marked if the compiler is loaded."""
+    if function is None:  # as a decorator
+        return functools.partial(_mark_later, mark, recursive=recursive)
+    marked = mark(function, recursive)
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        return (marked if "torch._dynamo" in sys.modules else function)(*arguments, **named)
+
+    return call
+
+
+class _SteppingPlainly(_Wrapper):
+    """Executes `torch.optim.optimizer`, whose optimizers then leave no marks for the compiler in each step."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        vars(module)["_use_grad_for_differentiable"] = _step_plainly
+
+
+def _step_plainly(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an optimizer's step that records gradients only if the optimizer is differentiable."""
+    import torch
+
+    @functools.wraps(step)
+    def call(optimizer: Any, *arguments: Any, **named: Any) -> Any:
+        with torch.set_grad_enabled(optimizer.defaults["differentiable"]):
+            return step(optimizer, *arguments, **named)
+
+    return call
+
+
 _METRICS = ("detection.ciou", "detection.diou", "detection.giou", "detection.iou", "image.arniqa", "image.dists")
-_LOADERS: dict[str, type[_Wrapper]] = {
+_LOADERS: dict[str, Callable[[Loader], _Wrapper]] = {
     "nerfstudio.models.splatfacto": _CompilingLater,
+    "torch._compile": _MarkingLater,
+    "torch.optim.optimizer": _SteppingPlainly,
     **dict.fromkeys(("torchvision.models", "torchvision.ops"), _LoadingLater),
-    **dict.fromkeys((f"torchmetrics.functional.{name}" for name in _METRICS), _WithoutTorchvision),
+    **dict.fromkeys(
+        (f"torchmetrics.functional.{name}" for name in _METRICS), functools.partial(_Without, library="torchvision")
+    ),
+    "torchmetrics.utilities.plot": functools.partial(_Without, library="matplotlib"),
 }

@@ -124,7 +124,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         self.viewer_state.init_scene(shown, self.training_state)
 
     def train(self) -> None:
-        """Train to the last step.
+        """Train to the last step. The last checkpoint may still be written afterwards; `checkpoints.wait` waits for it.
 
         Raises:
             JobInterrupted: SIGTERM arrived. A checkpoint was saved.
@@ -203,7 +203,6 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         # nerfstudio's version also prints a folder that is not the model's, and waits for its viewer.
         self.training_state = "completed"
         self.save_checkpoint(self.step)
-        self.checkpoints.wait()
         for callback in self.callbacks:
             callback.run_callback_at_location(step=self.step, location=TrainingCallbackLocation.AFTER_TRAIN)
 

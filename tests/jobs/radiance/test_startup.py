@@ -13,10 +13,15 @@ pytest.importorskip("nerfstudio")
 
 EARLY = """
 import json, sys
-import jobs.train, torchmetrics, torchvision
+import jobs.train, torch, torchmetrics, torchvision
 from nerfstudio.models import splatfacto
 hasattr(torchvision.models, '__file__')
-print(json.dumps([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules]))
+weight = torch.nn.Parameter(torch.ones(3))
+adam = torch.optim.Adam([weight])
+weight.sum().backward()
+adam.step()
+deferred = "torch._dynamo", "torch._inductor", "sympy", "matplotlib.pyplot"
+print(json.dumps([name for name in deferred if name in sys.modules]))
 """
 LATE = """
 import json, sys
@@ -31,6 +36,10 @@ boxes = torchvision.ops.box_area(torch.tensor([[0.0, 0.0, 2.0, 3.0]]))
 model = torchvision.models.alexnet(weights=None)
 url = torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url
 as_ever = [type(model).__name__, url.endswith("/" + ALEXNET), bool(lpips._TORCHVISION_AVAILABLE)]
+add = torch.optim.Optimizer.add_param_group
+as_ever.append(hasattr(add.__wrapped__, "__dynamo_disable"))
+torch.optim.Adam([torch.nn.Parameter(torch.ones(3))])
+as_ever.append(hasattr(add.__wrapped__, "__dynamo_disable"))
 print(json.dumps([matrix.shape, boxes.tolist(), *as_ever, "torch._inductor" in sys.modules]))
 """
 
@@ -47,4 +56,4 @@ def test_a_job_imports_no_compiler() -> None:
 
 @pytest.mark.slow  # it imports the whole compiler
 def test_the_compiler_is_imported_when_it_is_needed() -> None:
-    assert run(LATE) == [[1, 4, 4], [6.0], "AlexNet", True, True, True]
+    assert run(LATE) == [[1, 4, 4], [6.0], "AlexNet", True, True, False, True, True]
