@@ -16,14 +16,15 @@ __all__ = ["FILES", "NAME", "is_registered", "register", "version"]
 NAME = "rebel-nerf"
 
 FILES = [Path(__file__).with_name(name) for name in ("Dockerfile", "environment.lock", "build_gsplat.py")]
-"""The files that decide what is in the image. The build also gets `jobs/` to check the image, but does not keep it."""
+"""Files that decide what is in the image. The build also gets `jobs/`: it compiles the kernels and checks the image."""
 
 _JOBS = Path(__file__).resolve().parents[2] / "jobs"
 
 
 def version() -> str:
-    """Return the environment's version, a hash of its files."""
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in FILES)).hexdigest()[:12]
+    """Return the environment's version, a hash of its files and of the modules with kernels."""
+    kernels = [content for file in sorted(_JOBS.rglob("*.py")) if b"@triton.jit" in (content := file.read_bytes())]
+    return hashlib.sha256(b"\0".join([*(file.read_bytes() for file in FILES), *kernels])).hexdigest()[:12]
 
 
 def is_registered(environments: EnvironmentOperations, version: str) -> bool:

@@ -18,6 +18,7 @@ mathematics are those of nerfstudio 1.1.5, and every other program can read the 
 - `photos`: the training photos in GPU memory.
 - `steps`: a whole training step as a CUDA graph.
 - `frames`: rendering with a CUDA graph.
+- `precompile`: a program that compiles the kernels before any job runs, for the job image.
 
 Of these, only `support` can be imported on a machine without Triton.
 """

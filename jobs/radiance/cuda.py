@@ -8,7 +8,9 @@ takes half the time, and rendering a frame a quarter (`benchmarks/gpu.md`).
 from __future__ import annotations
 
 import shutil
+import threading
 import warnings
+from contextlib import suppress
 
 import torch
 from nerfstudio.field_components.encodings import HashEncoding
@@ -60,7 +62,12 @@ def _no_splats() -> str | None:
 def install() -> None:
     """Compile code of nerfstudio when it is first called, unless tiny-cuda-nn, which is even faster, replaces it."""
     global _installed
-    if _installed or TCNN_EXISTS or not torch.cuda.is_available():
+    if _installed or not torch.cuda.is_available():
+        return
+    _installed = True
+    if support.machine_lacks() is None:
+        threading.Thread(target=_hash_triton, daemon=True).start()
+    if TCNN_EXISTS:
         return
     if not (shutil.which("cc") or shutil.which("gcc")):  # Triton builds its launchers with it
         print("There is no C compiler, so kernels cannot be compiled. This job is several times slower.", flush=True)
@@ -68,7 +75,14 @@ def install() -> None:
     warnings.filterwarnings("ignore", module=r"torch\._(dynamo|inductor)")
     HashEncoding.pytorch_fwd = compile_later(torch.compile, HashEncoding.pytorch_fwd, dynamic=True)
     MLP.pytorch_fwd = compile_later(torch.compile, MLP.pytorch_fwd, dynamic=True)
-    _installed = True
+
+
+def _hash_triton() -> None:
+    """Let Triton compute the hash of its compiler, half a gigabyte, before its first kernel needs it."""
+    with suppress(ImportError):  # other versions have it in another place
+        from triton.runtime.cache import triton_key
+
+        triton_key()
 
 
 def accelerate_rendering(pipeline: Pipeline, graph: bool = True) -> None:

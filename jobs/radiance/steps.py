@@ -17,7 +17,7 @@ from jobs.radiance.nerfacto import Nerfacto
 from jobs.radiance.photos import Photos
 from jobs.radiance.support import NotCovered
 
-__all__ = ["Steps", "build"]
+__all__ = ["Steps", "build", "dtype_for"]
 
 _SCALE = 8192.0  # of the loss in float16, to keep gradients in range; GradScaler would wait for the GPU
 
@@ -30,15 +30,21 @@ def build(pipeline: Pipeline, optimizers: Optimizers) -> Steps:
     """
     model, data = pipeline.model, pipeline.datamanager
     photos = Photos(data.train_dataset, model.device)
-    # From Ampere on, tensor cores multiply float32 as TF32. Turing's need float16.
-    turing = model.device.type == "cuda" and torch.cuda.get_device_capability(model.device) < (8, 0)
-    dtype = torch.float16 if turing else torch.float32
+    dtype = dtype_for(torch.cuda.get_device_capability(model.device) if model.device.type == "cuda" else None)
     try:
         return Steps(model, optimizers, photos, data.get_train_rays_per_batch(), dtype)
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # any failure of the compiler or its environment
         raise NotCovered(f"the kernels could not be built here ({repr(error)[:200]})") from error
+
+
+def dtype_for(capability: tuple[int, int] | None) -> torch.dtype:
+    """Return the type in which a GPU trains; None stands for the CPU.
+
+    From Ampere on, tensor cores multiply float32 as TF32. Turing's need float16.
+    """
+    return torch.float16 if capability and capability < (8, 0) else torch.float32
 
 
 class Steps:
