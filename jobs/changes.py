@@ -19,7 +19,7 @@ from pydantic_settings import CliApp
 
 from jobs import manifest, report
 from jobs.errors import GateRefused
-from jobs.metric.scene import Scale
+from jobs.metric.scene import Area, Scale
 from jobs.options import ChangesOptions
 from jobs.path import reading
 from jobs.scale import read_scene
@@ -28,6 +28,7 @@ from jobs.visits.depths import render_depths
 from jobs.visits.find import Patch, Settings, Surfaces
 from jobs.visits.leaves import without_leaves
 from jobs.visits.moved import Move, find_moves, kind_of
+from jobs.visits.named import name_at
 from jobs.visits.record import Change, Changes, Kind, Origin, ToModel
 from jobs.visits.views import Array, View, photograph, pinholes
 
@@ -80,9 +81,11 @@ def changes(
             )
         patches, leaves = without_leaves(find.find_patches(*surfaces, settings), *surfaces)
         moves = find_moves(patches, *surfaces)
-    scale = read_scene(metres / "scene.json").scale if metres else None
+    scene = read_scene(metres / "scene.json") if metres else None
     output.mkdir(parents=True, exist_ok=True)
-    found = describe(patches, moves, surfaces, views, settings, scale, leaves)
+    found = describe(
+        patches, moves, surfaces, views, settings, scene.scale if scene else None, leaves, scene.areas if scene else ()
+    )
     with timer.step("pictures"):
         kinds = kinds_of(patches, moves)
         masks.write_points(output / "changes.ply", *surfaces, patches, kinds, listed(patches, moves))
@@ -122,6 +125,7 @@ def describe(
     settings: Settings,
     scale: Scale | None,
     leaves: float = 0.0,
+    areas: Sequence[Area] = (),
 ) -> Changes:
     """Return the record of what was found, in metres and square metres if the scene has a scale."""
     metres = scale.metres if scale else 1.0
@@ -144,6 +148,7 @@ def describe(
             photos=patch.photos,
             confidence="high" if sure else "fair",
             origin=_origin(patches[move.gone], patch, move, metres) if move else None,
+            name=name_at(patch.centre.astype(float), areas),
         )
 
     return Changes(

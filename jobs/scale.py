@@ -63,12 +63,12 @@ def scale(
     (metres / "scene.json").write_text(scene.model_dump_json(indent=2) + "\n")
     shutil.copyfile(given, metres / "given.json")
     manifest.write(metres / "scale.json", options, timer, {"warnings": list(scene.warnings)})
-    report.emit(report.Figures("scale", {**figures(scene), **({"frame": frame} if frame else {})}))
+    report.emit(report.Figures("scale", {**figures(scene, measurements), **({"frame": frame} if frame else {})}))
 
 
-def figures(scene: SceneInMetres) -> dict[str, str | int | float]:
+def figures(scene: SceneInMetres, given: Given) -> dict[str, str | int | float]:
     """Return the figures that become tags of the asset."""
-    own = sum(entry.used and entry.kind != "earlier visit" for entry in scene.entries)
+    own = sum(entry.used and entry.kind != "earlier visit" for entry in scene.entries) + len(given.areas)
     found: dict[str, str | int | float] = {"scale": scene.words, "measurements": own}
     if scene.scale:
         found |= {"metres_per_unit": round(scene.scale.metres, 6), "error": percent(scene.scale.error)}

@@ -21,7 +21,18 @@ from jobs.errors import InvalidInput
 from jobs.metric.accuracy import PICK_ACCURACY
 from jobs.names import printable
 
-__all__ = ["CONTROL_FILE", "SCALE_FILE", "Control", "Family", "Given", "Length", "Markers", "Pick", "read_scale"]
+__all__ = [
+    "CONTROL_FILE",
+    "SCALE_FILE",
+    "Area",
+    "Control",
+    "Family",
+    "Given",
+    "Length",
+    "Markers",
+    "Pick",
+    "read_scale",
+]
 
 Family = Literal[
     "DICT_4X4_50", "DICT_4X4_100", "DICT_5X5_50", "DICT_5X5_100", "DICT_6X6_50", "DICT_6X6_250",
@@ -97,6 +108,18 @@ class Length(_Record):
     end: Picks = Field(alias="to")
 
 
+class Area(_Record):
+    """A part of the scene that has a name, such as a shop's front. Changes in it are listed by that name.
+
+    Args:
+        name: for people.
+        corners: of a flat polygon, in order.
+    """
+
+    name: Name
+    corners: Annotated[tuple[Picks, ...], Field(min_length=3, max_length=40)]
+
+
 class Control(_Record):
     """A ground control point.
 
@@ -136,6 +159,7 @@ class Given(_Record):
 
     Args:
         lengths: known distances.
+        areas: parts of the scene that have names.
         markers: printed markers that photos show; None if there are none.
         control: ground control points, from `gcp_list.txt`.
         control_accuracy: of the coordinates of control points, per axis.
@@ -144,6 +168,7 @@ class Given(_Record):
     """
 
     lengths: Annotated[tuple[Length, ...], Field(max_length=_MOST)] = ()
+    areas: Annotated[tuple[Area, ...], Field(max_length=_MOST)] = ()
     markers: Markers | None = None
     control: Annotated[tuple[Control, ...], Field(max_length=_MOST)] = ()
     control_accuracy: Metres = 0.02
@@ -152,15 +177,10 @@ class Given(_Record):
 
     @model_validator(mode="after")
     def _check_names(self) -> Given:
-        for entries in (self.lengths, self.control):
+        for entries in (self.lengths, self.areas, self.control):
             if twice := [name for name, times in Counter(each.name for each in entries).items() if times > 1]:
                 raise ValueError(f"two entries have the name {twice[0]!r}; each needs its own")
         return self
-
-    @property
-    def empty(self) -> bool:
-        """Return whether nothing was measured; the photos may have GPS all the same."""
-        return not (self.lengths or self.markers or self.control)
 
     def check_photos(self, photos: Sequence[str], file: str) -> None:
         """Refuse a name that is no photo of the capture.
@@ -182,6 +202,7 @@ class Given(_Record):
     def points(self) -> list[tuple[str, tuple[Pick, ...]]]:
         """Return the picks of every point, with words for the entry that it belongs to."""
         ends = [(f"length {length.name!r}", picks) for length in self.lengths for picks in (length.start, length.end)]
+        ends += [(f"area {area.name!r}", picks) for area in self.areas for picks in area.corners]
         return ends + [(f"control point {each.name!r}", each.picks) for each in self.control]
 
 

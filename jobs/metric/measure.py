@@ -54,7 +54,8 @@ def measure(dataset: Path, given: Given, earlier: SceneInMetres | None = None) -
         error = math.hypot(earlier.scale.error, earlier.registration_error, registration)
         distance = Distance(earlier.scale.metres, error * earlier.scale.metres, 1.0, 0.0)
         found.measured.append(Measured("earlier visit", "scale of the scene's frame", distances=(distance,)))
-    common: dict[str, Any] = {"registration_error": registration}
+    areas = {area.name: area for area in (*(earlier.areas if earlier else ()), *found.areas)}
+    common: dict[str, Any] = {"registration_error": registration, "areas": tuple(areas.values())}
     if found.point_errors and found.measured:
         common["pick_error"] = float(np.median(found.point_errors))
     if not found.measured:

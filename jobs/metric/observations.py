@@ -12,7 +12,7 @@ from jobs.metric.adjust import Distance, Measured, Position
 from jobs.metric.cameras import Camera, Cameras, Untriangulated
 from jobs.metric.earth import Local
 from jobs.metric.given import Control, Given, Length, Pick
-from jobs.metric.scene import Entry
+from jobs.metric.scene import Area, Entry
 from jobs.metric.triangulation import Point, triangulate
 
 __all__ = ["Observations", "distance_between", "observe", "triangulated"]
@@ -27,6 +27,7 @@ class Observations:
         unusable: what cannot, with the reason.
         notes: what was left out of something that is used, by name.
         point_errors: standard errors of triangulated points, scene units.
+        areas: those that people named.
         local: the coordinate frame of positions on the earth; None for local coordinates, or without positions.
     """
 
@@ -34,17 +35,25 @@ class Observations:
     unusable: list[Entry] = field(default_factory=list)
     notes: dict[tuple[str, str], str] = field(default_factory=dict)
     point_errors: list[float] = field(default_factory=list)
+    areas: list[Area] = field(default_factory=list)
     local: Local | None = None
 
 
 def observe(given: Given, cameras: Cameras) -> Observations:
-    """Triangulate the ends of lengths and the control points.
+    """Triangulate the ends of lengths, the corners of areas and the control points.
 
     What cannot be triangulated is listed as unusable, with the reason.
     """
     found = Observations()
     for length in given.lengths:
         _observe_length(length, given, cameras, found)
+    for area in given.areas:
+        try:
+            corners = [triangulated(picks, cameras, given.pick_accuracy)[0].position for picks in area.corners]
+        except Untriangulated as why:
+            found.unusable.append(Entry(kind="area", name=area.name, used=False, why=f"a corner {why}"))
+        else:
+            found.areas.append(Area(name=area.name, corners=tuple((x, y, z) for x, y, z in np.array(corners).tolist())))
     if on_earth := [each for each in given.control if each.position is None]:
         found.local = Local(*_place(on_earth).mean(axis=0).tolist())
     for control in given.control:

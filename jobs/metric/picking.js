@@ -232,7 +232,11 @@ const picksOf = end => [...end.picks].map(([index, [x, y]]) => {
 
 document.getElementById("save").onclick = () => {
   const said = document.getElementById("said"), names = lengths.map(length => length.name.trim());
-  const wrong = !lengths.length ? "Add a length first."
+  // Areas that are picked have names, by which later changes in them are listed.
+  const areas = measurements.filter(item => item.kind === "area" && item.points.every(point => point.picks.size > 1))
+    .map(item => ({ name: item.name.trim() || item.kind, corners: item.points.map(picksOf) }));
+  const wrong = !lengths.length && !areas.length ? "Add a length first."
+    : new Set(areas.map(area => area.name)).size < areas.length ? "Two areas have the same name."
     : lengths.map((length, k) => {
       const name = names[k] || `length ${k + 1}`;
       if (!names[k]) return `${name} has no name.`;
@@ -243,7 +247,7 @@ document.getElementById("save").onclick = () => {
     }).find(Boolean);
   said.textContent = wrong || "Saved to your downloads.";
   if (wrong) return;
-  const content = { lengths: lengths.map((length, k) => ({
+  const content = { areas, lengths: lengths.map((length, k) => ({
     name: names[k], metres: Number(length.metres), accuracy: Number(length.accuracy),
     from: picksOf(length.ends[0]), to: picksOf(length.ends[1]) })) };
   download("scale.json", "application/json", JSON.stringify(content, null, 2) + "\n");

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict
 
 from jobs.metric.accuracy import TIMES
 
-__all__ = ["Check", "Entry", "Kind", "Place", "Scale", "SceneInMetres", "Up", "in_metres", "percent"]
+__all__ = ["Area", "Check", "Entry", "Kind", "Place", "Scale", "SceneInMetres", "Up", "in_metres", "percent"]
 
-Kind = Literal["length", "marker", "control point", "GPS", "capture", "earlier visit"]
+Kind = Literal["length", "marker", "control point", "GPS", "capture", "earlier visit", "area"]
 
 _NAMES: dict[Kind, str] = {"GPS": "GPS", "capture": "the poses of the capture", "earlier visit": "an earlier visit"}
 
@@ -125,6 +125,18 @@ class Place(_Record):
     to_metres: tuple[tuple[float, float, float, float], ...] | None = None
 
 
+class Area(_Record):
+    """A part of the scene that has a name.
+
+    Args:
+        name: for people.
+        corners: of a flat polygon in order, (3,) each in the scene frame.
+    """
+
+    name: str
+    corners: tuple[tuple[float, float, float], ...]
+
+
 class SceneInMetres(_Record):
     """The content of `scene.json`.
 
@@ -136,6 +148,7 @@ class SceneInMetres(_Record):
         entries: everything that was measured.
         checks: each measurement as the others predict it.
         warnings: what people should know.
+        areas: those that people named on this visit or an earlier one.
         pick_error: of the triangulated points that measurements rest on, the median standard error in metres.
     """
 
@@ -146,6 +159,7 @@ class SceneInMetres(_Record):
     entries: tuple[Entry, ...] = ()
     checks: tuple[Check, ...] = ()
     warnings: tuple[str, ...] = ()
+    areas: tuple[Area, ...] = ()
     pick_error: float | None = None
 
     @property

@@ -69,6 +69,7 @@ class Change(_Record):
         photos: how many photos show each part of it, in the median.
         confidence: high if it differs by twice what is needed to be reported.
         origin: where it was; None unless it was moved.
+        name: that people gave to the area in which its centre is; "" without one.
     """
 
     kind: Kind
@@ -80,6 +81,7 @@ class Change(_Record):
     photos: int
     confidence: Literal["high", "fair"]
     origin: Origin | None = None
+    name: str = ""
 
 
 class Changes(_Record):
@@ -128,7 +130,8 @@ class Changes(_Record):
     def _describe(self, change: Change) -> str:
         length = "m" if self.unit == "m²" else "units"
         far = f" by {_short(change.origin.distance)} {length}" if change.origin else ""
-        return f"{change.kind} {_short(change.area)} {self.unit}{far}"
+        name = f"{change.name}: " if change.name else ""
+        return f"{name}{change.kind} {_short(change.area)} {self.unit}{far}"
 
 
 def _short(value: float) -> str:

@@ -39,7 +39,8 @@ def scale(dataset: Asset, given: Given, earlier: Asset | None = None) -> Plan:
         output="metres",
         must_have=("scene.json", "given.json"),
         inputs={"dataset": dataset, **({"earlier": earlier} if earlier else {})},
-        files={"given.json": given.model_dump_json(by_alias=True)},
+        # Without areas as before there were any, so that the fingerprint stays the same.
+        files={"given.json": given.model_dump_json(by_alias=True, exclude=None if given.areas else {"areas"})},
         arguments=("--given", "{files.given.json}", "--frame", scene_frame_of(dataset)),
         tier="cpu",
         time_limit=3600,
@@ -122,7 +123,7 @@ async def find_scale(workspace: Workspace, dataset: Asset, given: Given | None) 
     Args:
         workspace: where the assets are.
         dataset: in whose pictures points are picked.
-        given: what people measured now; None for what they measured in an earlier run.
+        given: what people measured now; None for what they measured in an earlier run. Areas alone are added to that.
 
     Raises:
         NotFound: nobody measured anything, and the photos have neither GPS nor poses in metres.
@@ -131,8 +132,10 @@ async def find_scale(workspace: Workspace, dataset: Asset, given: Given | None) 
     known = await patiently(lambda: _in_frame(workspace, dataset))
     own = [each for each in known if each.capture_version == dataset.capture_version]
     others = [each for each in known if each.capture_version != dataset.capture_version]
-    if given is None and own:
-        given = Given.model_validate_json(await patiently(lambda: workspace.read(own[-1], "given.json")))
+    if own and (given is None or given == Given(areas=given.areas)):
+        before = Given.model_validate_json(await patiently(lambda: workspace.read(own[-1], "given.json")))
+        areas = {area.name: area for area in (*before.areas, *(given.areas if given else ()))}
+        given = before.model_copy(update={"areas": tuple(areas.values())})
     if given is None and not others and not await patiently(lambda: _is_measured(workspace, dataset)):
         raise NotFound(
             f"scene {dataset.scene}: nobody measured anything in it, and its photos have no GPS. Put {SCALE_FILE} or "

@@ -72,6 +72,15 @@ async def test_a_length_becomes_the_metres_of_the_scene_once(home: Path, tmp_pat
     again, states = await outcome(scale, scene="street")
     assert again == made and states["scale"] == "Cached"
 
+    # A file with nothing but areas leaves the lengths as they are, and names are kept from one file to the next.
+    for name in ("shop", "door"):
+        corners = [wall()["from"], wall()["to"], wall()["from"]]
+        file.write_text(json.dumps({"areas": [{"name": name, "corners": corners}]}))
+        named, _ = await outcome(scale, scene="street", measurements=file)
+    with_areas = SceneInMetres.model_validate_json((Path(named.uri) / "scene.json").read_text())
+    assert with_areas.scale == scene.scale and [area.name for area in with_areas.areas] == ["shop", "door"]
+    scene = with_areas
+
     # The pages get it.
     place = await tasks.open_workspace("local")
     [dataset] = place.assets("street-images-to-nerf-dataset")

@@ -46,6 +46,8 @@ def test_a_file_is_read_as_it_is_written_again(tmp_path: Path) -> None:
         ({"lengths": [{**DOOR, "from": [{"photo": "../../etc/passwd", "x": 1, "y": 1}] * 2}]}, "folder"),
         ({"lengths": [{**DOOR, "from": [{"photo": "/etc/passwd", "x": 1, "y": 1}] * 2}]}, "folder"),
         ({"lengths": [{**DOOR, "from": [{"photo": "a.jpg", "x": -1, "y": 1}] * 2}]}, "from, entry 1, x: "),
+        ({"areas": [{"name": "shop", "corners": [ENDS["to"]] * 2}]}, r"areas, entry 1 \('shop'\), corners: .* 3 "),
+        ({"areas": [{"name": "shop", "corners": [ENDS["to"]] * 3}] * 2}, "'shop'"),
         ({"markers": {"metres": 0.2, "family": "__class__"}}, "markers, family: "),
         ({"lengths": [DOOR] * 1001}, "lengths: .* 1000 "),
     ],

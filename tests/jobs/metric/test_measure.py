@@ -12,7 +12,7 @@ import pytest
 from jobs.metric.adjust import Distance, Measured, solve
 from jobs.metric.cameras import Cameras
 from jobs.metric.earth import Local
-from jobs.metric.given import Control, Given, Pick
+from jobs.metric.given import Area, Control, Given, Pick
 from jobs.metric.measure import measure
 from jobs.metric.observations import triangulated
 from jobs.metric.scene import Scale, SceneInMetres, Up
@@ -233,6 +233,22 @@ def test_a_later_visit_inherits_the_scale_and_adds_its_registration(tmp_path: Pa
     assert 0 < found.registration_error < 0.001
     assert found.scale.error == pytest.approx(math.hypot(0.001, found.registration_error))
     assert found.up.error == 2.0 and found.words.endswith("by an earlier visit")
+
+
+def test_areas_keep_their_names_at_later_visits(street: Street) -> None:
+    rng = np.random.default_rng(4)
+    corners = ((-2.0, -0.3, 0.2), (2.0, -0.3, 0.2), (2.0, -0.3, 2.8), (-2.0, -0.3, 2.8))
+    shop = Area(name="shop", corners=tuple(street.picks(corner, rng) for corner in corners))
+    lost = shop.corners[0][0].model_copy(update={"photo": "lost.jpg"})
+    hidden = Area(name="hidden", corners=(*shop.corners[:2], (lost, shop.corners[2][0])))
+    first = measure(street.folder, Given(areas=(shop, hidden)))
+    assert [area.name for area in first.areas] == ["shop"]
+    assert np.array(first.areas[0].corners) * UNIT == pytest.approx(np.array(corners), abs=0.08)
+    [left_out] = first.entries
+    assert left_out.name == "hidden" and left_out.why.startswith("a corner is picked in 1 registered photo")
+    door = shop.model_copy(update={"name": "door"})
+    later = measure(street.folder, Given(areas=(door,)), first)
+    assert [area.name for area in later.areas] == ["shop", "door"] and later.areas[0] == first.areas[0]
 
 
 def test_nothing_measured_is_no_scale(street: Street) -> None:

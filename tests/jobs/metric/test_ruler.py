@@ -15,7 +15,7 @@ from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
 from jobs.metric.cameras import Cameras, Untriangulated
-from jobs.metric.given import Pick
+from jobs.metric.given import Pick, read_scale
 from jobs.metric.observations import triangulated
 from jobs.metric.picking import picking_page
 from jobs.metric.ruler import Figure, Quantity, figure
@@ -149,6 +149,10 @@ def test_the_page_measures_as_python_does_and_a_later_visit_shows_the_difference
         ("area 1", "area", "m²"),
     ]
     assert [float(row["value"]) for row in rows] == [each["value"] for each in first]
+    browser.click("Save scale.json")
+    browser.until((tmp_path / "downloads" / "scale.json").is_file)
+    [area] = read_scale(tmp_path / "downloads" / "scale.json").areas
+    assert area.name == "area 1" and [len(picks) for picks in area.corners] == [len(picks) for picks in given["area"]]
     assert browser.complaints() == []
 
     # On the same page again, the picks come back.

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.changes import describe, kinds_of, listed
 from jobs.demo.raster import Patch
-from jobs.metric.scene import Scale
+from jobs.metric.scene import Area, Scale
 from jobs.visits import masks
 from jobs.visits.find import Patch as Found
 from jobs.visits.find import Settings, Surfaces, examine, find_patches
@@ -87,6 +87,20 @@ def test_areas_are_in_square_metres_if_the_scene_has_a_scale(
     assert large.words == f"1200 m² in 1 place: {metric.changes[0].kind} 1200 m²"
     assert twice.words == f"{twice.area:.2g} m² in 6 places: {listed}, 3 more"
     assert describe([], [], surfaces, now, Settings(), None).words.startswith("nothing larger than")
+
+
+def test_a_change_has_the_name_of_the_area_that_it_is_in(
+    found: tuple[tuple[Surfaces, Surfaces], list[Found]], now: list[View]
+) -> None:
+    surfaces, patches = found
+    first = patches[0]
+    low, high = first.centre - 1, first.centre + 1
+    corners = tuple(
+        (x, float(first.centre[1]), z) for x, z in ((low[0], low[2]), (high[0], low[2]), (first.centre[0], high[2]))
+    )
+    named = describe(patches, [], surfaces, now, Settings(), None, areas=[Area(name="shop", corners=corners)])
+    assert [change.name for change in named.changes] == ["shop", "", ""]
+    assert f": shop: {named.changes[0].kind} " in named.words
 
 
 def test_views_without_surfaces_are_not_compared(then: list[View], now: list[View]) -> None:
