@@ -97,22 +97,10 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
     path = camera_path.read(video / "camera_path.json")
     drawn = plan.draw(read_photos(dataset, model), path)
     (page / "plan.svg").write_text(drawn)
-    file = video / "video.mp4"
-    if not file.is_file():
-        raise InvalidInput(f"{video} has no video.mp4. Render it again.")
-    beside = file.stat().st_size > MOST_BYTES
-    if beside:
-        shutil.copyfile(file, page / file.name)
-    scene3d = view3d.read(export / "index.html") if export else None
-    document = view3d.render(facts.scene, scene3d) if scene3d else ""
-    if len(document) > MOST_BYTES:
-        (page / "3d.html").write_text(document)
-    poster = video / "poster.jpg"
     photos = list(_photos(dataset, about["dataset"]))
     lost = sum(bool(photo.lost) for photo in photos)
     shown = _chosen(dataset, photos)
-    versions = facts.versions
-    columns, rows = quality.table(versions, facts.currency)
+    columns, rows = quality.table(facts.versions, facts.currency)
     text = (
         environment()
         .get_template("page.html")
@@ -121,13 +109,8 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
             summary=_summary(about, facts),
             scripts=f"{script_sources((FOLDER / 'page.html').read_text())} {view3d.script_source()}",
             pairs=_pairs(model, about["model"]),
-            scene3d=document if len(document) <= MOST_BYTES else "",
-            scene3d_file="3d.html" if len(document) > MOST_BYTES else "",
-            scene3d_bytes=len(document),
-            beside="file: https:" if beside else "",
-            download=file.name if beside else "",
-            video=file.name if beside else data_address(file.read_bytes(), "video/mp4"),
-            poster=data_address(poster.read_bytes(), "image/jpeg") if poster.is_file() else "",
+            **_video(video, page),
+            **_scene3d(facts.scene, export, page),
             size=path.even_size,
             verdict=_verdict(about),
             warning=_warning(facts),
@@ -137,7 +120,7 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
             curves=[Markup(curve) for curve in _curves(about["model"].get("curve") or {})],
             columns=columns,
             rows=[(cells is rows[-1], cells) for cells in rows],
-            plot=Markup(quality.plot(versions)),
+            plot=Markup(quality.plot(facts.versions)),
             photos=shown,
             photo_words=_photo_words(len(photos), lost, len(shown), about["dataset"].get("selection", "")),
             capture=facts.capture,
@@ -150,6 +133,29 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
     )
     (page / "index.html").write_text(printable(text), encoding="utf-8")
     report.emit(report.Figures("page", {"bytes": (page / "index.html").stat().st_size, "photos": len(photos)}))
+
+
+def _video(video: Path, page: Path) -> dict[str, str]:
+    """Return what the template shows of the video. A large one is copied beside the page instead of into it."""
+    file, poster = video / "video.mp4", video / "poster.jpg"
+    if not file.is_file():
+        raise InvalidInput(f"{video} has no video.mp4. Render it again.")
+    shown = {"poster": data_address(poster.read_bytes(), "image/jpeg") if poster.is_file() else ""}
+    if file.stat().st_size <= MOST_BYTES:
+        return {**shown, "beside": "", "download": "", "video": data_address(file.read_bytes(), "video/mp4")}
+    shutil.copyfile(file, page / file.name)
+    return {**shown, "beside": "file: https:", "download": file.name, "video": file.name}
+
+
+def _scene3d(scene: str, export: Path | None, page: Path) -> dict[str, str | int]:
+    """Return what the template shows of the scene in 3D. A large view is written beside the page instead of into it."""
+    found = view3d.read(export / "index.html") if export else None
+    document = view3d.render(scene, found) if found else ""
+    shown: dict[str, str | int] = {"scene3d": document, "scene3d_file": "", "scene3d_bytes": len(document)}
+    if len(document) > MOST_BYTES:
+        (page / "3d.html").write_text(document)
+        shown |= {"scene3d": "", "scene3d_file": "3d.html"}
+    return shown
 
 
 def _manifest(file: Path) -> dict[str, Any]:

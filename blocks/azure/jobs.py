@@ -45,14 +45,14 @@ class Jobs:
     """Jobs of a workspace.
 
     Args:
-        place: the workspace's block: clusters, environment, key.
+        workspace: the workspace's block: clusters, environment, key.
         connection: the connection to the workspace.
         assets: what is registered in it.
         known: what earlier calls found out.
     """
 
-    def __init__(self, place: AzureMLWorkspace, connection: Connection, assets: Assets, known: Known) -> None:
-        self._place, self._connection, self._assets, self._known = place, connection, assets, known
+    def __init__(self, workspace: AzureMLWorkspace, connection: Connection, assets: Assets, known: Known) -> None:
+        self._workspace, self._connection, self._assets, self._known = workspace, connection, assets, known
         self._statuses = Statuses(connection, known)
 
     def find(self, name: str) -> JobStatus | None:
@@ -74,7 +74,7 @@ class Jobs:
             container = self._connection.container(asset.uri)
             if not self._assets.is_there(asset) or not container.blobs(self._connection.path(asset.uri), most=1):
                 raise NotFound(
-                    f"asset {asset.title} is archived or no longer in {self._place.workspace}. "
+                    f"asset {asset.title} is archived or no longer in {self._workspace.workspace}. "
                     "Restore it in the studio, or run the stage that makes it again."
                 )
         self._end_silent(spec)
@@ -142,13 +142,13 @@ class Jobs:
         return asset
 
     def follow(self, name: str, follower: str) -> None:
-        self._connection.store().container.write(f"{self._place.folder}/followers/{name}/{follower}", b"")
+        self._connection.store().container.write(f"{self._workspace.folder}/followers/{name}/{follower}", b"")
 
     def unfollow(self, name: str, follower: str) -> None:
-        self._connection.store().container.delete(f"{self._place.folder}/followers/{name}/{follower}")
+        self._connection.store().container.delete(f"{self._workspace.folder}/followers/{name}/{follower}")
 
     def followers(self, name: str | None = None) -> dict[str, dict[str, float]]:
-        prefix = f"{self._place.folder}/followers/"
+        prefix = f"{self._workspace.folder}/followers/"
         found: dict[str, dict[str, float]] = {}
         for blob in self._connection.store().container.blobs(f"{prefix}{name}/" if name else prefix):
             job, _, follower = f"{name or ''}/{blob.path}".removeprefix("/").partition("/")
@@ -166,7 +166,7 @@ class Jobs:
         """
         status = self.find(name)
         if status is None:
-            raise NotFound(f"job {name} is not in {self._place.workspace}.")
+            raise NotFound(f"job {name} is not in {self._workspace.workspace}.")
         if status.state is not JobState.RUNNING:
             raise InvalidInput(f"job {name} is {status.state.value.lower()}: a page can be opened only while it runs.")
         forward = ["ssh", "-N", "-L", f"{local_port}:localhost:{port}"]
@@ -194,7 +194,7 @@ class Jobs:
                 f"job {name}: its ssh service is {state}, not Running. It takes up to two minutes after the job's "
                 "start. Try again then."
             )
-        block = saved_name(self._place)
+        block = saved_name(self._workspace)
         through = [sys.executable, "-m", "deployments.azure.ssh_proxy", proxy, *([block] if block else [])]
         # Each job has a new host and a new key, so there is none to compare with. TLS authenticates the host.
         unknown = ["-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={os.devnull}"]
@@ -221,9 +221,9 @@ class Jobs:
             return f"${{{{{'inputs' if group == 'inputs' else 'outputs'}.{name}}}}}"
 
         datastore = self._connection.store().name
-        cluster = getattr(self._place, f"{spec.tier}_cluster")
+        cluster = getattr(self._workspace, f"{spec.tier}_cluster")
         serverless = cluster == SERVERLESS
-        key = self._place.ssh_public_key
+        key = self._workspace.ssh_public_key
         arguments = " ".join(_quoted(argument) for argument in spec.resolve(place))
         environment = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": ".", "DO_NOT_TRACK": "1"}
         job = command(
@@ -237,9 +237,9 @@ class Jobs:
             environment=self.environment_id(),
             environment_variables=environment,
             compute=None if serverless else cluster,
-            instance_type=getattr(self._place, f"{spec.tier}_size") if serverless else None,
-            job_tier=self._place.serverless_tier if serverless else None,
-            identity=_identity(self._place.job_identity),
+            instance_type=getattr(self._workspace, f"{spec.tier}_size") if serverless else None,
+            job_tier=self._workspace.serverless_tier if serverless else None,
+            identity=_identity(self._workspace.job_identity),
             inputs={
                 name: Input(
                     type="custom_model" if asset.kind == "model" else "uri_folder",
@@ -276,15 +276,15 @@ class Jobs:
         return found
 
     def _output(self, job: str, name: str) -> str:
-        return f"{self._place.folder}/jobs/{job}/{name}/"
+        return f"{self._workspace.folder}/jobs/{job}/{name}/"
 
     def _scratch(self, spec: JobSpec, name: str) -> str:
-        return f"{self._place.folder}/scratch/{spec.family}/{name}{'/' if name else ''}"
+        return f"{self._workspace.folder}/scratch/{spec.family}/{name}{'/' if name else ''}"
 
     def environment_id(self) -> str:
         """Return the environment's ARM id. With a name, the SDK would look up the latest version at each use."""
-        name, _, version = self._place.environment.partition(":")
-        with plain_errors(f"environment {self._place.environment}"):
+        name, _, version = self._workspace.environment.partition(":")
+        with plain_errors(f"environment {self._workspace.environment}"):
             environments = self._connection.client.environments
             found = environments.get(name, version) if version else environments.get(name, label="latest")
         return str(found.id)
