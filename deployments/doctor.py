@@ -65,8 +65,8 @@ def _load(reference: str) -> tuple[Workspace | None, RebelNerfError | None]:
 def _workspace(reference: str, failed: RebelNerfError | None) -> Finding:
     if failed:
         raise failed
-    place = asyncio.run(tasks.open_workspace(reference))
-    return Finding.ok(f"{reference}: {place.identity}")
+    workspace = asyncio.run(tasks.open_workspace(reference))
+    return Finding.ok(f"{reference}: {workspace.identity}")
 
 
 def _assets(options: Doctor) -> Finding:

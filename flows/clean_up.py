@@ -33,8 +33,8 @@ async def clean_up(
     found, failed = [], False
     for reference in workspaces if workspaces is not None else await tasks.all_workspaces():
         try:
-            place = await tasks.open_workspace(reference)
-            found += await tasks.clean_up_jobs(place, 60 * grace_minutes)
+            ws = await tasks.open_workspace(reference)
+            found += await tasks.clean_up_jobs(ws, 60 * grace_minutes)
         except RebelNerfError as error:  # the other workspaces do not depend on this one
             get_run_logger().error("workspace %s: %s", reference, error)
             failed = True

@@ -36,17 +36,17 @@ async def export(
     Raises:
         RebelNerfError: says what went wrong, and what to do.
     """
-    place = await tasks.open_workspace(workspace)
-    model = await tasks.find_model(place, scene, model_version)
+    ws = await tasks.open_workspace(workspace)
+    model = await tasks.find_model(ws, scene, model_version)
     name = f"export of model {model.number or model.version}"
     await tasks.label_run(scene, workspace, model.version, name, *tasks.special_words(profile, export))
-    options = await tasks.find_forms(place, model, export)
-    profile = await tasks.resolve_profile(place, profile)
-    dataset = await tasks.find_dataset(place, scene, None, model)
-    metres = await tasks.find_scale_to_export(place, dataset)
-    exported = await tasks.export(place, dataset, model, options.with_profile(profile), metres)
-    await tasks.refresh_scene_page(place, scene)
-    await tasks.summarize(place, scene, dataset, model, exported)
+    options = await tasks.find_forms(ws, model, export)
+    profile = await tasks.resolve_profile(ws, profile)
+    dataset = await tasks.find_dataset(ws, scene, None, model)
+    metres = await tasks.find_scale_to_export(ws, dataset)
+    exported = await tasks.export(ws, dataset, model, options.with_profile(profile), metres)
+    await tasks.refresh_scene_page(ws, scene)
+    await tasks.summarize(ws, scene, dataset, model, exported)
     return exported
 
 

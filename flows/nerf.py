@@ -62,44 +62,44 @@ async def nerf(
     Raises:
         RebelNerfError: says what went wrong, and what to do.
     """
-    place = await tasks.open_workspace(workspace)
+    ws = await tasks.open_workspace(workspace)
     special = tasks.special_words(profile, prepare, train, render)
-    profile = await tasks.resolve_profile(place, profile)
+    profile = await tasks.resolve_profile(ws, profile)
     shot = await tasks.find_shot(scene, render, profile, shards)
-    older = await tasks.find_older_visit(place, scene, then)
+    older = await tasks.find_older_visit(ws, scene, then)
     photos = Path(images) if images else None
-    given = await tasks.read_measurements(place, scene, version, photos)
+    given = await tasks.read_measurements(ws, scene, version, photos)
 
-    capture = await tasks.capture(place, scene, version, photos, prepare)
+    capture = await tasks.capture(ws, scene, version, photos, prepare)
     compared = f"compared with {then}" if then else ""
     chosen = f"version {version}" if version else ""
     again = [f"{stage} again" for stage in refresh]
     await tasks.label_run(scene, workspace, capture.version, chosen, *special, compared, *again)
 
-    scene_frames = await tasks.find_scene_frames(place, scene)
+    scene_frames = await tasks.find_scene_frames(ws, scene)
     preparing = tasks.prepare.with_options(refresh="prepare" in refresh)
-    dataset = await preparing(place, capture, prepare.with_profile(profile), scene_frames)
+    dataset = await preparing(ws, capture, prepare.with_profile(profile), scene_frames)
     await tasks.warn_of_new_scene_frame(scene, dataset)
     older = await tasks.keep_comparable(scene, older, dataset)
-    shot = await tasks.fit_shot(place, scene, dataset, shot)
-    metres = await tasks.measure_scene(place, dataset, given)
+    shot = await tasks.fit_shot(ws, scene, dataset, shot)
+    metres = await tasks.measure_scene(ws, dataset, given)
 
     train = train.with_profile(profile)
     gate = None if max_psnr_fall is None else tasks.psnr_gate(max_psnr_fall, train)
-    earlier = await tasks.find_start(place, dataset, train)
-    model = await tasks.train.with_options(refresh="train" in refresh)(place, dataset, train, gate, earlier)
+    earlier = await tasks.find_start(ws, dataset, train)
+    model = await tasks.train.with_options(refresh="train" in refresh)(ws, dataset, train, gate, earlier)
     tasks.check_other_model(scene, older, model)
-    versions = await tasks.show_quality(place, scene, model)
+    versions = await tasks.show_quality(ws, scene, model)
 
     visit = tasks.Visit(dataset, model)
-    video = await tasks.render_in_shards(place, visit, shot, shards, refresh="render" in refresh)
-    changes = await tasks.find_changes(place, older, visit)
-    videos = [video, *await tasks.then_and_now(place, video, older, shot, layout, shards, changes)]
+    video = await tasks.render_in_shards(ws, visit, shot, shards, refresh="render" in refresh)
+    changes = await tasks.find_changes(ws, older, visit)
+    videos = [video, *await tasks.then_and_now(ws, video, older, shot, layout, shards, changes)]
 
-    exported = await tasks.export_for_page(place, dataset, model, profile) if export else []
-    pages = await tasks.publish_page(place, dataset, model, video, versions, *exported)
-    await tasks.refresh_scene_page(place, scene)
-    await tasks.summarize(place, scene, capture, dataset, *metres, model, *videos, *changes, *exported, *pages)
+    exported = await tasks.export_for_page(ws, dataset, model, profile) if export else []
+    pages = await tasks.publish_page(ws, dataset, model, video, versions, *exported)
+    await tasks.refresh_scene_page(ws, scene)
+    await tasks.summarize(ws, scene, capture, dataset, *metres, model, *videos, *changes, *exported, *pages)
     return videos[-1]
 
 

@@ -46,27 +46,27 @@ async def render(
     Raises:
         RebelNerfError: says what went wrong, and what to do.
     """
-    place = await tasks.open_workspace(workspace)
+    ws = await tasks.open_workspace(workspace)
     special = tasks.special_words(profile, render)
-    profile = await tasks.resolve_profile(place, profile)
+    profile = await tasks.resolve_profile(ws, profile)
     shot = await tasks.find_shot(scene, render, profile, shards)
-    model = await tasks.find_model(place, scene, model_version)
-    dataset = await tasks.find_dataset(place, scene, data_version, model)
+    model = await tasks.find_model(ws, scene, model_version)
+    dataset = await tasks.find_dataset(ws, scene, data_version, model)
     compared = f"compared with {then}" if then else ""
     name = f"video of model {model.number or model.version}"
     await tasks.label_run(scene, workspace, model.version, name, *special, compared)
-    older = await tasks.find_older_visit(place, scene, then)
+    older = await tasks.find_older_visit(ws, scene, then)
     tasks.check_other_model(scene, older, model)
     tasks.check_same_frame(scene, older, dataset)
-    shot = await tasks.fit_shot(place, scene, dataset, shot, model)
+    shot = await tasks.fit_shot(ws, scene, dataset, shot, model)
     visit = tasks.Visit(dataset, model)
-    video = await tasks.render_in_shards(place, visit, shot, shards)
-    changes = await tasks.find_changes(place, older, visit)
-    videos = [video, *await tasks.then_and_now(place, video, older, shot, layout, shards, changes)]
-    versions = await tasks.show_quality(place, scene, model)
-    pages = await tasks.publish_page(place, dataset, model, video, versions)
-    await tasks.refresh_scene_page(place, scene)
-    await tasks.summarize(place, scene, dataset, model, *videos, *changes, *pages)
+    video = await tasks.render_in_shards(ws, visit, shot, shards)
+    changes = await tasks.find_changes(ws, older, visit)
+    videos = [video, *await tasks.then_and_now(ws, video, older, shot, layout, shards, changes)]
+    versions = await tasks.show_quality(ws, scene, model)
+    pages = await tasks.publish_page(ws, dataset, model, video, versions)
+    await tasks.refresh_scene_page(ws, scene)
+    await tasks.summarize(ws, scene, dataset, model, *videos, *changes, *pages)
     return videos[-1]
 
 

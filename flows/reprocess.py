@@ -42,10 +42,10 @@ async def reprocess(
     found = []
     for reference in workspaces if workspaces is not None else await tasks.all_workspaces():
         try:
-            place = await tasks.open_workspace(reference)
-            found += await tasks.start_new_captures(place, reference, 60 * settle_minutes, profile, scenes, compare)
+            ws = await tasks.open_workspace(reference)
+            found += await tasks.start_new_captures(ws, reference, 60 * settle_minutes, profile, scenes, compare)
             if scenes is None:
-                await tasks.refresh_gallery(place)
+                await tasks.refresh_gallery(ws)
         except RebelNerfError as error:  # the other workspaces do not depend on this one
             get_run_logger().error("workspace %s: %s", reference, error)
             found.append(tasks.LookedAt("", reference, "", "", f"could not be checked: {error}", idle=False))

@@ -36,12 +36,12 @@ async def scale(
     Raises:
         RebelNerfError: says what went wrong, and what to do.
     """
-    place = await tasks.open_workspace(workspace)
-    given = await tasks.read_measurements(place, scene, measurements=measurements, control_points=control_points)
-    model = await tasks.find_model(place, scene, model_version)
-    dataset = await tasks.find_dataset(place, scene, None, model)
-    metres = await tasks.find_scale(place, dataset, given)
-    await tasks.summarize(place, scene, dataset, metres)
+    ws = await tasks.open_workspace(workspace)
+    given = await tasks.read_measurements(ws, scene, measurements=measurements, control_points=control_points)
+    model = await tasks.find_model(ws, scene, model_version)
+    dataset = await tasks.find_dataset(ws, scene, None, model)
+    metres = await tasks.find_scale(ws, dataset, given)
+    await tasks.summarize(ws, scene, dataset, metres)
     return metres
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -95,53 +95,97 @@ async def start_new_captures(
     contents = {each.scene: each.content for each in listed}
     contents |= {scene: asset.provenance.content or "" for scene, asset in versions.items()}
     keys = {scene: _keys(workspace, scene, content) for scene, content in contents.items()}
-    before = await _runs_of([key for each in keys.values() for key in each])
-    under_way = await _under_way(deployment, reference)
-    at_once, started = asyncio.Semaphore(_AT_ONCE), set[str]()
-
-    async def changes_of(dropped: DroppedCapture, asset: Asset | None = None) -> str:
-        return await patiently(lambda: _changes(workspace, dropped, asset)) if compare else ""
-
-    async def done_about(dropped: DroppedCapture) -> str:
-        scene, asset = dropped.scene, versions.get(dropped.scene)
-        if reason := _not_to_be_started(dropped, asset, settle_seconds):
-            return reason
-        earlier = [before[key] for key in keys[scene] if key in before]
-        if earlier and not (_may_pass(earlier[-1]) and len(earlier) < _ATTEMPTS):
-            return _describe(earlier[-1], scene, reference) + await changes_of(dropped)
-        key = keys[scene][len(earlier)]
-        if run := under_way.get(scene):
-            return f"waits: its run {run.name} ({run.id}) is {run.state_name}. It will be checked again afterwards"
-        asset = asset or await patiently(lambda: workspace.find_capture(dropped))
-        if asset and asset.archived:
-            return f"left alone: it is version {asset.version}, which is archived. Restore it, or change the photos"
-        if asset and scenes is None and not earlier:
-            # A version that this flow took in has no run if the flow then died, or if the server was reset.
-            by_others = asset.provenance.taken_in_by != "reprocess"
-            if by_others or await patiently(functools.partial(_has_dataset, workspace, asset)):
-                return f"nothing new: it is version {asset.version}{await changes_of(dropped, asset)}"
-        if asset is None:
-            asset = await patiently(lambda: take_in_dropped(workspace, dropped, PrepareOptions(), _TAKEN_IN_BY))
-        then = await patiently(functools.partial(_version_before, workspace, asset)) if compare else None
-        run = await _start(asset, reference, profile, key, then)
-        started.add(scene)
-        get_run_logger().info("started %s: run %s (%s)", asset, run.name, run.id)
-        return f"started: version {asset.version}, run {run.name} ({run.id})"
+    starter = _Starter(
+        workspace=workspace,
+        reference=reference,
+        settle_seconds=settle_seconds,
+        profile=profile,
+        compare=compare,
+        all_scenes=scenes is None,
+        versions=versions,
+        keys=keys,
+        before=await _runs_of([key for each in keys.values() for key in each]),
+        under_way=await _under_way(deployment, reference),
+    )
+    at_once = asyncio.Semaphore(_AT_ONCE)
 
     async def look_at(dropped: DroppedCapture) -> LookedAt:
         async with at_once:
-            failed = False
-            try:
-                done = await done_about(dropped)
-            except Exception as error:  # the other scenes do not depend on this one
-                done, failed = f"left alone: {error}", True
-                get_run_logger().warning("scene %s is %s", dropped.scene, done)
-        found = f"{len(dropped.files)} files, {dropped.size / 1e6:.1f} MB"
-        changed = f"{_duration(dropped.age)} ago" if dropped.files else ""
-        idle = not failed and dropped.scene not in started
-        return LookedAt(dropped.scene, reference, found, changed, done, idle)
+            return await starter.look_at(dropped)
 
     return list(await asyncio.gather(*map(look_at, listed)))
+
+
+@dataclass(frozen=True)
+class _Starter:
+    """Decides for each drop folder whether a run is started, and starts it.
+
+    Args:
+        workspace, reference, settle_seconds, profile, compare: see `start_new_captures`.
+        all_scenes: whether nobody named scenes.
+        versions: by named scene without new photos: its newest version.
+        keys: by scene: the idempotency keys of the runs for its content, in order.
+        before: the runs that have these keys.
+        under_way: by scene: its run that has not ended.
+        started: the scenes of which a run was started; filled by `look_at`.
+    """
+
+    workspace: Workspace
+    reference: str
+    settle_seconds: float
+    profile: Profile
+    compare: bool
+    all_scenes: bool
+    versions: dict[str, Asset]
+    keys: dict[str, list[str]]
+    before: dict[str, FlowRun]
+    under_way: dict[str, FlowRun]
+    started: set[str] = field(default_factory=set)
+
+    async def look_at(self, dropped: DroppedCapture) -> LookedAt:
+        """Return the row of a drop folder. An error is a part of it: the other scenes do not depend on this one."""
+        failed = False
+        try:
+            done = await self._decide(dropped)
+        except Exception as error:
+            done, failed = f"left alone: {error}", True
+            get_run_logger().warning("scene %s is %s", dropped.scene, done)
+        found = f"{len(dropped.files)} files, {dropped.size / 1e6:.1f} MB"
+        changed = f"{_duration(dropped.age)} ago" if dropped.files else ""
+        idle = not failed and dropped.scene not in self.started
+        return LookedAt(dropped.scene, self.reference, found, changed, done, idle)
+
+    async def _decide(self, dropped: DroppedCapture) -> str:
+        """Start a run if one is due. Return what was done and why, for the row."""
+        scene, asset = dropped.scene, self.versions.get(dropped.scene)
+        if reason := _not_to_be_started(dropped, asset, self.settle_seconds):
+            return reason
+        earlier = [self.before[key] for key in self.keys[scene] if key in self.before]
+        if earlier and not (_may_pass(earlier[-1]) and len(earlier) < _ATTEMPTS):
+            return _describe(earlier[-1], scene, self.reference) + await self._changes(dropped)
+        if run := self.under_way.get(scene):
+            return f"waits: its run {run.name} ({run.id}) is {run.state_name}. It will be checked again afterwards"
+        asset = asset or await patiently(lambda: self.workspace.find_capture(dropped))
+        if asset and asset.archived:
+            return f"left alone: it is version {asset.version}, which is archived. Restore it, or change the photos"
+        if asset and self.all_scenes and not earlier:
+            # A version that this flow took in has no run if the flow then died, or if the server was reset.
+            by_others = asset.provenance.taken_in_by != "reprocess"
+            if by_others or await patiently(functools.partial(_has_dataset, self.workspace, asset)):
+                return f"nothing new: it is version {asset.version}{await self._changes(dropped, asset)}"
+        if asset is None:
+            asset = await patiently(lambda: take_in_dropped(self.workspace, dropped, PrepareOptions(), _TAKEN_IN_BY))
+        return await self._start(asset, self.keys[scene][len(earlier)])
+
+    async def _start(self, asset: Asset, key: str) -> str:
+        then = await patiently(lambda: _version_before(self.workspace, asset)) if self.compare else None
+        run = await _start(asset, self.reference, self.profile, key, then)
+        self.started.add(asset.name)
+        get_run_logger().info("started %s: run %s (%s)", asset, run.name, run.id)
+        return f"started: version {asset.version}, run {run.name} ({run.id})"
+
+    async def _changes(self, dropped: DroppedCapture, asset: Asset | None = None) -> str:
+        return await patiently(lambda: _changes(self.workspace, dropped, asset)) if self.compare else ""
 
 
 def _named(workspace: Workspace, scenes: list[str]) -> tuple[list[DroppedCapture], dict[str, Asset]]:
