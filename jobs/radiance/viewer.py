@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import tarfile
 import threading
 from pathlib import Path
@@ -26,13 +27,15 @@ from jobs.errors import InvalidInput
 from jobs.options import RenderOptions
 from jobs.path import reading, trajectory
 from jobs.program import typed
+from jobs.radiance import visitors
 
 __all__ = ["FILE", "open_viewer", "show_finished", "start_at_tour"]
 
 FILE = "camera_path.json"
 """The file name of a downloaded path."""
 
-_BUTTON = "Generate Command"
+_BUTTON, _NAME = "Generate Command", "Render name"
+_FILE_NAME = re.compile(r"[\w-][\w .-]{0,99}")
 
 
 def open_viewer(config: ViewerConfig, pipeline: Pipeline, scratch: Path, origin: Origin, **training: Any) -> Viewer:
@@ -49,6 +52,7 @@ def open_viewer(config: ViewerConfig, pipeline: Pipeline, scratch: Path, origin:
         OSError, RuntimeError: the viewer cannot be served.
     """
     vars(_gui_api)["svg_from_icon"] = _icon
+    visitors.guard()
     log = scratch / "viewer.log"
     viewer = Viewer(config, log_filename=log, datapath=scratch, pipeline=pipeline, **training)
     # nerfstudio's title has a logo from the network, which a machine without one shows as a broken picture.
@@ -115,7 +119,9 @@ def start_at_tour(server: ViserServer, dataset: Path, model: Path) -> None:
 def _download_paths(server: ViserServer, folder: Path, origin: Origin) -> None:
     """Send the file that the button writes to the person who pressed it."""
     one_at_a_time = threading.Lock()  # all clients share the folder
-    for button in list(server.gui._gui_input_handle_from_id.values()):
+    handles = list(server.gui._gui_input_handle_from_id.values())
+    [name] = (handle for handle in handles if handle._impl.label == _NAME)
+    for button in handles:
         if not isinstance(button, GuiButtonHandle) or button._impl.label != _BUTTON:
             continue
         written = button._impl.update_cb[:]
@@ -124,6 +130,9 @@ def _download_paths(server: ViserServer, folder: Path, origin: Origin) -> None:
         @button.on_click
         def _(event: GuiEvent[GuiButtonHandle], written: Any = tuple(written)) -> None:
             assert event.client
+            if not _FILE_NAME.fullmatch(str(name.value)):  # nerfstudio writes a file of that name
+                event.client.add_notification("No camera path", f"{_NAME}: use letters, digits, - and _.", color="red")
+                return
             with one_at_a_time:
                 before = _files(folder)
                 for write in written:

@@ -17,7 +17,9 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 from pydantic_settings import CliApp
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("nerfstudio")
@@ -122,6 +124,8 @@ def test_training_can_be_watched_beside_another_viewer_and_ends_on_its_own(datas
         assert port != 7007
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
             assert b"<html" in answer.read()
+        with pytest.raises(InvalidStatus, match="403"):
+            connect(f"ws://127.0.0.1:{port}", origin=Origin("http://evil.example"))
         with connect(f"ws://127.0.0.1:{port}", max_size=None) as tab:  # as a browser that stays open
             assert tab.recv(timeout=60)
             log = job.stdout.read()
