@@ -231,7 +231,7 @@ class LocalWorkspace(Workspace):
         try:
             return (self.fetch(asset) / file).read_bytes()
         except FileNotFoundError:
-            raise NotFound(f"asset {asset} has no file {file}.") from None
+            raise NotFound(f"asset {asset} has no file {file}. Run the stage that makes it again.") from None
 
     def _read_asset(self, manifest: Path) -> Asset | None:
         """Read an asset. If a power loss or a person has damaged it, set it aside, so that it can be made again."""

@@ -91,7 +91,8 @@ def _show_versions(workspace: Workspace, scene: str) -> None:
         if not workspace.assets(scene):
             raise tasks.no_such_scene(workspace, scene)
         raise NotFound(
-            f"scene {scene}: it has photos in {workspace.identity}, but no {asset_name(scene, 'model')} yet."
+            f"scene {scene}: it has photos in {workspace.identity}, but no {asset_name(scene, 'model')} yet. "
+            f"To train one: {typed(f'run --scene {scene}')}"
         )
     rows, versions = [], [each.version for each in models]
     for each in reversed(models):

@@ -40,7 +40,7 @@ def write(options: PrintMarkers) -> None:
     try:
         pages = write_markers(file, options.family, options.size, options.first, options.count, options.paper)
     except OSError as error:
-        raise InvalidInput(f"{file} cannot be written: {error.strerror or error}.") from error
+        raise InvalidInput(f"{file} cannot be written ({error.strerror or error}). Choose another --output.") from error
     markers, sheets = f"marker{'s' * (options.count > 1)} of {options.size:g} mm", f"{pages} page{'s' * (pages > 1)}"
     print(f"{options.count} {markers}, {sheets}: {file}")
     print("Print at 100 %, measure the side of a black square, and write it into scale.json beside the photos:")

@@ -38,7 +38,8 @@ def shard(options: ShardOptions, dataset: Path, model: Path, output: Path, check
     total = len(path.camera_path)
     if not options.first < options.last <= total:
         raise InvalidInput(
-            f"The path has {total} frames, so a shard cannot be frames {options.first} to {options.last}."
+            f"The path has {total} frames, so a shard cannot be frames {options.first} to "
+            f"{options.last}. Give fewer shards."
         )
     store = Chunks(checkpoints)
     render_chunks("shard", options, path, dataset, model, store, (options.first, options.last), timer)

@@ -132,7 +132,9 @@ class Assets:
             try:
                 entity = models.get(asset.name, str(asset.number))
             except ResourceNotFoundError:
-                raise NotFound(f"asset {asset} is no longer in {self._connection.workspace}.") from None
+                raise NotFound(
+                    f"asset {asset} is no longer in {self._connection.workspace}. Choose another model."
+                ) from None
             entity.tags = cut_to_limits(marks.put_into(entity.tags or {}))
             return asset_of(models.create_or_update(entity))
 
@@ -246,7 +248,7 @@ class Assets:
         path = self._connection.path(asset.uri)
         if not path.startswith(f"{self._folder}/"):
             raise InvalidInput(
-                f"{asset} lies in {path}, outside of {self._folder}/: it was registered by hand. Remove it by hand."
+                f"{asset} is in {path}, outside of {self._folder}/: it was registered by hand. Remove it by hand."
             )
         registry, version = ("models", str(asset.number)) if asset.number else ("data", asset.version)
         with plain_errors(f"archiving {asset}"):
@@ -258,7 +260,7 @@ class Assets:
         try:
             return self._connection.container(asset.uri).read(self._connection.path(asset.uri) + file)
         except NotFound:
-            raise NotFound(f"asset {asset} has no file {file}.") from None
+            raise NotFound(f"asset {asset} has no file {file}. Run the stage that makes it again.") from None
 
     def _in_registry(self, registry: str, name: str, view: str = "ACTIVE_ONLY") -> list[Asset]:
         from azure.ai.ml.constants import ListViewType

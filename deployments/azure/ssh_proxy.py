@@ -51,7 +51,9 @@ def main(endpoint: str, saved: str = "") -> None:
             ping_timeout=_PING_SECONDS,
         )
     except (OSError, InvalidHandshake) as error:
-        raise WorkspaceUnavailable(f"the job's ssh service at {url} does not let ssh in: {error}") from None
+        raise WorkspaceUnavailable(
+            f"the job's ssh service at {url} does not let ssh in: {error}. Does the job run?"
+        ) from None
     with channel:
 
         def send() -> None:

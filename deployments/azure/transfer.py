@@ -74,9 +74,11 @@ class Download(AzureOptions):
             raise InvalidInput(f"to: {self.to} already exists. Give a folder that does not exist yet.")
         workspace = self.open()
         name, _, version = self.asset.partition(":")
-        found = [asset for asset in workspace.assets(name) if version in ("", asset.version)]
+        versions = workspace.assets(name)
+        found = [asset for asset in versions if version in ("", asset.version)]
         if not found:
-            raise NotFound(f"there is no asset {self.asset} in {workspace.workspace}.")
+            listed = ", ".join(asset.version for asset in versions) or "none; check the scene's name"
+            raise NotFound(f"there is no asset {self.asset} in {workspace.workspace}. Versions of {name}: {listed}.")
         with _bar(workspace, "downloading"):
             folder = workspace.fetch(found[-1])
         shutil.copytree(folder, self.to.expanduser())

@@ -135,7 +135,7 @@ class Cameras:
             frames = [transforms | frame for frame in transforms["frames"]]
             self.all = [_camera(frame, images.get(frame["file_path"], {}), scale) for frame in frames]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InvalidInput(f"dataset {dataset} cannot be read: {type(error).__name__}: {error}") from error
+            raise InvalidInput(f"dataset {dataset} cannot be read ({error!r}). Prepare it again.") from error
         if not self.all:
             raise InvalidInput(f"dataset {dataset} has no photos. Prepare it again.")
         self.tags: dict[str, dict[str, float]] = {

@@ -51,7 +51,7 @@ def read_control(file: Path) -> tuple[Control, ...]:
         try:
             x, y, z, column, row = map(float, words[:5])
         except ValueError as error:
-            raise InvalidInput(f"{where}: {error}.") from None
+            raise InvalidInput(f"{where}: {error}. The first five words must be numbers.") from None
         if not all(map(math.isfinite, (x, y, z, column, row))):
             raise InvalidInput(f"{where}: a number is not finite.")
         name = words[6].strip() if len(words) > 6 else f"{words[0]} {words[1]} {words[2]}"

@@ -140,7 +140,7 @@ class Renderer:
             if lacking := set(self._outputs) - shown.keys():
                 method = type(model).__name__
                 raise InvalidInput(
-                    f"{method} has no output {' or '.join(sorted(lacking))}. Remove it from the outputs."
+                    f"{method} has no output {' or '.join(sorted(lacking))}. Remove it from render.outputs."
                 )
             yield shown
 
@@ -163,7 +163,7 @@ class Renderer:
 def _set_near_plane(pipeline: Pipeline, near: float) -> None:
     """Let rays begin at this distance. nerfstudio applies its own near plane only during training."""
     if pipeline.model.collider is None:
-        raise InvalidInput(f"{type(pipeline.model).__name__} has no near plane. Leave out the option.")
+        raise InvalidInput(f"{type(pipeline.model).__name__} has no near plane. Leave out render.near-plane.")
 
     def begin(_module: object, _given: object, rays: Any) -> Any:
         rays.nears = rays.nears.clamp(min=near)

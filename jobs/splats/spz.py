@@ -41,7 +41,8 @@ def pack(gaussians: Gaussians) -> bytes:
     bits = min(_MOST_BITS, int(np.floor(np.log2((2**23 - 1) / farthest))))
     if bits < 0:
         raise InvalidInput(
-            f"A Gaussian is {farthest:.3g} units from the origin. SPZ files cover at most {2**23 - 1} units."
+            f"A Gaussian is {farthest:.3g} units from the origin, and an SPZ file covers at most {2**23 - 1}. The "
+            "training did not converge: train the model again."
         )
     fixed = np.round(means.astype(np.float64) * 2**bits).astype("<i4")
     alphas = 255 / (1 + np.exp(-gaussians.opacities.astype(np.float64)))
