@@ -316,7 +316,9 @@ def test_no_secret_of_the_scheduler_reaches_a_job(workspace: LocalWorkspace, mon
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     job = spec(LONG)
     start(workspace, job)
-    for process in processes(workspace, job):
+    running = processes(workspace, job)
+    assert running
+    for process in running:
         assert b"hunter2" not in Path(f"/proc/{process}/environ").read_bytes()
         assert b"hunter2" not in Path(f"/proc/{process}/cmdline").read_bytes()
         assert b"OMP_NUM_THREADS=1" in Path(f"/proc/{process}/environ").read_bytes()

@@ -102,9 +102,11 @@ def test_progress_shows_all_along(dataset: tuple[Path, list[Any]]) -> None:
 
 
 def test_plain_jpegs_are_not_encoded_again(capture: Path, dataset: tuple[Path, list[Any]]) -> None:
-    for file, source in sources(dataset[0]).items():
-        same = (dataset[0] / file).read_bytes() == (capture / source).read_bytes()
-        assert same == source.endswith(".jpg")
+    same = {
+        source: (dataset[0] / file).read_bytes() == (capture / source).read_bytes()
+        for file, source in sources(dataset[0]).items()
+    }
+    assert same and same == {source: source.endswith(".jpg") for source in same}
 
 
 def test_only_the_dataset_is_left_behind(dataset: tuple[Path, list[Any]]) -> None:

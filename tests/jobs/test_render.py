@@ -157,7 +157,6 @@ def test_a_frame_needs_no_more_memory_than_its_bands(
     before = peak_memory()
     frame = renderer.frame(1)["rgb"]
     grown = peak_memory() - before
-    print(f"{grown / 1e6:.0f} MB")
     assert frame.shape == (540, 7680, 3) and grown < 400e6
     assert np.abs(frame[4::8, 4::8].astype(int) - expected[:67]).mean() < 3
 

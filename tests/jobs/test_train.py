@@ -209,7 +209,7 @@ def test_every_method_is_set_up_or_refused_in_words(method: str, dataset: Path) 
             config = settings.configure(options, read_dataset(dataset), device)
         except (InvalidInput, ValidationError) as error:
             refused = str(error)
-            assert method in refused
+            assert method in refused and method != "nerfacto"
         else:
             assert config.max_num_iterations == 7
             assert type(config.pipeline.datamanager.dataparser).__name__ == "NerfstudioDataParserConfig"

@@ -221,7 +221,6 @@ def test_memory_does_not_grow_with_the_frames(tiny_model: Path, tiny_dataset: Pa
     ]
     joined = (word for folder in shards for word in ("--shards", folder))
     peaks.append(run("render", "video", tmp_path / "many", 10_000, *joined))
-    print("peak memory, MB:", few / 1e6, [peak / 1e6 for peak in peaks])
     assert max(peaks) < few + 60e6
     assert inspect(tmp_path / "many" / "video.mp4").frames == 10_000
 
