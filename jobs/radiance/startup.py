@@ -6,11 +6,12 @@ or need them only later:
 - `torchvision.models` imports `torchvision.ops`, which asks `torch._dynamo` whether it can compile;
 - some metrics of torchmetrics that nothing here uses take functions from these two;
 - `nerfstudio.models.splatfacto`, which the viewer imports, prepares a function with `torch.compile`;
-- `torch.optim` loads them with the first optimizer, to mark functions as not to be compiled, and with its first step.
+- `torch.optim` loads them with the first optimizer, to mark functions as not to be compiled, and with its first step;
+- `torch.broadcast_shapes` loads what the compiler needs for sizes that are symbols, and with it sympy.
 
 The torchvision modules are now loaded on first use, and those metrics do without them. The function of splatfacto is
-compiled when it is first called. Functions are marked only while the compiler is loaded, and the steps of optimizers
-not at all. torchmetrics also does without matplotlib's pyplot, because nothing here draws a metric.
+compiled when it is first called. Functions are marked, and symbols expected, only while the compiler is loaded. The
+steps of optimizers are not marked at all. torchmetrics also does without pyplot, because nothing here draws a metric.
 """
 
 from __future__ import annotations
@@ -135,16 +136,20 @@ def compile_later(compile_now: Callable[..., Any], function: Any = None, **optio
     return call
 
 
-class _MarkingLater(_Wrapper):
-    """Executes `torch._compile`, whose `_disable_dynamo` then marks functions only while the compiler is loaded."""
+class _Changing(_Wrapper):
+    """Executes a module, and changes one of its functions before other modules import it."""
+
+    def __init__(self, loader: Loader, name: str, change: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        super().__init__(loader)
+        self._name, self._change = name, change
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
-        vars(module)["_disable_dynamo"] = functools.partial(_mark_later, vars(module)["_disable_dynamo"])
+        vars(module)[self._name] = self._change(vars(module)[self._name])
 
 
 def _mark_later(mark: Callable[..., Any], function: Any = None, recursive: bool = True) -> Any:
-    """Return a function that calls `function`, marked if the compiler is loaded."""
+    """Return a function that calls `function`, marked as not to be compiled if the compiler is loaded."""
     if function is None:  # as a decorator
         return functools.partial(_mark_later, mark, recursive=recursive)
     marked = mark(function, recursive)
@@ -154,14 +159,6 @@ def _mark_later(mark: Callable[..., Any], function: Any = None, recursive: bool 
         return (marked if "torch._dynamo" in sys.modules else function)(*arguments, **named)
 
     return call
-
-
-class _SteppingPlainly(_Wrapper):
-    """Executes `torch.optim.optimizer`, whose optimizers then leave no marks for the compiler in each step."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._loader.exec_module(module)
-        vars(module)["_use_grad_for_differentiable"] = _step_plainly
 
 
 def _step_plainly(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -176,11 +173,29 @@ def _step_plainly(step: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _broadcast_plainly(broadcast: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a `torch.broadcast_shapes` that expects symbols among the numbers only if the compiler is loaded."""
+    import numpy as np
+    import torch
+
+    def call(*shapes: Any) -> torch.Size:
+        if "torch._dynamo" in sys.modules:
+            return torch.Size(broadcast(*shapes))
+        return torch.Size(np.broadcast_shapes(*shapes))
+
+    return call
+
+
 _METRICS = ("detection.ciou", "detection.diou", "detection.giou", "detection.iou", "image.arniqa", "image.dists")
 _LOADERS: dict[str, Callable[[Loader], _Wrapper]] = {
     "nerfstudio.models.splatfacto": _CompilingLater,
-    "torch._compile": _MarkingLater,
-    "torch.optim.optimizer": _SteppingPlainly,
+    "torch._compile": functools.partial(
+        _Changing, name="_disable_dynamo", change=lambda mark: functools.partial(_mark_later, mark)
+    ),
+    "torch.optim.optimizer": functools.partial(
+        _Changing, name="_use_grad_for_differentiable", change=lambda _: _step_plainly
+    ),
+    "torch.functional": functools.partial(_Changing, name="broadcast_shapes", change=_broadcast_plainly),
     **dict.fromkeys(("torchvision.models", "torchvision.ops"), _LoadingLater),
     **dict.fromkeys(
         (f"torchmetrics.functional.{name}" for name in _METRICS), functools.partial(_Without, library="torchvision")

@@ -19,7 +19,7 @@ import numpy as np
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
-from viser import ClientHandle, GuiButtonHandle, GuiEvent, ViserServer, _gui_api, _icons
+from viser import ClientHandle, GuiButtonHandle, GuiEvent, ViserServer, _gui_api, _gui_handles, _icons
 
 from jobs import camera_path
 from jobs.camera_path import Origin
@@ -51,7 +51,8 @@ def open_viewer(config: ViewerConfig, pipeline: Pipeline, scratch: Path, origin:
     Raises:
         OSError, RuntimeError: the viewer cannot be served.
     """
-    vars(_gui_api)["svg_from_icon"] = _icon
+    for module in (_gui_api, _gui_handles):
+        vars(module)["svg_from_icon"] = _icon
     visitors.guard()
     log = scratch / "viewer.log"
     viewer = Viewer(config, log_filename=log, datapath=scratch, pipeline=pipeline, **training)

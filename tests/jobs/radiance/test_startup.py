@@ -20,6 +20,7 @@ weight = torch.nn.Parameter(torch.ones(3))
 adam = torch.optim.Adam([weight])
 weight.sum().backward()
 adam.step()
+assert torch.broadcast_shapes((2, 1), torch.Size([3]), ()) == torch.Size([2, 3])
 deferred = "torch._dynamo", "torch._inductor", "sympy", "matplotlib.pyplot"
 print(json.dumps([name for name in deferred if name in sys.modules]))
 """
