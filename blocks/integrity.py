@@ -19,8 +19,8 @@ from blocks.records import Asset
 from jobs.environment import child_environment
 from jobs.errors import InvalidInput
 from jobs.manifest import checksum
-from jobs.names import printable
 from jobs.program import typed
+from jobs.text import printable
 
 __all__ = ["ASIDE", "Damage", "check_input", "damaged_assets", "set_aside"]
 

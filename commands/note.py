@@ -10,6 +10,7 @@ from pydantic_settings import CliPositionalArg
 import tasks
 from commands.shell.run import as_command, open_workspace, parse_command
 from jobs.names import SceneName
+from jobs.text import printable
 
 
 class Note(BaseModel):
@@ -34,7 +35,7 @@ def note(options: Note) -> None:
     model = tasks.find_registered_model(workspace, options.scene, options.model_version)
     noted = tasks.note_model(workspace, model, options.text.strip())
     tasks.update_pages(workspace, options.scene)
-    print(f"{noted.title}: {noted.marks.note or 'no note'}")
+    print(f"{noted.title}: {printable(noted.marks.note) or 'no note'}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from blocks import Leftover, Workspace
 from commands.shell.run import as_command, open_workspace, parse_command
 from commands.shell.table import print_table
 from jobs.errors import RebelNerfError
-from jobs.names import SceneName, printable
+from jobs.names import SceneName
 from jobs.program import typed
 from tasks.prune import Candidate, candidates_of_scene
 
@@ -74,7 +74,7 @@ def _show_space(candidates: dict[str, list[Candidate]], leftovers: list[Leftover
 def show_removable(old: list[Candidate], leftovers: Sequence[Leftover] = ()) -> None:
     """Print what can be removed."""
     rows = [[each.asset.title, each.asset.kind, f"{each.asset.created:%Y-%m-%d}", size_of(each.size)] for each in old]
-    rows += [[printable(each.place), each.what, "", size_of(each.size)] for each in leftovers]
+    rows += [[each.place, each.what, "", size_of(each.size)] for each in leftovers]
     if rows:
         print_table(("can be removed", "what", "made", "space"), rows)
 

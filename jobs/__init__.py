@@ -5,7 +5,7 @@
   environment; what it tries is in `probes`).
 - The contract, which the scheduler (flows, tasks, blocks and deployments) may import: `base_options`, `camera_path`,
   `code`, `environment`, `errors`, `manifest`, `media` (with `selection` and `memory`), `methods`, `names`, `options`,
-  `profiles`, `program`, `report` and `validation`. None of them imports torch, nerfstudio or pycolmap.
+  `profiles`, `program`, `report`, `text` and `validation`. None of them imports torch, nerfstudio or pycolmap.
 - Shared by all rooms: `geometry` (similarities and rotations) and `ply`.
 - Rooms: `pictures`, `sfm`, `radiance`, `path`, `metric`, `visits`, `video`, `splats`, `web` and `demo`. `path` and
   `web` need only numpy, and so do `accuracy`, `cameras`, `given`, `control`, `scene` and `picking` of `metric`. The

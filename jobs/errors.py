@@ -15,6 +15,8 @@ RebelNerfError
 
 from __future__ import annotations
 
+from jobs.text import printable
+
 __all__ = [
     "TRANSIENT",
     "BudgetExceeded",
@@ -33,7 +35,10 @@ __all__ = [
 
 
 class RebelNerfError(Exception):
-    """Base of all errors of this project. Its text is written for the user."""
+    """Base of all errors of this project. Its text is written for the user, and may quote files and services."""
+
+    def __init__(self, *words: object) -> None:
+        super().__init__(*(printable(str(word), lines=True) for word in words))
 
 
 class InvalidInput(RebelNerfError):

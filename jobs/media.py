@@ -17,10 +17,10 @@ from typing import BinaryIO
 from jobs import selection
 from jobs.errors import InvalidInput
 from jobs.manifest import checksum_of
-from jobs.names import printable
 from jobs.opening import find_plain, open_plain
 from jobs.pictures import film, photo
 from jobs.selection import Header
+from jobs.text import printable
 
 PHOTO_SUFFIXES = frozenset(
     {

@@ -1,4 +1,4 @@
-"""Names of scenes and of their assets, the same in every workspace, and names of files as text."""
+"""Names of scenes and of their assets, the same in every workspace."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-__all__ = ["SUFFIXES", "Product", "SceneName", "asset_name", "printable", "scene_of", "scenes_among", "within"]
+from jobs.text import printable
+
+__all__ = ["SUFFIXES", "Product", "SceneName", "asset_name", "scene_of", "scenes_among", "within"]
 
 Product = Literal["dataset", "model", "shard", "video", "comparison", "export", "page", "metres", "changes"]
 
@@ -26,18 +28,12 @@ SUFFIXES: dict[Product, str] = {
 }
 """How the name of each product ends. A capture has the scene's own name, so a scene's name must not end like these."""
 
-_SURROGATE = re.compile("[\ud800-\udfff]")  # how Python reads bytes that are not UTF-8
 _SCENE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 def asset_name(scene: str, product: Product) -> str:
     """Return the name of the asset that holds a product of a scene, e.g. "facade-nerf"."""
     return scene + SUFFIXES[product]
-
-
-def printable(text: str) -> str:
-    """Return text in which each byte of a file's name that is not UTF-8 is written as `\\xNN`."""
-    return _SURROGATE.sub(_escaped, text)
 
 
 def within(folder: Path, name: str) -> Path:
@@ -50,11 +46,6 @@ def within(folder: Path, name: str) -> Path:
     if not file.is_relative_to(folder.resolve()):
         raise ValueError(f"{printable(name)} leads out of {folder}")
     return file
-
-
-def _escaped(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
 def _check_scene_name(name: str) -> str:

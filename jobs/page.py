@@ -22,9 +22,10 @@ from pydantic_settings import CliApp
 
 from jobs import camera_path, light, report
 from jobs.errors import InvalidInput
-from jobs.names import printable, within
+from jobs.names import within
 from jobs.options import PageOptions
 from jobs.path.reading import read_photos
+from jobs.text import encodable
 from jobs.web import chart, metres, plan, quality, view3d
 from jobs.web.inline import data_address, shrunk
 from jobs.web.policy import script_sources
@@ -131,7 +132,7 @@ def make(dataset: Path, model: Path, video: Path, facts: Facts, page: Path, expo
             ],
         )
     )
-    (page / "index.html").write_text(printable(text), encoding="utf-8")
+    (page / "index.html").write_text(encodable(text), encoding="utf-8")
     report.emit(report.Figures("page", {"bytes": (page / "index.html").stat().st_size, "photos": len(photos)}))
 
 

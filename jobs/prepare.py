@@ -27,11 +27,11 @@ from pydantic_settings import CliApp
 from jobs import manifest, media, report
 from jobs.errors import GateRefused, InvalidInput, JobFailed
 from jobs.manifest import Timer
-from jobs.names import printable
 from jobs.options import PrepareOptions
 from jobs.pictures import panorama, reading
 from jobs.pictures.reading import Picture
 from jobs.sfm import verdict
+from jobs.text import printable
 
 if TYPE_CHECKING:
     from jobs.sfm.pose import Pose

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from jobs.names import printable
+from jobs.text import printable
 
 __all__ = ["Header", "describe", "find_derived", "find_masks", "find_poses", "kind_by_path"]
 

@@ -9,8 +9,8 @@ from prefect import get_run_logger, task
 from blocks import Asset, DroppedCapture, Workspace
 from jobs import media
 from jobs.errors import InvalidInput, NotFound
-from jobs.names import printable
 from jobs.options import PrepareOptions
+from jobs.text import printable
 from tasks.find import similar_scene
 from tasks.news import News, tell
 from tasks.patience import patiently

@@ -24,6 +24,7 @@ CONTRACT = {
     "profiles",
     "program",
     "report",
+    "text",
     "validation",
 }
 SHARED_ROOMS = {"metric", "path", "web"}

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.text import printable
+
 __all__ = ["print_table"]
 
 _WIDTH_OF_A_FILE = 240  # characters, if the output is not a terminal
@@ -19,6 +21,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     On a terminal that is too narrow for a table without broken words, each row becomes a list of its cells.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     used = [index for index in range(len(columns)) if any(row[index] not in ("", "–") for row in rows)]
     console = Console()
     if not console.is_terminal:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from jobs.errors import RebelNerfError
-from jobs.names import printable
+from jobs.text import printable
 
 __all__ = ["Check", "Finding", "Level", "run_checks"]
 
@@ -62,9 +62,9 @@ def run_checks(checks: Iterable[Check]) -> Level:
     for name, check in checks:
         found = _result(check)
         indented = found.text.replace("\n", "\n" + " " * 24)
-        print(printable(f"{found.level.value:<8} {name:<14} {indented}"))
+        print(printable(f"{found.level.value:<8} {name:<14} {indented}", lines=True))
         if found.remedy:
-            print(printable("".join(f"{'':24}→ {line}\n" for line in found.remedy.splitlines())), end="")
+            print(printable("".join(f"{'':24}→ {line}\n" for line in found.remedy.splitlines()), lines=True), end="")
         sys.stdout.flush()
         worst = max(worst, found.level, key=levels.index)
     return worst

@@ -11,7 +11,7 @@ import numpy as np
 from jobs.geometry import Floats
 from jobs.metric.cameras import Camera
 from jobs.metric.ground import Ground
-from jobs.names import printable
+from jobs.text import printable
 
 __all__ = ["cameras_on_the_map"]
 

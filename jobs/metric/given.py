@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from jobs.errors import InvalidInput
 from jobs.metric.accuracy import PICK_ACCURACY
-from jobs.names import printable
+from jobs.text import printable
 
 __all__ = [
     "CONTROL_FILE",

@@ -20,7 +20,8 @@ from jobs.metric import accuracy
 from jobs.metric.cameras import Camera, Cameras
 from jobs.metric.scene import SceneInMetres, Up
 from jobs.metric.tracks import read_tracks
-from jobs.names import printable, within
+from jobs.names import within
+from jobs.text import encodable, printable
 from jobs.web.inline import shrunk
 from jobs.web.policy import script_source
 from jobs.web.templates import environment
@@ -102,7 +103,7 @@ def picking_page(
             script=Markup(script),
         )
     )
-    return printable(page)
+    return encodable(page)
 
 
 def _chosen(cameras: Cameras) -> list[Camera]:

@@ -13,8 +13,8 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial import cKDTree
 
 from jobs.geometry import Floats
-from jobs.names import printable
 from jobs.sfm.shared import in_sight, most_shared, shared_points
+from jobs.text import printable
 
 __all__ = ["Overlap", "measure"]
 

@@ -19,9 +19,9 @@ from scipy.spatial.transform import Rotation
 
 from jobs.errors import InvalidInput
 from jobs.geometry import Floats
-from jobs.names import printable
 from jobs.sfm import scanners, surveys
 from jobs.sfm.pose import FAR, Lens, Pose, checked, rigid
+from jobs.text import printable
 
 __all__ = ["metres_per_unit", "read_poses"]
 

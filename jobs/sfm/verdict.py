@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from statistics import median
 from typing import TYPE_CHECKING
 
-from jobs.names import printable
 from jobs.options import PrepareOptions
 from jobs.pictures.reading import Picture
+from jobs.text import printable
 
 if TYPE_CHECKING:
     from jobs.sfm.reconstruction import Outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jobs.names import printable
+from jobs.text import encodable
 from jobs.web.templates import environment
 from jobs.web.verdict import Verdict
 
@@ -74,4 +74,4 @@ def render_scene(page: ScenePage, gallery: str = "") -> str:
         page: what it shows.
         gallery: the address of the gallery; "" if there is none.
     """
-    return printable(environment().get_template("scene.html").render(page=page, gallery=gallery))
+    return encodable(environment().get_template("scene.html").render(page=page, gallery=gallery))

@@ -123,7 +123,7 @@ def test_the_check_names_a_module_that_cannot_be_imported_and_looks_at_the_rest(
     pytest.importorskip("nerfstudio")
     code = tmp_path / "code" / "jobs"
     code.mkdir(parents=True)
-    for file in ("__init__", "check", "probes", "report", "environment", "errors", "model"):
+    for file in ("__init__", "check", "probes", "report", "environment", "errors", "text", "model"):
         (code / f"{file}.py").write_text((ROOT / "jobs" / f"{file}.py").read_text())
     (code / "web").mkdir()
     (code / "web" / "chart.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
