@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["encodable", "printable"]
+__all__ = ["encodable", "in_markdown", "printable"]
 
 _SURROGATE = "\ud800-\udfff"  # how Python reads bytes that are not UTF-8
 _CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"  # and what turns the direction of writing
@@ -26,6 +26,11 @@ def printable(text: str, *, lines: bool = False) -> str:
         lines: keep line breaks and tabs, which are ours.
     """
     return (_HIDDEN if lines else _HIDDEN_OR_BREAK).sub(_escaped, text)
+
+
+def in_markdown(text: str) -> str:
+    """Return text that Markdown shows as it is: no picture, link or HTML of a stranger's is in the page."""
+    return re.sub(r"[\\`*_\[\]<>!&~|#]", r"\\\g<0>", printable(text))
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -11,6 +11,7 @@ from prefect.artifacts import acreate_markdown_artifact
 
 from blocks import Asset, Workspace
 from jobs.errors import NotFound
+from jobs.text import in_markdown
 from jobs.web.inline import shrunk
 from jobs.web.quality import money
 from jobs.web.verdict import Verdict, judge
@@ -74,7 +75,7 @@ async def summarize(workspace: Workspace, scene: str, *assets: Asset) -> None:
         figures = ", ".join(f"{name} {value}" for name, value in figures_of(asset).items())
         cost = workspace.cost(asset)
         paid = f"cost {money(cost, workspace.currency)}" if cost is not None else ""
-        rows.append(f"- **{asset.title}** {', '.join(filter(None, (figures, paid)))}".rstrip())
+        rows.append(f"- **{asset.title}** {', '.join(filter(None, (in_markdown(figures), paid)))}".rstrip())
         lines += [f"  {asset.title}: {figures}" if figures else f"  {asset.title}", f"      {asset.uri}"]
     parts.append("\n".join(["Results:", *rows]))
     if spent := await spent_by(workspace, str(current_run())):
@@ -111,7 +112,7 @@ def poster_of(workspace: Workspace, video: Asset) -> str:
     """Return a small picture of a video as a `data:` address; "" if there is none. Blocks."""
     try:
         content = workspace.read(video, "poster.jpg")
-        with Image.open(io.BytesIO(content)) as picture:
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as picture:
             small = picture.convert("RGB")
     except (NotFound, OSError):  # a video of an earlier version of this program, or not of ours
         return ""

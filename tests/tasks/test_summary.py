@@ -35,7 +35,16 @@ def test_where_an_asset_comes_from_is_no_figure() -> None:
 @pytest.mark.usefixtures("prefect_server")
 async def test_a_run_is_seen_at_a_glance(tmp_path: Path) -> None:
     place = LocalWorkspace(root=tmp_path)
-    put(place, "street-images-to-nerf-dataset", "1-0a", 1, "dataset", registered="46/48", points=9)
+    put(
+        place,
+        "street-images-to-nerf-dataset",
+        "1-0a",
+        1,
+        "dataset",
+        registered="46/48",
+        points=9,
+        notice="3 photos by ![x](https://evil.example/a.png) <img src=https://evil.example>",
+    )  # a camera's name in EXIF
     put(place, "street-nerf", "1-0b", 1, psnr=15.2, image_size=96, steps=60, lpips="not available")
     put(place, "street-nerf", "1-0c", 0, psnr=25.8, image_size=96, steps=1000)
     put(place, "street-video", "1-0d", 1, "video", size="640x360")
@@ -72,6 +81,7 @@ async def test_a_run_is_seen_at_a_glance(tmp_path: Path) -> None:
     await run()
     async with get_client() as client:
         shown = max(await client.read_artifacts(artifact_filter=key), key=lambda artifact: artifact.created or 0)
+    assert "notice 3 photos by \\!\\[x\\](https:" in str(shown.data) and "\\<img src=" in str(shown.data)
     links = next(part for part in str(shown.data).split("\n\n") if part.startswith("Open: "))
     assert "[page](http://127.0.0.1:4201/assets/street-page/1-0e/index.html) · [video](http://127.0.0.1:4201/" in links
     assert links.endswith("[scene](http://127.0.0.1:4201/gallery/street.html)")
