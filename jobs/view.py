@@ -25,7 +25,7 @@ from jobs import model, report
 from jobs.camera_path import Origin
 from jobs.errors import InvalidInput
 from jobs.radiance import cpu, cuda
-from jobs.radiance.viewer import open_viewer, show_finished, start_at_tour
+from jobs.radiance.viewer import Thumbnails, open_viewer, show_finished, start_at_tour
 
 
 class Job(BaseModel):
@@ -75,7 +75,7 @@ def view(model_folder: Path, dataset: Path, port: int, origin: Origin) -> None:
         if viewer.viser_server.get_port() != port:  # another process took it in the meantime
             raise InvalidInput(taken)
         start_at_tour(viewer.viser_server, dataset, model_folder)
-        viewer.init_scene(pipeline.datamanager.train_dataset, "completed", pipeline.datamanager.eval_dataset)
+        viewer.init_scene(Thumbnails(pipeline.datamanager.train_dataset), "completed")
         show_finished(viewer, step)
         report.emit(report.PageReport("view", "viewer", port))
         while True:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.engine.callbacks import TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.pipelines.base_pipeline import Pipeline
@@ -20,9 +19,8 @@ from jobs.camera_path import Origin
 from jobs.errors import GateRefused, JobInterrupted
 from jobs.radiance import gpu, support
 from jobs.radiance.checkpoints import Checkpoints
-from jobs.radiance.datamanager import ByteImages
 from jobs.radiance.randomness import random_state, set_random_state
-from jobs.radiance.viewer import open_viewer
+from jobs.radiance.viewer import Thumbnails, open_viewer
 
 if TYPE_CHECKING:
     from jobs.radiance.steps import Steps
@@ -116,12 +114,8 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         self.scratch.cleanup()
 
     def _init_viewer_state(self) -> None:
-        if self.viewer_state is None:
-            return
-        shown = photos = self.pipeline.datamanager.train_dataset
-        if isinstance(photos, ByteImages):  # the viewer expects floats
-            shown = InputDataset(self.pipeline.datamanager.train_dataparser_outputs, photos.scale_factor)
-        self.viewer_state.init_scene(shown, self.training_state)
+        if self.viewer_state is not None:
+            self.viewer_state.init_scene(Thumbnails(self.pipeline.datamanager.train_dataset), self.training_state)
 
     def train(self) -> None:
         """Train to the last step. The last checkpoint may still be written afterwards; `checkpoints.wait` waits for it.

@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
+from PIL import Image
+from torch import Tensor
 from viser import ClientHandle, GuiButtonHandle, GuiEvent, ViserServer, _gui_api, _gui_handles, _icons
 
 from jobs import camera_path
@@ -29,13 +33,30 @@ from jobs.path import reading, trajectory
 from jobs.program import typed
 from jobs.radiance import visitors
 
-__all__ = ["FILE", "open_viewer", "show_finished", "start_at_tour"]
+__all__ = ["FILE", "Thumbnails", "open_viewer", "show_finished", "start_at_tour"]
 
 FILE = "camera_path.json"
 """The file name of a downloaded path."""
 
 _BUTTON, _NAME = "Generate Command", "Render name"
 _FILE_NAME = re.compile(r"[\w-][\w .-]{0,99}")
+_THUMBNAIL = 200  # px; the viewer shows photos with a shorter side of half of this
+
+
+class Thumbnails:
+    """A dataset's photos, at least as large as the viewer shows them. Of a JPEG file, it decodes no more than that."""
+
+    def __init__(self, dataset: InputDataset) -> None:
+        self.cameras, self._files = dataset.cameras, dataset.image_filenames
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        with Image.open(self._files[index]) as photo:
+            photo.draft("RGB", (_THUMBNAIL, _THUMBNAIL))
+            pixels = np.asarray(photo.convert("RGB"), np.float32)
+        return {"image": torch.from_numpy(pixels / 255)}
 
 
 def open_viewer(config: ViewerConfig, pipeline: Pipeline, scratch: Path, origin: Origin, **training: Any) -> Viewer:

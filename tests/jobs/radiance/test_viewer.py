@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,11 @@ import pytest
 pytest.importorskip("viser")
 
 import msgspec
+import numpy as np
+import torch
 import viser
 from nerfstudio.viewer.render_panel import populate_render_tab
+from PIL import Image
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin as From
@@ -94,3 +98,17 @@ def test_a_camera_path_is_written_below_its_folder_only(server: viser.ViserServe
     assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.json")] == [
         "scratch/camera_paths/Main front 2.json"
     ]
+
+
+@pytest.mark.parametrize(("ending", "decoded"), [("jpg", (200, 300)), ("png", (1600, 2400))])
+def test_photos_are_decoded_about_as_large_as_they_are_shown(
+    ending: str, decoded: tuple[int, int], tmp_path: Path
+) -> None:
+    ramp = np.add.outer(np.arange(1600), np.arange(2400)) / 4000 * 255
+    Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / f"photo.{ending}")
+    dataset: Any = SimpleNamespace(cameras=None, image_filenames=[tmp_path / f"photo.{ending}"])
+    shown = viewer.Thumbnails(dataset)[0]["image"]
+    assert shown.shape == (*decoded, 3) and shown.dtype == torch.float32
+    step = 1600 // decoded[0]
+    expected = torch.from_numpy(ramp[::step, ::step]) / 255
+    assert (shown[..., 0] - expected).abs().max() < 0.02
