@@ -146,7 +146,10 @@ def compare(home: Path, visit: int, photos: int, width: int, now: Sequence[Patch
     """Find the changes since visit 1, and compare them with the truth."""
     options, settings = ChangesOptions(), find.Settings()
     start = time.monotonic()
-    then, later = (changes.look(options, *made(home, number), name) for number, name in ((1, "then"), (visit, "now")))
+    then, later = (
+        changes.look(options, changes.Visit(*made(home, number)), name)
+        for number, name in ((1, "then"), (visit, "now"))
+    )
     both = find.examine(then, later, settings)
     patches, _ = without_leaves(find.find_patches(*both, settings), *both)
     seconds = time.monotonic() - start
@@ -160,7 +163,7 @@ def compare(home: Path, visit: int, photos: int, width: int, now: Sequence[Patch
     far = [scale * float(np.linalg.norm(patches[move.new].centre - patches[move.gone].centre)) for move in moves]
     twice = {move.gone for move in moves}
     kinds = [kind for index, kind in enumerate(changes.kinds_of(patches, moves)) if index not in twice]
-    return Score(right, false, missed, unchanged, kinds, far, find.compared_share(later, both[1]), seconds)
+    return Score(right, false, missed, unchanged, kinds, far, find.compared_share(later, both.now), seconds)
 
 
 def main(folder: Path, photos: int, width: int, options: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from pydantic_settings import CliApp
@@ -25,7 +26,7 @@ from jobs.path import reading
 from jobs.scale import read_scene
 from jobs.visits import find, masks
 from jobs.visits.depths import render_depths
-from jobs.visits.find import Patch, Settings, Surfaces
+from jobs.visits.find import Patch, Settings, SurfacePair
 from jobs.visits.leaves import without_leaves
 from jobs.visits.moved import Move, find_moves, kind_of
 from jobs.visits.named import name_at
@@ -49,10 +50,17 @@ class Job(ChangesOptions):
     metres: Path | None = None
 
 
+class Visit(NamedTuple):
+    """The folders of a visit's dataset and of its model."""
+
+    dataset: Path
+    model: Path
+
+
 def changes(
     options: ChangesOptions,
-    then: tuple[Path, Path],
-    now: tuple[Path, Path],
+    then: Visit,
+    now: Visit,
     output: Path,
     metres: Path | None = None,
 ) -> Changes:
@@ -60,7 +68,7 @@ def changes(
 
     Args:
         options: how many photos are compared, and at which size.
-        then, now: the dataset and the model of either visit, in one scene frame.
+        then, now: both visits, in one scene frame.
         output: a folder, created if missing.
         metres: a folder that `jobs.scale` wrote for this scene frame.
 
@@ -71,13 +79,13 @@ def changes(
     timer = manifest.Timer()
     settings = Settings()
     with timer.step("views"):
-        before, views = look(options, *then, "then"), look(options, *now, "now")
+        before, views = look(options, then, "then"), look(options, now, "now")
     with timer.step("compare"):
         surfaces = find.examine(before, views, settings)
-        if not len(surfaces[1].score):
+        if not len(surfaces.now.score):
             raise GateRefused(
-                f"Photos of {then[0]} and of {now[0]} show no surface in common, so nothing can be compared. Take "
-                "photos of the second visit from places near those of the first."
+                f"Photos of {then.dataset} and of {now.dataset} show no surface in common, so nothing can be compared. "
+                "Take photos of the second visit from places near those of the first."
             )
         patches, leaves = without_leaves(find.find_patches(*surfaces, settings), *surfaces)
         moves = find_moves(patches, *surfaces)
@@ -89,23 +97,23 @@ def changes(
     with timer.step("pictures"):
         kinds = kinds_of(patches, moves)
         masks.write_points(output / "changes.ply", *surfaces, patches, kinds, listed(patches, moves))
-        pictures = _write_pictures(now[0], views, surfaces, patches, kinds, options, output)
+        pictures = _write_pictures(now.dataset, views, surfaces, patches, kinds, options, output)
     to_model = ToModel.of(reading.model_to_dataset(*now).inverse())
     found = found.model_copy(update={"pictures": pictures, "to_model": to_model})
     (output / "changes.json").write_text(found.model_dump_json(indent=2) + "\n")
-    manifest.write(output / "manifest.json", options, timer, {"voxel": surfaces[1].size})
+    manifest.write(output / "manifest.json", options, timer, {"voxel": surfaces.now.size})
     report.emit(report.Figures("changes", figures(found)))
     return found
 
 
-def look(options: ChangesOptions, dataset: Path, model: Path, name: str) -> list[View]:
+def look(options: ChangesOptions, visit: Visit, name: str) -> list[View]:
     """Return the views of a visit, with the depths of its model."""
-    photos = reading.read_photos(dataset, model)
-    reach = _REACH * photos.depth * reading.model_to_dataset(dataset, model).scale
-    cameras = pinholes(dataset, options.photos, options.image_size)
-    depths = render_depths(dataset, model, [pinhole for _, pinhole in cameras], reach, f"changes:{name}")
+    photos = reading.read_photos(*visit)
+    reach = _REACH * photos.depth * reading.model_to_dataset(*visit).scale
+    cameras = pinholes(visit.dataset, options.photos, options.image_size)
+    depths = render_depths(*visit, [pinhole for _, pinhole in cameras], reach, f"changes:{name}")
     return [
-        View(camera.file, pinhole, photograph(dataset, camera, pinhole), depth)
+        View(camera.file, pinhole, photograph(visit.dataset, camera, pinhole), depth)
         for (camera, pinhole), depth in zip(cameras, depths, strict=True)
     ]
 
@@ -120,7 +128,7 @@ def listed(patches: Sequence[Patch], moves: Sequence[Move]) -> list[int]:
 def describe(
     patches: Sequence[Patch],
     moves: Sequence[Move],
-    surfaces: tuple[Surfaces, Surfaces],
+    surfaces: SurfacePair,
     views: Sequence[View],
     settings: Settings,
     scale: Scale | None,
@@ -129,7 +137,7 @@ def describe(
 ) -> Changes:
     """Return the record of what was found, in metres and square metres if the scene has a scale."""
     metres = scale.metres if scale else 1.0
-    now = surfaces[1]
+    now = surfaces.now
     kinds = kinds_of(patches, moves)
     before = {move.new: move for move in moves}
     left_out = {move.gone for move in moves}
@@ -200,7 +208,7 @@ def _point(at: Array) -> tuple[float, float, float]:
 def _write_pictures(
     dataset: Path,
     views: Sequence[View],
-    surfaces: tuple[Surfaces, Surfaces],
+    surfaces: SurfacePair,
     patches: Sequence[Patch],
     kinds: Sequence[Kind],
     options: ChangesOptions,
@@ -223,7 +231,7 @@ def _write_pictures(
 def main() -> None:
     """Run the job of this command line."""
     job = CliApp.run(Job, cli_args=sys.argv[1:])
-    changes(ChangesOptions.of(job), (job.then, job.older), (job.now, job.newer), job.changes, job.metres)
+    changes(ChangesOptions.of(job), Visit(job.then, job.older), Visit(job.now, job.newer), job.changes, job.metres)
 
 
 if __name__ == "__main__":

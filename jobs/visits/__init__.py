@@ -1,1 +1,1 @@
-"""Find what changed in a scene between two visits that lie in one scene frame."""
+"""Find what changed in a scene between two visits in one scene frame."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from jobs.visits.evidence import Evidence, Light, compare_view
 from jobs.visits.fusion import Cells, fuse, voxels
 from jobs.visits.views import Array, Bools, View
 
-__all__ = ["Patch", "Settings", "Surfaces", "compared_share", "examine", "find_patches"]
+__all__ = ["Patch", "Settings", "SurfacePair", "Surfaces", "compared_share", "examine", "find_patches"]
 
 _WHOLE = 0.5  # share of a change's median score; a voxel below it is mostly outside the change
 
@@ -77,8 +78,15 @@ class Surfaces:
         return self.cells.values[:, 3:]
 
 
-def examine(then: Sequence[View], now: Sequence[View], settings: Settings) -> tuple[Surfaces, Surfaces]:
-    """Compare the surfaces of each visit with the photos of the other. Return those of then, and those of now.
+class SurfacePair(NamedTuple):
+    """The surfaces of both visits."""
+
+    then: Surfaces
+    now: Surfaces
+
+
+def examine(then: Sequence[View], now: Sequence[View], settings: Settings) -> SurfacePair:
+    """Compare the surfaces of each visit with the photos of the other.
 
     The noise of a voxel is the difference between photos of its own visit, caused by inexact depths, leaves, mirrors
     and blur.
@@ -99,7 +107,7 @@ def examine(then: Sequence[View], now: Sequence[View], settings: Settings) -> tu
     ]
     size = settings.pixels * float(np.median(distances or [1.0]))
     own_now, own_then = against(now, now), against(then, then)
-    return (
+    return SurfacePair(
         _surfaces(then, [light.unlikely(-each.ratio) for each in backward], backward, light, own_then, size, settings),
         _surfaces(now, [light.unlikely(each.ratio) for each in forward], forward, light, own_now, size, settings),
     )

@@ -87,7 +87,7 @@ def find_moves(patches: Sequence[Patch], then: Surfaces, now: Surfaces) -> list[
 
 
 def _thing(surfaces: Surfaces, inside: NDArray[np.int64], size: float) -> _Thing | None:
-    """Return what stands where the other visit sees through; None if it is too small to be recognised."""
+    """Return the thing that is where the other visit sees through; None if it is too small to be recognised."""
     mine = inside[surfaces.air[inside] > _IN_AIR]
     if len(mine) < _LEAST_VOXELS:
         return None

@@ -54,7 +54,7 @@ class Overlay:
         half = self._voxel * camera.focal / np.maximum(distance, 1e-9) / 2
         seen = (distance > self._voxel) & (np.abs(column - camera.width / 2) < camera.width / 2 + half)
         seen &= np.abs(row - camera.height / 2) < camera.height / 2 + half
-        # A change on a surface is as near as the surface, and lies in the same voxels.
+        # A change on a surface is as near as the surface, and in the same voxels.
         nearness = distance * np.where(self._number > 0, 1 - BEHIND / 2, 1)
         far_first = np.flatnonzero(seen)[np.argsort(-nearness[seen], kind="stable")]
         shown = np.zeros((camera.height, camera.width), np.int16)

@@ -63,13 +63,13 @@ def judge(
     """
     facts, found = [], []
     if registered and registered[1]:
-        placed, used = registered
-        facts.append(f"{placed} of {used} photos")
-        grade = _grade(placed / used, _GOOD_SHARE, _FAIR_SHARE)
+        with_pose, used = registered
+        facts.append(f"{with_pose} of {used} photos")
+        grade = _grade(with_pose / used, _GOOD_SHARE, _FAIR_SHARE)
         found.append(
             (
                 grade,
-                f"{used - placed} of {used} photos could not be registered",
+                f"{used - with_pose} of {used} photos could not be registered",
                 "Take more photos between those: each should overlap the last by two thirds. The page marks them and "
                 "says what is wrong with each.",
             )

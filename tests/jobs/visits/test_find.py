@@ -12,7 +12,7 @@ from jobs.demo.raster import Patch
 from jobs.metric.scene import Area, Scale
 from jobs.visits import masks
 from jobs.visits.find import Patch as Found
-from jobs.visits.find import Settings, Surfaces, examine, find_patches
+from jobs.visits.find import Settings, SurfacePair, examine, find_patches
 from jobs.visits.leaves import without_leaves
 from jobs.visits.moved import find_moves, kind_of
 from jobs.visits.views import View
@@ -34,13 +34,13 @@ def now() -> list[View]:
 
 
 @pytest.fixture(scope="module")
-def found(then: list[View], now: list[View]) -> tuple[tuple[Surfaces, Surfaces], list[Found]]:
+def found(then: list[View], now: list[View]) -> tuple[SurfacePair, list[Found]]:
     surfaces = examine(then, now, Settings())
     return surfaces, find_patches(*surfaces, Settings())
 
 
 def test_changes_are_found_with_their_kinds_places_and_areas(
-    found: tuple[tuple[Surfaces, Surfaces], list[Found]],
+    found: tuple[SurfacePair, list[Found]],
 ) -> None:
     patches = {kind_of(patch): patch for patch in found[1]}
     assert sorted(kind_of(patch) for patch in found[1]) == ["changed", "gone", "new"]
@@ -51,7 +51,7 @@ def test_changes_are_found_with_their_kinds_places_and_areas(
     assert all(patch.photos >= Settings().least_photos for patch in found[1])
 
 
-def test_masks_agree_with_the_truth(found: tuple[tuple[Surfaces, Surfaces], list[Found]], now: list[View]) -> None:
+def test_masks_agree_with_the_truth(found: tuple[SurfacePair, list[Found]], now: list[View]) -> None:
     surfaces, patches = found
     both = either = false = unchanged = 0
     for view in now:
@@ -71,7 +71,7 @@ def test_another_sun_and_other_places_and_colours_of_light_are_no_change(then: l
 
 
 def test_areas_are_in_square_metres_if_the_scene_has_a_scale(
-    found: tuple[tuple[Surfaces, Surfaces], list[Found]], now: list[View]
+    found: tuple[SurfacePair, list[Found]], now: list[View]
 ) -> None:
     surfaces, patches = found
     plain = describe(patches, [], surfaces, now, Settings(), None)
@@ -90,7 +90,7 @@ def test_areas_are_in_square_metres_if_the_scene_has_a_scale(
 
 
 def test_a_change_has_the_name_of_the_area_that_it_is_in(
-    found: tuple[tuple[Surfaces, Surfaces], list[Found]], now: list[View]
+    found: tuple[SurfacePair, list[Found]], now: list[View]
 ) -> None:
     surfaces, patches = found
     first = patches[0]
@@ -110,7 +110,7 @@ def test_views_without_surfaces_are_not_compared(then: list[View], now: list[Vie
     assert find_patches(*surfaces, Settings()) == []
 
 
-def test_what_stands_elsewhere_was_moved(found: tuple[tuple[Surfaces, Surfaces], list[Found]], now: list[View]) -> None:
+def test_what_stands_elsewhere_was_moved(found: tuple[SurfacePair, list[Found]], now: list[View]) -> None:
     surfaces, patches = found
     [move] = moves = find_moves(patches, *surfaces)
     record = describe(patches, moves, surfaces, now, Settings(), Scale(metres=2.0, error=0.01))
@@ -180,7 +180,7 @@ def test_leaves_in_another_colour_are_the_season() -> None:
     assert found(yard.board(autumn[0]), painted) == (["changed"], 0)
 
 
-def test_nothing_is_moved_if_two_things_could_be_it(found: tuple[tuple[Surfaces, Surfaces], list[Found]]) -> None:
+def test_nothing_is_moved_if_two_things_could_be_it(found: tuple[SurfacePair, list[Found]]) -> None:
     surfaces, patches = found
     twin = next(patch for patch in patches if kind_of(patch) == "new")
     assert find_moves([*patches, twin], *surfaces) == []
