@@ -71,8 +71,7 @@ def list_dropped(captures: Path, memory: Path, scene: str | None) -> list[Droppe
 
 def _look_at(folder: Path, known: _Memory, seen: _Memory, now: float) -> DroppedCapture:
     files, real, changed = {}, folder.resolve(), [folder.stat().st_ctime, *_changes(folder)]
-    there, *_ = media.find(folder)
-    for path, file in there.items():
+    for path, file in media.find(folder).media.items():
         key = f"{folder.name}/{path}"
         try:
             file = find_plain(file, real)

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from jobs import selection
 from jobs.errors import InvalidInput
@@ -128,7 +128,21 @@ def _other(name: str) -> str:
     return f"{suffix}, a format that is not read: export it as JPEG" if _OTHER_MEDIA.fullmatch(suffix) else "other file"
 
 
-def find_any(source: Path) -> tuple[dict[str, Path], list[str], dict[str, str]]:
+class Listing(NamedTuple):
+    """The files of a folder, judged by their paths alone.
+
+    Args:
+        media: the photos and videos by path relative to the folder, in natural order.
+        others: other files that are not hidden, and links to folders, which end in "/".
+        left_out: each photo or video that is a thumbnail, hidden or deleted → that kind.
+    """
+
+    media: dict[str, Path]
+    others: list[str]
+    left_out: dict[str, str]
+
+
+def find_any(source: Path) -> Listing:
     """Return what `find` returns for a folder, or for one video.
 
     Raises:
@@ -139,14 +153,14 @@ def find_any(source: Path) -> tuple[dict[str, Path], list[str], dict[str, str]]:
         raise InvalidInput(f"{source} does not exist.{hint} Give a folder of {_KINDS}.")
     if source.is_file() and source.suffix.lower() not in VIDEO_SUFFIXES:
         raise InvalidInput(f"{source} is a single file, and not a video. Give a folder of {_KINDS}.")
-    found, others, left_out = ({source.name: source.resolve()}, [], {}) if source.is_file() else find(source)
-    if not found:
-        there = [*others, *left_out]
+    found = Listing({source.name: source.resolve()}, [], {}) if source.is_file() else find(source)
+    if not found.media:
+        there = [*found.others, *found.left_out]
         only = f"only {', '.join(there[:3])}{' …' if len(there) > 3 else ''}" if there else "it is empty"
-        hints = {name: _other(name) for name in others if _other(name) != "other file"}
+        hints = {name: _other(name) for name in found.others if _other(name) != "other file"}
         hint = "".join(f" {name}: {reason}." for name, reason in list(hints.items())[:3])
         raise InvalidInput(f"{source} holds no photos and no video ({only}).{hint} Put in {_KINDS}.")
-    return found, others, left_out
+    return found
 
 
 def scan(source: Path, minimum: int = 3, *, keep_poses: bool = False) -> Capture:
@@ -204,8 +218,20 @@ def scan(source: Path, minimum: int = 3, *, keep_poses: bool = False) -> Capture
     derived |= {mask: "mask" for photo, mask in masks.items() if photo not in photos}
     files = {name: file for name, file in found.items() if name not in {*denied, *unused, *derived}} | poses
     left_out = {**left_out, **derived}
-    media = photos, videos, unreadable, duplicates, unused, denied, left_out, others, applied
-    return Capture(*media, poses, [] if poses else beside, files)
+    return Capture(
+        photos=photos,
+        videos=videos,
+        unreadable=unreadable,
+        duplicates=duplicates,
+        unused=unused,
+        denied=denied,
+        left_out=left_out,
+        others=others,
+        masks=applied,
+        poses=poses,
+        beside=[] if poses else beside,
+        files=files,
+    )
 
 
 def _read_header(name: str, stream: BinaryIO) -> Header:
@@ -305,17 +331,8 @@ def _refuse_few(
     )
 
 
-def find(folder: Path) -> tuple[dict[str, Path], list[str], dict[str, str]]:
-    """Find photos and videos.
-
-    Args:
-        folder: with subfolders.
-
-    Returns:
-        The photos and videos by relative name, in natural order; only the last part of their paths can be a link. The
-        names of other files that are not hidden, and of links to folders, which end in "/". The photos and videos that
-        are thumbnails, hidden or deleted by their paths alone, with that kind.
-    """
+def find(folder: Path) -> Listing:
+    """List the files of a folder and its subfolders. Links to folders are not followed, so only files can be links."""
     folder, names = folder.resolve(), []
     for directory, folders, files in os.walk(folder):
         names += [(Path(directory) / name).relative_to(folder).as_posix() for name in files]
@@ -327,7 +344,7 @@ def find(folder: Path) -> tuple[dict[str, Path], list[str], dict[str, str]]:
     suffixes = PHOTO_SUFFIXES | VIDEO_SUFFIXES
     left_out = {name: kind for name, kind in kinds.items() if os.path.splitext(name)[1].lower() in suffixes}
     others = [name for name in names if name not in media and name not in kinds and Path(name).name not in _NOT_LISTED]
-    return media, others, left_out
+    return Listing(media, others, left_out)
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:

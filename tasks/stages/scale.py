@@ -91,9 +91,9 @@ def _read(scene: str, folder: Path | None, measurements: Path | None, control_po
         if control:
             given = given.model_copy(update={"control": read_control(control)})
         if folder:
-            found, *_ = media.find(folder)
-            given.model_copy(update={"control": ()}).check_photos(list(found), str(lengths))
-            given.model_copy(update={"lengths": ()}).check_photos(list(found), str(control))
+            photos = list(media.find(folder).media)
+            given.model_copy(update={"control": ()}).check_photos(photos, str(lengths))
+            given.model_copy(update={"lengths": ()}).check_photos(photos, str(control))
     return given
 
 
