@@ -1,4 +1,4 @@
-"""The processors of this machine that structure from motion may use."""
+"""The processors of this machine that structure from motion may use, and the seed of its random numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import os
 
 import pycolmap
 
-__all__ = ["device", "gpu", "threads"]
+__all__ = ["SEED", "device", "gpu", "threads"]
+
+SEED = 0
+"""Of COLMAP's random numbers."""
 
 
 def gpu() -> bool:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pycolmap
 
 from jobs.report import Meter
-from jobs.sfm.machine import gpu, threads
-from jobs.sfm.search import SEED, Search
+from jobs.sfm.machine import SEED, gpu, threads
+from jobs.sfm.search import Search
 
-__all__ = ["ENOUGH", "map_matches"]
+__all__ = ["ENOUGH", "continue_mapping", "map_matches"]
 
 ENOUGH = 0.9
 """Share of registered pictures below which another method is tried."""
@@ -48,7 +49,15 @@ def map_matches(search: Search) -> tuple[list[pycolmap.Reconstruction], str]:
     return sorted(models, key=lambda model: -model.num_reg_images()), mapper
 
 
-def _map_incrementally(search: Search) -> list[pycolmap.Reconstruction]:
+def continue_mapping(search: Search, model: pycolmap.Reconstruction) -> pycolmap.Reconstruction | None:
+    """Return a model with further pictures of a search, whose registered pictures have the same features there."""
+    with search.timer.step("mapping"), TemporaryDirectory(dir=search.work) as begun:
+        model.write(begun)
+        models = _map_incrementally(search, Path(begun))
+    return max(models, key=lambda each: each.num_reg_images(), default=None)
+
+
+def _map_incrementally(search: Search, begun: Path | None = None) -> list[pycolmap.Reconstruction]:
     options = pycolmap.IncrementalPipelineOptions(
         random_seed=SEED,
         num_threads=search.threads,
@@ -63,6 +72,8 @@ def _map_incrementally(search: Search) -> list[pycolmap.Reconstruction]:
     )
     options.mapper.ba_global_ignore_redundant_points3D = True
     options.constant_cameras = search.mounted()
+    if begun:
+        options.multiple_models = options.structure_less_registration_fallback = False
     meter = Meter("prepare:mapping", len(search.views))
     placed = 0
 
@@ -76,6 +87,7 @@ def _map_incrementally(search: Search) -> list[pycolmap.Reconstruction]:
         search.folder,
         _output(search),
         options,
+        input_path=begun or "",
         initial_image_pair_callback=lambda: place(2),  # called for every new model
         next_image_callback=lambda: place(placed + 1),
     )

@@ -17,8 +17,9 @@ from jobs.manifest import Timer
 from jobs.options import PrepareOptions
 from jobs.report import Meter
 from jobs.sfm import lookalikes, refinement
+from jobs.sfm.machine import SEED
 from jobs.sfm.reconstruction import Given, Outcome, begin
-from jobs.sfm.search import FEW_MATCHES, SEED, Search
+from jobs.sfm.search import FEW_MATCHES, Search
 from jobs.sfm.views import View
 
 __all__ = ["triangulate"]

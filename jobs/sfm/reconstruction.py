@@ -11,10 +11,10 @@ import pycolmap
 
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
-from jobs.sfm import fisheye, geotags, lenses, lookalikes, refinement
-from jobs.sfm.machine import gpu
+from jobs.sfm import fisheye, geotags, lenses, lookalikes, missing, refinement
+from jobs.sfm.machine import SEED, gpu
 from jobs.sfm.mapping import ENOUGH, map_matches
-from jobs.sfm.search import FEW_MATCHES, SEED, Matching, Search
+from jobs.sfm.search import FEW_MATCHES, Matching, Search
 from jobs.sfm.shared import shared_by_name
 from jobs.sfm.views import View
 
@@ -24,7 +24,6 @@ _MATCH_WELL = 50  # inlier matches of a picture with its best neighbour, which a
 _PHOTOS_OF_A_LENS = 3  # fewer do not determine its focal length
 _BETTER, _AS_GOOD = 0.97, 1.05  # largest change of the reprojection error at which more, or fewer, lenses are accepted
 _ROUNDS = 3  # of separating places that look alike
-_FULL = 0.95  # share of the maximum number of features
 
 
 @dataclass
@@ -125,9 +124,10 @@ def reconstruct(
 
     The search starts with the pairs that the kind and number of pictures make likely. If pictures that match well do
     not register, the focal lengths in EXIF may be wrong: they are ignored once. If a tenth of the pictures is missing,
-    the search widens: first to all pairs with the missing ones, then to features of half the size, unless the pictures
-    have as many features as they may already. Places that only look alike are separated. A last bundle adjustment
-    refines the principal points.
+    the search widens to all pairs with the missing ones. Pictures that are still missing get fainter features, then
+    also smaller ones, and are registered in the model that exists. If too few are registered even then, smaller
+    features are found in all pictures. Pictures that have as many features as they may already need no more. Places
+    that only look alike are separated. A last bundle adjustment refines the principal points.
 
     Args:
         folder: where the pictures are, in grey.
@@ -160,13 +160,15 @@ def reconstruct(
             result = _as_fisheyes(result.search or search, result, focals)
     search = result.search or search
     if len(result.registered) < needed and kind != "exhaustive" and options.matching == "auto":
-        missing = {view.name for view in views} - result.registered
-        search.match([pair for pair in search.pairs("exhaustive") if missing & set(pair)], "exhaustive")
+        lost = {view.name for view in views} - result.registered
+        search.match([pair for pair in search.pairs("exhaustive") if lost & set(pair)], "exhaustive")
         result = _better(result, _map(search))
-    if len(result.registered) < needed and not small and _finer_features_can_help(result, options):
-        search.find_features(first_octave=-1)
-        search.match(search.pairs(kind), f"{kind} with finer features")
-        result = _better(result, _map(search))
+    if short := missing.short_of_features(result, options):
+        result = missing.register(result, short, kind)
+        if len(result.registered) < options.min_registered_share * len(views) and not small:
+            search.find_features(first_octave=-1)
+            search.match(search.pairs(kind), f"{kind} with finer features")
+            result = _better(result, _map(search))
     result = _separate_by_gps(_separate(result))
     if result.model:
         with timer.step("refinement"):
@@ -251,18 +253,6 @@ def _match_well(result: Outcome) -> bool:
     """Return whether most of the pictures without a pose have a neighbour with many matches."""
     missing = result.features.keys() - result.registered
     return 2 * sum(result.best_matches[name] >= _MATCH_WELL for name in missing) > len(missing)
-
-
-def _finer_features_can_help(result: Outcome, options: PrepareOptions) -> bool:
-    """Return whether a quarter of the missing pictures, or more, have fewer features than the maximum.
-
-    If enough pictures are registered, those of a second place do not count as missing.
-    """
-    missing = result.features.keys() - result.registered
-    if len(result.registered) >= options.min_registered_share * len(result.features):
-        missing = missing.difference(*result.elsewhere)
-    with_room = sum(result.features[name] < _FULL * options.max_features for name in missing)
-    return bool(missing) and 4 * with_room >= len(missing)
 
 
 def _without_exif(search: Search, result: Outcome) -> Outcome:

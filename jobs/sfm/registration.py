@@ -140,7 +140,8 @@ def fit(search: Search, model: pycolmap.Reconstruction, reference: Reference, fo
     """
     views, added = reference.write_grey(folder, prefix)
     search.add(folder, views)
-    search.match(search.pairs_with(views), "reference")
+    names = [[view.name for view in each] for each in (search.views, views)]
+    search.match(search.pairs_between(*names), "reference")
     own = {image.name: _seen(image) for image in model.images.values() if image.has_pose}
     shared = search.shared(own, added)
     found = _fit(shared, model, 0, reference)

@@ -22,14 +22,13 @@ from scipy.spatial import cKDTree
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
 from jobs.report import Meter
-from jobs.sfm import parallax
-from jobs.sfm.machine import device, gpu, threads
+from jobs.sfm import parallax, vocabulary
+from jobs.sfm.machine import SEED, device, gpu, threads
 from jobs.sfm.positions import near_pairs
 from jobs.sfm.views import View, write_views
 
-__all__ = ["FEW_MATCHES", "SEED", "Matching", "Points", "Search", "Shared", "Tracks"]
+__all__ = ["FEW_MATCHES", "Matching", "Points", "Search", "Shared", "Tracks"]
 
-SEED = 0
 FEW_MATCHES = 15
 """COLMAP's least number of inlier matches of a pair."""
 
@@ -45,6 +44,7 @@ _LOOP_NEIGHBOURS = 6  # … in addition to the pairs of a sequence
 _OVERLAP = 10  # next neighbours of a picture in a sequence; farther ones are taken in powers of two
 _ROOM_BYTES = 16_000_000  # free disk space that COLMAP's steps must leave
 _TAKEN = 0.25  # share of a pair's matches that are points of a model, if it explains the pair
+_FAINT = 0.15  # of SIFT's usual least contrast of a feature
 _LOOKED_AT = 64  # pairs that decide whether the camera only turned
 
 Matching = Literal["exhaustive", "sequential", "retrieval"]
@@ -81,7 +81,8 @@ class Search:
         self.matching: list[str] = []
         """The kinds of matching that were used, in order."""
         self._names = [view.name for view in views]
-        self._first_octave = 0
+        self.first_octave = 0
+        """The first octave of the features; see `find_features`."""
 
     def likely(self, *, sequence: bool) -> Matching:
         """Return the kind of matching that suits these pictures; `sequence` if they are frames of a video."""
@@ -99,17 +100,21 @@ class Search:
         """
         self.database.unlink(missing_ok=True)
         self.matching = []
-        self._first_octave = first_octave
+        self.first_octave = first_octave
         self.add(self.folder, self.views)
 
     def add(self, folder: Path, views: list[View]) -> None:
         """Find features in more pictures, in the same way."""
         with pycolmap.Database.open(self.database) as database:
             write_views(database, views)
-            known = _images_with_features(database)
+        self._extract(folder, views, self.first_octave)
+
+    def _extract(self, folder: Path, views: list[View], first_octave: int, contrast: float = 1.0) -> None:
+        known = self._read(_images_with_features)
         options = pycolmap.FeatureExtractionOptions(num_threads=threads())
         options.sift.max_num_features = self.options.max_features
-        options.sift.first_octave = self._first_octave
+        options.sift.first_octave = first_octave
+        options.sift.peak_threshold *= contrast
         reader = pycolmap.ImageReaderOptions()
         if (masks := folder / "masks").is_dir():
             reader.mask_path = masks
@@ -149,18 +154,18 @@ class Search:
         moments = [view.mount.frame if view.mount else view.name for view in self.views]
         return [(self._names[i], self._names[j]) for i, j in sorted(chosen) if moments[i] != moments[j]]
 
-    def pairs_with(self, added: list[View]) -> list[tuple[str, str]]:
-        """Return the pairs, by name, of these pictures with added ones: all, or only the likeliest of many."""
-        names = [view.name for view in added]
-        if len(self._names) * len(names) <= _EXHAUSTIVE_IMAGES**2 / 2:
-            return [(own, other) for own in self._names for other in names]
+    def pairs_between(self, own: Collection[str], others: Collection[str]) -> list[tuple[str, str]]:
+        """Return the pairs, by name, of a picture and one of others: all, or only the likeliest of many."""
+        if len(own) * len(others) <= _EXHAUSTIVE_IMAGES**2 / 2:
+            return [(name, other) for name in own for other in others]
         with pycolmap.Database.open(self.database) as database:  # it may hold those of another dataset as well
             pictures = {image.image_id: image.name for image in database.read_all_images()}
-        wanted, chosen = set(names), dict[int, list[str]]()
-        for i, j in self._alike(len(pictures), of=range(1, len(self._names) + 1)):  # the likeliest first
+        of, wanted, chosen = set(own), set(others), dict[int, list[str]]()
+        numbers = [number for number, name in pictures.items() if name in of]
+        for i, j in self._alike(len(pictures), numbers):  # the likeliest first
             if pictures[j] in wanted:
                 chosen.setdefault(i, []).append(pictures[j])
-        return [(pictures[i], other) for i, others in chosen.items() for other in others[:_ADDED_NEIGHBOURS]]
+        return [(pictures[i], other) for i, them in chosen.items() for other in them[:_ADDED_NEIGHBOURS]]
 
     def _look_alikes(self, neighbours: int) -> set[tuple[int, int]]:
         """Return pairs that share visual words, by position among the pictures."""
@@ -168,36 +173,9 @@ class Search:
         return {(min(i, j) - 1, max(i, j) - 1) for i, j in pairs if i != j}
 
     def _alike(self, neighbours: int, of: Iterable[int] = ()) -> list[tuple[int, int]]:
-        """Return pairs of a picture (any, or one of the given numbers) and one with many of the same visual words.
-
-        The vocabulary tree is built from the largest features of these pictures: COLMAP's own tree is a download, and
-        a small tree of the capture itself separates its pictures as well. With more words or more iterations, pairs
-        share no more features.
-        """
-        with self.timer.step("matching"), pycolmap.Database.open(self.database) as database:
-            largest = []
-            for image in database.read_all_images():
-                keypoints = database.read_keypoints(image.image_id)
-                if len(keypoints):
-                    order = np.argsort(-np.abs(keypoints[:, 2:]).sum(axis=1), kind="stable")
-                    largest.append(database.read_descriptors(image.image_id).data[order[:400]])
-            if sum(map(len, largest)) < 64:
-                return []
-            descriptors = np.concatenate(largest).astype(np.float32)
-            pycolmap.set_random_seed(SEED)  # the clusters begin at random
-            index = pycolmap.VisualIndex.create(descriptors.shape[1], 64)
-            build = pycolmap.VisualIndex.BuildOptions(num_iterations=5, num_rounds=1, num_threads=self.threads)
-            build.num_visual_words = int(np.clip(len(descriptors) // 40, 1, 1024))
-            index.build(build, pycolmap.FeatureDescriptorsFloat(pycolmap.FeatureExtractorType.SIFT, descriptors))
-            index.write(self.work / "vocabulary.bin")
-            options = pycolmap.VocabTreePairingOptions(
-                vocab_tree_path=self.work / "vocabulary.bin",
-                num_images=neighbours,
-                max_num_features=400,
-                num_threads=self.threads,
-            )
-            pairs: list[tuple[int, int]] = pycolmap.VocabTreePairGenerator(options, database, list(of)).all_pairs()
-        return pairs
+        """Return pairs of a picture (any, or one of the given numbers) and one that looks like it."""
+        with self.timer.step("matching"):
+            return vocabulary.alike(self.database, self.work, neighbours, self.threads, of)
 
     @property
     def threads(self) -> int:
@@ -231,9 +209,30 @@ class Search:
 
     def with_views(self, views: list[View]) -> Search:
         """Return a search of the same pictures with other cameras: its matches are the same ones, verified again."""
+        other, pairs = self._copy(views)
+        with self.timer.step("matching"):
+            pycolmap.verify_matches(other.database, other._write_pairs(pairs), _verification())
+        return other
+
+    def with_fainter_features(self, names: Collection[str], first_octave: int) -> Search:
+        """Return a search in which these pictures have fainter features and no matches, and the others what they have.
+
+        Args:
+            names: of the pictures.
+            first_octave: see `find_features`.
+        """
+        other, _ = self._copy(self.views, without=names)
+        other._extract(self.folder, [view for view in self.views if view.name in names], first_octave, _FAINT)
+        return other
+
+    def _copy(self, views: list[View], without: Collection[str] = ()) -> tuple[Search, list[tuple[str, str]]]:
+        """Return a search with a copy of features and matches except those of some pictures, and the pairs that match.
+
+        What was verified is copied if the cameras are the same.
+        """
         other = Search(self.folder, views, self.work, self.options, self.timer, f"again-{self.database.name}")
         other.database.unlink(missing_ok=True)
-        other.matching, other._first_octave = list(self.matching), self._first_octave
+        other.matching, other.first_octave = list(self.matching), self.first_octave
         pairs = []
         with (
             self.timer.step("matching"),
@@ -243,16 +242,18 @@ class Search:
             write_views(target, views)
             names = {image.image_id: image.name for image in source.read_all_images()}
             same = {image.name: image.image_id for image in target.read_all_images()}
-            for number, name in names.items():
-                target.write_keypoints(same[name], source.read_keypoints(number))
-                target.write_descriptors(same[name], source.read_descriptors(number))
+            kept = {number: same[name] for number, name in names.items() if name not in without}
+            for number, new in kept.items():
+                target.write_keypoints(new, source.read_keypoints(number))
+                target.write_descriptors(new, source.read_descriptors(number))
             for pair, matches in zip(*source.read_all_matches(), strict=True):
-                a, b = (names[number] for number in pycolmap.pair_id_to_image_pair(pair))
-                target.write_matches(same[a], same[b], matches)
-                pairs.append((a, b))
-        with self.timer.step("matching"):
-            pycolmap.verify_matches(other.database, other._write_pairs(pairs), _verification())
-        return other
+                i, j = pycolmap.pair_id_to_image_pair(pair)
+                if i in kept and j in kept:
+                    target.write_matches(kept[i], kept[j], matches)
+                    pairs.append((names[i], names[j]))
+                    if views == self.views and source.exists_two_view_geometry(i, j):
+                        target.write_two_view_geometry(kept[i], kept[j], source.read_two_view_geometry(i, j))
+        return other, pairs
 
     def forget(self, places: Sequence[Collection[str]], shared: Mapping[frozenset[str], int] | None = None) -> None:
         """Remove the matches between pictures of different places.
@@ -326,15 +327,24 @@ class Search:
         with pycolmap.Database.open(self.database) as database:
             return {image.camera_id for image in database.read_all_images() if image.name in names}
 
+    def inliers(self) -> dict[frozenset[str], int]:
+        """Return the number of matches that one rigid motion explains, by the names of each pair."""
+        with pycolmap.Database.open(self.database) as database:
+            names = {image.image_id: image.name for image in database.read_all_images()}
+            counts = zip(*database.read_two_view_geometry_num_inliers(), strict=True)
+            return {
+                frozenset(names[k] for k in pycolmap.pair_id_to_image_pair(pair)): number for pair, number in counts
+            }
+
     def figures(self) -> tuple[dict[str, int], Counter[str]]:
         """Return, by picture's name, its number of features, and its most inlier matches with any one other picture."""
         with pycolmap.Database.open(self.database) as database:
-            names = {image.image_id: image.name for image in database.read_all_images()}
-            features = {name: database.num_keypoints_for_image(image_id) for image_id, name in names.items()}
-            best = Counter[str]()
-            for pair, inliers in zip(*database.read_two_view_geometry_num_inliers(), strict=True):
-                for image_id in pycolmap.pair_id_to_image_pair(pair):
-                    best[names[image_id]] = max(best[names[image_id]], inliers)
+            numbers = {image.name: image.image_id for image in database.read_all_images()}
+            features = {name: database.num_keypoints_for_image(number) for name, number in numbers.items()}
+        best = Counter[str]()
+        for pair, inliers in self.inliers().items():
+            for name in pair:
+                best[name] = max(best[name], inliers)
         return features, best
 
     def _read(self, question: Callable[[pycolmap.Database], int]) -> int:

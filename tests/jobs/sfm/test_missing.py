@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.options import PrepareOptions
-from jobs.sfm import reconstruction
+from jobs.sfm import missing
 from jobs.sfm.reconstruction import Outcome
 
 NAMES = [f"{number}.pgm" for number in range(10)]
@@ -21,19 +21,19 @@ class Found(Outcome):
 
 
 @pytest.mark.parametrize(
-    ("registered", "features", "elsewhere", "finer"),
+    ("registered", "features", "elsewhere", "short"),
     [
-        (8, 900, [], True),
-        (8, 4000, [], False),  # there is no room for more features
-        (7, 900, [NAMES[7:]], False),  # a second place is complete in itself
-        (7, 900, [NAMES[8:]], True),
-        (5, 900, [NAMES[5:]], True),  # too few of the first: finer features may join the two
-        (10, 900, [], False),
+        (8, 900, [], NAMES[8:]),
+        (8, 4000, [], []),  # there is no room for more features
+        (7, 900, [NAMES[7:]], []),  # a second place is complete in itself
+        (7, 900, [NAMES[8:]], NAMES[7:8]),
+        (5, 900, [NAMES[5:]], NAMES[5:]),  # too few of the first: more features may join the two
+        (10, 900, [], []),
     ],
 )
-def test_finer_features_are_tried_where_they_can_help(
-    registered: int, features: int, elsewhere: list[list[str]], finer: bool
+def test_pictures_get_more_features_where_these_can_help(
+    registered: int, features: int, elsewhere: list[list[str]], short: list[str]
 ) -> None:
     result = Found(features=dict.fromkeys(NAMES, features), elsewhere=[set(place) for place in elsewhere])
     result.number = registered
-    assert reconstruction._finer_features_can_help(result, OPTIONS) == finer
+    assert missing.short_of_features(result, OPTIONS) == set(short)

@@ -1,0 +1,66 @@
+"""Register the pictures that structure from motion missed in the model that exists, through more of their features."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from jobs.options import PrepareOptions
+from jobs.sfm.mapping import continue_mapping
+
+if TYPE_CHECKING:
+    from jobs.sfm.reconstruction import Outcome
+    from jobs.sfm.search import Matching
+
+__all__ = ["register", "short_of_features"]
+
+_FULL = 0.95  # share of the maximum number of features
+_LEAST_POINTS = 30  # of a picture, which are COLMAP's least inliers of a pose
+
+
+def short_of_features(result: Outcome, options: PrepareOptions) -> set[str]:
+    """Return the missing pictures that have fewer features than the maximum; none if most have as many.
+
+    If enough pictures are registered, those of a second place do not count as missing.
+    """
+    missing = result.features.keys() - result.registered
+    if len(result.registered) >= options.min_registered_share * len(result.features):
+        missing = missing.difference(*result.elsewhere)
+    short = {name for name in missing if result.features[name] < _FULL * options.max_features}
+    return short if 4 * len(short) >= len(missing) else set()
+
+
+def register(result: Outcome, missing: set[str], kind: Matching) -> Outcome:
+    """Add missing pictures to a model by fainter features, then also by smaller ones.
+
+    Dark and blurred pictures have little contrast. The other pictures keep their features, so this takes seconds.
+
+    Args:
+        result: as it is without them. Without a model, it stays.
+        missing: pictures without a pose.
+        kind: of the pairs that are matched.
+    """
+    if not result.model:
+        return result
+    assert result.search
+    for first_octave in range(result.search.first_octave, -2, -1):
+        assert result.search and result.model
+        what = "fainter and finer" if first_octave < result.search.first_octave else "fainter"
+        search = result.search.with_fainter_features(missing, first_octave)
+        tried = f"{kind} with {what} features of {len(missing)}"
+        search.match([pair for pair in search.pairs(kind) if missing & set(pair)], tried)
+        model = continue_mapping(search, result.model)
+        result = replace(result, matching=f"{result.matching}, then {tried}")
+        if model is None:
+            continue
+        for image in list(model.images.values()):
+            if image.name in missing and image.has_pose and image.num_points3D < _LEAST_POINTS:
+                model.deregister_frame(image.frame_id)
+        found = missing & {image.name for image in model.images.values() if image.has_pose}
+        if found:
+            models = [len(result.registered | found), *result.models[1:]]
+            result = replace(result, model=model, models=models, search=search)
+            missing = missing - found
+        if not missing:
+            break
+    return result
