@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,20 +40,40 @@ from jobs.options import PrepareOptions
 
 NOISE = 0.5  # px
 _MARGIN = 8  # px from a photo's edge: nobody picks there
+_MOST_SUGGESTED = 4
 _SAME_DEPTH = 0.01  # share of a depth by which a photo may see another surface than the picked point's
+
+
+class Photos(NamedTuple):
+    """The number of photos in which a point is picked.
+
+    Those after the second are suggested by the page, or all are spread evenly along the walks.
+    """
+
+    number: int
+    suggested: bool = False
 
 
 @dataclass(frozen=True)
 class Place:
-    """A point on the houses: where it truly is, and the photos that show it."""
+    """A point on the houses: where it truly is, and the photos that show it.
+
+    Args:
+        position: in metres.
+        pixels: by photo.
+        suggested: its photos: one at either end of the walks, and then, as the page suggests them, the one that makes
+            the point most exact.
+    """
 
     position: Floats
     pixels: dict[str, Floats]
+    suggested: tuple[str, ...]
 
-    def picks(self, most: int, rng: np.random.Generator) -> tuple[Pick, ...]:
-        """Pick it in so many photos, evenly along the walks, and 0.5 px off."""
+    def picks(self, most: Photos, rng: np.random.Generator) -> tuple[Pick, ...]:
+        """Pick it in so many photos, 0.5 px off."""
         names = sorted(self.pixels)
-        chosen = [names[k] for k in np.unique(np.linspace(0, len(names) - 1, most).round().astype(int))]
+        evenly = [names[k] for k in np.unique(np.linspace(0, len(names) - 1, most.number).round().astype(int))]
+        chosen = self.suggested[: most.number] if most.suggested else evenly
         picks = []
         for name in chosen:
             x, y = (self.pixels[name] + rng.normal(0, NOISE, 2)).tolist()
@@ -66,10 +87,12 @@ class Street:
     Args:
         visit: its name.
         photos, width: how many photos there are, and their width in px.
+        walk: another walk than the visit's own.
     """
 
-    def __init__(self, visit: Visit, photos: int, width: int) -> None:
-        self._cameras = facade.cameras(photos, width, width * 9 // 16, visit)
+    def __init__(self, visit: Visit, photos: int, width: int, walk: facade.Walk | None = None) -> None:
+        self._cameras = facade.cameras(photos, width, width * 9 // 16, visit, walk)
+        self._named = {f"facade_{number:03d}.jpg": camera for number, camera in enumerate(self._cameras, 1)}
         geometry = facade.street(width, visit).geometry
         self._near = [geometry.rasterize(camera)[0] for camera in self._cameras]  # 1 / depth
 
@@ -86,14 +109,28 @@ class Street:
             position = camera.center + camera.rays() @ [column, row, 1] / near[row, column]
             pixels = dict(self._pixels(position))
             if len(pixels) >= least_photos:
-                found.append(Place(position, pixels))
+                found.append(Place(position, pixels, self._suggested(position, sorted(pixels))))
         return found
 
     def _pixels(self, position: Floats) -> Iterator[tuple[str, Floats]]:
-        for number, (camera, near) in enumerate(zip(self._cameras, self._near, strict=True), 1):
+        for (name, camera), near in zip(self._named.items(), self._near, strict=True):
             if _sees(camera, near, position):
-                x, y, _ = camera.project(position)
-                yield f"facade_{number:03d}.jpg", np.array([x, y], float)
+                yield name, np.array(camera.project(position)[:2], float)
+
+    def _suggested(self, position: Floats, names: Sequence[str]) -> tuple[str, ...]:
+        slopes = {
+            name: np.array(
+                [np.subtract(project(position + d)[:2], project(position - d)[:2]) for d in 1e-3 * np.eye(3)]
+            )
+            for name in names
+            for project in [self._named[name].project]
+        }
+        chosen = [names[0], names[-1]]
+        while len(chosen) < _MOST_SUGGESTED:
+            known = sum(slopes[name] @ slopes[name].T for name in chosen)
+            left = [name for name in names if name not in chosen]
+            chosen.append(min(left, key=lambda name: np.trace(np.linalg.inv(known + slopes[name] @ slopes[name].T))))
+        return tuple(chosen)
 
 
 def _sees(camera: Camera, near: Floats, position: Floats) -> bool:
@@ -135,7 +172,7 @@ def pairs(
     return found
 
 
-def length_of(pair: tuple[Place, Place], picked: int, rng: np.random.Generator, name: str = "wall") -> Length:
+def length_of(pair: tuple[Place, Place], picked: Photos, rng: np.random.Generator, name: str = "wall") -> Length:
     """Return the true length between two places, picked in so many photos each."""
     metres = float(np.linalg.norm(pair[1].position - pair[0].position))
     return Length(
@@ -147,7 +184,9 @@ def length_of(pair: tuple[Place, Place], picked: int, rng: np.random.Generator, 
     )
 
 
-def run_trials(dataset: Path, truth: float, places: Sequence[Place], trials: int, picked: int, lengths: int) -> Trials:
+def run_trials(
+    dataset: Path, truth: float, places: Sequence[Place], trials: int, picked: Photos, lengths: int
+) -> Trials:
     """Scale a dataset by lengths of about 10 m and measure a distance in it, again and again with other points.
 
     Args:
@@ -171,7 +210,7 @@ def run_trials(dataset: Path, truth: float, places: Sequence[Place], trials: int
 
 
 def _scale_by_lengths(
-    dataset: Path, places: Sequence[Place], picked: int, lengths: int, rng: np.random.Generator
+    dataset: Path, places: Sequence[Place], picked: Photos, lengths: int, rng: np.random.Generator
 ) -> Scale:
     """Return the scale by so many lengths of about 10 m, each end picked in so many photos."""
     chosen = pairs(places, lengths, 9.5, 10.5, rng)
@@ -181,7 +220,7 @@ def _scale_by_lengths(
     return scale
 
 
-def _point(place: Place, cameras: Cameras, picked: int, rng: np.random.Generator) -> Point:
+def _point(place: Place, cameras: Cameras, picked: Photos, rng: np.random.Generator) -> Point:
     return triangulated(place.picks(picked, rng), cameras, NOISE)[0]
 
 
@@ -214,12 +253,13 @@ def true_scale(dataset: Path, places: Sequence[Place]) -> float:
 def rows(name: str, dataset: Path, places: Sequence[Place], trials: int) -> Iterator[str]:
     """Yield the rows of the table for one dataset."""
     truth = true_scale(dataset, places)
-    for picked in (3, 6, 12):
-        for lengths in (1, 2, 4, 8):
+    for picked in (Photos(3), Photos(3, suggested=True), Photos(4, suggested=True), Photos(6), Photos(12)):
+        for lengths in (1, 4) if picked.suggested else (1, 2, 4, 8):
             found = run_trials(dataset, truth, places, trials, picked, lengths)
             errors, off = 100 * found.scales, 1000 * abs(found.distances)
+            photos = f"{picked.number}, suggested" if picked.suggested else str(picked.number)
             yield (
-                f"| {name} | {picked} | {lengths} | {errors.std():.3f} % ({errors.mean():+.3f} %) "
+                f"| {name} | {photos} | {lengths} | {errors.std():.3f} % ({errors.mean():+.3f} %) "
                 f"| {100 * np.median(found.scales_stated):.3f} % "
                 f"| {100 * covered(found.scales, found.scales_stated):.1f} % "
                 f"| {np.median(off):.1f} mm | {np.quantile(off, 0.95):.1f} mm "
@@ -227,28 +267,45 @@ def rows(name: str, dataset: Path, places: Sequence[Place], trials: int) -> Iter
             )
 
 
-def later_visit(first: Path, later: Path, places: Sequence[Place], later_places: Sequence[Place]) -> str:
-    """Return the row of a later visit, whose scale is that of the first one, exactly known."""
-    scale = Scale(metres=true_scale(first, places), error=0.0)
-    known = SceneInMetres(scale=scale, up=Up(direction=(0, 0, 1), error=5.0))
-    found = measure(later, Given(), known)
-    assert found.scale
-    off = found.scale.metres / true_scale(later, later_places) - 1
-    return f"| 2, in the frame of 1 | {100 * off:+.3f} % | {100 * found.scale.error:.3f} % |"
+LATER: dict[str, tuple[Visit, facade.Walk]] = {
+    "0.7 m further along, 0.9 m nearer": ("2", (22, 0.7, 0.9)),
+    "0.7 m back, 0.9 m nearer": ("2", (21, -0.7, 0.9)),
+    "12 m further along; a third overlaps": ("3", (52, 12.0, 0.0)),
+}
+"""Later visits, by where their walks are. Their seeds are every second number from that of the walk on."""
+
+
+def later_visits(folder: Path, first: Path, truth: float, photos: int, width: int, number: int) -> Iterator[str]:
+    """Yield a row for each kind of later visit, in the frame of the first one, whose scale is exactly known."""
+    known = SceneInMetres(scale=Scale(metres=truth, error=0.0), up=Up(direction=(0, 0, 1), error=5.0))
+    for name, (visit, (seed, along, nearer)) in LATER.items():
+        off, stated = [], []
+        for walk in [(seed + 2 * k, along, nearer) for k in range(number)]:
+            later = prepare(folder, visit, photos, width, first, walk=walk)
+            scale = measure(later, Given(), known).scale
+            assert scale
+            off.append(scale.metres / true_scale(later, Street(visit, photos, width, walk).places(150, 12, 1)) - 1)
+            stated.append(scale.error)
+        listed = ", ".join(f"{100 * each:+.3f} %" for each in off)
+        yield f"| {name} | {listed} | {100 * np.median(stated):.3f} % |"
 
 
 HEAD = """\
 | poses | photos per point | known lengths | scale off, 1σ (mean) | stated, 1σ | true scale in the 95 % interval \
 | distances off, median | 95 % | true distance in the 95 % interval |
 |---|---|---|---|---|---|---|---|---|"""
-HEAD_LATER = "| visit | inherited scale off | stated, 1σ |\n|---|---|---|"
+HEAD_LATER = "| later visits | inherited scale off | stated, 1σ |\n|---|---|---|"
 
 
-def prepare(folder: Path, visit: Visit, photos: int, width: int, *reference: Path) -> Path:
+def prepare(
+    folder: Path, visit: Visit, photos: int, width: int, *reference: Path, walk: facade.Walk | None = None
+) -> Path:
     """Photograph a visit and run structure from motion, unless the folder has both already."""
-    place, dataset = folder / f"visit_{visit}", folder / f"dataset_{visit}"
+    name = f"{visit}_{walk[0]}" if walk else visit
+    place, dataset = folder / f"visit_{name}", folder / f"dataset_{name}"
     if not (dataset / "transforms.json").is_file():
-        facade.render_capture(place, photos=photos, width=width, height=width * 9 // 16, visit=visit)
+        views = facade.cameras(photos, width, width * 9 // 16, visit, walk)
+        facade.photograph(facade.street(width, visit), views, place)
         references = {"street:1": reference} if reference else {}
         prepare_job.prepare(place / "photos", dataset, PrepareOptions(), references)
     return dataset
@@ -259,16 +316,18 @@ if __name__ == "__main__":
     parser.add_argument("--photos", type=int, default=48, help="of each visit")
     parser.add_argument("--width", type=int, default=640, help="of the photos, px")
     parser.add_argument("--trials", type=int, default=1000, help="a row: of the scale, and of a distance that it gives")
+    parser.add_argument("--visits", type=int, default=2, help="later visits a row")
     parser.add_argument("--keep", type=Path, help="folder for photos and datasets, which are used again")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.keep or Path(temporary)
         first = prepare(folder, "1", given.photos, given.width)
-        second = prepare(folder, "2", given.photos, given.width, first)
-        places, later_places = (Street(visit, given.photos, given.width).places(150, 12, 1) for visit in ("1", "2"))
+        places = Street("1", given.photos, given.width).places(150, 12, 1)
         true = true_dataset(folder / "visit_1" / "truth.json", folder / "true")
         print(f"{given.photos} photos of {given.width} px, picks with {NOISE} px of noise.\n\n{HEAD}")
         for name, dataset in (("true", true), ("found", first)):
             for row in rows(name, dataset, places, given.trials):
                 print(row, flush=True)
-        print(f"\n{HEAD_LATER}\n{later_visit(first, second, places, later_places)}")
+        print(f"\n{HEAD_LATER}")
+        for row in later_visits(folder, first, true_scale(first, places), given.photos, given.width, given.visits):
+            print(row, flush=True)

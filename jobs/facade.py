@@ -43,7 +43,10 @@ class Job(Options):
     visit: Visit = Field("1", description="another day in the same street (2, 3), or elsewhere")
 
 
-_WALKS: dict[Visit, tuple[int, float, float]] = {  # the seed of the shake; the shift of the walk in x and y, in metres
+Walk = tuple[int, float, float]
+"""The seed of the shake; the shift of the walk in x and y, in metres."""
+
+_WALKS: dict[Visit, Walk] = {
     "1": (11, 0.0, 0.0),
     "2": (12, 0.7, 0.9),
     "3": (13, 12.0, 0.0),
@@ -51,7 +54,7 @@ _WALKS: dict[Visit, tuple[int, float, float]] = {  # the seed of the shake; the 
 }
 
 
-def cameras(photos: int, width: int, height: int, visit: Visit = "1") -> list[Camera]:
+def cameras(photos: int, width: int, height: int, visit: Visit = "1", walk: Walk | None = None) -> list[Camera]:
     """Return the cameras of a person who walks past the houses up to three times, with shaky hands.
 
     Small captures have one walk, so that neighbouring photos overlap enough for structure from motion.
@@ -62,11 +65,11 @@ def cameras(photos: int, width: int, height: int, visit: Visit = "1") -> list[Ca
         (-7.8, -11.6, 1.75, 0.50, 3.7),  # back on the other side of the street
         (6.8, -8.6, 3.4, 0.60, 3.4),
     ][: 1 if photos < 16 else 2 if photos < 30 else 3]
-    seed, along, nearer = _WALKS[visit]
+    seed, along, nearer = walk or _WALKS[visit]
     rng = np.random.default_rng(seed)
     result = []
-    for walk, share in zip(walks, np.array_split(np.arange(photos), len(walks)), strict=True):
-        end, y, z, inward, target_z = walk
+    shares = np.array_split(np.arange(photos), len(walks))
+    for (end, y, z, inward, target_z), share in zip(walks, shares, strict=True):
         for x in np.linspace(-end, end, len(share)) if len(share) > 1 else [0.0]:
             weave = np.array([0, 0.6 * np.sin(1.1 * x), 0.25 * np.cos(0.8 * x)])  # nobody walks straight
             center = np.array([x + along, y + nearer, z]) + weave + rng.normal(0, [0.12, 0.2, 0.06])

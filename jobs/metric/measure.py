@@ -25,7 +25,7 @@ _MOST_BEARING_ERROR = 30.0  # degrees
 _MOST_CHECKS = 100
 _CAPTURE_ERROR = 0.02  # relative standard error of a phone's own scale (ARKit): a guess, as it does not say
 _ALIKE = 10.0  # shared points of two visits whose errors are alike: so many count as one
-_SPREAD = 0.35  # standard deviation of shared points, in terms of the scene's size
+_SPREAD = 0.35  # as `spread` of `Fit` in jobs/sfm/registration.py, for datasets that do not say: a guess
 
 
 def measure(dataset: Path, given: Given, earlier: SceneInMetres | None = None) -> SceneInMetres:
@@ -95,7 +95,7 @@ def registration_error(about: dict[str, Any]) -> float:
     if frame.get("reference", "new") == "new" or not frame.get("inliers"):
         return 0.0
     independent = max(1.0, float(frame["inliers"]) / _ALIKE)
-    return 1.48 * float(frame["residual"]) / (_SPREAD * math.sqrt(independent))
+    return 1.48 * float(frame["residual"]) / (float(frame.get("spread", _SPREAD)) * math.sqrt(independent))
 
 
 def _add_capture(about: dict[str, Any], found: Observations) -> None:

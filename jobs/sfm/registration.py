@@ -57,6 +57,7 @@ class Fit:
         photos_matched: the number of new photos that show such points.
         residual: the median distance of these points, as a fraction of the scene's size, which is the diagonal of the
             box around the dataset's camera centres.
+        spread: the standard deviation of these points about their mean, as such a fraction.
     """
 
     model: pycolmap.Reconstruction
@@ -65,6 +66,7 @@ class Fit:
     inliers: int
     photos_matched: int
     residual: float
+    spread: float
 
     def figures(self) -> dict[str, float]:
         """Return the figures that are recorded in `dataset.json`."""
@@ -73,6 +75,7 @@ class Fit:
             "inliers": self.inliers,
             "photos_matched": self.photos_matched,
             "residual": round(self.residual, 6),
+            "spread": round(self.spread, 4),
             "scale": self.similarity.scale,
         }
 
@@ -168,6 +171,8 @@ def _fit(shared: Shared, model: pycolmap.Reconstruction, cameras: int, reference
     inlier = distances < tolerance
     same = {tuple(pair) for pair in numbers[inlier].tolist()}
     seen_in = [names for *names, both in shared if any(tuple(pair) in same for pair in both.tolist())]
+    around = target[inlier] - target[inlier].mean(axis=0)
+    spread = np.linalg.svd(around, compute_uv=False) / np.sqrt(inlier.sum())
     found = Fit(
         model,
         cameras,
@@ -175,13 +180,13 @@ def _fit(shared: Shared, model: pycolmap.Reconstruction, cameras: int, reference
         inliers=int(inlier.sum()),
         photos_matched=len({new for new, _ in seen_in}),
         residual=float(np.median(distances[inlier]) / reference.size),
+        spread=float(np.linalg.norm(spread) / reference.size),
     )
-    spread = np.linalg.svd(target[inlier] - target[inlier].mean(axis=0), compute_uv=False)[1] / np.sqrt(inlier.sum())
     sure = (
         found.inliers >= max(_LEAST_INLIERS, _LEAST_SHARE * len(numbers))
         and min(found.photos_matched, len({old for _, old in seen_in})) >= _LEAST_PHOTOS
         and found.residual < _MOST_RESIDUAL
-        and spread > _LEAST_SPREAD * reference.size
+        and spread[1] > _LEAST_SPREAD * reference.size
     )
     return found if sure else None
 

@@ -232,6 +232,8 @@ def test_a_later_visit_inherits_the_scale_and_adds_its_registration(tmp_path: Pa
     assert found.scale and found.scale.metres == pytest.approx(UNIT)
     assert 0 < found.registration_error < 0.001
     assert found.scale.error == pytest.approx(math.hypot(0.001, found.registration_error))
+    shared = Street(tmp_path / "shared", about={"frame": {**frame, "spread": 0.1}, "up": "reference"})
+    assert measure(shared.folder, Given()).registration_error == pytest.approx(3.5 * found.registration_error)
     assert found.up.error == 2.0 and found.words.endswith("by an earlier visit")
 
 

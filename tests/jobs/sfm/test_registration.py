@@ -58,6 +58,7 @@ def test_another_day_is_brought_into_the_first_days_frame(street: Path, first: P
     fitted = manifest(dataset)["frame"]
     assert fitted["reference"] == "facade:1-a"
     assert fitted["inliers"] > 200 and fitted["photos_matched"] == 10 and fitted["residual"] < 0.005
+    assert 0.1 < fitted["spread"] < 1
     # The same camera as on the first day, with the intrinsics that were estimated then.
     assert fitted["cameras"] == 1
     intrinsics = [json.loads((folder / "transforms.json").read_text()) for folder in (first, dataset)]
