@@ -77,6 +77,8 @@ def parsed(file: Path, kind: str) -> ElementTree.Element:
         ValueError: it is no XML, or it contains more than elements.
     """
     content = file.read_bytes()
+    if b"\0" in content:  # UTF-16, in which the next line finds nothing
+        raise ValueError("it is not in UTF-8")
     if b"<!" in content.replace(b"<!--", b""):  # entities can fill the memory
         raise ValueError("it contains a document type or CDATA, which belongs in no such file")
     try:

@@ -108,3 +108,11 @@ BOMB = '<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;&a;">]><document><ch
 def test_what_no_scanner_wrote_is_refused(write: Any, changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=f"cannot be kept: .*({reason}).* Repair it"):
         read_poses(write(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_a_document_type_in_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+    files = metashape(tmp_path)
+    files["cameras.xml"].write_bytes(f'<?xml version="1.0" encoding="{encoding}"?>{BOMB}'.encode(encoding))
+    with pytest.raises(InvalidInput, match="not in UTF-8"):
+        read_poses(files)
