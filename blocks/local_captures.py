@@ -92,7 +92,7 @@ def _look_at(folder: Path, known: _Memory, seen: _Memory, now: float) -> Dropped
 
 def _changes(folder: Path) -> Iterator[float]:
     """Yield when each file below a folder last changed. Hidden and other files count, too: they may be uploads."""
-    for place, _, names in os.walk(folder):
+    for place, _, names in media.walk(folder):
         for path in (place, *(os.path.join(place, name) for name in names)):
             with suppress(OSError):  # it vanished
                 yield os.lstat(path).st_ctime

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -36,6 +36,7 @@ _OTHER_MEDIA = re.compile(r"3fr|arw|cr[23w]|exr|gif|gpr|hdr|iiq|j(p2|xl)|lrv|nef
 _DUAL_FISHEYE = re.compile(r"ins[pv]|360", re.I)
 _REALITY_CAPTURE = {".csv": b"#name,", ".xmp": b"xcr:Rotation"}
 """What files with poses from RealityCapture have near their beginning."""
+_DEEPEST = 40  # folders in each other
 _BEGINNING = 20_000  # bytes
 _TO_KEEP = "to take these poses instead: --prepare.poses keep"
 # The workspace's own file, files of Windows, and measurements, which another stage reads
@@ -121,6 +122,8 @@ class Capture:
 def _other(name: str) -> str:
     """Return why a file, or a link to a folder ("name/"), is not read."""
     suffix = Path(name).suffix[1:].upper()
+    if name.count("/") > _DEEPEST:
+        return f"more than {_DEEPEST} folders deep"
     if name.endswith("/"):
         return "link to a folder, which is not followed: copy the folder, or give it alone"
     if _DUAL_FISHEYE.fullmatch(suffix):
@@ -334,10 +337,9 @@ def _refuse_few(
 def find(folder: Path) -> Listing:
     """List the files of a folder and its subfolders. Links to folders are not followed, so only files can be links."""
     folder, names = folder.resolve(), []
-    for directory, folders, files in os.walk(folder):
+    for directory, left, files in walk(folder):
         names += [(Path(directory) / name).relative_to(folder).as_posix() for name in files]
-        links = [name for name in folders if os.path.islink(os.path.join(directory, name))]
-        names += [f"{(Path(directory) / name).relative_to(folder).as_posix()}/" for name in links]
+        names += [f"{(Path(directory) / name).relative_to(folder).as_posix()}/" for name in left]
     names.sort(key=_natural)
     kinds = {name: kind for name in names if (kind := selection.kind_by_path(name))}
     media = {name: folder / name for name in names if is_media(name)}
@@ -345,6 +347,18 @@ def find(folder: Path) -> Listing:
     left_out = {name: kind for name, kind in kinds.items() if os.path.splitext(name)[1].lower() in suffixes}
     others = [name for name in names if name not in media and name not in kinds and Path(name).name not in _NOT_LISTED]
     return Listing(media, others, left_out)
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield each folder with the folders in it that are not searched, and its files.
+
+    Links are not, and what is deeper than any capture: Python 3.11 cannot walk a thousand levels.
+    """
+    for directory, folders, files in os.walk(folder):
+        too_deep = len(Path(directory).parts) - len(folder.parts) >= _DEEPEST
+        yield directory, [name for name in folders if too_deep or os.path.islink(os.path.join(directory, name))], files
+        if too_deep:
+            folders.clear()
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:

@@ -160,6 +160,24 @@ def test_sixty_megapixels_are_taken_and_a_bomb_is_not(tmp_path: Path) -> None:
         photo.read(tmp_path / "bomb.png")
 
 
+def test_a_folder_of_a_thousand_levels_is_named_and_hides_nothing(tmp_path: Path) -> None:
+    photos(tmp_path / "captures" / "street", 3)
+    here = os.open(tmp_path / "captures" / "street", os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("d", dir_fd=here)
+        inner = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    try:
+        found = media.scan(tmp_path / "captures" / "street")
+        assert len(found.photos) == 3 and "more than 40 folders deep" in found.line()
+        [dropped] = list_dropped(tmp_path / "captures", tmp_path / "checksums.json", None)
+        assert len(dropped.files) == 3
+    finally:  # pytest could not remove so deep a folder
+        (tmp_path / "captures" / "street" / "/".join("d" * 550)).rename(tmp_path / "rest")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission_is_no_part_of_the_capture(tmp_path: Path) -> None:
     photos(tmp_path, 4)
