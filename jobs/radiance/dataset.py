@@ -9,8 +9,13 @@ from typing import NamedTuple
 
 from jobs import light, manifest, model
 from jobs.errors import InvalidInput
+from jobs.names import within
 
 __all__ = ["Dataset", "read_dataset"]
+
+
+_FILES = {"file_path", "mask_path", "depth_file_path", "ply_file_path"}
+"""The members of `transforms.json` that name a file. A dataset from elsewhere may name any file of this machine."""
 
 
 class Dataset(NamedTuple):
@@ -46,7 +51,10 @@ def read_dataset(path: Path) -> Dataset:
         sides = [max(int(frame.get("w", content.get("w"))), int(frame.get("h", content.get("h")))) for frame in frames]
         poses = [value for frame in frames for row in frame["transform_matrix"] for value in row]
         names = [Path(frame["file_path"]) for frame in frames]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        for each in (content, *frames):
+            for key in _FILES & each.keys():
+                within(file.parent, each[key])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidInput(f"{file} is not a nerfstudio dataset: {error!r}. Prepare the dataset again.") from error
     if len(frames) < 2:
         raise InvalidInput(f"{file} has {len(frames)} photos. Training needs at least 2, because one is held out.")

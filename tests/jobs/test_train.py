@@ -277,6 +277,22 @@ def frame(value: str) -> str:
     return f'{{"file_path": "a", "transform_matrix": [[{value}]]}}'
 
 
+@pytest.mark.parametrize("member", ["file_path", "mask_path", "depth_file_path"])
+@pytest.mark.parametrize("leads", ["outside", "/outside", "link"])
+def test_a_dataset_names_no_file_outside_of_it(dataset: Path, tmp_path: Path, member: str, leads: str) -> None:
+    """A dataset from elsewhere could name private pictures, which the model would then show."""
+    outside = tmp_path / "private.jpg"
+    shutil.copy(next((dataset / "photos").iterdir()), outside)
+    (dataset / "photos" / "link.jpg").symlink_to(outside)
+    frames = json.loads((dataset / "transforms.json").read_text())["frames"]
+    frames[0][member] = {"outside": "../" * 30 + str(outside), "/outside": str(outside), "link": "photos/link.jpg"}[
+        leads
+    ]
+    change(dataset, frames=frames)
+    with pytest.raises(InvalidInput, match=r"transforms\.json .*leads out of"):
+        read_dataset(dataset)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
