@@ -71,6 +71,7 @@ def _parse(words: list[str]) -> tuple[_Asked, list[str]]:
 def main() -> None:
     """Run the server until a signal arrives."""
     os.umask(0o077)  # before Prefect creates its folder and database
+    from jsonschema import Draft202012Validator
     from prefect.cli import app
     from prefect.settings import (
         PREFECT_HOME,
@@ -83,12 +84,15 @@ def main() -> None:
 
     from blocks.privacy import make_private
     from deployments.assets import serve_workspace
+    from jobs.names import SCENE_NAME_FORMAT, check_scene_name
     from tasks.sign_in import link_settings, password_file, server_settings
 
     asked, sys.argv[1:] = _parse(sys.argv[1:])
     settings = {**server_settings(asked.port), **link_settings(asked.port)}
     if asked.port:  # otherwise the UI would call the API at the default port, and say "Invalid credentials"
         settings[PREFECT_SERVER_API_PORT] = asked.port
+    # Prefect's form checks a name with the validators of this process, and shows the format before the pattern.
+    Draft202012Validator.FORMAT_CHECKER.checks(SCENE_NAME_FORMAT, (TypeError, ValueError))(check_scene_name)
     make_private(Path(PREFECT_HOME.value()))
     current = get_current_settings()
     if asked.runs_here and PREFECT_SERVER_API_AUTH_STRING in settings and not current.api.auth_string:

@@ -34,9 +34,9 @@ async def nerf(
     refresh: list[Literal["prepare", "train", "render"]] = [],  # noqa: B006 – Prefect takes no tuple
     max_psnr_fall: Annotated[float, Field(ge=0)] | None = None,
     shards: Shards = 1,
-    prepare: PrepareOptions = PrepareOptions(),
-    train: TrainOptions = TrainOptions(),
-    render: RenderOptions = RenderOptions(),
+    prepare: PrepareOptions | None = None,
+    train: TrainOptions | None = None,
+    render: RenderOptions | None = None,
 ) -> Asset:
     """Turn a capture of a scene into a dataset, a model and a video. Results that exist are used again.
 
@@ -55,13 +55,15 @@ async def nerf(
         max_psnr_fall: refuse a model if its PSNR is more than this many dB below that of the previous version with
             the same options. What training starts from (train.start) may differ. By default no model is refused.
         shards: how many jobs render the video at the same time. The video is the same.
-        prepare: options of the dataset.
-        train: options of the model.
-        render: options of the video, including the camera path.
+        prepare: options of the dataset. Defaults to those of the profile.
+        train: options of the model. Defaults to those of the profile.
+        render: options of the video, including the camera path. Defaults to those of the profile.
 
     Raises:
         RebelNerfError: says what went wrong, and what to do.
     """
+    # None, so that Prefect's form shows these groups folded.
+    prepare, train, render = prepare or PrepareOptions(), train or TrainOptions(), render or RenderOptions()
     ws = await tasks.open_workspace(workspace)
     special = tasks.special_words(profile, prepare, train, render)
     profile = await tasks.resolve_profile(ws, profile)

@@ -11,7 +11,17 @@ from pydantic import AfterValidator, Field
 
 from jobs.text import printable
 
-__all__ = ["SUFFIXES", "Product", "SceneName", "asset_name", "scene_of", "scenes_among", "within"]
+__all__ = [
+    "SCENE_NAME_FORMAT",
+    "SUFFIXES",
+    "Product",
+    "SceneName",
+    "asset_name",
+    "check_scene_name",
+    "scene_of",
+    "scenes_among",
+    "within",
+]
 
 Product = Literal["dataset", "model", "shard", "video", "comparison", "export", "page", "metres", "changes"]
 
@@ -48,7 +58,12 @@ def within(folder: Path, name: str) -> Path:
     return file
 
 
-def _check_scene_name(name: str) -> str:
+def check_scene_name(name: str) -> str:
+    """Return a scene's name as it is.
+
+    Raises:
+        ValueError: no scene can have it.
+    """
     if not _SCENE_NAME.fullmatch(name):
         shown = f"{name[:70]!r}{'…' if len(name) > 70 else ''}"
         raise ValueError(
@@ -65,10 +80,15 @@ def _check_scene_name(name: str) -> str:
     return name
 
 
+SCENE_NAME_FORMAT = (
+    "scene name: 1 to 63 lower-case letters, digits and hyphens; asset endings, like -nerf, are reserved"
+)
+"""The format of a scene's name in JSON schemas. A validator shows it to people: "'Mill!' is not a 'scene name: …'"."""
+
 SceneName = Annotated[
     str,
-    AfterValidator(_check_scene_name),
-    Field(json_schema_extra={"pattern": f"^{_SCENE_NAME.pattern}$"}),
+    AfterValidator(check_scene_name),
+    Field(json_schema_extra={"format": SCENE_NAME_FORMAT, "pattern": f"^{_SCENE_NAME.pattern}$"}),
 ]
 """A scene's name: 1 to 63 lower-case letters, digits and hyphens, which Azure ML and file systems accept."""
 

@@ -134,8 +134,10 @@ def choices_of(command: type[BaseModel]) -> dict[str, tuple[str, ...]]:
 def _literals_of(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     for name, field in model.model_fields.items():
         option = prefix + name.replace("_", "-")
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _literals_of(field.annotation, f"{option}.")
+        kinds = [field.annotation, *get_args(field.annotation)]  # a group of options may be optional
+        groups = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if groups:
+            yield from _literals_of(groups[0], f"{option}.")
         else:
             yield option, _literals(field.annotation)
 

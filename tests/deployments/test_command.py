@@ -135,6 +135,7 @@ def test_a_command_without_a_flow_runs_and_names_itself(tmp_path: Path, monkeypa
         ("rebel-nerf azure ", ["events", "setup", "transfer"]),
         ("rebel-nerf run --render.cam", ["--render.camera-path", "--render.camera-type"]),
         ("rebel-nerf run --scene facade --profile f", ["full"]),
+        ("rebel-nerf run --train.appearance per", ["per-photo"]),
         ("rebel-nerf run --images ", []),
         ("rebel-nerf export --export.re", ["--export.reach", "--export.resolution"]),
         ("rebel-nerf view --browser --mod", ["--model-version"]),

@@ -25,7 +25,9 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from flows.nerf import nerf
 from jobs.errors import InvalidInput, ServerUnavailable
+from jobs.names import SCENE_NAME_FORMAT
 from tasks import check_server
 from tasks.sign_in import client_settings, password_file, server_settings, sign_in_settings
 from tests.service import ROOT, Service
@@ -73,6 +75,16 @@ def test_only_the_uis_own_pages_may_ask(service: Service, origin: str, lets: boo
     asking = {"Origin": origin, "Access-Control-Request-Method": "POST"}
     answer = httpx.options(f"{service.url}/block_documents/filter", headers=asking)
     assert answer.headers.get("access-control-allow-origin") == (origin if lets else None)
+
+
+@pytest.mark.parametrize(("name", "is_valid"), [("quay-2", True), ("Quay", False), ("quay-nerf", False), (2, False)])
+def test_the_form_names_what_a_scenes_name_must_be(service: Service, name: object, is_valid: bool) -> None:
+    asked = {"schema": nerf.parameters.model_dump(mode="json"), "values": {"scene": name}}
+    user = {"Authorization": basic(service.password)}
+    answer = httpx.post(f"{service.url}/ui/schemas/validate", json=asked, headers=user, timeout=60).json()
+    assert answer["valid"] is is_valid
+    said = [error for each in answer["errors"] for error in each["errors"]]
+    assert is_valid or f"{name!r} is not a {SCENE_NAME_FORMAT!r}" in said
 
 
 def test_files_of_the_server_are_private(service: Service) -> None:
