@@ -122,6 +122,11 @@ def find_shown_model(workspace: Workspace, scene: str) -> ShownModel:
         NotFound: the scene has no model.
     """
     choice = choose(model_versions(workspace, scene))
+    if choice is None and workspace.assets(scene):
+        raise NotFound(
+            f"scene {scene}: it has photos in {workspace.identity}, but no model yet. "
+            f"To make one: {typed(f'run --scene {scene}')}"
+        )
     if choice is None:
         hint = similar_scene(workspace, scene) or f"`{typed('list')}` shows the scenes of a workspace."
         raise NotFound(

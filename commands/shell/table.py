@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from jobs.text import printable
@@ -33,6 +34,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_row(*(Text(row[index]) for index in used))  # Text, because a note may contain rich's markup
     unbroken = console.measure(table, options=console.options.update(max_width=_WIDTH_OF_A_FILE)).minimum
     if unbroken <= console.width:
+        _fit(table, [[columns[index], *(row[index] for row in rows)] for index in used], console.width - unbroken)
         console.print(table)
         return
     for row in rows:
@@ -42,3 +44,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
                 listed.add_row(Text(columns[index], style="dim"), Text(row[index], overflow="fold"))
         console.print(listed)
         console.print()
+
+
+def _fit(table: Table, cells: Sequence[Sequence[str]], spare: int) -> None:
+    """Set the width of each column to its longest word, and share the spare width among those that need more.
+
+    Rich itself narrows the widest columns first, even if that breaks a word.
+    """
+    wanted: list[tuple[int, Column]] = []
+    for column, texts in zip(table.columns, cells, strict=True):
+        column.width = max(cell_len(word) for text in texts for word in text.split() or [""])
+        wanted.append((max(map(cell_len, texts)) - column.width, column))
+    wanted.sort(key=lambda each: each[0])
+    for index, (missing, column) in enumerate(wanted):
+        more = min(missing, spare // (len(wanted) - index))
+        column.width, spare = (column.width or 0) + more, spare - more

@@ -22,6 +22,8 @@ def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 def test_a_narrow_terminal_gets_lists(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     wide = printed(monkeypatch, capsys, 100)
     assert any("town-hall" in line and "46/48" in line and "[bold]before" in line for line in wide)
+    fits = " ".join(printed(monkeypatch, capsys, 53))
+    assert "─" in fits and all(word in fits for row in (COLUMNS, *ROWS) for cell in row for word in cell.split())
     narrow = [re.sub(r"\x1b\[\d*m", "", line) for line in printed(monkeypatch, capsys, 30)]
     assert max(map(len, narrow)) <= 30
     words = [" ".join(line.split()) for line in narrow]

@@ -179,6 +179,7 @@ def test_the_lists_show_what_a_person_looks_for(place: LocalWorkspace) -> None:
     done, _, errors = rebel_nerf(place, "list", "--scene", "mil")
     assert done == 1 and "Its scenes: mill, street." in errors and "Traceback" not in errors
     assert "no mill-nerf yet" in rebel_nerf(place, "list", "--scene", "mill")[2]
+    assert "no model yet. To make one: " in rebel_nerf(place, "page", "--scene", "mill", "--no-browser")[2]
 
 
 def test_a_damaged_mark_is_none_and_a_long_note_is_refused(place: LocalWorkspace) -> None:
