@@ -16,6 +16,7 @@ import argparse
 import gc
 import itertools
 import os
+import socket
 import sys
 import threading
 import time
@@ -68,6 +69,14 @@ def _parse(words: list[str]) -> tuple[_Asked, list[str]]:
     return asked, words
 
 
+def _listens(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=5):  # 0.0.0.0 and :: are this machine, too
+            return True
+    except OSError:
+        return False
+
+
 def main() -> None:
     """Run the server until a signal arrives."""
     os.umask(0o077)  # before Prefect creates its folder and database
@@ -85,6 +94,7 @@ def main() -> None:
     from blocks.privacy import make_private
     from deployments.assets import serve_workspace
     from jobs.names import SCENE_NAME_FORMAT, check_scene_name
+    from jobs.program import typed
     from tasks.sign_in import link_settings, password_file, server_settings
 
     asked, sys.argv[1:] = _parse(sys.argv[1:])
@@ -93,15 +103,20 @@ def main() -> None:
         settings[PREFECT_SERVER_API_PORT] = asked.port
     # Prefect's form checks a name with the validators of this process, and shows the format before the pattern.
     Draft202012Validator.FORMAT_CHECKER.checks(SCENE_NAME_FORMAT, (TypeError, ValueError))(check_scene_name)
-    make_private(Path(PREFECT_HOME.value()))
     current = get_current_settings()
+    host, own_port = asked.host or current.server.api.host, asked.port or current.server.api.port
+    if asked.runs_here and _listens(host, own_port):
+        sys.exit(
+            f"Something already listens at {host}:{own_port}, most likely this server, started before. To start "
+            f"another one, choose a port: {typed('server --port N')}"
+        )
+    make_private(Path(PREFECT_HOME.value()))
     if asked.runs_here and PREFECT_SERVER_API_AUTH_STRING in settings and not current.api.auth_string:
         print(f"The UI asks for a password: PREFECT_API_AUTH_STRING in {password_file()}", flush=True)
-    server = current.server.api
-    auth = settings.get(PREFECT_SERVER_API_AUTH_STRING) or server.auth_string
+    auth = settings.get(PREFECT_SERVER_API_AUTH_STRING) or current.server.api.auth_string
     if asked.runs_here and auth:
-        port = (asked.port or server.port) + 1 if asked.assets_port is None else asked.assets_port
-        serve_workspace(auth.get_secret_value(), asked.host or server.host, port)
+        port = own_port + 1 if asked.assets_port is None else asked.assets_port
+        serve_workspace(auth.get_secret_value(), host, port)
     gc.disable()
     threading.Thread(target=_collect, name="garbage", daemon=True).start()
     # Without --no-prompt, Prefect would ask which profile to use.

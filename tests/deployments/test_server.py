@@ -87,6 +87,13 @@ def test_the_form_names_what_a_scenes_name_must_be(service: Service, name: objec
     assert is_valid or f"{name!r} is not a {SCENE_NAME_FORMAT!r}" in said
 
 
+def test_a_second_server_is_refused_in_one_line(service: Service) -> None:
+    command = [sys.executable, "-m", "deployments.server", "--port", str(service.port)]
+    done = subprocess.run(command, cwd=ROOT, env=service.environment, capture_output=True, text=True, timeout=120)
+    [line] = (done.stdout + done.stderr).splitlines()
+    assert done.returncode == 1 and f"127.0.0.1:{service.port}" in line
+
+
 def test_files_of_the_server_are_private(service: Service) -> None:
     assert service.prefect_home.stat().st_mode & 0o777 == 0o700
     files = [path for path in service.prefect_home.rglob("*") if path.is_file()]
