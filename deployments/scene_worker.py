@@ -39,6 +39,7 @@ from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker
 from blocks import supervisor
 from blocks.privacy import make_private
 from deployments.metrics import Metrics
+from tasks.wanted import Resumed
 
 __all__ = ["SceneWorker"]
 
@@ -123,7 +124,9 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
                 self._logger.warning("Flow run %s could not be queued: %s", flow_run.name, failure)
         elif running.cancelled():
             pass
-        elif isinstance(error := running.exception(), Pause):
+        elif isinstance(error := running.exception(), Resumed):
+            self._logger.info("Flow run %s was suspended and resumed at once. Its job goes on", flow_run.name)
+        elif isinstance(error, Pause):
             self._logger.info(
                 "Flow run %s is suspended. Its job was cancelled, unless another run needs it", flow_run.name
             )
@@ -184,6 +187,10 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
         await super()._propose_crashed_state(flow_run, message, *args, **kwargs)
 
     async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
+        if any(run.id == flow_run.id for run in self._running.values()):
+            # It was suspended and resumed. Its last execution may be cancelling its job, and will end within seconds.
+            self._logger.info("Flow run %s begins again as soon as its suspension has taken effect", flow_run.name)
+            return False
         # The state names this worker, so that the run is found even if the worker dies right now.
         try:
             state = await propose_state(self.client, Pending(message=_TAKEN_BY + self._id), flow_run_id=flow_run.id)
@@ -211,7 +218,10 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
             async with get_client() as client:
                 await self._put_back_late_runs(client)
                 for run in await self._taken(client, {self._id, *(file.name for file in dead)}):
-                    if run.id not in before | self._mine():
+                    if run.id in before | self._mine():
+                        continue
+                    now = await client.read_flow_run(run.id)
+                    if now.state_id == run.state_id:  # otherwise it has begun and ended here since `before`
                         await self._put_back(client, run)
             for file in dead:
                 file.unlink(missing_ok=True)
@@ -247,6 +257,7 @@ class SceneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, SceneWorkerRes
     async def put_back(self, ended: list[FlowRun]) -> None:
         """Put back into the queue the flow runs that this worker stopped, or had claimed but not started."""
         async with get_client() as client:
+            await self._put_back_late_runs(client)
             found = [await client.read_flow_run(run.id) for run in ended]
             crashed = [run for run in found if run.state and run.state.is_crashed()]  # because they were stopped
             for run in [*crashed, *await self._taken(client, {self._id})]:

@@ -20,7 +20,7 @@ from tasks.gpu_slots import gpu_slot
 from tasks.patience import patiently
 from tasks.plan import Plan
 from tasks.progress import show_job
-from tasks.wanted import current_run
+from tasks.wanted import Resumed, current_run
 
 __all__ = ["check_output", "end_without_cancelling", "run_to_end"]
 
@@ -143,10 +143,13 @@ async def _note_end(workspace: Workspace, spec: JobSpec, follower: str) -> None:
 async def _cancelled_together(workspace: Workspace, spec: JobSpec, follower: str) -> AsyncIterator[None]:
     """Cancel the job if this run is cancelled or suspended inside. A resumed run continues from its checkpoint.
 
-    After any other error the job goes on, and the next try or run attaches to it.
+    After any other error the job goes on, and the next try or run attaches to it. So does a run that was resumed
+    before this noticed that it was suspended.
     """
     try:
         yield
+    except Resumed:
+        raise
     except (RunCancelled, asyncio.CancelledError, Pause):
         if _jobs_go_on:
             raise

@@ -1,8 +1,13 @@
-"""Ask the Prefect server whether flow runs of this process were cancelled or suspended, and end those that were."""
+"""Ask the Prefect server whether flow runs of this process were cancelled or suspended, and end those that were.
+
+A run that was suspended and resumed is executed again, often by the same process. An answer concerns only the
+executions that had begun before the server was asked.
+"""
 
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -14,11 +19,19 @@ from prefect.exceptions import Pause
 from blocks import JobSpec
 from jobs.errors import RunCancelled
 
-__all__ = ["cancelled_runs", "current_run", "raise_if_stopped"]
+__all__ = ["Resumed", "cancelled_runs", "current_run", "raise_if_stopped"]
 
 _SECONDS_BETWEEN_REQUESTS = 10.0  # cancelling takes effect within 30 s
 _FORGOTTEN_AFTER_SECONDS = 60.0
 _CANCELLED = [StateType.CANCELLING, StateType.CANCELLED]
+_STOPPED = [*_CANCELLED, StateType.PAUSED, StateType.SCHEDULED, StateType.PENDING]
+
+_Execution = tuple[UUID, datetime]
+"""A flow run, and when this execution of it began."""
+
+
+class Resumed(Pause):
+    """This run was suspended and resumed before this execution noticed. The next execution takes over its job."""
 
 
 def current_run() -> UUID | None:
@@ -45,21 +58,23 @@ async def _in_states(runs: set[UUID], types: list[StateType]) -> dict[UUID, Stat
 class _Watch:
     def __init__(self) -> None:
         self._asked = time.monotonic()
-        self._seen: dict[UUID, float] = {}
-        self._stopped: dict[UUID, State] = {}
+        self._seen: dict[_Execution, float] = {}
+        self._stopped: dict[_Execution, State] = {}
 
-    async def stopped(self, run: UUID) -> State | None:
-        """Return the state of a run that was cancelled or suspended; None if it goes on."""
+    async def stopped(self, execution: _Execution) -> State | None:
+        """Return the state of a run that was stopped while this execution went on; None if it was not."""
         now = time.monotonic()
-        self._seen[run] = now
+        self._seen[execution] = now
         if now - self._asked > _SECONDS_BETWEEN_REQUESTS:
             self._asked = now
-            self._seen = {run: seen for run, seen in self._seen.items() if now - seen < _FORGOTTEN_AFTER_SECONDS}
+            self._seen = {each: seen for each, seen in self._seen.items() if now - seen < _FORGOTTEN_AFTER_SECONDS}
+            begun = list(self._seen)
             try:
-                self._stopped = await _in_states(set(self._seen), [*_CANCELLED, StateType.PAUSED])
+                states = await _in_states({run for run, _ in begun}, _STOPPED)
             except Exception:  # if the server does not answer, the runs continue
                 return None
-        return self._stopped.get(run)
+            self._stopped = {each: states[each[0]] for each in begun if each[0] in states}
+        return self._stopped.get(execution)
 
 
 _watch = _Watch()
@@ -70,12 +85,15 @@ async def raise_if_stopped(spec: JobSpec) -> None:
 
     Raises:
         RunCancelled: it was cancelled.
+        Resumed: it was suspended, and is scheduled again already.
         Pause: it was suspended. Prefect keeps the state, and a worker executes the run again once it is resumed.
     """
-    run = current_run()
-    state = await _watch.stopped(run) if run else None
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    state = await _watch.stopped((context.flow_run.id, context.start_time))
     if state is None:
         return
-    if state.is_paused():
-        raise Pause(state=state)
-    raise RunCancelled(f"scene {spec.scene}, {spec.stage}: this run was cancelled.")
+    if state.type in _CANCELLED:
+        raise RunCancelled(f"scene {spec.scene}, {spec.stage}: this run was cancelled.")
+    raise Pause(state=state) if state.is_paused() else Resumed
