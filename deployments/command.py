@@ -129,7 +129,7 @@ def _deploy() -> None:
     output = _run_quietly("deployments.prefect", "--no-prompt", "deploy", "--all")
     for name in re.findall(r"Deployment '([^']+)' successfully", output):  # Prefect prints ten lines for each
         print(f"deployment {name}: registered")
-    if os.environ.get("REBEL_NERF_WEBHOOK_URL"):
+    if os.environ.get("REBEL_NERF_WEBHOOK_URL") or os.environ.get("REBEL_NERF_NOTIFICATION_BLOCK"):
         print(_run_quietly("deployments.notifications"), end="")
     print(f"Start a run: {typed('prefect deployment run nerf/scene -p scene=NAME -p images=FOLDER')}")
 

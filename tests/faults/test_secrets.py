@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.notifications import VARIABLE
+from deployments.notifications import URL
 from tasks.view import served_page
 from tests.faults.chain import workspace
 from tests.faults.rounds import World
@@ -33,7 +33,7 @@ ENVIRONMENT = {
     "DATABASE_URL": "postgresql://user:planted-database-99c2@host/name",
     "GITHUB_PAT": "planted-token-41ab",
     "MY_OWN_PASSPHRASE": "planted-phrase-e0e0",
-    VARIABLE: "http://127.0.0.1:9/planted-webhook-5b5b",
+    URL: "http://127.0.0.1:9/planted-webhook-5b5b",
 }
 """What a scheduler's process may have in its environment."""
 BLOCK = "planted-block-c3c3"
