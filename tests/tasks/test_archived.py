@@ -62,10 +62,10 @@ async def test_a_stage_runs_again_if_its_result_was_archived(
     bad = await build(workspace, "kiln")
     assert await build(workspace, "kiln") == bad and bad.number == 1
     workspace.client.models.archive("kiln-nerf", "1")
-    anew = await build(workspace, "kiln")
-    assert (anew.version, anew.number) == (f"{bad.version}-2", 2)
-    assert f"{bad.title} is archived, so the stage runs again, for {anew.version}" in caplog.text
-    assert await build(workspace, "kiln") == anew
+    again = await build(workspace, "kiln")
+    assert (again.version, again.number) == (f"{bad.version}-2", 2)
+    assert f"{bad.title} is archived, so the stage runs again, for {again.version}" in caplog.text
+    assert await build(workspace, "kiln") == again
     assert [stack.jobs[name].status for name in stack.jobs if name.startswith("kiln-")] == ["Completed"] * 2
 
     workspace.client.models.archive("kiln-nerf", "2")

@@ -119,12 +119,12 @@ async def test_a_refresh_makes_new_shards_but_none_twice(place: LocalWorkspace) 
     with pytest.raises(GateRefused):
         await render(place, 3, refresh=True)
     (place.folder / "refuses").unlink()
-    anew = await render(place, 3, refresh=True)
-    assert anew.version == f"{video.version}-2"
+    again = await render(place, 3, refresh=True)
+    assert again.version == f"{video.version}-2"
     assert sorted(log(place)[len(before) :]) == ["render", "shard 0", "shard 16", "shard 16", "shard 32"]
-    given = (Path(anew.uri) / "given").read_text()
+    given = (Path(again.uri) / "given").read_text()
     assert sum(each.uri in given for each in place.assets("wall-video-shard") if each.version.endswith("-2")) == 3
-    assert await render(place, 3) == anew
+    assert await render(place, 3) == again
 
 
 async def test_a_run_that_is_repeated_refreshes_once(place: LocalWorkspace) -> None:

@@ -55,12 +55,12 @@ async def test_a_refreshed_stage_is_kept_beside_the_old_and_used_from_then_on(pl
     before = await both(place)
     assert await both(place) == before
     assert len(started(place)) == 2
-    anew = await both(place, refresh="first")
-    assert [asset.version for asset in anew] != [asset.version for asset in before]
-    assert anew[0].version == f"{before[0].version}-2"
-    assert anew[1].tags["input"] == str(anew[0])
+    again = await both(place, refresh="first")
+    assert [asset.version for asset in again] != [asset.version for asset in before]
+    assert again[0].version == f"{before[0].version}-2"
+    assert again[1].tags["input"] == str(again[0])
     assert (Path(before[0].uri) / "made").exists()
-    assert await both(place) == anew
+    assert await both(place) == again
     assert len(started(place)) == 4
     third = await both(place, refresh="first")
     assert third[0].version == f"{before[0].version}-3"
