@@ -76,13 +76,14 @@ def _look_at(folder: Path, known: _Memory, seen: _Memory, now: float) -> Dropped
         try:
             file = find_plain(file, real)
             before = _stamp(file)
+            media.check_size(path, before.size)
             entry = known.get(key)
             if entry is None or entry.stamp != before:
                 with open_plain(file) as stream:
                     entry = _Entry(before, checksum_of(stream))
             after = _stamp(file)
             changed.append(after.changed / 1e9)  # of the file behind a link
-        except (InvalidInput, OSError):  # it leads out of the folder, vanished, or cannot be read
+        except (InvalidInput, OSError):  # it leads out of the folder, is too large, vanished, or cannot be read
             continue
         if before == after:
             seen[key] = entry

@@ -36,6 +36,7 @@ _OTHER_MEDIA = re.compile(r"3fr|arw|cr[23w]|exr|gif|gpr|hdr|iiq|j(p2|xl)|lrv|nef
 _DUAL_FISHEYE = re.compile(r"ins[pv]|360", re.I)
 _REALITY_CAPTURE = {".csv": b"#name,", ".xmp": b"xcr:Rotation"}
 """What files with poses from RealityCapture have near their beginning."""
+_MOST_BYTES = 1_000_000_000  # of a photo: Pillow reads HEIC, AVIF and WebP whole, twice
 _DEEPEST = 40  # folders in each other
 _BEGINNING = 20_000  # bytes
 _TO_KEEP = "to take these poses instead: --prepare.poses keep"
@@ -136,7 +137,7 @@ class Listing(NamedTuple):
 
     Args:
         media: the photos and videos by path relative to the folder, in natural order.
-        others: other files that are not hidden, and links to folders, which end in "/".
+        others: other files that are not hidden, and folders that are not searched, which end in "/".
         left_out: each photo or video that is a thumbnail, hidden or deleted → that kind.
     """
 
@@ -188,6 +189,7 @@ def scan(source: Path, minimum: int = 3, *, keep_poses: bool = False) -> Capture
     for name, file in found.items():
         try:
             found[name] = find_plain(file, source.resolve())
+            check_size(name, found[name].stat().st_size)
             stream = open_plain(found[name])
         except (InvalidInput, OSError) as error:
             unreadable[name] = _why_not(error)
@@ -286,6 +288,16 @@ def _poses(source: Path, names: Collection[str]) -> dict[str, Path]:
         except InvalidInput as error:
             raise InvalidInput(f"{source}: the poses cannot be read: {name}: {error}.") from None
     return files
+
+
+def check_size(name: str, size: int) -> None:
+    """Refuse a photo with more bytes than any camera writes. It can be full of holes, so that it takes no space.
+
+    Raises:
+        InvalidInput: it is too large; the message is the reason alone.
+    """
+    if size > _MOST_BYTES and _is_photo(name):
+        raise InvalidInput(f"a file of {size / 1e9:.1f} GB, more than a photo has")
 
 
 def is_media(path: str) -> bool:

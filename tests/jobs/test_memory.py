@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import av
 import pytest
 from PIL import Image, ImageFile
 
+from blocks.local_captures import list_dropped
 from jobs import media, memory
 from jobs.errors import InvalidInput
 from jobs.pictures import film, photo
@@ -60,6 +62,22 @@ def test_the_estimate_is_above_what_decoding_takes(tmp_path: Path, mode: str) ->
     )
     taken = int(subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, check=True).stdout)
     assert 0 < taken <= photo.bytes_to_decode(file)
+
+
+@pytest.mark.parametrize("suffix", ["webp", "heic", "avif"])
+def test_a_file_full_of_holes_is_not_read_into_memory(tmp_path: Path, suffix: str) -> None:
+    """It takes no space on the disk, and the decoders read it whole."""
+    (tmp_path / "street").mkdir()
+    for number in range(3):
+        photo.pillow().new("RGB", (64, 48), (number, 0, 0)).save(tmp_path / "street" / f"{number}.{suffix}")
+    hollow = photo.pillow().new("RGB", (64, 48), (3, 0, 0))
+    hollow.save(tmp_path / "street" / f"hollow.{suffix}")
+    os.truncate(tmp_path / "street" / f"hollow.{suffix}", 1_000_000_001)
+    found = media.scan(tmp_path / "street")
+    assert len(found.photos) == 3 and "more than a photo has" in found.unreadable[f"hollow.{suffix}"]
+    assert f"hollow.{suffix}" not in found.files
+    [dropped] = list_dropped(tmp_path, tmp_path / "checksums.json", "street")
+    assert set(dropped.files) == set(found.photos)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp", "heic", "avif", "bmp"])
