@@ -65,6 +65,8 @@ def read_header(stream: BinaryIO) -> Header:
             if not container.streams.video:
                 raise InvalidInput("it has no picture, only sound")
             frame_size = _pictures(container).codec_context
+            if frame_size is None:
+                raise InvalidInput("its pictures are in an unknown format")
             if frame_size.width * frame_size.height > MAX_FRAME_PIXELS:
                 raise InvalidInput(f"its frames have more than {MAX_FRAME_PIXELS // 10**6} megapixels")
             seconds = container.duration / av.time_base if container.duration else None
@@ -73,7 +75,7 @@ def read_header(stream: BinaryIO) -> Header:
                     raise InvalidInput("raw video, not yet developed; export it as ProRes or H.265")
                 if frame.width * frame.height:
                     return Header(frame.width, frame.height, seconds=seconds)
-    except (OSError, ValueError) as error:  # all of FFmpeg's errors are one of these
+    except (OSError, ValueError, av.FFmpegError) as error:
         raise InvalidInput(f"not a video, or damaged: {error}") from error
     raise InvalidInput("it has no frames")
 
@@ -133,7 +135,7 @@ def _stored(container: Any, stream: Any) -> Iterator[VideoFrame]:
     for packet in container.demux(stream):
         try:
             yield from packet.decode()
-        except (av.InvalidDataError, av.ArgumentError):  # the second is for frames of more than `max_pixels`
+        except av.FFmpegError:  # also for frames of more than `max_pixels`
             continue
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,15 @@ def test_a_box_that_is_larger_than_any_file_is_no_error_of_ours(tmp_path: Path) 
     (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x01free" + b"\xff" * 100)
     with pytest.raises(InvalidInput, match=r"a\.mp4 cannot be used: not a video, or damaged"):
         media.scan(tmp_path / "a.mp4")
+
+
+def test_damaged_headers_are_refused_in_words_and_end_nothing(tmp_path: Path) -> None:
+    """Each byte of the header is set to values that made FFmpeg fail in other ways than on data that are no video."""
+    whole = video(tmp_path / "whole.mp4", [picture(seed=i) for i in range(3)]).read_bytes()
+    for place in range(whole.index(b"stsd"), whole.index(b"stsd") + 40):
+        (tmp_path / "a.mp4").write_bytes(whole[:place] + b"\xff" + whole[place + 1 :])
+        with suppress(InvalidInput):  # every other error would end the run
+            media.scan(tmp_path / "a.mp4", 1)
 
 
 def test_a_list_of_other_files_is_no_video(tmp_path: Path) -> None:
