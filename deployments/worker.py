@@ -25,6 +25,7 @@ from deployments.metrics import serving
 from deployments.scene_worker import SceneWorker
 from jobs.errors import RebelNerfError
 from tasks import check_server, end_without_cancelling
+from tasks.housekeeping import HOUSEKEEPING
 from tasks.news import watching
 from tasks.patience import PATIENT_CLIENT
 from tasks.sign_in import client_settings, link_settings, local_server
@@ -111,6 +112,18 @@ def _run_to_its_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, N
             loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
 
 
+def _log_what_happens() -> None:
+    """Keep lines off the terminal that say nothing new: steps of Prefect's worker, and housekeeping that goes well."""
+    for name in ("prefect.engine", "prefect.flow_runs.worker"):  # each call of a hook, and each submission
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:  # of the terminal; the runs in the UI keep all lines
+        handler.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.INFO or getattr(record, "flow_name", "") not in HOUSEKEEPING
+
+
 def main(options: Worker) -> None:
     """Work until a signal arrives. Exit with 1 if no server answers, or if it does not accept this worker.
 
@@ -121,7 +134,7 @@ def main(options: Worker) -> None:
             check_server(options.patience)
     except RebelNerfError as error:
         sys.exit(str(error))
-    logging.getLogger("prefect.engine").setLevel(logging.WARNING)  # it reports each call of a hook
+    _log_what_happens()
     loop, ended, signalled = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: signalled.set())
