@@ -64,7 +64,7 @@ class Browser(Chrome):
         self.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
 
     def text(self) -> str:
-        """All that can be read on the page."""
+        """Return all that can be read on the page."""
         return str(self.execute_script("return document.body.innerText"))
 
     def click(self, label: str) -> None:
@@ -78,7 +78,7 @@ class Browser(Chrome):
         return entries
 
     def requested(self) -> list[str]:
-        """The addresses that were asked for since the last look, without what lies in the page itself (`data:`), nor
+        """Return the addresses requested since the last look, without what lies in the page itself (`data:`), nor
         what the browser's own pages ask for."""
         events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]

@@ -29,14 +29,14 @@ def light(colours: NDArray[np.number[Any]]) -> NDArray[np.float64]:
 
 
 def pq(display: NDArray[np.number[Any]]) -> NDArray[np.float64]:
-    """The signal of light in cd/m², ITU-R BT.2100."""
+    """Return the signal of light in cd/m², ITU-R BT.2100."""
     power = (display.astype(np.float64) / 10_000) ** 0.1593017578125
     signal: NDArray[np.float64] = ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
     return signal
 
 
 def hlg(display: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The signal of light in cd/m² on a display of 1000 cd/m², ITU-R BT.2100."""
+    """Return the signal of light in cd/m² on a display of 1000 cd/m², ITU-R BT.2100."""
     relative = display / 1000
     luminance = np.maximum(relative @ [0.2627, 0.6780, 0.0593], 1e-9)[:, None]
     scene = relative * luminance ** (1 / 1.2 - 1)

@@ -41,7 +41,7 @@ def helps(*modules: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, and that no other process of tests is about to take.
+    """Return a port of 127.0.0.1 that no process listens on, and that no other process of tests is about to take.
 
     Linux gives ports from 32768 on to connections, even while a server that had one is started again.
     """
@@ -53,7 +53,7 @@ def free_port() -> int:
 
 
 def supervisor_of(job: Path) -> int | None:
-    """The number of the process that supervises the local job of a folder; None if there is none."""
+    """Return the number of the process that supervises the local job of a folder, or None."""
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = entry.read_text()

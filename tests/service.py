@@ -98,7 +98,7 @@ class Service:
         return password
 
     def client(self, url: str = "") -> PrefectClient:
-        """A client of the server, signed in."""
+        """Return a client of the server, signed in."""
         asks = (self.prefect_home / "rebel-nerf.toml").exists()
         return PrefectClient(url or self.url, auth_string=self.password if asks else None)
 
@@ -123,15 +123,15 @@ class Service:
             process.wait(60)
 
     def pid(self, name: str) -> int:
-        """The process number, and process group, of the server or worker."""
+        """Return the process number, and process group, of the server or worker."""
         return self._processes[name].pid
 
     def runs(self, name: str) -> bool:
-        """Whether the server or worker runs."""
+        """Return whether the server or worker runs."""
         return name in self._processes and self._processes[name].poll() is None
 
     def log(self, name: str) -> str:
-        """All that the server or worker printed."""
+        """Return all that the server or worker printed."""
         file = self._home / f"{name}.log"
         return file.read_text() if file.exists() else ""
 

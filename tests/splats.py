@@ -18,7 +18,7 @@ __all__ = ["splatfacto", "unpack", "write_checkpoint", "write_model"]
 
 
 def splatfacto(number: int, sh_degree: int = 3) -> Any:
-    """An untrained model of `number` Gaussians, coloured differently from each side and of all opacities."""
+    """Return an untrained model of `number` Gaussians, coloured differently from each side and of all opacities."""
     import torch
     from nerfstudio.data.scene_box import SceneBox
     from nerfstudio.models.splatfacto import SplatfactoModelConfig
@@ -47,7 +47,7 @@ def write_checkpoint(model: Any, file: Path) -> Path:
 
 
 def write_model(model: Any, folder: Path, dataset: Path) -> Path:
-    """A model folder as `jobs.train` writes it, as far as an export reads it, in a frame unlike the dataset's."""
+    """Write what an export reads of a model folder of `jobs.train`, in another frame than the dataset's."""
     file = folder / "nerfstudio_models" / "step-000000000.ckpt"
     file.parent.mkdir(parents=True)
     write_checkpoint(model, file)

@@ -69,7 +69,7 @@ def submit(client: MLClient, tmp_path: Path) -> Submit:
 
 
 def blobs(client: MLClient, stack: AzureStack, store: str = "workspaceblobstore") -> ContainerClient:
-    """A datastore as a client of the service opens it: over the proxy, with the SAS of its secrets."""
+    """Open a datastore as a client of the service does: over the proxy, with the SAS of its secrets."""
     name = client.datastores.get(store).container_name
     secret = client.datastores._list_secrets(store, expirable_secret=True)
     url = f"https://{stack.account}.blob.core.windows.net"

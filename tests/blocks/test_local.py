@@ -32,7 +32,7 @@ def status_file(workspace: LocalWorkspace, job: JobSpec) -> dict[str, int]:
 
 
 def processes(workspace: LocalWorkspace, job: JobSpec) -> set[int]:
-    """The numbers of all processes that work in the job's folder."""
+    """Return the numbers of all processes that work in the job's folder."""
     found = set()
     for entry in Path("/proc").glob("[0-9]*/cwd"):
         try:

@@ -62,7 +62,7 @@ def test_captures_get_versions_by_content(workspace: LocalWorkspace, tmp_path: P
 
 
 def photo(workspace: LocalWorkspace, tmp_path: Path, content: bytes) -> Asset:
-    """A capture of one photo."""
+    """Register a capture of one photo."""
     (tmp_path / "a.jpg").write_bytes(content)
     return workspace.take_in("street", {"a.jpg": tmp_path / "a.jpg"}, {})
 

@@ -40,7 +40,7 @@ def trajectories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def exported(file: Path, x: float = 0.0) -> Path:
-    """A path as the viewer writes it, keys of its own and all."""
+    """Write a path as the viewer does, with its own keys."""
     pose = [1.0, 0, 0, x, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
     frames = [Frame(camera_to_world=pose, fov=50)] * 2
     path = CameraPath(render_width=64, render_height=36, seconds=1, camera_path=frames)
@@ -49,7 +49,7 @@ def exported(file: Path, x: float = 0.0) -> Path:
 
 
 def drawn_in(file: Path, frame: str) -> Path:
-    """A path that says which frame it belongs to."""
+    """Write a path that says which frame it belongs to."""
     content = json.loads(exported(file).read_text())
     file.write_text(json.dumps({**content, "rebel_nerf": {"model": "street-nerf:9-a", "frame": frame}}))
     return file
@@ -132,7 +132,7 @@ def placed(trajectories: Path, *centres: tuple[float, float, float], scale: bool
 
 
 def walk(file: Path, look: float, frame: str | None = None) -> Path:
-    """A walk along X that looks along +Y (1) or -Y (-1)."""
+    """Write a walk along X that looks along +Y (1) or -Y (-1)."""
     poses = [[look, 0, 0, x / 10, 0, 0, -look, 0, 0, 1, 0, 0, 0, 0, 0, 1] for x in range(-5, 6)]
     frames = [Frame(camera_to_world=pose, fov=40) for pose in poses]
     content = CameraPath(render_width=64, render_height=36, seconds=1, camera_path=frames).content()

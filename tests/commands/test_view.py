@@ -150,7 +150,7 @@ def test_a_path_drawn_in_a_browser_is_downloaded_and_kept(
 
 
 def _keyframes(browser: Browser, scratch: Path) -> int:
-    """The number of keyframes that the viewer has, by the file that it writes once it is asked to."""
+    """Return the number of keyframes that the viewer writes to its file on request."""
 
     def written() -> dict[Path, int]:
         return {file: file.stat().st_mtime_ns for file in scratch.rglob("camera_paths/*.json")}
@@ -178,7 +178,7 @@ async def training_of(home: Path, options: TrainOptions) -> Asset:
 
 
 async def link_of(key: str) -> str:
-    """The link in an artifact of the flow run, once it is there."""
+    """Wait for the link in an artifact of the flow run, and return it."""
     of_key = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
     while True:
         async with get_client() as client:
@@ -226,7 +226,7 @@ async def test_the_flow_runs_link_shows_a_training_which_ends_on_its_own(
 
 
 def _commonest(browser: Browser, file: Path) -> float:
-    """The share of the commonest colour in the left half of the screen, where the scene is."""
+    """Return the share of the commonest colour in the left half of the screen, where the scene is."""
     browser.photograph(file)
     with Image.open(file) as image:
         pixels = np.asarray(image.convert("RGB"))[:, : image.width // 2].reshape(-1, 3)

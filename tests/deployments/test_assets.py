@@ -86,7 +86,7 @@ def client(address: str) -> Iterator[httpx.Client]:
 
 
 def raw(address: str, target: str, method: str = "GET") -> bytes:
-    """The whole answer to a request whose path no client has tidied."""
+    """Return the whole answer to a request whose path no client has normalized."""
     url, basic = httpx.URL(address), httpx.BasicAuth("rebel-nerf", "secret word")._auth_header
     request = f"{method} {target} HTTP/1.1\r\nHost: {url.netloc.decode()}\r\nAuthorization: {basic}\r\n"
     with socket.create_connection((url.host, url.port or 80), 60) as connection:

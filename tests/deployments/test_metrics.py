@@ -32,7 +32,7 @@ Values = dict[tuple[str, ...], float]
 
 
 def values(text: str) -> Values:
-    """The figures of a page, by their names and the values of their labels, in the order of the labels' names."""
+    """Return a page's figures by their names and their labels' values, in the order of the labels' names."""
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
 
@@ -61,7 +61,7 @@ class Watched:
         return (await self.client.create_flow_run_from_deployment(self.deployment, parameters=parameters)).id
 
     async def until(self, holds: Callable[[Values], bool], seconds: float = 120) -> Values:
-        """The metrics once something holds."""
+        """Wait until a condition holds, and return the metrics."""
         deadline = time.monotonic() + seconds
         found: Values = {}
         while time.monotonic() < deadline:

@@ -53,7 +53,7 @@ async def test_nothing_is_lost_while_the_database_is_restarted(tmp_path: Path) -
 
 
 async def ended(world: World, scene: str) -> State[object]:
-    """The last state of the one run of a scene."""
+    """Return the last state of the one run of a scene."""
     deadline = time.monotonic() + 300
     while True:
         with suppress(httpx.HTTPError):

@@ -84,13 +84,13 @@ def _plan(before: Asset, options: FirstOptions) -> Plan:
 
 @Stage
 def first(before: Asset, options: FirstOptions) -> Plan:
-    """The first stage."""
+    """Plan the first stage."""
     return _plan(before, options)
 
 
 @Stage
 def second(before: Asset, options: SecondOptions) -> Plan:
-    """The second stage."""
+    """Plan the second stage."""
     return _plan(before, options)
 
 

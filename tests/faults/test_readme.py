@@ -14,7 +14,7 @@ TABLE = [line for line in (Path(__file__).parent / "README.md").read_text().spli
 
 
 def functions(file: Path) -> set[str]:
-    """The names of all functions of a file."""
+    """Return the names of all functions of a file."""
     tree = ast.walk(ast.parse(file.read_text()))
     return {node.name for node in tree if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
 

@@ -51,7 +51,7 @@ class FacadeOptions(Options):
 
 @Stage
 def photograph(scene: str, options: FacadeOptions) -> Plan:
-    """A stage whose job takes some seconds."""
+    """Plan a stage whose job takes some seconds."""
     return Plan(scene, "1", options, f"{scene}-photos", "dataset", "output", {}, tier="cpu")
 
 

@@ -39,7 +39,7 @@ def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def run(**given: Any) -> tuple[Asset, dict[str, str]]:
-    """The flow's video and the state in which each of its tasks ended, as the server has them."""
+    """Run the flow, and return its video and the final state of each of its tasks from the server."""
     common = {"scene": "street", "profile": "preview", "render": RENDER}
     return await outcome(nerf, **{**common, "prepare": PREPARE, "train": TRAIN, **given})
 

@@ -50,7 +50,7 @@ async def saved(workspace: AzureMLWorkspace, monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def run(**given: Any) -> tuple[Asset, dict[str, str]]:
-    """The flow's video and the state in which each of its tasks ended, as the server has them."""
+    """Run the flow, and return its video and the final state of each of its tasks from the server."""
     common = {"scene": SCENE, "profile": "preview", "workspace": "rebel-nerf-azure-ml/azure", "render": RENDER}
     return await outcome(nerf, **{**common, "prepare": PREPARE, "train": TRAIN, **given})
 
@@ -118,7 +118,7 @@ class NothingOptions(Options):
 
 @Stage
 def nothing(capture: Asset) -> Plan:
-    """A job that fails without a report of its own."""
+    """Plan a job that fails without a report of its own."""
     return Plan(capture.name, capture.version, NothingOptions(), "well-none", "dataset", "none", {"images": capture})
 
 
@@ -187,7 +187,7 @@ async def test_training_resumes_where_a_lost_node_left_it(
 
 
 def checkpoints(workspace: AzureMLWorkspace, job: str) -> bool:
-    """Whether a checkpoint is complete: its JSON file comes last."""
+    """Return whether a checkpoint is complete: its JSON file comes last."""
     folder = f"rebel-nerf/scratch/{job.rpartition('-')[0]}/checkpoints/"
     return any(blob.path.endswith(".json") for blob in workspace._connection.store().container.blobs(folder))
 

@@ -43,7 +43,7 @@ def exif(focal: int | None) -> Image.Exif:
 
 
 def zoomed(image: Image.Image, factor: float) -> Image.Image:
-    """The photo that a longer lens takes, of the same size."""
+    """Return the photo that a longer lens takes, of the same size."""
     width, height = image.size
     x, y = (width - width / factor) / 2, (height - height / factor) / 2
     return image.resize((width, height), Image.Resampling.LANCZOS, box=(x, y, width - x, height - y))

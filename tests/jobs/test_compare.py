@@ -26,7 +26,7 @@ def path(frames: int) -> CameraPath:
 
 
 def video(folder: Path, grey: int, frames: int = 9) -> Path:
-    """A video of one grey that becomes a little lighter."""
+    """Write a video of one grey that becomes a little lighter."""
     folder.mkdir()
     shown = [np.full((90, 160, 3), grey + 3 * index, np.uint8) for index in range(frames)]
     encode(folder / "video.mp4", shown, path(frames).frame_rate, (160, 90))
@@ -35,7 +35,7 @@ def video(folder: Path, grey: int, frames: int = 9) -> Path:
 
 
 def middle(picture: Picture, *columns: slice) -> list[float]:
-    """The mean grey of columns of the upper half, where no label is."""
+    """Return the mean grey of columns of the upper half, where no label is."""
     return [float(picture[:40, each].mean()) for each in columns]
 
 

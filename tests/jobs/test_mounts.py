@@ -53,7 +53,7 @@ def mount(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def job(stage: str, options: Options, log: Path, **places: Path) -> subprocess.Popen[str]:
-    """A job of its own, with one thread: as many compute the same sums."""
+    """Start a job with one thread: the same number of threads computes the same sums."""
     arguments = [str(word) for name, place in places.items() for word in (f"--{name}", place)]
     return subprocess.Popen(
         [sys.executable, "-m", f"jobs.{stage}", *arguments, *CliApp.serialize(options)],

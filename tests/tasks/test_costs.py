@@ -24,7 +24,7 @@ NOW = datetime.now(timezone.utc)
 
 @Stage
 def dataset(capture: Asset) -> Plan:
-    """A stage that takes two seconds of a CPU."""
+    """Plan a stage that takes two seconds of a CPU."""
     return Plan(
         scene=capture.scene,
         capture_version="1",
@@ -39,7 +39,7 @@ def dataset(capture: Asset) -> Plan:
 
 @Stage
 def model(made: Asset, options: SecondOptions, must_have: tuple[str, ...] = ()) -> Plan:
-    """A stage that takes some seconds of a GPU."""
+    """Plan a stage that takes some seconds of a GPU."""
     return Plan(
         scene=made.scene,
         capture_version="1",

@@ -66,7 +66,7 @@ def asset(place: LocalWorkspace, scene: str) -> Asset:
 
 
 def visit(place: LocalWorkspace) -> tasks.Visit:
-    """A dataset and a model."""
+    """Register a dataset and a model."""
     dataset, model = asset(place, "wall"), asset(place, "model")
     return tasks.Visit(dataset, model.model_copy(update={"tags": model.tags | {"scene": "wall"}}))
 
@@ -225,12 +225,12 @@ def test_an_impossible_division_into_shards_is_refused_before_any_job(tmp_path: 
 
 
 def log(place: LocalWorkspace) -> list[str]:
-    """The stage of each job that began, and its first frame if it is a shard's, in order."""
+    """Return the stage of each job that began, and its first frame if it is a shard's, in order."""
     lines = (place.folder / "started").read_text().splitlines()
     return [line.removeprefix("jobs.").strip() for line in lines]
 
 
 def first(shard: Asset) -> int:
-    """The first frame of a shard."""
+    """Return the first frame of a shard."""
     words = (Path(shard.uri) / "given").read_text().split()
     return int(words[words.index("--first") + 1])

@@ -33,7 +33,7 @@ def place(tmp_path: Path) -> LocalWorkspace:
 
 
 async def both(place: LocalWorkspace, scene: str = "street", refresh: str = "", seconds: float = 0.1) -> list[Asset]:
-    """A flow of both stages."""
+    """Run both stages."""
 
     @flow(name="both")
     async def run() -> list[Asset]:

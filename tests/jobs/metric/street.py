@@ -53,7 +53,7 @@ class Street:
         (folder / "dataset.json").write_text(json.dumps(manifest))
 
     def photo(self, number: int) -> str:
-        """The name of a photo."""
+        """Return the name of a photo."""
         return f"walk/IMG_{number}.jpg"
 
     def picks(

@@ -40,7 +40,7 @@ def ring(levels: tuple[float, ...] = (1.5,), gap: float = 0.0) -> PosedPhotos:
 
 
 def house() -> PosedPhotos:
-    """A walk through a house, round five corners, looking ahead."""
+    """Return a walk through a house, round five corners, looking ahead."""
     corners = np.array([[0, 0], [8, 0], [8, 6], [2, 6], [2, 10], [9, 10]], dtype=float)
     at = np.linspace(0, 5, 120)
     centres = np.stack([*(np.interp(at, np.arange(6), c) for c in corners.T), np.full(120, 1.6)], axis=1)
@@ -63,7 +63,7 @@ def drone() -> PosedPhotos:
 
 
 def row(y: float, looks_to: float, x: float = 0.0) -> PosedPhotos:
-    """A straight walk along X, looking at a right angle to it."""
+    """Return a straight walk along X, looking at a right angle to it."""
     along = np.linspace(-4, 4, 20)
     centres = np.stack([along + x, 0 * along + y, 0 * along + 1.6], axis=1)
     return capture(centres, np.tile([0.0, looks_to, 0.0], (20, 1)), 4)
@@ -133,7 +133,7 @@ def poses_of(kind: str, of: PosedPhotos, frames: int, ease: bool = False, loop: 
 
 
 def dataset_without_photos(folder: Path) -> tuple[Path, Path]:
-    """A dataset with the facade's true poses, without photos, and a model folder with nothing done to the frame."""
+    """Write a dataset with the facade's true poses but no photos, and a model folder in the same frame."""
     from jobs.facade import _transforms, cameras
 
     views = cameras(20, 640, 360)
@@ -147,7 +147,7 @@ def dataset_without_photos(folder: Path) -> tuple[Path, Path]:
 
 
 def dataset_of_panoramas(folder: Path) -> tuple[Path, Path]:
-    """A dataset of the walk through the house with a 360° camera, cut into views, and a model folder."""
+    """Write a dataset of the walk through the house with a 360° camera, cut into views, and a model folder."""
     dataset, model = dataset_without_photos(folder)
     content = json.loads((dataset / "transforms.json").read_text())
     level = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # looks along +Y, with OpenCV's axes

@@ -36,7 +36,7 @@ def points_of(name: str) -> Array:
 
 
 def scene(name: str) -> PosedPhotos:
-    """A capture in its scene's frame, as `jobs.prepare` fixes it: within a unit of the middle of the cameras."""
+    """Return a capture in its scene's frame, as `jobs.prepare` fixes it: within a unit of the middle of the cameras."""
     of = CAPTURES[name]
     middle = of.centres.mean(axis=0)
     scale = float(1 / np.abs(of.centres - middle).max())

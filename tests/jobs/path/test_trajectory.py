@@ -31,7 +31,7 @@ from tests.jobs.path.captures import (
 
 
 def picture_steps(poses: Array, depth: float) -> Array:
-    """How much the picture moves from frame to frame: by the camera's shift over the depth, and by its turn."""
+    """Return how much the picture moves from frame to frame: by the camera's shift over the depth, and by its turn."""
     shift = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1) / depth
     turn = np.linalg.norm(np.diff(poses[:, :3, 2], axis=0), axis=1)
     steps: Array = np.hypot(shift, turn)

@@ -24,7 +24,7 @@ def state(step: int) -> dict[str, Any]:
 
 
 def newest(folder: Path, fingerprint: str = "fingerprint") -> int:
-    """The step of the newest checkpoint, 0 if there is none; it is as it was saved."""
+    """Return the step of the newest checkpoint, 0 if there is none, after comparing it with what was saved."""
     found = Checkpoints(folder, fingerprint).newest()
     if found is None:
         return 0

@@ -41,7 +41,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 
 
 def at_the_end(content: dict[str, Any]) -> float:
-    """The mean PSNR of rays in the last fifth of a training, dB."""
+    """Return the mean PSNR of rays in the last fifth of a training, dB."""
     curve: list[float] = content["curve"]["psnr"]
     last = curve[-len(curve) // 5 :]
     return sum(last) / len(last)

@@ -56,7 +56,7 @@ def distances(bins: Tensor, near: Tensor, far: Tensor) -> Tensor:
 
 
 def resampled(weights: Tensor, bins: Tensor, quantiles: Tensor) -> Tensor:
-    """The lines of nerfstudio's `PDFSampler`."""
+    """Resample as nerfstudio's `PDFSampler` does."""
     pdf = weights + 0.01
     pdf = pdf / pdf.sum(-1, keepdim=True)
     cdf = functional.pad(torch.cumsum(pdf, -1).clamp(max=1.0), (1, 0))
@@ -68,7 +68,7 @@ def resampled(weights: Tensor, bins: Tensor, quantiles: Tensor) -> Tensor:
 
 
 def gradients(inputs: list[Tensor], losses: Callable[..., Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """The result of a function of inputs, and the gradients of its sum with random factors."""
+    """Return the result of a function of inputs, and the gradients of its sum with random factors."""
     inputs = [each.detach().clone().requires_grad_() for each in inputs]
     result = losses(*inputs)
     factors = random(*result.shape, seed=9)

@@ -32,7 +32,7 @@ torch.set_num_threads(1)
 
 
 def in_scene_frame(street: Path, folder: Path) -> Path:
-    """The street as a dataset with its true poses, in units of 10 m: both visits in one frame."""
+    """Write the street as a dataset with its true poses, in units of 10 m: both visits in one frame."""
     shutil.copytree(street, folder)
     content = json.loads((folder / "truth.json").read_text())
     for frame in content["frames"]:
@@ -92,7 +92,7 @@ def weights(folder: Path) -> dict[str, Any]:
 
 
 def likeness(first: Path, second: Path) -> float:
-    """The correlation of the features of two models."""
+    """Return the correlation of the features of two models."""
     tables = [
         next(value for name, value in weights(folder).items() if "field.mlp_base" in name and "hash_table" in name)
         for folder in (first, second)

@@ -68,7 +68,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> TrainOptions:
 
 
 def photos_of(dataset: Path, max_image_size: int | None = 96) -> tuple[Photos, Any]:
-    """The training photos of a dataset, and nerfstudio's data manager of them."""
+    """Return the training photos of a dataset, and nerfstudio's data manager of them."""
     options = OPTIONS.model_copy(update={"max_image_size": max_image_size})
     config = settings.configure(options, read_dataset(dataset), DEVICE.type)
     model.set_paths(config, Path(), dataset)
@@ -193,7 +193,7 @@ def test_the_accepted_options_of_training(dataset: Path) -> None:
 
 
 def trained(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The parameters and the manifest of a model folder."""
+    """Return the parameters and the manifest of a model folder."""
     [file] = (folder / model.CHECKPOINTS).iterdir()
     return torch.load(file, weights_only=True)["pipeline"], json.loads((folder / model.MANIFEST).read_text())
 

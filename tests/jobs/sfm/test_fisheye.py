@@ -39,7 +39,7 @@ def photographed(lens: str, params: list[float], noise: float = 0.3) -> pycolmap
 
 
 def taken_for(model: pycolmap.Reconstruction, lens: str) -> pycolmap.Reconstruction:
-    """The same photos with a lens of the other kind, of the same focal length."""
+    """Return the same photos with a lens of the other kind, of the same focal length."""
     focal = model.cameras[1].mean_focal_length()
     other = pycolmap.Camera.create_from_model_name(1, lens, focal, *SIZE)
     return with_cameras(model, lambda _: (other, 0))

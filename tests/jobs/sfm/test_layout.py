@@ -20,7 +20,7 @@ def picture(
 
 
 def unified(folder: Path, pictures: list[Picture]) -> list[Picture]:
-    """The unified pictures; of each grey one, the top left corner as it is shown is white."""
+    """Return the unified pictures; of each grey one, the top left corner as it is shown is white."""
     for each in pictures:
         image = Image.new("L", each.feature_size)
         image.paste(255, (0, 0, each.size[0] // 4, each.size[1] // 4))

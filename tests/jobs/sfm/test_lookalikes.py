@@ -25,7 +25,7 @@ def wall(
 
 
 def reconstruction(visits: list[tuple[int, list[NDArray[np.float64]]]], seed: int = 0, found: float = 0.6) -> Any:
-    """A reconstruction in one frame of photos that walk past, 9 m before the walls.
+    """Return a reconstruction in one frame of photos that walk past, 9 m before the walls.
 
     Args:
         visits: the number of photos, and the groups of points that can be seen; equal arrays are the same points.

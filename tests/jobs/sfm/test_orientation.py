@@ -16,7 +16,7 @@ TURN = Rotation.from_euler("xyz", [40, -70, 130], degrees=True).as_matrix()
 
 
 def looking(forward: Any, up: Any) -> NDArray[np.float64]:
-    """A camera's rotation to the world, with OpenCV's axes."""
+    """Return a camera's rotation to the world, with OpenCV's axes."""
     z = np.array(forward, float) / np.linalg.norm(forward)
     x = np.cross(z, up)
     x /= np.linalg.norm(x)

@@ -14,7 +14,7 @@ FOCAL, MIDDLE, POINT = 900.0, (512, 384), (527, 372)
 
 
 def scene(photos: int, wrong: float = 0.03, principal: tuple[int, int] = POINT) -> Any:
-    """A reconstruction as it truly is: a lens with a principal point, seen points with noise, and wrong matches."""
+    """Return a true reconstruction: a lens with a principal point, points with noise, and wrong matches."""
     pycolmap.set_random_seed(1)
     options = pycolmap.SyntheticDatasetOptions(num_rigs=1, num_frames_per_rig=photos, num_points3D=400)
     options.camera_model_id = pycolmap.CameraModelId.OPENCV
@@ -29,7 +29,7 @@ def scene(photos: int, wrong: float = 0.03, principal: tuple[int, int] = POINT) 
 
 
 def with_the_point_in_the_middle(model: Any) -> Any:
-    """The reconstruction as COLMAP's mappers leave it."""
+    """Return the reconstruction as COLMAP's mappers leave it."""
     model = copy.deepcopy(model)
     camera = model.cameras[1]
     camera.params = [*camera.params[:2], *MIDDLE, *camera.params[4:]]
@@ -38,7 +38,7 @@ def with_the_point_in_the_middle(model: Any) -> Any:
 
 
 def rotation_error(model: Any, truth: Any) -> float:
-    """The mean angle to the true rotations in degrees, with the camera centres brought to the true ones."""
+    """Return the mean angle to the true rotations in degrees, with the camera centres brought to the true ones."""
     poses, true = (
         np.stack([image.cam_from_world().inverse().matrix() for _, image in sorted(m.images.items())])
         for m in (model, truth)

@@ -29,7 +29,7 @@ Tile = dict[str, Any]
 
 
 def street(number: int = 700) -> Gaussians:
-    """A street along +X, whose Gaussians are from 1 mm to 1 m wide."""
+    """Return a street along +X, whose Gaussians are from 1 mm to 1 m wide."""
     found = gaussians(1, number)
     means = found.means * np.array([20, 3, 3], np.float32)
     return replace(found, means=means, scales=found.scales - np.float32(1), sh=found.sh.clip(-0.9, 0.9))

@@ -41,14 +41,14 @@ def base() -> list[Patch]:
 
 
 def picture(colour: tuple[float, float, float]) -> list[Patch]:
-    """A picture of one colour on the wall opposite the windows, 1.2 x 0.8 m."""
+    """Return a picture of one colour on the wall opposite the windows, 1.2 x 0.8 m."""
     shapes = Shapes(60, 6)
     shapes.box((-0.2, _DEEP / 2 - 0.04, 1.1), (1.0, _DEEP / 2, 1.9), shapes.plain(colour), "flrtb")
     return shapes.patches
 
 
 def cupboard(left: float) -> list[Patch]:
-    """A cupboard at the same wall."""
+    """Return a cupboard at the same wall."""
     shapes = Shapes(60, 7)
     shapes.box((left, _DEEP / 2 - 0.5, 0.0), (left + 0.7, _DEEP / 2, 1.0), shapes.planks((0.15, 0.35, 0.4)), "flrt")
     return shapes.patches

@@ -31,7 +31,7 @@ def path(kind: str = "perspective") -> CameraPath:
 
 
 def written(folder: Path, *kinds: Kind) -> Path:
-    """A wall 2 m ahead; change 1 is on its right half, and change 2 a metre behind its left half."""
+    """Write a wall 2 m ahead; change 1 is on its right half, and change 2 a metre behind its left half."""
     folder.mkdir()
     x, z = (each.ravel() for each in np.meshgrid(*[np.arange(-1, 1, VOXEL) + VOXEL / 2] * 2))
     wall = np.stack([x, np.full_like(x, 2.0), z], axis=1)

@@ -20,7 +20,7 @@ _SKY = ((-1.0, -1.0, 1.0), (1.0, -1.0, 1.0), (0.0, -1.0, 0.3), (0.0, -1.0, 2.0))
 
 
 def base() -> list[Patch]:
-    """A brick wall with two windows, a ledge that casts a shadow, and paving stones."""
+    """Return a brick wall with two windows, a ledge that casts a shadow, and paving stones."""
     shapes = Shapes(60, 1)
     panes = [Opening(left, 1.0, 1.0, 1.4, shapes.window((0.85, 0.83, 0.8))) for left in (3.4, 6.4)]
     shapes.wall((-4.5, 0, 0), X, 9.0, 4.0, shapes.brick((0.7, 0.45, 0.37)), panes)
@@ -30,7 +30,7 @@ def base() -> list[Patch]:
 
 
 def board(colour: tuple[float, float, float]) -> list[Patch]:
-    """A painted board on the wall, 1.2 x 0.9 m."""
+    """Return a painted board on the wall, 1.2 x 0.9 m."""
     shapes = Shapes(60, 2)
     shapes.box((-0.4, -0.06, 1.1), (0.8, 0.0, 2.0), shapes.plain(colour))
     return shapes.patches
@@ -39,7 +39,7 @@ def board(colour: tuple[float, float, float]) -> list[Patch]:
 def chest(
     left: float, colour: tuple[float, float, float] = (0.45, 0.4, 0.12), width: float = 1.0, height: float = 1.0
 ) -> list[Patch]:
-    """A wooden chest on the ground, 1 m wide and high unless given otherwise."""
+    """Return a wooden chest on the ground, 1 m wide and high unless given otherwise."""
     shapes = Shapes(60, 3)
     shapes.box((left, -1.0, 0.0), (left + width, 0.0, height), shapes.planks(colour), "flrt")
     return shapes.patches

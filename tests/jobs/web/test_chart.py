@@ -16,7 +16,7 @@ def dots(svg: str) -> list[tuple[float, float]]:
 
 
 def ticks(svg: str, anchor: str) -> dict[float, float]:
-    """The numbers along an axis, each with its place along it, px."""
+    """Return the numbers along an axis, each with its position in px."""
     along = "y" if anchor == "end" else "x"
     texts = [t for t in ElementTree.fromstring(svg).iter(f"{SVG}text") if t.attrib["text-anchor"] == anchor]
     return {float(t.text): float(t.attrib[along]) for t in texts if t.text and re.fullmatch(r"-?[\d.e+-]+", t.text)}
