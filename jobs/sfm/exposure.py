@@ -13,6 +13,8 @@ from scipy import sparse
 
 from jobs.light import Light
 from jobs.pictures.colour import linear
+from jobs.sfm.machine import threads
+from jobs.sfm.shared import observations
 
 __all__ = ["gains", "measure", "spread"]
 
@@ -34,11 +36,10 @@ def measure(model: pycolmap.Reconstruction, images: Path) -> Light | None:
     photos = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
 
     def observe(image: pycolmap.Image) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        seen = [point for point in image.points2D if point.has_point3D()]
-        at = np.array([point.xy for point in seen]).reshape(-1, 2)
-        return np.array([point.point3D_id for point in seen], np.int64), _colours(images / image.name, at)
+        points, at = observations(image)
+        return points, _colours(images / image.name, at)
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         observed = list(pool.map(observe, photos))
     photo = np.concatenate([np.full(len(points), index) for index, (points, _) in enumerate(observed)])
     points = np.concatenate([points for points, _ in observed])
@@ -82,15 +83,17 @@ def gains(photo: NDArray[np.int64], point: NDArray[np.int64], stops: NDArray[np.
     photo, point = (np.unique(each, return_inverse=True)[1] for each in (photo, point))
     if not len(photo) or (photos := int(photo.max()) + 1) < _PHOTOS:
         return None
+    order = np.argsort(photo, kind="stable")
+    photo, point, stops = photo[order], point[order], stops[order]
+    starts = np.searchsorted(photo, np.arange(photos + 1))
     columns = []
     for values in stops.T:
         weights, gain = np.ones(len(values)), np.zeros(photos)
         for _ in range(_ROUNDS):
-            table = sparse.csr_array((weights, (photo, point)))
-            of_points = table.sum(axis=0)
-            means = (table / of_points[None]).tocsr()
+            of_points = np.bincount(point, weights)
+            table, means = (sparse.csr_array((each, point, starts)) for each in (weights, weights / of_points[point]))
             # Without its points, the equations of the photos alone. The added matrix fixes the mean gain at 0.
-            normal = np.diag(table.sum(axis=1)) - (table @ means.T).toarray() + 1.0 / photos
+            normal = np.diag(np.bincount(photo, weights)) - (table @ means.T).toarray() + 1.0 / photos
             residual = values - np.bincount(point, weights * values)[point] / of_points[point]
             gain = np.linalg.lstsq(normal, np.bincount(photo, weights * residual), rcond=None)[0]
             left = values - gain[photo]

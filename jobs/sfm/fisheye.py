@@ -11,6 +11,7 @@ import pycolmap
 
 from jobs.sfm.layout import with_cameras
 from jobs.sfm.refinement import adjust
+from jobs.sfm.shared import observations
 
 __all__ = ["GUESS", "MODELS", "WIDE", "focal_lengths", "wide"]
 
@@ -64,11 +65,11 @@ def _as_fisheye(model: pycolmap.Reconstruction, number: int) -> pycolmap.Camera:
     angles, distances = [np.empty(0)], [np.empty(0)]
     for image in model.images.values():
         if image.camera_id == number and image.has_pose:
-            shown = [point for point in image.points2D if point.has_point3D()]
-            xyz = np.array([model.points3D[point.point3D_id].xyz for point in shown]).reshape(-1, 3)
+            numbers, at = observations(image)
+            xyz = np.array([model.points3D[number].xyz for number in numbers.tolist()]).reshape(-1, 3)
             local = xyz @ image.cam_from_world().rotation.matrix().T + image.cam_from_world().translation
             angles.append(np.arctan2(np.linalg.norm(local[:, :2], axis=1), local[:, 2]))
-            distances.append(np.linalg.norm(np.array([point.xy for point in shown]).reshape(-1, 2) - centre, axis=1))
+            distances.append(np.linalg.norm(at - centre, axis=1))
     angle, distance = np.concatenate(angles), np.concatenate(distances)
     focal, k1 = given.mean_focal_length(), 0.0
     if len(angle) >= _LEAST_OBSERVATIONS:

@@ -17,7 +17,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from jobs.geometry import Floats
-from jobs.sfm.shared import in_sight, most_shared, shared_by_name, shared_points
+from jobs.sfm.shared import in_sight, most_shared, observations, shared_by_name, shared_points
 
 __all__ = ["loosely_joined", "places"]
 
@@ -42,10 +42,19 @@ Cells = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a picture shows: the points' rows, sorted, and the cell of the picture in which each is."""
+    """What a picture shows, and what of that looks the same from elsewhere.
+
+    Args:
+        points: the rows of its n points, sorted.
+        cells: (n,) the cell of the picture in which each is.
+        rays: (n, 3) unit vectors from the camera to the points.
+        distances: (n,) of the points from the camera.
+    """
 
     points: NDArray[np.int64]
     cells: Cells
+    rays: Floats
+    distances: Floats
 
 
 def places(model: pycolmap.Reconstruction) -> list[set[str]]:
@@ -103,50 +112,60 @@ def _conflict(found: list[tuple[int, int]]) -> bool:
 
 def _tests(model: pycolmap.Reconstruction, images: list[pycolmap.Image]) -> dict[tuple[int, int], tuple[int, int]]:
     """Return, for pairs of pictures that show the same points, how many cells were compared and how many conflict."""
-    rows = {number: row for row, number in enumerate(sorted(model.points3D))}
-    xyz = np.array([model.points3D[number].xyz for number in rows]).reshape(-1, 3)
+    numbers = np.array(sorted(model.points3D), np.int64)
+    xyz = np.array([model.points3D[number].xyz for number in numbers.tolist()]).reshape(-1, 3)
     cameras = [model.cameras[image.camera_id] for image in images]
-    seen = [_seen(image, camera, rows) for image, camera in zip(images, cameras, strict=True)]
-    centers = np.array([image.projection_center() for image in images]).reshape(-1, 3)
-    result = {}
-    for i, j in most_shared(shared_points(model, images), _NEIGHBOURS, _LEAST_SHARED):
-        both = []
-        for here, there in ((i, j), (j, i)):
-            expected = _comparable(xyz, seen[here].points, centers[here], centers[there])
-            cells = _cells_of(images[there], cameras[there], xyz[expected])
-            expected, cells = expected[cells >= 0], cells[cells >= 0]
-            found = np.isin(expected, seen[there].points, assume_unique=True)
-            wanted, own, again = (
-                np.bincount(each, minlength=_GRID**2) for each in (cells, seen[there].cells, cells[found])
-            )
+    seen = [_seen(image, camera, numbers, xyz) for image, camera in zip(images, cameras, strict=True)]
+    pairs = most_shared(shared_points(model, images), _NEIGHBOURS, _LEAST_SHARED)
+    compared_with: dict[int, list[int]] = defaultdict(list)
+    for i, j in pairs:
+        compared_with[i].append(j)
+        compared_with[j].append(i)
+    row_of = np.empty(len(numbers), np.int64)
+    ways: dict[tuple[int, int], tuple[int, int]] = {}
+    for there, others in compared_with.items():
+        # Everything that is the same for all others is computed once.
+        points = np.unique(np.concatenate([seen[here].points for here in others]))
+        row_of[points] = np.arange(len(points))
+        rays, distances = _rays(xyz[points], images[there])
+        cells = _cells_of(images[there], cameras[there], xyz[points])
+        found = np.isin(points, seen[there].points, assume_unique=True)
+        own = np.bincount(seen[there].cells, minlength=_GRID**2)
+        for here in others:
+            row = row_of[seen[here].points]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                nearer = distances[row] / seen[here].distances
+            alike = np.einsum("ij,ij->i", rays[row], seen[here].rays) > np.cos(np.radians(_ANGLE))
+            row = row[alike & (nearer < _ZOOM) & (nearer > 1 / _ZOOM) & (cells[row] >= 0)]
+            again = found[row]
+            wanted = np.bincount(cells[row], minlength=_GRID**2)
             # If light or leaves have changed, few points are found again anywhere, so a cell without any proves
             # nothing.
-            again_share = found.mean() if len(found) else 0.0
-            compared = (wanted >= _FEW) & (own >= _FEW) & ((1 - again_share) ** wanted < _CHANCE)
-            both.append((int(compared.sum()), int((compared & (again == 0)).sum())))
-        # A sharper or wider picture has points that the other cannot show, so the side with fewer conflicts counts.
-        better = min(both, key=lambda test: test[1] / max(test[0], 1))
+            share = again.mean() if len(again) else 0.0
+            compared = (wanted >= _FEW) & (own >= _FEW) & ((1 - share) ** wanted < _CHANCE)
+            none = np.bincount(cells[row[again]], minlength=_GRID**2) == 0
+            ways[here, there] = int(compared.sum()), int((compared & none).sum())
+    result = {}
+    for i, j in pairs:
+        both = ways[i, j], ways[j, i]
         if min(both)[0] >= _COMPARED:
-            result[i, j] = better
+            # A sharper or wider picture has points that the other cannot show, so the side with fewer conflicts counts.
+            result[i, j] = min(both, key=lambda test: test[1] / max(test[0], 1))
     return result
 
 
-def _seen(image: pycolmap.Image, camera: pycolmap.Camera, rows: Mapping[int, int]) -> _Seen:
-    shown = {rows[point.point3D_id]: point.xy for point in image.points2D if point.has_point3D()}
-    points = np.array(sorted(shown), np.int64)
-    at = np.array([shown[row] for row in points.tolist()]).reshape(-1, 2)
-    return _Seen(points, _cells(at, camera))
+def _seen(image: pycolmap.Image, camera: pycolmap.Camera, numbers: NDArray[np.int64], xyz: Floats) -> _Seen:
+    shown, at = observations(image)
+    points, first = np.unique(np.searchsorted(numbers, shown), return_index=True)
+    return _Seen(points, _cells(at[first], camera), *_rays(xyz[points], image))
 
 
-def _comparable(xyz: Floats, points: NDArray[np.int64], here: Floats, there: Floats) -> NDArray[np.int64]:
-    """Return those of the points that look the same from two places."""
-    mine, its = xyz[points] - here, xyz[points] - there
-    near, far = np.linalg.norm(mine, axis=1), np.linalg.norm(its, axis=1)
+def _rays(xyz: Floats, image: pycolmap.Image) -> tuple[Floats, Floats]:
+    """Return the unit vectors from a camera to points (n, 3), and their distances (n,)."""
+    rays = xyz - image.projection_center()
+    distances = np.sqrt(np.einsum("ij,ij->i", rays, rays))
     with np.errstate(divide="ignore", invalid="ignore"):
-        cosine = (mine * its).sum(axis=1) / (near * far)
-        alike = (cosine > np.cos(np.radians(_ANGLE))) & (np.maximum(near / far, far / near) < _ZOOM)
-    chosen: NDArray[np.int64] = points[alike]
-    return chosen
+        return rays / distances[:, None], distances
 
 
 def _cells_of(image: pycolmap.Image, camera: pycolmap.Camera, xyz: Floats) -> Cells:

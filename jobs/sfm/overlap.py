@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial import cKDTree
 
 from jobs.geometry import Floats
-from jobs.sfm.shared import in_sight, most_shared, shared_points
+from jobs.sfm.shared import in_sight, most_shared, observations, shared_points
 from jobs.text import printable
 
 __all__ = ["Overlap", "measure"]
@@ -131,13 +131,13 @@ def _neighbours(number: int, pairs: Mapping[tuple[int, int], _Pair]) -> dict[tup
 def _grid(model: pycolmap.Reconstruction, image: pycolmap.Image) -> Floats:
     """Return the points (n, 3) of the scene that an even grid of the picture shows, about."""
     camera, pose = model.cameras[image.camera_id], image.cam_from_world()
-    shown = [point for point in image.points2D if point.has_point3D()]
-    depths = (pose * np.array([model.points3D[point.point3D_id].xyz for point in shown]))[:, 2]
+    numbers, shown = observations(image)
     middles = (np.arange(_CELLS) + 0.5) / _CELLS
     at = np.stack(np.meshgrid(middles, middles), axis=-1).reshape(-1, 2) * [camera.width, camera.height]
-    nearest = cKDTree([point.xy for point in shown]).query(at)[1]
+    nearest = numbers[cKDTree(shown).query(at)[1]]
+    depths = (pose * np.array([model.points3D[number].xyz for number in nearest.tolist()]))[:, 2]
     rays = np.column_stack([camera.cam_from_img(at), np.ones(len(at))])
-    points: Floats = pose.inverse() * (rays * depths[nearest, None])[np.isfinite(rays).all(axis=1)]
+    points: Floats = pose.inverse() * (rays * depths[:, None])[np.isfinite(rays).all(axis=1)]
     return points
 
 

@@ -29,6 +29,7 @@ from jobs.pictures.reading import save_feature_mask
 from jobs.sfm import fisheye
 from jobs.sfm.refinement import adjust
 from jobs.sfm.search import Points, Search, Shared, Tracks
+from jobs.sfm.shared import observations
 from jobs.sfm.views import View
 
 _LEAST_INLIERS = 40
@@ -299,8 +300,8 @@ class _Observations:
 
 def _seen(image: pycolmap.Image, scale: float = 1.0) -> tuple[Floats, Points]:
     """Return where a picture shows points, (n, 2) in px times `scale`, and the numbers (n,) of these points."""
-    seen = [(point.xy, point.point3D_id) for point in image.points2D if point.has_point3D()]
-    return scale * np.array([xy for xy, _ in seen]).reshape(-1, 2), np.array([number for _, number in seen], np.int64)
+    numbers, at = observations(image)
+    return scale * at, numbers
 
 
 def _positions(model: pycolmap.Reconstruction, numbers: Points) -> Floats:

@@ -11,7 +11,14 @@ from scipy import sparse
 
 from jobs.geometry import Floats
 
-__all__ = ["in_sight", "most_shared", "shared_by_name", "shared_points"]
+__all__ = ["in_sight", "most_shared", "observations", "shared_by_name", "shared_points"]
+
+
+def observations(image: pycolmap.Image) -> tuple[NDArray[np.int64], Floats]:
+    """Return the numbers of the points that a picture shows (n,), and where they are in it (n, 2), px."""
+    shown = image.get_observation_points2D()
+    numbers = np.array([point.point3D_id for point in shown], np.int64)
+    return numbers, np.array([point.xy for point in shown], float).reshape(-1, 2)
 
 
 def shared_points(model: pycolmap.Reconstruction, images: Sequence[pycolmap.Image]) -> NDArray[np.int64]:
