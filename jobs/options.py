@@ -54,8 +54,10 @@ class PrepareOptions(Options):
         description="Which pairs of photos to match. auto: exhaustive for few photos, else sequential for a video and "
         "retrieval for photos.",
     )
-    mapper: Literal["auto", "incremental", "global"] = Field(
-        "auto", description="COLMAP's mapper. auto: incremental, or global for a large capture."
+    mapper: Literal["auto", "incremental", "hierarchical", "global"] = Field(
+        "auto",
+        description="COLMAP's mapper. auto: incremental; for more than 100 photos, if there are cores for it, "
+        "hierarchical, which maps parts at the same time; for more than 400, global.",
     )
     feature_image_size: int = Field(
         1600, ge=320, le=8192, description="Longest side, in pixels, at which features are detected."

@@ -22,6 +22,12 @@ ENOUGH = 0.9
 """Share of registered pictures below which another method is tried."""
 
 _INCREMENTAL_IMAGES = 400  # with more pictures, the incremental mapper takes longer than the global one
+_ONE_PART_IMAGES = 100  # with more pictures, parts are mapped at the same time, if there are cores for it
+_THREADS_FOR_PARTS = 4
+_PART_IMAGES, _PART_OVERLAP = 40, 10
+# The mapper begins with two pictures, and searches long for two that see a point from directions 16° apart. That pays
+# for a whole capture. In a part, whose errors are corrected when all parts are adjusted, less is enough.
+_PART_FIRST_ANGLE = 6.0  # degrees
 
 # A last adjustment follows (`refinement`), so those on the way need not be exact. COLMAP adjusts everything whenever a
 # model has grown by a tenth, up to five times, with all points and to the last digit, which takes most of its time.
@@ -36,16 +42,14 @@ def map_matches(search: Search) -> tuple[list[pycolmap.Reconstruction], str]:
     Returns:
         The models, the one with the most pictures first, and the mapper that made them, in words.
     """
-    mapper: str = search.options.mapper
-    if mapper == "auto":
-        mapper = "incremental" if len(search.views) <= _INCREMENTAL_IMAGES else "global"
+    mapper = search.options.mapper if search.options.mapper != "auto" else _likely(search)
+    map_by = {"incremental": _map_incrementally, "hierarchical": _map_in_parts, "global": _map_globally}
     with search.timer.step("mapping"):
-        models = _map_globally(search) if mapper == "global" else _map_incrementally(search)
-        if mapper == "global" and search.options.mapper == "auto":
-            most = max((model.num_reg_images() for model in models), default=0)
-            if most < ENOUGH * len(search.views):
-                models += _map_incrementally(search)
-                mapper = "global, then incremental"
+        models = map_by[mapper](search)
+        most = max((model.num_reg_images() for model in models), default=0)
+        if search.options.mapper == "auto" and mapper != "incremental" and most < ENOUGH * len(search.views):
+            models += _map_incrementally(search)
+            mapper = f"{mapper}, then incremental"
     return sorted(models, key=lambda model: -model.num_reg_images()), mapper
 
 
@@ -57,21 +61,41 @@ def continue_mapping(search: Search, model: pycolmap.Reconstruction) -> pycolmap
     return max(models, key=lambda each: each.num_reg_images(), default=None)
 
 
-def _map_incrementally(search: Search, begun: Path | None = None) -> list[pycolmap.Reconstruction]:
-    options = pycolmap.IncrementalPipelineOptions(
-        random_seed=SEED,
-        num_threads=search.threads,
-        extract_colors=False,
-        min_model_size=3,
-        ba_refine_sensor_from_rig=False,
-        ba_global_frames_ratio=_GROWTH,
-        ba_global_points_ratio=_GROWTH,
-        ba_global_function_tolerance=_ROUGH_TOLERANCE,
-        ba_global_max_refinements=1,
-        ba_local_max_refinements=1,
-    )
+def _likely(search: Search) -> str:
+    """Return the mapper that takes the least time for these pictures on this machine."""
+    if len(search.views) > _INCREMENTAL_IMAGES:
+        return "global"
+    in_rigs = any(view.mount for view in search.views)  # parts would tear rigs apart
+    in_parts = len(search.views) > _ONE_PART_IMAGES and threads() >= _THREADS_FOR_PARTS and not in_rigs
+    return "hierarchical" if in_parts else "incremental"
+
+
+def _incremental(options: pycolmap.IncrementalPipelineOptions, search: Search) -> None:
+    """Set the options of incremental mapping."""
+    options.random_seed = SEED
+    options.extract_colors = False
+    options.min_model_size = 3
+    options.ba_refine_sensor_from_rig = False
+    options.ba_global_frames_ratio = options.ba_global_points_ratio = _GROWTH
+    options.ba_global_function_tolerance = _ROUGH_TOLERANCE
+    options.ba_global_max_refinements = options.ba_local_max_refinements = 1
     options.mapper.ba_global_ignore_redundant_points3D = True
     options.constant_cameras = search.mounted()
+
+
+def _map_in_parts(search: Search) -> list[pycolmap.Reconstruction]:
+    options = pycolmap.HierarchicalPipelineOptions(num_threads=threads(), num_workers=threads())
+    options.clustering_options.leaf_max_num_images = _PART_IMAGES
+    options.clustering_options.image_overlap = _PART_OVERLAP
+    _incremental(options.incremental_options, search)
+    options.incremental_options.num_threads = 1
+    options.incremental_options.mapper.init_min_tri_angle = _PART_FIRST_ANGLE
+    return list(pycolmap.hierarchical_mapping(search.database, search.folder, _output(search), options).values())
+
+
+def _map_incrementally(search: Search, begun: Path | None = None) -> list[pycolmap.Reconstruction]:
+    options = pycolmap.IncrementalPipelineOptions(num_threads=search.threads)
+    _incremental(options, search)
     if begun:
         options.multiple_models = options.structure_less_registration_fallback = False
     meter = Meter("prepare:mapping", len(search.views))

@@ -21,6 +21,7 @@ from jobs.options import PrepareOptions
 from jobs.pictures import reading
 from jobs.pictures.photo import Photo
 from jobs.pictures.photo import read as read_photo
+from jobs.sfm import mapping
 from jobs.sfm import search as sfm
 from jobs.sfm.alignment import compare_poses
 from jobs.sfm.reconstruction import reconstruct
@@ -204,6 +205,20 @@ def test_photos_of_several_sizes_get_intrinsics_of_their_own(street: Path, tmp_p
     assert read(tmp_path / "dataset" / "dataset.json")["mapper"] == "global"
     photos_of = {Path(file).name: source for file, source in sources(tmp_path / "dataset").items()}
     errors = compare_poses(street / "truth.json", tmp_path / "dataset" / "transforms.json", photos_of)
+    assert errors.positions.max() < 0.01
+
+
+def test_parts_of_a_capture_are_mapped_at_the_same_time(
+    street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapping, "_PART_IMAGES", 8)
+    monkeypatch.setattr(mapping, "_PART_OVERLAP", 3)
+    options = PrepareOptions(mapper="hierarchical", max_features=1500)
+    prepare.prepare(street / "photos", tmp_path / "dataset", options)
+    about = read(tmp_path / "dataset" / "dataset.json")
+    assert (about["mapper"], about["models"]) == ("hierarchical", [14])
+    photos = {Path(file).name: source for file, source in sources(tmp_path / "dataset").items()}
+    errors = compare_poses(street / "truth.json", tmp_path / "dataset" / "transforms.json", photos)
     assert errors.positions.max() < 0.01
 
 
