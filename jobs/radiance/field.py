@@ -78,7 +78,8 @@ class _Field(torch.autograd.Function):
         found, logits = torch.empty(n, kept, device=features.device), torch.empty(n, 3, device=features.device)
         _field[(triton.cdiv(n, _BLOCK),)](
             features, per_ray, *networks, found, logits, n, networks.into.stride(0), S=samples, K=channels,
-            H=len(networks.w1), G=networks.into.shape[1], KEPT=kept, BLOCK=_BLOCK, num_warps=_WARPS,
+            H=len(networks.w1), G=networks.into.shape[1], KEPT=kept, ROUND=features.device.type != "cpu",
+            BLOCK=_BLOCK, num_warps=_WARPS,
         )  # fmt: skip
         ctx.save_for_backward(features, per_ray, found, *networks)
         ctx.samples = samples
@@ -97,7 +98,7 @@ class _Field(torch.autograd.Function):
         to_found, to_features = torch.empty_like(found), torch.empty_like(features)
         grid = (min(_PROGRAMS, triton.cdiv(n, _BACKWARD_BLOCK)),)
         size = {
-            "H": len(networks.w1), "G": networks.into.shape[1], "BLOCK": _BACKWARD_BLOCK,
+            "H": len(networks.w1), "G": networks.into.shape[1], "ROUND": features.device.type != "cpu", "BLOCK": _BACKWARD_BLOCK,
             "num_warps": _BACKWARD_WARPS, "num_stages": 1,
         }  # fmt: skip
         _colour_backward[grid](
@@ -112,6 +113,15 @@ class _Field(torch.autograd.Function):
 
 
 @triton.jit
+def _dot(a, b, ROUND: tl.constexpr):
+    """Multiply matrices, with float32 rounded to TF32: tensor cores only cut the other bits off, so sums get too small."""
+    if ROUND and a.dtype == tl.float32:
+        a = ((a.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+        b = ((b.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+    return tl.dot(a, b)
+
+
+@triton.jit
 def _matrix(w_ptr, row, column, stride, rows, columns, dtype: tl.constexpr):
     """Load a matrix, which is zero outside of its rows and columns."""
     mask = ((row >= 0) & (row < rows))[:, None] & ((column >= 0) & (column < columns))[None, :]
@@ -119,23 +129,24 @@ def _matrix(w_ptr, row, column, stride, rows, columns, dtype: tl.constexpr):
 
 
 @triton.jit
-def _density(x, w1, b1, w2, b2):
+def _density(x, w1, b1, w2, b2, ROUND: tl.constexpr):
     """Compute the density network's hidden layer, and its results."""
-    h1 = tl.maximum(tl.dot(x, tl.trans(w1)) + b1[None, :], 0.0).to(x.dtype)
-    return h1, tl.dot(h1, tl.trans(w2)) + b2[None, :]
+    h1 = tl.maximum(_dot(x, tl.trans(w1), ROUND) + b1[None, :], 0.0).to(x.dtype)
+    return h1, _dot(h1, tl.trans(w2), ROUND) + b2[None, :]
 
 
 @triton.jit
-def _colour(y, p, wg, wb, bb):
+def _colour(y, p, wg, wb, bb, ROUND: tl.constexpr):
     """Compute the colour network's hidden layers. The density is among its inputs, with weights of zero."""
-    h2 = tl.maximum(tl.dot(y, tl.trans(wg)) + p, 0.0).to(y.dtype)
-    return h2, tl.maximum(tl.dot(h2, tl.trans(wb)) + bb[None, :], 0.0).to(y.dtype)
+    h2 = tl.maximum(_dot(y, tl.trans(wg), ROUND) + p, 0.0).to(y.dtype)
+    return h2, tl.maximum(_dot(h2, tl.trans(wb), ROUND) + bb[None, :], 0.0).to(y.dtype)
 
 
 @triton.jit
 def _field(
     x_ptr, p_ptr, w1_ptr, b1_ptr, w2_ptr, b2_ptr, wg_ptr, wb_ptr, bb_ptr, wc_ptr, bc_ptr, y_ptr, z_ptr, N, g_stride,
-    S: tl.constexpr, K: tl.constexpr, H: tl.constexpr, G: tl.constexpr, KEPT: tl.constexpr, BLOCK: tl.constexpr,
+    S: tl.constexpr, K: tl.constexpr, H: tl.constexpr, G: tl.constexpr, KEPT: tl.constexpr, ROUND: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Compute the first KEPT of the density network's results, and the logits of colours."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -147,13 +158,13 @@ def _field(
     x = tl.load(x_ptr + k[None, :] * N + i[:, None], mask=mask, other=0.0)
     w1 = _matrix(w1_ptr, j, k, K, H, K, dtype)
     w2 = _matrix(w2_ptr, g, j, H, G + 1, H, dtype)
-    _, y = _density(x, w1, tl.load(b1_ptr + j), w2, tl.load(b2_ptr + g, mask=g <= G, other=0.0))
+    _, y = _density(x, w1, tl.load(b1_ptr + j), w2, tl.load(b2_ptr + g, mask=g <= G, other=0.0), ROUND)
     tl.store(y_ptr + i[:, None] * KEPT + g[None, :], y, mask=mask & (g[None, :] < KEPT))
     p = tl.load(p_ptr + (i // S)[:, None] * H + j[None, :], mask=mask, other=0.0)
     wg = _matrix(wg_ptr, j, g - 1, g_stride, H, G, dtype)
     wb = _matrix(wb_ptr, j, j, H, H, H, dtype)
-    _, h3 = _colour(y.to(dtype), p, wg, wb, tl.load(bb_ptr + j))
-    z = tl.dot(h3, tl.trans(_matrix(wc_ptr, g, j, H, 3, H, dtype)))
+    _, h3 = _colour(y.to(dtype), p, wg, wb, tl.load(bb_ptr + j), ROUND)
+    z = _dot(h3, tl.trans(_matrix(wc_ptr, g, j, H, 3, H, dtype)), ROUND)
     z += tl.load(bc_ptr + g, mask=g < 3, other=0.0)[None, :]
     tl.store(z_ptr + i[:, None] * 3 + g[None, :], z, mask=mask & (g[None, :] < 3))
 
@@ -161,7 +172,7 @@ def _field(
 @triton.jit
 def _colour_backward(
     y_ptr, p_ptr, wg_ptr, wb_ptr, bb_ptr, wc_ptr, gz_ptr, gy_ptr, gp_ptr, gwg_ptr, gwb_ptr, gbb_ptr, gwc_ptr, gbc_ptr,
-    N, g_stride, S: tl.constexpr, H: tl.constexpr, G: tl.constexpr, BLOCK: tl.constexpr,
+    N, g_stride, S: tl.constexpr, H: tl.constexpr, G: tl.constexpr, ROUND: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Propagate the gradients of logits (gz) to the density network's results (gy), and add all others."""
     j = tl.arange(0, H)
@@ -181,21 +192,21 @@ def _colour_backward(
         mask = (i < N)[:, None]
         y = tl.load(y_ptr + i[:, None] * 16 + g[None, :], mask=mask, other=0.0)
         p = tl.load(p_ptr + (i // S)[:, None] * H + j[None, :], mask=mask, other=0.0)
-        h2, h3 = _colour(y, p, wg, wb, bb)
+        h2, h3 = _colour(y, p, wg, wb, bb, ROUND)
         gz = tl.load(gz_ptr + i[:, None] * 3 + g[None, :], mask=mask & (g[None, :] < 3), other=0.0)
-        gwc += tl.dot(tl.trans(gz), h3)
+        gwc += _dot(tl.trans(gz), h3, ROUND)
         gbc += tl.sum(gz, 0)
-        gh = tl.where(h3 > 0.0, tl.dot(gz, wc), 0.0)
-        gwb += tl.dot(tl.trans(gh), h2)
+        gh = tl.where(h3 > 0.0, _dot(gz, wc, ROUND), 0.0)
+        gwb += _dot(tl.trans(gh), h2, ROUND)
         gbb += tl.sum(gh, 0)
-        gh = tl.where(h2 > 0.0, tl.dot(gh, wb), 0.0)
-        gwg += tl.dot(tl.trans(gh), y)
+        gh = tl.where(h2 > 0.0, _dot(gh, wb, ROUND), 0.0)
+        gwg += _dot(tl.trans(gh), y, ROUND)
         first = block * BLOCK // S
         last = (tl.minimum(block * BLOCK + BLOCK, N) - 1) // S
         same = ((i // S)[None, :] == first + q[:, None]).to(tl.float32)  # of ray and sample
         at = gp_ptr + (first + q)[:, None] * H + j[None, :]
-        tl.atomic_add(at, tl.dot(same, gh), mask=(first + q <= last)[:, None], sem="relaxed")
-        tl.store(gy_ptr + i[:, None] * 16 + g[None, :], tl.dot(gh, wg), mask=mask)
+        tl.atomic_add(at, _dot(same, gh, ROUND), mask=(first + q <= last)[:, None], sem="relaxed")
+        tl.store(gy_ptr + i[:, None] * 16 + g[None, :], _dot(gh, wg, ROUND), mask=mask)
     geometry = ((g >= 1) & (g <= G))[None, :]
     tl.atomic_add(gwg_ptr + j[:, None] * G + (g[None, :] - 1), gwg, mask=geometry, sem="relaxed")
     tl.atomic_add(gwb_ptr + j[:, None] * H + j[None, :], gwb, sem="relaxed")
@@ -207,7 +218,7 @@ def _colour_backward(
 @triton.jit
 def _density_backward(
     x_ptr, w1_ptr, b1_ptr, w2_ptr, ge_ptr, gy_ptr, gx_ptr, gw1_ptr, gb1_ptr, gw2_ptr, gb2_ptr,
-    N, K: tl.constexpr, H: tl.constexpr, G: tl.constexpr, BLOCK: tl.constexpr,
+    N, K: tl.constexpr, H: tl.constexpr, G: tl.constexpr, ROUND: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Propagate the gradients of exponents (ge) and results (gy) to the features (gx), and add all others."""
     k = tl.arange(0, K)
@@ -224,16 +235,16 @@ def _density_backward(
         i = block * BLOCK + tl.arange(0, BLOCK)
         mask = (i < N)[:, None]
         x = tl.load(x_ptr + k[None, :] * N + i[:, None], mask=mask, other=0.0)
-        h1 = tl.maximum(tl.dot(x, tl.trans(w1)) + b1[None, :], 0.0)
+        h1 = tl.maximum(_dot(x, tl.trans(w1), ROUND) + b1[None, :], 0.0)
         gy = tl.load(gy_ptr + i[:, None] * 16 + g[None, :], mask=mask, other=0.0)
         ge = tl.load(ge_ptr + i, mask=i < N, other=0.0)
         gy += tl.where(g[None, :] == 0, ge[:, None], 0.0)
-        gw2 += tl.dot(tl.trans(gy), h1)
+        gw2 += _dot(tl.trans(gy), h1, ROUND)
         gb2 += tl.sum(gy, 0)
-        gh = tl.where(h1 > 0.0, tl.dot(gy, w2), 0.0)
-        gw1 += tl.dot(tl.trans(gh), x)
+        gh = tl.where(h1 > 0.0, _dot(gy, w2, ROUND), 0.0)
+        gw1 += _dot(tl.trans(gh), x, ROUND)
         gb1 += tl.sum(gh, 0)
-        tl.store(gx_ptr + k[None, :] * N + i[:, None], tl.dot(gh, w1), mask=mask)
+        tl.store(gx_ptr + k[None, :] * N + i[:, None], _dot(gh, w1, ROUND), mask=mask)
     tl.atomic_add(gw1_ptr + j[:, None] * K + k[None, :], gw1, sem="relaxed")
     tl.atomic_add(gb1_ptr + j, gb1, sem="relaxed")
     tl.atomic_add(gw2_ptr + g[:, None] * H + j[None, :], gw2, mask=g[:, None] <= G, sem="relaxed")

@@ -67,7 +67,7 @@ class Steps:
         self._model, self._optimizers, self._photos, self._rays = model, optimizers, photos, rays
         device = model.device
         # float32 means that there are tensor cores which Triton supports; see `build`.
-        self._nerfacto = Nerfacto(model, dtype, fused=device.type == "cuda" and dtype == torch.float32)
+        self._nerfacto = Nerfacto(model, dtype, fused=device.type != "cpu" and dtype == torch.float32)
         self._anneal = torch.ones((), device=device)
         self._result = torch.zeros(2, device=device)  # loss and PSNR of the newest step
         self._scale = _SCALE if dtype == torch.float16 else 1.0
