@@ -98,8 +98,8 @@ class _Field(torch.autograd.Function):
         to_found, to_features = torch.empty_like(found), torch.empty_like(features)
         grid = (min(_PROGRAMS, triton.cdiv(n, _BACKWARD_BLOCK)),)
         size = {
-            "H": len(networks.w1), "G": networks.into.shape[1], "ROUND": features.device.type != "cpu", "BLOCK": _BACKWARD_BLOCK,
-            "num_warps": _BACKWARD_WARPS, "num_stages": 1,
+            "H": len(networks.w1), "G": networks.into.shape[1], "ROUND": features.device.type != "cpu",
+            "BLOCK": _BACKWARD_BLOCK, "num_warps": _BACKWARD_WARPS, "num_stages": 1,
         }  # fmt: skip
         _colour_backward[grid](
             found, per_ray, *networks[4:8], gradients[1].contiguous(), to_found, to_rays, *to_networks[4:],
@@ -114,7 +114,7 @@ class _Field(torch.autograd.Function):
 
 @triton.jit
 def _dot(a, b, ROUND: tl.constexpr):
-    """Multiply matrices, with float32 rounded to TF32: tensor cores only cut the other bits off, so sums get too small."""
+    """Multiply matrices. Float32 is rounded to TF32, because tensor cores cut the other bits off, which biases sums."""
     if ROUND and a.dtype == tl.float32:
         a = ((a.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
         b = ((b.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
