@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from jobs.sfm.reconstruction import Outcome
     from jobs.sfm.search import Matching
 
-__all__ = ["register", "short_of_features"]
+__all__ = ["register", "short_of_features", "with_room"]
 
 _FULL = 0.95  # share of the maximum number of features
 _LEAST_POINTS = 30  # of a picture, which are COLMAP's least inliers of a pose
@@ -26,8 +27,13 @@ def short_of_features(result: Outcome, options: PrepareOptions) -> set[str]:
     missing = result.features.keys() - result.registered
     if len(result.registered) >= options.min_registered_share * len(result.features):
         missing = missing.difference(*result.elsewhere)
-    short = {name for name in missing if result.features[name] < _FULL * options.max_features}
+    short = missing & with_room(result.features, options)
     return short if 4 * len(short) >= len(missing) else set()
+
+
+def with_room(features: Mapping[str, int], options: PrepareOptions) -> set[str]:
+    """Return the pictures, by name, that have fewer features than the maximum."""
+    return {name for name, number in features.items() if number < _FULL * options.max_features}
 
 
 def register(result: Outcome, missing: set[str], kind: Matching) -> Outcome:

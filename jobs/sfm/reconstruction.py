@@ -11,7 +11,7 @@ import pycolmap
 
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
-from jobs.sfm import fisheye, geotags, lenses, lookalikes, missing, refinement
+from jobs.sfm import connected, fisheye, geotags, lenses, lookalikes, missing, refinement
 from jobs.sfm.machine import SEED, gpu
 from jobs.sfm.mapping import ENOUGH, map_matches
 from jobs.sfm.search import FEW_MATCHES, Matching, Search
@@ -23,6 +23,7 @@ __all__ = ["Given", "Outcome", "begin", "reconstruct"]
 _MATCH_WELL = 50  # inlier matches of a picture with its best neighbour, which are surely enough for a pose
 _PHOTOS_OF_A_LENS = 3  # fewer do not determine its focal length
 _BETTER, _AS_GOOD = 0.97, 1.05  # largest change of the reprojection error at which more, or fewer, lenses are accepted
+_LEAST_PLACE = 3  # pictures
 _ROUNDS = 3  # of separating places that look alike
 
 
@@ -68,6 +69,8 @@ class Outcome:
         elsewhere: names of the pictures in each of the other, smaller models that are not in `model`.
         search: features and matches, to which pictures of an earlier dataset can be added.
         only_turned: whether the camera only turned on the spot. Then there is no model.
+        connected: the pictures that matches join, if these are too few, and more could not be joined. Then no poses
+            were sought.
         refined: number of cameras whose principal point was refined.
         without_exif: why the focal lengths in EXIF were ignored, in words; None if they were not.
         lenses: how photos of one size and no known camera were found to be of several lenses, in words; else None.
@@ -88,6 +91,7 @@ class Outcome:
     elsewhere: list[set[str]] = field(default_factory=list)
     search: Search | None = None
     only_turned: bool = False
+    connected: set[str] | None = None
     refined: int = 0
     without_exif: str | None = None
     lenses: str | None = None
@@ -114,6 +118,8 @@ class Outcome:
             return f"too few matches: {self.best_matches[name]} with its best neighbour"
         if any(name in place for place in self.elsewhere):
             return "not connected to the largest model"
+        if self.connected is not None:
+            return "too few pictures are connected with it by matches"
         return f"no consistent pose, with {self.best_matches[name]} matches to its best neighbour"
 
 
@@ -142,10 +148,8 @@ def reconstruct(
         on the same machine; otherwise, poses vary a little.
     """
     kind, small = begin(search := Search(folder, views, work, options, timer), sequence=sequence)
-    if search.only_turned():
-        features, best = search.figures()
-        matching = ", then ".join(search.matching)
-        return Outcome(matching=matching, mapper="none", features=features, best_matches=best, only_turned=True)
+    if refused := _hopeless(search, kind):
+        return refused
     result = _map(search)
     needed = max(ENOUGH, options.min_registered_share) * len(views)
     if len(result.registered) < needed and not sequence and _match_well(result):
@@ -174,6 +178,27 @@ def reconstruct(
         with timer.step("refinement"):
             result.refined = refinement.refine(result.model, search.threads)
     return result
+
+
+def _hopeless(search: Search, kind: Matching) -> Outcome | None:
+    """Return what is known of pictures of which no dataset can be made, whatever is tried; None if one may be made."""
+    options = search.options
+    features, best = search.figures()
+    only_turned = search.only_turned()
+    largest, *others = connected.parts(search)
+    least = max(options.min_registered_images, options.min_registered_share * len(search.views))
+    room = missing.with_room(features, options)
+    if not only_turned and (len(largest) >= least or connected.can_be_joined(search, largest, room, kind)):
+        return None
+    return Outcome(
+        matching=", then ".join(search.matching),
+        mapper="none",
+        features=features,
+        best_matches=best,
+        only_turned=only_turned,
+        connected=largest if len(largest) >= _LEAST_PLACE else set(),
+        elsewhere=[part for part in others if len(part) >= _LEAST_PLACE],
+    )
 
 
 def begin(search: Search, *, sequence: bool) -> tuple[Matching, bool]:

@@ -70,7 +70,7 @@ def of_given(result: Outcome) -> str:
 
 def other_places(pictures: Sequence[Picture], result: Outcome) -> str:
     """Return sentences about places that are not in the model, or were hard to tell from it; "" if there are none."""
-    registered = result.registered
+    registered = result.connected or result.registered
     by_name = {picture.features: picture for picture in pictures}
     used = [picture for picture in pictures if picture.features in registered]
     sentences = []
@@ -111,11 +111,12 @@ def refusal(images: Path, pictures: Sequence[Picture], result: Outcome, options:
             f"One place: {_listed(places[0])}; another: {_listed(places[1])}. Make a scene of each, or take photos "
             "that lead from one to the other and show what differs."
         )
-    registered = result.registered
+    registered = result.connected or result.registered
     lost = [picture for picture in pictures if picture.features not in registered]
     used = [picture for picture in pictures if picture.features in registered]
+    what = "pictures could be registered" if result.connected is None else "pictures are connected by matches"
     text = (
-        f"{images}: only {len(used)} of {len(pictures)} pictures could be registered "
+        f"{images}: only {len(used)} of {len(pictures)} {what} "
         f"({100 * len(used) / len(pictures):.0f} %; needed: {100 * options.min_registered_share:.0f} % and at least "
         f"{options.min_registered_images}). "
     )

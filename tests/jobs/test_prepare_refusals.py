@@ -65,7 +65,7 @@ def test_a_search_that_finds_nothing_is_recorded(tmp_path: Path) -> None:
     with pytest.raises(GateRefused, match="0 of 9 "):
         prepare.prepare(tmp_path / "photos", tmp_path / "dataset", PrepareOptions())
     tried = read(tmp_path / "dataset" / "dataset.json")["matching"]
-    assert tried == "exhaustive, then exhaustive with finer features"
+    assert tried == "exhaustive, then fainter features of 4"
 
 
 def test_truncated_photos_can_leave_too_few(street: Path, tmp_path: Path) -> None:

@@ -91,6 +91,17 @@ def test_a_second_place_is_named_with_what_its_photos_share() -> None:
     assert "One place: walk/IMG_1.jpg … walk/IMG_8.jpg; another: garden/IMG_9.jpg … garden/IMG_12.jpg." in refused
 
 
+def test_a_capture_in_two_parts_is_refused_with_both() -> None:
+    every = [*pictures("walk/", range(1, 9)), *pictures("garden/", range(9, 16))]
+    names = [picture.features for picture in every]
+    result = found(range(0), every, connected=set(names[:8]), elsewhere=[set(names[8:])])
+    said = verdict.refusal(Path("photos"), every, result, PrepareOptions())
+    assert "only 8 of 15 pictures are connected by matches (53 %; needed: 60 % and at least 8)" in said
+    assert "7 pictures form a second place" in said and "(in the folder garden)" in said
+    assert "Not registered: garden/IMG_9.jpg: not connected" in said and "walk/IMG_1.jpg:" not in said
+    assert result.why_not(names[0]) == "too few pictures are connected with it by matches"
+
+
 def test_dark_and_blurred_photos_are_named() -> None:
     every = pictures("", range(1, 10))
     assert verdict.of_poor_quality(every) == verdict.of_poor_quality([]) == ""
