@@ -66,7 +66,7 @@ class Steps:
     ) -> None:
         self._model, self._optimizers, self._photos, self._rays = model, optimizers, photos, rays
         device = model.device
-        # float32 means that there are tensor cores which Triton supports; see `build`.
+        # float32 means that there are tensor cores which Triton supports; see `dtype_for`. `precompile` has no device.
         self._nerfacto = Nerfacto(model, dtype, fused=device.type != "cpu" and dtype == torch.float32)
         self._anneal = torch.ones((), device=device)
         self._result = torch.zeros(2, device=device)  # loss and PSNR of the newest step

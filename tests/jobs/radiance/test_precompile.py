@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs import radiance
+
 pytest.importorskip("nerfstudio")
 triton = pytest.importorskip("triton", reason="the kernels are Triton's, and it is not installed")
 
@@ -24,7 +26,7 @@ with compiling_only((9, 0)):
         launch_all(model, (9, 0), [make_photos(45, masked=False), make_photos(48, masked=True)], rays=4096)
     as_usual = len(FILES())
     launch_all(model, (9, 0), [make_photos(45, masked=False)], rays=1001)
-print(before, as_usual, len(FILES()))
+print(before, as_usual, len(FILES()), *{file.stem for file in FILES()})
 """
 
 
@@ -48,5 +50,8 @@ def test_a_training_finds_all_its_kernels_in_the_cache(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", files + PROGRAM]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    before, as_usual, unusual = map(int, done.stdout.split())
-    assert 0 < before == as_usual < unusual
+    before, as_usual, unusual, *names = done.stdout.split()
+    assert int(before) == int(as_usual) < int(unusual)
+    sources = [file.read_text() for file in Path(radiance.__file__).parent.glob("*.py")]
+    launched = {name for source in sources for name in re.findall(r"(\w+)\[(?:grid|\(.*\))\]\(", source)}
+    assert set(names) == launched
