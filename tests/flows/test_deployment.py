@@ -24,7 +24,6 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 from prefect.states import Cancelling, Crashed, Running, Suspended
 
 from blocks import JobState, LocalWorkspace
-from jobs.names import SCENE_NAME_FORMAT
 from tasks.sign_in import link_settings
 from tests.browser import Browser, browser
 from tests.service import Service
@@ -86,12 +85,7 @@ async def test_from_photos_to_a_video_and_another(
     form = (await client.read_deployment_by_name("nerf/scene")).id
     browser.get(f"{ui}/deployments/deployment/{form}/run")
     scene_field, images_field = browser.until(lambda: browser.find_elements("css selector", "textarea"))[:2]
-    shown = browser.find_elements("css selector", ".schema-form-property")
-    assert len(shown) < 20, "the groups of options are folded"
-    scene_field.send_keys("Quay")
-    browser.click("Submit")
-    browser.until(lambda: f"'Quay' is not a '{SCENE_NAME_FORMAT}'" in browser.text())
-    scene_field.clear()
+    assert 5 < browser.text().count("(Optional)") < 20, "the groups of options are folded"
     scene_field.send_keys("quay")
     images_field.send_keys(str(street / "photos"))
     browser.click("Submit")
