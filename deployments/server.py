@@ -101,7 +101,7 @@ def main() -> None:
     settings = {**server_settings(asked.port), **link_settings(asked.port)}
     if asked.port:  # otherwise the UI would call the API at the default port, and say "Invalid credentials"
         settings[PREFECT_SERVER_API_PORT] = asked.port
-    # The form of Prefect's V1 UI checks a name with the validators of this process, and shows the format, not the pattern.
+    # Prefect's V1 UI has a name checked by the validators of this process, and shows the format, not the pattern.
     Draft202012Validator.FORMAT_CHECKER.checks(SCENE_NAME_FORMAT, (TypeError, ValueError))(check_scene_name)
     current = get_current_settings()
     host, own_port = asked.host or current.server.api.host, asked.port or current.server.api.port
