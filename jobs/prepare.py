@@ -34,8 +34,8 @@ from jobs.sfm import verdict
 from jobs.text import printable
 
 if TYPE_CHECKING:
+    from jobs.sfm.outcome import Outcome
     from jobs.sfm.pose import Pose
-    from jobs.sfm.reconstruction import Outcome
     from jobs.sfm.registration import Fit
     from jobs.sfm.views import View
 

@@ -10,7 +10,7 @@ from jobs.options import PrepareOptions
 from jobs.sfm.mapping import continue_mapping
 
 if TYPE_CHECKING:
-    from jobs.sfm.reconstruction import Outcome
+    from jobs.sfm.outcome import Outcome
     from jobs.sfm.search import Matching
 
 __all__ = ["register", "short_of_features", "with_room"]

@@ -18,7 +18,8 @@ from jobs.options import PrepareOptions
 from jobs.report import Meter
 from jobs.sfm import lookalikes, refinement
 from jobs.sfm.machine import SEED
-from jobs.sfm.reconstruction import Given, Outcome, begin
+from jobs.sfm.outcome import Given, Outcome
+from jobs.sfm.reconstruction import begin
 from jobs.sfm.search import FEW_MATCHES, Search
 from jobs.sfm.views import View
 

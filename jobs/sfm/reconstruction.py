@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pycolmap
@@ -14,113 +13,18 @@ from jobs.options import PrepareOptions
 from jobs.sfm import connected, fisheye, geotags, lenses, lookalikes, missing, refinement
 from jobs.sfm.machine import SEED, gpu
 from jobs.sfm.mapping import ENOUGH, map_matches
-from jobs.sfm.search import FEW_MATCHES, Matching, Search
+from jobs.sfm.outcome import Outcome
+from jobs.sfm.search import Matching, Search
 from jobs.sfm.shared import shared_by_name
 from jobs.sfm.views import View
 
-__all__ = ["Given", "Outcome", "begin", "reconstruct"]
+__all__ = ["begin", "reconstruct"]
 
 _MATCH_WELL = 50  # inlier matches of a picture with its best neighbour, which are surely enough for a pose
 _PHOTOS_OF_A_LENS = 3  # fewer do not determine its focal length
 _BETTER, _AS_GOOD = 0.97, 1.05  # largest change of the reprojection error at which more, or fewer, lenses are accepted
 _LEAST_PLACE = 3  # pictures
 _ROUNDS = 3  # of separating places that look alike
-
-
-@dataclass
-class Given:
-    """What became of poses that were given.
-
-    Args:
-        number: how many pictures had one.
-        refused: by picture's name, why it has no pose now.
-        fit: share of a picture's matching features that show a point of the model, in the median.
-        moved, turned: how far the refinement moved the cameras (median and worst, in terms of the scene's size), and
-            how far it turned them (likewise, in degrees).
-    """
-
-    number: int
-    refused: dict[str, str]
-    fit: float = 0.0
-    moved: tuple[float, float] = (0.0, 0.0)
-    turned: tuple[float, float] = (0.0, 0.0)
-
-    def figures(self) -> dict[str, float | list[float]]:
-        """Return the figures for `dataset.json`."""
-        return {
-            "given": self.number,
-            "fit": round(self.fit, 4),
-            "moved": [round(value, 6) for value in self.moved],
-            "turned_degrees": [round(value, 4) for value in self.turned],
-        }
-
-
-@dataclass
-class Outcome:
-    """The outcome of structure from motion.
-
-    Args:
-        model: the reconstruction with the most registered pictures; None if there is none.
-        matching, mapper: what was tried, whether it helped or not, e.g. "sequential, then exhaustive" and
-            "incremental".
-        models: how many pictures each separate reconstruction holds, largest first.
-        features: number of features by picture's name.
-        best_matches: most inlier matches with any one other picture, by picture's name.
-        elsewhere: names of the pictures in each of the other, smaller models that are not in `model`.
-        search: features and matches, to which pictures of an earlier dataset can be added.
-        only_turned: whether the camera only turned on the spot. Then there is no model.
-        connected: the pictures that matches join, if these are too few, and more could not be joined. Then no poses
-            were sought.
-        refined: number of cameras whose principal point was refined.
-        without_exif: why the focal lengths in EXIF were ignored, in words; None if they were not.
-        lenses: how photos of one size and no known camera were found to be of several lenses, in words; else None.
-        look_alikes: names of the pictures of each place, the largest first, if several look so alike that they were
-            taken for one. They were then separated.
-        apart_by_gps: whether it was GPS that told these places apart.
-        confused: whether places that look alike could not be separated, so poses are wrong.
-        given: what became of poses that were given; None if there were none.
-        fisheye: whether the lenses are fisheyes, all of them.
-    """
-
-    model: pycolmap.Reconstruction | None = None
-    matching: str = ""
-    mapper: str = ""
-    models: list[int] = field(default_factory=list)
-    features: dict[str, int] = field(default_factory=dict)
-    best_matches: Counter[str] = field(default_factory=Counter)
-    elsewhere: list[set[str]] = field(default_factory=list)
-    search: Search | None = None
-    only_turned: bool = False
-    connected: set[str] | None = None
-    refined: int = 0
-    without_exif: str | None = None
-    lenses: str | None = None
-    look_alikes: list[set[str]] = field(default_factory=list)
-    apart_by_gps: bool = False
-    confused: bool = False
-    given: Given | None = None
-    fisheye: bool = False
-
-    @property
-    def registered(self) -> set[str]:
-        """Return the names of the pictures with a pose."""
-        return {image.name for image in self.model.images.values() if image.has_pose} if self.model else set()
-
-    def why_not(self, name: str) -> str:
-        """Return the reason why a picture has no pose, in words."""
-        if self.given and name in self.given.refused:
-            return self.given.refused[name]
-        if self.only_turned:
-            return "no parallax: the camera only turned on the spot"
-        if self.features[name] < FEW_MATCHES:
-            return f"too few features: {self.features[name]} (blurred, dark, or without texture)"
-        if self.best_matches[name] < FEW_MATCHES:
-            return f"too few matches: {self.best_matches[name]} with its best neighbour"
-        if any(name in place for place in self.elsewhere):
-            return "not connected to the largest model"
-        if self.connected is not None:
-            return "too few pictures are connected with it by matches"
-        return f"no consistent pose, with {self.best_matches[name]} matches to its best neighbour"
 
 
 def reconstruct(

@@ -13,7 +13,7 @@ from jobs.pictures.reading import Picture
 from jobs.text import printable
 
 if TYPE_CHECKING:
-    from jobs.sfm.reconstruction import Outcome
+    from jobs.sfm.outcome import Outcome
 
 __all__ = ["in_common", "of_given", "of_poor_quality", "other_places", "refusal"]
 

@@ -4,7 +4,7 @@ import pytest
 
 from jobs.options import PrepareOptions
 from jobs.sfm import missing
-from jobs.sfm.reconstruction import Outcome
+from jobs.sfm.outcome import Outcome
 
 NAMES = [f"{number}.pgm" for number in range(10)]
 OPTIONS = PrepareOptions(max_features=4000, min_registered_share=0.6)

@@ -10,7 +10,7 @@ import pytest
 from jobs.options import PrepareOptions
 from jobs.pictures.reading import Picture
 from jobs.sfm import verdict
-from jobs.sfm.reconstruction import Outcome
+from jobs.sfm.outcome import Outcome
 
 
 def pictures(
