@@ -32,8 +32,8 @@ print(before, as_usual, len(FILES()), *{file.stem for file in FILES()})
 
 def stand_for_libcuda(folder: Path) -> None:
     """Build a library with the driver's functions that Triton calls. None of them does anything."""
-    source = Path(triton.__file__).parent / "backends" / "nvidia" / "driver.c"
-    names = sorted(set(re.findall(r"\bcu[A-Z]\w*", source.read_text())))
+    sources = (Path(triton.__file__).parent / "backends" / "nvidia").glob("driver.*")
+    names = sorted({name for source in sources for name in re.findall(r"\bcu[A-Z]\w*(?=\()", source.read_text())})
     (folder / "libcuda.c").write_text("\n".join(f"int {name}(void) {{ return 1; }}" for name in names))
     command = ["gcc", "-w", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "libcuda.c", "-o", "libcuda.so.1"]
     subprocess.run(command, cwd=folder, check=True)
