@@ -45,8 +45,11 @@ def map_matches(search: Search) -> tuple[list[pycolmap.Reconstruction], str]:
     mapper = search.options.mapper if search.options.mapper != "auto" else _likely(search)
     map_by = {"incremental": _map_incrementally, "hierarchical": _map_in_parts, "global": _map_globally}
     with search.timer.step("mapping"):
-        models = map_by[mapper](search)
-        most = max((model.num_reg_images() for model in models), default=0)
+        models = sorted(map_by[mapper](search), key=lambda model: -model.num_reg_images())
+        most = models[0].num_reg_images() if models else 0
+        if mapper == "hierarchical" and 0 < most < len(search.views):
+            models = _with_other_parts(search, models)
+            most = models[0].num_reg_images()
         if search.options.mapper == "auto" and mapper != "incremental" and most < ENOUGH * len(search.views):
             models += _map_incrementally(search)
             mapper = f"{mapper}, then incremental"
@@ -55,10 +58,8 @@ def map_matches(search: Search) -> tuple[list[pycolmap.Reconstruction], str]:
 
 def continue_mapping(search: Search, model: pycolmap.Reconstruction) -> pycolmap.Reconstruction | None:
     """Return a model with further pictures of a search, whose registered pictures have the same features there."""
-    with search.timer.step("mapping"), TemporaryDirectory(dir=search.work) as begun:
-        model.write(begun)
-        models = _map_incrementally(search, Path(begun))
-    return max(models, key=lambda each: each.num_reg_images(), default=None)
+    with search.timer.step("mapping"):
+        return max(_continue(search, model), key=lambda each: each.num_reg_images(), default=None)
 
 
 def _likely(search: Search) -> str:
@@ -88,7 +89,6 @@ def _map_in_parts(search: Search) -> list[pycolmap.Reconstruction]:
     options.clustering_options.leaf_max_num_images = _PART_IMAGES
     options.clustering_options.image_overlap = _PART_OVERLAP
     _incremental(options.incremental_options, search)
-    options.incremental_options.num_threads = 1
     options.incremental_options.mapper.init_min_tri_angle = _PART_FIRST_ANGLE
     return list(pycolmap.hierarchical_mapping(search.database, search.folder, _output(search), options).values())
 
@@ -117,6 +117,23 @@ def _map_incrementally(search: Search, begun: Path | None = None) -> list[pycolm
     )
     meter.update(len(search.views))
     return list(models.values())
+
+
+def _with_other_parts(search: Search, models: list[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:
+    """Add the pictures of parts that could not be joined to the first model, and leave out those parts."""
+    first = max(_continue(search, models[0]), key=lambda model: model.num_reg_images(), default=models[0])
+    known = _registered(first)
+    return [first, *(model for model in models[1:] if not _registered(model) <= known)]
+
+
+def _registered(model: pycolmap.Reconstruction) -> set[str]:
+    return {str(image.name) for image in model.images.values() if image.has_pose}
+
+
+def _continue(search: Search, model: pycolmap.Reconstruction) -> list[pycolmap.Reconstruction]:
+    with TemporaryDirectory(dir=search.work) as begun:
+        model.write(begun)
+        return _map_incrementally(search, Path(begun))
 
 
 def _map_globally(search: Search) -> list[pycolmap.Reconstruction]:

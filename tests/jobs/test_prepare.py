@@ -208,11 +208,12 @@ def test_photos_of_several_sizes_get_intrinsics_of_their_own(street: Path, tmp_p
     assert errors.positions.max() < 0.01
 
 
+@pytest.mark.parametrize("overlap", [pytest.param(3, marks=pytest.mark.slow), 0])
 def test_parts_of_a_capture_are_mapped_at_the_same_time(
-    street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    street: Path, overlap: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mapping, "_PART_IMAGES", 8)
-    monkeypatch.setattr(mapping, "_PART_OVERLAP", 3)
+    monkeypatch.setattr(mapping, "_PART_OVERLAP", overlap)  # without it, parts cannot be joined
     options = PrepareOptions(mapper="hierarchical", max_features=1500)
     prepare.prepare(street / "photos", tmp_path / "dataset", options)
     about = read(tmp_path / "dataset" / "dataset.json")
