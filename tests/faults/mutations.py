@@ -129,8 +129,8 @@ MUTATIONS = (
     Mutation(
         "the runs of a dead worker are not put back",
         "deployments/scene_worker.py",
-        "        before = self._mine()\n",
-        "        return\n        before = self._mine()\n",
+        "            before = self._mine()\n",
+        "            return\n            before = self._mine()\n",
         ("worker",),
     ),
     Mutation(

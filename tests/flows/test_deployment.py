@@ -81,7 +81,7 @@ async def test_from_photos_to_a_video_and_another(
     browser.get(f"{ui}/artifacts/artifact/{pages['street-page'].id}")
     widths = "return [...document.images].filter(i => i.src.startsWith('data:')).map(i => i.naturalWidth)"
     assert browser.until(lambda: browser.execute_script(widths)) == [460]
-    assert "rebel-nerf page --scene street" in browser.text()
+    browser.until(lambda: "rebel-nerf page --scene street" in browser.text())
     form = (await client.read_deployment_by_name("nerf/scene")).id
     browser.get(f"{ui}/deployments/deployment/{form}/run")
     scene_field, images_field = browser.until(lambda: browser.find_elements("css selector", "textarea"))[:2]
