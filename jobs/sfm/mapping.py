@@ -15,6 +15,7 @@ import pycolmap
 from jobs.report import Meter
 from jobs.sfm.machine import SEED, gpu, threads
 from jobs.sfm.search import Search
+from jobs.sfm.shared import registered
 
 __all__ = ["ENOUGH", "continue_mapping", "map_matches"]
 
@@ -122,12 +123,8 @@ def _map_incrementally(search: Search, begun: Path | None = None) -> list[pycolm
 def _with_other_parts(search: Search, models: list[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:
     """Add the pictures of parts that could not be joined to the first model, and leave out those parts."""
     first = max(_continue(search, models[0]), key=lambda model: model.num_reg_images(), default=models[0])
-    known = _registered(first)
-    return [first, *(model for model in models[1:] if not _registered(model) <= known)]
-
-
-def _registered(model: pycolmap.Reconstruction) -> set[str]:
-    return {str(image.name) for image in model.images.values() if image.has_pose}
+    known = registered(first)
+    return [first, *(model for model in models[1:] if not registered(model) <= known)]
 
 
 def _continue(search: Search, model: pycolmap.Reconstruction) -> list[pycolmap.Reconstruction]:

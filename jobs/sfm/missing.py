@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jobs.options import PrepareOptions
 from jobs.sfm.mapping import continue_mapping
+from jobs.sfm.shared import registered
 
 if TYPE_CHECKING:
     from jobs.sfm.outcome import Outcome
@@ -62,7 +63,7 @@ def register(result: Outcome, missing: set[str], kind: Matching) -> Outcome:
         for image in list(model.images.values()):
             if image.name in missing and image.has_pose and image.num_points3D < _LEAST_POINTS:
                 model.deregister_frame(image.frame_id)
-        found = missing & {image.name for image in model.images.values() if image.has_pose}
+        found = missing & registered(model)
         if found:
             models = [len(result.registered | found), *result.models[1:]]
             result = replace(result, model=model, models=models, search=search)

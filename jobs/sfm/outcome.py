@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pycolmap
 
 from jobs.sfm.search import FEW_MATCHES, Search
+from jobs.sfm.shared import registered
 
 __all__ = ["Given", "Outcome"]
 
@@ -89,7 +90,7 @@ class Outcome:
     @property
     def registered(self) -> set[str]:
         """Return the names of the pictures with a pose."""
-        return {image.name for image in self.model.images.values() if image.has_pose} if self.model else set()
+        return registered(self.model) if self.model else set()
 
     def why_not(self, name: str) -> str:
         """Return the reason why a picture has no pose, in words."""

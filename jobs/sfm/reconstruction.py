@@ -15,7 +15,7 @@ from jobs.sfm.machine import SEED, gpu
 from jobs.sfm.mapping import ENOUGH, map_matches
 from jobs.sfm.outcome import Outcome
 from jobs.sfm.search import Matching, Search
-from jobs.sfm.shared import shared_by_name
+from jobs.sfm.shared import registered, shared_by_name
 from jobs.sfm.views import View
 
 __all__ = ["begin", "reconstruct"]
@@ -299,7 +299,7 @@ def _error(result: Outcome) -> float:
 def _map(search: Search) -> Outcome:
     models, mapper = map_matches(search)
     features, best = search.figures()
-    names = [{image.name for image in model.images.values() if image.has_pose} for model in models]
+    names = [registered(model) for model in models]
     return Outcome(
         model=models[0] if models else None,
         matching=", then ".join(search.matching),

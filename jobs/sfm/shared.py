@@ -1,4 +1,4 @@
-"""What the pictures of a reconstruction show in common."""
+"""The pictures of a reconstruction, and what they show in common."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from scipy import sparse
 
 from jobs.geometry import Floats
 
-__all__ = ["in_sight", "most_shared", "observations", "shared_by_name", "shared_points"]
+__all__ = ["in_sight", "most_shared", "observations", "registered", "shared_by_name", "shared_points"]
+
+
+def registered(model: pycolmap.Reconstruction) -> set[str]:
+    """Return the names of the pictures with a pose."""
+    return {str(image.name) for image in model.images.values() if image.has_pose}
 
 
 def observations(image: pycolmap.Image) -> tuple[NDArray[np.int64], Floats]:
