@@ -7,15 +7,13 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar, get_type_hints
 
-from prefect import State
+from prefect import State, get_run_logger
 from prefect.states import Cancelled, Failed
 
 from jobs.errors import BudgetExceeded, GateRefused, InvalidInput, RunCancelled
+from tasks.plain_errors import REFUSED
 
 __all__ = ["REFUSED", "with_plain_ends"]
-
-REFUSED = "Refused"
-"""The name of the state of a run that would fail again with the same input. Its type is FAILED."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +29,7 @@ def with_plain_ends(flow: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R 
         except RunCancelled as error:
             return Cancelled(message=str(error))
         except (BudgetExceeded, GateRefused, InvalidInput) as error:
+            get_run_logger().error("%s", error, exc_info=error)
             return Failed(name=REFUSED, message=f"{type(error).__name__}: {error}", data=error)
 
     # Prefect reads the types of parameters from the wrapper, and would look their names up in this module.

@@ -31,7 +31,7 @@ def quietly(display: Display, name: str) -> Iterator[Path]:
     """Write everything that is logged inside to a file, and yield its path. The display gets this project's warnings.
 
     Args:
-        display: shows warnings and errors that this project logs.
+        display: shows warnings that this project logs.
         name: the end of the file's name, after the time.
 
     Raises:
@@ -87,13 +87,13 @@ def _new_file(name: str) -> Path:
 
 
 class _Shown(logging.Handler):
-    """Shows this project's warnings. Prefect's own are left out: the command reports a failed run once."""
+    """Shows this project's warnings. Prefect's own are left out, and so are errors: the command reports them once."""
 
     def __init__(self, display: Display) -> None:
         super().__init__(logging.WARNING)
         self._display = display
 
     def emit(self, record: logging.LogRecord) -> None:
-        ours = record.name.startswith(_OURS)
+        ours = record.name.startswith(_OURS) and record.levelno == logging.WARNING
         if ours and not Path(record.pathname).is_relative_to(_OF_PREFECT):
             self._display.warn(record.getMessage())
