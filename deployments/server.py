@@ -80,7 +80,6 @@ def _listens(host: str, port: int) -> bool:
 def main() -> None:
     """Run the server until a signal arrives."""
     os.umask(0o077)  # before Prefect creates its folder and database
-    from jsonschema import Draft202012Validator
     from prefect.cli import app
     from prefect.settings import (
         PREFECT_HOME,
@@ -93,7 +92,6 @@ def main() -> None:
 
     from blocks.privacy import make_private
     from deployments.assets import serve_workspace
-    from jobs.names import SCENE_NAME_FORMAT, check_scene_name
     from jobs.program import typed
     from tasks.sign_in import link_settings, password_file, server_settings
 
@@ -101,8 +99,6 @@ def main() -> None:
     settings = {**server_settings(asked.port), **link_settings(asked.port)}
     if asked.port:  # otherwise the UI would call the API at the default port, and say "Invalid credentials"
         settings[PREFECT_SERVER_API_PORT] = asked.port
-    # Prefect's V1 UI has a name checked by the validators of this process, and shows the format, not the pattern.
-    Draft202012Validator.FORMAT_CHECKER.checks(SCENE_NAME_FORMAT, (TypeError, ValueError))(check_scene_name)
     current = get_current_settings()
     host, own_port = asked.host or current.server.api.host, asked.port or current.server.api.port
     if asked.runs_here and _listens(host, own_port):

@@ -12,7 +12,6 @@ from pydantic import AfterValidator, Field
 from jobs.text import printable
 
 __all__ = [
-    "SCENE_NAME_FORMAT",
     "SUFFIXES",
     "Product",
     "SceneName",
@@ -80,15 +79,20 @@ def check_scene_name(name: str) -> str:
     return name
 
 
-SCENE_NAME_FORMAT = (
-    "scene name: 1 to 63 lower-case letters, digits and hyphens; asset endings, like -nerf, are reserved"
-)
-"""The format of a scene's name in JSON schemas. A validator shows it to people: "'Mill!' is not a 'scene name: …'"."""
+_VALID = "1 to 63 lower-case letters, digits and hyphens, first a letter or digit, such as town-hall-2"
+_NOT_RESERVED = f"a name with another ending than {', '.join(SUFFIXES.values())}"
 
 SceneName = Annotated[
     str,
     AfterValidator(check_scene_name),
-    Field(json_schema_extra={"format": SCENE_NAME_FORMAT, "pattern": f"^{_SCENE_NAME.pattern}$"}),
+    # A pattern alone would be shown to people. Validators say of this: "'1 to 63 lower-case letters …' was expected".
+    Field(
+        json_schema_extra={
+            "if": {"pattern": f"^{_SCENE_NAME.pattern}$"},
+            "then": {"if": {"pattern": f"({'|'.join(SUFFIXES.values())})$"}, "then": {"const": _NOT_RESERVED}},
+            "else": {"const": _VALID},
+        }
+    ),
 ]
 """A scene's name: 1 to 63 lower-case letters, digits and hyphens, which Azure ML and file systems accept."""
 

@@ -22,6 +22,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 from prefect.states import Cancelling, Crashed, Running, Suspended
+from selenium.webdriver.common.keys import Keys
 
 from blocks import JobState, LocalWorkspace
 from tasks.sign_in import link_settings
@@ -86,7 +87,10 @@ async def test_from_photos_to_a_video_and_another(
     browser.get(f"{ui}/deployments/deployment/{form}/run")
     scene_field, images_field = browser.until(lambda: browser.find_elements("css selector", "textarea"))[:2]
     assert 5 < browser.text().count("(Optional)") < 20, "the groups of options are folded"
-    scene_field.send_keys("quay")
+    scene_field.send_keys("Quay")
+    browser.click("Submit")
+    browser.until(lambda: "'1 to 63 lower-case letters, digits and hyphens" in browser.text())
+    scene_field.send_keys(Keys.CONTROL, "a", Keys.NULL, "quay")
     images_field.send_keys(str(street / "photos"))
     browser.click("Submit")
     browser.until(lambda: not browser.current_url.endswith("/run"))

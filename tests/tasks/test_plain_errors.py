@@ -11,6 +11,7 @@ import pytest
 from prefect import flow, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.logging.handlers import APILogHandler
 from prefect.states import Cancelled
 
 from blocks import Asset
@@ -18,26 +19,17 @@ from flows._ends import with_plain_ends
 from flows.nerf import nerf
 from jobs.errors import InvalidInput, RunCancelled
 from tests.faults.chain import FirstOptions, capture, first, workspace
-from tests.waiting import async_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 async def lines(run: Callable[..., Any], **parameters: Any) -> list[tuple[str, str]]:
-    """Run a flow. Return level and text of the lines that its server has of its end, without the job's."""
+    """Run a flow. Return level and text of the lines of its log, as the server has them."""
     state = await run(**parameters, return_state=True)
     chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[state.state_details.flow_run_id]))
+    await APILogHandler.aflush()
     async with get_client() as client:
-
-        async def logged() -> list[tuple[str, str]]:
-            found = await client.read_logs(chosen)
-            return [(logging.getLevelName(line.level), line.message) for line in found]
-
-        async def whole() -> bool:
-            return any(text.startswith(f"Finished in state {state.name}") for _, text in (await logged())[-1:])
-
-        await async_until(whole)
-        return await logged()
+        return [(logging.getLevelName(line.level), line.message) for line in await client.read_logs(chosen)]
 
 
 async def test_a_refusal_is_one_error(tmp_path: Path) -> None:
