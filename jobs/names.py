@@ -89,7 +89,10 @@ SceneName = Annotated[
     Field(
         json_schema_extra={
             "if": {"pattern": f"^{_SCENE_NAME.pattern}$"},
-            "then": {"if": {"pattern": f"({'|'.join(SUFFIXES.values())})$"}, "then": {"const": _NOT_RESERVED}},
+            "then": {
+                "if": {"type": "string", "pattern": f"({'|'.join(SUFFIXES.values())})$"},
+                "then": {"const": _NOT_RESERVED},
+            },
             "else": {"const": _VALID},
         }
     ),

@@ -77,7 +77,8 @@ def test_only_the_uis_own_pages_may_ask(service: Service, origin: str, lets: boo
 
 
 @pytest.mark.parametrize(
-    ("name", "wrong"), [("quay-2", ""), ("Quay", "letters, digits and hyphens"), ("quay-nerf", "another ending"), (2, "2")]
+    ("name", "wrong"),
+    [("quay-2", ""), ("Quay", "letters, digits and hyphens"), ("quay-nerf", "another ending"), (2, "2 is not")],
 )
 def test_the_form_says_in_words_what_a_scenes_name_must_be(service: Service, name: object, wrong: str) -> None:
     asked = {"schema": nerf.parameters.model_dump(mode="json"), "values": {"scene": name}}
