@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,13 @@ def dolby_vision(file: Path, profile: int, compatible_with: int) -> Path:
         content[at : at + 4] = (int.from_bytes(content[at : at + 4], "big") + len(box)).to_bytes(4, "big")
     file.write_bytes(content)
     return file
+
+
+def apple_note(x: float, y: float, z: float, denominator: int = 1000) -> bytes:
+    """Return a maker note as an iPhone writes it, with gravity in the frame of the phone."""
+    entries = struct.pack(">HHHII", 2, 1, 9, 1, 14) + struct.pack(">HHII", 8, 10, 3, 44)
+    parts = [part for value in (x, y, z) for part in (round(value * 1000), denominator)]
+    return b"Apple iOS\0\0\x01MM" + entries + b"\0\0\0\0" + struct.pack(">6i", *parts)
 
 
 def raw_photo(file: Path, image: Image.Image) -> Path:

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Tags", "focal_length", "is_panorama", "is_stitched", "read_tags", "taken"]
+from jobs.pictures import apple
+
+__all__ = ["Tags", "camera", "focal_length", "is_panorama", "is_stitched", "read_tags", "taken"]
 
 _FILM = math.hypot(36, 24)  # mm
 _FOCALS = (8 / _FILM, 1200 / _FILM)  # in diagonals: from a fisheye's to the longest telephoto lenses that are sold
@@ -58,12 +60,13 @@ class Tags:
         return (-math.sin(roll) * math.cos(pitch), -math.cos(roll) * math.cos(pitch), math.sin(pitch))
 
 
-def read_tags(exif: Any, xmp: bytes) -> Tags:
+def read_tags(exif: Any, xmp: bytes, size: tuple[int, int]) -> Tags:
     """Return the tags of a photo. Values that cannot be are ignored.
 
     Args:
         exif: Pillow's Exif.
         xmp: the XMP packet, or b"".
+        size: width and height of the photo as it is shown.
     """
     from PIL.ExifTags import GPS, IFD, Base
 
@@ -72,11 +75,12 @@ def read_tags(exif: Any, xmp: bytes) -> Tags:
     longitude = _degrees(gps.get(GPS.GPSLongitude), gps.get(GPS.GPSLongitudeRef), "W", 180)
     if latitude is None or longitude is None or latitude == longitude == 0:  # zeros stand for "no fix"
         latitude = longitude = None
-    below = gps.get(GPS.GPSAltitudeRef) in (1, b"\x01")
-    altitude = _number(gps.get(GPS.GPSAltitude), -1000, 20_000)
+    below = gps.get(GPS.GPSAltitudeRef) in (1, b"\x01", 3, b"\x03")  # EXIF 3.0 has two kinds of height
+    altitude = None if latitude is None else _number(gps.get(GPS.GPSAltitude), -1000, 20_000)
     angles = {name: _found(pattern, xmp) for name, pattern in _GIMBAL.items()}
     if angles["pitch"] is None:
-        angles = {"pitch": _number(details.get(Base.CameraElevationAngle), -90, 90), "roll": None, "yaw": None}
+        pitch, roll = _held(details, size) or (_number(details.get(Base.CameraElevationAngle), -90, 90), None)
+        angles = {"pitch": pitch, "roll": roll, "yaw": None}
     yaw = angles["yaw"] if angles["yaw"] is not None else _number(gps.get(GPS.GPSImgDirection), 0, 360)
     return Tags(
         latitude=latitude,
@@ -87,6 +91,23 @@ def read_tags(exif: Any, xmp: bytes) -> Tags:
         pitch=angles["pitch"],
         roll=angles["roll"],
     )
+
+
+def camera(exif: Any) -> str:
+    """Return the model of a photo's camera from Pillow's Exif; "" if unknown.
+
+    Some cameras write other things behind the end of the text, even the time.
+    """
+    from PIL.ExifTags import Base
+
+    return str(exif.get(Base.Model, "")).partition("\0")[0].strip()
+
+
+def _held(details: Mapping[int, Any], size: tuple[int, int]) -> tuple[float, float] | None:
+    from PIL.ExifTags import Base
+
+    note, lens = details.get(Base.MakerNote), str(details.get(Base.LensModel, ""))
+    return apple.held(note, size) if isinstance(note, bytes) and "front" not in lens else None
 
 
 def taken(image: Any) -> str:
@@ -103,7 +124,8 @@ def taken(image: Any) -> str:
         parts = [str(details.get(tag, "")).strip("\0 ") for tag in (Base.DateTimeOriginal, Base.SubsecTimeOriginal)]
     except Exception:  # Pillow's parser raises any exception on broken tags
         return ""
-    return ".".join(parts)[:40] if parts[0] else ""
+    known = any(digit in parts[0] for digit in "123456789")  # scanners write blanks or zeros
+    return ".".join(parts)[:40] if known else ""
 
 
 def is_panorama(xmp: bytes) -> bool:
@@ -169,9 +191,10 @@ def _number(value: Any, least: float, most: float) -> float | None:
 
 
 def _degrees(value: Any, reference: Any, negative: str, most: float) -> float | None:
-    """Return an angle of degrees, minutes and seconds."""
+    """Return an angle of degrees, minutes and seconds; seconds can be undefined (0/0) after minutes with a fraction."""
     try:
         degrees, minutes, seconds = (float(part) for part in value)
+        seconds = 0.0 if math.isnan(seconds) and minutes % 1 else seconds
     except (ValueError, TypeError, ZeroDivisionError, OverflowError):
         return None
     angle = _number(degrees + minutes / 60 + seconds / 3600, 0, most)

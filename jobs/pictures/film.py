@@ -76,7 +76,8 @@ def read_header(stream: BinaryIO) -> Header:
                 if frame.width * frame.height:
                     return Header(frame.width, frame.height, seconds=seconds)
     except (OSError, ValueError, av.FFmpegError) as error:
-        raise InvalidInput(f"not a video, or damaged: {error}") from error
+        words = getattr(error, "strerror", None) or error  # without the path and FFmpeg's number
+        raise InvalidInput(f"not a video, or damaged: {words}") from error
     raise InvalidInput("it has no frames")
 
 

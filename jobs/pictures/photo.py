@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from jobs import memory
 from jobs.errors import InvalidInput
 from jobs.pictures import colour, panorama, raw
-from jobs.pictures.exif import Tags, focal_length, is_panorama, is_stitched, read_tags, taken
+from jobs.pictures.exif import Tags, camera, focal_length, is_panorama, is_stitched, read_tags, taken
 from jobs.selection import Header
 
 if TYPE_CHECKING:
@@ -110,11 +110,11 @@ def _developed(file: Path) -> Photo:
     try:
         with file.open("rb") as stream:
             exif = raw.exif(stream)
-            model, focal = str(exif.get(ExifTags.Base.Model, "")), focal_length(exif.get_ifd(ExifTags.IFD.Exif))
-            tags = read_tags(exif, _packet(exif.get(ExifTags.Base.XMLPacket)))
+            model, focal = camera(exif), focal_length(exif.get_ifd(ExifTags.IFD.Exif))
+            tags = read_tags(exif, _packet(exif.get(ExifTags.Base.XMLPacket)), image.size)
     except Exception:  # the picture is whole; Pillow's parser raises any exception on broken tags
         return Photo(image)
-    return Photo(image, model=model.strip("\0 "), focal=focal, tags=tags)
+    return Photo(image, model=model, focal=focal, tags=tags)
 
 
 def _reason(size: int, error: Exception) -> str:
@@ -160,12 +160,12 @@ def read(file: Path) -> Photo:
                 rgb, mask = _turned(rgb, orientation), mask and _turned(mask, orientation)
             return Photo(
                 image=rgb,
-                model=str(exif.get(ExifTags.Base.Model, "")).strip("\0 "),
+                model=camera(exif),
                 focal=focal_length(exif.get_ifd(ExifTags.IFD.Exif)),
                 verbatim=image.format in ("JPEG", "MPO") and image.mode == "RGB" and upright and not converted,
                 mask=mask,
                 orientation=1 if upright else orientation,
-                tags=read_tags(exif, xmp(image)),
+                tags=read_tags(exif, xmp(image), rgb.size),
                 panorama=(rgb.width == 2 * rgb.height and is_panorama(xmp(image))) or panorama.wraps(rgb),
             )
     except MemoryError:

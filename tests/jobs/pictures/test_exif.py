@@ -7,11 +7,16 @@ import pytest
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
 
-from jobs.pictures.exif import Tags, focal_length, is_panorama, read_tags
+from jobs.pictures.exif import Tags, camera, focal_length, is_panorama, read_tags, taken
+from tests.pictures import apple_note
 
 SENSOR = {"ExifImageWidth": 2220, "ExifImageHeight": 1480, "FocalPlaneResolutionUnit": 3}
 RESOLUTION = {"FocalPlaneXResolution": 1000.0, "FocalPlaneYResolution": 1000.0}
 """An APS-C sensor of 22.2 x 14.8 mm."""
+
+
+UPRIGHT = (3024, 4032)
+"""A photo of a phone that is held upright."""
 
 
 def focal(**values: Any) -> float | None:
@@ -42,7 +47,7 @@ def tags(xmp: bytes = b"", **gps: Any) -> Tags:
     exif.get_ifd(ExifTags.IFD.GPSInfo).update({ExifTags.GPS[name]: value for name, value in gps.items()})
     again = Image.Exif()
     again.load(exif.tobytes())
-    return read_tags(again, xmp)
+    return read_tags(again, xmp, UPRIGHT)
 
 
 def test_gps_position() -> None:
@@ -62,10 +67,77 @@ def test_gps_position() -> None:
         {"GPSLatitude": (50.0, 0.0, 0.0)},
         {"GPSLatitude": (50.0, 0.0), "GPSLongitude": (8.0, 0.0, 0.0)},
         {"GPSLatitude": (IFDRational(1, 0), 0.0, 0.0), "GPSLongitude": (8.0, 0.0, 0.0)},
+        {"GPSLatitude": (IFDRational(0, 0),) * 3, "GPSLongitude": (IFDRational(0, 0),) * 3},
+        {"GPSLatitude": (50.0, 5.0, IFDRational(0, 0)), "GPSLongitude": (8.0, 0.5, 0.0)},
+        {"GPSLatitude": (0.0, 0.0, 0.0), "GPSLongitude": (0.0, 0.0, 0.0), "GPSAltitude": 0.0},
     ],
 )
 def test_positions_that_cannot_be_are_ignored(wrong: dict[str, Any]) -> None:
     assert tags(**wrong).known() == {}
+
+
+def test_seconds_may_be_missing_after_minutes_with_a_fraction() -> None:
+    nothing = IFDRational(0, 0)
+    where: dict[str, Any] = {
+        "GPSLatitude": (48.0, IFDRational(5333, 100), nothing),
+        "GPSLongitude": (21.0, 2.5, nothing),
+    }
+    found = tags(**where, GPSLatitudeRef="N", GPSLongitudeRef="W")
+    assert (found.latitude, found.longitude) == pytest.approx((48.88883, -21.04167), abs=1e-5)
+
+
+@pytest.mark.parametrize(("reference", "altitude"), [(0, 30), (1, -30), (2, 30), (3, -30)])
+def test_altitudes_are_above_or_below_the_sea_or_the_ellipsoid(reference: int, altitude: float) -> None:
+    """EXIF 3.0, GPSAltitudeRef."""
+    where: dict[str, Any] = {"GPSLatitude": (50.0, 0.5, 0.0), "GPSLongitude": (8.0, 0.5, 0.0), "GPSAltitude": 30.0}
+    assert tags(**where, GPSAltitudeRef=bytes([reference])).altitude == altitude
+
+
+@pytest.mark.parametrize(
+    ("gravity", "size", "expected"),
+    [
+        ((-1, 0, 0), (4032, 3024), (0, 0)),  # the button to the right
+        ((1, 0, 0), (4032, 3024), (0, 0)),  # the button to the left
+        ((0, -1, 0), UPRIGHT, (0, 0)),
+        ((0, 1, 0), UPRIGHT, (0, 0)),
+        ((0, -0.8, -0.6), UPRIGHT, (-36.87, 0)),  # the phone lies on its back when it looks straight down
+        ((-0.8, 0, 0.6), (4032, 3024), (36.87, 0)),
+        ((0.1736, -0.9848, 0), UPRIGHT, (0, 10)),  # clockwise: the right side of the phone is lower
+        ((-0.9848, -0.1736, 0), (4032, 3024), (0, 10)),  # clockwise: the bottom of the phone is lower
+        ((-0.9848, 0.1736, 0), (4032, 3024), (0, -10)),
+        ((0.1, 0, -0.995), UPRIGHT, (-84.3, 90)),
+    ],
+)
+def test_an_iphone_tells_how_it_was_held(gravity: Any, size: tuple[int, int], expected: tuple[float, float]) -> None:
+    found = read_tags(_iphone(apple_note(*gravity)), b"", size)
+    assert (found.pitch, found.roll) == pytest.approx(expected, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("note", "size"),
+    [
+        (apple_note(-1, 0, 0), UPRIGHT),  # turned by hand
+        (apple_note(-1, 0, 0), (3024, 3024)),
+        (apple_note(-1.2, 0.2, 0), (4032, 3024)),  # moved
+        (apple_note(-1, 0, 0, denominator=0), (4032, 3024)),
+        (apple_note(-1, 0, 0)[:60], (4032, 3024)),
+        (apple_note(-1, 0, 0).replace(b"Apple", b"Apply"), (4032, 3024)),
+        (b"Apple iOS\0", (4032, 3024)),
+        (b"Apple iOS\0" + b"\xff" * 40, (4032, 3024)),
+    ],
+)
+def test_gravity_that_does_not_fit_the_photo_is_ignored(note: bytes, size: tuple[int, int]) -> None:
+    assert read_tags(_iphone(note), b"", size).known() == {}
+    front = _iphone(apple_note(-1, 0, 0), "iPhone 11 front camera 2.71mm f/2.2")
+    assert read_tags(front, b"", (4032, 3024)).known() == {}
+
+
+def _iphone(note: bytes, lens: str = "iPhone 11 back camera 4.25mm f/1.8") -> Image.Exif:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif).update({ExifTags.Base.MakerNote: note, ExifTags.Base.LensModel: lens})
+    again = Image.Exif()
+    again.load(exif.tobytes())
+    return again
 
 
 @pytest.mark.parametrize(
@@ -91,3 +163,27 @@ def test_only_equirectangular_photos_are_panoramas() -> None:
     assert is_panorama(b"<GPano:ProjectionType>equirectangular</GPano:ProjectionType>")
     assert not is_panorama(b'<x GPano:ProjectionType="cylindrical"/>')
     assert not is_panorama(b"")
+
+
+def test_a_model_ends_where_its_text_ends() -> None:
+    """Some cameras write their memory behind it, and the time with it."""
+    exif = Image.Exif()
+    assert camera(exif) == ""
+    exif[ExifTags.Base.Model] = " Gemini11 \0H\0\x01 2003:08:15"
+    assert camera(exif) == "Gemini11"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("2024:05:30 14:20:55", "2024:05:30 14:20:55.12"),
+        ("    :  :     :  :  ", ""),
+        ("0000:00:00 00:00:00", ""),
+        ("", ""),
+    ],
+)
+def test_a_time_that_is_blank_is_unknown(written: str, read: str) -> None:
+    image = Image.new("RGB", (8, 8))
+    details = image.getexif().get_ifd(ExifTags.IFD.Exif)
+    details.update({ExifTags.Base.DateTimeOriginal: written, ExifTags.Base.SubsecTimeOriginal: "12"})
+    assert taken(image) == read

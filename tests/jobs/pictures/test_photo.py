@@ -13,7 +13,7 @@ from jobs import media
 from jobs.errors import InvalidInput
 from jobs.pictures import photo
 from tests.colours import COLOURS, WHITE, display_p3, hlg, icc_profile, light, pq
-from tests.pictures import difference, picture, raw_photo, video
+from tests.pictures import apple_note, difference, picture, raw_photo, video
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "jfif", "mpo", "png", "tif", "webp", "heic", "avif", "bmp"])
@@ -57,6 +57,17 @@ def test_orientation_is_applied_once(tmp_path: Path, suffix: str) -> None:
     assert not found.verbatim
     assert found.image.size == (48, 64)
     assert difference(found.image, picture().transpose(Image.Transpose.ROTATE_270)) < 4
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "heic"])
+def test_gravity_belongs_to_the_photo_as_it_is_shown(tmp_path: Path, suffix: str) -> None:
+    photo.pillow()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = apple_note(0.1736, -0.9848, 0)
+    picture().save(tmp_path / f"a.{suffix}", exif=exif.tobytes())
+    tags = photo.read(tmp_path / f"a.{suffix}").tags
+    assert (tags.pitch, tags.roll) == pytest.approx((0, 10), abs=0.1)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
