@@ -44,7 +44,12 @@ __all__ = [
 _AT_ONCE = 8
 _MOST_CLIPS = 60
 _STATE = re.compile(r'<meta name="state" content="([0-9a-f]*)">')
-_TEMPLATES = ("gallery.html", "scene.html", "terms.html", "theme.css")
+_CODE = "".join(
+    hashlib.sha256(file.read_bytes()).hexdigest()
+    for folder in (Path(__file__).parent, templates.FOLDER)
+    for file in sorted(folder.glob("*.*"))
+)
+"""Checksums of the code that makes pages, so that an update of this project renews them."""
 
 
 class _Rank(IntEnum):
@@ -94,8 +99,8 @@ class _Scene:
 
     @cached_property
     def state(self) -> str:
-        """Return a checksum that changes with these assets and with the templates of the pages."""
-        known = [(templates.FOLDER / name).read_text(encoding="utf-8") for name in _TEMPLATES]
+        """Return a checksum that changes with these assets, the currency, and the code of the pages."""
+        known = [_CODE, self.workspace.currency]
         assets = [*self.visits, *(each.asset for each in self.models), *self.videos]
         for asset in (*assets, *self.comparisons, *self.pages, *self.exports, *self.changes):
             known.append(f"{asset} {asset.created} {asset.marks.model_dump_json()}")
@@ -136,7 +141,7 @@ def scene_page_file(scene: str) -> Path:
 def write_gallery(workspace: Workspace, file: Path) -> int:
     """Write the gallery, and the page of each scene in the folder beside it. Blocks.
 
-    A file is left alone if nothing that it shows has changed.
+    A file is left alone if neither what it shows nor this project's code has changed.
 
     Returns:
         The number of scenes.

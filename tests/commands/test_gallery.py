@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -115,7 +118,7 @@ def test_the_page_of_a_scene_shows_its_good_videos_first(
     assert rows == [["shown", "2-0f"], ["1-0b", "(model"], ["trial", "1-0e"]], "trials last, though newer"
 
 
-def test_pages_are_written_only_if_something_changed(place: LocalWorkspace) -> None:
+def test_pages_are_written_only_if_something_changed(place: LocalWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
     def written() -> dict[str, int]:
         files = [place.folder / "gallery.html", *(place.folder / "gallery").iterdir()]
         return {file.name: file.stat().st_ino for file in files}
@@ -128,6 +131,22 @@ def test_pages_are_written_only_if_something_changed(place: LocalWorkspace) -> N
     place.mark(place.assets("mill-nerf")[-1], Marks(note="before the repaint"))
     show(Gallery(browser=False))
     assert {name for name, inode in written().items() if inode != before[name]} == {"gallery.html", "mill.html"}
+
+
+def test_an_update_of_the_project_renews_the_pages(place: LocalWorkspace) -> None:
+    show(Gallery(browser=False))
+    files = [place.folder / "gallery.html", *sorted((place.folder / "gallery").iterdir())]
+    before = [file.read_text() for file in files]
+    newer = place.folder / "newer"
+    for room in ("jobs", "tasks", "blocks", "commands"):
+        shutil.copytree(Path(__file__).parents[2] / room, newer / room, ignore=shutil.ignore_patterns("__pycache__"))
+    scene = newer / "jobs/web/scene.py"
+    scene.write_text(scene.read_text().replace("encodable(", "'newer ' + encodable("))
+    command = [sys.executable, "-m", "commands.gallery", "--no-browser"]
+    subprocess.run(command, cwd=newer, check=True, timeout=300)
+    after = [file.read_text() for file in files]
+    assert len(files) == 4 and all(old != new for old, new in zip(before, after, strict=True))
+    assert sum("newer " in text for text in after) == 3
 
 
 def test_a_scene_that_is_not_there(place: LocalWorkspace) -> None:
