@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from shlex import quote
 
 from prefect.logging import get_logger
 
@@ -29,5 +30,6 @@ def make_private(folder: Path) -> None:
 @functools.cache
 def _warn(folder: Path) -> None:
     get_logger(__name__).warning(
-        "%s can be entered by other users of this machine. If they should not, run: chmod 700 %s", folder, folder
+        "%s can be entered by other users of this machine. If they should not, run: chmod 700 %s",
+        *(folder, quote(str(folder))),
     )

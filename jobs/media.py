@@ -5,6 +5,7 @@ Importing this module costs nothing: Pillow, pillow-heif and PyAV load on use.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections import defaultdict
@@ -153,7 +154,7 @@ def find_any(source: Path) -> Listing:
         InvalidInput: there is no such folder or video, or it holds no photos and no video.
     """
     if not source.exists():
-        hint = " Give the folder itself, without *." if "*" in source.name else ""
+        hint = " Give the folder itself, without *." if "*" in source.name else _like(source)
         raise InvalidInput(f"{source} does not exist.{hint} Give a folder of {_KINDS}.")
     if source.is_file() and source.suffix.lower() not in VIDEO_SUFFIXES:
         raise InvalidInput(f"{source} is a single file, and not a video. Give a folder of {_KINDS}.")
@@ -165,6 +166,18 @@ def find_any(source: Path) -> Listing:
         hint = "".join(f" {name}: {reason}." for name, reason in list(hints.items())[:3])
         raise InvalidInput(f"{source} holds no photos and no video ({only}).{hint} Put in {_KINDS}.")
     return found
+
+
+def _like(source: Path) -> str:
+    """Return which folder or video beside a mistyped one may be meant, for people; "" if none is alike."""
+    try:
+        there = [
+            each.name for each in source.parent.iterdir() if each.is_dir() or each.suffix.lower() in VIDEO_SUFFIXES
+        ]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(source.name, there, n=1)
+    return f" Did you mean {source.parent / near[0]}?" if near else ""
 
 
 def scan(source: Path, minimum: int = 3, *, keep_poses: bool = False) -> Capture:

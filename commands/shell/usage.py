@@ -10,6 +10,7 @@ import argparse
 import ast
 import difflib
 import inspect
+import os
 import re
 import shutil
 import sys
@@ -249,6 +250,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         unknown = [word.partition("=")[0] for word in self._given if word.startswith("--")]
         meant = [f"{word}: did you mean {found}? " for word in unknown if (found := self._like(word))]
+        first, positional = (*self._given, "-")[0], any(not action.option_strings for action in self._actions)
+        if not (first.startswith("-") or positional) and "--scene" in self._option_string_actions:
+            is_path = os.sep in first and "--images" in self._option_string_actions
+            meant.append(f"{first}: did you mean {'--images' if is_path else '--scene'} {first}? ")
         if "--images" in self._given:
             after = self._given[self._given.index("--images") + 1 :]
             if len(list(takewhile(lambda word: not word.startswith("-"), after))) > 1:  # the shell has expanded *.jpg

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -219,7 +220,9 @@ def _permissions(workspace: LocalWorkspace) -> Finding:
             open_to_others.append(folder)
     if open_to_others:
         names = " ".join(map(str, open_to_others))
-        return Finding.warning(f"other users can enter {names}", f"chmod 700 {names}")
+        return Finding.warning(
+            f"other users can enter {names}", shlex.join(["chmod", "700", *map(str, open_to_others)])
+        )
     return Finding.ok(f"{workspace.folder} and {home} are writable, and yours alone")
 
 

@@ -189,6 +189,8 @@ def test_help_is_quick_and_says_nothing_of_the_program_behind_it(
         (["--scene", "a", "--images", "1.jpg", "2.jpg"], "--images takes one folder or one video: give the folder"),
         (["--scen", "a"], "--scen: did you mean --scene?"),
         ([], None),
+        (["mill"], "required: --scene. mill: did you mean --scene mill?"),
+        (["photos/mill"], "photos/mill: did you mean --images photos/mill?"),
         (["--scene", "A b"], "--scene: scene 'A b' is not a valid name"),
         (["--scene", "a", "--render.long-side", "x"], "--render.long-side: Input should be a valid integer"),
         (["--scene", "a", "--layout", "x"], "--layout: Input should be 'side-by-side' or 'wipe'"),

@@ -38,6 +38,8 @@ def test_a_mistyped_command_is_answered_with_the_nearest() -> None:
     assert (status, said) == (2, "") and re.search("Did you mean `.*rebel-nerf render`", errors)
     status, _, errors = run("azure", "set-up")
     assert status == 2 and re.search("Did you mean `.*rebel-nerf azure setup`", errors)
+    status, _, errors = run("train", "nerfacto")
+    assert status == 2 and re.search("Did you mean `.*rebel-nerf run`", errors)
     status, _, errors = run("azure")
     assert status == 2 and "rebel-nerf azure transfer`" in errors
 

@@ -94,6 +94,8 @@ def test_only_regular_files_of_the_folder_are_read(tmp_path: Path) -> None:
     [
         (lambda folder: folder / "nowhere", "nowhere does not exist"),
         (lambda folder: folder / "*.jpg", "*.jpg does not exist. Give the folder itself, without *."),
+        (lambda folder: (folder / "mill").mkdir() or folder / "mlil", "/mill? Give a folder"),
+        (lambda folder: (folder / "mill.mov").touch() or folder / "mil.mov", "/mill.mov? Give a folder"),
         (lambda folder: folder, "holds no photos and no video (it is empty)"),
         (lambda folder: (folder / "a.txt").write_text("x") and folder, "(only a.txt)"),
         (lambda folder: photos(folder, 1), "holds 1 readable photo; at least 8"),
