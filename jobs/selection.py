@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from statistics import median
 
 from jobs.text import printable
 
@@ -26,6 +27,7 @@ _PLURALS = {
     "mask": "masks",
     "depth map": "depth maps",
     "map or texture": "maps and textures",
+    "icon": "icons",
     "confidence map": "confidence maps",
     "Live Photo video": "Live Photo videos",
     "duplicate": "duplicates",
@@ -88,6 +90,9 @@ _POSES = (("transforms.json",), ("cameras.bin", "images.bin"), ("cameras.txt", "
 _METASHAPE = re.compile(r"(.*cameras?|metashape.*)\.xml", re.I)
 _OPENDRONEMAP = re.compile(r"odm_(dem|georeferencing|meshing|orthophoto|report|texturing.*)", re.I)
 
+_ICON = 0.01  # of the pixels of the usual photo: a picture with less of them, and less than any camera's, is an icon
+_CAMERA_PIXELS = 60_000  # the first digital cameras had 320 x 240
+
 _LIVE_SECONDS = 6.0  # a Live Photo lasts 3 s
 
 
@@ -141,6 +146,10 @@ def find_derived(headers: Mapping[str, Header], photos: Collection[str]) -> dict
         if _in(path, _OPENDRONEMAP):
             found[path] = "map or texture"
     left = [path for path in photos if path not in found]
+    pixels = {path: headers[path].width * headers[path].height for path in left}
+    if photographed := [number for number in pixels.values() if number >= _CAMERA_PIXELS]:
+        limit = min(_CAMERA_PIXELS, _ICON * median(photographed))
+        found |= {path: "icon" for path, number in pixels.items() if number < limit}
     by_place: dict[str, list[str]] = defaultdict(list)
     by_time: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in left:

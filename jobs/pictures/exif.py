@@ -10,10 +10,11 @@ from typing import Any
 
 from jobs.pictures import apple
 
-__all__ = ["Tags", "camera", "focal_length", "is_panorama", "is_stitched", "read_tags", "taken"]
+__all__ = ["LONGEST", "Tags", "camera", "focal_length", "is_panorama", "is_stitched", "read_tags", "taken"]
 
 _FILM = math.hypot(36, 24)  # mm
 _FOCALS = (8 / _FILM, 1200 / _FILM)  # in diagonals: from a fisheye's to the longest telephoto lenses that are sold
+_WHOLE = (1.25, 1.65)  # proportions: pictures outside are cropped, those between can be all that a sensor sees
 _SENSORS = (5.0, 75.0)  # mm diagonal: of the smallest cameras that write a focal-plane resolution, of medium format
 _XMP_BYTES = 1_000_000  # of which the tags are sought
 _NUMBER = rb"""\s*(?:=\s*["']|>)\s*([-+]?\d{1,6}(?:\.\d{1,12})?)"""
@@ -23,8 +24,11 @@ _GIMBAL = {
 }
 _STITCHED = re.compile(rb"""GPano:ProjectionType\s*(?:=\s*["']|>)\s*(equirectangular|cylindrical)""")
 _STITCHED_BY_APPLE = 6  # of the tag CustomRendered
-_LONGEST = 3.0  # times the shorter side: the widest films and sensors have 2.76
 _PANORAMA = re.compile(rb"""GPano:ProjectionType\s*(?:=\s*["']|>)\s*equirectangular""")
+
+
+LONGEST = 3
+"""The longer side of a photo in terms of the shorter, at most: the widest films and sensors have 2.76."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,7 @@ def is_stitched(image: Any, xmp: bytes) -> bool:
     from PIL.ExifTags import IFD, Base
     from PIL.Image import Image
 
-    shorter, longer = sorted(image.size)
-    if longer > _LONGEST * shorter or (_STITCHED.search(xmp[:_XMP_BYTES]) and image.width != 2 * image.height):
+    if _STITCHED.search(xmp[:_XMP_BYTES]) and image.width != 2 * image.height:
         return True
     try:
         rendered = Image.getexif(image).get_ifd(IFD.Exif).get(Base.CustomRendered)
@@ -155,7 +158,7 @@ def is_stitched(image: Any, xmp: bytes) -> bool:
     return bool(rendered == _STITCHED_BY_APPLE)
 
 
-def focal_length(exif: Mapping[int, Any]) -> float | None:
+def focal_length(exif: Mapping[int, Any], size: tuple[int, int]) -> float | None:
     """Return the focal length as a multiple of the picture's diagonal; None if EXIF has none that a lens can have.
 
     Editors that make a photo smaller often keep the focal-plane resolution of the original, which then implies a sensor
@@ -163,12 +166,13 @@ def focal_length(exif: Mapping[int, Any]) -> float | None:
 
     Args:
         exif: the Exif IFD (EXIF 2.32, CIPA DC-008, section 4.6.5).
+        size: width and height of the picture.
     """
     from PIL.ExifTags import Base
 
     try:
         if equivalent := float(exif.get(Base.FocalLengthIn35mmFilm, 0)):
-            return _possible(equivalent / _FILM)
+            return _possible(equivalent / _FILM * _uncropped(size))
         unit = {2: 25.4, 3: 10.0}[exif[Base.FocalPlaneResolutionUnit]]  # mm in an inch, in a centimetre
         width = exif[Base.ExifImageWidth] / float(exif[Base.FocalPlaneXResolution]) * unit
         height = exif[Base.ExifImageHeight] / float(exif[Base.FocalPlaneYResolution]) * unit
@@ -176,6 +180,18 @@ def focal_length(exif: Mapping[int, Any]) -> float | None:
         return _possible(float(exif[Base.FocalLength]) / sensor) if _SENSORS[0] <= sensor <= _SENSORS[1] else None
     except (KeyError, ValueError, TypeError, ZeroDivisionError, OverflowError):
         return None
+
+
+def _uncropped(size: tuple[int, int]) -> float:
+    """Return the diagonal of the sensor in terms of the picture's.
+
+    Phones, drones and compact cameras crop wide and square pictures from sensors of 4:3. Their focal lengths in terms
+    of film are those of the whole sensor.
+    """
+    shorter, longer = sorted(size)
+    if _WHOLE[0] * shorter <= longer <= _WHOLE[1] * shorter:
+        return 1.0
+    return 5 / 4 * max(longer, shorter * 4 / 3) / math.hypot(*size)
 
 
 def _possible(focal: float) -> float | None:

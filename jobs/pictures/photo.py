@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from jobs import memory
 from jobs.errors import InvalidInput
 from jobs.pictures import colour, panorama, raw
-from jobs.pictures.exif import Tags, camera, focal_length, is_panorama, is_stitched, read_tags, taken
+from jobs.pictures.exif import LONGEST, Tags, camera, focal_length, is_panorama, is_stitched, read_tags, taken
 from jobs.selection import Header
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def pillow() -> Any:
     from pillow_heif import register_heif_opener
 
     register_heif_opener()
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # they name broken tags, but not their file
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
     return Image
 
@@ -90,6 +92,10 @@ def read_header(stream: BinaryIO, suffix: str) -> Header:
                 raise InvalidInput(f"more than {MAX_PIXELS // 10**6} megapixels")
             return Header(width, height, bytes_per_pixel=24)
         with pillow().open(stream, formats=_FORMATS) as image:
+            if max(image.size) > LONGEST * min(image.size):
+                raise InvalidInput(
+                    f"more than {LONGEST} times as long as wide: a stitched panorama or a long screenshot"
+                )
             if is_stitched(image, xmp(image)):
                 raise InvalidInput("a panorama that the camera stitched, which no lens can have seen")
             # The decoded picture, its RGB, that turned upright, and the written one; deep samples become floats.
@@ -110,7 +116,7 @@ def _developed(file: Path) -> Photo:
     try:
         with file.open("rb") as stream:
             exif = raw.exif(stream)
-            model, focal = camera(exif), focal_length(exif.get_ifd(ExifTags.IFD.Exif))
+            model, focal = camera(exif), focal_length(exif.get_ifd(ExifTags.IFD.Exif), image.size)
             tags = read_tags(exif, _packet(exif.get(ExifTags.Base.XMLPacket)), image.size)
     except Exception:  # the picture is whole; Pillow's parser raises any exception on broken tags
         return Photo(image)
@@ -161,7 +167,7 @@ def read(file: Path) -> Photo:
             return Photo(
                 image=rgb,
                 model=camera(exif),
-                focal=focal_length(exif.get_ifd(ExifTags.IFD.Exif)),
+                focal=focal_length(exif.get_ifd(ExifTags.IFD.Exif), rgb.size),
                 verbatim=image.format in ("JPEG", "MPO") and image.mode == "RGB" and upright and not converted,
                 mask=mask,
                 orientation=1 if upright else orientation,

@@ -75,4 +75,5 @@ def develop(file: Path) -> Image:
         with rawpy.imread(str(file)) as photo:
             return Image.fromarray(photo.postprocess(use_camera_wb=True, no_auto_bright=True, output_bps=8))
     except rawpy.LibRawError as error:
-        raise InvalidInput(f"a raw photo that LibRaw cannot decode; export it as JPEG: {error}") from error
+        words = b" ".join(part for part in error.args if isinstance(part, bytes)).decode(errors="replace")
+        raise InvalidInput(f"a raw photo that LibRaw cannot decode; export it as JPEG: {words or error}") from error

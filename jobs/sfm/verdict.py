@@ -24,7 +24,7 @@ _BLURRED = 0.5  # of the capture's median. Measured: motion over 1 % of the widt
 _TRAITS: tuple[Callable[[Picture], str], ...] = (
     lambda picture: f"in {_folder(picture)}",
     lambda picture: f"{_suffix(picture)} files",
-    lambda picture: f"by {f'the camera {printable(picture.model)}' if picture.model else 'a camera that EXIF omits'}",
+    lambda picture: _camera(picture),
     lambda picture: f"{max(picture.size)} x {min(picture.size)} px large",
 )
 
@@ -73,14 +73,14 @@ def other_places(pictures: Sequence[Picture], result: Outcome) -> str:
     registered = result.connected or result.registered
     by_name = {picture.features: picture for picture in pictures}
     used = [picture for picture in pictures if picture.features in registered]
-    sentences = []
+    sentences: list[str] = []
     for place in result.elsewhere:
         apart = [by_name[name] for name in sorted(place)]
         alike = any(place & other for other in result.look_alikes[1:])
         kind = "looks like the first" if alike else "is not connected to the first"
         kind += ", but is apart by GPS" * (alike and result.apart_by_gps)
         sentences.append(
-            f"{len(apart)} pictures form a second place that {kind}, and are not used: "
+            f"{len(apart)} pictures form {'another' if sentences else 'a second'} place that {kind}, and are not used: "
             f"{_listed(apart)}{_common(apart, used)}."
         )
     if result.look_alikes and not result.elsewhere:
@@ -167,6 +167,13 @@ def _listed(pictures: Sequence[Picture]) -> str:
 def _folder(picture: Picture) -> str:
     parent = PurePosixPath(picture.source).parent
     return f"the folder {printable(str(parent))}" if parent.name else "the top folder"
+
+
+def _camera(picture: Picture) -> str:
+    video, is_frame, _ = picture.source.partition("#t=")
+    if is_frame:
+        return f"from the video {printable(video)}"
+    return f"by the camera {printable(picture.model)}" if picture.model else "by a camera that EXIF omits"
 
 
 def _suffix(picture: Picture) -> str:

@@ -355,3 +355,16 @@ def test_a_linked_folder_is_named_and_not_followed(photos: Path, tmp_path_factor
         (photos / f"{shot}.jpg").unlink()
     with pytest.raises(InvalidInput, match=r"more/: link"):
         media.scan(photos)
+
+
+@pytest.mark.parametrize(("width", "height", "icon"), [(240, 240, True), (300, 200, False)])
+def test_icons_among_photos_are_left_out(tmp_path: Path, width: int, height: int, icon: bool) -> None:
+    """As of a web page that was saved with its photos. Small photos alone are used."""
+    for number, size in enumerate([(3200, 2400)] * 4 + [(width, height)] * 6):
+        picture(number, *size).save(tmp_path / f"{number}.jpg")
+    found = media.scan(tmp_path)
+    assert len(found.photos) == (4 if icon else 10)
+    assert found.line().endswith("left out: 6 icons." if icon else "nothing is left out.")
+    for number in range(4):
+        (tmp_path / f"{number}.jpg").unlink()
+    assert len(media.scan(tmp_path).photos) == 6

@@ -20,7 +20,7 @@ UPRIGHT = (3024, 4032)
 
 
 def focal(**values: Any) -> float | None:
-    return focal_length({ExifTags.Base[name]: value for name, value in values.items()})
+    return focal_length({ExifTags.Base[name]: value for name, value in values.items()}, (4032, 3024))
 
 
 def test_the_focal_length_comes_from_exif() -> None:
@@ -28,6 +28,28 @@ def test_the_focal_length_comes_from_exif() -> None:
     assert focal(FocalLengthIn35mmFilm=26) == pytest.approx(26 / 43.267, rel=1e-4)
     assert focal(FocalLength=50.0, **SENSOR, **RESOLUTION) == pytest.approx(50 / np.hypot(22.2, 14.8), rel=1e-4)
     assert focal(FocalLength=50.0) is None
+
+
+@pytest.mark.parametrize(
+    ("millimetres", "size", "pixels"),
+    [
+        (26, (4032, 3024), 3028),  # iPhone XR: 4.25 mm, 1.4 µm
+        (26, (4032, 2268), 3028),
+        (26, (2268, 4032), 3028),
+        (26, (3024, 3024), 3028),
+        (31, (4128, 2322), 3697),  # Galaxy Note 3: 4.13 mm, 1.12 µm
+        (20, (4000, 2250), 2311),  # DJI FC300S: 3.61 mm, 1.54 µm
+        (23, (4000, 1848), 2658),  # Galaxy S24 FE
+        (26, (1008, 567), 757),  # made smaller
+        (35, (6000, 4000), 5833),  # 35 mm film
+        (38, (6000, 4500), 6587),
+    ],
+)
+def test_pictures_that_are_cropped_have_the_focal_length_of_the_sensor(
+    millimetres: int, size: tuple[int, int], pixels: float
+) -> None:
+    found = focal_length({ExifTags.Base.FocalLengthIn35mmFilm: millimetres}, size)
+    assert found and found * np.hypot(*size) == pytest.approx(pixels, rel=1e-3)
 
 
 @pytest.mark.parametrize("millimetres", [1, 3, 5000, -26, float("nan"), float("inf"), "x"])

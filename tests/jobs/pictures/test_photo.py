@@ -44,6 +44,13 @@ def test_a_file_that_is_no_raw_photo_is_named(tmp_path: Path, content: bytes) ->
         photo.read_header(stream, ".dng")
 
 
+def test_a_picture_that_is_named_as_a_raw_photo_is_refused_in_words(tmp_path: Path) -> None:
+    picture().save(tmp_path / "a.tif")
+    (tmp_path / "a.tif").rename(tmp_path / "a.dng")
+    with pytest.raises(InvalidInput, match="export it as JPEG: [A-Z][A-Za-z ]+$"):
+        photo.read(tmp_path / "a.dng")
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "heic"])
 def test_orientation_is_applied_once(tmp_path: Path, suffix: str) -> None:
     photo.pillow()
@@ -268,30 +275,34 @@ def test_a_photo_with_a_gain_map_or_a_video_is_one_photo(tmp_path: Path) -> None
         assert difference(photo.read(file).image, main) < 4
 
 
+LONG = "more than 3 times as long as wide"
+STITCHED = "a panorama that the camera stitched, which no lens can have seen"
+
+
 def _gpano(projection: str) -> bytes:
     return f'<x:xmpmeta><rdf GPano:ProjectionType="{projection}"/></x:xmpmeta>'.encode()
 
 
 @pytest.mark.parametrize(
-    ("size", "projection", "rendered", "stitched"),
+    ("size", "projection", "rendered", "reason"),
     [
-        ((640, 160), "", 0, True),
-        ((160, 640), "", 0, True),  # a phone that was turned up a tower
-        ((240, 160), "cylindrical", 0, True),
-        ((240, 160), "equirectangular", 0, True),  # a part of the sphere
-        ((240, 160), "", 6, True),  # Apple's
-        ((320, 160), "equirectangular", 0, False),
-        ((436, 160), "", 0, False),  # the widest film
-        ((240, 160), "", 8, False),  # Apple's portraits
+        ((640, 160), "", 0, LONG),
+        ((160, 640), "", 0, LONG),  # a phone that was turned up a tower
+        ((240, 160), "cylindrical", 0, STITCHED),
+        ((240, 160), "equirectangular", 0, STITCHED),  # a part of the sphere
+        ((240, 160), "", 6, STITCHED),  # Apple's
+        ((320, 160), "equirectangular", 0, ""),
+        ((436, 160), "", 0, ""),  # the widest film
+        ((240, 160), "", 8, ""),  # Apple's portraits
     ],
 )
 def test_stitched_panoramas_are_left_out(
-    tmp_path: Path, size: tuple[int, int], projection: str, rendered: int, stitched: bool
+    tmp_path: Path, size: tuple[int, int], projection: str, rendered: int, reason: str
 ) -> None:
     exif = Image.Exif()
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.CustomRendered] = rendered
     picture(*size).save(tmp_path / "a.jpg", exif=exif, xmp=_gpano(projection) if projection else b"")
     picture(seed=1).save(tmp_path / "b.jpg")
     found = media.scan(tmp_path, minimum=1)
-    assert list(found.photos) == (["b.jpg"] if stitched else ["a.jpg", "b.jpg"])
-    assert ("a.jpg (a panorama that the camera stitched" in found.line()) == stitched
+    assert list(found.photos) == (["b.jpg"] if reason else ["a.jpg", "b.jpg"])
+    assert found.line().endswith(f"left out: a.jpg ({reason})." if reason else "nothing is left out.")

@@ -57,6 +57,17 @@ def test_the_refusal_says_what_the_lost_photos_share(others: list[Picture], word
     assert "only 4 of 10 pictures could be registered (40 %; needed: 60 % and at least 8)" in said
 
 
+def test_a_second_place_of_frames_is_named_with_their_video() -> None:
+    every = [
+        Picture(f"frame_{i:05d}.jpg", f"{video}#t={i}.000", (640, 480), (640, 480), video, None)
+        for i, video in enumerate([*["walk.mp4"] * 4, *["yard.mp4"] * 4], 1)
+    ]
+    result = found(range(1, 5), every, elsewhere=[{picture.features for picture in every[4:]}])
+    assert verdict.other_places(every, result).endswith(
+        "yard.mp4#t=5.000 … yard.mp4#t=8.000 (from the video yard.mp4)."
+    )
+
+
 @pytest.mark.parametrize("registered", [range(0), range(1, 5)])
 def test_lost_photos_that_share_nothing_get_advice_on_photography(registered: range) -> None:
     every = [*FIRST, *pictures("walk/", range(5, 11))]
