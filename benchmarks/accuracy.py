@@ -1,9 +1,15 @@
-"""How exact poses are: `jobs.prepare` beside plain pycolmap with its defaults, on photos whose poses are known.
+"""How exact poses are: `jobs.prepare` beside pycolmap with its own and nerfstudio's settings, where poses are known.
 
-`python -m benchmarks.accuracy > benchmarks/accuracy.md` photographs the built-in street front, prepares it with both,
-one after the other, and prints a table in Markdown. `--photos` and `--width` make it larger, `--capture` takes another
-folder with `photos/` and `truth.json`. Position errors are in terms of the scene's size: the diagonal of the box about
-the true camera centres.
+`python -m benchmarks.accuracy --truth FOLDER … > benchmarks/accuracy.md` prepares each set of photos with every
+program, one after the other, and prints a table in Markdown. A folder holds `photos/` and `truth.json`, or it is one of
+the Strecha sets, from github.com/openMVG/SfM_quality_evaluation: `images/` and `gt_dense_cameras/`. The built-in street
+front is photographed for two more sets, whose principal points are in the middle of the photos, and off it.
+
+`ns-process-data` calls the program `colmap`. Its settings are given to pycolmap here, which does the same work: one
+OPENCV camera, and an adjustment with the principal point at the end.
+
+Poses are compared after fitting the similarity between the camera centres. Positions in per cent are in terms of the
+scene's size: the diagonal of the box about the true camera centres.
 """
 
 from __future__ import annotations
@@ -12,49 +18,62 @@ import argparse
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
 import numpy as np
 import pycolmap
+from PIL import Image
 
 from jobs.sfm.alignment import PoseErrors, compare_poses
+
+OFF = (10, 6)  # px, of the principal point from the middle, to the left and up
 
 
 def ours(photos: Path, work: Path) -> tuple[Path, dict[str, str]]:
     """Run `jobs.prepare` as the flow does; return its transforms.json, and the photo behind each of its pictures."""
-    command = [sys.executable, "-m", "jobs.prepare", "--images", str(photos), "--dataset", str(work)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode:
-        sys.exit(done.stdout)
+    run("-m", "jobs.prepare", "--images", str(photos), "--dataset", str(work))
     images = json.loads((work / "dataset.json").read_text())["images"]
     return work / "transforms.json", {Path(image["file"]).name: image["source"] for image in images}
 
 
-def plain(photos: Path, work: Path) -> tuple[Path, dict[str, str]]:
+def theirs(photos: Path, work: Path, *, nerfstudio: bool) -> tuple[Path, dict[str, str]]:
     """Run pycolmap's own steps with their defaults, in a process of their own, as `ours` does."""
-    script = f"import benchmarks.accuracy as a; a.plain_here({str(photos)!r}, {str(work)!r})"
-    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode:
-        sys.exit(done.stdout)
+    call = f"a.theirs_here({str(photos)!r}, {str(work)!r}, nerfstudio={nerfstudio})"
+    run("-c", f"import benchmarks.accuracy as a; {call}")
     file = work / "transforms.json"
     return file, {frame["file_path"]: frame["file_path"] for frame in json.loads(file.read_text())["frames"]}
 
 
-def plain_here(photos: str, work: str) -> None:
-    """Reconstruct photos with pycolmap's defaults, and write the poses of the largest model to transforms.json."""
+def run(*arguments: str) -> None:
+    """Run Python, and end with its output if it fails."""
+    done = subprocess.run([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        sys.exit(done.stdout)
+
+
+def theirs_here(photos: str, work: str, *, nerfstudio: bool) -> None:
+    """Reconstruct photos with pycolmap, and write the poses of the largest model to transforms.json."""
     folder = Path(work)
     folder.mkdir()
     database = folder / "database.db"
-    pycolmap.extract_features(database, photos)
+    reader, mode = pycolmap.ImageReaderOptions(), pycolmap.CameraMode.AUTO
+    mapping = pycolmap.IncrementalPipelineOptions()
+    if nerfstudio:  # see run_colmap in nerfstudio/process_data/colmap_utils.py
+        reader.camera_model, mode = "OPENCV", pycolmap.CameraMode.SINGLE
+        mapping.ba_global_function_tolerance = 1e-6
+    pycolmap.extract_features(database, photos, camera_mode=mode, reader_options=reader)
     pycolmap.match_exhaustive(database)
-    models = pycolmap.incremental_mapping(database, photos, folder)
+    models = pycolmap.incremental_mapping(database, photos, folder, mapping)
+    model = max(models.values(), key=lambda model: model.num_reg_images())
+    if nerfstudio:
+        pycolmap.bundle_adjustment(model, pycolmap.BundleAdjustmentOptions(refine_principal_point=True))
     frames = []
-    for image in max(models.values(), key=lambda model: model.num_reg_images()).images.values():
+    for image in model.images.values():
         if image.has_pose:
             pose = np.eye(4)
             pose[:3] = image.cam_from_world().inverse().matrix()
@@ -63,51 +82,79 @@ def plain_here(photos: str, work: str) -> None:
     (folder / "transforms.json").write_text(json.dumps({"frames": frames}))
 
 
-def row(name: str, errors: PoseErrors, photos: int, seconds: float) -> str:
-    """Return a row of the table."""
-    position, rotation = 100 * errors.positions, errors.rotations
+def known(folder: Path, work: Path) -> tuple[Path, Path]:
+    """Return the photos of a set, and the file with their true poses."""
+    if (folder / "truth.json").exists():
+        return folder / "photos", folder / "truth.json"
+    frames = []
+    for file in sorted((folder / "gt_dense_cameras").glob("*.camera")):
+        # Rows: the camera matrix (3), three zeros, the rotation from camera to world (3), the centre, and the size.
+        values = np.array(file.read_text().split(), float)
+        pose = np.eye(4)
+        pose[:3] = np.column_stack([values[12:21].reshape(3, 3) * [1, -1, -1], values[21:24]])
+        frames.append({"file_path": file.stem, "transform_matrix": pose.tolist()})
+    truth = work / f"{folder.name}.json"
+    truth.write_text(json.dumps({"frames": frames}))
+    return folder / "images", truth
+
+
+def streets(work: Path, photos: int, width: int) -> list[Path]:
+    """Photograph the street front; return two sets, with the principal point in the middle of the photos and off it."""
+    height = 2 * round(width * 9 / 32)
+    print("Photographing the street front …", file=sys.stderr)
+    whole = work / "whole"
+    size = ("--width", str(width + 2 * OFF[0]), "--height", str(height + 2 * OFF[1]))
+    run("-m", "jobs.facade", "--output", str(whole), "--photos", str(photos), *size)
+    sets = {"street front": OFF, "street front, principal point off the middle": (2 * OFF[0], 2 * OFF[1])}
+    for name, (left, top) in sets.items():
+        (work / name / "photos").mkdir(parents=True)
+        (work / name / "truth.json").write_bytes((whole / "truth.json").read_bytes())
+        for photo in (whole / "photos").iterdir():
+            part = Image.open(photo).crop((left, top, left + width, top + height))
+            part.save(work / name / "photos" / photo.name, quality=97, subsampling=0)
+    return [work / name for name in sets]
+
+
+def row(errors: PoseErrors, photos: int, seconds: float, busy: float) -> str:
+    """Return the figures of a row of the table."""
+    position, rotation = 1000 * errors.size * errors.positions, errors.rotations
     return (
-        f"| {name} | {len(errors.names)} of {photos} | {np.median(position):.4f} % | {position.max():.4f} % | "
-        f"{np.median(rotation):.3f}° | {rotation.max():.3f}° | {seconds:.0f} s |"
+        f"{len(errors.names)} of {photos} | {np.median(position):.1f} mm, {position.max():.1f} mm | "
+        f"{100 * np.median(errors.positions):.4f} %, {100 * errors.positions.max():.4f} % | "
+        f"{np.median(rotation):.3f}°, {rotation.max():.3f}° | {busy:.0f} s | {seconds:.0f} s |"
     )
 
 
 def main() -> None:
-    """Measure both and print the table."""
+    """Measure all and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=48, help="number of photos of the street front")
-    parser.add_argument("--width", type=int, default=640, help="px")
-    parser.add_argument("--capture", type=Path, help="a folder with photos/ and truth.json instead of the street front")
+    parser.add_argument("--truth", type=Path, nargs="*", default=[], help="folders with photos and their true poses")
+    parser.add_argument("--photos", type=int, default=48, help="number of photos of the street front; 0 for none of it")
+    parser.add_argument("--width", type=int, default=640, help="of these photos, px")
     given = parser.parse_args()
-    programs: dict[str, Callable[[Path, Path], tuple[Path, dict[str, str]]]] = {
-        "`jobs.prepare`": ours,
-        f"pycolmap {pycolmap.__version__}, defaults": plain,
-    }
     with tempfile.TemporaryDirectory() as temporary:
-        capture = given.capture or Path(temporary) / "street"
-        if not given.capture:
-            height = 2 * round(given.width * 9 / 32)
-            print("Photographing the street front …", file=sys.stderr)
-            subprocess.run(
-                [
-                    *(sys.executable, "-m", "jobs.facade", "--output", str(capture), "--photos", str(given.photos)),
-                    *("--width", str(given.width), "--height", str(height)),
-                ],
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
-        number = sum(1 for _ in (capture / "photos").iterdir())
-        print(f"# How exact poses are\n\nWritten by `python -m benchmarks.accuracy`.\n\n{number} photos; ", end="")
-        print(f"{platform.machine()}, {os.cpu_count()} cores\n")
-        print(
-            "| program | registered | position, median | position, worst | rotation, median | rotation, worst | time |"
-        )
-        print("|---|---|---|---|---|---|---|")
-        for place, (name, program) in enumerate(programs.items()):
-            start = monotonic()
-            transforms, sources = program(capture / "photos", Path(temporary) / f"work{place}")
-            seconds = monotonic() - start
-            print(row(name, compare_poses(capture / "truth.json", transforms, sources), number, seconds), flush=True)
+        work = Path(temporary)
+        sets = [*given.truth, *(streets(work, given.photos, given.width) if given.photos else [])]
+        print("# How exact poses are\n\nWritten by `python -m benchmarks.accuracy`. Errors: median, worst.\n")
+        print(f"{platform.machine()}, {os.cpu_count()} cores; load before the first set: {os.getloadavg()[0]:.1f}\n")
+        print("| set | program | registered | position | of the scene's size | rotation | CPU time | time |")
+        print("|---|---|---|---|---|---|---|---|", flush=True)
+        for number, folder in enumerate(sets):
+            photos, truth = known(folder, work)
+            for program in ("`jobs.prepare`", "pycolmap", "`ns-process-data`'s settings"):
+                out, start, used = work / f"{number} {program}", monotonic(), cpu_time()
+                found = ours(photos, out) if "jobs" in program else theirs(photos, out, nerfstudio="ns-" in program)
+                seconds, busy = monotonic() - start, cpu_time() - used
+                errors = compare_poses(truth, *found)
+                total = len(json.loads(truth.read_text())["frames"])
+                print(f"| {folder.name} | {program} | {row(errors, total, seconds, busy)}", flush=True)
+    print(f"\npycolmap {pycolmap.__version__}; load after the last set: {os.getloadavg()[0]:.1f}")
+
+
+def cpu_time() -> float:
+    """Return the CPU time of all programs that have ended, in seconds."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def reconstruct(
     the search widens to all pairs with the missing ones. Pictures that are still missing get fainter features, then
     also smaller ones, and are registered in the model that exists. If too few are registered even then, smaller
     features are found in all pictures. Pictures that have as many features as they may already need no more. Places
-    that only look alike are separated. A last bundle adjustment refines the principal points.
+    that only look alike are separated. A last bundle adjustment finds the most likely lenses.
 
     Args:
         folder: where the pictures are, in grey.

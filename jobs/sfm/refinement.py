@@ -1,4 +1,4 @@
-"""Refine a reconstruction by a last bundle adjustment: principal points, and little weight for wrong matches."""
+"""Refine a reconstruction by a last bundle adjustment: likely lenses, and little weight for wrong matches."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ from typing import Any
 import numpy as np
 import pycolmap
 
+from jobs.geometry import Floats
+
 __all__ = ["adjust", "refine"]
 
-_ENOUGH_PHOTOS = 16  # of a camera: with 12, a principal point is no better known than from the middle of the picture
+_LEAST_PHOTOS = 3  # of a camera whose principal point is refined
 _FARTHEST = 0.1  # of a principal point from the middle, in terms of the picture's diagonal: more comes from cropping
-# Least gain of principal points, in terms of a residual's variance. By chance alone, it is more in 0.5 % of cases
-# (chi-squared with two degrees of freedom). Measured for a point in the middle of the picture: 0.5 to 10 with 16 photos
-# and 13 with 48, where poses were better with it; for one 13 px off in pictures of 640 px: 31 to 257.
-_GAIN = 10.6
+# What is known of any lens, as standard deviations: the principal point is near the middle of the picture (in terms of
+# its diagonal), pixels are square (in terms of the focal length), and tangential distortion, which fits much the same
+# displacements as a principal point, is small.
+_OFF_MIDDLE = 0.01
+_OFF_SQUARE = 0.001
+_TANGENTIAL = 5e-4
+# Errors in terms of those that the adjustment expects: 1 to 4 for the lenses of six sets of photos with a known lens.
+# An adjustment takes each position for independent and the camera model for exact.
+_OPTIMISM = 3.0
 _LOSS_SCALE = 1.0  # px, above which residuals count less and less
 _DENSE_PHOTOS = 250  # up to here, solving for all poses at once takes less than looking for what is zero, in one thread
 _TOLERANCE = 1e-7  # relative decrease of the cost at which the adjustment ends
@@ -26,8 +33,9 @@ def refine(model: pycolmap.Reconstruction, threads: int) -> int:
     """Adjust a reconstruction in place, with the principal points of the cameras that took enough photos.
 
     COLMAP's mappers hold the principal point in the middle of the picture, where few lenses have it. The rotation of
-    every photo then makes up for it. If the photos do not show clearly that a point is elsewhere, it stays in the
-    middle, because a few photos can hardly tell it from their own rotation.
+    every photo then makes up for it. A few photos, or photos of a flat wall, can hardly tell the principal point from
+    the rotation or from tangential distortion. So the lens is the most likely one (maximum a posteriori), given both
+    the photos and what is known of any lens.
 
     Args:
         threads: number of threads of the solver.
@@ -37,33 +45,41 @@ def refine(model: pycolmap.Reconstruction, threads: int) -> int:
     """
     photos = Counter(image.camera_id for image in model.images.values() if image.has_pose)
     exact = {number for number, camera in model.cameras.items() if camera.model == pycolmap.CameraModelId.PINHOLE}
-    enough = {camera for camera, number in photos.items() if number >= _ENOUGH_PHOTOS} - exact
+    enough = {camera for camera, number in photos.items() if number >= _LEAST_PHOTOS} - exact
     adjust(model, threads, held=photos.keys() & exact)
     if not enough:
         return 0
-    before = {camera: model.cameras[camera].params.tolist() for camera in photos}
-    gain = adjust(model, threads, held=photos.keys() - enough, principal_points=True)
-    if gain < _GAIN or any(_offset(model.cameras[camera]) > _FARTHEST for camera in enough):
-        for camera, params in before.items():
-            model.cameras[camera].params = params
-        adjust(model, threads, held=photos.keys() & exact)
-        return 0
-    return len(enough)
+    model.tear_down()  # COLMAP's covariances need a pose of every picture
+    before = {camera: np.array(model.cameras[camera].params) for camera in photos}
+    solver, variance = _solve(model, threads, photos.keys() - enough, principal_points=True)
+    options = pycolmap.BACovarianceOptions(params=pycolmap.BACovarianceOptionsParams.ALL)
+    covariance = pycolmap.estimate_ba_covariance(options, model, solver)
+    likely = {}
+    for number in enough:
+        camera = model.cameras[number]
+        own = covariance.get_other_params_cov(camera.params) if covariance else None
+        if own is not None and _offset(camera) < _FARTHEST:
+            likely[number] = _likely(camera, own * variance * _OPTIMISM**2, before[number])
+    for number, params in {**before, **likely}.items():
+        model.cameras[number].params = params.tolist()
+    adjust(model, threads, held=likely.keys() | (photos.keys() & exact))
+    return len(likely)
 
 
-def adjust(
-    model: pycolmap.Reconstruction, threads: int, held: Collection[int] = (), *, principal_points: bool = False
-) -> float:
-    """Adjust poses, points and cameras of a reconstruction in place, with Cauchy's loss.
+def adjust(model: pycolmap.Reconstruction, threads: int, held: Collection[int] = ()) -> None:
+    """Adjust poses, points and cameras, but not principal points, of a reconstruction in place, with Cauchy's loss.
 
     Args:
         threads: number of threads of the solver.
         held: numbers of the cameras whose intrinsics stay as they are.
-        principal_points: whether those of the other cameras change, too.
-
-    Returns:
-        The decrease of the sum of squared residuals, in terms of a residual's variance after the adjustment.
     """
+    _solve(model, threads, held)
+
+
+def _solve(
+    model: pycolmap.Reconstruction, threads: int, held: Collection[int], *, principal_points: bool = False
+) -> tuple[Any, float]:
+    """Adjust a reconstruction in place; return COLMAP's adjuster, and the variance of a residual."""
     config = pycolmap.BundleAdjustmentConfig()
     for image in model.images.values():
         if image.has_pose:
@@ -80,10 +96,36 @@ def adjust(
     options.ceres.solver_options.function_tolerance = _TOLERANCE
     # Fit each point to the new poses after every step (Ceres' inner iterations), so that fewer steps are needed.
     options.ceres.solver_options.use_inner_iterations = True
-    solved: Any = pycolmap.create_default_bundle_adjuster(options, config, model).solve()
-    costs = solved.ceres_summary
+    solver: Any = pycolmap.create_default_ceres_bundle_adjuster(options, config, model)
+    costs = solver.solve().ceres_summary
     model.update_point_3d_errors()
-    return float((costs.initial_cost / costs.final_cost - 1) * costs.num_residuals) if costs.final_cost else 0.0
+    free = max(1, costs.num_residuals - costs.num_effective_parameters_reduced)
+    return solver, 2 * costs.final_cost / free
+
+
+def _likely(camera: pycolmap.Camera, covariance: Floats, before: Floats) -> Floats:
+    """Return the most likely parameters of a lens, by their covariance as fitted and by what is known of any lens.
+
+    Args:
+        camera: as fitted to the photos alone.
+        covariance: of all its parameters.
+        before: its parameters with the principal point where it was held.
+    """
+    fitted = np.array(camera.params)
+    unit = np.eye(len(fitted))
+    diagonal = float(np.hypot(camera.width, camera.height))
+    known = [(unit[place], before[place], _OFF_MIDDLE * diagonal) for place in camera.principal_point_idxs()]
+    if len(focals := camera.focal_length_idxs()) == 2:
+        known.append((unit[focals[0]] - unit[focals[1]], 0.0, _OFF_SQUARE * float(fitted[focals[0]])))
+    if camera.model == pycolmap.CameraModelId.OPENCV:
+        known += [(unit[place], 0.0, _TANGENTIAL) for place in camera.extra_params_idxs()[2:]]
+    weight = np.linalg.inv(covariance)
+    total, target = weight.copy(), weight @ fitted
+    for row, value, deviation in known:
+        total += np.outer(row, row) / deviation**2
+        target += row * value / deviation**2
+    likely: Floats = np.linalg.solve(total, target)
+    return likely
 
 
 def _offset(camera: pycolmap.Camera) -> float:

@@ -118,7 +118,7 @@ def test_a_polycam_export_is_read(street: Path, tmp_path: Path) -> None:
     here = [np.array(frame["transform_matrix"])[:3, 3] for frame in frames]
     assert figures["metres_per_unit"] == pytest.approx(fit_similarity(here, true).scale, rel=2e-3)
     scale = measure(tmp_path / "dataset", Given()).scale
-    assert scale and scale.metres == figures["metres_per_unit"]
+    assert scale and scale.metres == pytest.approx(figures["metres_per_unit"], rel=1e-9)
 
 
 def test_poses_of_other_photos_are_refused(street: Path, tmp_path: Path) -> None:
