@@ -12,7 +12,7 @@ from blocks import Workspace
 from commands.shell.run import as_command, open_workspace, parse_command
 from commands.shell.table import print_table
 from jobs.names import SceneName
-from jobs.web.quality import money
+from jobs.web.quality import hundredths, money
 from tasks.costs import MonthOfScene, Work, costs, month_of, spent_in
 
 _COLUMNS = (
@@ -49,7 +49,7 @@ def show(options: Costs) -> None:
     if rows:
         print_table(_COLUMNS, [*(_row(workspace, each) for each in rows), _sum(workspace, rows)])
         print(
-            "saved: results that were used again. "
+            "GPU h: jobs that use a GPU if there is one. saved: results that were used again. "
             "lost: jobs that failed or were cancelled, or whose result was removed."
         )
     else:
@@ -71,7 +71,7 @@ def _sum(workspace: Workspace, rows: Sequence[MonthOfScene]) -> list[str]:
 
 def _figures(workspace: Workspace, made: Work, lost: Work, saved: Work) -> list[str]:
     def hours(seconds: float) -> str:
-        return f"{seconds / 3600:.2f}" if seconds else "–"
+        return hundredths(seconds / 3600) if seconds else "–"
 
     def cost(work: Work) -> str:
         return money(work.cost, workspace.currency) if work.gpu or work.cpu else "–"

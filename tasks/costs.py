@@ -44,7 +44,7 @@ class MonthOfScene:
     Args:
         month: as in "2026-11".
         scene: its name.
-        runs: how many flow runs registered something.
+        runs: how many flow runs registered something, or submitted a job while there was a limit on costs.
         made: the work for what they registered, including failed attempts.
         lost: the work of jobs that failed or were cancelled, or whose result was removed. It is known only while there
             is a limit on costs.
@@ -106,9 +106,10 @@ def _months(
         saved[month] += _work_of(workspace, used)
     registered = {_family(asset.provenance.job) for asset in assets if asset.provenance.job}
     for expense in record:
+        runs[expense.month].add(expense.run)
         if expense.seconds is not None and _family(expense.job) not in registered:
             lost[expense.month] += Work.of(expense.tier, expense.seconds, expense.cost)
-    for month in made.keys() | lost.keys() | saved.keys():
+    for month in runs.keys() | saved.keys():
         yield MonthOfScene(month, scene, len(runs[month]), made[month], lost[month], saved[month])
 
 

@@ -22,8 +22,10 @@ __all__ = ["quietly"]
 _KEPT = 50  # logs of earlier runs
 _OURS = ("prefect.flow_runs", "prefect.task_runs", "prefect.blocks", "prefect.tasks")  # Prefect uses these loggers, too
 _OF_PREFECT = Path(prefect.__file__).parent
-_SERVICES = ("EventsWorker", "APILogWorker")  # threads of Prefect's that also log when the process ends
 _FORM = "%(asctime)s | %(levelname)-7s | %(name)s - %(message)s"
+
+for _name in ("EventsWorker", "APILogWorker"):  # threads of Prefect's that warn of what they still do as a command ends
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 @contextmanager
@@ -44,8 +46,6 @@ def quietly(display: Display, name: str) -> Iterator[Path]:
     written, shown = logging.FileHandler(file, encoding="utf-8"), _Shown(display)
     written.setFormatter(logging.Formatter(_FORM))
     _silence(console)
-    for service in _SERVICES:
-        logging.getLogger(service).setLevel(logging.ERROR)
     root.addHandler(written)
     root.addHandler(shown)
     try:

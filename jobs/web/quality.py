@@ -22,6 +22,7 @@ __all__ = [
     "Role",
     "Version",
     "fall",
+    "hundredths",
     "money",
     "plot",
     "previous",
@@ -221,7 +222,12 @@ def total(values: list[float | None]) -> float | None:
 
 def money(cost: float | None, currency: str) -> str:
     """Return a price for people, or "–" if it is unknown."""
-    return "–" if cost is None else f"{cost:.2f} {currency}".rstrip()
+    return "–" if cost is None else f"{hundredths(cost)} {currency}".rstrip()
+
+
+def hundredths(number: float) -> str:
+    """Return a number of at least 0 with two decimals: "<0.01" instead of "0.00" for a small one."""
+    return "<0.01" if 0 < number < 0.005 else f"{number:.2f}"
 
 
 def _number(value: float | None, digits: int) -> str:

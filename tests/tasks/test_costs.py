@@ -92,12 +92,18 @@ async def test_what_jobs_took_what_was_lost_and_what_was_used_again(
     with pytest.raises(JobFailed):
         await two_stages(limited, "street", 1.25, ("missing",))
     [again] = costs(limited, ["street"])
-    assert again.made == row.made and again.lost.gpu >= 1.25 and again.lost.cost == pytest.approx(again.lost.gpu)
+    assert (
+        again.runs == 3
+        and again.made == row.made
+        and again.lost.gpu >= 1.25
+        and again.lost.cost == pytest.approx(again.lost.gpu)
+    )
 
     monkeypatch.setattr("commands.costs.open_workspace", lambda reference: limited)
     show(Costs(scene="street"))
     said = capsys.readouterr().out
     assert f"{sum(models) + 0.1 * took:.2f} EUR" in said
+    assert "<0.01" in said and " 0.00 " not in said, "some seconds are not nothing"
     assert f"Budget of {month_of(NOW)}: {again.lost.cost:.2f} EUR of 1000000.00 EUR, 0 %" in said
 
 
