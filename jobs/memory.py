@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["Room", "available"]
+from jobs.errors import InvalidInput
+
+__all__ = ["Room", "available", "check"]
 
 
 def available() -> int:
@@ -22,6 +24,14 @@ def available() -> int:
     except (OSError, ValueError, KeyError):
         pass  # not Linux, or no limit
     return free
+
+
+def check(needed: int) -> None:
+    """Raise `InvalidInput` if decoding a file needs more memory than is free; the text is the reason alone."""
+    if needed > (free := available()):
+        raise InvalidInput(
+            f"too large to decode here: about {needed / 1e9:.1f} GB of memory are needed, {free / 1e9:.1f} GB are free"
+        )
 
 
 class Room:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from jobs import memory
 from jobs.errors import InvalidInput
 from jobs.pictures import dolby, panorama
 from jobs.pictures.colour import to_rgb
@@ -18,10 +19,14 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from PIL.Image import Image
 
-__all__ = ["Frame", "frame_times", "is_panorama", "read_header", "sharpest_frames"]
+__all__ = ["Frame", "check_memory", "frame_times", "is_panorama", "read_header", "sharpest_frames"]
 
 MAX_FRAME_PIXELS = 80_000_000
 """Videos with larger frames are refused undecoded: 12K (11520 x 5760) has 66 megapixels."""
+
+_FRAMES_HELD = 18  # by a decoder: the 16 of H.264 and H.265 that others can refer to, one before and one after them
+_MOST_THREADS = 16  # of FFmpeg's decoders, each with a frame of its own
+_HEADERS = memory.Room(memory.available() // 2)  # of all videos whose headers are read at the same time
 
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,asf,nut"  # by content, whatever the name
 _SHARPNESS_WIDTH = 640  # px; smaller hides slight motion blur, larger counts sensor noise as sharpness
@@ -40,7 +45,8 @@ def _open(source: str | BinaryIO) -> Any:
     """Open a video. Formats that are lists of other files are refused: those could be any file of this machine."""
     import av
 
-    return av.open(source, options={"format_whitelist": _FORMATS})
+    # FFmpeg may decode a frame to find out its format, which no larger frame is worth.
+    return av.open(source, options={"format_whitelist": _FORMATS, "max_pixels": str(MAX_FRAME_PIXELS)})
 
 
 def read_header(stream: BinaryIO) -> Header:
@@ -70,11 +76,14 @@ def read_header(stream: BinaryIO) -> Header:
             if frame_size.width * frame_size.height > MAX_FRAME_PIXELS:
                 raise InvalidInput(f"its frames have more than {MAX_FRAME_PIXELS // 10**6} megapixels")
             seconds = container.duration / av.time_base if container.duration else None
-            for frame in _decode(container):
-                if frame.format.is_bayer:
-                    raise InvalidInput("raw video, not yet developed; export it as ProRes or H.265")
-                if frame.width * frame.height:
-                    return Header(frame.width, frame.height, seconds=seconds)
+            needed = _bytes_held(frame_size, threads=1)
+            memory.check(needed)
+            with _HEADERS.take(needed):
+                for frame in _decode(container, threads=1):
+                    if frame.format.is_bayer:
+                        raise InvalidInput("raw video, not yet developed; export it as ProRes or H.265")
+                    if frame.width * frame.height:
+                        return Header(frame.width, frame.height, seconds=seconds)
     except (OSError, ValueError, av.FFmpegError) as error:
         words = getattr(error, "strerror", None) or error  # without the path and FFmpeg's number
         raise InvalidInput(f"not a video, or damaged: {words}") from error
@@ -86,10 +95,30 @@ def _pictures(container: Any) -> Any:
     return container.streams.best("video")
 
 
-def _decode(container: Any) -> Iterator[VideoFrame]:
+def check_memory(video: Path, pictures: int) -> None:
+    """Check that a video can be decoded in the free memory, while other threads hold some of its pictures.
+
+    Raises:
+        InvalidInput: it cannot; the text is the reason, without the file's name.
+    """
+    with _open(str(video)) as container:
+        codec = _pictures(container).codec_context
+        # A frame's samples become floats on their way to RGB if they are deeper than 8 bits.
+        deep = codec.format is None or codec.format.padded_bits_per_pixel > 24
+        memory.check(_bytes_held(codec, _MOST_THREADS) + codec.width * codec.height * (24 * deep + 3 * pictures))
+
+
+def _bytes_held(codec: Any, threads: int) -> int:
+    """Return the bytes that a decoder with so many threads holds at most."""
+    bits = codec.format.padded_bits_per_pixel if codec.format else 48
+    return int(codec.width * codec.height * bits / 8 * (_FRAMES_HELD + threads))
+
+
+def _decode(container: Any, threads: int = _MOST_THREADS) -> Iterator[VideoFrame]:
     """Yield the frames of a video in order of presentation, interlaced ones deinterlaced."""
     stream = _pictures(container)
     stream.thread_type = "AUTO"
+    stream.codec_context.thread_count = min(threads, os.cpu_count() or 1)
     stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
     graph: Any = None
     for frame in _stored(container, stream):

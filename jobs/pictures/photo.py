@@ -147,11 +147,7 @@ def read(file: Path) -> Photo:
     """
     from PIL import ExifTags
 
-    needed, free = bytes_to_decode(file), memory.available()
-    if needed > free:
-        raise InvalidInput(
-            f"too large to decode here: about {needed / 1e9:.1f} GB of memory are needed, {free / 1e9:.1f} GB are free"
-        )
+    memory.check(bytes_to_decode(file))
     if file.suffix.lower() in raw.SUFFIXES:
         return _developed(file)
     try:

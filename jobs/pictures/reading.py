@@ -125,7 +125,16 @@ def _read_photos(
 def _read_videos(
     capture: Capture, dataset: Path, grey: Path, options: PrepareOptions
 ) -> tuple[list[Picture], list[dict[str, Any]]]:
-    """Write the sharpest frames, shared among several videos by their lengths; return the facts about each video."""
+    """Write the sharpest frames, shared among several videos by their lengths; return the facts about each video.
+
+    Raises:
+        InvalidInput: a video needs more memory than is free; names it.
+    """
+    for name, file in capture.videos.items():
+        try:
+            film.check_memory(file, pictures=_threads() + 2)
+        except InvalidInput as error:
+            raise InvalidInput(f"{name}: {error}") from None
     times = {name: film.frame_times(file) for name, file in capture.videos.items()}
     seconds = {name: frames[-1] if frames else 0.0 for name, frames in times.items()}
     whole = sum(seconds.values()) or 1.0
@@ -160,10 +169,14 @@ def _read_videos(
     return pictures, facts
 
 
+def _threads() -> int:
+    return max(2, os.cpu_count() or 1)
+
+
 def _parallel(do: Callable[[Any], Any], items: Iterable[Any], total: int) -> Iterator[Any]:
     """Map on all cores, in order, with progress. Few items are read ahead: frames would fill the memory."""
     meter = report.Meter("prepare:reading", total)
-    threads = max(2, os.cpu_count() or 1)
+    threads = _threads()
     with ThreadPoolExecutor(threads) as pool:
         waiting: list[Any] = []
         done = 0

@@ -17,7 +17,8 @@ from PIL import Image, ImageFile
 from blocks.local_captures import list_dropped
 from jobs import media, memory
 from jobs.errors import InvalidInput
-from jobs.pictures import film, photo
+from jobs.options import PrepareOptions
+from jobs.pictures import film, photo, reading
 
 
 def test_jobs_that_do_not_fit_wait_and_oversized_ones_run_alone() -> None:
@@ -50,17 +51,25 @@ def test_a_photo_that_does_not_fit_into_memory_is_not_decoded(tmp_path: Path, mo
         photo.read(tmp_path / "large.png")
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak of memory")
+def peak(expression: str, file: Path) -> int:
+    """Return by how many bytes an expression raises the peak of a process's memory. The file is `sys.argv[1]`."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("only Linux tells the peak of memory")
+    code = (
+        "import re, sys, numpy, av; from contextlib import suppress; from pathlib import Path\n"
+        "from jobs import media; from jobs.errors import InvalidInput; from jobs.pictures import film, photo\n"
+        "photo.pillow(); peak = lambda: int(\n"
+        "    re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) * 1024\n"
+        f"before = peak()\nwith suppress(InvalidInput): {expression}\nprint(peak() - before)"
+    )
+    return int(subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, check=True).stdout)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
 def test_the_estimate_is_above_what_decoding_takes(tmp_path: Path, mode: str) -> None:
     file = tmp_path / "a.png"
     Image.new(mode, (4000, 3000)).save(file)
-    code = (
-        "import re, sys, numpy; from pathlib import Path; from jobs.pictures import film, photo; photo.pillow()\n"
-        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) * 1024\n"
-        "before = peak(); photo.read(Path(sys.argv[1])); print(peak() - before)"
-    )
-    taken = int(subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, check=True).stdout)
+    taken = peak("photo.read(Path(sys.argv[1]))", file)
     assert 0 < taken <= photo.bytes_to_decode(file)
 
 
@@ -99,15 +108,36 @@ def test_nothing_is_decoded_to_read_a_header(tmp_path: Path, suffix: str, monkey
     assert (header.width, header.height) == (64, 48) and not decoded
 
 
-def test_a_video_of_huge_frames_is_refused_undecoded(tmp_path: Path) -> None:
-    with av.open(str(tmp_path / "bomb.mkv"), "w") as container:
-        stream = container.add_stream("ffv1", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 10_000, 8_100, "gray"
-        frame = av.VideoFrame(10_000, 8_100, "gray")
-        container.mux(stream.encode(frame))
+def long_video(file: Path, width: int, height: int, frames: int = 1, **options: str) -> Path:
+    """Write a grey H.264 video of one colour."""
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast", **options})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.thread_count = 1
+        for _ in range(frames):
+            container.mux(stream.encode(av.VideoFrame(width, height, "yuv420p")))
         container.mux(stream.encode())
-    with pytest.raises(InvalidInput, match=r"bomb\.mkv .* 80 megapixels"):
-        media.scan(tmp_path / "bomb.mkv")
+    return file
+
+
+def test_a_video_of_huge_frames_is_refused_undecoded(tmp_path: Path) -> None:
+    file = long_video(tmp_path / "bomb.mp4", 10_000, 8_100)
+    with pytest.raises(InvalidInput, match=r"bomb\.mp4 .* 80 megapixels"):
+        media.scan(file)
+    assert peak("media.scan(Path(sys.argv[1]))", file) < 10_000 * 8_100
+
+
+def test_a_video_that_does_not_fit_into_memory_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = long_video(tmp_path / "a.mp4", 640, 480, 12)
+    capture, needed = media.scan(file), 640 * 480 * 1.5 * 19
+    (tmp_path / "grey").mkdir()
+    monkeypatch.setattr(memory, "available", lambda: int(needed) - 1)
+    with pytest.raises(InvalidInput, match=r"a\.mp4 .*too large to decode here"):
+        media.scan(file)
+    monkeypatch.setattr(memory, "available", lambda: int(needed) + 1)
+    assert media.scan(file).videos
+    with pytest.raises(InvalidInput, match=r"a\.mp4: too large to decode here"):
+        reading.read(capture, tmp_path, tmp_path / "grey", PrepareOptions(num_frames=8))
 
 
 def test_frames_that_grow_in_the_middle_of_a_video_are_not_decoded(
