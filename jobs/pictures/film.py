@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from jobs import memory
 from jobs.errors import InvalidInput
-from jobs.pictures import dolby, panorama
+from jobs.pictures import boxes, dolby, panorama
 from jobs.pictures.colour import to_rgb
 from jobs.selection import Header
 
@@ -63,6 +63,7 @@ def read_header(stream: BinaryIO) -> Header:
     if os.fstat(stream.fileno()).st_size == 0:
         raise InvalidInput("empty file")
     try:
+        boxes.check_tables(stream)
         if dolby.has_own_colours(stream):
             raise InvalidInput(
                 "Dolby Vision's profile 5, which looks green and purple elsewhere; export it as HDR10, HLG or SDR"

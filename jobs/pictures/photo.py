@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from jobs import memory
 from jobs.errors import InvalidInput
-from jobs.pictures import colour, panorama, raw
+from jobs.pictures import colour, jpeg, panorama, raw
 from jobs.pictures.exif import LONGEST, Tags, camera, focal_length, is_panorama, is_stitched, read_tags, taken
 from jobs.selection import Header
 
@@ -35,6 +35,7 @@ MAX_PIXELS = 1_000_000_000
 """Larger pictures are treated as decompression bombs and refused unread."""
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "HEIF", "AVIF", "BMP")  # by content; no other decoder is ever used
+_JPEG = ("JPEG", "MPO")
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -152,6 +153,8 @@ def read(file: Path) -> Photo:
         return _developed(file)
     try:
         with pillow().open(file, formats=_FORMATS) as image:
+            if image.format in _JPEG and jpeg.count_scans(file.read_bytes()) > jpeg.MOST_SCANS:
+                raise InvalidInput(f"a JPEG of more than {jpeg.MOST_SCANS} scans, which takes hours to decode")
             image.load()
             exif = image.getexif()
             orientation = exif.get(ExifTags.Base.Orientation, 1)
@@ -164,13 +167,13 @@ def read(file: Path) -> Photo:
                 image=rgb,
                 model=camera(exif),
                 focal=focal_length(exif.get_ifd(ExifTags.IFD.Exif), rgb.size),
-                verbatim=image.format in ("JPEG", "MPO") and image.mode == "RGB" and upright and not converted,
+                verbatim=image.format in _JPEG and image.mode == "RGB" and upright and not converted,
                 mask=mask,
                 orientation=1 if upright else orientation,
                 tags=read_tags(exif, xmp(image), rgb.size),
                 panorama=(rgb.width == 2 * rgb.height and is_panorama(xmp(image))) or panorama.wraps(rgb),
             )
-    except MemoryError:
+    except (InvalidInput, MemoryError):
         raise
     except Exception as error:  # decoders raise any exception, too
         raise InvalidInput(_reason(file.stat().st_size, error)) from error

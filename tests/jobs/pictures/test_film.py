@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -71,6 +72,37 @@ def test_damaged_headers_are_refused_in_words_and_end_nothing(tmp_path: Path) ->
         (tmp_path / "a.mp4").write_bytes(whole[:place] + b"\xff" + whole[place + 1 :])
         with suppress(InvalidInput):  # every other error would end the run
             media.scan(tmp_path / "a.mp4", 1)
+
+
+@pytest.mark.parametrize("fragmented", [False, True])
+def test_a_video_that_claims_more_frames_than_it_has_bytes_is_not_opened(tmp_path: Path, fragmented: bool) -> None:
+    """FFmpeg takes 40 bytes of memory for each frame that a table names: 3 GB for a file of 7 kB."""
+    flags = {"movflags": "frag_keyframe+empty_moov"} if fragmented else {}
+    with av.open(str(tmp_path / "a.mp4"), "w", options=flags) as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_image(picture(seed=number))))
+        container.mux(stream.encode())
+    assert media.scan(tmp_path / "a.mp4", 1).videos
+    content = bytearray((tmp_path / "a.mp4").read_bytes())
+    million = struct.pack(">I", 1_000_000)
+    if fragmented:
+        at = content.index(b"trun")
+        content[at + 4 : at + 12] = bytes(4) + million  # no flags, so no bytes for each frame
+    else:
+        at = content.index(b"stsz")
+        content[at + 8 : at + 16] = struct.pack(">I", 1) + million
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(InvalidInput, match="fewer bytes than frames"):
+        media.scan(tmp_path / "a.mp4", 1)
+
+
+def test_a_header_that_is_compressed_is_not_opened(tmp_path: Path) -> None:
+    moov = b"\0\0\0\x14cmov\0\0\0\x0cdcomzlib"
+    (tmp_path / "a.mov").write_bytes((len(moov) + 8).to_bytes(4, "big") + b"moov" + moov)
+    with pytest.raises(InvalidInput, match="its header is compressed"):
+        media.scan(tmp_path / "a.mov", 1)
 
 
 def test_a_list_of_other_files_is_no_video(tmp_path: Path) -> None:

@@ -77,6 +77,21 @@ def test_gravity_belongs_to_the_photo_as_it_is_shown(tmp_path: Path, suffix: str
     assert (tags.pitch, tags.roll) == pytest.approx((0, 10), abs=0.1)
 
 
+def test_a_jpeg_of_endless_scans_is_refused(tmp_path: Path) -> None:
+    """400 kB can take an hour: each scan goes over the whole picture."""
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = b"\xff\xda" * 300  # inside a segment, as a thumbnail is
+    picture().save(tmp_path / "a.jpg", progressive=True, exif=exif)
+    whole = (tmp_path / "a.jpg").read_bytes()
+    assert photo.read(tmp_path / "a.jpg").verbatim
+    last, end = whole.rindex(b"\xff\xda"), whole.rindex(b"\xff\xd9")
+    (tmp_path / "a.jpg").write_bytes(whole[:end] + whole[last:end] * 200 + whole[end:] + b"\xff\xda" * 300)
+    with pytest.raises(InvalidInput, match="more than 200 scans"):
+        photo.read(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes(whole + whole[last:end] * 300)
+    assert photo.read(tmp_path / "a.jpg").verbatim, "what is behind the picture does not count"
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
     ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (48, 1))
