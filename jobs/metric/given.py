@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from jobs.errors import InvalidInput
 from jobs.metric.accuracy import PICK_ACCURACY
+from jobs.opening import open_plain
 from jobs.text import printable
 
 __all__ = [
@@ -229,11 +230,14 @@ def read_scale(file: Path) -> Given:
 def read_text(file: Path) -> str:
     """Return the text of a file of measurements.
 
+    Args:
+        file: an absolute path without links. Somebody else may have put the file beside photos.
+
     Raises:
         InvalidInput: the file cannot be read, is too large, or is no text.
     """
     try:
-        with file.open("rb") as stream:
+        with open_plain(file) as stream:
             content = stream.read(_MOST_BYTES + 1)
     except OSError as error:
         raise InvalidInput(f"{file} cannot be read: {error.strerror or error}.") from None

@@ -72,16 +72,17 @@ async def read_measurements(
 
 
 def _read(scene: str, folder: Path | None, measurements: Path | None, control_points: Path | None) -> Given | None:
-    folder = folder if folder and folder.is_dir() else None
+    folder = folder.resolve() if folder and folder.is_dir() else None
 
     def chosen(given: Path | None, name: str) -> Path | None:
         if given:
-            return given.expanduser()
-        beside = folder / name if folder and (folder / name).is_file() else None
+            return given.expanduser().resolve()
+        if folder is None or not (folder / name).is_file():
+            return None
         try:
-            return find_plain(beside, folder.resolve()) if folder and beside else None
+            return find_plain(folder / name, folder)
         except InvalidInput as error:
-            raise InvalidInput(f"{beside} is {error}.") from None
+            raise InvalidInput(f"{folder / name} is {error}.") from None
 
     with naming(scene):
         lengths, control = chosen(measurements, SCALE_FILE), chosen(control_points, CONTROL_FILE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,17 @@ def test_what_is_no_text_or_too_large_is_refused(tmp_path: Path) -> None:
         read_scale(file)
     with pytest.raises(InvalidInput, match=str(tmp_path)):
         read_scale(tmp_path)
+
+
+@pytest.mark.timeout(60)
+def test_a_link_or_pipe_in_place_of_the_file_is_not_opened(tmp_path: Path) -> None:
+    secret = written(tmp_path, {"lengths": [DOOR]}).rename(tmp_path / "secret")
+    assert read_scale(secret).lengths
+    (tmp_path / "scale.json").symlink_to(secret)
+    os.mkfifo(tmp_path / "pipe")
+    for file in ("scale.json", "pipe"):
+        with pytest.raises(InvalidInput, match=f"{file} cannot be read"):
+            read_scale(tmp_path / file)
 
 
 def test_photos_must_be_in_the_capture(tmp_path: Path) -> None:
