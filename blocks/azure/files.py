@@ -30,6 +30,8 @@ __all__ = [
 BLOCK = 1 << 18
 """Bytes of a request that are in memory during a transfer."""
 
+_LONGEST_NAME = 255  # bytes of a file's name, on the usual file systems
+
 
 def md5s(files: Mapping[str, Path]) -> dict[str, bytes]:
     """Return the MD5 of each file of a capture, read in parallel.
@@ -89,11 +91,18 @@ def file_below(folder: Path, path: str) -> Path:
     parts = PurePosixPath(path).parts
     if not parts or ".." in parts or PurePosixPath(path).is_absolute():
         raise InvalidInput(f"a blob is named {path!r}, which is not a path below a folder. Rename or delete it.")
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in parts):
+        raise InvalidInput(
+            f"a blob is named {path!r}, and files here have names of at most {_LONGEST_NAME} bytes. Rename it."
+        )
     return folder.joinpath(*parts)
 
 
 def part_of(target: Path) -> Path:
-    return target.with_name(f".{target.name}.part")
+    """Return the unfinished file of a download. A name that would become too long is replaced by its checksum."""
+    name = os.fsencode(target.name)
+    short = target.name if len(name) + len("..part") <= _LONGEST_NAME else hashlib.sha256(name).hexdigest()
+    return target.with_name(f".{short}.part")
 
 
 def journal(part: Path) -> Path:

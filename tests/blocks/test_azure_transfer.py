@@ -36,8 +36,9 @@ def container(workspace: AzureMLWorkspace) -> Container:
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    """Small files, an empty one, and one of several pieces."""
+    """Small files, an empty one, one with the longest name that there is, and one of several pieces."""
     sizes = {f"photos/{index:02} ä.jpg": 1000 * index for index in range(12)} | {"model.ckpt": 7 * PIECE + 5}
+    sizes[f"photos/{'ä' * 125}a.jpg"] = 77
     found = {}
     for name, size in sizes.items():
         found[name] = tmp_path / "source" / name
@@ -316,6 +317,6 @@ def test_a_file_that_changes_is_refused(container: Container, files: dict[str, P
 def test_nothing_there_and_no_way_out_of_the_folder(container: Container, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="none/"):
         container.download("none/", tmp_path, nothing)
-    for name in ("../../etc", "a/../../b", "/etc/passwd", "", ".."):
+    for name in ("../../etc", "a/../../b", "/etc/passwd", "", "..", f"{'ä' * 126}.jpg/a"):
         with pytest.raises(InvalidInput):
             file_below(tmp_path, name)
