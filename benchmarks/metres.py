@@ -6,7 +6,8 @@ their true place:
 - scale: by one length of about 10 m or several. The error of metres per scene unit, and how often the true value lies
   in the stated 95 % interval;
 - distances: one of 1 to 10 m in each frame that was so scaled;
-- a later visit: the scale that it inherits, compared with the truth.
+- a later visit: the scale that it inherits, compared with the truth; and what the visit adds to the first one's error,
+  by the same places in both.
 
 The same is done with the true poses, where the picks' noise is the only error. Prints a table, which is kept in
 metres.md.
@@ -41,6 +42,7 @@ from jobs.options import PrepareOptions
 NOISE = 0.5  # px
 _MARGIN = 8  # px from a photo's edge: nobody picks there
 _MOST_SUGGESTED = 4
+_LEAST_SHARED = 8  # photos of the first visit that show a place of a later one, to compare both visits there
 _SAME_DEPTH = 0.01  # share of a depth by which a photo may see another surface than the picked point's
 
 
@@ -107,15 +109,20 @@ class Street:
             if near[row, column] < 1 / 40:
                 continue
             position = camera.center + camera.rays() @ [column, row, 1] / near[row, column]
-            pixels = dict(self._pixels(position))
-            if len(pixels) >= least_photos:
-                found.append(Place(position, pixels, self._suggested(position, sorted(pixels))))
+            if place := self.place(position, least_photos):
+                found.append(place)
         return found
 
-    def _pixels(self, position: Floats) -> Iterator[tuple[str, Floats]]:
-        for (name, camera), near in zip(self._named.items(), self._near, strict=True):
-            if _sees(camera, near, position):
-                yield name, np.array(camera.project(position)[:2], float)
+    def place(self, position: Floats, least_photos: int) -> Place | None:
+        """Return a place by its position in metres; None if fewer photos show it."""
+        pixels = {
+            name: np.array(camera.project(position)[:2], float)
+            for (name, camera), near in zip(self._named.items(), self._near, strict=True)
+            if _sees(camera, near, position)
+        }
+        if len(pixels) < least_photos:
+            return None
+        return Place(position, pixels, self._suggested(position, sorted(pixels)))
 
     def _suggested(self, position: Floats, names: Sequence[str]) -> tuple[str, ...]:
         slopes = {
@@ -275,26 +282,45 @@ LATER: dict[str, tuple[Visit, facade.Walk]] = {
 """Later visits, by where their walks are. Their seeds are every second number from that of the walk on."""
 
 
-def later_visits(folder: Path, first: Path, truth: float, photos: int, width: int, number: int) -> Iterator[str]:
-    """Yield a row for each kind of later visit, in the frame of the first one, whose scale is exactly known."""
+def later_visits(folder: Path, first: Path, truth: float, size: tuple[int, int], number: int) -> Iterator[str]:
+    """Yield a row for each kind of later visit, in the frame of the first one, whose scale is exactly known.
+
+    Args:
+        folder: see `prepare`.
+        first, truth: the first visit's dataset, and its true scale.
+        size: the number of photos of each visit, and their width in px.
+        number: of visits for each row.
+    """
     known = SceneInMetres(scale=Scale(metres=truth, error=0.0), up=Up(direction=(0, 0, 1), error=5.0))
+    street = Street("1", *size)
     for name, (visit, (seed, along, nearer)) in LATER.items():
-        off, stated = [], []
+        off, there, added, stated = [], [], [], []
         for walk in [(seed + 2 * k, along, nearer) for k in range(number)]:
-            later = prepare(folder, visit, photos, width, first, walk=walk)
+            later = prepare(folder, visit, *size, first, walk=walk)
             scale = measure(later, Given(), known).scale
             assert scale
-            off.append(scale.metres / true_scale(later, Street(visit, photos, width, walk).places(150, 12, 1)) - 1)
+            places = Street(visit, *size, walk).places(150, 12, 1)
+            off.append(scale.metres / true_scale(later, places) - 1)
+            both = [(old, place) for place in places if (old := street.place(place.position, _LEAST_SHARED))]
+            before = true_scale(first, [old for old, _ in both])
+            there.append(truth / before - 1)
+            added.append(before / true_scale(later, [place for _, place in both]) - 1)
             stated.append(scale.error)
-        listed = ", ".join(f"{100 * each:+.3f} %" for each in off)
-        yield f"| {name} | {listed} | {100 * np.median(stated):.3f} % |"
+        cells = (_listed(off), _listed(there), _listed(added), f"{100 * np.median(stated):.3f} %")
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _listed(shares: Sequence[float]) -> str:
+    return ", ".join(f"{100 * each:+.3f} %" for each in shares)
 
 
 HEAD = """\
 | poses | photos per point | known lengths | scale off, 1σ (mean) | stated, 1σ | true scale in the 95 % interval \
 | distances off, median | 95 % | true distance in the 95 % interval |
 |---|---|---|---|---|---|---|---|---|"""
-HEAD_LATER = "| later visits | inherited scale off | stated, 1σ |\n|---|---|---|"
+HEAD_LATER = """\
+| later visits | inherited scale off | of it by the first visit, where both look | added by the later one | stated, 1σ |
+|---|---|---|---|---|"""
 
 
 def prepare(
@@ -329,5 +355,6 @@ if __name__ == "__main__":
             for row in rows(name, dataset, places, given.trials):
                 print(row, flush=True)
         print(f"\n{HEAD_LATER}")
-        for row in later_visits(folder, first, true_scale(first, places), given.photos, given.width, given.visits):
+        size = given.photos, given.width
+        for row in later_visits(folder, first, true_scale(first, places), size, given.visits):
             print(row, flush=True)
