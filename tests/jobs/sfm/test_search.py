@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pycolmap
+import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
+from jobs.sfm.reconstruction import begin
 from jobs.sfm.search import Search
 from jobs.sfm.views import View, write_views
 
@@ -125,3 +128,14 @@ def test_pictures_that_look_alike_are_the_same_in_each_run(tmp_path: Path) -> No
     first, second = search.pairs("retrieval"), search.pairs("retrieval")
     beside = {(view.name, other.name) for k in (1, 2, 3) for view, other in zip(views, views[k:], strict=False)}
     assert len(set(first) - beside) > 100 and first == second
+
+
+@pytest.mark.parametrize(("width", "first_octave"), [(640, -1), (900, 0)])
+def test_small_pictures_are_enlarged_for_their_features(tmp_path: Path, width: int, first_octave: int) -> None:
+    views = [View(f"{i}.pgm", width, 64, "a camera") for i in range(2)]
+    for number, view in enumerate(views):
+        noise = np.random.default_rng(number).integers(0, 255, (64, width), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / view.name)
+    search = Search(tmp_path, views, tmp_path, PrepareOptions(), Timer())
+    _, small = begin(search, sequence=False)
+    assert (small, search.first_octave) == (first_octave == -1, first_octave)
