@@ -153,8 +153,8 @@ def read(file: Path) -> Photo:
         return _developed(file)
     try:
         with pillow().open(file, formats=_FORMATS) as image:
-            if image.format in _JPEG and jpeg.count_scans(file.read_bytes()) > jpeg.MOST_SCANS:
-                raise InvalidInput(f"a JPEG of more than {jpeg.MOST_SCANS} scans, which takes hours to decode")
+            if image.format in _JPEG:
+                _check_scans(file)
             image.load()
             exif = image.getexif()
             orientation = exif.get(ExifTags.Base.Orientation, 1)
@@ -177,6 +177,12 @@ def read(file: Path) -> Photo:
         raise
     except Exception as error:  # decoders raise any exception, too
         raise InvalidInput(_reason(file.stat().st_size, error)) from error
+
+
+def _check_scans(file: Path) -> None:
+    with file.open("rb") as stream:
+        if jpeg.has_endless_scans(stream):
+            raise InvalidInput("a JPEG of hundreds of scans or thousands of segments, which can take hours to decode")
 
 
 def read_mask(file: Path, decoded: Photo) -> Image:
