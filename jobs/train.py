@@ -252,7 +252,7 @@ def _gpu() -> str | None:
 
 @contextmanager
 def _ended_by_signal(trainer: ResumableTrainer) -> Iterator[None]:
-    """Let SIGTERM end the training after the current step."""
+    """Let SIGTERM end the training with `JobInterrupted` after the current step, even if that is the last one."""
 
     def end(*_: object) -> None:
         trainer.terminated = True
@@ -262,6 +262,8 @@ def _ended_by_signal(trainer: ResumableTrainer) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN if trainer.terminated else before)
+    if trainer.terminated:
+        trainer.interrupt(trainer.total)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import math
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from nerfstudio.engine.callbacks import TrainingCallbackLocation
@@ -136,14 +136,18 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         if self.terminated:
             if step > self._start_step:
                 self.save_checkpoint(step - 1)
-                self.checkpoints.wait()
-            raise JobInterrupted(
-                f"Training was interrupted after {step} of {self.total} steps. The next attempt resumes there."
-            )
+            self.interrupt(step)
         start = time.monotonic()
         taken = self._newest = (self.steps.take if self.steps else super().train_iteration)(step)
         self.seconds += time.monotonic() - start
         return taken
+
+    def interrupt(self, done: int) -> NoReturn:
+        """Wait until the last checkpoint is written, and raise `JobInterrupted` after `done` finished steps."""
+        self.checkpoints.wait()
+        raise JobInterrupted(
+            f"Training was interrupted after {done} of {self.total} steps. The next attempt resumes there."
+        )
 
     def _update_viewer_state(self, step: int) -> None:
         # The viewer may render now. Waiting for the GPU here keeps its queue short.

@@ -3,11 +3,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
@@ -36,7 +34,19 @@ from tests.deaths import files_of_at_most  # noqa: E402
 from tests.made_once import TINY_TRAINING  # noqa: E402
 
 OPTIONS = CliApp.run(TrainOptions, cli_args=[*TINY_TRAINING, "--steps-per-save=6"])
-
+# Runs a training that gets SIGTERM while a step runs, at the same one on a slow machine and on a fast one.
+_INTERRUPTED = """
+import os, runpy, signal
+from jobs.radiance.trainer import ResumableTrainer
+run_step = ResumableTrainer.train_iteration
+def run_step_and_interrupt(self, step):
+    result = run_step(self, step)
+    if step == {step}:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return result
+ResumableTrainer.train_iteration = run_step_and_interrupt
+runpy.run_module("jobs.train", run_name="__main__", alter_sys=True)
+"""
 
 torch.set_num_threads(1)  # the same work, without threads that wait for a core
 
@@ -60,32 +70,35 @@ def parameters(folder: Path) -> dict[str, Any]:
     return state
 
 
-def started(dataset: Path, model_folder: Path, checkpoints: Path) -> subprocess.Popen[str]:
-    """Start a training of `OPTIONS` in a process of its own, on one thread: sums depend on how they are divided."""
+def reports_of_training(
+    dataset: Path, model_folder: Path, checkpoints: Path, interrupted_at: int | None = None
+) -> tuple[int, list[report.Progress | report.PageReport | report.Figures | report.Failure]]:
+    """Train with `OPTIONS` in a process on one thread, because sums depend on how they are divided among threads.
+
+    Args:
+        interrupted_at: the step in which SIGTERM arrives.
+
+    Returns:
+        The exit status of the process, and what it reported.
+    """
+    program = ["-m", "jobs.train"] if interrupted_at is None else ["-c", _INTERRUPTED.format(step=interrupted_at)]
     places = ("--dataset", dataset, "--model", model_folder, "--checkpoints", checkpoints)
-    command = [sys.executable, "-m", "jobs.train", *map(str, places), *CliApp.serialize(OPTIONS)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [sys.executable, *program, *map(str, places), *CliApp.serialize(OPTIONS)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, timeout=300, check=False)
+    return done.returncode, [line for text in done.stdout.splitlines() if (line := report.parse(text)) is not None]
 
 
-def said(job: subprocess.Popen[str]) -> list[report.Progress | report.PageReport | report.Figures | report.Failure]:
-    """Wait for a training, and return what it reported."""
-    log, _ = job.communicate()
-    return [line for text in log.splitlines() if (line := report.parse(text)) is not None]
-
-
-@pytest.mark.parametrize("interruptions", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [(14,), pytest.param((8, 9, 29), marks=pytest.mark.slow)])
 def test_an_interrupted_training_ends_like_an_uninterrupted_one(
-    dataset: Path, tiny_model: Path, tmp_path: Path, interruptions: int
+    dataset: Path, tiny_model: Path, tmp_path: Path, steps: tuple[int, ...]
 ) -> None:
     checkpoints = tmp_path / "checkpoints"
-    for number in range(interruptions):
-        job = started(dataset, tmp_path / "model", checkpoints)
-        while job.poll() is None and not any(checkpoints.glob(f"step-0000000{12 + 6 * number}-*.json")):
-            time.sleep(0.005)
-        job.send_signal(signal.SIGTERM)
-        last = said(job)[-1]
-        assert job.returncode == report.EXIT_INTERRUPTED, last
-        assert isinstance(last, report.Failure) and last.error == "JobInterrupted"
+    for step in steps:
+        status, reports = reports_of_training(dataset, tmp_path / "model", checkpoints, interrupted_at=step)
+        assert status == report.EXIT_INTERRUPTED, reports
+        last = reports[-1]
+        assert isinstance(last, report.Failure) and f"after {step + 1} of 30 steps" in last.message
     kept = sorted(checkpoints.glob("*.ckpt"))
     assert len(kept) == KEPT and not (tmp_path / "model/model.json").exists()
 
@@ -93,10 +106,9 @@ def test_an_interrupted_training_ends_like_an_uninterrupted_one(
     (checkpoints / "step-000000099.ckpt").write_text("foreign")
     (checkpoints / "step-notes.json").write_text("foreign")
     (checkpoints / "step-folder.json").mkdir()
-    resumed = started(dataset, tmp_path / "model", checkpoints)
-    told = said(resumed)
-    assert resumed.returncode == 0, told
-    metrics = [line.metrics for line in told if isinstance(line, report.Progress) and line.metrics]
+    status, reports = reports_of_training(dataset, tmp_path / "model", checkpoints)
+    assert status == 0, reports
+    metrics = [line.metrics for line in reports if isinstance(line, report.Progress) and line.metrics]
     assert metrics and any({"loss", "psnr", "steps/s", "rays/s", "lr"} <= set(found) for found in metrics)
     content = json.loads((tmp_path / "model/model.json").read_text())
     assert content["steps"] == 30
