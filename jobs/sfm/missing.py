@@ -57,7 +57,7 @@ def register(result: Outcome, missing: set[str], kind: Matching) -> Outcome:
         tried = f"{kind} with {what} features of {len(missing)}"
         search.match([pair for pair in search.pairs(kind) if missing & set(pair)], tried)
         model = continue_mapping(search, result.model)
-        result = replace(result, matching=f"{result.matching}, then {tried}")
+        result = replace(result, matching=(*result.matching, tried))
         if model is None:
             continue
         for image in list(model.images.values()):

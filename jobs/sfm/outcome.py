@@ -47,8 +47,8 @@ class Outcome:
 
     Args:
         model: the reconstruction with the most registered pictures; None if there is none.
-        matching, mapper: what was tried, whether it helped or not, e.g. "sequential, then exhaustive" and
-            "incremental".
+        matching: the kinds of matching that were tried, whether they helped or not.
+        mapper: the mappers that were tried, in words, e.g. "global, then incremental".
         models: how many pictures each separate reconstruction holds, largest first.
         features: number of features by picture's name.
         best_matches: most inlier matches with any one other picture, by picture's name.
@@ -69,7 +69,7 @@ class Outcome:
     """
 
     model: pycolmap.Reconstruction | None = None
-    matching: str = ""
+    matching: tuple[str, ...] = ()
     mapper: str = ""
     models: list[int] = field(default_factory=list)
     features: dict[str, int] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from jobs.sfm import lookalikes, refinement
 from jobs.sfm.machine import SEED
 from jobs.sfm.outcome import Given, Outcome
 from jobs.sfm.reconstruction import begin
-from jobs.sfm.search import FEW_MATCHES, Search
+from jobs.sfm.search import FEW_MATCHES, Search, verified_pairs
 from jobs.sfm.views import View
 
 __all__ = ["triangulate"]
@@ -73,7 +73,7 @@ def triangulate(
     registered = {image.name: image for image in model.images.values() if image.has_pose}
     given.refused |= dict.fromkeys(poses.keys() - registered.keys(), _NO_FIT)
     result = Outcome(
-        matching=", then ".join(search.matching),
+        matching=tuple(search.matching),
         mapper="given poses",
         features=features,
         best_matches=best,
@@ -98,11 +98,10 @@ def _matched(search: Search, names: Collection[str]) -> dict[str, int]:
     found: dict[str, set[int]] = {name: set() for name in names}
     with pycolmap.Database.open(search.database) as database:
         known = {image.image_id: image.name for image in database.read_all_images()}
-        for pair, inliers in zip(*database.read_two_view_geometry_num_inliers(), strict=True):
-            both = pycolmap.pair_id_to_image_pair(pair)
-            if inliers >= FEW_MATCHES and found.keys() >= {known[number] for number in both}:
-                matches = database.read_two_view_geometry(*both).inlier_matches
-                for side, number in enumerate(both):
+        for i, j, inliers in verified_pairs(database):
+            if inliers >= FEW_MATCHES and found.keys() >= {known[i], known[j]}:
+                matches = database.read_two_view_geometry(i, j).inlier_matches
+                for side, number in enumerate((i, j)):
                     found[known[number]].update(matches[:, side].tolist())
     return {name: len(features) for name, features in found.items()}
 

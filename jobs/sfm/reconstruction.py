@@ -96,7 +96,7 @@ def _hopeless(search: Search, kind: Matching) -> Outcome | None:
     if not only_turned and (len(largest) >= least or connected.can_be_joined(search, largest, room, kind)):
         return None
     return Outcome(
-        matching=", then ".join(search.matching),
+        matching=tuple(search.matching),
         mapper="none",
         features=features,
         best_matches=best,
@@ -138,8 +138,8 @@ def _noted(result: Outcome, before: Outcome) -> Outcome:
 def _better(first: Outcome, second: Outcome) -> Outcome:
     """Return the result with more registered pictures, and what was tried for both."""
     best = max(first, second, key=lambda result: len(result.registered))
-    goes_on = f"{second.matching},".startswith(f"{first.matching},")
-    tried = second.matching if goes_on else f"{first.matching}, then {second.matching}"
+    continued = second.matching[: len(first.matching)] == first.matching
+    tried = second.matching if continued else first.matching + second.matching
     return replace(_noted(best, first), matching=tried)
 
 
@@ -304,7 +304,7 @@ def _map(search: Search) -> Outcome:
     names = [registered(model) for model in models]
     return Outcome(
         model=models[0] if models else None,
-        matching=", then ".join(search.matching),
+        matching=tuple(search.matching),
         mapper=mapper,
         models=[model.num_reg_images() for model in models],
         features=features,

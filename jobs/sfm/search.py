@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -21,13 +16,13 @@ from scipy.spatial import cKDTree
 
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
-from jobs.report import Meter
 from jobs.sfm import parallax, vocabulary
 from jobs.sfm.machine import SEED, device, gpu, threads
 from jobs.sfm.positions import near_pairs
+from jobs.sfm.progress import reported
 from jobs.sfm.views import View, write_views
 
-__all__ = ["FEW_MATCHES", "Matching", "Points", "Search", "Shared", "Tracks"]
+__all__ = ["FEW_MATCHES", "Matching", "Points", "Search", "Shared", "Tracks", "verified_pairs"]
 
 FEW_MATCHES = 15
 """COLMAP's least number of inlier matches of a pair."""
@@ -42,10 +37,9 @@ _REPEATABLE_PAIRS = 1300
 _ADDED_NEIGHBOURS = 8  # pictures of an earlier dataset for each picture
 _LOOP_NEIGHBOURS = 6  # … in addition to the pairs of a sequence
 _OVERLAP = 10  # next neighbours of a picture in a sequence; farther ones are taken in powers of two
-_ROOM_BYTES = 16_000_000  # free disk space that COLMAP's steps must leave
-_TAKEN = 0.25  # share of a pair's matches that are points of a model, if it explains the pair
+_EXPLAINED = 0.25  # share of a pair's matches that are points of a model, from which on the model explains the pair
 _FAINT = 0.15  # of SIFT's usual least contrast of a feature
-_LOOKED_AT = 64  # pairs that decide whether the camera only turned
+_COMPARED = 64  # pairs that decide whether the camera only turned
 
 Matching = Literal["exhaustive", "sequential", "retrieval"]
 Points = NDArray[np.int64]
@@ -110,7 +104,6 @@ class Search:
         self._extract(folder, views, self.first_octave)
 
     def _extract(self, folder: Path, views: list[View], first_octave: int, contrast: float = 1.0) -> None:
-        known = self._read(_images_with_features)
         options = pycolmap.FeatureExtractionOptions(num_threads=threads())
         options.sift.max_num_features = self.options.max_features
         options.sift.first_octave = first_octave
@@ -123,9 +116,7 @@ class Search:
                     Image.new("L", (view.width, view.height), 255).save(mask)
         with (
             self.timer.step("features"),
-            self._progress(
-                "features", len(views), lambda database: _images_with_features(database) - known
-            ) as cancellation,
+            reported("features", len(views), self.database, _images_with_features) as cancellation,
         ):
             pycolmap.extract_features(
                 self.database,
@@ -158,14 +149,14 @@ class Search:
         """Return the pairs, by name, of a picture and one of others: all, or only the likeliest of many."""
         if len(own) * len(others) <= _EXHAUSTIVE_IMAGES**2 / 2:
             return [(name, other) for name in own for other in others]
-        with pycolmap.Database.open(self.database) as database:  # it may hold those of another dataset as well
-            pictures = {image.image_id: image.name for image in database.read_all_images()}
-        of, wanted, chosen = set(own), set(others), dict[int, list[str]]()
-        numbers = [number for number, name in pictures.items() if name in of]
-        for i, j in self._alike(len(pictures), numbers):  # the likeliest first
-            if pictures[j] in wanted:
-                chosen.setdefault(i, []).append(pictures[j])
-        return [(pictures[i], other) for i, them in chosen.items() for other in them[:_ADDED_NEIGHBOURS]]
+        with pycolmap.Database.open(self.database) as database:
+            names = _names(database)  # those of another dataset may be among them
+        first, second, chosen = set(own), set(others), dict[int, list[str]]()
+        numbers = [number for number, name in names.items() if name in first]
+        for i, j in self._alike(len(names), numbers):  # the likeliest first
+            if names[j] in second:
+                chosen.setdefault(i, []).append(names[j])
+        return [(names[i], other) for i, likely in chosen.items() for other in likely[:_ADDED_NEIGHBOURS]]
 
     def _look_alikes(self, neighbours: int) -> set[tuple[int, int]]:
         """Return pairs that share visual words, by position among the pictures."""
@@ -173,7 +164,7 @@ class Search:
         return {(min(i, j) - 1, max(i, j) - 1) for i, j in pairs if i != j}
 
     def _alike(self, neighbours: int, of: Iterable[int] = ()) -> list[tuple[int, int]]:
-        """Return pairs of a picture (any, or one of the given numbers) and one that looks like it."""
+        """Return pairs of a picture and one that looks like it, by number; see `vocabulary.alike`."""
         with self.timer.step("matching"):
             return vocabulary.alike(self.database, self.work, neighbours, self.threads, of)
 
@@ -183,20 +174,19 @@ class Search:
         return 1 if len(self.views) <= _REPEATABLE_IMAGES else threads()
 
     def shared(self, own: Tracks, added: Tracks) -> Shared:
-        """Find the points that two models have in common, through the features that match between their pictures.
+        """Return the points that two models have in common, found by the features that match between their pictures.
 
         Args:
-            own, added: the points that each picture of the two models shows.
+            own, added: the points that each picture shows, for both models.
         """
         result = []
         with pycolmap.Database.open(self.database) as database:
-            known = {image.name: image.image_id for image in database.read_all_images()}
+            seen = {**own, **added}
+            numbers = {number: name for number, name in _names(database).items() if name in seen}
             points = {
-                name: _points_of(database.read_keypoints(known[name]), *seen) for name, seen in {**own, **added}.items()
+                name: _points_of(database.read_keypoints(number), *seen[name]) for number, name in numbers.items()
             }
-            numbers = {known[name]: name for name in points}
-            for pair, _ in zip(*database.read_two_view_geometry_num_inliers(), strict=True):
-                i, j = pycolmap.pair_id_to_image_pair(pair)
+            for i, j, _ in verified_pairs(database):
                 names = numbers.get(i, ""), numbers.get(j, "")
                 if names[0] not in own or names[1] not in added:
                     continue
@@ -208,17 +198,17 @@ class Search:
         return result
 
     def with_views(self, views: list[View]) -> Search:
-        """Return a search of the same pictures with other cameras: its matches are the same ones, verified again."""
+        """Return a search of the same pictures and matches with other cameras, for which the matches are verified."""
         other, pairs = self._copy(views)
         with self.timer.step("matching"):
             pycolmap.verify_matches(other.database, other._write_pairs(pairs), _verification())
         return other
 
     def with_fainter_features(self, names: Collection[str], first_octave: int) -> Search:
-        """Return a search in which these pictures have fainter features and no matches, and the others what they have.
+        """Return a search in which some pictures have fainter features and no matches. The others stay the same.
 
         Args:
-            names: of the pictures.
+            names: the pictures that get fainter features.
             first_octave: see `find_features`.
         """
         other, _ = self._copy(self.views, without=names)
@@ -226,9 +216,14 @@ class Search:
         return other
 
     def _copy(self, views: list[View], without: Collection[str] = ()) -> tuple[Search, list[tuple[str, str]]]:
-        """Return a search with a copy of features and matches except those of some pictures, and the pairs that match.
+        """Copy the features and matches of all pictures, except some.
 
-        What was verified is copied if the cameras are the same.
+        Args:
+            views: the pictures with the cameras of the copy. Verified matches are copied if the cameras are the same.
+            without: the pictures whose features and matches are left out.
+
+        Returns:
+            The search with the copy, and the pairs of pictures that match, by name.
         """
         other = Search(self.folder, views, self.work, self.options, self.timer, f"again-{self.database.name}")
         other.database.unlink(missing_ok=True)
@@ -240,9 +235,9 @@ class Search:
             pycolmap.Database.open(other.database) as target,
         ):
             write_views(target, views)
-            names = {image.image_id: image.name for image in source.read_all_images()}
-            same = {image.name: image.image_id for image in target.read_all_images()}
-            kept = {number: same[name] for number, name in names.items() if name not in without}
+            names = _names(source)
+            number_of = {name: number for number, name in _names(target).items()}
+            kept = {number: number_of[name] for number, name in names.items() if name not in without}
             for number, new in kept.items():
                 target.write_keypoints(new, source.read_keypoints(number))
                 target.write_descriptors(new, source.read_descriptors(number))
@@ -259,19 +254,18 @@ class Search:
         """Remove the matches between pictures of different places.
 
         Args:
-            places: the pictures of each by name; those of none keep all their matches.
-            shared: the points that pairs of pictures share in the model that took the places for one. Most matches of a
-                pair that really shows the same contradicted that model: such pairs keep their matches.
+            places: the names of each place's pictures. Pictures of no place keep all their matches.
+            shared: how many points pairs of pictures share in the model that merged the places. If the model does not
+                explain the matches of a pair, the pair really shows the same, and keeps its matches.
         """
         place_of = {name: number for number, place in enumerate(places) for name in place}
         with pycolmap.Database.open(self.database) as database:
-            names = {image.image_id: image.name for image in database.read_all_images()}
-            for pair, inliers in zip(*database.read_two_view_geometry_num_inliers(), strict=True):
-                i, j = pycolmap.pair_id_to_image_pair(pair)
+            names = _names(database)
+            for i, j, inliers in verified_pairs(database):
                 a, b = place_of.get(names[i]), place_of.get(names[j])
                 if a is None or b is None or a == b:
                     continue
-                if shared is None or shared.get(frozenset((names[i], names[j])), 0) >= _TAKEN * inliers:
+                if shared is None or shared.get(frozenset((names[i], names[j])), 0) >= _EXPLAINED * inliers:
                     database.delete_matches(i, j)
                     database.delete_two_view_geometry(i, j)
 
@@ -287,12 +281,10 @@ class Search:
         repeatable = len(pairs) <= _REPEATABLE_PAIRS and not gpu()  # a GPU's features differ from run to run
         workers = 1 if repeatable else threads()
         matching = pycolmap.FeatureMatchingOptions(num_threads=workers)
-        known = self._read(lambda database: database.num_matched_image_pairs())
+        count = pycolmap.Database.num_matched_image_pairs
         with (
             self.timer.step("matching"),
-            self._progress(
-                "matching", len(pairs), lambda database: database.num_matched_image_pairs() - known
-            ) as cancellation,
+            reported("matching", len(pairs), self.database, count) as cancellation,
         ):
             pycolmap.match_image_pairs(
                 self.database,
@@ -310,12 +302,11 @@ class Search:
         (size, _), *_ = Counter((view.width, view.height) for view in self.views).most_common(1)
         names = {view.name for view in self.views if (view.width, view.height) == size}
         with pycolmap.Database.open(self.database) as database:
-            same = {image.image_id for image in database.read_all_images() if image.name in names}
-            counts = zip(*database.read_two_view_geometry_num_inliers(), strict=True)
-            found = [pycolmap.pair_id_to_image_pair(pair) for pair, inliers in counts if inliers >= 2 * FEW_MATCHES]
-            found = sorted(pair for pair in found if same.issuperset(pair))
+            same = {number for number, name in _names(database).items() if name in names}
+            found = sorted((i, j) for i, j, inliers in verified_pairs(database) if inliers >= 2 * FEW_MATCHES)
+            found = [pair for pair in found if same.issuperset(pair)]
             pairs = []
-            for i, j in found[:: max(1, len(found) // _LOOKED_AT)]:
+            for i, j in found[:: max(1, len(found) // _COMPARED)]:
                 matches = database.read_two_view_geometry(i, j).inlier_matches.astype(int)
                 a, b = (database.read_keypoints(image)[matches[:, k], :2] for k, image in enumerate((i, j)))
                 pairs.append((a.astype(float), b.astype(float)))
@@ -330,59 +321,29 @@ class Search:
     def inliers(self) -> dict[frozenset[str], int]:
         """Return the number of matches that one rigid motion explains, by the names of each pair."""
         with pycolmap.Database.open(self.database) as database:
-            names = {image.image_id: image.name for image in database.read_all_images()}
-            counts = zip(*database.read_two_view_geometry_num_inliers(), strict=True)
-            return {
-                frozenset(names[k] for k in pycolmap.pair_id_to_image_pair(pair)): number for pair, number in counts
-            }
+            names = _names(database)
+            return {frozenset((names[i], names[j])): number for i, j, number in verified_pairs(database)}
 
     def figures(self) -> tuple[dict[str, int], Counter[str]]:
         """Return, by picture's name, its number of features, and its most inlier matches with any one other picture."""
         with pycolmap.Database.open(self.database) as database:
-            numbers = {image.name: image.image_id for image in database.read_all_images()}
-            features = {name: database.num_keypoints_for_image(number) for name, number in numbers.items()}
+            features = {name: database.num_keypoints_for_image(number) for number, name in _names(database).items()}
         best = Counter[str]()
         for pair, inliers in self.inliers().items():
             for name in pair:
                 best[name] = max(best[name], inliers)
         return features, best
 
-    def _read(self, question: Callable[[pycolmap.Database], int]) -> int:
-        with pycolmap.Database.open(self.database) as database:
-            return question(database)
 
-    @contextmanager
-    def _progress(
-        self, step: str, total: int, done: Callable[[pycolmap.Database], int]
-    ) -> Iterator[pycolmap.CancellationToken]:
-        """Report the progress of a COLMAP step, from a thread that reads its database; yield the step's cancellation.
+def verified_pairs(database: pycolmap.Database) -> list[tuple[int, int, int]]:
+    """Return the numbers of both pictures of each verified pair, and of its matches that one rigid motion explains."""
+    counts = zip(*database.read_two_view_geometry_num_inliers(), strict=True)
+    return [(*pycolmap.pair_id_to_image_pair(pair), inliers) for pair, inliers in counts]
 
-        The database is read through pycolmap alone: a second SQLite library in a process breaks the first one's locks.
 
-        Raises:
-            OSError: the disk is nearly full. On a full disk, COLMAP would abort the process.
-        """
-        meter = Meter(f"prepare:{step}", total)
-        ended = threading.Event()
-        cancellation = pycolmap.CancellationToken()
-
-        def watch() -> None:
-            with pycolmap.Database.open(self.database) as database:
-                while not ended.wait(1.0):
-                    meter.update(min(done(database), total - 1))
-                    if shutil.disk_usage(self.work).free < _ROOM_BYTES:
-                        cancellation.cancel()
-
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield cancellation
-        except InterruptedError:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.work)) from None
-        finally:
-            ended.set()
-            thread.join()
-        meter.update(total)
+def _names(database: pycolmap.Database) -> dict[int, str]:
+    """Return the names of the pictures by number."""
+    return {image.image_id: image.name for image in database.read_all_images()}
 
 
 def _images_with_features(database: pycolmap.Database) -> int:
@@ -390,7 +351,7 @@ def _images_with_features(database: pycolmap.Database) -> int:
 
 
 def _points_of(keypoints: NDArray[np.float32], seen: NDArray[np.float64], points: NDArray[np.int64]) -> Points:
-    """Return the number of the point that each keypoint shows, or -1 if none was seen within a pixel of it."""
+    """Return the number (n,) of the point that each of n keypoints shows, or -1 if none was seen within a pixel."""
     if not len(seen) or not len(keypoints):
         return np.full(len(keypoints), -1)
     distances, nearest = cKDTree(seen).query(keypoints[:, :2])
