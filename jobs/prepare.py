@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -34,13 +33,12 @@ from jobs.sfm import verdict
 from jobs.text import printable
 
 if TYPE_CHECKING:
+    from jobs.sfm.dataset import Written
     from jobs.sfm.outcome import Outcome
     from jobs.sfm.pose import Pose
     from jobs.sfm.registration import Fit
-    from jobs.sfm.views import View
 
 _BYTES_PER_FRAME = 4_000_000  # of the dataset, all sizes of a video's frame and its features together
-_EXACT = 20.0  # metres: GPS positions that are known to be less accurate are not used to compare photos
 _LONGEST_NOTICE = 500  # characters: it becomes a tag
 _OURS = (
     *("transforms.json", "dataset.json", "sparse_pc.ply", "colmap", ".work-*"),
@@ -65,7 +63,7 @@ def prepare(
     references: Mapping[str, Sequence[Path]] = MappingProxyType({}),
     left_out: str = "",
 ) -> None:
-    """Make a dataset, in the scene frame of the first reference whose photos show the same things.
+    """Write a dataset, in the scene frame of the first reference whose photos show the same things.
 
     If there is none, the dataset begins a scene frame: mean camera at the origin, mean up of the cameras as +Z, all
     cameras within ±1. The COLMAP model in `colmap/sparse/0` is in the same scene frame, so `applied_transform` is the
@@ -97,100 +95,137 @@ def prepare(
     for old in (path for pattern in _OURS for path in dataset.glob(pattern)):
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     _check_room(capture, dataset, options)
+    remarks = _Remarks()
     with _room_on_disk(dataset), TemporaryDirectory(dir=dataset, prefix=".work-") as temporary:
         work = Path(temporary)
         grey = work / "grey"
         grey.mkdir()
         with timer.step("reading"):
             pictures, unreadable, videos = reading.read(capture, dataset, grey, options)
-        selected = _selection(replace(capture, unreadable=unreadable), pictures, videos, left_out)
-        print(selected, flush=True)
-        if len(pictures) < options.min_registered_images:
-            what = f"frame{'s' * (len(pictures) != 1)} in the video" if videos else "photos that can be read"
-            why = "; ".join(f"{name}: {reason}" for name, reason in list(unreadable.items())[:5])
-            raise InvalidInput(
-                f"{images}: {len(pictures)} {what}, {options.min_registered_images} are needed. {why}".strip()
-            )
+        remarks.add(_selection(replace(capture, unreadable=unreadable), pictures, videos, left_out))
+        _check_number(images, pictures, unreadable, options, of_video=bool(videos))
         if given:
-            result = _keep_poses(images, pictures, given, grey, work, options, timer)
+            result = _keep_poses(pictures, given, grey, work, options, timer)
         else:
-            from jobs.sfm.layout import unify
-
-            pictures = unify(pictures, grey)
-            result = _structure_from_motion(pictures, grey, work, options, timer, sequence=bool(videos))
-        poor = [verdict.other_places(pictures, result), verdict.of_poor_quality(pictures)]
-        for words in filter(None, (result.without_exif, result.lenses, verdict.of_given(result), *poor)):
-            print(words, flush=True)
-            selected = f"{selected} {words}"
+            pictures, result = _structure_from_motion(pictures, grey, work, options, timer, sequence=bool(videos))
+        remarks.add(result.without_exif)
+        remarks.add(result.lenses)
+        remarks.add(verdict.of_given(result))
+        remarks.add(verdict.other_places(pictures, result), notice=True)
+        remarks.add(verdict.of_poor_quality(pictures), notice=True)
         content: dict[str, Any] = {
             "kind": "video" if videos else "photos",
             "found": capture.found,
-            "selection": selected,
+            "selection": "",
             "unreadable": len(unreadable),
             "duplicates": len(capture.duplicates),
             **_outcome(pictures, result),
         }
-        details = {
+        files = {
             "videos": videos,
             "unreadable_files": unreadable,
             "duplicate_files": capture.duplicates,
             "unused_files": capture.unused,
             "left_out_files": capture.left_out,
-            "images": [_fate(picture, result) for picture in pictures],
+            "images": [_fate(picture, result) for picture in pictures],  # now: `_write` renames the model's pictures
         }
-        figures: dict[str, Any] = {}
         needed = max(options.min_registered_images, options.min_registered_share * len(pictures))
-        name, fit = "new", None
+        frame, fit, written = "new", None, None
         if enough := len(result.registered) >= needed and not result.confused:
             if references and options.frame != "new":
-                with timer.step("frame"):
-                    name, fit = _fit_any(result, references, grey, options)
-            content["frame"] = {"reference": name, **({} if fit is None else fit.figures())}
-        if accepted := enough and (fit is not None or not references or options.frame != "keep"):
-            from jobs.sfm.dataset import write_model
+                from jobs.sfm import registration
 
+                assert result.search and result.model
+                with timer.step("frame"):
+                    frame, fit = registration.fit_any(result.search, result.model, references, grey)
+            content["frame"] = {"reference": frame, **(fit.figures() if fit else {})}
+        if enough and (fit or not references or options.frame != "keep"):
             with timer.step("writing"):
-                model = fit.model if fit else result.model
-                assert model
-                written = write_model(model, {p.features: p for p in pictures}, dataset, fit)
-                (dataset / "transforms.json").write_text(json.dumps(written.transforms, indent=2) + "\n")
+                written = _write(result, fit, pictures, dataset)
             if given and (metres := _metres_per_unit(capture, given, pictures, written.transforms)):
                 content["poses"]["metres_per_unit"] = metres
-            light, figures = written.light, dict(written.figures)
-            if written.overlap:
-                content["overlap"] = written.overlap.figures()
-                if words := str(written.overlap):
-                    print(words, flush=True)
-                    poor.append(words)
-                    content["selection"] += f" {words}"
-            if light:
-                content["light"] = light._asdict()
-                words = f"{str(light).capitalize()}."
-                print(words, flush=True)
-                content["selection"] += f" {words}" * light.differs
-    manifest.write(dataset / "dataset.json", options, timer, {**content, **figures, **details})
+            content |= _written(written, remarks)
+    content["selection"] = " ".join(remarks.selection)
+    manifest.write(dataset / "dataset.json", options, timer, content | files)
     if not enough:
         raise GateRefused(verdict.refusal(images, pictures, result, options))
-    if not accepted:
-        raise GateRefused(
-            f"{images}: the photos could not be registered to the scene frame, and prepare.frame is keep. Too little "
-            f"of what they show was found in the photos of {', '.join(references)}. Take photos that show what the "
-            "earlier ones show, some from the same spots and in similar light. Or set prepare.frame to auto: the "
-            "photos then begin a new scene frame, which earlier camera paths do not fit."
+    if not written:
+        raise GateRefused(verdict.no_frame(images, references))
+    report.emit(report.Figures("prepare", _summary(pictures, result, written, frame, fit, remarks)))
+
+
+@dataclass
+class _Remarks:
+    """Sentences about a dataset. They are printed as they are added.
+
+    Args:
+        selection: those for `dataset.json`.
+        notices: those that users should notice, for a tag.
+    """
+
+    selection: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+    def add(self, words: str | None, *, notice: bool = False, kept: bool = True) -> None:
+        """Print sentences, if there are any, and keep them for `dataset.json` and for the tag."""
+        if words:
+            print(words, flush=True)
+            self.selection += [words] * kept
+            self.notices += [words] * notice
+
+
+def _check_number(
+    images: Path, pictures: Sequence[Picture], unreadable: Mapping[str, str], options: PrepareOptions, *, of_video: bool
+) -> None:
+    """Raise InvalidInput if there are too few pictures. The text says why up to five files cannot be read."""
+    if len(pictures) < options.min_registered_images:
+        what = f"frame{'s' * (len(pictures) != 1)} in the video" if of_video else "photos that can be read"
+        why = "; ".join(f"{name}: {reason}" for name, reason in list(unreadable.items())[:5])
+        raise InvalidInput(
+            f"{images}: {len(pictures)} {what}, {options.min_registered_images} are needed. {why}".strip()
         )
+
+
+def _write(result: Outcome, fit: Fit | None, pictures: Sequence[Picture], dataset: Path) -> Written:
+    """Write the model, and `transforms.json` after everything else."""
+    from jobs.sfm.dataset import write_model
+
+    model = fit.model if fit else result.model
+    assert model
+    written = write_model(model, {picture.features: picture for picture in pictures}, dataset, fit)
+    (dataset / "transforms.json").write_text(json.dumps(written.transforms, indent=2) + "\n")
+    return written
+
+
+def _written(written: Written, remarks: _Remarks) -> dict[str, Any]:
+    """Return what is known of a written dataset, for `dataset.json`. Add sentences about overlap and light."""
+    content: dict[str, Any] = {}
+    if written.overlap:
+        content["overlap"] = written.overlap.figures()
+        remarks.add(str(written.overlap), notice=True)
+    if written.light:
+        content["light"] = written.light._asdict()
+        remarks.add(f"{str(written.light).capitalize()}.", kept=written.light.differs)
+    return content | written.figures
+
+
+def _summary(
+    pictures: Sequence[Picture], result: Outcome, written: Written, frame: str, fit: Fit | None, remarks: _Remarks
+) -> dict[str, str | int | float]:
+    """Return the main figures of the dataset, which become tags."""
     summary: dict[str, str | int | float] = {
         "registered": f"{len(result.registered)}/{len(pictures)}",
-        "reprojection_error_px": figures["reprojection_error_px"],
-        "points": figures["points"],
-        "frame": name,
+        "reprojection_error_px": written.figures["reprojection_error_px"],
+        "points": written.figures["points"],
+        "frame": frame,
     }
-    if notice := " ".join(filter(None, poor)):
-        summary["notice"] = textwrap.shorten(notice, _LONGEST_NOTICE, placeholder=" …")
-    if light and light.differs:
-        summary["light"] = str(light)
-    if fit is not None:
+    if remarks.notices:
+        summary["notice"] = textwrap.shorten(" ".join(remarks.notices), _LONGEST_NOTICE, placeholder=" …")
+    if written.light and written.light.differs:
+        summary["light"] = str(written.light)
+    if fit:
         summary |= {"frame_inliers": fit.inliers, "frame_residual": round(100 * fit.residual, 3)}
-    report.emit(report.Figures("prepare", summary))
+    return summary
 
 
 def _selection(capture: media.Capture, pictures: Sequence[Picture], videos: Sequence[object], left_out: str) -> str:
@@ -213,7 +248,7 @@ def _outcome(pictures: Sequence[Picture], result: Outcome) -> dict[str, Any]:
         "registered": len(result.registered),
         "registered_share": round(len(result.registered) / len(pictures), 4),
         "models": result.models,
-        "matching": result.matching,
+        "matching": ", then ".join(result.matching),
         "mapper": result.mapper,
         "principal_points_refined": result.refined,
         "exif_focal_lengths_ignored": result.without_exif is not None,
@@ -228,11 +263,15 @@ def _outcome(pictures: Sequence[Picture], result: Outcome) -> dict[str, Any]:
 
 def _structure_from_motion(
     pictures: list[Picture], grey: Path, work: Path, options: PrepareOptions, timer: Timer, *, sequence: bool
-) -> Outcome:
+) -> tuple[list[Picture], Outcome]:
+    """Find the poses. Return the pictures, of which some grey ones got another size, and the outcome."""
+    from jobs.sfm.layout import unify
     from jobs.sfm.reconstruction import reconstruct
+    from jobs.sfm.views import view_of
 
-    views = [_view(picture) for picture in pictures]
-    return reconstruct(grey, views, work, options, timer, sequence=sequence)
+    pictures = unify(pictures, grey)
+    views = [view_of(picture) for picture in pictures]
+    return pictures, reconstruct(grey, views, work, options, timer, sequence=sequence)
 
 
 def _read_poses(images: Path, capture: media.Capture) -> dict[str, Pose]:
@@ -267,7 +306,6 @@ def _metres_per_unit(
 
 
 def _keep_poses(
-    images: Path,
     pictures: list[Picture],
     given: Mapping[str, Pose],
     grey: Path,
@@ -275,8 +313,10 @@ def _keep_poses(
     options: PrepareOptions,
     timer: Timer,
 ) -> Outcome:
+    """Check and refine the given poses, by photo. Pictures without a pose that fits them are left out."""
     from jobs.sfm import posed
     from jobs.sfm.pose import by_lens
+    from jobs.sfm.views import view_of
 
     lenses = by_lens({photo: pose.lens for photo, pose in given.items()})
     views, poses, without = [], {}, {}
@@ -289,56 +329,13 @@ def _keep_poses(
             without[name] = "its pose is for a picture of another shape"
         else:
             number, lens = lenses[picture.source]
-            views.append(replace(_view(picture), camera=f"{picture.size} {number}", lens=lens))
+            views.append(replace(view_of(picture), camera=f"{picture.size} {number}", lens=lens))
             poses[name] = pose.matrix
     return posed.triangulate(grey, views, poses, without, work, options, timer)
 
 
-def _view(picture: Picture) -> View:
-    from jobs.sfm.views import Mount, View
-
-    # Photos share intrinsics by size, camera and zoom, held upright or not. Those without EXIF are a group of their
-    # own: another camera's photos can have the same size. Smaller photos can be crops, so sharing is tried.
-    lens = f"{picture.model} {picture.focal} {picture.view}"
-    camera = f"{min(picture.size)} x {max(picture.size)} {lens}"
-    at = picture.tags.latitude, picture.tags.longitude
-    exact = (picture.tags.accuracy or 0.0) <= _EXACT
-    position = None if at[0] is None or at[1] is None or not exact else (at[0], at[1])
-    if picture.view is None:
-        return View(
-            picture.features,
-            *picture.feature_size,
-            f"{picture.feature_size} {camera}",
-            focal=picture.focal,
-            known=bool(picture.model),
-            like=f"{picture.feature_size} {lens}",
-            position=position,
-        )
-    mount = Mount(picture.file.rpartition("_")[0], picture.view, panorama.ROTATIONS[picture.view])
-    focal = 0.5 / math.sqrt(2)  # 90°
-    return View(picture.features, *picture.feature_size, camera, focal=focal, mount=mount, position=position)
-
-
-def _fit_any(
-    result: Outcome, references: Mapping[str, Sequence[Path]], grey: Path, options: PrepareOptions
-) -> tuple[str, Fit | None]:
-    """Return the scene frame of the first reference that fits, and the fit; "new" if none fits."""
-    from jobs.sfm import registration
-
-    datasets = [(name, dataset) for name, members in references.items() for dataset in members]
-    for number, (name, dataset) in enumerate(datasets, 1):
-        try:
-            reference = registration.Reference(dataset, options.feature_image_size)
-        except (OSError, ValueError) as error:  # a dataset in another form, registered by hand
-            print(f"{name} has no photos and points for registration: {error}")
-            continue
-        assert result.search and result.model
-        if found := registration.fit(result.search, result.model, reference, grey, f"reference{number}-"):
-            return name, found
-    return "new", None
-
-
 def _fate(picture: Picture, result: Outcome) -> dict[str, Any]:
+    """Return what became of a picture, for `dataset.json`."""
     fate: dict[str, Any] = {"file": f"images/{picture.file}", "source": picture.source}
     fate |= {"light": round(picture.light, 1), "sharpness": round(picture.sharpness, 4)}
     if tags := picture.tags.known():
@@ -365,6 +362,7 @@ def _check_room(capture: media.Capture, dataset: Path, options: PrepareOptions) 
 
 @contextmanager
 def _room_on_disk(dataset: Path) -> Iterator[None]:
+    """Turn a full disk into `JobFailed`."""
     try:
         yield
     except Exception as error:  # COLMAP's database has no class for this error

@@ -11,7 +11,7 @@ well as their own, the new reconstruction adopts them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,30 @@ class Reference:
             tracks[name] = _seen(image, grey.width / camera.width)
             meter.update(len(views))
         return views, tracks
+
+
+def fit_any(
+    search: Search, model: pycolmap.Reconstruction, references: Mapping[str, Sequence[Path]], folder: Path
+) -> tuple[str, Fit | None]:
+    """Register a new reconstruction to the first earlier dataset that fits.
+
+    Args:
+        search, model, folder: see `fit`.
+        references: earlier datasets of the scene, by the name of their scene frame.
+
+    Returns:
+        The name of the dataset's scene frame, and the fit; "new" and None if none fits.
+    """
+    datasets = [(name, dataset) for name, members in references.items() for dataset in members]
+    for number, (name, dataset) in enumerate(datasets, 1):
+        try:
+            reference = Reference(dataset, search.options.feature_image_size)
+        except (OSError, ValueError) as error:  # a dataset in another form, registered by hand
+            print(f"{name} has no photos and points for registration: {error}")
+            continue
+        if found := fit(search, model, reference, folder, f"reference{number}-"):
+            return name, found
+    return "new", None
 
 
 def fit(search: Search, model: pycolmap.Reconstruction, reference: Reference, folder: Path, prefix: str) -> Fit | None:

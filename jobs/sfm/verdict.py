@@ -15,7 +15,7 @@ from jobs.text import printable
 if TYPE_CHECKING:
     from jobs.sfm.outcome import Outcome
 
-__all__ = ["in_common", "of_given", "of_poor_quality", "other_places", "refusal"]
+__all__ = ["in_common", "no_frame", "of_given", "of_poor_quality", "other_places", "refusal"]
 
 _MOST = 0.9  # share of the pictures that must have something in common for it to be named
 _NAMED = 5
@@ -146,6 +146,16 @@ def refusal(images: Path, pictures: Sequence[Picture], result: Outcome, options:
         text += f"{poor} "
     named = "; ".join(f"{printable(picture.source)}: {result.why_not(picture.features)}" for picture in lost[:_NAMED])
     return f"{text}Not registered: {named}{' …' if len(lost) > _NAMED else ''}."
+
+
+def no_frame(images: Path, references: Collection[str]) -> str:
+    """Return that photos could not be registered to the scene frame of earlier datasets, and what to do."""
+    return (
+        f"{images}: the photos could not be registered to the scene frame, and prepare.frame is keep. Too little "
+        f"of what they show was found in the photos of {', '.join(references)}. Take photos that show what the "
+        "earlier ones show, some from the same spots and in similar light. Or set prepare.frame to auto: the "
+        "photos then begin a new scene frame, which earlier camera paths do not fit."
+    )
 
 
 def _common(apart: Sequence[Picture], used: Sequence[Picture]) -> str:

@@ -1,16 +1,21 @@
-"""Write the pictures of structure from motion, with their cameras and rigs, to COLMAP's database."""
+"""Describe pictures for structure from motion, and write them with their cameras and rigs to COLMAP's database."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 import pycolmap
 
+from jobs.pictures import panorama
+from jobs.pictures.reading import Picture
 from jobs.sfm.pose import Lens
 
-__all__ = ["Mount", "View", "write_views"]
+__all__ = ["Mount", "View", "view_of", "write_views"]
+
+_EXACT = 20.0  # metres: GPS positions that are known to be less accurate are not used to compare photos
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,30 @@ class View:
     position: tuple[float, float] | None = None
     lens: Lens | None = None
     fisheye: bool = False
+
+
+def view_of(picture: Picture) -> View:
+    """Return a picture as structure from motion takes it, with the camera and the position of its EXIF."""
+    # Photos share intrinsics by size, camera and zoom, held upright or not. Those without EXIF are a group of their
+    # own: another camera's photos can have the same size. Smaller photos can be crops, so sharing is tried.
+    lens = f"{picture.model} {picture.focal} {picture.view}"
+    camera = f"{min(picture.size)} x {max(picture.size)} {lens}"
+    at = picture.tags.latitude, picture.tags.longitude
+    exact = (picture.tags.accuracy or 0.0) <= _EXACT
+    position = None if at[0] is None or at[1] is None or not exact else (at[0], at[1])
+    if picture.view is None:
+        return View(
+            picture.features,
+            *picture.feature_size,
+            f"{picture.feature_size} {camera}",
+            focal=picture.focal,
+            known=bool(picture.model),
+            like=f"{picture.feature_size} {lens}",
+            position=position,
+        )
+    mount = Mount(picture.file.rpartition("_")[0], picture.view, panorama.ROTATIONS[picture.view])
+    focal = 0.5 / math.sqrt(2)  # 90°
+    return View(picture.features, *picture.feature_size, camera, focal=focal, mount=mount, position=position)
 
 
 def write_views(database: pycolmap.Database, views: list[View]) -> None:
