@@ -25,7 +25,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from PIL import Image
 from pydantic_settings import CliApp
 
@@ -34,6 +33,7 @@ from jobs.camera_path import CameraPath, Origin
 from jobs.errors import GateRefused, InvalidInput, JobFailed
 from jobs.options import RenderOptions
 from jobs.path import trajectory
+from jobs.radiance import gpu
 from jobs.radiance.renderer import Renderer
 from jobs.video import chunks
 from jobs.video.chunks import Chunk, Chunks
@@ -83,51 +83,37 @@ def render(
     total = len(path.camera_path)
     with timer.step("join"):
         parts = chunks.chunks_of_video(found, total)
-        pictures = Pictures(total)
-        video.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=video) as name:
-            written = _join(parts, path, options, Path(name), pictures)
-            pictures.write(Path(name))
-            for file in Path(name).iterdir():
-                os.replace(file, video / file.name)
+        written = _write_videos(parts, path, options, video)
     if frame and not path.rebel_nerf:
         path = path.model_copy(update={"rebel_nerf": Origin(frame=frame)})
     path.write(video / "camera_path.json")
     seconds = sum(chunk.seconds for chunk in parts.values())
     names = [_FILES[output] for output in ("rgb", *options.outputs)]
-    manifest.write(
-        video / "video.json",
-        options,
-        timer,
-        {
-            "camera_path": kind,
-            **written._asdict(),
-            "fps": round(float(path.frame_rate), 6),
-            "bytes": (video / "video.mp4").stat().st_size,
-            "checksums": {name: manifest.checksum(video / name) for name in names},
-            "chunks": len(parts),
-            "shards": max(1, len(shards)),
-            "rendering_seconds": round(seconds, 3),
-            "frames_per_second": round(total / seconds, 3),
-            "rays_per_second": round(total * written.width * written.height / seconds),
-            "rays_at_a_time": min(chunk.rays_at_a_time for chunk in parts.values()),
-            "depth_range": next(iter(parts.values())).depth_range,
-            "peak_memory_bytes": peak_memory(),
-            "device": ", ".join(sorted({chunk.device for chunk in parts.values()})),
-        },
-    )
-    report.emit(
-        report.Figures(
-            "render",
-            {
-                "path": kind,
-                "frames": total,
-                "size": f"{written.width}x{written.height}",
-                "fps": round(float(path.frame_rate), 3),
-                "rendering_seconds": round(seconds),
-            },
-        )
-    )
+    content = {
+        "camera_path": kind,
+        **written._asdict(),
+        "fps": round(float(path.frame_rate), 6),
+        "bytes": (video / "video.mp4").stat().st_size,
+        "checksums": {name: manifest.checksum(video / name) for name in names},
+        "chunks": len(parts),
+        "shards": max(1, len(shards)),
+        "rendering_seconds": round(seconds, 3),
+        "frames_per_second": round(total / seconds, 3),
+        "rays_per_second": round(total * written.width * written.height / seconds),
+        "rays_at_a_time": min(chunk.rays_at_a_time for chunk in parts.values()),
+        "depth_range": next(iter(parts.values())).depth_range,
+        "peak_memory_bytes": gpu.peak_memory(),
+        "device": ", ".join(sorted({chunk.device for chunk in parts.values()})),
+    }
+    manifest.write(video / "video.json", options, timer, content)
+    summary: dict[str, str | int | float] = {
+        "path": kind,
+        "frames": total,
+        "size": f"{written.width}x{written.height}",
+        "fps": round(float(path.frame_rate), 3),
+        "rendering_seconds": round(seconds),
+    }
+    report.emit(report.Figures("render", summary))
 
 
 def _path_of(shards: Sequence[Path]) -> CameraPath:
@@ -161,7 +147,8 @@ def render_chunks(
 
     Args:
         stage: the stage whose progress is reported.
-        options, path, dataset, model: see `render`.
+        options, dataset, model: see `render`.
+        path: the camera path.
         store: gets the chunks.
         span: the index of the first frame, and the index after the last.
         timer: gets the steps "load" and "render".
@@ -278,20 +265,28 @@ def _ahead(frames: Iterator[T]) -> Generator[T, None, None]:
             yield frame
 
 
-def _join(
-    parts: dict[Path, Chunk], path: CameraPath, options: RenderOptions, folder: Path, pictures: Pictures
-) -> Video:
-    """Join the chunks of a path, and check each file. Return what `video.mp4` contains."""
+def _write_videos(parts: dict[Path, Chunk], path: CameraPath, options: RenderOptions, video: Path) -> Video:
+    """Join the chunks of a path, check each video, and draw the pictures of it. Return what `video.mp4` contains.
+
+    The files are moved into the folder `video` when all are complete.
+    """
     found = {}
-    for output in ("rgb", *options.outputs):
-        file = folder / _FILES[output]
-        join([part / file.name for part in parts], file, path.frame_rate)
-        found[output] = inspect(file, pictures.add) if output == "rgb" else inspect(file)
-        _check(found[output], path, may_be_flat=output != "rgb")
-    if options.png_frames:
-        (folder / "frames").mkdir()
-        for part in parts:
-            shutil.copytree(part / "frames", folder / "frames", dirs_exist_ok=True)
+    pictures = Pictures(len(path.camera_path))
+    video.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=video) as name:
+        folder = Path(name)
+        for output in ("rgb", *options.outputs):
+            file = folder / _FILES[output]
+            join([part / file.name for part in parts], file, path.frame_rate)
+            found[output] = inspect(file, pictures.add) if output == "rgb" else inspect(file)
+            _check(found[output], path, may_be_flat=output != "rgb")
+        if options.png_frames:
+            (folder / "frames").mkdir()
+            for part in parts:
+                shutil.copytree(part / "frames", folder / "frames", dirs_exist_ok=True)
+        pictures.write(folder)
+        for file in folder.iterdir():
+            os.replace(file, video / file.name)
     return found["rgb"]
 
 
@@ -309,14 +304,6 @@ def _check(video: Video, path: CameraPath, may_be_flat: bool = False) -> None:
             "The video is empty: every frame has a single colour. Check the model's PSNR. If it is good, the path "
             "misses the scene: its poses must be in the scene frame of this model. Try the camera path tour."
         )
-
-
-def peak_memory() -> dict[str, int | None]:
-    """Return the peak memory of this process, in bytes, on the CPU and on the GPU."""
-    return {
-        "cpu": manifest.peak_memory(),
-        "cuda": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
-    }
 
 
 @contextmanager

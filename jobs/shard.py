@@ -16,7 +16,8 @@ from pydantic_settings import CliApp
 from jobs import manifest, report
 from jobs.errors import InvalidInput
 from jobs.options import ShardOptions
-from jobs.render import choose_path, content_of, ended_clearly, peak_memory, render_chunks
+from jobs.radiance import gpu
+from jobs.render import choose_path, content_of, ended_clearly, render_chunks
 from jobs.video.chunks import Chunks
 
 
@@ -48,7 +49,7 @@ def shard(options: ShardOptions, dataset: Path, model: Path, output: Path, check
         shutil.copytree(folder, output / folder.name, dirs_exist_ok=True)
     path.write(output / "camera_path.json")
     seconds = round(sum(chunk.seconds for chunk in made.values()), 3)
-    about = {"camera_path": kind, "rendering_seconds": seconds, "peak_memory_bytes": peak_memory()}
+    about = {"camera_path": kind, "rendering_seconds": seconds, "peak_memory_bytes": gpu.peak_memory()}
     manifest.write(output / "shard.json", options, timer, about)
     report.emit(report.Figures("shard", {"frames": options.last - options.first, "rendering_seconds": round(seconds)}))
 

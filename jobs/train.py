@@ -11,7 +11,7 @@ import errno
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from pydantic_settings import CliApp
 from jobs import manifest, model, report
 from jobs.errors import GateRefused, InvalidInput, JobFailed
 from jobs.options import TrainOptions
-from jobs.radiance import cpu, cuda, revisit, support
+from jobs.radiance import cpu, cuda, gpu, revisit, support
 from jobs.radiance.checkpoints import Checkpoints, content_of, write_new_file
 from jobs.radiance.datamanager import cache_images
 from jobs.radiance.dataset import Dataset, read_dataset
@@ -87,27 +87,9 @@ def train(
     about = read_dataset(dataset)
     places = _Places(dataset, output, checkpoints, frame)
     start = revisit.read_start(earlier, options) if earlier and options.start == "earlier" else None
-    tried: dict[str, Any] = {}
-    if start and start.appearances != has_appearances(configure(options, about, cuda.device())):
-        one = "an appearance for each photo" if start.appearances else "one appearance for all photos"
-        print(f"The earlier visit's model has {one}, and this one does not. Training from the beginning.", flush=True)
-        start = None
-    if start:
-        done = _train_once(options, about, places, timer, start)
-        psnr, tried = done.figures["psnr"], {"checkpoint": start.checksum, "psnr": start.psnr}
-        if not start.is_matched(psnr):
-            print(
-                f"After {done.trainer.total} steps from the earlier visit's model, held-out photos are matched at "
-                f"{psnr or 0:.2f} dB instead of {start.psnr:.2f} dB. Training from the beginning.",
-                flush=True,
-            )
-            tried |= {"given_up_at": psnr, "seconds": round(done.trainer.seconds, 1)}
-            start = None
-            del done
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-    if start is None:
-        done = _train_once(options, about, places, timer)
+    done, tried = _train_from(start, options, about, places, timer) if start else (None, {})
+    if done is None:
+        start, done = None, _train_once(options, about, places, timer)
     trainer, figures = done.trainer, done.figures
     held_out: list[HeldOut] = figures.pop("pictures")
     if figures["psnr"] is None:
@@ -120,50 +102,39 @@ def train(
         checksums = {name: manifest.checksum(output / name) for name in files}
     steps = trainer.total + (start.steps if start else 0)
     seconds = trainer.seconds + tried.get("seconds", 0.0)
-    manifest.write(
-        output / model.MANIFEST,
-        options,
-        timer,
-        {
-            "checkpoint": {"file": files[-1], "step": step, "sha256": checksums[files[-1]]},
-            "checksums": checksums,
-            "dataset": {"images": about.images, "transforms_sha256": about.checksum},
-            "metrics": {**figures, "lpips_not_available": done.no_lpips},
-            "held_out": [pair._asdict() for pair in held_out],
-            "curve": trainer.curve,
-            "steps": steps,
-            "steps_resumed": done.done_before,
-            "appearance": "per-photo" if has_appearances(done.saved) else "one",
-            **({"start": tried} if tried else {}),
-            "training_seconds": round(seconds, 1),
-            "steps_per_second": round(trainer.total / trainer.seconds, 3),
-            "peak_memory_bytes": {
-                "cpu": manifest.peak_memory(),
-                "cuda": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
-            },
-            "gpu": _gpu(),
-            "tiny_cuda_nn": _uses_tcnn(done.saved),
-            "cuda_graphs": trainer.steps is not None,
-        },
-    )
-    fitted = figures["psnr_colours_fitted"] if about.light and about.light.differs else None
+    content = {
+        "checkpoint": {"file": files[-1], "step": step, "sha256": checksums[files[-1]]},
+        "checksums": checksums,
+        "dataset": {"images": about.images, "transforms_sha256": about.checksum},
+        "metrics": {**figures, "lpips_not_available": done.no_lpips},
+        "held_out": [pair._asdict() for pair in held_out],
+        "curve": trainer.curve,
+        "steps": steps,
+        "steps_resumed": done.done_before,
+        "appearance": "per-photo" if has_appearances(done.saved) else "one",
+        **({"start": tried} if tried else {}),
+        "training_seconds": round(seconds, 1),
+        "steps_per_second": round(trainer.total / trainer.seconds, 3),
+        "peak_memory_bytes": gpu.peak_memory(),
+        "gpu": _gpu(),
+        "tiny_cuda_nn": _uses_tcnn(done.saved),
+        "cuda_graphs": trainer.steps is not None,
+    }
+    manifest.write(output / model.MANIFEST, options, timer, content)
+    summary = {"method": options.method, **_quality(figures, about), "steps": steps, "training_seconds": round(seconds)}
+    if start:
+        summary["started_from"] = "an earlier visit's model"
+    report.emit(report.Figures("train", summary))
+
+
+def _quality(figures: Mapping[str, Any], about: Dataset) -> dict[str, str | int | float]:
+    """Return how well held-out photos are matched, rounded for people: PSNR in dB, SSIM, LPIPS and the photos' size."""
+    quality: dict[str, str | int | float] = {"psnr": round(figures["psnr"], 2)}
+    fitted = figures["psnr_colours_fitted"]
+    if about.light and about.light.differs and fitted is not None:
+        quality["psnr_colours_fitted"] = round(fitted, 2)
     lpips = "not available" if figures["lpips"] is None else f"{figures['lpips']:.3f}"
-    report.emit(
-        report.Figures(
-            "train",
-            {
-                "method": options.method,
-                "psnr": round(figures["psnr"], 2),
-                **({"psnr_colours_fitted": round(fitted, 2)} if fitted is not None else {}),
-                "ssim": round(figures["ssim"], 3),
-                "lpips": lpips,
-                "image_size": figures["image_size"],
-                "steps": steps,
-                "training_seconds": round(seconds),
-                **({"started_from": "an earlier visit's model"} if start else {}),
-            },
-        )
-    )
+    return quality | {"ssim": round(figures["ssim"], 3), "lpips": lpips, "image_size": figures["image_size"]}
 
 
 @dataclass(frozen=True)
@@ -174,6 +145,34 @@ class _Places:
     output: Path
     checkpoints: Path
     frame: str | None
+
+
+def _train_from(
+    start: revisit.Start, options: TrainOptions, about: Dataset, places: _Places, timer: manifest.Timer
+) -> tuple[_Training | None, dict[str, Any]]:
+    """Train from an earlier visit's model.
+
+    Returns:
+        The training, or None if a training from the beginning is better; and what was tried, for the manifest.
+    """
+    if start.appearances != has_appearances(configure(options, about, cuda.device())):
+        one = "an appearance for each photo" if start.appearances else "one appearance for all photos"
+        print(f"The earlier visit's model has {one}, and this one does not. Training from the beginning.", flush=True)
+        return None, {}
+    done = _train_once(options, about, places, timer, start)
+    psnr, tried = done.figures["psnr"], {"checkpoint": start.checksum, "psnr": start.psnr}
+    if start.is_matched(psnr):
+        return done, tried
+    print(
+        f"After {done.trainer.total} steps from the earlier visit's model, held-out photos are matched at "
+        f"{psnr or 0:.2f} dB instead of {start.psnr:.2f} dB. Training from the beginning.",
+        flush=True,
+    )
+    tried |= {"given_up_at": psnr, "seconds": round(done.trainer.seconds, 1)}
+    del done
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None, tried
 
 
 def _train_once(

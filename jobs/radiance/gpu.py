@@ -1,4 +1,4 @@
-"""Measure how busy the GPU of this process is, with the library of NVIDIA's driver."""
+"""Measure how busy the GPU of this process is, with the library of NVIDIA's driver, and the memory of the process."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ from functools import cache
 
 import torch
 
-__all__ = ["read_utilization"]
+from jobs import manifest
+
+__all__ = ["peak_memory", "read_utilization"]
 
 
 class _Utilization(ctypes.Structure):
     """`nvmlUtilization_t`, in percent of the last sample period (a sixth of a second to a second)."""
 
     _fields_ = (("gpu", ctypes.c_uint), ("memory", ctypes.c_uint))
+
+
+def peak_memory() -> dict[str, int | None]:
+    """Return the peak memory of this process in bytes, by device: cpu, and cuda, which is None without a GPU."""
+    cuda = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    return {"cpu": manifest.peak_memory(), "cuda": cuda}
 
 
 def read_utilization() -> dict[str, float]:
