@@ -55,10 +55,10 @@ async def follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> O
         WorkspaceUnavailable: the workspace did not answer for half an hour.
     """
     reporter, curves, log = ProgressReporter(spec), Curves(workspace, spec.name), _Log()
+    states = _States(spec, reporter)
     shown: UUID | None = None
-    start = answered = in_line = time.monotonic()
-    offset, reason = 0, ""
-    state: JobState | None = None
+    start = answered = time.monotonic()
+    offset = 0
     while True:
         try:
             await asyncio.to_thread(workspace.follow, spec.name, follower)
@@ -71,19 +71,8 @@ async def follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> O
             get_run_logger().warning("%s; the job goes on, trying again", error)
             await _wait(workspace.poll_seconds(time.monotonic() - start), spec)
             continue
-        if status and status.reason != reason and not status.state.ended:  # no quota, no node …
-            reason = status.reason
-            get_run_logger().warning("job %s is %s: %s", spec.name, status.state.value.lower(), reason or "as before")
-        if status and status.state is not state:
-            state = status.state
-            if state is JobState.RUNNING:
-                tell(News(spec.stage, spec.part))
-        if status and state is JobState.QUEUED:
-            if status.behind:
-                in_line = time.monotonic()
-                await reporter.wait(waits_for(spec.tier, status.place, status.behind))
-            elif status.reason or time.monotonic() - in_line > _SILENT_SECONDS:
-                await reporter.wait(f"is queued{f': {status.reason}' if status.reason else ''}")
+        if status:
+            await states.show(status)
         for report in log.read(text):
             if isinstance(report, Progress):
                 curves.add(report)
@@ -107,6 +96,33 @@ async def follow_to_end(workspace: Workspace, spec: JobSpec, follower: str) -> O
         await reporter.done()
         return Outcome(_as_tags(log.figures), status.seconds)
     raise _error(spec, status, log)
+
+
+class _States:
+    """Shows the changes of a job's state, and what a queued job waits for."""
+
+    def __init__(self, spec: JobSpec, reporter: ProgressReporter) -> None:
+        self._spec, self._reporter = spec, reporter
+        self._reason = ""
+        self._state: JobState | None = None
+        self._in_line = time.monotonic()
+
+    async def show(self, status: JobStatus) -> None:
+        """Show what has changed since the last call."""
+        name, state, reason = self._spec.name, status.state, status.reason
+        if reason != self._reason and not state.ended:  # no quota, no node …
+            self._reason = reason
+            get_run_logger().warning("job %s is %s: %s", name, state.value.lower(), reason or "as before")
+        if state is not self._state:
+            self._state = state
+            if state is JobState.RUNNING:
+                tell(News(self._spec.stage, self._spec.part))
+        if state is JobState.QUEUED:
+            if status.behind:
+                self._in_line = time.monotonic()
+                await self._reporter.wait(waits_for(self._spec.tier, status.place, status.behind))
+            elif reason or time.monotonic() - self._in_line > _SILENT_SECONDS:
+                await self._reporter.wait(f"is queued{f': {reason}' if reason else ''}")
 
 
 class _Log:

@@ -19,7 +19,7 @@ from jobs.errors import InvalidInput
 from jobs.metric import accuracy
 from jobs.metric.cameras import Camera, Cameras
 from jobs.metric.scene import SceneInMetres, Up
-from jobs.metric.tracks import read_tracks
+from jobs.metric.tracks import Track, read_tracks
 from jobs.names import within
 from jobs.text import encodable, printable
 from jobs.web.inline import shrunk
@@ -79,30 +79,23 @@ def picking_page(
         "scale": scale.model_dump() if scale else None,
         "registrationError": metres.registration_error if metres else 0.0,
         "photos": photos,
-        "tracks": [
-            {
-                "at": track.position.round(6).tolist(),
-                "colour": "#{:02x}{:02x}{:02x}".format(*track.colour),
-                "seen": [[number, *pixel.round(2).tolist()] for number, pixel in track.seen],
-            }
-            for track in tracks
-        ],
+        "tracks": [_track(track) for track in tracks],
     }
+    words = {
+        "scene": scene,
+        "scale": f"{metres.words}." if metres and scale else _NO_SCALE,
+        "tilt": f"; of a height, also from up, which is known within {up.error:.1f}° (standard error)",
+    }
+    return _rendered(content, words)
+
+
+def _rendered(content: dict[str, Any], words: dict[str, str]) -> str:
+    """Return the page with the content for its script, and with words for people."""
     folder = Path(__file__).parent
     script = "".join((folder / file).read_text(encoding="utf-8") for file in _SCRIPTS)
     text = json.dumps(content, allow_nan=False).replace("<", "\\u003c")  # nothing in it can end the script's element
-    page = (
-        environment(folder)
-        .get_template("picking.html")
-        .render(
-            scene=scene,
-            scale=f"{metres.words}." if metres and scale else _NO_SCALE,
-            tilt=f"; of a height, also from up, which is known within {up.error:.1f}° (standard error)",
-            scripts=script_source(script),
-            content=Markup(text),
-            script=Markup(script),
-        )
-    )
+    template = environment(folder).get_template("picking.html")
+    page = template.render(**words, scripts=script_source(script), content=Markup(text), script=Markup(script))
     return encodable(page)
 
 
@@ -132,6 +125,15 @@ def _photos(dataset: Path, chosen: list[Camera]) -> list[dict[str, Any]]:
         }
         for camera in chosen
     ]
+
+
+def _track(track: Track) -> dict[str, Any]:
+    """Return what the page's script knows of a triangulated point."""
+    return {
+        "at": track.position.round(6).tolist(),
+        "colour": "#{:02x}{:02x}{:02x}".format(*track.colour),
+        "seen": [[number, *pixel.round(2).tolist()] for number, pixel in track.seen],
+    }
 
 
 def _picture(dataset: Path, file: str) -> str:
