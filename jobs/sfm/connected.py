@@ -1,4 +1,4 @@
-"""Find the pictures that matches join before any pose is sought, because no mapper registers more than those."""
+"""Find the pictures that matches connect, before poses are sought: no mapper registers more than these."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from jobs.sfm.search import FEW_MATCHES, Matching, Search
 
 __all__ = ["can_be_joined", "parts"]
 
-_TRIED = 6  # pictures that get fainter features, and as many that were taken next to them
+_TRIED = 6  # pictures that get fainter features; so does the picture of the largest part that was taken next to each
 
 
 def parts(search: Search) -> list[set[str]]:
-    """Return the names of the pictures that matches join, directly or through others; the largest part first."""
+    """Return the pictures that matches connect, directly or through others, by name: the largest part first."""
     names = [view.name for view in search.views]
     row = {name: number for number, name in enumerate(names)}
     pairs = [[row[name] for name in pair] for pair, number in search.inliers().items() if number >= FEW_MATCHES]
@@ -28,14 +28,14 @@ def parts(search: Search) -> list[set[str]]:
 def can_be_joined(search: Search, largest: set[str], short: set[str], kind: Matching) -> bool:
     """Return whether other pictures match those of the largest part if more pairs or more features are tried.
 
-    Few pictures are tried, because trying all takes as long as everything before. That a few do not match means that
-    nearly all do not.
+    Only a few pictures are tried, because all would take as long as everything before. If these do not match, nearly
+    all others do not match either.
 
     Args:
-        search: whose pictures were matched.
+        search: the pictures and their matches. It may get more of them.
         largest: the pictures of the largest part.
         short: pictures that have room for more features.
-        kind: of the pairs that were matched.
+        kind: the kind of matching that chose the pairs.
     """
 
     def joined(search: Search) -> bool:

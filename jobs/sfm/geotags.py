@@ -1,4 +1,4 @@
-"""Find places that structure from motion took for one, although GPS says that they are apart."""
+"""Find places that structure from motion merged into one, although GPS says that they are apart."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ __all__ = ["places"]
 
 _METRES = 111_195.0  # in a degree of latitude
 _NEAR = 0.15  # of the usual distance between cameras: nearer ones were taken from the same spot
-_FAR = 0.6  # of the usual distance between GPS positions, beyond which they cannot be of one spot
-_ERROR = 25.0  # metres, likewise: by how much two GPS positions are wrong together, at most, under the open sky
-_REACH = 1.3  # of half the distance between two places: photos of one of them were taken this near each other
+_FAR = 0.6  # of the usual distance between GPS positions: farther ones cannot be of one spot
+_ERROR = 25.0  # metres: the greatest error of the distance of two GPS positions under the open sky
+_REACH = 1.3  # of half the distance between two places: how far from its first photo photos of a place were taken
 _COMPACT = 0.35  # of half the distance between two places: how far from its middle photos of a place were taken
-_BETWEEN = 0.2  # share of the photos at the same spot that are of neither place: positions that scatter fill the space
+_BETWEEN = 0.2  # greatest share of photos at the same spot that are of neither place: scattered positions have more
 _LEAST = 3  # photos of a place, at as many positions: a phone without a fix repeats an old position
 _LEAST_SHARE = 0.5  # of the photos that must have a position
 
 
 def places(model: pycolmap.Reconstruction, positions: Mapping[str, tuple[float, float] | None]) -> list[set[str]]:
-    """Return the photos of two places that are one in a model, the larger one first; empty if there are none.
+    """Return the photos of two places that a model merged into one, the larger place first; empty if there are none.
 
-    Cameras at the same spot of the model whose GPS positions are far apart are of two places. This finds places of
-    which all that the photos show is equal, and fronts and backs of a house, if these are farther apart than GPS is
-    wrong. Positions that scatter, as they do indoors, are of no use. Photos in between are of neither place.
+    Cameras at the same spot of the model whose GPS positions are far apart belong to two places. This finds places that
+    look identical in all photos, and the front and the back of a house, if they are farther apart than the error of
+    GPS. Scattered positions, as indoors, are not used. Photos in between belong to neither place.
 
     Args:
         model: a reconstruction.
-        positions: latitude and longitude in degrees by picture's name, None if unknown.
+        positions: latitude and longitude of each picture in degrees, by its name; None if unknown.
     """
     images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: str(image.name))
     known = [image for image in images if positions.get(str(image.name))]

@@ -37,12 +37,12 @@ def focal_lengths(model: pycolmap.Reconstruction, names: Collection[str], thread
 
 
 def by_focal_length(focals: Mapping[str, float], cameras: Mapping[str, str] | None = None) -> list[list[str]]:
-    """Group photos by lens, if their focal lengths differ clearly. Usually, there is one group.
+    """Group photos by lens, if their focal lengths differ clearly. Otherwise, return one group.
 
     Args:
         focals: the focal length of each photo, estimated per photo.
-        cameras: what is known of each photo's camera, e.g. its size. Different cameras are of one lens only if the
-            medians of their focal lengths agree.
+        cameras: a key of each photo's camera, for example its size. Photos of different cameras share a lens only if
+            the medians of their focal lengths agree.
     """
     order = sorted(focals, key=lambda name: (focals[name], name))
     values = np.log([focals[name] for name in order])
@@ -58,7 +58,7 @@ def by_focal_length(focals: Mapping[str, float], cameras: Mapping[str, str] | No
 
 
 def _agreeing(group: Sequence[str], focals: Mapping[str, float], cameras: Mapping[str, str]) -> list[list[str]]:
-    """Return the photos of the cameras whose focal length is that of the largest one, and those of each other one."""
+    """Return the photos of the cameras that agree with the most frequent one, then those of each other camera."""
     of_camera: dict[str, list[str]] = {}
     for name in group:
         of_camera.setdefault(cameras[name], []).append(name)

@@ -1,8 +1,8 @@
 """Find places that structure from motion confused: identical fronts, and places joined by chance matches.
 
-In pictures from nearly the same pose, what one shows is found in the other, too. In pictures of two places that look
-alike, only what is alike is found in both. Around it, each has features of its own where the other's should be. Such
-conflicting observations are the idea of Heinly et al., "Correcting for Duplicate Scene Structure in Sparse 3D
+Pictures from nearly the same pose show the same points. Pictures of two places that look alike share only the points of
+what looks alike. Around it, each shows other points where those of the other should be. Such conflicting observations
+are the idea of Heinly et al., "Correcting for Duplicate Scene Structure in Sparse 3D
 Reconstruction", ECCV 2014.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pycolmap
@@ -22,17 +23,17 @@ from jobs.sfm.shared import in_sight, most_shared, observations, shared_by_name,
 __all__ = ["loosely_joined", "places"]
 
 _GRID = 8  # cells along each side of a picture
-_FEW = 4  # points: a cell with fewer says nothing
-_CHANCE = 0.02  # probability that no point of a cell is found again, if it is as likely there as elsewhere
+_FEW = 4  # points: cells with fewer are not compared
+_CHANCE = 0.02  # greatest probability that no point of a cell is found again by chance
 _LEAST_SHARED = 15  # points that two pictures show: COLMAP's least number of inlier matches
 _ANGLE = 15.0  # degrees between the rays to a point: features are not found again from other directions
-_ZOOM = 1.35  # of the distances to a point, likewise
+_ZOOM = 1.35  # factor between the distances to a point: nor are they from other distances
 _USUAL = 0.08  # share of conflicting cells. Measured: at most 0.03 of neighbours in one place, 0.1 to 0.4 across two
-_COMPARED = 8  # cells: pictures with fewer in common are too different for a verdict
+_COMPARED = 8  # cells: a pair with fewer is not judged
 _LEAST_CELLS = 40  # of two groups of pictures that are compared
 _LEAST_PART = 3  # pictures
 _LEAST_PAIRS = 3
-_WIDE = 24  # cells: a pair with as many sees much the same
+_WIDE = 24  # cells: a pair with this many shows mostly the same
 _CLEAN = 0.02  # share of conflicting cells of such a pair in one place, at most
 _BRIDGE = 0.2  # share of such pairs that shows two groups to be of one place. Measured: at most 0.1 across two
 _NEIGHBOURS = 40  # pictures with which one is compared: those that show most of the same points
@@ -40,13 +41,20 @@ _NEIGHBOURS = 40  # pictures with which one is compared: those that show most of
 Cells = NDArray[np.int64]
 
 
+class _Comparison(NamedTuple):
+    """How many cells of two pictures were compared, and in how many of them the observations conflict."""
+
+    cells: int
+    conflicts: int
+
+
 @dataclass(frozen=True)
 class _Seen:
-    """What a picture shows, and what of that looks the same from elsewhere.
+    """The n points that a picture shows.
 
     Args:
-        points: the rows of its n points, sorted.
-        cells: (n,) the cell of the picture in which each is.
+        points: (n,) rows of the points among all points of the model, sorted.
+        cells: (n,) the cell of the picture in which each point is.
         rays: (n, 3) unit vectors from the camera to the points.
         distances: (n,) of the points from the camera.
     """
@@ -58,16 +66,16 @@ class _Seen:
 
 
 def places(model: pycolmap.Reconstruction) -> list[set[str]]:
-    """Return the pictures of each place in a reconstruction by name, the largest first. Usually, there is one."""
+    """Return the pictures of each place in a reconstruction by name, the largest place first. Usually, there is one."""
     images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: str(image.name))
     names = [str(image.name) for image in images]
-    tests = _tests(model, images)
-    groups = _grouped(len(images), tests)
+    comparisons = _compare(model, images)
+    groups = _grouped(len(images), comparisons)
     group_of = {member: number for number, group in enumerate(groups) for member in group}
-    between: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-    for (i, j), test in tests.items():
+    between: dict[tuple[int, int], list[_Comparison]] = defaultdict(list)
+    for (i, j), comparison in comparisons.items():
         a, b = sorted((group_of[i], group_of[j]))
-        between[a, b].append(test)
+        between[a, b].append(comparison)
     conflicting = {(a, b) for (a, b), found in between.items() if a != b and _conflict(found)}
     return sorted(
         ({names[member] for member in group} for group in _joined(groups, conflicting, between)),
@@ -79,8 +87,7 @@ def loosely_joined(model: pycolmap.Reconstruction) -> list[set[str]]:
     """Return the parts of a reconstruction that chance matches may have joined, largest first. Usually, there is one.
 
     Pictures of different parts share fewer points than COLMAP's minimum of matches per pair. Single pictures and pairs
-    are not parts, and count with the largest.
-
+    count as members of the largest part.
     """
     parts = [{str(image.name)} for image in model.images.values() if image.has_pose]
     for pair, number in shared_by_name(model).items():
@@ -94,24 +101,24 @@ def loosely_joined(model: pycolmap.Reconstruction) -> list[set[str]]:
     return [parts[0].union(*small), *(part for part in parts[1:] if part not in small)]
 
 
-def _conflict(found: list[tuple[int, int]]) -> bool:
-    """Return whether two groups of pictures are of two places, by the cells compared and in conflict of each pair.
+def _conflict(found: list[_Comparison]) -> bool:
+    """Return whether two groups of pictures show two places, by the comparisons of their pairs.
 
-    If a part of one place changed between two visits, pictures of the same visit still agree without any conflict.
+    If a part of one place changed between two visits, pictures of the same visit still agree without conflicts.
     """
     cells, conflicts = (sum(side) for side in zip(*found, strict=True))
-    wide = [test for test in found if test[0] >= _WIDE]
-    clean = sum(conflicts <= _CLEAN * cells for cells, conflicts in wide)
+    wide = [pair for pair in found if pair.cells >= _WIDE]
+    clean = sum(pair.conflicts <= _CLEAN * pair.cells for pair in wide)
     return (
         cells >= _LEAST_CELLS
         and conflicts > _USUAL * cells
-        and sum(conflicts > _USUAL * cells for cells, conflicts in found) >= _LEAST_PAIRS
+        and sum(pair.conflicts > _USUAL * pair.cells for pair in found) >= _LEAST_PAIRS
         and (clean < _LEAST_PAIRS or clean < _BRIDGE * len(wide))
     )
 
 
-def _tests(model: pycolmap.Reconstruction, images: list[pycolmap.Image]) -> dict[tuple[int, int], tuple[int, int]]:
-    """Return, for pairs of pictures that show the same points, how many cells were compared and how many conflict."""
+def _compare(model: pycolmap.Reconstruction, images: list[pycolmap.Image]) -> dict[tuple[int, int], _Comparison]:
+    """Compare pairs of pictures that show the same points. The keys are the positions of both among the images."""
     numbers = np.array(sorted(model.points3D), np.int64)
     xyz = np.array([model.points3D[number].xyz for number in numbers.tolist()]).reshape(-1, 3)
     cameras = [model.cameras[image.camera_id] for image in images]
@@ -122,9 +129,9 @@ def _tests(model: pycolmap.Reconstruction, images: list[pycolmap.Image]) -> dict
         compared_with[i].append(j)
         compared_with[j].append(i)
     row_of = np.empty(len(numbers), np.int64)
-    ways: dict[tuple[int, int], tuple[int, int]] = {}
+    ways: dict[tuple[int, int], _Comparison] = {}
     for there, others in compared_with.items():
-        # Everything that is the same for all others is computed once.
+        # What does not depend on the other picture is computed once.
         points = np.unique(np.concatenate([seen[here].points for here in others]))
         row_of[points] = np.arange(len(points))
         rays, distances = _rays(xyz[points], images[there])
@@ -144,13 +151,13 @@ def _tests(model: pycolmap.Reconstruction, images: list[pycolmap.Image]) -> dict
             share = again.mean() if len(again) else 0.0
             compared = (wanted >= _FEW) & (own >= _FEW) & ((1 - share) ** wanted < _CHANCE)
             none = np.bincount(cells[row[again]], minlength=_GRID**2) == 0
-            ways[here, there] = int(compared.sum()), int((compared & none).sum())
+            ways[here, there] = _Comparison(int(compared.sum()), int((compared & none).sum()))
     result = {}
     for i, j in pairs:
         both = ways[i, j], ways[j, i]
-        if min(both)[0] >= _COMPARED:
+        if min(both).cells >= _COMPARED:
             # A sharper or wider picture has points that the other cannot show, so the side with fewer conflicts counts.
-            result[i, j] = min(both, key=lambda test: test[1] / max(test[0], 1))
+            result[i, j] = min(both, key=lambda way: way.conflicts / max(way.cells, 1))
     return result
 
 
@@ -184,14 +191,14 @@ def _cells(at: Floats, camera: pycolmap.Camera) -> Cells:
     return cells
 
 
-def _grouped(number: int, tests: Mapping[tuple[int, int], tuple[int, int]]) -> list[set[int]]:
-    """Join pictures into groups, the surest first, as long as less than the usual share of their cells conflict.
+def _grouped(number: int, comparisons: Mapping[tuple[int, int], _Comparison]) -> list[set[int]]:
+    """Join pictures into groups, the surest pairs first, while fewer cells than usual conflict.
 
     This is greedy additive edge contraction (Keuper et al., "Efficient Decomposition of Image and Mesh Graphs by Lifted
     Multicuts", ICCV 2015).
     """
     weights: dict[int, dict[int, float]] = {member: {} for member in range(number)}
-    for (i, j), (cells, conflicts) in tests.items():
+    for (i, j), (cells, conflicts) in comparisons.items():
         weights[i][j] = weights[j][i] = _USUAL * cells - conflicts
     groups = {member: {member} for member in range(number)}
     while True:
@@ -212,7 +219,7 @@ def _grouped(number: int, tests: Mapping[tuple[int, int], tuple[int, int]]) -> l
 def _joined(
     groups: list[set[int]], conflicting: set[tuple[int, int]], between: Mapping[tuple[int, int], object]
 ) -> list[set[int]]:
-    """Join the groups that do not conflict, if possible with those that they were compared with, the largest first."""
+    """Join groups that do not conflict, preferably those that were compared, the largest first."""
     order = sorted(range(len(groups)), key=lambda number: -len(groups[number]))
     joined: list[set[int]] = []
     for number in order:

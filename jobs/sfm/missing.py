@@ -1,4 +1,4 @@
-"""Register the pictures that structure from motion missed in the model that exists, through more of their features."""
+"""Register pictures that structure from motion missed in the existing model, by more of their features."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["register", "short_of_features", "with_room"]
 
 _FULL = 0.95  # share of the maximum number of features
-_LEAST_POINTS = 30  # of a picture, which are COLMAP's least inliers of a pose
+_LEAST_POINTS = 30  # of a registered picture: COLMAP's least number of inliers of a pose
 
 
 def short_of_features(result: Outcome, options: PrepareOptions) -> set[str]:
-    """Return the missing pictures that have fewer features than the maximum; none if most have as many.
+    """Return the missing pictures that have fewer features than the maximum, if at least a quarter of them have.
 
     If enough pictures are registered, those of a second place do not count as missing.
     """
@@ -43,9 +43,9 @@ def register(result: Outcome, missing: set[str], kind: Matching) -> Outcome:
     Dark and blurred pictures have little contrast. The other pictures keep their features, so this takes seconds.
 
     Args:
-        result: as it is without them. Without a model, it stays.
-        missing: pictures without a pose.
-        kind: of the pairs that are matched.
+        result: the result without them. Without a model, it is returned unchanged.
+        missing: the names of pictures without a pose.
+        kind: the kind of matching that chooses the pairs.
     """
     if not result.model:
         return result

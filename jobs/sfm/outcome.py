@@ -15,14 +15,14 @@ __all__ = ["Given", "Outcome"]
 
 @dataclass
 class Given:
-    """What became of poses that were given.
+    """How poses that were given fit the pictures.
 
     Args:
-        number: how many pictures had one.
-        refused: by picture's name, why it has no pose now.
-        fit: share of a picture's matching features that show a point of the model, in the median.
-        moved, turned: how far the refinement moved the cameras (median and worst, in terms of the scene's size), and
-            how far it turned them (likewise, in degrees).
+        number: how many pictures had a given pose.
+        refused: why a picture has no pose now, by the picture's name.
+        fit: the share of a picture's matching features that show a point of the model; median over the pictures.
+        moved: how far the refinement moved the cameras, as a fraction of the scene's size: median and greatest.
+        turned: how far it turned them, in degrees: median and greatest.
     """
 
     number: int
@@ -49,23 +49,24 @@ class Outcome:
         model: the reconstruction with the most registered pictures; None if there is none.
         matching: the kinds of matching that were tried, whether they helped or not.
         mapper: the mappers that were tried, in words, e.g. "global, then incremental".
-        models: how many pictures each separate reconstruction holds, largest first.
+        models: the number of registered pictures of each separate reconstruction, largest first.
         features: number of features by picture's name.
-        best_matches: most inlier matches with any one other picture, by picture's name.
-        elsewhere: names of the pictures in each of the other, smaller models that are not in `model`.
-        search: features and matches, to which pictures of an earlier dataset can be added.
+        best_matches: the number of inlier matches with the best neighbour, by picture's name.
+        elsewhere: the names of the pictures that are only in the other models, for each of these.
+        search: the features and matches, to which pictures of an earlier dataset can be added.
         only_turned: whether the camera only turned on the spot. Then there is no model.
-        connected: the pictures that matches join, if these are too few, and more could not be joined. Then no poses
+        connected: the names of the pictures that matches connect, if these are too few for a dataset. Then no poses
             were sought.
         refined: number of cameras whose principal point was refined.
         without_exif: why the focal lengths in EXIF were ignored, in words; None if they were not.
-        lenses: how photos of one size and no known camera were found to be of several lenses, in words; else None.
-        look_alikes: names of the pictures of each place, the largest first, if several look so alike that they were
-            taken for one. They were then separated.
-        apart_by_gps: whether it was GPS that told these places apart.
+        lenses: which lenses were found for photos without a known camera, or that all are fisheyes, in words; else
+            None.
+        look_alikes: the names of the pictures of each place, the largest first, if several places look so alike that
+            they had been merged.
+        apart_by_gps: whether GPS separated these places.
         confused: whether places that look alike could not be separated, so poses are wrong.
-        given: what became of poses that were given; None if there were none.
-        fisheye: whether the lenses are fisheyes, all of them.
+        given: how given poses fit the pictures; None if there were none.
+        fisheye: whether all lenses are fisheyes.
     """
 
     model: pycolmap.Reconstruction | None = None
@@ -93,7 +94,7 @@ class Outcome:
         return registered(self.model) if self.model else set()
 
     def why_not(self, name: str) -> str:
-        """Return the reason why a picture has no pose, in words."""
+        """Return why a picture has no pose, in words."""
         if self.given and name in self.given.refused:
             return self.given.refused[name]
         if self.only_turned:

@@ -28,7 +28,7 @@ _NAMED = 3
 
 
 class _Pair(NamedTuple):
-    """How much two photos share: of their area, and the angle in degrees between their rays to what both show."""
+    """The overlap of two photos, 0 to 1, and the angle in degrees between their rays to what both show."""
 
     share: float
     degrees: float
@@ -53,11 +53,11 @@ class Gap(NamedTuple):
 class Overlap(NamedTuple):
     """By how much neighbouring photos overlap, and how far apart they were taken.
 
-    The neighbours are the pairs that join all photos by as much likeness as possible: one fewer than photos.
+    The neighbours are the pairs of the maximum spanning tree: they connect all photos with the greatest likeness.
 
     Args:
-        median: overlap of neighbours in the median; 1 is the whole photo.
-        degrees: the angle between neighbours' rays to what both show, in the median.
+        median: the median overlap of neighbours, 0 to 1.
+        degrees: the median angle between neighbours' rays to what both show.
         gaps: the neighbours between which photos are missing, the worst first.
     """
 
@@ -88,12 +88,12 @@ class Overlap(NamedTuple):
 def measure(model: pycolmap.Reconstruction, sources: Mapping[str, str]) -> Overlap | None:
     """Measure how near each other photos were taken; None if fewer than three photos show enough points.
 
-    The overlap of two photos is the share of one's area that is in the picture of the other, seen from about the same
-    side: the mean of both ways. The area is a grid with the depths of the nearest triangulated points. The points
-    themselves would not do, as each is in several photos. What hides behind something else is not recognised.
+    The overlap of two photos is the share of one photo's area that the other shows from about the same side, averaged
+    over both directions. A grid with the depths of the nearest triangulated points stands for the area. The points
+    themselves would bias the share, because each is in several photos. Occlusion is ignored.
 
     Args:
-        model: with its pictures.
+        model: the reconstruction.
         sources: the names of the photos by the names of their pictures.
     """
     images = sorted(
@@ -119,7 +119,7 @@ def measure(model: pycolmap.Reconstruction, sources: Mapping[str, str]) -> Overl
 
 
 def _neighbours(number: int, pairs: Mapping[tuple[int, int], _Pair]) -> dict[tuple[int, int], _Pair]:
-    """Return the pairs that join all photos by as much likeness as possible: a maximum spanning tree."""
+    """Return the pairs of the maximum spanning tree of likeness."""
     if not pairs:
         return {}
     first, second = np.array(list(pairs)).T
@@ -129,7 +129,7 @@ def _neighbours(number: int, pairs: Mapping[tuple[int, int], _Pair]) -> dict[tup
 
 
 def _grid(model: pycolmap.Reconstruction, image: pycolmap.Image) -> Floats:
-    """Return the points (n, 3) of the scene that an even grid of the picture shows, about."""
+    """Return roughly the points (n, 3) of the scene that an even grid of the picture shows."""
     camera, pose = model.cameras[image.camera_id], image.cam_from_world()
     numbers, shown = observations(image)
     middles = (np.arange(_CELLS) + 0.5) / _CELLS
@@ -146,7 +146,7 @@ def _compare(
 ) -> tuple[float, float]:
     """Return the share of points (n, 3) of one picture that are in another, and the median angle between the rays.
 
-    Points that are seen from another side do not count. Without any point, the angle is the largest one.
+    Points that are seen from another side do not count. If none counts, the angle is the greatest possible one.
     """
     rays = points - image.projection_center(), points - other.projection_center()
     lengths = [np.linalg.norm(each, axis=1) for each in rays]

@@ -33,24 +33,24 @@ def reconstruct(
 ) -> Outcome:
     """Find the poses of pictures.
 
-    The search starts with the pairs that the kind and number of pictures make likely. If pictures that match well do
-    not register, the focal lengths in EXIF may be wrong: they are ignored once. If a tenth of the pictures is missing,
-    the search widens to all pairs with the missing ones. Pictures that are still missing get fainter features, then
-    also smaller ones, and are registered in the model that exists. If too few are registered even then, smaller
-    features are found in all pictures. Pictures that have as many features as they may already need no more. Places
-    that only look alike are separated. A last bundle adjustment finds the most likely lenses.
+    The search starts with the pairs that are likely for the kind and number of pictures. If pictures that match well
+    are not registered, the focal lengths in EXIF may be wrong, and mapping is tried without them. If a tenth of the
+    pictures is missing, the search widens to all pairs with the missing ones. Pictures that are still missing get
+    fainter features, then smaller ones, too, and are registered in the existing model. If too few are registered even
+    then, smaller features are found in all pictures. Pictures that already have the greatest number of features get
+    none. Places that only look alike are separated. A last bundle adjustment finds the most likely lenses.
 
     Args:
-        folder: where the pictures are, in grey.
+        folder: the folder of the pictures, in grey.
         views: the pictures, in the order in which they were taken.
         work: an empty folder on a local disk for the database and models.
         options: matching, mapper, max_features and min_registered_share are used.
-        timer: gets the steps features, matching, mapping and refinement.
-        sequence: the pictures are frames of a video.
+        timer: measures the steps features, matching, mapping and refinement.
+        sequence: whether the pictures are frames of a video.
 
     Returns:
-        The result, in px of these pictures. Up to 50 pictures and without a GPU, the same input gives the same result
-        on the same machine; otherwise, poses vary a little.
+        The result, in px of these pictures. With up to 50 pictures and without a GPU, the same input gives the same
+        result on the same machine. Otherwise, poses vary a little.
     """
     kind, small = begin(search := Search(folder, views, work, options, timer), sequence=sequence)
     if refused := _hopeless(search, kind):
@@ -86,7 +86,7 @@ def reconstruct(
 
 
 def _hopeless(search: Search, kind: Matching) -> Outcome | None:
-    """Return what is known of pictures of which no dataset can be made, whatever is tried; None if one may be made."""
+    """Return the outcome for pictures that cannot become a dataset, before poses are sought; None if they may."""
     options = search.options
     features, best = search.figures()
     only_turned = search.only_turned()
@@ -107,10 +107,10 @@ def _hopeless(search: Search, kind: Matching) -> Outcome | None:
 
 
 def begin(search: Search, *, sequence: bool) -> tuple[Matching, bool]:
-    """Find the features of a search, and match the pairs that are likely.
+    """Find the features of a search, and match the likely pairs.
 
     Returns:
-        The kind of matching, and whether the pictures are so small that they were enlarged for their features.
+        The kind of matching, and whether the pictures were enlarged to find features, because they are small.
     """
     print(f"Features are found and matched on the {'GPU' if gpu() else 'CPU'}.", flush=True)
     pycolmap.logging.minloglevel = pycolmap.logging.WARNING.value
@@ -125,7 +125,7 @@ def begin(search: Search, *, sequence: bool) -> tuple[Matching, bool]:
 
 
 def _noted(result: Outcome, before: Outcome) -> Outcome:
-    """Return a result with what was tried before, and what was found about the lenses."""
+    """Return a result with what an earlier one records: what was tried, and what was found about the lenses."""
     return replace(
         result,
         matching=before.matching,
@@ -144,7 +144,7 @@ def _better(first: Outcome, second: Outcome) -> Outcome:
 
 
 def _separate(result: Outcome) -> Outcome:
-    """Map again without the matches between places that chance joined, or that only look alike, if there are any."""
+    """Map again without matches between places that look alike, or that chance matches joined, if there are any."""
     first: list[set[str]] = []
     parts = lookalikes.loosely_joined(result.model) if result.model else []
     if len(parts) > 1:
@@ -164,9 +164,9 @@ def _separate(result: Outcome) -> Outcome:
 
 
 def _separate_by_gps(result: Outcome) -> Outcome:
-    """Map again without the matches between places that GPS tells apart, if there are any.
+    """Map again without the matches between places that are apart by GPS, if there are any.
 
-    If other photos still join them, GPS may be wrong, so the result stays.
+    If other photos still join them, GPS may be wrong, and the result is returned unchanged.
     """
     positions = {view.name: view.position for view in result.search.views} if result.search else {}
     found = geotags.places(result.model, positions) if result.model else []
@@ -187,7 +187,7 @@ def _match_well(result: Outcome) -> bool:
 
 
 def _without_exif(search: Search, result: Outcome) -> Outcome:
-    """Try again with no focal length from EXIF, and a camera for each picture that was grouped by its size alone."""
+    """Map again without the focal lengths of EXIF. Pictures that shared a camera only for their size get one each."""
     views = [
         view if view.mount else replace(view, focal=None, camera=view.camera if view.known else view.name)
         for view in search.views
@@ -211,10 +211,10 @@ def _without_exif(search: Search, result: Outcome) -> Outcome:
 
 
 def _as_fisheyes(search: Search, result: Outcome, focals: Mapping[int, float]) -> Outcome:
-    """Try again with all lenses as fisheyes.
+    """Map again with all lenses as fisheyes. Return that result if it is better.
 
     Args:
-        search, result: of other lenses.
+        search, result: the search and the result with other lenses.
         focals: the focal lengths by camera of the model, as multiples of the diagonal; empty to guess them.
     """
     if any(view.mount or (not focals and view.focal and view.focal > fisheye.WIDE) for view in search.views):
@@ -234,9 +234,9 @@ def _as_fisheyes(search: Search, result: Outcome, focals: Mapping[int, float]) -
 
 
 def _by_lens(search: Search, result: Outcome) -> Outcome:
-    """Try again with a camera for each lens.
+    """Map again with a camera for each lens. Return that result if it is better.
 
-    Photos of one size and no known camera can be of several lenses, and photos of several sizes can be of one.
+    Photos of one size without a known camera can come from several lenses, and photos of several sizes from one.
     """
     cameras_like: dict[str, set[str]] = {}
     for view in search.views:
@@ -299,6 +299,7 @@ def _error(result: Outcome) -> float:
 
 
 def _map(search: Search) -> Outcome:
+    """Return the outcome of mapping the matches of a search."""
     models, mapper = map_matches(search)
     features, best = search.figures()
     names = [registered(model) for model in models]

@@ -37,7 +37,7 @@ _REPEATABLE_PAIRS = 1300
 _ADDED_NEIGHBOURS = 8  # pictures of an earlier dataset for each picture
 _LOOP_NEIGHBOURS = 6  # … in addition to the pairs of a sequence
 _OVERLAP = 10  # next neighbours of a picture in a sequence; farther ones are taken in powers of two
-_EXPLAINED = 0.25  # share of a pair's matches that are points of a model, from which on the model explains the pair
+_EXPLAINED = 0.25  # share of a pair's matches that are points of a model, if the model explains the pair
 _FAINT = 0.15  # of SIFT's usual least contrast of a feature
 _COMPARED = 64  # pairs that decide whether the camera only turned
 
@@ -57,7 +57,7 @@ class Search:
         views: the pictures, in the order in which they were taken.
         work: an empty folder on a local disk.
         options: matching and max_features are used here, mapper by `jobs.sfm.mapping`.
-        timer: gets the steps features and matching.
+        timer: measures the steps features and matching.
         database: file name in `work`.
     """
 
@@ -79,7 +79,11 @@ class Search:
         """The first octave of the features; see `find_features`."""
 
     def likely(self, *, sequence: bool) -> Matching:
-        """Return the kind of matching that suits these pictures; `sequence` if they are frames of a video."""
+        """Return the kind of matching that suits these pictures.
+
+        Args:
+            sequence: whether the pictures are frames of a video.
+        """
         if self.options.matching != "auto":
             return self.options.matching
         if len(self.views) <= _EXHAUSTIVE_IMAGES:

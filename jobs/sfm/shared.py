@@ -27,7 +27,7 @@ def observations(image: pycolmap.Image) -> tuple[NDArray[np.int64], Floats]:
 
 
 def shared_points(model: pycolmap.Reconstruction, images: Sequence[pycolmap.Image]) -> NDArray[np.int64]:
-    """Return the number of points that each pair of n pictures shows (n, n); 0 on the diagonal."""
+    """Return how many points both pictures of each pair show: (n, n) for n pictures, 0 on the diagonal."""
     row_of = {image.image_id: row for row, image in enumerate(images)}
     tracks = [[row_of.get(each.image_id, -1) for each in point.track.elements] for point in model.points3D.values()]
     rows = np.array([row for track in tracks for row in track], np.int64)
@@ -41,7 +41,7 @@ def shared_points(model: pycolmap.Reconstruction, images: Sequence[pycolmap.Imag
 
 
 def shared_by_name(model: pycolmap.Reconstruction) -> dict[frozenset[str], int]:
-    """Return the number of points that each pair of pictures shows, by their names; pairs without any are left out."""
+    """Return how many points both pictures of each pair show, by their names. Pairs without any are left out."""
     images = list(model.images.values())
     names = [str(image.name) for image in images]
     shared = np.triu(shared_points(model, images))
@@ -54,7 +54,7 @@ def most_shared(shared: NDArray[np.int64], number: int, least: int) -> list[tupl
     Args:
         shared: see `shared_points`.
         number: the most pictures for each picture.
-        least: points that a pair shares, at least.
+        least: the least number of points that a pair shares.
     """
     nearest = np.argsort(-shared, axis=1, kind="stable")[:, :number].tolist()
     pairs = ((i, j) for i, others in enumerate(nearest) for j in others if shared[i, j] >= least)
@@ -62,10 +62,10 @@ def most_shared(shared: NDArray[np.int64], number: int, least: int) -> list[tupl
 
 
 def in_sight(image: pycolmap.Image, camera: pycolmap.Camera, points: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Return which points (n, 3) of the scene are inside of a picture, whatever hides them.
+    """Return which points (n, 3) of the model frame are inside a picture. Points that others hide count, too.
 
     Returns:
-        Their m indices, and where they are (m, 2), px.
+        The indices (m,) of these points, and where they are in the picture (m, 2), px.
     """
     pose = image.cam_from_world().matrix()
     local = points @ pose[:, :3].T + pose[:, 3]
