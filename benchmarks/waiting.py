@@ -25,7 +25,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, Fl
 from prefect.client.schemas.objects import StateType
 from prefect.states import Scheduled
 
-from tests.faults.chain import workspace
+from tests.faults.chain import chain_workspace
 from tests.service import Service
 
 _REQUEST = re.compile(rb"^(?:GET|POST|PATCH|PUT|DELETE) \S+ HTTP/1\.1\r$", re.MULTILINE)
@@ -56,7 +56,7 @@ async def _measure(
         flow, "one", entrypoint="tests/faults/chain.py:one", work_pool_name="rebel-nerf"
     )
     service.start_worker()
-    place = workspace(home / "workspace")
+    workspace = chain_workspace(home / "workspace")
 
     async def start(number: int) -> None:
         parameters = {"scene": f"s{number}", "root": str(home / "workspace"), "seconds": seconds}
@@ -71,7 +71,7 @@ async def _measure(
                 await asyncio.sleep(1)
 
     def submitted_jobs() -> int:
-        return len(list((place.folder / "jobs").glob("s*/spec.json")))
+        return len(list((workspace.folder / "jobs").glob("s*/spec.json")))
 
     await start(0)
     while not submitted_jobs():
@@ -95,8 +95,8 @@ async def _measure(
         await asyncio.sleep(2)
     late = []
     for number in range(scenes):
-        [asset] = place.assets(f"s{number}-first")
-        ended = (place.folder / "jobs" / asset.tags["job"] / "exit_code").stat().st_mtime
+        [asset] = workspace.assets(f"s{number}-first")
+        ended = (workspace.folder / "jobs" / asset.tags["job"] / "exit_code").stat().st_mtime
         late.append(asset.created.timestamp() - ended)
     print(f"{platform.machine()}, {os.cpu_count()} cores; {scenes} scenes that wait for jobs of {seconds:.0f} s.\n")
     print("| | |\n|---|---|")

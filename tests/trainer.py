@@ -31,9 +31,9 @@ def trainer(root: Path) -> LocalWorkspace:
     )
 
 
-def visit(place: LocalWorkspace, capture: int, psnr: float, scene: str = "street") -> Asset:
+def visit(workspace: LocalWorkspace, capture: int, psnr: float, scene: str = "street") -> Asset:
     """Register a visit to a scene, and return the asset that stands in for its dataset. Models of it have that PSNR."""
-    photo = place.folder / "photo.jpg"
+    photo = workspace.folder / "photo.jpg"
     photo.write_text(f"{psnr}")
-    asset = place.take_in(scene, {"photo.jpg": photo}, {})
+    asset = workspace.take_in(scene, {"photo.jpg": photo}, {})
     return asset.model_copy(update={"tags": {**asset.tags, "capture_version": str(capture)}})

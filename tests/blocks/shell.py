@@ -18,7 +18,7 @@ PHOTOS = "mkdir -p $1/photos && echo rendering && echo one >$1/photos/1.jpg && e
 @pytest.fixture
 def workspace(tmp_path: Path) -> LocalWorkspace:
     """Return an empty workspace, whose `python -m <stage>` is `sh -c`."""
-    return chain.workspace(tmp_path / "home", '#!/bin/sh\nshift 2\nexec /bin/sh -c "$@"\n', jobs_at_once=None)
+    return chain.chain_workspace(tmp_path / "home", '#!/bin/sh\nshift 2\nexec /bin/sh -c "$@"\n', jobs_at_once=None)
 
 
 def spec(line: str, name: str = "street-shell-1-abcd", attempt: int = 1, **more: object) -> JobSpec:

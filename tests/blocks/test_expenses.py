@@ -18,7 +18,7 @@ __all__ = ["stack", "workspace"]
 
 
 @pytest.fixture(params=["local", "azure"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
+def each_workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
     if request.param == "local":
         return LocalWorkspace(root=tmp_path)
     found: Workspace = request.getfixturevalue("workspace")
@@ -37,73 +37,73 @@ def by_job(found: list[Expense]) -> dict[str, Expense]:
     return {each.job: each for each in found}
 
 
-def test_the_record_of_a_month(place: Workspace) -> None:
-    assert place.expenses("2026-11") == place.expenses("2026-11", "a-1") == []
+def test_the_record_of_a_month(each_workspace: Workspace) -> None:
+    assert each_workspace.expenses("2026-11") == each_workspace.expenses("2026-11", "a-1") == []
     first, second, before = expense("a-1"), expense("a-12"), expense("b-1", "2026-10")
     for each in (first, second, before):
-        place.write_expense(each)
-    assert by_job(place.expenses("2026-11")) == {"a-1": first, "a-12": second}
-    assert place.expenses("2026-11", "a-1") == [first]
+        each_workspace.write_expense(each)
+    assert by_job(each_workspace.expenses("2026-11")) == {"a-1": first, "a-12": second}
+    assert each_workspace.expenses("2026-11", "a-1") == [first]
     ended = first.model_copy(update={"seconds": 1800.0})
     assert (first.cost, ended.cost) == (2.0, 1.0)
-    place.write_expense(ended)
-    assert by_job(place.expenses("2026-11")) == {"a-1": ended, "a-12": second}
+    each_workspace.write_expense(ended)
+    assert by_job(each_workspace.expenses("2026-11")) == {"a-1": ended, "a-12": second}
     for _ in range(2):
-        place.delete_expense(ended)
-    assert place.expenses("2026-11") == [second]
-    assert place.expenses("2026-10") == [before]
+        each_workspace.delete_expense(ended)
+    assert each_workspace.expenses("2026-11") == [second]
+    assert each_workspace.expenses("2026-10") == [before]
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    place = LocalWorkspace(root=tmp_path)
-    place.write_expense(expense("a-1"))
+    each_workspace = LocalWorkspace(root=tmp_path)
+    each_workspace.write_expense(expense("a-1"))
     (tmp_path / "spent" / "2026-11" / "a-1.json").write_text("{")
     with pytest.raises(InvalidInput, match=r"spent/2026-11/a-1\.json"):
-        place.expenses("2026-11")
+        each_workspace.expenses("2026-11")
 
 
 def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    place = LocalWorkspace(root=tmp_path)
+    each_workspace = LocalWorkspace(root=tmp_path)
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(InvalidInput, match=r"spent/2026-11/a-1\.json .*No space left"):
-        place.write_expense(expense("a-1"))
+        each_workspace.write_expense(expense("a-1"))
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
-def test_who_adds_up_sees_whole_entries(place: Workspace) -> None:
+def test_who_adds_up_sees_whole_entries(each_workspace: Workspace) -> None:
     jobs = [f"a-{number}" for number in range(1, 25)]
 
     def write(job: str) -> int:
-        place.write_expense(expense(job))
-        place.write_expense(expense(job, seconds=7.0))
-        return len(place.expenses("2026-11"))
+        each_workspace.write_expense(expense(job))
+        each_workspace.write_expense(expense(job, seconds=7.0))
+        return len(each_workspace.expenses("2026-11"))
 
     with ThreadPoolExecutor(8) as pool:
         assert max(pool.map(write, jobs)) == len(jobs)
-    assert {each.seconds for each in place.expenses("2026-11")} == {7.0}
+    assert {each.seconds for each in each_workspace.expenses("2026-11")} == {7.0}
 
 
-def test_a_months_spending_is_read_from_azure_once(place: Workspace, request: pytest.FixtureRequest) -> None:
-    if isinstance(place, LocalWorkspace):
+def test_a_months_spending_is_read_from_azure_once(each_workspace: Workspace, request: pytest.FixtureRequest) -> None:
+    if isinstance(each_workspace, LocalWorkspace):
         pytest.skip("a folder is read each time")
-    known = place._shared.expenses  # type: ignore[attr-defined]
+    known = each_workspace._shared.expenses  # type: ignore[attr-defined]
     for number in range(3):
-        place.write_expense(expense(f"a-{number}"))
-    assert len(place.expenses("2026-11")) == len(known) == 3
-    place.write_expense(expense("a-1", seconds=1.0))
-    assert by_job(place.expenses("2026-11"))["a-1"].seconds == 1.0
+        each_workspace.write_expense(expense(f"a-{number}"))
+    assert len(each_workspace.expenses("2026-11")) == len(known) == 3
+    each_workspace.write_expense(expense("a-1", seconds=1.0))
+    assert by_job(each_workspace.expenses("2026-11"))["a-1"].seconds == 1.0
     assert len(known) == 4
 
 
 @pytest.mark.parametrize("limit", ["max_cost_per_run", "max_cost_per_month"])
-def test_a_limit_without_prices_is_refused(place: Workspace, limit: str) -> None:
+def test_a_limit_without_prices_is_refused(each_workspace: Workspace, limit: str) -> None:
     for prices, missing in (
         ({}, "cpu_price_per_hour and gpu_price_per_hour"),
         ({"cpu_price_per_hour": 0.1}, "without gpu_price_per_hour"),
     ):
         with pytest.raises(InvalidInput, match=f"^{limit}: .*{missing}"):
-            place.model_copy(update={limit: 1.0, **prices}).check()
-    place.model_copy(update={limit: 1.0, "cpu_price_per_hour": 0.0, "gpu_price_per_hour": 0.5}).check()
+            each_workspace.model_copy(update={limit: 1.0, **prices}).check()
+    each_workspace.model_copy(update={limit: 1.0, "cpu_price_per_hour": 0.0, "gpu_price_per_hour": 0.5}).check()

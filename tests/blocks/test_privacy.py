@@ -24,19 +24,19 @@ def mode(path: Path) -> int:
 
 
 def test_a_new_workspace_is_its_owners(tmp_path: Path) -> None:
-    place = LocalWorkspace(root=tmp_path / "deep" / "home")
-    place.check()
-    assert mode(place.folder) == 0o700
+    workspace = LocalWorkspace(root=tmp_path / "deep" / "home")
+    workspace.check()
+    assert mode(workspace.folder) == 0o700
 
 
 def test_an_open_folder_stays_as_it_is_and_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "open").mkdir(mode=0o755)
-    place = LocalWorkspace(root=tmp_path / "open")
+    workspace = LocalWorkspace(root=tmp_path / "open")
     for _ in range(2):
-        place.check()
-    assert mode(place.folder) == 0o755
+        workspace.check()
+    assert mode(workspace.folder) == 0o755
     [warning] = {record.getMessage() for record in caplog.records}
-    assert warning.endswith(f"chmod 700 {place.folder}")
+    assert warning.endswith(f"chmod 700 {workspace.folder}")
     assert len([record for record in caplog.records if record.name.endswith("blocks.privacy")]) == 1
     make_private(tmp_path / "shut")
     make_private(tmp_path / "shut")

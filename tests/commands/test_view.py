@@ -33,7 +33,7 @@ from tasks import wait_for_page
 from tasks.stage import Plan
 from tasks.view import ServedPage
 from tests.browser import Browser, browser
-from tests.faults.chain import FirstOptions, workspace
+from tests.faults.chain import FirstOptions, chain_workspace
 from tests.processes import free_port
 
 __all__ = ["browser"]
@@ -169,11 +169,11 @@ def _keyframes(browser: Browser, scratch: Path) -> int:
 @flow
 async def training_of(home: Path, options: TrainOptions) -> Asset:
     """Train the registered dataset of a scene, as its flow does."""
-    place = LocalWorkspace(root=home)
-    dataset = await asyncio.to_thread(place.find_asset, "street-images-to-nerf-dataset", "1-c0ffee00")
+    workspace = LocalWorkspace(root=home)
+    dataset = await asyncio.to_thread(workspace.find_asset, "street-images-to-nerf-dataset", "1-c0ffee00")
     assert dataset
     known = {"scene": "street", "capture_version": "1", "fingerprint": "c0ffee"}
-    made: Asset = await tasks.train(place, dataset.model_copy(update={"tags": known}), options)
+    made: Asset = await tasks.train(workspace, dataset.model_copy(update={"tags": known}), options)
     return made
 
 
@@ -233,18 +233,18 @@ def _commonest(browser: Browser, file: Path) -> float:
     return float(np.unique(pixels, axis=0, return_counts=True)[1].max()) / len(pixels)
 
 
-def training(place: LocalWorkspace, scene: str, stage: str = "train") -> str:
+def training(workspace: LocalWorkspace, scene: str, stage: str = "train") -> str:
     """Submit a job of the scene that runs until it is cancelled."""
     plan = Plan(scene, "1", FirstOptions(seconds=1000), f"{scene}-nerf", "model", "output", {})
     job = plan.spec(1).model_copy(update={"family": f"{scene}-{stage}-1-c0ffee00"})
-    place.follow(job.name, "somebody")
-    place.submit(job)
+    workspace.follow(job.name, "somebody")
+    workspace.submit(job)
     return job.name
 
 
-def tell(place: LocalWorkspace, job: str, line: str) -> None:
+def tell(workspace: LocalWorkspace, job: str, line: str) -> None:
     """Let a job print a line."""
-    log = place.folder / "jobs" / job / "std_log.txt"
+    log = workspace.folder / "jobs" / job / "std_log.txt"
     while not log.exists():
         pass
     with log.open("a") as stream:
@@ -256,44 +256,44 @@ def page(port: int) -> str:
 
 
 def test_a_training_that_runs_is_found(tmp_path: Path) -> None:
-    place = workspace(tmp_path / "home")
+    workspace = chain_workspace(tmp_path / "home")
     said: list[str] = []
 
     def found() -> ServedPage | None:
-        return wait_for_page(place, "street", said.append)
+        return wait_for_page(workspace, "street", said.append)
 
     assert found() is None
     # Names that begin alike, and jobs of other stages.
-    others = [training(place, scene) for scene in ("street-train", "street-train-x", "street-train-1-c0ffee00")]
-    others += [training(place, "street-train", "prepare"), training(place, "street", "render")]
+    others = [training(workspace, scene) for scene in ("street-train", "street-train-x", "street-train-1-c0ffee00")]
+    others += [training(workspace, "street-train", "prepare"), training(workspace, "street", "render")]
     for job in others:
-        tell(place, job, page(7009))
+        tell(workspace, job, page(7009))
     try:
         assert found() is None and not said
-        job = training(place, "street")
+        job = training(workspace, "street")
         with ThreadPoolExecutor(1) as thread:
             waiting = thread.submit(found)
             while not said:
                 assert not waiting.done()
             assert re.match(rf"{job} is (starting|queued): waiting for its viewer", said[0])
-            tell(place, job, page(7010))
+            tell(workspace, job, page(7010))
             assert waiting.result(60) == ServedPage(job, 7010)
-        assert place.reach(job, 7010, 7011) == PageAddress(link="http://localhost:7010")
-        place.cancel(job)
+        assert workspace.reach(job, 7010, 7011) == PageAddress(link="http://localhost:7010")
+        workspace.cancel(job)
         assert found() is None
     finally:
-        for job in place.followers():
-            place.cancel(job)
+        for job in workspace.followers():
+            workspace.cancel(job)
 
 
 def test_a_training_without_a_viewer_is_not_waited_for(tmp_path: Path) -> None:
-    place = workspace(tmp_path / "home")
-    job = training(place, "street")
+    workspace = chain_workspace(tmp_path / "home")
+    job = training(workspace, "street")
     try:
-        tell(place, job, '{"stage": "train", "step": 20, "total": 300, "metrics": {"loss": 0.5}}')
-        assert wait_for_page(place, "street", print) is None
+        tell(workspace, job, '{"stage": "train", "step": 20, "total": 300, "metrics": {"loss": 0.5}}')
+        assert wait_for_page(workspace, "street", print) is None
     finally:
-        place.cancel(job)
+        workspace.cancel(job)
 
 
 @pytest.mark.slow

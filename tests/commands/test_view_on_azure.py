@@ -80,15 +80,15 @@ def view(port: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def training(place: AzureMLWorkspace, stack: AzureStack) -> JobSpec:
+def training(workspace: AzureMLWorkspace, stack: AzureStack) -> JobSpec:
     """Start a real training that takes very long, on photos that a job has drawn."""
     made = JobSpec(
         family="street-facade-1-c0ffee00", attempt=1, scene="street", stage="facade", outputs=("capture",), tier="cpu",
         arguments=("--output", "{outputs.capture}", "--photos", "8", "--width", "64", "--height", "48"),
     )  # fmt: skip
-    place.submit(made)
+    workspace.submit(made)
     stack.wait(made.name)
-    dataset = place.register(made, "capture", "street-images-to-nerf-dataset", "1-c0ffee00", "dataset", {})
+    dataset = workspace.register(made, "capture", "street-images-to-nerf-dataset", "1-c0ffee00", "dataset", {})
     options = TrainOptions(max_num_iterations=1_000_000, model_size="small", max_image_size=64, rays_per_batch=64)
     places = ("--dataset", "{inputs.dataset}/truth.json", "--model", "{outputs.model}")
     return JobSpec(

@@ -11,7 +11,7 @@ from blocks import Asset
 from flows._ends import with_plain_ends
 from jobs.errors import InvalidInput
 from jobs.options import TrainOptions
-from tests.faults.chain import FirstOptions, first, workspace
+from tests.faults.chain import FirstOptions, chain_workspace, first
 from tests.trainer import trainer, visit
 
 
@@ -21,9 +21,9 @@ async def nerf(scene: str, root: Path, seconds: float = 1.0) -> Asset:
     """One stage; without time it fails."""
     if not seconds:
         raise InvalidInput(f"scene {scene}: no time")
-    place = workspace(root).model_copy(update={"jobs_at_once": 1})
-    capture = place.take_in(scene, {"photo": root / scene}, {})
-    made: Asset = await first(place, capture, FirstOptions(seconds=seconds))
+    workspace = chain_workspace(root).model_copy(update={"jobs_at_once": 1})
+    capture = workspace.take_in(scene, {"photo": root / scene}, {})
+    made: Asset = await first(workspace, capture, FirstOptions(seconds=seconds))
     return made
 
 
@@ -31,7 +31,7 @@ async def nerf(scene: str, root: Path, seconds: float = 1.0) -> Asset:
 @with_plain_ends
 async def two_models(scene: str, root: Path) -> None:
     """Train two models of a scene, of which the second is worse."""
-    place = trainer(root)
+    workspace = trainer(root)
     for capture, psnr in ((1, 25.0), (2, 22.5)):
-        model = await tasks.train(place, visit(place, capture, psnr, scene), TrainOptions(max_num_iterations=5))
-        await tasks.show_quality(place, scene, model)
+        model = await tasks.train(workspace, visit(workspace, capture, psnr, scene), TrainOptions(max_num_iterations=5))
+        await tasks.show_quality(workspace, scene, model)

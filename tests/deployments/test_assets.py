@@ -279,17 +279,17 @@ def test_a_scene_is_looked_at_from_the_server(
 ) -> None:
     """With the server that people start: from the gallery to a video that plays, and on to its page."""
     monkeypatch.setenv("REBEL_NERF_HOME", str(root))
-    place = LocalWorkspace()
-    write_gallery(place, gallery_file(place))
+    workspace = LocalWorkspace()
+    write_gallery(workspace, gallery_file(workspace))
     service = Service(tmp_path / "service")
     service.environment["REBEL_NERF_HOME"] = str(root)
-    assert scene_link(place, "street") == ""
+    assert scene_link(workspace, "street") == ""
     try:
         service.start_server()
         address = f"http://127.0.0.1:{service.assets_port}"
-        [video] = place.assets("street-video")
-        assert file_link(place, video, "video.mp4") == f"{address}/assets/street-video/1-0a/video.mp4"
-        assert scene_link(place, "street") == f"{address}/gallery/street.html"
+        [video] = workspace.assets("street-video")
+        assert file_link(workspace, video, "video.mp4") == f"{address}/assets/street-video/1-0a/video.mp4"
+        assert scene_link(workspace, "street") == f"{address}/gallery/street.html"
         assert address in service.log("server") and service.password.partition(":")[2] not in service.log("server")
         assert httpx.get(address).status_code == 401
         browser.get(f"http://{service.password}@127.0.0.1:{service.assets_port}/")
@@ -313,13 +313,13 @@ def test_an_address_that_is_taken_does_not_stop_the_server(
     root: Path, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("REBEL_NERF_HOME", str(root))
-    place = LocalWorkspace()
-    place.note_served_at("http://127.0.0.1:1")
+    workspace = LocalWorkspace()
+    workspace.note_served_at("http://127.0.0.1:1")
     assets.serve_workspace(AUTH, "127.0.0.1", int(address.rpartition(":")[2]))
     assert "--assets-port" in capsys.readouterr().out
-    assert place.served_at() == "http://127.0.0.1:1", "another server may serve it"
+    assert workspace.served_at() == "http://127.0.0.1:1", "another server may serve it"
     monkeypatch.setenv("REBEL_NERF_ASSETS_URL", "https://nerf.example.org/")
     assets.serve_workspace(AUTH, "127.0.0.1", free_port())
-    assert scene_link(place, "street") == "https://nerf.example.org/gallery/street.html"
+    assert scene_link(workspace, "street") == "https://nerf.example.org/gallery/street.html"
     assets.serve_workspace(AUTH, "127.0.0.1", 0)
-    assert place.served_at() == "" and os.listdir(root) == ["assets"]
+    assert workspace.served_at() == "" and os.listdir(root) == ["assets"]

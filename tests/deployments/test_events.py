@@ -123,9 +123,9 @@ RENAMED = r"""[{
 class Sender:
     """Event Grid, as far as a relay sees it: real HTTP, and bodies like the documented ones."""
 
-    def __init__(self, port: int, place: AzureMLWorkspace) -> None:
+    def __init__(self, port: int, workspace: AzureMLWorkspace) -> None:
         self.port = port
-        self.account, self.container, self.folder = place.dropped_in()
+        self.account, self.container, self.folder = workspace.dropped_in()
 
     def __call__(
         self, body: str | None, target: str = f"/?code={SECRET}", method: str = "POST", **headers: str
@@ -150,13 +150,13 @@ class Sender:
 
 
 @contextmanager
-def relayed(place: AzureMLWorkspace, client: SyncPrefectClient) -> Iterator[Sender]:
+def relayed(workspace: AzureMLWorkspace, client: SyncPrefectClient) -> Iterator[Sender]:
     port = free_port()
-    with Relay(("127.0.0.1", port), place, REFERENCE, SecretStr(SECRET), client) as relay:
+    with Relay(("127.0.0.1", port), workspace, REFERENCE, SecretStr(SECRET), client) as relay:
         thread = threading.Thread(target=relay.serve_forever)
         thread.start()
         try:
-            yield Sender(port, place)
+            yield Sender(port, workspace)
         finally:
             relay.shutdown()
             thread.join()
@@ -290,7 +290,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 @contextmanager
-def process(service: Service, stack: AzureStack, place: AzureMLWorkspace, log: Path) -> Iterator[Sender]:
+def process(service: Service, stack: AzureStack, workspace: AzureMLWorkspace, log: Path) -> Iterator[Sender]:
     """The relay as a person starts it, once it answers."""
     port = free_port()
     options = ["--block", "azure", "--port", str(port), "--key-block", "key"]
@@ -303,7 +303,7 @@ def process(service: Service, stack: AzureStack, place: AzureMLWorkspace, log: P
     try:
         until(lambda: "Listening on" in log.read_text() or relay.poll() is not None)
         assert relay.poll() is None, log.read_text()
-        yield Sender(port, place)
+        yield Sender(port, workspace)
     finally:
         relay.send_signal(signal.SIGINT)
         relay.wait(60)

@@ -24,7 +24,7 @@ from flows.export import export
 from flows.nerf import nerf
 from flows.render import render
 from jobs.errors import InvalidInput
-from tests.faults.chain import workspace
+from tests.faults.chain import chain_workspace
 from tests.processes import free_port
 from tests.service import Service
 
@@ -78,7 +78,7 @@ class Watched:
 @pytest_asyncio.fixture(loop_scope="function")
 async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
     service, port, root = Service(tmp_path / "service"), free_port(), tmp_path / "home"
-    workspace(root)
+    chain_workspace(root)
     try:
         service.start_server()
         service.run("deployments.worker", "--pool-only")

@@ -22,7 +22,7 @@ from blocks import JobState, LocalWorkspace
 from deployments import scene_worker
 from deployments.scene_worker import SceneWorker
 from tasks import wanted
-from tests.faults.chain import started, workspace
+from tests.faults.chain import chain_workspace, started
 from tests.waiting import async_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -40,23 +40,23 @@ async def at_work(tmp_path: Path) -> AsyncIterator[SceneWorker]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> LocalWorkspace:
-    return workspace(tmp_path / "home")
+def workspace(tmp_path: Path) -> LocalWorkspace:
+    return chain_workspace(tmp_path / "home")
 
 
-def states(place: LocalWorkspace) -> list[JobState]:
-    found = [place.find_job(folder.name) for folder in (place.folder / "jobs").glob("[!.]*")]
+def states(workspace: LocalWorkspace) -> list[JobState]:
+    found = [workspace.find_job(folder.name) for folder in (workspace.folder / "jobs").glob("[!.]*")]
     return [status.state for status in found if status]
 
 
-async def scheduled(worker: SceneWorker, place: LocalWorkspace) -> FlowRun:
+async def scheduled(worker: SceneWorker, workspace: LocalWorkspace) -> FlowRun:
     """Schedule a run whose job does not end by itself."""
-    (place.folder / "street").write_text("street")
+    (workspace.folder / "street").write_text("street")
     deployment = await worker.client.create_deployment(
         await worker.client.create_flow_from_name("nerf"), "scene",
         entrypoint="tests/deployments/scenes.py:nerf", work_pool_name=worker._work_pool_name,
     )  # fmt: skip
-    parameters = {"scene": "street", "root": str(place.folder), "seconds": 1000}
+    parameters = {"scene": "street", "root": str(workspace.folder), "seconds": 1000}
     run: FlowRun = await worker.client.create_flow_run_from_deployment(deployment, parameters=parameters)
     return run
 
@@ -68,14 +68,14 @@ async def state_of(worker: SceneWorker, run: FlowRun) -> State[Any]:
 
 
 async def test_a_run_that_is_resumed_before_its_suspension_is_noticed_keeps_its_job(
-    tmp_path: Path, place: LocalWorkspace, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with at_work(tmp_path) as worker:
         monkeypatch.setattr(wanted, "_watch", wanted._Watch())
         monkeypatch.setattr(wanted, "_SECONDS_BETWEEN_REQUESTS", math.inf)
-        run = await scheduled(worker, place)
+        run = await scheduled(worker, workspace)
         await worker.get_and_submit_flow_runs()
-        await async_until(lambda: states(place) == [JobState.RUNNING])
+        await async_until(lambda: states(workspace) == [JobState.RUNNING])
         await worker.client.set_flow_run_state(run.id, Suspended(timeout_seconds=3600))  # as the UI's button does
         await worker.client.resume_flow_run(run.id)
 
@@ -85,27 +85,27 @@ async def test_a_run_that_is_resumed_before_its_suspension_is_noticed_keeps_its_
 
         monkeypatch.setattr(wanted, "_SECONDS_BETWEEN_REQUESTS", 0.1)
         await async_until(lambda: not worker._running)
-        assert states(place) == [JobState.RUNNING]
+        assert states(workspace) == [JobState.RUNNING]
         await worker.get_and_submit_flow_runs()
         while not (await state_of(worker, run)).is_running():
             await asyncio.sleep(0.05)
         await worker.client.set_flow_run_state(run.id, Cancelling())
         await async_until(lambda: not worker._running)
-        assert states(place) == [JobState.CANCELED] and started(place) == ["first"]
+        assert states(workspace) == [JobState.CANCELED] and started(workspace) == ["first"]
 
 
 async def test_a_run_that_ends_while_the_worker_looks_for_lost_runs_is_not_lost(
-    tmp_path: Path, place: LocalWorkspace, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, workspace: LocalWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with at_work(tmp_path) as worker:
         monkeypatch.setattr(wanted, "_watch", wanted._Watch())
         monkeypatch.setattr(wanted, "_SECONDS_BETWEEN_REQUESTS", 0.1)
-        run = await scheduled(worker, place)
+        run = await scheduled(worker, workspace)
         taken = worker._taken
 
         async def slowly(client: PrefectClient, by: set[str]) -> list[FlowRun]:
             await worker.get_and_submit_flow_runs()
-            await async_until(lambda: states(place) == [JobState.RUNNING])
+            await async_until(lambda: states(workspace) == [JobState.RUNNING])
             found = await taken(client, by)
             await client.set_flow_run_state(run.id, Cancelling())
             await async_until(lambda: not worker._mine())
@@ -119,7 +119,7 @@ async def test_a_run_that_ends_while_the_worker_looks_for_lost_runs_is_not_lost(
 @pytest.mark.parametrize("failing", ["", "until the next search", "until the worker stops"])
 async def test_a_run_that_may_not_begin_is_queued_again(
     tmp_path: Path,
-    place: LocalWorkspace,
+    workspace: LocalWorkspace,
     failing: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -130,7 +130,7 @@ async def test_a_run_that_may_not_begin_is_queued_again(
             raise httpx.ConnectError("the server is restarting")
 
         monkeypatch.setattr(scene_worker, "_BEGINNING_SECONDS", 0.5)
-        run = await scheduled(worker, place)
+        run = await scheduled(worker, workspace)
         tomorrow = datetime.now(timezone.utc) + timedelta(days=1)  # as after the server's clock was set back
         waiting: State[Any] = Pending(state_details=StateDetails(scheduled_time=tomorrow))
         await worker.client.set_flow_run_state(run.id, waiting, force=True)
@@ -144,7 +144,7 @@ async def test_a_run_that_may_not_begin_is_queued_again(
         elif failing:
             await worker.put_back([])
 
-        assert started(place) == []
+        assert started(workspace) == []
         state = await state_of(worker, run)
         assert state.is_scheduled() and state.state_details.scheduled_time
         assert state.state_details.scheduled_time <= datetime.now(timezone.utc)

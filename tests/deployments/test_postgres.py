@@ -11,7 +11,7 @@ import httpx
 import pytest
 from prefect import State
 
-from tests.faults.chain import workspace
+from tests.faults.chain import chain_workspace
 from tests.faults.rounds import World
 from tests.faults.surroundings import Surroundings
 from tests.faults.verdict import judge
@@ -36,9 +36,9 @@ async def test_nothing_is_lost_while_the_database_is_restarted(tmp_path: Path) -
                 service.restart_worker()
                 for number, (moment, how) in enumerate(((0.3, "fast"), (1.5, "immediate"), (3.0, "immediate"))):
                     scene = f"street{number}"
-                    place = workspace(tmp_path / scene)
-                    (place.folder / "seconds").write_text("2")
-                    await world.run(scene, place.folder)
+                    workspace = chain_workspace(tmp_path / scene)
+                    (workspace.folder / "seconds").write_text("2")
+                    await world.run(scene, workspace.folder)
                     await asyncio.sleep(moment)
                     assert await world.is_under_way(scene) or number == 0
                     database.stop("fast" if how == "fast" else "immediate")
@@ -47,7 +47,7 @@ async def test_nothing_is_lost_while_the_database_is_restarted(tmp_path: Path) -
                     state = await ended(world, scene)
                     assert state.is_completed(), (state, service.log("worker"))
                     assert service.runs("worker") and service.runs("server")
-                    assert judge(place, scene, (), parts=False, forgotten=False).faults == ()
+                    assert judge(workspace, scene, (), parts=False, forgotten=False).faults == ()
         finally:
             service.close()
 

@@ -44,7 +44,7 @@ class SecondOptions(FirstOptions):
     STAGE: ClassVar[str] = "second"
 
 
-def workspace(root: Path, job: str = JOB, jobs_at_once: int | None = 1000) -> LocalWorkspace:
+def chain_workspace(root: Path, job: str = JOB, jobs_at_once: int | None = 1000) -> LocalWorkspace:
     """Return a workspace whose jobs are a program of shell."""
     root.mkdir(parents=True, exist_ok=True)
     program = root / "python"
@@ -54,18 +54,18 @@ def workspace(root: Path, job: str = JOB, jobs_at_once: int | None = 1000) -> Lo
     return LocalWorkspace(root=root, python=str(program), jobs_at_once=jobs_at_once)
 
 
-def capture(place: LocalWorkspace, scene: str = "street") -> Asset:
+def capture(workspace: LocalWorkspace, scene: str = "street") -> Asset:
     """Register a capture of one photo."""
-    photo = place.folder / scene
+    photo = workspace.folder / scene
     if not photo.exists():
         photo.write_text(scene)
-    return place.take_in(scene, {"photo": photo}, {})
+    return workspace.take_in(scene, {"photo": photo}, {})
 
 
-def started(place: LocalWorkspace) -> list[str]:
+def started(workspace: LocalWorkspace) -> list[str]:
     """Return the stage of each job that began, in order."""
     try:
-        return [line.removeprefix("jobs.") for line in (place.folder / "started").read_text().split()]
+        return [line.removeprefix("jobs.") for line in (workspace.folder / "started").read_text().split()]
     except FileNotFoundError:
         return []
 
@@ -95,17 +95,17 @@ def second(before: Asset, options: SecondOptions) -> Plan:
 
 
 async def _capture(scene: str, root: Path) -> tuple[LocalWorkspace, Asset]:
-    place = workspace(root)
-    return place, await asyncio.to_thread(capture, place, scene)
+    workspace = chain_workspace(root)
+    return workspace, await asyncio.to_thread(capture, workspace, scene)
 
 
 @flow(name="chain", flow_run_name="{scene}")
 @with_plain_ends
 async def chain(scene: str, root: Path, seconds: float = 1.0) -> Asset:
     """Two stages, each a job of some seconds."""
-    place, capture = await _capture(scene, root)
-    made = await first(place, capture, FirstOptions(seconds=seconds))
-    result: Asset = await second(place, made, SecondOptions(seconds=seconds))
+    workspace, capture = await _capture(scene, root)
+    made = await first(workspace, capture, FirstOptions(seconds=seconds))
+    result: Asset = await second(workspace, made, SecondOptions(seconds=seconds))
     return result
 
 
@@ -113,6 +113,6 @@ async def chain(scene: str, root: Path, seconds: float = 1.0) -> Asset:
 @with_plain_ends
 async def one(scene: str, root: Path, seconds: float = 1.0) -> Asset:
     """One stage."""
-    place, capture = await _capture(scene, root)
-    result: Asset = await first(place, capture, FirstOptions(seconds=seconds))
+    workspace, capture = await _capture(scene, root)
+    result: Asset = await first(workspace, capture, FirstOptions(seconds=seconds))
     return result

@@ -33,13 +33,13 @@ async def strike_machine(kind: Kind, this: Round) -> bool:
 async def _power(this: Round) -> bool:
     """End every process at once, and empty the files that were not flushed to the disk; the server is elsewhere."""
     await this.start()
-    scene, assets = this.name, this.place.folder / "assets"
-    await this.until(lambda: assets.exists() and bool(this.place.assets(f"{scene}-first")))
+    scene, assets = this.name, this.workspace.folder / "assets"
+    await this.until(lambda: assets.exists() and bool(this.workspace.assets(f"{scene}-first")))
     await asyncio.sleep(this.moment / 2)
     struck = await this.world.is_under_way(this.name)
     this.world.service.end("worker", signal.SIGKILL)
     await _kill_jobs(this)
-    lose_power(this.place.folder, Path(this.world.service.environment[SYNCS]))
+    lose_power(this.workspace.folder, Path(this.world.service.environment[SYNCS]))
     this.world.service.restart_worker()
     return struck
 
@@ -57,13 +57,13 @@ async def _machine(this: Round) -> bool:
 
 
 async def _kill_jobs(this: Round) -> None:
-    for job in jobs_of(this.place):
-        if process := supervisor_of(this.place.folder / "jobs" / job):
+    for job in jobs_of(this.workspace):
+        if process := supervisor_of(this.workspace.folder / "jobs" / job):
             os.kill(process, signal.SIGKILL)
-        if (group := this.group(job)) and not unlocked(this.place.folder / "jobs" / job / "alive"):
+        if (group := this.group(job)) and not unlocked(this.workspace.folder / "jobs" / job / "alive"):
             with suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
-    await this.until(lambda: all_ended(this.place))
+    await this.until(lambda: all_ended(this.workspace))
 
 
 async def _clock(this: Round) -> bool:

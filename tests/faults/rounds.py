@@ -35,7 +35,7 @@ from prefect.states import Scheduled
 
 from blocks import JobState
 from tests.faults import power_loss
-from tests.faults.chain import workspace
+from tests.faults.chain import chain_workspace
 from tests.faults.strikes import ALONE, KINDS, Kind, Round, strike
 from tests.faults.surroundings import Surroundings
 from tests.faults.verdict import judge
@@ -140,10 +140,10 @@ class World:
         """
         start = time.monotonic()
         root = self._home / name
-        place = workspace(root)
+        workspace = chain_workspace(root)
         (root / name).write_text(name)  # the photo, before the disk can be full
         (root / "seconds").write_text(str(_CANCELLED_JOB_SECONDS if kind.startswith("cancel") else _JOB_SECONDS))
-        this = Round(self, name, place, moment)
+        this = Round(self, name, workspace, moment)
         struck, faults = await strike(kind, this)
         (root / "seconds").write_text(str(_JOB_SECONDS))
         last = await self.run(name, root)
@@ -165,7 +165,7 @@ class World:
         if not (ended.state and ended.state.is_completed()):
             faults.append("the last run has not completed")
         may_be_lost, killed = _MAY_BE_LOST.get(kind, ()), kind in _WRITER_KILLED
-        verdict = judge(place, name, may_be_lost, parts=killed, forgotten=kind in ("power loss", "machine"))
+        verdict = judge(workspace, name, may_be_lost, parts=killed, forgotten=kind in ("power loss", "machine"))
         faults += verdict.faults
         took = time.monotonic() - start
         return Outcome(kind, moment, struck, verdict.starts, verdict.lost_seconds, took, tuple(faults))

@@ -75,18 +75,18 @@ class Round:
     Args:
         world: where it runs.
         name: the scene's.
-        place: its workspace.
+        workspace: where its assets and jobs are.
         moment: seconds after the start at which it happens, where the kind does not say when.
     """
 
     world: World
     name: str
-    place: LocalWorkspace
+    workspace: LocalWorkspace
     moment: float
 
     async def start(self) -> FlowRun:
         """Schedule a run of the flow."""
-        return await self.world.run(self.name, self.place.folder)
+        return await self.world.run(self.name, self.workspace.folder)
 
     async def start_and_wait(self) -> None:
         """Schedule a run of the flow, and wait until the moment."""
@@ -109,15 +109,16 @@ class Round:
 
     def running(self) -> str | None:
         """Return a job whose process runs."""
-        for job in jobs_of(self.place):
-            if not unlocked(self.place.folder / "jobs" / job / "alive") and self.group(job):
+        for job in jobs_of(self.workspace):
+            if not unlocked(self.workspace.folder / "jobs" / job / "alive") and self.group(job):
                 return job
         return None
 
     def group(self, job: str) -> int | None:
         """Return the process group of a job, once it has one."""
         with suppress(FileNotFoundError, ValueError):
-            group: int | None = json.loads((self.place.folder / "jobs" / job / "status.json").read_text()).get("group")
+            status = self.workspace.folder / "jobs" / job / "status.json"
+            group: int | None = json.loads(status.read_text()).get("group")
             return group
         return None
 
@@ -199,7 +200,7 @@ async def _cancel(kind: Kind, this: Round) -> tuple[bool, list[str]]:
 
     async def over() -> bool:
         runs = await this.world.runs(this.name)
-        return all(run.state and run.state.is_final() for run in runs) and all_ended(this.place)
+        return all(run.state and run.state.is_final() for run in runs) and all_ended(this.workspace)
 
     ended = await this.until(over)
     return struck, [] if ended else ["a cancelled run, or its job, runs on"]
@@ -237,14 +238,15 @@ async def _flow(kind: Kind, this: Round) -> bool:
     """Kill the process of a flow that a person runs by hand, at a moment after its first job has begun."""
     program = (
         "import asyncio, pathlib; from tests.faults.chain import chain;"
-        f"asyncio.run(chain({this.name!r}, pathlib.Path({str(this.place.folder)!r}), 1.0))"
+        f"asyncio.run(chain({this.name!r}, pathlib.Path({str(this.workspace.folder)!r}), 1.0))"
     )
     service = this.world.service
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=ROOT, env=service.shell, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    await this.until(lambda: process.poll() is not None or bool(started(this.place)))  # its start alone takes seconds
+    # Its start alone takes seconds.
+    await this.until(lambda: process.poll() is not None or bool(started(this.workspace)))
     await asyncio.sleep(this.moment)
     struck = process.poll() is None
     process.kill()
@@ -257,14 +259,14 @@ async def _job(kind: Kind, this: Round) -> bool:
     await this.start()
     second = this.moment > 2  # in which stage
     wanted = "second" if second else "first"
-    if not await this.until(lambda: wanted in started(this.place) and this.running() is not None):
+    if not await this.until(lambda: wanted in started(this.workspace) and this.running() is not None):
         return False
     await asyncio.sleep(this.moment / 5)
     job = this.running()
     if job is None:
         return False
     if kind == "supervisor":
-        process = supervisor_of(this.place.folder / "jobs" / job)
+        process = supervisor_of(this.workspace.folder / "jobs" / job)
         if process is None:
             return False
         os.kill(process, signal.SIGKILL)
@@ -273,7 +275,7 @@ async def _job(kind: Kind, this: Round) -> bool:
     assert group
     with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-        return not (this.place.folder / "jobs" / job / "exit_code").exists()
+        return not (this.workspace.folder / "jobs" / job / "exit_code").exists()
     return False
 
 
@@ -314,7 +316,7 @@ def _holds(worker: int, run: FlowRun) -> bool:
 def _followers(this: Round) -> int:
     """Return how many runs wait for a job that runs."""
     job = this.running()
-    return len(this.place.followers(job).get(job, {})) if job else 0
+    return len(this.workspace.followers(job).get(job, {})) if job else 0
 
 
 def _sleeping(group: int) -> list[int]:

@@ -13,7 +13,7 @@ import pytest
 
 from deployments.notifications import URL
 from tasks.view import served_page
-from tests.faults.chain import workspace
+from tests.faults.chain import chain_workspace
 from tests.faults.rounds import World
 from tests.faults.surroundings import Surroundings
 from tests.service import ROOT, Service
@@ -71,8 +71,8 @@ def seen(secrets: set[bytes], jobs: Path) -> list[str]:
 async def test_no_secret_is_left_anywhere(tmp_path: Path) -> None:
     service = Service(tmp_path / "service")
     service.environment |= ENVIRONMENT
-    place = workspace(tmp_path / "street")
-    (place.folder / "seconds").write_text("3")
+    workspace = chain_workspace(tmp_path / "street")
+    (workspace.folder / "seconds").write_text("3")
     try:
         service.start_server()
         service.run("deployments.notifications")
@@ -88,19 +88,19 @@ async def test_no_secret_is_left_anywhere(tmp_path: Path) -> None:
             await world.deploy()
             service.restart_worker()
             service.front.record = traffic = bytearray()  # of worker and tests with the server
-            run = await world.run("street", place.folder)
+            run = await world.run("street", workspace.folder)
             shown: list[str] = []
             jobs = 0
             while not (state := (await client.read_flow_run(run.id)).state) or not state.is_final():
-                shown += seen(secrets, place.folder)
-                jobs += any(str(place.folder / "jobs") in str(cwd(entry)) for entry in processes())
+                shown += seen(secrets, workspace.folder)
+                jobs += any(str(workspace.folder / "jobs") in str(cwd(entry)) for entry in processes())
                 await asyncio.sleep(0.3)
             assert state.is_completed() and jobs, "jobs were looked at while they ran"
             assert b"street" in traffic and not [secret for secret in secrets if secret in traffic]
         assert not shown
     finally:
         service.close()
-    assert not found_in(place.folder, secrets), "captures, assets, job folders and logs"
+    assert not found_in(workspace.folder, secrets), "captures, assets, job folders and logs"
     # The database with its artifacts, logs and parameters; results; and what server and worker print.
     left = [each for each in found_in(tmp_path / "service", secrets) if "rebel-nerf.toml" not in each]
     assert not left
@@ -125,13 +125,13 @@ sleep 60
 def test_the_viewer_of_a_model_gets_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in ENVIRONMENT.items():
         monkeypatch.setenv(name, text)
-    place = workspace(tmp_path / "street")
-    Path(place.python).write_text(VIEWER)
-    put(place, "street-nerf", "1-00000001", 0, scene="street")
-    put(place, "street-images-to-nerf-dataset", "1-00000001", 0, "dataset", scene="street")
-    [model], [dataset] = place.assets("street-nerf"), place.assets("street-images-to-nerf-dataset")
-    with served_page(place, dataset, model, 1):
-        seen = (place.folder / "seen").read_text()
+    workspace = chain_workspace(tmp_path / "street")
+    Path(workspace.python).write_text(VIEWER)
+    put(workspace, "street-nerf", "1-00000001", 0, scene="street")
+    put(workspace, "street-images-to-nerf-dataset", "1-00000001", 0, "dataset", scene="street")
+    [model], [dataset] = workspace.assets("street-nerf"), workspace.assets("street-images-to-nerf-dataset")
+    with served_page(workspace, dataset, model, 1):
+        seen = (workspace.folder / "seen").read_text()
     assert "PATH=" in seen and "planted" not in seen
 
 

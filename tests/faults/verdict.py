@@ -31,34 +31,36 @@ class Verdict:
     lost_seconds: float
 
 
-def jobs_of(place: LocalWorkspace, stage: str = "") -> list[str]:
+def jobs_of(workspace: LocalWorkspace, stage: str = "") -> list[str]:
     """Return the names of a workspace's jobs, of one stage or of all, in order."""
-    names = (folder.name for folder in (place.folder / "jobs").glob("[!.]*"))
+    names = (folder.name for folder in (workspace.folder / "jobs").glob("[!.]*"))
     return sorted(name for name in names if not stage or name.split("-")[1] == stage)
 
 
-def all_ended(place: LocalWorkspace) -> bool:
+def all_ended(workspace: LocalWorkspace) -> bool:
     """Return whether no process of any job lives."""
-    return all(unlocked(place.folder / "jobs" / job / "alive") for job in jobs_of(place))
+    return all(unlocked(workspace.folder / "jobs" / job / "alive") for job in jobs_of(workspace))
 
 
-def judge(place: LocalWorkspace, scene: str, lost: Collection[JobState], *, parts: bool, forgotten: bool) -> Verdict:
+def judge(
+    workspace: LocalWorkspace, scene: str, lost: Collection[JobState], *, parts: bool, forgotten: bool
+) -> Verdict:
     """Compare a workspace with what is right once the last run has completed.
 
     Args:
-        place: the workspace of one round.
+        workspace: that of one round.
         scene: the round's.
         lost: how a job may have ended without a result, once at most; empty where every job must complete.
         parts: whether a writer was killed, which may leave one unfinished folder.
         forgotten: whether the end of a job may be forgotten though its result is registered.
     """
     faults: list[str] = []
-    starts = {stage: started(place).count(stage) for stage in STAGES}
+    starts = {stage: started(workspace).count(stage) for stage in STAGES}
     wasted = 0.0
     for stage in STAGES:
-        ended = {job: status for job in jobs_of(place, stage) if (status := place.find_job(job))}
+        ended = {job: status for job in jobs_of(workspace, stage) if (status := workspace.find_job(job))}
         if parts:  # a writer was killed while it started the job's supervisor
-            ended = {job: status for job, status in ended.items() if _was_begun(place, job)}
+            ended = {job: status for job, status in ended.items() if _was_begun(workspace, job)}
         states = [status.state for status in ended.values()]
         if (completed := states.count(JobState.COMPLETED)) not in ({0, 1} if forgotten else {1}):
             faults.append(f"{completed} jobs of the stage {stage} completed")
@@ -71,30 +73,30 @@ def judge(place: LocalWorkspace, scene: str, lost: Collection[JobState], *, part
             faults.append(f"{len(ended)} jobs of the stage {stage} were submitted")
         if starts[stage] > len(ended):
             faults.append(f"{len(ended)} jobs of the stage {stage} began {starts[stage]} times")
-        faults += _torn(place, f"{scene}-{stage}")
-    if (overlapped := place.folder / "overlapped").exists():
+        faults += _torn(workspace, f"{scene}-{stage}")
+    if (overlapped := workspace.folder / "overlapped").exists():
         faults.append(f"two jobs of a stage ran at once: {overlapped.read_text().split()}")
-    faults += [f"damaged: {damage.asset}: {damage.fault}" for damage in damaged_assets(place.folder, whole=True)]
-    faults += [f"set aside: {folder.name}" for folder in (place.folder / "assets").glob("*/.damaged-*")]
-    if not all_ended(place):
+    faults += [f"damaged: {damage.asset}: {damage.fault}" for damage in damaged_assets(workspace.folder, whole=True)]
+    faults += [f"set aside: {folder.name}" for folder in (workspace.folder / "assets").glob("*/.damaged-*")]
+    if not all_ended(workspace):
         faults.append("a job still runs")
-    left = [part for part in place.folder.rglob("*.part") if not _is_within_part(part)]
+    left = [part for part in workspace.folder.rglob("*.part") if not _is_within_part(part)]
     if len(left) > parts:
-        faults.append(f"left behind: {[str(part.relative_to(place.folder)) for part in left]}")
+        faults.append(f"left behind: {[str(part.relative_to(workspace.folder)) for part in left]}")
     return Verdict(tuple(faults), starts, wasted)
 
 
-def _was_begun(place: LocalWorkspace, job: str) -> bool:
+def _was_begun(workspace: LocalWorkspace, job: str) -> bool:
     """Return whether a job has, or had, a supervisor. Without one, it never ran."""
-    return (place.folder / "jobs" / job / "supervised").exists()
+    return (workspace.folder / "jobs" / job / "supervised").exists()
 
 
-def _torn(place: LocalWorkspace, name: str) -> list[str]:
+def _torn(workspace: LocalWorkspace, name: str) -> list[str]:
     """Say what is wrong with the one asset of a stage, whose job writes one file."""
-    assets = place.assets(name)
+    assets = workspace.assets(name)
     if len(assets) != 1:
         return [f"{len(assets)} assets {name}"]
-    folder = place.fetch(assets[0])
+    folder = workspace.fetch(assets[0])
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     if files != {"asset.json", "made"}:
         return [f"asset {name} has the files {sorted(files)}"]

@@ -246,16 +246,16 @@ class Watched(LocalWorkspace):
 async def test_captures_that_vanish_or_change_meanwhile(home: LocalWorkspace, deployment: UUID, tmp_path: Path) -> None:
     captures = home.folder / "captures"
     photograph(captures / "gone")
-    place = Watched()
-    place._meanwhile = lambda: shutil.rmtree(captures / "gone")
-    [row] = await tasks.start_new_captures(place, "local", 0)
+    watched = Watched()
+    watched._meanwhile = lambda: shutil.rmtree(captures / "gone")
+    [row] = await tasks.start_new_captures(watched, "local", 0)
     assert row.done.startswith("left alone:") and "does not exist" in row.done
     assert home.assets("gone") == [] == await runs_of(deployment, "gone")
 
     Image.frombytes("RGB", (8, 6), random.randbytes(144)).save(tmp_path / "other.jpg")
     photograph(captures / "changed")
-    place._meanwhile = lambda: shutil.copyfile(tmp_path / "other.jpg", captures / "changed" / "3.jpg")
-    [row] = await tasks.start_new_captures(place, "local", 0)
+    watched._meanwhile = lambda: shutil.copyfile(tmp_path / "other.jpg", captures / "changed" / "3.jpg")
+    [row] = await tasks.start_new_captures(watched, "local", 0)
     assert row.done == "left alone: scene changed: 3.jpg has changed since it was listed. Wait for the upload to end."
     assert home.assets("changed") == [] == await runs_of(deployment, "changed")
 
@@ -291,8 +291,8 @@ async def test_a_server_without_the_deployment(home: LocalWorkspace, deployment:
 
 
 async def test_uploads_to_azure_start_runs(workspace: AzureMLWorkspace, deployment: UUID, tmp_path: Path) -> None:
-    place = workspace.model_copy(update={"captures": "watched"})
-    container = place._connection.store().container
+    watched = workspace.model_copy(update={"captures": "watched"})
+    container = watched._connection.store().container
 
     def upload(scene: str, *names: str) -> None:
         for name in names:
@@ -307,7 +307,7 @@ async def test_uploads_to_azure_start_runs(workspace: AzureMLWorkspace, deployme
     container._client.get_blob_client("watched/growing/8.jpg").stage_block("YQ==", b"begun")
 
     async def look(settle_seconds: float = 0) -> dict[str, str]:
-        return {row.scene: row.done for row in await tasks.start_new_captures(place, "azure", settle_seconds)}
+        return {row.scene: row.done for row in await tasks.start_new_captures(watched, "azure", settle_seconds)}
 
     assert (await look(3600))["harbour"].startswith("waits until nothing has changed for 1 h")
     done = await look()
@@ -319,10 +319,10 @@ async def test_uploads_to_azure_start_runs(workspace: AzureMLWorkspace, deployme
     assert not done
     [run] = await runs_of(deployment, "harbour", "azure")
     assert run.parameters["version"] == 1
-    [asset] = place.assets("harbour")
-    assert {file.name for file in place.fetch(asset).rglob("*.jpg")} == set(names)
+    [asset] = watched.assets("harbour")
+    assert {file.name for file in watched.fetch(asset).rglob("*.jpg")} == set(names)
 
     await end(run, Completed())
     container.write("watched/harbour/new.jpg", b"one more")
     assert (await look())["harbour"].startswith("started: version 2")
-    assert [each.version for each in place.assets("harbour")] == ["1", "2"]
+    assert [each.version for each in watched.assets("harbour")] == ["1", "2"]

@@ -106,14 +106,15 @@ def as_recorded(patch: pytest.MonkeyPatch) -> None:
 
 
 @flow(name="every-stage")
-async def every_stage(place: LocalWorkspace) -> list[Asset]:
+async def every_stage(workspace: LocalWorkspace) -> list[Asset]:
     """Return the result of each stage, for two visits."""
     with tempfile.TemporaryDirectory() as name:
         captures = []
         for visit in ("first visit", "second visit"):
             photo = Path(name) / f"{visit}.jpg"
             photo.write_text(visit)
-            captures.append(place.take_in("wall", {photo.name: photo}, {"source": "photos", "left_out": "blurred.jpg"}))
+            tags = {"source": "photos", "left_out": "blurred.jpg"}
+            captures.append(workspace.take_in("wall", {photo.name: photo}, tags))
     made: list[Asset] = list(captures)
     options = TrainOptions(max_num_iterations=2000).with_profile("preview")
     shown = RenderOptions(camera_path="file").with_profile("preview")
@@ -121,21 +122,21 @@ async def every_stage(place: LocalWorkspace) -> list[Asset]:
     videos: list[Asset] = []
     for capture in captures:
         prepare = PrepareOptions(max_features=2048).with_profile("preview")
-        dataset = await tasks.prepare(place, capture, prepare, await tasks.find_scene_frames(place, "wall"))
-        model = await tasks.train(place, dataset, options)
+        dataset = await tasks.prepare(workspace, capture, prepare, await tasks.find_scene_frames(workspace, "wall"))
+        model = await tasks.train(workspace, dataset, options)
         shot = tasks.Shot(shown, PATH)
         visits.append(tasks.Visit(dataset, model))
-        videos.append(await tasks.render_in_shards(place, visits[-1], shot, shards=1 + len(videos)))
+        videos.append(await tasks.render_in_shards(workspace, visits[-1], shot, shards=1 + len(videos)))
         made += [dataset, model, videos[-1]]
     both = CompareOptions(layout="wipe", then_label="version 1", now_label="version 2")
-    made.append(await compare(place, videos[0], videos[1], both))
+    made.append(await compare(workspace, videos[0], videos[1], both))
     forms = ExportOptions(forms=("pointcloud",)).with_profile("preview")
-    exported = await tasks.export(place, dataset, model, forms)
-    metres = await scale(place, dataset, Given.model_validate({"lengths": [DOOR]}))
-    changed = await changes(place, visits[0], visits[1], metres)
+    exported = await tasks.export(workspace, dataset, model, forms)
+    metres = await scale(workspace, dataset, Given.model_validate({"lengths": [DOOR]}))
+    changed = await changes(workspace, visits[0], visits[1], metres)
     facts = Facts(scene="wall", capture="wall:2", made=[Made(role="video", asset="wall-video:2", seconds=4.0)])
-    made += [exported, metres, changed, await page(place, dataset, model, videos[-1], facts, exported)]
-    return made + place.assets("wall-video-shard")
+    made += [exported, metres, changed, await page(workspace, dataset, model, videos[-1], facts, exported)]
+    return made + workspace.assets("wall-video-shard")
 
 
 def _record(home: Path) -> None:

@@ -31,8 +31,8 @@ def built(scene: str) -> Plan:
 
 
 @flow(name="built")
-async def build(place: AzureMLWorkspace, scene: str, refresh: bool = False) -> Asset:
-    made: Asset = await built.with_options(refresh=refresh)(place, scene)
+async def build(workspace: AzureMLWorkspace, scene: str, refresh: bool = False) -> Asset:
+    made: Asset = await built.with_options(refresh=refresh)(workspace, scene)
     return made
 
 
@@ -43,8 +43,8 @@ def sketched(scene: str) -> Plan:
 
 
 @flow(name="sketched")
-async def draw(place: AzureMLWorkspace, scene: str) -> Asset:
-    made: Asset = await sketched(place, scene)
+async def draw(workspace: AzureMLWorkspace, scene: str) -> Asset:
+    made: Asset = await sketched(workspace, scene)
     return made
 
 

@@ -26,7 +26,7 @@ from flows.clean_up import clean_up
 from jobs.errors import BudgetExceeded, JobFailed, NotFound
 from jobs.options import TrainOptions
 from tasks import budget
-from tests.faults.chain import FirstOptions, SecondOptions, capture, first, second, started, workspace
+from tests.faults.chain import FirstOptions, SecondOptions, capture, chain_workspace, first, second, started
 from tests.waiting import async_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -36,28 +36,30 @@ PRICES = {"cpu_price_per_hour": 3600.0, "gpu_price_per_hour": 3600.0, "currency"
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Callable[..., LocalWorkspace]:
-    """The same folder, with limits."""
+def opened(tmp_path: Path) -> Callable[..., LocalWorkspace]:
+    """Return a function that opens the test's workspace with limits, in EUR."""
 
     def limited(run: float | None = None, month: float | None = None) -> LocalWorkspace:
         limits = {"max_cost_per_run": run, "max_cost_per_month": month}
-        return workspace(tmp_path / "home").model_copy(update=PRICES | limits)
+        return chain_workspace(tmp_path / "home").model_copy(update=PRICES | limits)
 
     return limited
 
 
-async def make(place: LocalWorkspace, scene: str = "street", seconds: float = 1.0, **more: Any) -> Asset:
+async def make(workspace: LocalWorkspace, scene: str = "street", seconds: float = 1.0, **more: Any) -> Asset:
     @flow(name="one-stage")
     async def run() -> Asset:
-        made: Asset = await first.with_options(**more)(place, capture(place, scene), FirstOptions(seconds=seconds))
-        await tasks.summarize(place, scene, made)
+        made: Asset = await first.with_options(**more)(
+            workspace, capture(workspace, scene), FirstOptions(seconds=seconds)
+        )
+        await tasks.summarize(workspace, scene, made)
         return made
 
     return await run()
 
 
-def record(place: LocalWorkspace) -> dict[str, Expense]:
-    return {each.job: each for each in budget._record(place, datetime.now(timezone.utc))}
+def record(workspace: LocalWorkspace) -> dict[str, Expense]:
+    return {each.job: each for each in budget._record(workspace, datetime.now(timezone.utc))}
 
 
 def month(back: int = 0) -> str:
@@ -73,15 +75,15 @@ def entry(job: str, cost: float, **more: Any) -> Expense:
     )
 
 
-async def test_without_a_limit_nothing_is_recorded(place: Callable[..., LocalWorkspace]) -> None:
-    await make(place())
-    assert not (place().folder / "spent").exists()
+async def test_without_a_limit_nothing_is_recorded(opened: Callable[..., LocalWorkspace]) -> None:
+    await make(opened())
+    assert not (opened().folder / "spent").exists()
 
 
 async def test_a_job_without_history_is_estimated_by_its_time_limit(
-    place: Callable[..., LocalWorkspace], caplog: pytest.LogCaptureFixture
+    opened: Callable[..., LocalWorkspace], caplog: pytest.LogCaptureFixture
 ) -> None:
-    limited = place(run=DAY - 1, month=DAY)
+    limited = opened(run=DAY - 1, month=DAY)
     said = (
         r"scene street, first: job street-first-1-\w+-1 .*86400\.00 EUR \(24 h 0 min.*86399\.00 EUR \(max_cost_per_run"
     )
@@ -89,7 +91,7 @@ async def test_a_job_without_history_is_estimated_by_its_time_limit(
         await make(limited)
     assert started(limited) == [] and record(limited) == {}
 
-    made = await make(place(run=DAY, month=DAY))
+    made = await make(opened(run=DAY, month=DAY))
     [spent] = record(limited).values()
     assert (spent.job, spent.run, spent.completed) == (made.tags["job"], made.tags["flow_run"], True)
     assert (spent.month, spent.expected_seconds) == (month(), DAY)
@@ -104,33 +106,33 @@ async def test_a_job_without_history_is_estimated_by_its_time_limit(
 
 
 async def test_the_next_version_is_estimated_by_an_earlier_one(
-    place: Callable[..., LocalWorkspace], caplog: pytest.LogCaptureFixture
+    opened: Callable[..., LocalWorkspace], caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = await make(place(month=2 * DAY))
-    spent = sum(each.cost for each in record(place()).values())
+    before = await make(opened(month=2 * DAY))
+    spent = sum(each.cost for each in record(opened()).values())
     took = float(before.tags["job_seconds"])
     with pytest.raises(BudgetExceeded, match=rf"{took:.2f} EUR .*{before}.*max_cost_per_month"):
-        await make(place(month=spent + took - 0.01), refresh=True)
-    await make(place(month=spent + took), refresh=True)
-    assert started(place()) == ["first", "first"]
+        await make(opened(month=spent + took - 0.01), refresh=True)
+    await make(opened(month=spent + took), refresh=True)
+    assert started(opened()) == ["first", "first"]
     assert f"as {before} took); this month then comes to {spent + took:.2f} EUR of {spent + took:.2f}" in caplog.text
 
 
 async def test_the_first_version_is_estimated_by_other_scenes(
-    place: Callable[..., LocalWorkspace], caplog: pytest.LogCaptureFixture
+    opened: Callable[..., LocalWorkspace], caplog: pytest.LogCaptureFixture
 ) -> None:
     for scene in ("wall", "tower", "gate"):
-        await make(place(run=DAY), scene)
-    times = sorted(each.seconds or 0 for each in record(place()).values())
-    await make(place(run=60), "street")
+        await make(opened(run=DAY), scene)
+    times = sorted(each.seconds or 0 for each in record(opened()).values())
+    await make(opened(run=60), "street")
     assert f"expected to cost {times[1]:.2f} EUR" in caplog.text
     assert "as 3 such jobs of other scenes took" in caplog.text
     with pytest.raises(BudgetExceeded, match="its time limit"):  # other options take another time
-        await make(place(run=60), "square", seconds=2.0)
+        await make(opened(run=60), "square", seconds=2.0)
 
 
-def test_the_time_is_scaled_by_how_much_there_is_to_do(place: Callable[..., LocalWorkspace]) -> None:
-    limited = place(run=1.0)
+def test_the_time_is_scaled_by_how_much_there_is_to_do(opened: Callable[..., LocalWorkspace]) -> None:
+    limited = opened(run=1.0)
     now = datetime.now(timezone.utc)
     dataset = capture(limited)
     dataset = dataset.model_copy(update={"tags": {**dataset.tags, "capture_version": "1", "fingerprint": "f"}})
@@ -148,9 +150,9 @@ def test_the_time_is_scaled_by_how_much_there_is_to_do(place: Callable[..., Loca
 
 
 async def test_jobs_that_fail_count_and_the_run_pays_for_all_its_attempts(
-    place: Callable[..., LocalWorkspace],
+    opened: Callable[..., LocalWorkspace],
 ) -> None:
-    limited = place(run=2 * DAY)
+    limited = opened(run=2 * DAY)
     program = limited.folder / "python"
     healthy = program.read_text()
     program.write_text(healthy.replace("echo made", "exit 1; echo made"))
@@ -160,14 +162,14 @@ async def test_jobs_that_fail_count_and_the_run_pays_for_all_its_attempts(
     assert failed.seconds is not None and failed.seconds >= 1 and not failed.completed
     # A failed job does not count for estimates. Each run has a separate limit, and all runs share that of the month.
     with pytest.raises(BudgetExceeded, match=f"this month .*{failed.cost:.2f} EUR"):
-        await make(place(run=2 * DAY, month=DAY + failed.cost - 0.01))
+        await make(opened(run=2 * DAY, month=DAY + failed.cost - 0.01))
     program.write_text(healthy)
-    await make(place(run=DAY, month=DAY + failed.cost + 0.01))
+    await make(opened(run=DAY, month=DAY + failed.cost + 0.01))
     assert len(record(limited)) == 2
 
 
-async def test_a_job_that_is_cancelled_costs_what_it_ran(place: Callable[..., LocalWorkspace]) -> None:
-    limited = place(month=DAY)
+async def test_a_job_that_is_cancelled_costs_what_it_ran(opened: Callable[..., LocalWorkspace]) -> None:
+    limited = opened(month=DAY)
     running = asyncio.create_task(make(limited, seconds=1000))
     await async_until(lambda: started(limited))
     [job] = record(limited)
@@ -179,21 +181,21 @@ async def test_a_job_that_is_cancelled_costs_what_it_ran(place: Callable[..., Lo
     assert record(limited)[job].seconds == status.seconds
 
 
-async def test_a_job_is_paid_for_by_who_submits_it(place: Callable[..., LocalWorkspace]) -> None:
+async def test_a_job_is_paid_for_by_who_submits_it(opened: Callable[..., LocalWorkspace]) -> None:
     """Others attach to it, free of charge: their limit may be lower than its cost."""
-    running = asyncio.create_task(make(place(run=DAY), seconds=3))
-    await async_until(lambda: started(place()))
-    [before] = record(place()).values()
-    assert await make(place(run=0), seconds=3) == await running
-    [after] = record(place()).values()
-    assert (after.run, after.completed) == (before.run, True) and len(started(place())) == 1
+    running = asyncio.create_task(make(opened(run=DAY), seconds=3))
+    await async_until(lambda: started(opened()))
+    [before] = record(opened()).values()
+    assert await make(opened(run=0), seconds=3) == await running
+    [after] = record(opened()).values()
+    assert (after.run, after.completed) == (before.run, True) and len(started(opened())) == 1
 
 
 def test_of_two_at_the_same_time_not_both_slip_through(
-    place: Callable[..., LocalWorkspace], monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., LocalWorkspace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Let both runs record their expected costs before either adds them up."""
-    limited, together, expenses = place(month=1.5 * DAY), Barrier(2, timeout=30), LocalWorkspace.expenses
+    limited, together, expenses = opened(month=1.5 * DAY), Barrier(2, timeout=30), LocalWorkspace.expenses
 
     def at_once(self: LocalWorkspace, month: str, job: str | None = None) -> list[Expense]:
         if job is None:
@@ -217,8 +219,10 @@ def test_of_two_at_the_same_time_not_both_slip_through(
     assert charge("wall"), "once nobody else asks"
 
 
-async def test_jobs_that_ended_unseen_are_settled_before_a_job_is_refused(place: Callable[..., LocalWorkspace]) -> None:
-    limited = place(month=DAY + 60)
+async def test_jobs_that_ended_unseen_are_settled_before_a_job_is_refused(
+    opened: Callable[..., LocalWorkspace],
+) -> None:
+    limited = opened(month=DAY + 60)
     plan = first.plan(capture(limited, "wall"), FirstOptions(seconds=0.5))
     ended = plan.spec(1)
     limited.submit(ended)
@@ -238,9 +242,9 @@ async def test_jobs_that_ended_unseen_are_settled_before_a_job_is_refused(place:
 
 
 async def test_a_later_run_and_the_clean_up_see_an_end_that_was_missed(
-    place: Callable[..., LocalWorkspace],
+    opened: Callable[..., LocalWorkspace],
 ) -> None:
-    limited = place(month=10 * DAY)
+    limited = opened(month=10 * DAY)
     for scene in ("wall", "street"):
         plan = first.plan(capture(limited, scene), FirstOptions(seconds=0.5))
         job = plan.spec(1)
@@ -258,8 +262,8 @@ async def test_a_later_run_and_the_clean_up_see_an_end_that_was_missed(
     assert all(each.seconds and each.seconds < 60 for each in record(limited).values())
 
 
-async def test_a_failed_submission_costs_nothing(place: Callable[..., LocalWorkspace]) -> None:
-    limited = place(run=DAY)
+async def test_a_failed_submission_costs_nothing(opened: Callable[..., LocalWorkspace]) -> None:
+    limited = opened(run=DAY)
 
     @flow(name="gone")
     async def run() -> None:
@@ -272,8 +276,8 @@ async def test_a_failed_submission_costs_nothing(place: Callable[..., LocalWorks
     assert record(limited) == {}
 
 
-def _ended(place: LocalWorkspace, job: str) -> bool:
-    status = place.find_job(job)
+def _ended(workspace: LocalWorkspace, job: str) -> bool:
+    status = workspace.find_job(job)
     return status is not None and status.state.ended
 
 

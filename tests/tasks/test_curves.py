@@ -19,8 +19,7 @@ from tasks import curves
 from tasks.curves import Curves
 from tests.azure_fixtures import sketch, stack, workspace
 from tests.azureml.stack import AzureStack
-from tests.faults.chain import FirstOptions, first
-from tests.faults.chain import workspace as chain_workspace
+from tests.faults.chain import FirstOptions, chain_workspace, first
 
 __all__ = ["stack", "workspace"]
 
@@ -37,8 +36,8 @@ LOG = [line("train", step, 60, at, loss=1 / step) for at, step in enumerate(STEP
 LOG += [line("train:evaluate", step, 3, 90 + step, psnr=20) for step in range(4)]
 
 
-async def follow(place: AzureMLWorkspace, job: str, lines: list[str]) -> Curves:
-    following = Curves(place, job)
+async def follow(workspace: AzureMLWorkspace, job: str, lines: list[str]) -> Curves:
+    following = Curves(workspace, job)
     for each in lines:
         progress = parse(each)
         assert isinstance(progress, Progress)
@@ -83,11 +82,11 @@ async def test_posts_are_a_minute_apart(workspace: AzureMLWorkspace, monkeypatch
 async def test_a_stage_continues_if_its_curves_cannot_be_posted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = chain_workspace(tmp_path / "home")
-    program = place.folder / "python"
+    workspace = chain_workspace(tmp_path / "home")
+    program = workspace.folder / "python"
     lines = "\n".join(LOG).replace("train", "first")
-    (place.folder / "log").write_text(lines + '\n{"stage": "first", "result": {"psnr": 20.5}}\n')
-    program.write_text(program.read_text().replace("echo made", f"cat {place.folder}/log\necho made"))
+    (workspace.folder / "log").write_text(lines + '\n{"stage": "first", "result": {"psnr": 20.5}}\n')
+    program.write_text(program.read_text().replace("echo made", f"cat {workspace.folder}/log\necho made"))
     tried: list[str] = []
 
     def fail(self: LocalWorkspace, job: str, points: list[object]) -> None:
@@ -99,10 +98,10 @@ async def test_a_stage_continues_if_its_curves_cannot_be_posted(
 
     @flow(name="curves")
     async def run() -> Asset:
-        photo = place.folder / "photo.jpg"
+        photo = workspace.folder / "photo.jpg"
         photo.write_text("photo")
-        start = place.take_in("street", {"photo.jpg": photo}, {})
-        made: Asset = await first(place, start, FirstOptions(seconds=1))
+        start = workspace.take_in("street", {"photo.jpg": photo}, {})
+        made: Asset = await first(workspace, start, FirstOptions(seconds=1))
         return made
 
     with caplog.at_level(logging.WARNING), temporary_settings({PREFECT_UI_URL: "http://prefect.test"}):
@@ -111,6 +110,6 @@ async def test_a_stage_continues_if_its_curves_cannot_be_posted(
     # The same record may come by several loggers, depending on how Prefect's logging was set up before.
     said = {id(record) for record in caplog.records if "at the moment: there is no way there" in record.getMessage()}
     assert len(said) == 1
-    spec = (place.folder / "jobs" / made.tags["job"] / "spec.json").read_text()
+    spec = (workspace.folder / "jobs" / made.tags["job"] / "spec.json").read_text()
     assert re.search(rf"Scene \*\*street\*\*, capture version 1: first, to make `{made}`", spec)
     assert f"(http://prefect.test/runs/flow-run/{made.tags['flow_run']})" in spec

@@ -18,7 +18,7 @@ from blocks import Asset
 from flows._ends import with_plain_ends
 from flows.nerf import nerf
 from jobs.errors import InvalidInput, RunCancelled
-from tests.faults.chain import FirstOptions, capture, first, workspace
+from tests.faults.chain import FirstOptions, capture, chain_workspace, first
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -49,7 +49,7 @@ async def test_a_refusal_outside_of_a_task_is_one_error() -> None:
 
 
 async def test_a_failed_job_is_one_error(tmp_path: Path) -> None:
-    place = workspace(tmp_path, job="#!/bin/sh\necho out of luck; exit 1\n")
+    place = chain_workspace(tmp_path, job="#!/bin/sh\necho out of luck; exit 1\n")
 
     @flow
     @with_plain_ends

@@ -13,7 +13,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from jobs.report import Progress
 from tasks import progress
 from tasks.progress import ProgressReporter
-from tests.faults.chain import FirstOptions, capture, first, workspace
+from tests.faults.chain import FirstOptions, capture, chain_workspace, first
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -22,7 +22,7 @@ async def test_the_log_has_a_line_for_each_tenth_and_the_artifact_has_the_last(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_UPDATES", 0.0)
-    spec = first.plan(capture(workspace(tmp_path), "progress"), FirstOptions(seconds=0.0)).spec(1)
+    spec = first.plan(capture(chain_workspace(tmp_path), "progress"), FirstOptions(seconds=0.0)).spec(1)
 
     @flow(name="follow")
     async def follow() -> None:

@@ -15,7 +15,7 @@ MANIFESTS = sorted(HOME.glob("assets/*/*/asset.json"))
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalWorkspace:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalWorkspace:
     """The recorded workspace, in which no job can run."""
     shutil.copytree(HOME, tmp_path / "home")
     program = tmp_path / "python"
@@ -26,10 +26,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalWorkspace:
 
 
 @pytest.mark.usefixtures("prefect_server")
-async def test_every_stage_finds_what_was_registered_before(place: LocalWorkspace) -> None:
-    found = {str(asset): asset for asset in await every_stage(place)}
+async def test_every_stage_finds_what_was_registered_before(workspace: LocalWorkspace) -> None:
+    found = {str(asset): asset for asset in await every_stage(workspace)}
     recorded = {f"{tags['name']}:{tags['version']}": tags for tags in map(json.loads, map(Path.read_text, MANIFESTS))}
     replaced = {"wall-nerf:1-3e17f3a3", "wall-video:1-688396ad", "wall-then-and-now:2-0415153a"}  # by a refresh
     assert found.keys() == recorded.keys() - replaced
     assert all(asset.tags == recorded[name]["tags"] for name, asset in found.items())
-    assert not (place.folder / "jobs").exists()
+    assert not (workspace.folder / "jobs").exists()

@@ -57,13 +57,13 @@ def test_references_are_the_oldest_and_the_newest_and_change_no_version() -> Non
     assert not plan(capture, OPTIONS.model_copy(update={"frame": "new"}), frames).references
 
 
-async def prepared(place: LocalWorkspace, images: Path, options: PrepareOptions) -> Asset:
+async def prepared(workspace: LocalWorkspace, images: Path, options: PrepareOptions) -> Asset:
     """What the flow does up to the dataset."""
 
     @flow(name="prepared")
     async def run() -> Asset:
-        capture = await tasks.capture(place, "street", None, images, options)
-        dataset = await tasks.prepare(place, capture, options, await tasks.find_scene_frames(place, "street"))
+        capture = await tasks.capture(workspace, "street", None, images, options)
+        dataset = await tasks.prepare(workspace, capture, options, await tasks.find_scene_frames(workspace, "street"))
         await tasks.warn_of_new_scene_frame("street", dataset)
         return dataset
 
@@ -72,13 +72,13 @@ async def prepared(place: LocalWorkspace, images: Path, options: PrepareOptions)
 
 
 async def checked(
-    place: LocalWorkspace, dataset: Asset, path: CameraPath | None, named: bool = False
+    workspace: LocalWorkspace, dataset: Asset, path: CameraPath | None, named: bool = False
 ) -> tuple[str, CameraPath | None]:
     """What the flows render instead of, or by, a path."""
 
     @flow(name="checked")
     async def run() -> tasks.Shot:
-        return await tasks.fit_shot(place, "street", dataset, tasks.Shot(FILE, path, chosen=named))
+        return await tasks.fit_shot(workspace, "street", dataset, tasks.Shot(FILE, path, chosen=named))
 
     shot = await run()
     return shot.options.camera_path, shot.path
@@ -101,15 +101,15 @@ def path_of(
 async def test_a_generated_path_has_the_shape_of_the_photos(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, size: tuple[int, int] | None
 ) -> None:
-    place = LocalWorkspace(root=tmp_path / "home")
+    workspace = LocalWorkspace(root=tmp_path / "home")
     file = tmp_path / ("transforms.json" if size else "other.json")
     file.write_text(json.dumps({"w": 1080, "h": 1920, "frames": [{}, {"w": 1920, "h": 1080}, {}]}))
-    dataset = place.take_in("street-images-to-nerf-dataset", {file.name: file}, {})
+    dataset = workspace.take_in("street-images-to-nerf-dataset", {file.name: file}, {})
 
     @flow(name="shaped")
     async def shaped(**given: int) -> tuple[int | None, int | None, int | None]:
         shot = tasks.read_shot("street", RenderOptions(**given), "full", 1)
-        options = (await tasks.fit_shot(place, "street", dataset, shot)).options
+        options = (await tasks.fit_shot(workspace, "street", dataset, shot)).options
         return options.width, options.height, options.long_side
 
     # Of a dataset whose photos' sizes are not known here, the job finds the shape.
@@ -135,75 +135,75 @@ async def test_captures_share_a_frame_or_a_warning_says_so(
     street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     start = datetime.now(timezone.utc)
-    place = LocalWorkspace(root=tmp_path / "home")
+    workspace = LocalWorkspace(root=tmp_path / "home")
     elsewhere = made_once.street("elsewhere", 10)
 
-    first = await prepared(place, street / "photos", OPTIONS)
+    first = await prepared(workspace, street / "photos", OPTIONS)
     assert scene_frame_of(first) == str(first) and first.tags["frame"] == "new" and "reference_1" not in first.tags
 
     # The same photos with other options fit to half a percent of the scene.
-    again = await prepared(place, street / "photos", OPTIONS.model_copy(update={"downscale_factor": 2}))
+    again = await prepared(workspace, street / "photos", OPTIONS.model_copy(update={"downscale_factor": 2}))
     assert scene_frame_of(again) == again.tags["frame"] == again.tags["reference_1"] == str(first) != str(again)
     poses = [
-        np.array([frame["transform_matrix"] for frame in json.loads(place.read(each, "transforms.json"))["frames"]])
+        np.array([frame["transform_matrix"] for frame in json.loads(workspace.read(each, "transforms.json"))["frames"]])
         for each in (first, again)
     ]
     np.testing.assert_allclose(poses[0], poses[1], atol=5e-3)
     assert await artifacts("street-new-frame", start) == []
 
-    other = await prepared(place, elsewhere / "photos", OPTIONS)
+    other = await prepared(workspace, elsewhere / "photos", OPTIONS)
     assert scene_frame_of(other) == str(other) and other.tags["reference_1"] == str(first)
     [said] = await artifacts("street-new-frame", start)
     assert (
         f"{other} begins a new scene frame" in said and f"scene street: {other} begins a new scene frame" in caplog.text
     )
-    assert await tasks.find_scene_frames(place, "street") == {str(first): [first, again], str(other): [other]}
+    assert await tasks.find_scene_frames(workspace, "street") == {str(first): [first, again], str(other): [other]}
 
-    photo, elsewhere = poses[0][6].tolist(), json.loads(place.read(other, "transforms.json"))["frames"][4]
+    photo, elsewhere = poses[0][6].tolist(), json.loads(workspace.read(other, "transforms.json"))["frames"][4]
     near = path_of((0, 0, 0), (0.1, 0.1, 0.1), like=photo)
-    assert await checked(place, first, None) == ("file", None)
+    assert await checked(workspace, first, None) == ("file", None)
     for dataset, path in (
         (first, near),
         (again, near),
         (again, path_of((0, 0, 0), (0.1, 0, 0), frame=str(again), like=photo)),
     ):
-        assert await checked(place, dataset, path) == ("file", path)
+        assert await checked(workspace, dataset, path) == ("file", path)
     assert await artifacts("street-camera-path", start) == []
     plans = await artifacts("street-plan", start)
     assert len(plans) == 3 and all("](data:image/svg+xml" in each for each in plans), "seen before it is paid for"
-    assert await checked(place, other, near) == ("tour", None)
+    assert await checked(workspace, other, near) == ("tour", None)
     [said] = await artifacts("street-camera-path", start)
     assert f"is for the scene frame of {first}, but {other} is in that of {other}" in said
     assert said.strip("*") in caplog.text
     there = path_of((0, 0, 0), (0.1, 0, 0), like=elsewhere["transform_matrix"])
-    assert await checked(place, other, there, named=True) == ("file", there)  # just drawn in it, for all we know
+    assert await checked(workspace, other, there, named=True) == ("file", there)  # just drawn in it, for all we know
     own = path_of((0, 0, 0), (0.1, 0, 0), frame=str(other), like=elsewhere["transform_matrix"])
-    assert await checked(place, other, own) == ("file", own)
-    assert await checked(place, first, own) == ("tour", None)
+    assert await checked(workspace, other, own) == ("file", own)
+    assert await checked(workspace, first, own) == ("tour", None)
 
     with pytest.raises(InvalidInput, match=r"scene street: .*\(2 of 2\) is \d\d times"):
-        await checked(place, first, path_of((0, 90, 0), (0, 60, 0)))
+        await checked(workspace, first, path_of((0, 90, 0), (0, 60, 0)))
     with pytest.raises(InvalidInput, match=r"\(1 of 2\) is \d+ times"):
-        await checked(place, first, path_of((0, 1e5, 0), (0, 0, 0)))
+        await checked(workspace, first, path_of((0, 1e5, 0), (0, 0, 0)))
     # It looks away from the houses: so does another scene's path, but not one that says that it is of this scene.
     turned = (np.array(photo) @ np.diag([-1.0, 1, -1, 1])).tolist()
     mixed = [path_of((0, 0, 0), (0, 0, 0), like=each).camera_path[0] for each in (photo, turned, turned)]
     away = path_of((0, 0, 0), (0, 0, 0)).model_copy(update={"camera_path": mixed})
     with pytest.raises(InvalidInput, match=r"scene street: 67% .* 2 of 3"):
-        await checked(place, first, away, named=True)
+        await checked(workspace, first, away, named=True)
     said_so = away.model_copy(update={"rebel_nerf": Origin(frame=str(first))})
-    assert await checked(place, first, said_so) == ("file", said_so)
+    assert await checked(workspace, first, said_so) == ("file", said_so)
     warned = "\n".join(await artifacts("street-camera-path", start))
     assert "67% of the camera path's frames show little or nothing" in warned
     with pytest.raises(InvalidInput, match="100% "):
-        await checked(place, first, path_of((0, 0, 0), (0, 0, 0), frame=str(first), like=turned))
+        await checked(workspace, first, path_of((0, 0, 0), (0, 0, 0), frame=str(first), like=turned))
 
 
 async def test_a_damaged_pose_is_reported_with_its_dataset(tmp_path: Path) -> None:
     file = tmp_path / "transforms.json"
     file.write_text(json.dumps({"frames": [{"transform_matrix": [[1.0, 0.0]]}]}))
-    place = LocalWorkspace(root=tmp_path / "workspace")
-    damaged = place.take_in("street", {file.name: file}, {})
+    workspace = LocalWorkspace(root=tmp_path / "workspace")
+    damaged = workspace.take_in("street", {file.name: file}, {})
     shot = tasks.Shot(RenderOptions().with_profile("preview"), None)
     with pytest.raises(InvalidInput, match=r"transforms\.json of street:1"):
-        await tasks.fit_shot(place, "street", damaged, shot)
+        await tasks.fit_shot(workspace, "street", damaged, shot)

@@ -18,7 +18,7 @@ from jobs.errors import GateRefused, InvalidInput
 from jobs.options import RenderOptions
 from tasks.stages import render as render_stage
 from tasks.stages.page import _made
-from tests.faults.chain import workspace
+from tests.faults.chain import chain_workspace
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -54,46 +54,50 @@ for file in shard.json video.json video.mp4; do echo made >"$output/$file"; done
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> LocalWorkspace:
-    return workspace(tmp_path, JOB)
+def workspace(tmp_path: Path) -> LocalWorkspace:
+    return chain_workspace(tmp_path, JOB)
 
 
-def asset(place: LocalWorkspace, scene: str) -> Asset:
-    file = place.folder / f"{scene}.txt"
+def asset(workspace: LocalWorkspace, scene: str) -> Asset:
+    file = workspace.folder / f"{scene}.txt"
     file.write_text(scene)
-    taken = place.take_in(scene, {"file": file}, {})
+    taken = workspace.take_in(scene, {"file": file}, {})
     return taken.model_copy(update={"tags": taken.tags | {"capture_version": "1"}})
 
 
-def visit(place: LocalWorkspace) -> tasks.Visit:
+def visit(workspace: LocalWorkspace) -> tasks.Visit:
     """Register a dataset and a model."""
-    dataset, model = asset(place, "wall"), asset(place, "model")
+    dataset, model = asset(workspace, "wall"), asset(workspace, "model")
     return tasks.Visit(dataset, model.model_copy(update={"tags": model.tags | {"scene": "wall"}}))
 
 
 async def render_here(
-    place: LocalWorkspace, shards: int, path: CameraPath | None = None, options: RenderOptions = OPTIONS, **more: Any
+    workspace: LocalWorkspace,
+    shards: int,
+    path: CameraPath | None = None,
+    options: RenderOptions = OPTIONS,
+    **more: Any,
 ) -> Asset:
     """Within a flow run."""
-    return await tasks.render_in_shards(place, visit(place), tasks.Shot(options, path), shards=shards, **more)
+    return await tasks.render_in_shards(workspace, visit(workspace), tasks.Shot(options, path), shards=shards, **more)
 
 
-async def render(place: LocalWorkspace, shards: int, **more: Any) -> Asset:
+async def render(workspace: LocalWorkspace, shards: int, **more: Any) -> Asset:
     @flow(name="shards")
     async def run() -> Asset:
-        return await render_here(place, shards, **more)
+        return await render_here(workspace, shards, **more)
 
     made: Asset = await run()
     return made
 
 
-async def test_a_shard_that_fails_runs_again_alone(place: LocalWorkspace) -> None:
-    video = await render(place, 3)
+async def test_a_shard_that_fails_runs_again_alone(workspace: LocalWorkspace) -> None:
+    video = await render(workspace, 3)
     shards = ["shard 0", "shard 16", "shard 32"]
-    assert sorted(line for line in log(place) if line in shards) == ["shard 0", "shard 16", "shard 16", "shard 32"]
-    assert log(place)[-1] == "render"
+    assert sorted(line for line in log(workspace) if line in shards) == ["shard 0", "shard 16", "shard 16", "shard 32"]
+    assert log(workspace)[-1] == "render"
     given = (Path(video.uri) / "given").read_text()
-    made = place.assets("wall-video-shard")
+    made = workspace.assets("wall-video-shard")
     assert [given.index(each.uri) for each in sorted(made, key=first)] == sorted(given.index(a.uri) for a in made)
     assert all("--last" in (Path(each.uri) / "given").read_text() for each in made)
     assert {each.kind for each in made} == {"shard"} and len(made) == 3
@@ -103,115 +107,115 @@ async def test_a_shard_that_fails_runs_again_alone(place: LocalWorkspace) -> Non
         shown = await client.read_artifacts(artifact_filter=ArtifactFilter(key=keys))
     assert len({each.key for each in shown}) == 3
 
-    before = log(place)
-    assert await render(place, 3) == video
-    assert await render(place, 1) == video, "its version depends on the shards"
-    assert await render(place, 7) == video
-    assert log(place) == before
-    whole = await render(place, 1, refresh=True)
-    assert whole.version == f"{video.version}-2" and log(place) == [*before, "render"]
+    before = log(workspace)
+    assert await render(workspace, 3) == video
+    assert await render(workspace, 1) == video, "its version depends on the shards"
+    assert await render(workspace, 7) == video
+    assert log(workspace) == before
+    whole = await render(workspace, 1, refresh=True)
+    assert whole.version == f"{video.version}-2" and log(workspace) == [*before, "render"]
 
 
-async def test_a_refresh_makes_new_shards_but_none_twice(place: LocalWorkspace) -> None:
-    video = await render(place, 3)
-    before = log(place)
-    (place.folder / "refuses").touch()
+async def test_a_refresh_makes_new_shards_but_none_twice(workspace: LocalWorkspace) -> None:
+    video = await render(workspace, 3)
+    before = log(workspace)
+    (workspace.folder / "refuses").touch()
     with pytest.raises(GateRefused):
-        await render(place, 3, refresh=True)
-    (place.folder / "refuses").unlink()
-    again = await render(place, 3, refresh=True)
+        await render(workspace, 3, refresh=True)
+    (workspace.folder / "refuses").unlink()
+    again = await render(workspace, 3, refresh=True)
     assert again.version == f"{video.version}-2"
-    assert sorted(log(place)[len(before) :]) == ["render", "shard 0", "shard 16", "shard 16", "shard 32"]
+    assert sorted(log(workspace)[len(before) :]) == ["render", "shard 0", "shard 16", "shard 16", "shard 32"]
     given = (Path(again.uri) / "given").read_text()
-    assert sum(each.uri in given for each in place.assets("wall-video-shard") if each.version.endswith("-2")) == 3
-    assert await render(place, 3) == again
+    assert sum(each.uri in given for each in workspace.assets("wall-video-shard") if each.version.endswith("-2")) == 3
+    assert await render(workspace, 3) == again
 
 
-async def test_a_run_that_is_repeated_refreshes_once(place: LocalWorkspace) -> None:
-    video = await render(place, 3)
+async def test_a_run_that_is_repeated_refreshes_once(workspace: LocalWorkspace) -> None:
+    video = await render(workspace, 3)
 
     @flow(name="repeated")
     async def twice() -> tuple[list[Asset], list[str]]:
-        made = [await render_here(place, 3, refresh=True)]
-        before = log(place)
-        return [*made, await render_here(place, 3, refresh=True)], before
+        made = [await render_here(workspace, 3, refresh=True)]
+        before = log(workspace)
+        return [*made, await render_here(workspace, 3, refresh=True)], before
 
     (one, other), before = await twice()
-    assert one == other and one.version == f"{video.version}-2" and log(place) == before
+    assert one == other and one.version == f"{video.version}-2" and log(workspace) == before
 
 
-async def test_the_whole_is_waited_for_where_it_is_begun(place: LocalWorkspace) -> None:
-    (place.folder / "waits").touch()
-    whole = asyncio.create_task(render(place, 1))
-    while not (place.folder / "started").exists():
+async def test_the_whole_is_waited_for_where_it_is_begun(workspace: LocalWorkspace) -> None:
+    (workspace.folder / "waits").touch()
+    whole = asyncio.create_task(render(workspace, 1))
+    while not (workspace.folder / "started").exists():
         await asyncio.sleep(0.05)
-    parts = asyncio.create_task(render(place, 3))
-    [job] = place.followers()
-    while len(place.followers(job)[job]) < 2:
+    parts = asyncio.create_task(render(workspace, 3))
+    [job] = workspace.followers()
+    while len(workspace.followers(job)[job]) < 2:
         assert not parts.done()
         await asyncio.sleep(0.05)
-    (place.folder / "waits").unlink()
-    assert await parts == await whole and log(place) == ["render"]
+    (workspace.folder / "waits").unlink()
+    assert await parts == await whole and log(workspace) == ["render"]
 
 
-async def test_a_whole_that_nobody_registered_is_taken(place: LocalWorkspace) -> None:
-    plan = render_stage.render.plan(visit(place), tasks.Shot(OPTIONS))
-    place.submit(plan.spec(1))
-    video = await render(place, 3)
-    assert video.tags["job"].endswith("-1") and log(place) == ["render"]
+async def test_a_whole_that_nobody_registered_is_taken(workspace: LocalWorkspace) -> None:
+    plan = render_stage.render.plan(visit(workspace), tasks.Shot(OPTIONS))
+    workspace.submit(plan.spec(1))
+    video = await render(workspace, 3)
+    assert video.tags["job"].endswith("-1") and log(workspace) == ["render"]
 
 
-async def test_a_shard_of_another_path_is_rendered_on_that_of_the_first(place: LocalWorkspace) -> None:
+async def test_a_shard_of_another_path_is_rendered_on_that_of_the_first(workspace: LocalWorkspace) -> None:
     for name in ("killed", "differs"):
-        (place.folder / name).mkdir()
-    video = await render(place, 3)
-    assert sorted(log(place)) == ["render", "shard 0", "shard 16", "shard 16", "shard 32"]
+        (workspace.folder / name).mkdir()
+    video = await render(workspace, 3)
+    assert sorted(log(workspace)) == ["render", "shard 0", "shard 16", "shard 16", "shard 32"]
     joined = (Path(video.uri) / "given").read_text()
-    own, again = (each for each in place.assets("wall-video-shard") if first(each) == 16)
+    own, again = (each for each in workspace.assets("wall-video-shard") if first(each) == 16)
     assert again.uri in joined and own.uri not in joined
     assert "camera_path.json" in (Path(again.uri) / "given").read_text()
 
 
-async def test_a_short_path_has_fewer_shards(place: LocalWorkspace) -> None:
-    await render(place, 5, options=OPTIONS.model_copy(update={"seconds": 0.1, "fps": 30}))
-    assert sorted(log(place)) == ["render", "shard 0", "shard 1", "shard 2"]
+async def test_a_short_path_has_fewer_shards(workspace: LocalWorkspace) -> None:
+    await render(workspace, 5, options=OPTIONS.model_copy(update={"seconds": 0.1, "fps": 30}))
+    assert sorted(log(workspace)) == ["render", "shard 0", "shard 1", "shard 2"]
 
 
-async def test_other_shards_keep_their_results_if_one_refuses(place: LocalWorkspace) -> None:
-    (place.folder / "refuses").touch()
+async def test_other_shards_keep_their_results_if_one_refuses(workspace: LocalWorkspace) -> None:
+    (workspace.folder / "refuses").touch()
     with pytest.raises(GateRefused, match="scene wall, shard: "):
-        await render(place, 3)
-    assert len(place.assets("wall-video-shard")) == 2 and not place.assets("wall-video")
-    (place.folder / "refuses").unlink()
-    (place.folder / "killed").mkdir()
-    await render(place, 3)
-    assert sorted(log(place)) == ["render", "shard 0", "shard 16", "shard 16", "shard 32"]
+        await render(workspace, 3)
+    assert len(workspace.assets("wall-video-shard")) == 2 and not workspace.assets("wall-video")
+    (workspace.folder / "refuses").unlink()
+    (workspace.folder / "killed").mkdir()
+    await render(workspace, 3)
+    assert sorted(log(workspace)) == ["render", "shard 0", "shard 16", "shard 16", "shard 32"]
 
 
-async def test_a_path_from_a_file_is_split_by_its_own_frames(place: LocalWorkspace) -> None:
+async def test_a_path_from_a_file_is_split_by_its_own_frames(workspace: LocalWorkspace) -> None:
     pose = Frame(camera_to_world=[1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1], fov=50)
     path = CameraPath(render_width=64, render_height=36, seconds=1, camera_path=[pose] * 7)
     options = OPTIONS.model_copy(update={"near_plane": 0.25, "outputs": ("depth",)})
-    video = await render(place, 2, path=path, options=options)
-    assert sorted(log(place)) == ["render", "shard 0", "shard 3"]
-    for made in (video, *place.assets("wall-video-shard")):
+    video = await render(workspace, 2, path=path, options=options)
+    assert sorted(log(workspace)) == ["render", "shard 0", "shard 3"]
+    for made in (video, *workspace.assets("wall-video-shard")):
         given = (Path(made.uri) / "given").read_text()
         assert "--near-plane 0.25" in given and "depth" in given and "camera_path.json" in given
         assert "--width" not in given
 
 
 def test_the_time_of_a_video_in_shards_includes_its_shards(tmp_path: Path) -> None:
-    place = LocalWorkspace(root=tmp_path, cpu_price_per_hour=3600.0, gpu_price_per_hour=36_000.0)
-    shown, shot = visit(place), tasks.Shot(OPTIONS)
+    workspace = LocalWorkspace(root=tmp_path, cpu_price_per_hour=3600.0, gpu_price_per_hour=36_000.0)
+    shown, shot = visit(workspace), tasks.Shot(OPTIONS)
     dataset = shown.dataset
     parts = [dataset.model_copy(update={"tags": {"job_seconds": seconds}}) for seconds in ("30", "40")]
     plan = render_stage.render.plan(shown, shot, parts)
     video = dataset.model_copy(update={"tags": {**plan.provenance().tags(), "job_seconds": "6", "frames": "48"}})
     assert video.seconds == {"cpu": 6, "gpu": 70}
-    assert place.cost(video) == 706
-    made = _made(place, "video", video)
+    assert workspace.cost(video) == 706
+    made = _made(workspace, "video", video)
     assert (made.seconds, made.cost, made.figures) == (76, 706, {"frames": "48"})
-    assert place.model_copy(update={"gpu_price_per_hour": None}).cost(video) is None
+    assert workspace.model_copy(update={"gpu_price_per_hour": None}).cost(video) is None
     alone = render_stage.render.plan(shown, shot)
     assert "parts_seconds" not in alone.provenance().tags()
 
@@ -224,9 +228,9 @@ def test_an_impossible_division_into_shards_is_refused_before_any_job(tmp_path: 
         tasks.read_shot("wall", RenderOptions(seconds=0.02), "preview", 1)
 
 
-def log(place: LocalWorkspace) -> list[str]:
+def log(workspace: LocalWorkspace) -> list[str]:
     """Return the stage of each job that began, and its first frame if it is a shard's, in order."""
-    lines = (place.folder / "started").read_text().splitlines()
+    lines = (workspace.folder / "started").read_text().splitlines()
     return [line.removeprefix("jobs.").strip() for line in lines]
 
 

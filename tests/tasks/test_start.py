@@ -30,7 +30,7 @@ def register(home: Path, kind: str, version: str, content: dict[str, Any], **tag
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> LocalWorkspace:
+def workspace(tmp_path: Path) -> LocalWorkspace:
     """Four visits; the third began a scene frame of its own. Each has a model."""
     for visit, frame in enumerate(["new", FIRST, "new", FIRST], 1):
         register(tmp_path, "dataset", f"{visit}-00000000", {}, frame=frame)
@@ -40,46 +40,46 @@ def place(tmp_path: Path) -> LocalWorkspace:
     return LocalWorkspace(root=tmp_path)
 
 
-async def start(place: LocalWorkspace, visit: int, options: TrainOptions = OPTIONS) -> Asset | None:
+async def start(workspace: LocalWorkspace, visit: int, options: TrainOptions = OPTIONS) -> Asset | None:
     @flow(name="find-start")
     async def run() -> Asset | None:
-        return await tasks.find_start(place, dataset_of(place, visit), options)
+        return await tasks.find_start(workspace, dataset_of(workspace, visit), options)
 
     found: Asset | None = await run()
     return found
 
 
-def dataset_of(place: LocalWorkspace, visit: int) -> Asset:
-    found = place.find_asset("street-images-to-nerf-dataset", f"{visit}-00000000")
+def dataset_of(workspace: LocalWorkspace, visit: int) -> Asset:
+    found = workspace.find_asset("street-images-to-nerf-dataset", f"{visit}-00000000")
     assert found
     return found
 
 
-async def test_it_is_that_of_the_newest_earlier_visit_in_the_scene_frame(place: LocalWorkspace) -> None:
+async def test_it_is_that_of_the_newest_earlier_visit_in_the_scene_frame(workspace: LocalWorkspace) -> None:
     versions = {
-        visit: found and found.version for visit in (1, 2, 3, 4) if (found := await start(place, visit)) or True
+        visit: found and found.version for visit in (1, 2, 3, 4) if (found := await start(workspace, visit)) or True
     }
     assert versions == {1: None, 2: "1-aaaaaaaa", 3: None, 4: "2-aaaaaaaa"}
-    assert await start(place, 4, TrainOptions().with_profile("preview")) is None
+    assert await start(workspace, 4, TrainOptions().with_profile("preview")) is None
 
 
-async def test_models_of_another_kind_are_passed_over(place: LocalWorkspace, tmp_path: Path) -> None:
+async def test_models_of_another_kind_are_passed_over(workspace: LocalWorkspace, tmp_path: Path) -> None:
     for name, value in {"max_image_size": 640, "model_size": "standard", "refine_poses": True}.items():
-        assert await start(place, 4, OPTIONS.model_copy(update={name: value})) is None, name
-    assert await start(place, 4, OPTIONS.model_copy(update={"max_num_iterations": 1001})) is None
+        assert await start(workspace, 4, OPTIONS.model_copy(update={name: value})) is None, name
+    assert await start(workspace, 4, OPTIONS.model_copy(update={"max_num_iterations": 1001})) is None
     file = tmp_path / "assets/street-nerf/2-aaaaaaaa/model.json"
     for content in ("{}", "no JSON", json.dumps({"options": {**OPTIONS.model_dump(), "max_num_iterations": 10}})):
         file.write_text(content)
-        found = await start(place, 4)
+        found = await start(workspace, 4)
         assert found and found.version == "1-aaaaaaaa", content
 
 
-def test_without_an_earlier_model_it_is_the_training_that_it_always_was(place: LocalWorkspace) -> None:
-    dataset = dataset_of(place, 4)
+def test_without_an_earlier_model_it_is_the_training_that_it_always_was(workspace: LocalWorkspace) -> None:
+    dataset = dataset_of(workspace, 4)
     fresh = tasks.train.plan(dataset, TrainOptions().with_profile("preview"))
     asked = tasks.train.plan(dataset, OPTIONS)
     assert (asked.version, asked.options) == (fresh.version, fresh.options)
-    earlier = place.find_asset("street-nerf", "2-aaaaaaaa")
+    earlier = workspace.find_asset("street-nerf", "2-aaaaaaaa")
     started = tasks.train.plan(dataset, OPTIONS, None, earlier)
     assert started.version != fresh.version and started.provenance().inputs["earlier"] == "street-nerf:2-aaaaaaaa"
     assert {"--earlier", "{inputs.earlier}"} <= set(started.spec(1).arguments)

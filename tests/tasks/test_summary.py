@@ -34,9 +34,9 @@ def test_where_an_asset_comes_from_is_no_figure() -> None:
 
 @pytest.mark.usefixtures("prefect_server")
 async def test_a_run_is_seen_at_a_glance(tmp_path: Path) -> None:
-    place = LocalWorkspace(root=tmp_path)
+    workspace = LocalWorkspace(root=tmp_path)
     put(
-        place,
+        workspace,
         "street-images-to-nerf-dataset",
         "1-0a",
         1,
@@ -45,17 +45,17 @@ async def test_a_run_is_seen_at_a_glance(tmp_path: Path) -> None:
         points=9,
         notice="3 photos by ![x](https://evil.example/a.png) <img src=https://evil.example>",
     )  # a camera's name in EXIF
-    put(place, "street-nerf", "1-0b", 1, psnr=15.2, image_size=96, steps=60, lpips="not available")
-    put(place, "street-nerf", "1-0c", 0, psnr=25.8, image_size=96, steps=1000)
-    put(place, "street-video", "1-0d", 1, "video", size="640x360")
-    put(place, "street-page", "1-0e", 1, "page")
-    poster = place.folder / "assets/street-video/1-0d/poster.jpg"
+    put(workspace, "street-nerf", "1-0b", 1, psnr=15.2, image_size=96, steps=60, lpips="not available")
+    put(workspace, "street-nerf", "1-0c", 0, psnr=25.8, image_size=96, steps=1000)
+    put(workspace, "street-video", "1-0d", 1, "video", size="640x360")
+    put(workspace, "street-page", "1-0e", 1, "page")
+    poster = workspace.folder / "assets/street-video/1-0d/poster.jpg"
     Image.effect_noise((1920, 1080), 90).convert("RGB").save(poster)
-    made = [place.assets(name)[-1] for name in ("street-images-to-nerf-dataset", "street-nerf", "street-video")]
+    made = [workspace.assets(name)[-1] for name in ("street-images-to-nerf-dataset", "street-nerf", "street-video")]
 
     @flow(name="summarize")
     async def run() -> None:
-        await summarize(place, "street", *made, place.assets("street-page")[-1])
+        await summarize(workspace, "street", *made, workspace.assets("street-page")[-1])
 
     await run()
     async with get_client() as client:
@@ -73,11 +73,11 @@ async def test_a_run_is_seen_at_a_glance(tmp_path: Path) -> None:
     assert "shown by model 1 (1-0c, 25.8 dB)" in parts[2]
     command = typed("page --scene street")
     assert parts[3].startswith(
-        f"- page: `{place.folder}/assets/street-page/1-0e/index.html`\n- open it with: `{command}"
+        f"- page: `{workspace.folder}/assets/street-page/1-0e/index.html`\n- open it with: `{command}"
     )
     assert "not available" not in str(shown.data) and "steps 60" in parts[4]
     poster.write_bytes(b"no picture")
-    place.note_served_at("http://127.0.0.1:4201/")
+    workspace.note_served_at("http://127.0.0.1:4201/")
     await run()
     async with get_client() as client:
         shown = max(await client.read_artifacts(artifact_filter=key), key=lambda artifact: artifact.created or 0)

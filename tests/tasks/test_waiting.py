@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from blocks import Asset, LocalWorkspace, supervisor
 from tasks.news import News, watching
-from tests.faults.chain import FirstOptions, capture, first, workspace
+from tests.faults.chain import FirstOptions, capture, chain_workspace, first
 from tests.waiting import async_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -34,14 +34,14 @@ echo made >"$output/made"
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> LocalWorkspace:
-    return workspace(tmp_path, JOB, jobs_at_once=1)
+def workspace(tmp_path: Path) -> LocalWorkspace:
+    return chain_workspace(tmp_path, JOB, jobs_at_once=1)
 
 
-async def make(place: LocalWorkspace, scene: str) -> Asset:
+async def make(workspace: LocalWorkspace, scene: str) -> Asset:
     @flow(name="make")
     async def run() -> Asset:
-        made: Asset = await first(place, capture(place, scene), FirstOptions(seconds=0.0))
+        made: Asset = await first(workspace, capture(workspace, scene), FirstOptions(seconds=0.0))
         return made
 
     result: Asset = await run()
@@ -52,7 +52,7 @@ def _waiting(news: list[News], number: int) -> bool:
     return len([each for each in news if each.words]) == number
 
 
-async def run_all(place: LocalWorkspace) -> tuple[list[str], list[str]]:
+async def run_all(workspace: LocalWorkspace) -> tuple[list[str], list[str]]:
     """Run all scenes, each once the one before it runs or waits.
 
     Returns:
@@ -62,16 +62,16 @@ async def run_all(place: LocalWorkspace) -> tuple[list[str], list[str]]:
     with watching(news.append):
         running = []
         for number, scene in enumerate(SCENES):
-            running.append(asyncio.create_task(make(place, scene)))
+            running.append(asyncio.create_task(make(workspace, scene)))
             if number:
                 await async_until(partial(_waiting, news, number))
             else:
                 await async_until(lambda: any(each.state == "running" for each in news))
-        (place.folder / "go").touch()
+        (workspace.folder / "go").touch()
         await asyncio.gather(*running)
     waited = [each.words for each in news if each.words]
     assert len([each for each in news if each.state == "done"]) == len(SCENES)
-    order = re.findall(r"/([a-z]+)-first-1-[^/]*/", (place.folder / "order").read_text())
+    order = re.findall(r"/([a-z]+)-first-1-[^/]*/", (workspace.folder / "order").read_text())
     return waited[: len(SCENES) - 1], order
 
 
@@ -83,9 +83,9 @@ def in_line(said: list[str]) -> bool:
 
 
 async def test_jobs_on_this_machine_wait_in_line_and_say_behind_whom(
-    place: LocalWorkspace, caplog: pytest.LogCaptureFixture
+    workspace: LocalWorkspace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    said, order = await run_all(place)
+    said, order = await run_all(workspace)
     assert in_line(said), said
     assert order == list(SCENES)
     assert "first waits for the GPU: 2nd in line, behind mill-first-1-" in caplog.text
@@ -94,11 +94,11 @@ async def test_jobs_on_this_machine_wait_in_line_and_say_behind_whom(
         artifacts = await client.read_artifacts(artifact_filter=key)
     artifact = max(artifacts, key=lambda each: str(each.created))  # another test's has the same key
     assert artifact.description == "first: done", "what it waited for is over"
-    assert list((place.folder / "slots/gpu-line").iterdir()) == []
+    assert list((workspace.folder / "slots/gpu-line").iterdir()) == []
 
 
-async def test_runs_that_take_turns_say_behind_whom(place: LocalWorkspace) -> None:
-    said, order = await run_all(place.model_copy(update={"jobs_at_once": 1000, "gpu_jobs_at_once": 1}))
+async def test_runs_that_take_turns_say_behind_whom(workspace: LocalWorkspace) -> None:
+    said, order = await run_all(workspace.model_copy(update={"jobs_at_once": 1000, "gpu_jobs_at_once": 1}))
     assert in_line(said), said
     assert order == list(SCENES)
 
