@@ -98,7 +98,7 @@ def workspace(stack: AzureStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def identity_endpoint(stack: AzureStack, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What a machine with a managed identity has: an endpoint that gives tokens; the resources that were asked for."""
+    """Yield the resources for which a machine with a managed identity requested tokens. Its endpoint issues them."""
     asked: list[str] = []
 
     class Endpoint(BaseHTTPRequestHandler):

@@ -41,7 +41,7 @@ class Browser(Chrome):
         self.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
     def prefer(self, **features: str) -> None:
-        """Tell pages what the person prefers, e.g. `color_scheme="dark"`, and nothing else."""
+        """Set what the person prefers, e.g. `color_scheme="dark"`, and nothing else."""
         wanted = [{"name": f"prefers-{name.replace('_', '-')}", "value": value} for name, value in features.items()]
         self.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wanted})
 
@@ -73,7 +73,7 @@ class Browser(Chrome):
         self.until(lambda: self.find_elements("xpath", there))[0].click()
 
     def _log(self, kind: str) -> list[dict[str, Any]]:
-        """As `get_log`, which has no types."""
+        """Return what `get_log` does, with types."""
         entries: list[dict[str, Any]] = self.execute(Command.GET_LOG, {"type": kind})["value"]
         return entries
 
@@ -86,16 +86,16 @@ class Browser(Chrome):
         return [url for url in urls if not url.startswith("data:")]
 
     def complaints(self) -> list[str]:
-        """What the console says of errors and refused contents since the last look."""
+        """Return the errors and refused contents in the console since the last call."""
         return [entry["message"] for entry in self._log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
     def overflow(self) -> int:
-        """By how many px the page is wider than the screen."""
+        """Return by how many px the page is wider than the screen."""
         width = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
         return int(self.execute_script(width))
 
     def until(self, look: Callable[[], T], seconds: float = 60) -> T:
-        """What `look` gives, once that is something."""
+        """Wait until `look` returns something, and return it."""
         deadline = time.monotonic() + seconds
         while not (found := look()):
             assert time.monotonic() < deadline, f"waited {seconds} s in vain at {self.current_url}:\n{self.text()}"
@@ -103,7 +103,7 @@ class Browser(Chrome):
         return found
 
     def photograph(self, file: Path, whole: bool = False) -> None:
-        """A PNG of what the screen shows, or of the whole page."""
+        """Save a PNG of what the screen shows, or of the whole page."""
         if whole:
             height = int(self.execute_script("return document.documentElement.scrollHeight"))
             width = int(self.execute_script("return document.documentElement.clientWidth"))
@@ -128,6 +128,6 @@ def opened(profile: Path) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
-    """Chromium, where there is one (Debian: `apt-get install chromium chromium-driver`)."""
+    """Yield Chromium, where there is one (Debian: `apt-get install chromium chromium-driver`)."""
     with opened(tmp_path / "chromium") as browser:
         yield browser

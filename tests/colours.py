@@ -20,7 +20,7 @@ WHITE = 203.0
 
 
 def light(colours: NDArray[np.number[Any]]) -> NDArray[np.float64]:
-    """Linear light in BT.2020 of sRGB colours."""
+    """Return linear light in BT.2020 of sRGB colours."""
     value = colours / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     to_2020 = [[0.627404, 0.329283, 0.043313], [0.069097, 0.919540, 0.011362], [0.016391, 0.088013, 0.895595]]

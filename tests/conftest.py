@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A real Prefect server, on a database and results of its own.
+    """Yield a real Prefect server, on a database and results of its own.
 
     Each process has one: what tests do at the same time, to deployments and blocks of the same names, does not mix.
     """
@@ -80,7 +80,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small capture of the built-in street front: `photos/` and `truth.json`."""
+    """Return a small capture of the built-in street front: `photos/` and `truth.json`."""
     from tests import made_once
 
     return Path(shutil.copytree(made_once.street(), tmp_path_factory.mktemp("street"), dirs_exist_ok=True))
@@ -88,7 +88,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_dataset(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built-in street front with its true poses as a dataset, in metres."""
+    """Return the built-in street front with its true poses as a dataset, in metres."""
     folder = tmp_path_factory.mktemp("tiny") / "dataset"
     shutil.copytree(street, folder)
     (folder / "truth.json").rename(folder / "transforms.json")
@@ -106,7 +106,7 @@ def tiny_model(tiny_dataset: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def job_python() -> Path:
-    """The interpreter of the job environment, with exactly what its lock lists."""
+    """Return the interpreter of the job environment, with exactly what its lock lists."""
     from tests import job_environment
 
     base = job_environment.find_python()

@@ -77,7 +77,7 @@ def lost_anywhere(folder: Path, before: Path, work: Callable[[], object]) -> Ite
 
 
 def torn(content: bytes) -> Iterator[bytes | None]:
-    """What storage may hold of a file that was being written: nothing at all (None), or too little of it."""
+    """Yield what storage may hold of a file that was being written: nothing at all (None), or too little of it."""
     yield None
     for share in range(4):
         yield content[: len(content) * share // 4]

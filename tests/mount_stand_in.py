@@ -27,7 +27,7 @@ class _Node(mfusepy.Operations):  # type: ignore[misc]
         self._dirty: set[str] = set()
 
     def _request(self) -> None:
-        """Tell storage something, unless the node is lost."""
+        """Send a request to the storage, unless the node is lost."""
         if self._left == 0:
             os._exit(1)
         self._left -= 1

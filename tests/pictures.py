@@ -13,7 +13,7 @@ from PIL import Image
 
 
 def picture(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
-    """Smooth colours, so that lossy formats keep them."""
+    """Return smooth colours, so that lossy formats keep them."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 

@@ -36,12 +36,12 @@ class Postgres:
 
     @staticmethod
     def missing() -> str | None:
-        """What this machine lacks for it, in words."""
+        """Return what this machine lacks for it, in words."""
         return None if Postgres._programs() else "PostgreSQL is not installed (Debian: apt-get install postgresql)"
 
     @property
     def url(self) -> str:
-        """The address for Prefect's server."""
+        """Return the address for Prefect's server."""
         return f"postgresql+asyncpg://prefect@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""What tests ask of processes and ports."""
+"""Processes and ports of tests."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Service:
             time.sleep(0.1)
 
     def deploy(self) -> None:
-        """The work pool and the deployments of `prefect.yaml`."""
+        """Create the work pool and the deployments of `prefect.yaml`."""
         self.run("deployments.worker", "--pool-only")
         self.run("deployments.prefect", "--no-prompt", "deploy", "--all")
 
@@ -103,7 +103,7 @@ class Service:
         return PrefectClient(url or self.url, auth_string=self.password if asks else None)
 
     def run(self, module: str, *arguments: str) -> str:
-        """What a command prints."""
+        """Run a command, and return what it prints."""
         ended = subprocess.run(
             [sys.executable, "-m", module, *arguments],
             env=self.shell if module == "prefect" else self.environment,

@@ -38,7 +38,7 @@ def splatfacto(number: int, sh_degree: int = 3) -> Any:
 
 
 def write_checkpoint(model: Any, file: Path) -> Path:
-    """What `jobs.train` writes of a model."""
+    """Write a checkpoint as `jobs.train` does, and return it."""
     import torch
 
     state = {f"_model.{name}": value for name, value in model.state_dict().items()}
@@ -65,7 +65,7 @@ def write_model(model: Any, folder: Path, dataset: Path) -> Path:
 
 
 def unpack(content: bytes) -> Gaussians:
-    """What `jobs.splats.spz.pack` packed, as far as the quantised attributes tell; by the format's own description."""
+    """Unpack a file of `jobs.splats.spz.pack` by the format's description, within the precision of the format."""
     plain = gzip.decompress(content)
     magic, version, number, degree, bits = struct.unpack_from("<4sIIBB", plain)
     assert (magic, version) == (b"NGSP", 3)

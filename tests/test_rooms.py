@@ -38,12 +38,12 @@ NO_PART_OF_IT: dict[str, set[str]] = {
 
 
 def imported(file: Path) -> set[str]:
-    """Names of the modules that a file imports anywhere, as `jobs.report` for `from jobs import report`."""
+    """Return the names of the modules that a file imports anywhere, as `jobs.report` for `from jobs import report`."""
     return names_in(ast.parse(file.read_text()))
 
 
 def names_in(module: ast.Module) -> set[str]:
-    """Names of the modules that a part of a file imports."""
+    """Return the names of the modules that a part of a file imports."""
     names: set[str] = set()
     for node in ast.walk(module):
         if isinstance(node, ast.Import):

@@ -8,7 +8,7 @@ from blocks import Asset, LocalWorkspace
 
 __all__ = ["trainer", "visit"]
 
-# As if `python -m jobs.train --dataset … --model …`: the dataset's only file has the PSNR to report.
+# Stands in for `python -m jobs.train --dataset … --model …`. The dataset's only file has the PSNR that it reports.
 _JOB = """#!/bin/sh
 echo "$2" >>"$(dirname "$0")/started"
 while [ $# -gt 1 ]; do

@@ -1,4 +1,4 @@
-"""Waiting for what another process or thread does. No test waits for ever, or relies on how quick a machine is."""
+"""Wait for other processes and threads, with a time limit that does not depend on the speed of the machine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ T = TypeVar("T")
 
 
 def until(look: Callable[[], T], seconds: float = 60, otherwise: Callable[[], object] = lambda: "") -> T:
-    """Return what `look` returns, once that is true.
+    """Wait until `look` returns something true, and return it.
 
     Args:
-        seconds: after so many, the test fails.
-        otherwise: returns what explains that failure.
+        look: what is polled.
+        seconds: the time after which the test fails.
+        otherwise: returns an explanation of that failure.
     """
     deadline = time.monotonic() + seconds
     while not (found := look()):
@@ -30,7 +31,7 @@ def until(look: Callable[[], T], seconds: float = 60, otherwise: Callable[[], ob
 async def async_until(
     look: Callable[[], Any], seconds: float = 60, otherwise: Callable[[], object] = lambda: ""
 ) -> Any:
-    """Do as `until`, in a coroutine. What `look` returns may be an awaitable."""
+    """Do the same as `until` in a coroutine. `look` may return an awaitable."""
     deadline = time.monotonic() + seconds
     while True:
         found = look()

@@ -166,6 +166,6 @@ def _check_version(kind: str, version: str) -> None:
 
 
 def _is_in_view(request: Request, archived: bool) -> bool:
-    """Tell whether a listing includes an asset: `listViewType`, by default ActiveOnly (REST reference)."""
+    """Return whether a listing includes an asset: `listViewType`, by default ActiveOnly (REST reference)."""
     views = {"ActiveOnly": (False,), "ArchivedOnly": (True,), "All": (False, True)}
     return archived in views[request.query.get("listViewType", "ActiveOnly")]

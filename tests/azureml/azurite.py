@@ -82,7 +82,7 @@ class Azurite:
 
     @property
     def pid(self) -> int:
-        """The process that serves."""
+        """Return the process that serves."""
         return self._process.pid
 
     def stop(self) -> None:

@@ -74,7 +74,7 @@ class Job:
 
     @property
     def artifacts(self) -> str:
-        """The folder of its logs and `outputs/` in the artifact store."""
+        """Return the folder of its logs and `outputs/` in the artifact store."""
         return f"ExperimentRun/dcid.{self.name}"
 
     @property

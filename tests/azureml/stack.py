@@ -144,12 +144,12 @@ class AzureStack:
 
     @property
     def jobs(self) -> dict[str, Job]:
-        """The jobs of the first workspace, by name."""
+        """Return the jobs of the first workspace, by name."""
         return self._workspaces[self.workspace].jobs
 
     @property
     def running(self) -> list[Job]:
-        """Jobs with a live process."""
+        """Return the jobs with a live process."""
         return [job for job in self.jobs.values() if job.process and job.process.poll() is None]
 
     def wait(self, job: str, *statuses: str, timeout: float = 300) -> Job:

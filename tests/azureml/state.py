@@ -53,7 +53,7 @@ class Workspace:
             raise not_found(f"{what}NotFound", f"{what} version not found. {name}:{version}") from None
 
     def is_archived(self, kind: str, name: str, version: str) -> bool:
-        """Tell whether listings leave a version out.
+        """Return whether listings leave a version out.
 
         learn.microsoft.com/cli/azure/ml/data, archive: hidden from list queries by default, but still usable;
         "archiving a data asset container will archive all versions of the data asset under that given name".

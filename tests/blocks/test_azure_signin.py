@@ -79,8 +79,10 @@ def test_a_managed_identity_signs_in(workspace: AzureMLWorkspace, identity_endpo
 
 @pytest.fixture
 def az(stack: AzureStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An `az` that is signed in, on the path; the file in which it notes for what it was asked for a token. It takes as
-    many seconds as $AZ_TAKES says."""
+    """Put an `az` that is signed in on the PATH. Return the file in which it records the resources of tokens.
+
+    It takes as many seconds as $AZ_TAKES says.
+    """
     asked, tokens = tmp_path / "asked", tmp_path / "tokens"
     tokens.mkdir()
     for resource in ("https://management.azure.com", "https://storage.azure.com"):

@@ -26,7 +26,7 @@ EVIL = "<img src=http://127.0.0.1/x onerror=document.title='taken'>"
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalWorkspace:
-    """Three scenes: one good, with a trial after it; one poor, whose note is a trap; one that has photos alone."""
+    """Return a workspace of three scenes: a good one with a trial, a poor one with a hostile note, and photos alone."""
     monkeypatch.setenv("REBEL_NERF_HOME", str(tmp_path / "a home"))
     workspace = LocalWorkspace()
     for scene, psnr, day in (("street", 26.0, 3), ("mill", 14.0, 2)):

@@ -22,7 +22,7 @@ from jobs.options import RenderOptions
 
 @pytest.fixture
 def trajectories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project's trajectories/, and a workspace with a model and its dataset."""
+    """Return a project's trajectories/, and a workspace with a model and its dataset."""
     monkeypatch.setenv("REBEL_NERF_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("tasks.shot.TRAJECTORIES", tmp_path / "trajectories")
     made_of = {"dataset": "street-images-to-nerf-dataset:1-aaaaaaaa"}

@@ -30,7 +30,7 @@ START = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
 
 @pytest.fixture
 def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalWorkspace:
-    """A street with five visits; each has a dataset in the first one's frame, a model and a video."""
+    """Return a street with five visits; each has a dataset in the first one's frame, a model and a video."""
     local = LocalWorkspace(root=tmp_path / "home", python="true")
     monkeypatch.setenv("REBEL_NERF_HOME", str(local.folder))
     for visit in range(1, 6):
@@ -55,7 +55,7 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalWorkspace:
 
 
 def kept(local: LocalWorkspace, keep: int = 2, captures: bool = False) -> dict[str, str]:
-    """The visits that are kept, by the kind of asset."""
+    """Return the visits that are kept, by the kind of asset."""
     found: dict[str, str] = {}
     for each in candidates_of_scene(local, "street", keep, captures=captures):
         if each.kept:

@@ -66,7 +66,7 @@ def asset(kind: str, folder: Path | str = "/home/x", **tags: str) -> Asset:
 
 
 def go_through(display: Display, clock: Clock) -> None:
-    """Tell a display of a run as it happens: preparing, a training that begins slowly, and its end."""
+    """Show a run on a display as it happens: preparing, a training that begins slowly, and its end."""
     with display:
         display.prepare("starting Prefect's server")
         display.take(News("prepare", "", "running"))

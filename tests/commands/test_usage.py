@@ -47,7 +47,7 @@ PHOTOS = Path(__file__).parents[2] / "docs"
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    """What PREFECT_API_URL says, where nothing listens."""
+    """Set PREFECT_API_URL to an address where nothing listens, and yield it."""
     address = f"http://127.0.0.1:{free_port()}/api"
     with temporary_settings({PREFECT_API_URL: address}):
         yield address
@@ -123,18 +123,18 @@ NOISE = re.compile("lambda|factory|ifdef|undefined|default: None|default: False"
 
 
 def module_of(command: Any) -> Path:
-    """The file of a flow or of a command's class."""
+    """Return the file of a flow or of a command's class."""
     return Path(*name_of(command).split(".")).with_suffix(".py")
 
 
 def name_of(command: Any) -> str:
-    """The module of a flow or of a command's class."""
+    """Return the module of a flow or of a command's class."""
     name: str = getattr(command, "fn", command).__module__
     return name
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command as a person gives it; what it imports is in stderr, too."""
+    """Run a command as a person types it. Its stderr also lists what it imports."""
     return subprocess.run(
         [sys.executable, "-X", "importtime", "-m", module, *arguments],
         capture_output=True,

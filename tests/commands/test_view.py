@@ -41,7 +41,7 @@ __all__ = ["browser"]
 
 @pytest.fixture
 def home(tiny_dataset: Path, tiny_model: Path, tmp_path: Path) -> Path:
-    """A workspace with a registered model and its dataset."""
+    """Return a workspace with a registered model and its dataset."""
     for name, source in (("street-images-to-nerf-dataset", tiny_dataset), ("street-nerf", tiny_model)):
         folder = tmp_path / "assets" / name / "1-c0ffee00"
         shutil.copytree(source, folder)

@@ -61,7 +61,7 @@ asyncio.run(main())
 async def saved(
     stack: AzureStack, workspace: AzureMLWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AzureMLWorkspace:
-    """The workspace as a saved block, and the nodes' ssh port."""
+    """Return the workspace as a saved block, and the nodes' ssh port."""
     await workspace.credential.save("azure", overwrite=True)
     await workspace.save("azure", overwrite=True)
     stack.ssh_at("127.0.0.1", 50000)

@@ -23,7 +23,7 @@ def _stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureStack]:
 
 @pytest.fixture
 def stack(_stack: AzureStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AzureStack:
-    """Azure with one useless cluster, and the environment of a person who is about to run a command."""
+    """Return Azure with one useless cluster, and the environment of a person who is about to run a command."""
     place = {
         "AZURE_SUBSCRIPTION_ID": _stack.subscription,
         "AZURE_RESOURCE_GROUP": _stack.resource_group,
@@ -37,7 +37,7 @@ def stack(_stack: AzureStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def empty_workspace(stack: AzureStack, monkeypatch: pytest.MonkeyPatch) -> AzureStack:
-    """Azure with a workspace in which no other test has made anything."""
+    """Return Azure with a workspace in which no other test has made anything."""
     stack.renew()
     monkeypatch.setenv("AZURE_ML_WORKSPACE", stack.workspace)
     return stack
@@ -45,7 +45,7 @@ def empty_workspace(stack: AzureStack, monkeypatch: pytest.MonkeyPatch) -> Azure
 
 @pytest.fixture
 def command(stack: AzureStack, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Exit status and all that a command of `deployments.azure` says."""
+    """Run a command of `deployments.azure`. Return its exit status and what it printed."""
     commands: dict[str, tuple[type[BaseModel], Callable[[Any], None]]] = {
         "setup": (setup.Setup, setup.main),
         "transfer": (transfer.Transfer, transfer.main),

@@ -56,7 +56,7 @@ def put(root: Path, name: str, kind: str, files: dict[str, bytes], **tags: str) 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A workspace of one scene, with a video, a page and a 3D view."""
+    """Return a workspace of one scene, with a video, a page and a 3D view."""
     root = tmp_path / "home"
     frames = (np.full((90, 160, 3), shade, np.uint8) for shade in range(60, 100))
     encode(tmp_path / "video.mp4", frames, Fraction(10), (160, 90))
@@ -73,7 +73,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def address(root: Path) -> str:
-    """Where the workspace is served."""
+    """Serve the workspace, and return the address."""
     port = free_port()
     assets.serve(root, AUTH, "127.0.0.1", port)
     return f"http://127.0.0.1:{port}"

@@ -17,7 +17,7 @@ __all__ = ["stack", "workspace"]
 
 
 def look(workspace: AzureMLWorkspace, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
-    """What is said of each check."""
+    """Return the text of each check."""
     run_checks(health.checks(workspace))
     said: dict[str, str] = {}
     name = ""

@@ -49,7 +49,7 @@ def named(words: list[str]) -> tuple[str, list[str]]:
 
 @pytest.fixture
 def environment(stack: AzureStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The variables that the page has its reader set."""
+    """Return the variables that the page has its reader set."""
     group = f"/subscriptions/{stack.subscription}/resourceGroups/{stack.resource_group}"
     identity = f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/nerf-jobs"
     for name, value in {

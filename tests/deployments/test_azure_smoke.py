@@ -53,14 +53,14 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def workspace(stack: AzureStack) -> AzureMLWorkspace:
-    """The emulator's own cluster for everything, and an environment."""
+    """Return the emulator's own cluster for everything, and an environment."""
     place = common.AzureOptions().described(gpu_cluster="other", cpu_cluster="other", environment="rebel-nerf:1")
     place.client.environments.create_or_update(Environment(name="rebel-nerf", version="1", image="ubuntu"))
     return place
 
 
 def check(workspace: AzureMLWorkspace, size: str) -> smoke.Check:
-    """A check that no other test has, as the size is part of its name; looked for already."""
+    """Return a check that no other test has, because the size is part of its name. It was looked for already."""
     made = smoke.Check(workspace, "gpu", size)
     made.find()
     return made

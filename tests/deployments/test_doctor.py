@@ -19,7 +19,7 @@ from tests.service import ROOT, Service
 
 
 def doctor(environment: dict[str, str], *arguments: str) -> tuple[int, dict[str, str]]:
-    """Exit status, and what is said of each check, by the check's name."""
+    """Run the doctor. Return its exit status, and the text of each check by the check's name."""
     command = [sys.executable, "-m", "deployments.command", "doctor", *arguments]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
     said: dict[str, str] = {}

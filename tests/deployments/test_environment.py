@@ -29,13 +29,13 @@ IMAGE = {"python_version": "3.12", "python_full_version": "3.12.3", "sys_platfor
 
 
 def locked() -> dict[str, str]:
-    """The version of each package in the lock; pycolmap's with CUDA under pycolmap's own name."""
+    """Return the version of each package in the lock; pycolmap's with CUDA under pycolmap's own name."""
     versions = dict(re.findall(r"^([\w.-]+)==(\S+)$", LOCK, re.M))
     return {**versions, "pycolmap": versions.pop("pycolmap-cuda12")}
 
 
 def wanted(environment: dict[str, str] = IMAGE) -> Iterator[Requirement]:
-    """What pyproject.toml wants there, of the scheduler's and the jobs' side."""
+    """Yield the requirements of pyproject.toml for the scheduler and the jobs."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for requirement in map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["local"]]):
         if requirement.marker is None or requirement.marker.evaluate(environment):
@@ -107,7 +107,7 @@ def test_the_versions_that_are_installed_read_what_is_given_twice_and_as_json() 
 
 
 def check(python: Path | str, folder: Path, *options: str) -> tuple[int, dict[str, dict[str, str]], str]:
-    """Exit status, steps by name, and output of `jobs.check` with the jobs' code alone, as a job has it."""
+    """Run `jobs.check` with the code of a job alone. Return its exit status, steps by name, and output."""
     code, report = folder / "code", folder / "report"
     code.mkdir(exist_ok=True)
     if not (code / "jobs").exists():

@@ -130,7 +130,7 @@ class Sender:
     def __call__(
         self, body: str | None, target: str = f"/?code={SECRET}", method: str = "POST", **headers: str
     ) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of the answer."""
+        """Send a request. Return the status, headers and body of the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, target, body, {name.replace("_", "-"): told for name, told in headers.items()})
@@ -140,7 +140,7 @@ class Sender:
             connection.close()
 
     def about(self, path: str, sample: str = CREATED, account: str = "", container: str = "") -> dict[str, Any]:
-        """A documented event, but of another blob: by default of the workspace's own account and container."""
+        """Return a documented event of another blob, by default in the workspace's own account and container."""
         [event] = json.loads(sample)
         source = "topic" if "topic" in event else "source"
         event[source] = event[source].replace("my-storage-account", account or self.account)
@@ -164,13 +164,13 @@ def relayed(workspace: AzureMLWorkspace, client: SyncPrefectClient) -> Iterator[
 
 @pytest.fixture
 def send(prefect_server: None, workspace: AzureMLWorkspace) -> Iterator[Sender]:
-    """A relay on the session's server."""
+    """Yield a relay on the session's server."""
     with get_client(sync_client=True) as client, relayed(workspace, client) as sender:
         yield sender
 
 
 def heard(client: SyncPrefectClient, event: str = CHANGED, since: datetime | None = None) -> list[Resource]:
-    """The resources of the events that the server has, in the order in which they occurred."""
+    """Return the resources of the events that the server has, in the order in which they occurred."""
     asked: dict[str, Any] = {"event": {"name": [event]}, "order": "ASC"}
     if since:
         asked["occurred"] = {"since": since.isoformat()}
@@ -291,7 +291,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 @contextmanager
 def process(service: Service, stack: AzureStack, workspace: AzureMLWorkspace, log: Path) -> Iterator[Sender]:
-    """The relay as a person starts it, once it answers."""
+    """Start the relay as a person does, wait until it answers, and yield a sender."""
     port = free_port()
     options = ["--block", "azure", "--port", str(port), "--key-block", "key"]
     environment = {**service.environment, **stack.environment}

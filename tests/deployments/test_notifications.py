@@ -33,7 +33,7 @@ CustomWebhookNotificationBlock(name="people", url=sys.argv[1], json_data=data).s
 
 @pytest.fixture
 def heard() -> Iterator[tuple[str, list[str], list[tuple[str, str]]]]:
-    """The address of a webhook, the texts that were sent to it, and the subjects and texts that a block sent."""
+    """Yield the address of a webhook, the texts that were sent to it, and the subjects and texts that a block sent."""
     texts: list[str] = []
     mails: list[tuple[str, str]] = []
 
@@ -122,7 +122,7 @@ async def test_people_hear_what_became_of_scenes(
 
 
 async def deployment(client: PrefectClient, name: str, of: str = "") -> UUID:
-    """A deployment, of a flow in `tests/deployments/scenes.py` if one is given."""
+    """Return a deployment; its flow is in `tests/deployments/scenes.py` if a name is given."""
     flow = await client.create_flow_from_name(of or f"flow-{name}")
     entrypoint = f"tests/deployments/scenes.py:{of}" if of else None
     return await client.create_deployment(flow, name, entrypoint=entrypoint, work_pool_name="rebel-nerf")

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 @asynccontextmanager
 async def at_work(tmp_path: Path) -> AsyncIterator[SceneWorker]:
-    """A worker that polls when it is asked to. (A fixture would end it in another task, which anyio refuses.)"""
+    """Yield a worker that polls on request. (A fixture would end it in another task, which anyio refuses.)"""
     with temporary_settings({PREFECT_HOME: tmp_path / "prefect"}):
         async with SceneWorker(work_pool_name=tmp_path.name) as worker:
             assert worker._lock

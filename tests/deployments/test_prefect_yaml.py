@@ -32,14 +32,14 @@ CHANGED = "rebel-nerf.capture.changed"
 
 
 def deployed() -> Iterator[tuple[dict[str, Any], Flow[..., Any]]]:
-    """Each deployment, and its flow."""
+    """Yield each deployment, and its flow."""
     for each in yaml.safe_load(DEPLOYMENTS)["deployments"]:
         path, _, name = each["entrypoint"].partition(":")
         yield each, getattr(importlib.import_module(".".join(Path(path).with_suffix("").parts)), name)
 
 
 def texts(value: Any) -> Iterator[str]:
-    """All that a JSON value says, the names of its keys left out."""
+    """Yield all texts in a JSON value, except the names of keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, (dict, list)):

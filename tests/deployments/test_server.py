@@ -47,7 +47,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def blocks_of(service: Service, **headers: str) -> httpx.Response:
-    """The server's answer to who wants to read all blocks, secrets and all."""
+    """Return the server's answer to a request for all blocks with their secrets."""
     url = f"{service.url}/block_documents/filter"
     return httpx.post(url, json={"include_secrets": True}, headers=headers, timeout=60)
 

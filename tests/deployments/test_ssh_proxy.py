@@ -66,7 +66,7 @@ def run(endpoint: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
 
 
 def talk(endpoint: Endpoint, given: bytes, expected: int) -> tuple[bytes, subprocess.Popen[bytes]]:
-    """What comes back, up to a number of bytes, while the program's input stays open."""
+    """Send something, and return up to a number of bytes of the answer. The program's input stays open."""
     command = [sys.executable, "-m", "deployments.azure.ssh_proxy", endpoint.url + "/"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdin and process.stdout

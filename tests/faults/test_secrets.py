@@ -44,7 +44,7 @@ def processes() -> Iterator[Path]:
 
 
 def found_in(folder: Path, secrets: set[bytes]) -> list[str]:
-    """The files below a folder that hold a secret."""
+    """Return the files below a folder that hold a secret."""
     found = []
     for file in folder.rglob("*"):
         if file.is_file():
@@ -54,7 +54,7 @@ def found_in(folder: Path, secrets: set[bytes]) -> list[str]:
 
 
 def seen(secrets: set[bytes], jobs: Path) -> list[str]:
-    """The processes that show a secret: on their command line; or, where they belong to a job, in their environment."""
+    """Return the processes with a secret on their command line or, if they belong to a job, in their environment."""
     found = []
     for entry in processes():
         try:

@@ -28,7 +28,7 @@ print(round(ahead / 3600), tries(lambda: pathlib.Path("disk/file").write_text("x
 
 
 def seen(surroundings: Surroundings, folder: Path) -> str:
-    """Hours that the clock is ahead, and how three ways to write a file end."""
+    """Return by how many hours the clock is ahead, and the results of three ways to write a file."""
     now = subprocess.run(["date", "+%s"], capture_output=True, text=True, check=True).stdout.strip()
     command = [sys.executable, "-c", LOOK, now]
     environment = {**os.environ, **surroundings.environment}

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 @pytest.fixture
 def home(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A workspace with a registered splatfacto and its dataset."""
+    """Return a workspace with a registered splatfacto and its dataset."""
     assets = tmp_path / "assets"
     dataset, model = (assets / name / "1-c0ffee00" for name in ("street-images-to-nerf-dataset", "street-nerf"))
     shutil.copytree(tiny_dataset, dataset)

@@ -45,7 +45,7 @@ async def run(**given: Any) -> tuple[Asset, dict[str, str]]:
 
 
 def write_path(file: Path, place: float, frame: str | None) -> None:
-    """A short camera path at `place` on the X axis, of the frame that a dataset began."""
+    """Write a short camera path at `place` on the X axis, in the scene frame of a dataset."""
     poses = [[1, 0, 0, place + step, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1] for step in (0, 0.1)]
     frames = [{"camera_to_world": pose, "fov": 50} for pose in poses]
     content = {"render_width": 64, "render_height": 36, "seconds": 0.25, "camera_path": frames}

@@ -26,7 +26,7 @@ UNIT = 5.0
 
 @pytest.fixture
 def home(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A workspace with the built-in street, in units of 5 m, and a model of it."""
+    """Return a workspace with the built-in street, in units of 5 m, and a model of it."""
     dataset, model = (
         tmp_path / "assets" / name / "1-c0ffee00" for name in ("street-images-to-nerf-dataset", "street-nerf")
     )
@@ -45,7 +45,7 @@ def home(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def wall(times: float = 1.0) -> dict[str, Any]:
-    """A length of 8 m on the street's front, as a person writes it."""
+    """Return a length of 8 m on the street's front, as a person writes it."""
 
     def picks(point: list[float]) -> list[dict[str, Any]]:
         found = []

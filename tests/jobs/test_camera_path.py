@@ -32,7 +32,7 @@ PATH: Content = {
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A path exported by the viewer's own RENDER tab, clicked by a client over its websocket."""
+    """Return a path that the viewer's own RENDER tab exported when a client clicked it over its websocket."""
     import msgspec
     import viser
     from nerfstudio.viewer.render_panel import populate_render_tab

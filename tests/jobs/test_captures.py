@@ -34,7 +34,7 @@ def errors(street: Path, dataset: Path) -> PoseErrors:
 
 
 def exif(focal: int | None) -> Image.Exif:
-    """EXIF with a focal length in mm in terms of film; empty without one."""
+    """Return EXIF with a focal length in mm on 35 mm film; empty EXIF without one."""
     tags = Image.Exif()
     if focal:
         tags[ExifTags.Base.Model] = "a camera"
@@ -116,7 +116,7 @@ def test_places_that_look_alike_are_told_apart(photos: dict[int, int], tmp_path:
 
 @pytest.fixture(scope="module")
 def masked(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of photos through which somebody walks, with masks of that person; one photo shows nobody."""
+    """Return a dataset of photos of a passer-by with masks of that person. One photo shows nobody."""
     folder = tmp_path_factory.mktemp("masked")
     for name in ("images", "masks"):
         (folder / "photos" / name).mkdir(parents=True)

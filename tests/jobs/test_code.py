@@ -11,7 +11,7 @@ from tests.test_rooms import imported
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose `jobs/` holds one program."""
+    """Return a project whose `jobs/` holds one program."""
     (tmp_path / "project" / "jobs" / "__pycache__").mkdir(parents=True)
     (tmp_path / "project" / "jobs" / "train.py").touch()
     monkeypatch.setattr(code, "_JOBS", tmp_path / "project" / "jobs")

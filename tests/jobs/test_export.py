@@ -39,7 +39,7 @@ HERE = Local(48.137, 11.575, 520.0)
 
 @pytest.fixture(scope="session")
 def metres(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `jobs.scale` writes of a scene whose units are 1.25 m, with its place and north."""
+    """Return what `jobs.scale` writes about a scene with units of 1.25 m, a known place and a known north."""
     matrix = np.eye(4)
     matrix[:3, :3] = METRES * TO_EAST
     place = Place(
@@ -60,7 +60,7 @@ def metres(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def solid_model(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A nerfacto that was trained long enough to have surfaces, which takes ten seconds."""
+    """Return a nerfacto that was trained long enough to have surfaces, which takes ten seconds."""
     folder = tmp_path_factory.mktemp("solid")
     options = TrainOptions(max_num_iterations=150, model_size="small", max_image_size=96, rays_per_batch=512)
     train(options, tiny_dataset, folder / "model", folder / "checkpoints")
@@ -71,7 +71,7 @@ def solid_model(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def exported(
     solid_model: Path, tiny_dataset: Path, metres: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, str]:
-    """The folder that the job writes, and its log."""
+    """Run the job. Return the folder that it writes, and its log."""
     folder = tmp_path_factory.mktemp("export")
     places = ["--dataset", tiny_dataset, "--model", solid_model, "--export", folder, "--metres", metres]
     options = ["--points=3000", "--image-size=48", "--resolution=32"]
@@ -83,7 +83,7 @@ def exported(
 
 @pytest.fixture
 def splats(tiny_dataset: Path, tmp_path: Path) -> Path:
-    """A model folder of a splatfacto that was never trained."""
+    """Return a model folder of a splatfacto that was never trained."""
     return write_model(splatfacto(300), tmp_path / "model", tiny_dataset)
 
 
@@ -181,7 +181,7 @@ def test_cameras_and_path_are_on_the_map_where_they_were(exported: tuple[Path, s
 
 
 def _wall(distance: float, extent: float = 1.0) -> surface.Views:
-    """What 3 cameras see that look along +Y at a wall in the plane y = `distance`, red on its left and green right."""
+    """Return what 3 cameras see that look along +Y at a wall at y = `distance`, red on the left, green on the right."""
     poses = torch.tensor([[[1.0, 0, 0, x], [0, 0, -1, 0], [0, 1, 0, 0]] for x in (-0.3, 0.0, 0.3)])
     height, width, focal = 60, 80, 80.0
     column, row = torch.meshgrid(torch.arange(width) + 0.5, torch.arange(height) + 0.5, indexing="xy")

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fourteen photos of the street by a fisheye, without EXIF."""
+    """Return fourteen photos of the street by a fisheye, without EXIF."""
     folder = tmp_path_factory.mktemp("fisheye")
     views = [replace(view, focal=FOCAL) for view in cameras(14, *SIZE)]
     scene = street(480)

@@ -28,7 +28,7 @@ torch.set_num_threads(1)  # the same work, without threads that wait for a core
 
 @pytest.fixture(scope="module")
 def trained(tiny_dataset: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `model/`, trained on a dataset that lay elsewhere and is gone, and a copy of that as `dataset/`."""
+    """Return a folder with `model/`, whose dataset was elsewhere and is gone, and a copy of that as `dataset/`."""
     folder = tmp_path_factory.mktemp("trained")
     shutil.copytree(tiny_dataset, folder / "dataset")
     shutil.copytree(tiny_model, folder / "model")
@@ -37,7 +37,7 @@ def trained(tiny_dataset: Path, tiny_model: Path, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="module")
 def weights_in_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A torch cache with a file for LPIPS's network, so that nerfstudio's own tools download nothing.
+    """Return a torch cache with a file for LPIPS's network, so that nerfstudio's own tools download nothing.
 
     The weights are random, so tests can only check that figures are computed from them.
     """

@@ -31,7 +31,7 @@ RENDER = RenderOptions(camera_path="tour", width=32, height=18, seconds=10, fps=
 
 @pytest.fixture(params=["stand-in", "file_cache", "block_cache"])
 def mount(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mount]:
-    """Storage as the stand-in has it, and as BlobFuse2 does with each of its caches."""
+    """Yield storage mounted by the stand-in, and by BlobFuse2 with each of its caches."""
     kind = StandIn if request.param == "stand-in" else BlobFuse
     if why := kind.missing():
         pytest.skip(why)

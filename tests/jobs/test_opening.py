@@ -20,7 +20,7 @@ SECRET = b"-----BEGIN PRIVATE KEY-----"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A capture with photos in a subfolder, beside a private folder with files of the same names."""
+    """Return a capture with photos in a subfolder, beside a private folder with files of the same names."""
     capture = tmp_path / "capture"
     (capture / "inner").mkdir(parents=True)
     for number in range(3):

@@ -35,7 +35,7 @@ EVIL = "<img src=http://127.0.0.1/x onerror=document.title='taken'>"
 
 @pytest.fixture(scope="module")
 def video(tiny_dataset: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a video asset: two seconds of a bar that moves, with a path, a poster and a manifest."""
+    """Return the folder of a video asset: two seconds of a moving bar, with a path, a poster and a manifest."""
     folder = tmp_path_factory.mktemp("video")
     frames = [np.full((72, 128, 3), 40, np.uint8) for _ in range(24)]
     for index, frame in enumerate(frames):
@@ -52,7 +52,7 @@ def video(tiny_dataset: Path, tiny_model: Path, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def dataset(tiny_dataset: Path, tmp_path: Path) -> Path:
-    """The tiny dataset with a manifest; one photo is not registered, one cannot be read, and a name is a trap."""
+    """Return the tiny dataset with an unregistered photo, an unreadable one, and one with a hostile name."""
     folder = tmp_path / "dataset"
     shutil.copytree(tiny_dataset, folder)
     files = [frame["file_path"] for frame in json.loads((folder / "transforms.json").read_text())["frames"]]

@@ -31,7 +31,7 @@ from tests.pictures import size_of
 
 
 def points(file: Path) -> NDArray[np.void]:
-    """Structured array of a binary PLY of ours."""
+    """Return the vertices of a binary PLY that this project wrote, as a structured array."""
     header, _, body = file.read_bytes().partition(b"end_header\n")
     number = int(header.split(b"element vertex ")[1].split()[0])
     layout = [("xyz", "<f4", 3), ("rgb", "u1", 3)]
@@ -46,7 +46,7 @@ def sources(dataset: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def capture(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The street's photos with what people's folders have beside them."""
+    """Return the street's photos with other files that people have in such folders."""
     folder = tmp_path_factory.mktemp("capture") / "photos"
     shutil.copytree(street / "photos", folder / "walk")
     names = sorted((folder / "walk").iterdir())

@@ -38,7 +38,7 @@ def pipeline(tiny_model: Path, tiny_dataset: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def path(tiny_model: Path, tiny_dataset: Path) -> CameraPath:
-    """A tour of four frames, 48x27 px."""
+    """Return a tour of four frames, 48x27 px."""
     return trajectory.generate("tour", tiny_dataset, tiny_model, RenderOptions(width=48, height=27, seconds=1.0, fps=4))
 
 
@@ -56,7 +56,7 @@ def command(*arguments: object) -> tuple[int, list[report.Progress], str]:
 
 
 def boxes(file: Path) -> list[str]:
-    """The names of the outermost boxes of an MP4, in order."""
+    """Return the names of the outermost boxes of an MP4, in order."""
     content, at, names = file.read_bytes(), 0, []
     while at < len(content):
         names.append(content[at + 4 : at + 8].decode())

@@ -21,7 +21,7 @@ from tests.made_once import drawn
 
 @pytest.fixture(scope="module")
 def mixed() -> Path:
-    """Fourteen photos of one phone: every third is held upright, and every third is of half the size."""
+    """Return fourteen photos of one phone: every third is held upright, and every third is of half the size."""
     return drawn("turned", draw, Path(__file__))
 
 

@@ -53,7 +53,7 @@ torch.set_num_threads(1)  # the same work, without threads that wait for a core
 
 @pytest.fixture
 def dataset(street: Path, tmp_path: Path) -> Path:
-    """The built-in street front as a dataset that a test may change."""
+    """Return the built-in street front as a dataset that a test may change."""
     shutil.copytree(street, tmp_path / "dataset")
     (tmp_path / "dataset/truth.json").rename(tmp_path / "dataset/transforms.json")
     return tmp_path / "dataset"

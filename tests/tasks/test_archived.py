@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 @Stage
 def built(scene: str) -> Plan:
-    """Files that stand for a model here."""
+    """Return files that stand for a model here."""
     return Plan(scene, "1", SketchOptions(photos=8), f"{scene}-nerf", "model", "output", {}, tier="cpu")
 
 
@@ -38,7 +38,7 @@ async def build(workspace: AzureMLWorkspace, scene: str, refresh: bool = False) 
 
 @Stage
 def sketched(scene: str) -> Plan:
-    """Files that stand for a dataset here."""
+    """Return files that stand for a dataset here."""
     return Plan(scene, "1", SketchOptions(photos=8), f"{scene}-photos", "dataset", "output", {}, tier="cpu")
 
 

@@ -67,7 +67,7 @@ def month(back: int = 0) -> str:
 
 
 def entry(job: str, cost: float, **more: Any) -> Expense:
-    """What a job of another run is expected to cost, in EUR; it was never submitted."""
+    """Return the expected cost, in EUR, of a job of another run that was never submitted."""
     given = {"run": "another", "scene": "wall", "stage": "first", "tier": "gpu", "price_per_hour": 3600.0}
     now = datetime.now(timezone.utc)
     return Expense.model_validate(

@@ -31,7 +31,7 @@ MODEL = Asset(
 
 
 def path(y: float = -2.0) -> CameraPath:
-    """Two frames as the photos are, at a distance `y` from the origin."""
+    """Return a path of two frames with the poses of photos, at a distance `y` from the origin."""
     poses = [[1, 0, 0, x, 0, 0, -1, y, 0, 1, 0, 0, 0, 0, 0, 1] for x in (-0.5, 0.5)]
     frames = [{"camera_to_world": pose, "fov": 50} for pose in poses]
     return CameraPath.model_validate({"render_width": 64, "render_height": 48, "seconds": 1, "camera_path": frames})

@@ -40,7 +40,7 @@ def put(local: LocalWorkspace, name: str, version: str, day: int, kind: str = "m
 
 @pytest.fixture
 def local(tmp_path: Path) -> LocalWorkspace:
-    """A street whose second model is good, and whose third is a trial."""
+    """Return a workspace with a street whose second model is good, and whose third is a trial."""
     local = LocalWorkspace(root=tmp_path / "home")
     put(local, "street", "1", 0, "capture", scene="street")
     for number, psnr, steps in ((1, 24.1, 1000), (2, 25.8, 2000), (3, 14.1, 60)):

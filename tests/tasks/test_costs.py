@@ -64,7 +64,7 @@ async def two_stages(workspace: LocalWorkspace, scene: str, seconds: float, must
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> LocalWorkspace:
-    """A workspace in which a second costs a Euro on a GPU, and a tenth of that on a CPU."""
+    """Return a workspace in which a second costs 1 EUR on a GPU and 0.1 EUR on a CPU."""
     prices = {"gpu_price_per_hour": 3600.0, "cpu_price_per_hour": 360.0, "currency": "EUR"}
     return chain_workspace(tmp_path / "home").model_copy(update=prices)
 
@@ -109,7 +109,7 @@ async def test_what_jobs_took_what_was_lost_and_what_was_used_again(
 
 @pytest.fixture
 def kept(workspace: LocalWorkspace) -> Callable[..., None]:
-    """Puts a model into the workspace, by the day since the 1st of November 2026."""
+    """Return a function that registers a model by the day since 1 November 2026."""
 
     def keep(number: int, day: int, run: str, **tags: object) -> None:
         more: dict[str, Any] = {

@@ -25,7 +25,7 @@ __all__ = ["stack", "workspace"]
 
 
 def line(stage: str, step: int, total: int, at: float, **metrics: float) -> str:
-    """What a job prints, `at` seconds after its start."""
+    """Return the line that a job prints `at` seconds after its start."""
     said = {"stage": stage, "step": step, "total": total, "metrics": metrics, "time": 1.7e9 + at}
     return json.dumps(said)
 

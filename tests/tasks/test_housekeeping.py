@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 async def run_of(client: PrefectClient, flow: str, state: State[Any], name: str, tag: str) -> UUID:
-    """A run of a flow that was left in a state."""
+    """Return a run of a flow that was left in a state."""
 
     async def empty() -> None: ...
 

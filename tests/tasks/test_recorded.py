@@ -16,7 +16,7 @@ MANIFESTS = sorted(HOME.glob("assets/*/*/asset.json"))
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalWorkspace:
-    """The recorded workspace, in which no job can run."""
+    """Return the recorded workspace, in which no job can run."""
     shutil.copytree(HOME, tmp_path / "home")
     program = tmp_path / "python"
     program.write_text("#!/bin/sh\nexit 65\n")

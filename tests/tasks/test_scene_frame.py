@@ -58,7 +58,7 @@ def test_references_are_the_oldest_and_the_newest_and_change_no_version() -> Non
 
 
 async def prepared(workspace: LocalWorkspace, images: Path, options: PrepareOptions) -> Asset:
-    """What the flow does up to the dataset."""
+    """Do what the flow does up to the dataset, and return the dataset."""
 
     @flow(name="prepared")
     async def run() -> Asset:
@@ -74,7 +74,7 @@ async def prepared(workspace: LocalWorkspace, images: Path, options: PrepareOpti
 async def checked(
     workspace: LocalWorkspace, dataset: Asset, path: CameraPath | None, named: bool = False
 ) -> tuple[str, CameraPath | None]:
-    """What the flows render instead of, or by, a path."""
+    """Return what the flows render instead of, or by, a path."""
 
     @flow(name="checked")
     async def run() -> tasks.Shot:
@@ -87,7 +87,7 @@ async def checked(
 def path_of(
     *places: tuple[float, float, float], frame: str | None = None, like: list[list[float]] | None = None
 ) -> CameraPath:
-    """Frames moved by `places` from a camera (4x4, at the origin and looking down if not given), turned as it is."""
+    """Return frames moved by `places` from the camera `like` (4, 4), by default one at the origin that looks down."""
     frames = []
     for place in places:
         pose = np.array(like) if like is not None else np.eye(4)
@@ -125,7 +125,7 @@ async def test_a_generated_path_has_the_shape_of_the_photos(
 
 
 async def artifacts(key: str, since: datetime) -> list[str]:
-    """What was shown under a key from a moment on: other tests' runs are on the same server."""
+    """Return the artifacts under a key since a moment, because other tests' runs are on the same server."""
     async with get_client() as client:
         found = await client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
     return [str(each.data) for each in found if each.created and each.created >= since]

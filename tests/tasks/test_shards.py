@@ -78,7 +78,7 @@ async def render_here(
     options: RenderOptions = OPTIONS,
     **more: Any,
 ) -> Asset:
-    """Within a flow run."""
+    """Render in a flow run."""
     return await tasks.render_in_shards(workspace, visit(workspace), tasks.Shot(options, path), shards=shards, **more)
 
 

@@ -31,7 +31,7 @@ def register(home: Path, kind: str, version: str, content: dict[str, Any], **tag
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> LocalWorkspace:
-    """Four visits; the third began a scene frame of its own. Each has a model."""
+    """Return a workspace with four visits, each with a model. The third visit began another scene frame."""
     for visit, frame in enumerate(["new", FIRST, "new", FIRST], 1):
         register(tmp_path, "dataset", f"{visit}-00000000", {}, frame=frame)
         trained = OPTIONS.model_copy(update={"start": "fresh"})

@@ -38,7 +38,7 @@ async def train(
     refresh: bool = False,
     earlier: Asset | None = None,
 ) -> list[Version]:
-    """A flow that trains on a capture and shows the versions."""
+    """Train on a capture in a flow that shows the versions."""
     options = TrainOptions(max_num_iterations=steps, start="earlier" if earlier else "fresh")
 
     @flow(name="train")
@@ -53,7 +53,7 @@ async def train(
 
 
 async def shown() -> Artifact:
-    """What the UI shows of the newest run."""
+    """Return what the UI shows of the newest run."""
     async with get_client() as client:
         chosen = ArtifactFilter(key=ArtifactFilterKey(any_=["street-quality"]))
         found = await client.read_artifacts(artifact_filter=chosen)

@@ -76,7 +76,7 @@ async def run_all(workspace: LocalWorkspace) -> tuple[list[str], list[str]]:
 
 
 def in_line(said: list[str]) -> bool:
-    """Whether each says its place and the job just before it."""
+    """Return whether each job reports its place in the queue and the job just before it."""
     expected = ("1st in line, behind dock", "2nd in line, behind mill", "3rd in line, behind barn")
     pairs = zip(said, expected, strict=True)
     return all(words.startswith(f"waits for the GPU: {each}-first-1-") for words, each in pairs)

@@ -9,7 +9,7 @@ _GREY = np.full((20, 20, 3), 0.5)
 
 
 def _patches(rng: np.random.Generator, count: int) -> list[Patch]:
-    """Random parallelograms, each with two sides, before a camera at the origin that looks along +y."""
+    """Return random parallelograms, each with two sides, before a camera at the origin that looks along +y."""
     return [
         Patch(rng.uniform([-2, 3, -2], [2, 9, 2]), rng.normal(0, 1.5, 3), rng.normal(0, 1.5, 3), _GREY, two_sided=True)
         for _ in range(count)

@@ -21,7 +21,7 @@ SIDE = 1.2  # metres: a poster, as the built-in street's photos are small
 
 @pytest.fixture
 def street(tmp_path: Path) -> Street:
-    """The street's cameras before a grey wall with two markers."""
+    """Return the street's cameras before a grey wall with two markers."""
     street = Street(tmp_path / "dataset")
     (street.folder / "images").mkdir()
     dictionary = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, FAMILY))

@@ -134,7 +134,7 @@ def test_picks_are_in_pixels_of_the_photos_not_of_smaller_pictures(tmp_path: Pat
 
 
 def control(street: Street, bearing: float, rng: np.random.Generator, wrong: int | None = None) -> tuple[Control, ...]:
-    """Six control points about PLACE; the street's +X looks `bearing` degrees clockwise from north."""
+    """Return six control points about PLACE; the street's +X looks `bearing` degrees clockwise from north."""
     corners = [(x, y, z) for x in (-5.0, 0.0, 5.0) for y, z in ((-0.3, 0.5), (-2.0, 3.0))]
     angle = math.radians(90 - bearing)
     turn = np.array([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]])
@@ -170,7 +170,7 @@ def test_a_wrong_control_point_is_named(street: Street) -> None:
 
 
 def gps(street: Street, accuracy: float, times: float, rng: np.random.Generator | None) -> list[dict[str, float]]:
-    """The tags of photos whose common error drifts, as a phone's does; the place is so many times as large."""
+    """Return the tags of photos whose common error drifts, as a phone's does. The place is `times` as large."""
     drift = np.cumsum(rng.normal(0, 0.35 * accuracy, (24, 3)), axis=0) if rng else np.zeros((24, 3))
     tags = []
     for camera, off in zip(street.cameras, drift - drift.mean(axis=0), strict=True):

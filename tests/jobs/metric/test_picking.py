@@ -31,7 +31,7 @@ HOSTILE = "</script><script>document.title = 'taken over'</script>.jpg"
 
 @pytest.fixture
 def street(tmp_path: Path) -> Street:
-    """The street's cameras with grey pictures, and one photo with a name that nobody should have given it."""
+    """Return the street's cameras with grey pictures, one of which has a hostile name."""
     street = Street(tmp_path / "dataset")
     (street.folder / "images").mkdir()
     for number in range(len(street.cameras)):
@@ -44,7 +44,7 @@ def street(tmp_path: Path) -> Street:
 
 
 def place(browser: Browser, pane: int, street: Street, point: tuple[float, float, float]) -> tuple[int, int]:
-    """Where a pane shows a point (3,) in metres: px of the canvas, right and down."""
+    """Return where a pane shows a point (3,) in metres: px of the canvas, right and down."""
     x, y, _ = street.cameras[SHOWN[pane]].project(np.array(point))
     where = "const p = panes[arguments[0]]; return [p.x + p.zoom * arguments[1], p.y + p.zoom * arguments[2]]"
     left, top = browser.execute_script(where, pane, float(x), float(y))
@@ -59,7 +59,7 @@ def click(browser: Browser, pane: int, at: tuple[int, int]) -> None:
 
 
 def orange(browser: Browser, pane: int, at: tuple[int, int]) -> bool:
-    """Whether a line passes within 3 px of a place in a pane."""
+    """Return whether a line passes within 3 px of a place in a pane."""
     corner = browser.execute_script(
         "const b = panes[arguments[0]].canvas.getBoundingClientRect(); return [b.left, b.top]", pane
     )

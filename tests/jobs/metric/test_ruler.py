@@ -41,7 +41,7 @@ TRUE: dict[Quantity, float] = {"distance": 3.8949, "height": 2.0, "angle": 88.46
 
 
 def make_street(folder: Path) -> Street:
-    """The street's cameras with grey pictures, half as large as the photos, and poses that are not exact."""
+    """Return the street's cameras with grey pictures, half as large as the photos, and poses that are not exact."""
     about = {"options": {"downscale_factor": 2}, "reprojection_error_px": 0.6}
     street = Street(folder, about=about)
     (folder / "images").mkdir()

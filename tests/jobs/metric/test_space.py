@@ -45,7 +45,7 @@ class Reconstructed(NamedTuple):
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Reconstructed:
-    """The street, whose points were matched within 0.3 px. One photo shows the left one 40 px off."""
+    """Return the street, whose points were matched within 0.3 px. One photo shows the left point 40 px off."""
     folder, rng = make_street(tmp_path / "dataset").folder, np.random.default_rng(4)
     cameras = Cameras(folder)
     model = pycolmap.Reconstruction()

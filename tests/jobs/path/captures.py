@@ -50,14 +50,14 @@ def house() -> PosedPhotos:
 
 
 def room() -> PosedPhotos:
-    """From the middle of a room, outwards."""
+    """Return photos taken outwards from the middle of a room."""
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     out = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
     return capture(0.4 * out + [0, 0, 1.5], out, 3)
 
 
 def drone() -> PosedPhotos:
-    """Lanes to and fro, straight down."""
+    """Return photos taken straight down, in parallel lanes."""
     x, y = (a.ravel() for a in np.meshgrid(np.linspace(-10, 10, 8), np.linspace(-10, 10, 8)))
     return capture(np.stack([x, y, 0 * x + 12], axis=1), np.tile([0.0, 0.0, -1.0], (64, 1)), 12)
 
@@ -70,7 +70,7 @@ def row(y: float, looks_to: float, x: float = 0.0) -> PosedPhotos:
 
 
 def levels(shape: str, heights: tuple[float, ...], at_once: bool, spots: int) -> PosedPhotos:
-    """Photos at several heights along a straight row, half a circle or a whole one, 3 units from what they show.
+    """Return photos at several heights along a straight row, half a circle or a whole one, 3 units from what they show.
 
     Args:
         shape: "row", "arc" or "ring".

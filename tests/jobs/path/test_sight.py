@@ -63,7 +63,7 @@ def share_lost(name: str, path: CameraPath, points: bool = True) -> float:
 
 
 def flights(name: str) -> dict[str, Array]:
-    """What people draw: above and around, nearer and farther, in a room; in typical depths."""
+    """Return paths that people draw: above and around, nearer and farther, in a room; in typical depths."""
     of = SCENES[name]
     depth, middle = of.depth, np.median(of.points, axis=0)
     centre = of.centres.mean(axis=0)

@@ -70,7 +70,7 @@ def film_of(
 
 
 def shown(file: Path, *, upright: bool = False) -> NDArray[np.int_]:
-    """The colours of the stripes, (n, 3), 0 to 255, from the left, or from the top of a video held upright."""
+    """Return the colours of the stripes, (n, 3), 0 to 255, from the left, or from the top of a video held upright."""
     frame = next(film.sharpest_frames(file, film.frame_times(file), 1))
     picture = np.asarray(frame.image).astype(int)
     if upright:

@@ -44,7 +44,7 @@ SMALL: dict[str, Any] = {
 
 
 def build(**options: Any) -> NerfactoModel:
-    """A nerfacto whose densities and colours differ from place to place."""
+    """Return a nerfacto whose densities and colours differ from place to place."""
     values = {
         "average_init_density": 0.01,
         "camera_optimizer": CameraOptimizerConfig(mode="SO3xR3"),

@@ -45,13 +45,13 @@ def in_scene_frame(street: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def later(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The street on another day."""
+    """Return the street on another day."""
     return in_scene_frame(made_once.street("2"), tmp_path_factory.mktemp("later") / "dataset")
 
 
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model of the street on the first day."""
+    """Return the model of the street on the first day."""
     folder = tmp_path_factory.mktemp("earlier")
     dataset = in_scene_frame(made_once.street(), folder / "dataset")
     other = FRESH.model_copy(update={"seed": 7})

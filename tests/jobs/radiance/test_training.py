@@ -51,7 +51,7 @@ def make_small(config: Any) -> None:
 
 @pytest.fixture
 def dataset(street: Path, tmp_path: Path) -> Path:
-    """The street front as a dataset that a test may change, with seven photos."""
+    """Return the street front as a dataset that a test may change, with seven photos."""
     shutil.copytree(street, tmp_path / "dataset")
     content = json.loads((tmp_path / "dataset/truth.json").read_text())
     content["frames"] = content["frames"][:7]
@@ -61,7 +61,7 @@ def dataset(street: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> TrainOptions:
-    """Options of a training that is done by `jobs.radiance`, on the GPU or in the interpreter."""
+    """Return options of a training that is done by `jobs.radiance`, on the GPU or in the interpreter."""
     monkeypatch.setattr(settings, "_make_small", make_small)
     monkeypatch.setattr(support, "machine_lacks", lambda: None)
     return OPTIONS.model_copy(update={"model_size": "small"})

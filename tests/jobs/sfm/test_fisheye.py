@@ -11,7 +11,7 @@ SIZE = (640, 480)
 
 
 def photographed(lens: str, params: list[float], noise: float = 0.3) -> pycolmap.Reconstruction:
-    """Ten photos of points all round in front, by a lens, with noise in px; each camera is called 1."""
+    """Return ten photos of points in front of a lens, with noise in px. Each photo has camera 1."""
     rng = np.random.default_rng(1)
     camera = pycolmap.Camera(camera_id=1, model=lens, width=SIZE[0], height=SIZE[1], params=params)
     model = pycolmap.Reconstruction()

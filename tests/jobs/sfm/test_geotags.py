@@ -25,13 +25,13 @@ Places = dict[str, tuple[float, float] | None]
 
 
 def equal_fronts(photos: tuple[int, int]) -> Any:
-    """Photos of two fronts that are equal in everything that is seen."""
+    """Return photos of two fronts that look the same."""
     front = wall(np.random.default_rng(1), 1500, FRONT)
     return reconstruction([(number, [front]) for number in photos])
 
 
 def tagged(model: Any, metres: float, error: float = 4.0, seed: int = 0) -> Places:
-    """GPS positions with an error: the second visit is as many metres to the north of the first."""
+    """Return GPS positions with an error. The second visit is that many metres to the north of the first."""
     rng, found = np.random.default_rng(seed), Places()
     for image in model.images.values():
         x, north = image.projection_center()[0], metres if image.name.startswith("1") else 0.0

@@ -19,7 +19,7 @@ Seen = dict[bytes, list[tuple[int, int]]]
 def wall(
     rng: np.random.Generator, number: int, reach: tuple[float, float], sides: tuple[int, ...] = (1,)
 ) -> NDArray[np.float64]:
-    """Points on walls: x in a range, or its mirror image, y down and z deep."""
+    """Return points on walls: x in a range, or its mirror image, y down and z deep."""
     x = rng.uniform(*reach, number) * rng.choice(sides, number)
     return np.column_stack([x, rng.uniform(-3, 3, number), rng.uniform(0, 0.6, number)])
 

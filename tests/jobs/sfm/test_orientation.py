@@ -38,7 +38,7 @@ def reconstruction(centers: Any, rotations: list[NDArray[np.float64]], points: A
 
 
 def survey(to_and_fro: bool = True) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
-    """Cameras 50 m above the ground that look straight down, flown in three lines."""
+    """Return cameras 50 m above the ground that look straight down, flown in three lines."""
     centers = np.array([[x, y, 50] for y in (0, 15, 30) for x in range(0, 60, 10)], float)
     down = [0.02, 0.01, -1]
     return centers, [looking(down, [1 - 2 * (i // 6 % 2 and to_and_fro), 0, 0]) for i in range(18)]

@@ -18,7 +18,7 @@ DISTANCE = 9.0
 
 
 def walk(*centers: float) -> Any:
-    """Photos of a wall, taken straight from places along it, in metres; two photos show most points."""
+    """Return photos of a wall, taken straight from places along it, in metres; two photos show most points."""
     rng = np.random.default_rng(0)
     x = rng.uniform(-30, 30, 20_000)
     points = np.column_stack([x, rng.uniform(-3, 3, len(x)), np.zeros(len(x))])

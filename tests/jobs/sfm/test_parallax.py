@@ -26,7 +26,7 @@ SIZE = (480, 270)
 def pairs(
     step: float, number: int = 12, noise: float = 0.3, k: float = 0.0
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Matches of a camera that turns by 8° a picture and goes `step` m to the side, before things 4 to 12 m away."""
+    """Return matches of a camera that turns by 8° per picture and moves `step` m to the side, 4 to 12 m from things."""
     rng = np.random.default_rng(0)
     angles = np.radians(8 * np.arange(number + 1))
     found = []
@@ -54,7 +54,7 @@ def test_a_turn_on_the_spot_is_distinguished_from_a_walk(k: float) -> None:
 
 
 def survey(relief: float, rng: np.random.Generator) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Matches of a drone's camera that looks straight down from 34 m, on land with houses `relief` m high."""
+    """Return matches of a drone's camera that looks straight down from 34 m, on land with houses `relief` m high."""
     ground = np.column_stack([rng.uniform(-20, 20, (4000, 2)), relief * (rng.random(4000) < 0.2) * rng.random(4000)])
     found = []
     for _ in range(12):

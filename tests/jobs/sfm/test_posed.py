@@ -54,7 +54,7 @@ def check(street: Path, dataset: Path) -> None:
 
 @pytest.fixture(scope="module")
 def kept(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset with kept poses that were off by 10 cm, 1° and 3 % of the focal length."""
+    """Return a dataset with kept poses that were off by 10 cm, 1° and 3 % of the focal length."""
     folder, rng = tmp_path_factory.mktemp("kept"), np.random.default_rng(0)
     poses = truth(street)
     poses[:, :3, 3] += rng.normal(0, 0.1, (14, 3))

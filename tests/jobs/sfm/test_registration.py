@@ -29,7 +29,7 @@ def manifest(dataset: Path) -> dict[str, Any]:
 
 
 def photos_of(dataset: Path) -> dict[str, str]:
-    """The photo that each picture of a dataset was made of."""
+    """Return the photo that each picture of a dataset was made of."""
     return {Path(image["file"]).name: image["source"] for image in manifest(dataset)["images"]}
 
 
@@ -45,7 +45,7 @@ def shots(folder: Path, visit: Visit, photos: int) -> Path:
 
 @pytest.fixture(scope="module")
 def first(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The dataset of visit 1, which begins the frame."""
+    """Return the dataset of visit 1, which begins the frame."""
     folder = tmp_path_factory.mktemp("first") / "dataset"
     prepare.prepare(street / "photos", folder, OPTIONS)
     return folder

@@ -18,7 +18,7 @@ from jobs.sfm.views import View, write_views
 
 
 def three_pictures(tmp_path: Path) -> tuple[Search, list[NDArray[Any]]]:
-    """Points at several depths, seen by three cameras that move sideways, whose focal length is given wrongly.
+    """Return points at several depths, seen by three cameras that move sideways, whose focal length is given wrongly.
 
     Returns:
         The search, with matches that are not verified; and the keypoints of each picture.
@@ -79,7 +79,7 @@ def test_matches_between_places_are_forgotten_unless_they_contradict_the_model(t
 
 
 def survey(side: int, step: float, shift: float = 0.0) -> list[View]:
-    """Views of a survey that flies to and fro, `step` degrees of latitude apart; every fifth has no position."""
+    """Return views of a survey that flies to and fro, `step` degrees of latitude apart; every fifth has no position."""
     views: list[View] = []
     for row in range(side):
         for column in range(side) if row % 2 == 0 else reversed(range(side)):

@@ -39,7 +39,7 @@ def _short() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def whole(_short: None, tiny_model: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The video of OPTIONS in one piece: ten frames."""
+    """Return the video of OPTIONS in one piece: ten frames."""
     folder = tmp_path_factory.mktemp("whole")
     render(OPTIONS, tiny_dataset, tiny_model, folder / "video", folder / "checkpoints")
     return folder / "video"
@@ -204,7 +204,7 @@ def test_memory_does_not_grow_with_the_frames(tiny_model: Path, tiny_dataset: Pa
     """Joining ten thousand frames from two shards takes no more memory than joining a hundred."""
 
     def run(stage: str, output: str, folder: Path, frames: int, *more: object) -> int:
-        """The peak memory of a job that writes the folder `output`, bytes."""
+        """Return the peak memory in bytes of a job that writes the folder `output`."""
         places = ("--dataset", tiny_dataset, "--model", tiny_model, f"--{output}", folder)
         path = ("--camera-path", "tour", "--width", 32, "--height", 18, "--fps", 100, "--seconds", frames / 100)
         chunks = ("--checkpoints", tmp_path / f"chunks of {folder.name}")

@@ -25,7 +25,7 @@ def decode(file: Path) -> list[Picture]:
 
 
 def waves(frames: int, shape: tuple[int, int] = (18, 32)) -> Iterator[Picture]:
-    """Frames with something that moves."""
+    """Yield frames with something that moves."""
     across = np.arange(shape[1])
     for index in range(frames):
         line = 127 + 120 * np.sin(across / 4 + index / 3)

@@ -20,7 +20,7 @@ MORNING, EVENING = (-0.5, -0.8, 0.45), (0.6, -0.7, 0.35)
 
 
 def base() -> list[Patch]:
-    """Walls with a row of windows, and a floor."""
+    """Return walls with a row of windows, and a floor."""
     shapes = Shapes(60, 5)
     x, y = _WIDE / 2, _DEEP / 2
     plaster, brick, floor = (

@@ -10,7 +10,7 @@ from jobs.visits.named import name_at
 
 
 def area(name: str, *corners: tuple[float, float]) -> Area:
-    """An area on a wall that is turned by 30 degrees, by how far to the right and up its corners are."""
+    """Return an area on a wall that is turned by 30 degrees. Its corners are given by how far right and up they are."""
     return Area(name=name, corners=tuple((0.866 * x, 0.5 * x, z) for x, z in corners))
 
 

@@ -46,7 +46,7 @@ def chest(
 
 
 def bush(colours: Sequence[tuple[float, float, float]]) -> list[Patch]:
-    """Leaves in front of the wall, in such colours."""
+    """Return leaves in front of the wall, in the given colours."""
     things, middle = Things(60, 9), np.array([2.6, -1.3, 1.0])
     things.foliage(things.blob(middle, 0.8, 60), middle - 0.3 * Z, 0.36, 0.05, colours)
     return things.patches

@@ -37,8 +37,11 @@ VIEW = View(
 
 @pytest.fixture
 def balls(tmp_path: Path) -> Path:
-    """A page with four balls of 0.2 as seen from 10 away: red on the left, green on the right, blue above; behind the
-    red one a white one that it hides; and, below, a green ellipsoid that is 6 times as wide as it is high."""
+    """Return a page with four balls with a standard deviation of 0.1 and an ellipsoid, seen from 10 away.
+
+    One ball is red and on the left, one is green and on the right, one is blue and above. The red one hides a white
+    one. The ellipsoid is green, below, and 6 times as wide as high.
+    """
     points = np.array([[-1, 0, 0], [1, 0, 0], [0, 0, 1], [-1.3, 3, 0], [0, 0, -1]], np.float32)
     colours = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [0, 1, 0]], np.float32)
     gaussians = Gaussians.of_points(points, colours, np.full(5, 0.1, np.float32))
@@ -60,7 +63,7 @@ def shown(browser: Browser) -> Array:
 
 
 def place(picture: Array, colour: tuple[int, int, int]) -> tuple[float, float, float, float]:
-    """The middle of what is nearly of that colour, in px to the right and down from the picture's, and its extent."""
+    """Return the middle of the pixels of about that colour, in px right and down of the picture's, and their extent."""
     rows, columns = np.nonzero(np.abs(picture[:480] - colour).max(axis=2) < 0.3)  # above the words
     assert len(rows), f"there is nothing of {colour}"
     return columns.mean() - 479.5, rows.mean() - 269.5, float(np.ptp(columns)), float(np.ptp(rows))
