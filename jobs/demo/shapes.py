@@ -128,21 +128,16 @@ class Shapes(Textures):
         height: float,
         out: float,
         material: Material,
-        faces: str = "flrtb",
     ) -> None:
         """Add a box that projects `out` metres from the wall that runs from `start` in the direction `along`."""
         inward = np.cross(Z, along)
         corner = np.array(start) + left * along + (low + height) * Z - out * inward
         wide, tall, deep = width * along, -height * Z, out * inward
-        sides = {
-            "f": (corner, wide, tall),
-            "l": (corner + deep, -deep, tall),
-            "r": (corner + wide, deep, tall),
-            "t": (corner + deep, wide, -deep),
-            "b": (corner + tall, wide, deep),
-        }
-        for name in faces:
-            self.face(*sides[name], material)
+        self.face(corner, wide, tall, material)
+        self.face(corner + deep, -deep, tall, material)
+        self.face(corner + wide, deep, tall, material)
+        self.face(corner + deep, wide, -deep, material)
+        self.face(corner + tall, wide, deep, material)
 
     def cylinder(self, foot: Floats, axis: Floats, radius: float, material: Material, facets: int = 18) -> None:
         """Add a round bar from `foot` along `axis` (3,), in metres, without end caps."""

@@ -20,6 +20,7 @@ __all__ = ["Visit", "light", "surfaces"]
 Visit = Literal["1", "2", "3", "elsewhere"]
 """The occasion of the photos: one of three days in the same street, or another street."""
 
+_SEED = 7
 _SUNS = {  # the direction to the sun and its strength, by visit
     "1": ((-0.62, -0.70, 0.80), 1.0),
     "2": ((0.50, -0.75, 0.95), 0.8),
@@ -28,11 +29,11 @@ _SUNS = {  # the direction to the sun and its strength, by visit
 }
 
 
-def surfaces(texels_per_metre: float, seed: int = 7, visit: Visit = "1") -> list[Patch]:
+def surfaces(texels_per_metre: float, visit: Visit = "1") -> list[Patch]:
     """Build the street at a visit, with textures of `texels_per_metre`."""
-    street = Houses(texels_per_metre, seed)
+    street = Houses(texels_per_metre, _SEED)
     if visit == "elsewhere":
-        street.rng = np.random.default_rng([seed, 4])
+        street.rng = np.random.default_rng([_SEED, 4])
         street.ground(-16.0, 16.0)
         for x0, x1 in ((-14.0, -7.6), (-7.6, -2.2), (-2.2, 4.9), (4.9, 9.4), (9.4, 14.0)):
             street.row_house(x0, x1)
@@ -47,10 +48,10 @@ def surfaces(texels_per_metre: float, seed: int = 7, visit: Visit = "1") -> list
     street.bench(-7.2, -2.6)
     # Changes between visits come last and have their own seeds, so that the rest of the street stays the same.
     if visit == "2":
-        street.rng = np.random.default_rng([seed, 2])
+        street.rng = np.random.default_rng([_SEED, 2])
         street.bakery()
     if visit == "3":
-        street.rng = np.random.default_rng([seed, 3])
+        street.rng = np.random.default_rng([_SEED, 3])
         street.ground(16.0, 32.0)
         for x0, x1 in ((13.5, 19.2), (19.2, 24.0), (24.0, 30.0)):
             street.row_house(x0, x1)
@@ -58,9 +59,9 @@ def surfaces(texels_per_metre: float, seed: int = 7, visit: Visit = "1") -> list
     return street.patches
 
 
-def light(patches: Sequence[Patch], seed: int = 7, visit: Visit = "1") -> Scene:
+def light(patches: Sequence[Patch], visit: Visit = "1") -> Scene:
     """Light the street on a bright day, by the sky and by the sun of the visit."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_SEED)
     sun, strength = np.array(_SUNS[visit][0]), _SUNS[visit][1]
     color = np.array([1.75, 1.52, 1.16]) / 4 * strength
     suns = [_light(sun + rng.normal(0, 0.012, 3), color) for _ in range(4)]

@@ -12,6 +12,10 @@ from jobs.demo.raster import Floats
 
 __all__ = ["Color", "Material", "Textures", "as_color", "rgb"]
 
+_UNEVEN = 0.25  # relative variation of the widths of blocks
+_SHEET = 2.0  # metres: the side of the sheet from which small pieces are cut
+_STRIPE = 0.34  # metres: the width of a stripe
+
 Color = tuple[float, float, float]
 Material = Callable[[float, float], Floats]
 """Draws the albedo (h, w, 3), in sRGB 0..1, of a surface with a width and height in metres."""
@@ -66,17 +70,16 @@ class Textures:
         joint: float,
         joint_color: Color,
         vary: float = 0.2,
-        uneven: float = 0.25,
     ) -> Floats:
         """Draw masonry, slates or planks: rows of blocks of about `block` (width, height) metres in various shades."""
         rows, columns = self.size(width, height)
         y, x = (np.arange(rows) + 0.5) / self.fine, (np.arange(columns) + 0.5) / self.fine
-        lines = _edges(self.rng, height, block[1], uneven * 0.3)
+        lines = _edges(self.rng, height, block[1], 0.3 * _UNEVEN)
         course = np.searchsorted(lines, y) - 1
         to_line = np.minimum(y - lines[course], lines[course + 1] - y)
         result = self.grain(width, height, (1, 1, 1), 0.07, 0.25).astype(np.float32)
         for k in np.unique(course):
-            edges = _edges(self.rng, width, block[0], uneven)
+            edges = _edges(self.rng, width, block[0], _UNEVEN)
             brick = np.searchsorted(edges, x) - 1
             to_edge = np.minimum(x - edges[brick], edges[brick + 1] - x)
             tone = 1 + vary * self.rng.normal(size=(len(edges), 1)) + 0.3 * vary * self.rng.normal(size=(len(edges), 3))
@@ -87,15 +90,15 @@ class Textures:
         stains = self.noise(width, height, 1.5, 4)
         return result * (1 + 0.10 * stains[..., None])
 
-    def cut(self, draw: Material, side: float = 2.0) -> Material:
-        """Make a material whose small pieces are cut at random from one sheet of `side` x `side` metres."""
+    def cut(self, draw: Material) -> Material:
+        """Make a material whose small pieces are cut at random from one square sheet."""
         sheets: list[Floats] = []
 
         def material(width: float, height: float) -> Floats:
-            if max(width, height) >= side:
+            if max(width, height) >= _SHEET:
                 return draw(width, height)
             if not sheets:
-                sheets.append(draw(side, side))
+                sheets.append(draw(_SHEET, _SHEET))
             rows, columns = self.size(width, height)
             room = np.array(sheets[0].shape[:2]) - [rows, columns]
             top, left = self.rng.integers(0, room + 1)
@@ -172,38 +175,8 @@ class Textures:
             fade = np.linspace(1.25, 0.85, self.size(width, height)[0])[:, None, None]
             image = _image(self.grain(width, height, tuple(glass), 0.15, 0.5) * fade)
             pen = ImageDraw.Draw(image)
-            cloth = (rng.uniform(0.6, 0.95) + rng.normal(0, 0.07, 3)) * rng.choice([0.75, 1.0])
-            style = rng.integers(4)
-            for side in (0, 1):  # curtains
-                reach = width * rng.uniform(0.12, 0.42)
-                folds = rng.integers(4, 9)
-                for k in range(folds):
-                    shade = cloth * rng.uniform(0.65, 1.0)
-                    near, far = reach * k / folds, reach * (k + 1) / folds
-                    if side:
-                        near, far = width - far, width - near
-                    drop = height * (rng.uniform(0.85, 1.0) if style else rng.uniform(0.4, 0.6))
-                    pen.rectangle([near * s, 0, far * s, drop * s], fill=rgb(shade))
-            if style == 1:  # a blind
-                drop = height * rng.uniform(0.15, 0.5)
-                color = rng.uniform(0.6, 0.9, 3)
-                for k in range(int(drop / 0.05)):
-                    pen.rectangle(
-                        [0, k * 0.05 * s, width * s, (k + 0.7) * 0.05 * s], fill=rgb(color * (0.8 + 0.2 * (k % 2)))
-                    )
-            for _ in range(rng.integers(2, 6)):  # things on the sill
-                x, tall, wide = rng.uniform(0.1, 0.9) * width, rng.uniform(0.08, 0.35), rng.uniform(0.04, 0.1)
-                box = [(x - wide) * s, (height - tall) * s, (x + wide) * s, height * s]
-                (pen.ellipse if rng.random() < 0.4 else pen.rectangle)(box, fill=rgb(rng.uniform(0.3, 0.8, 3)))
-                for _ in range(rng.integers(0, 14)):
-                    a, b = rng.normal(0, 0.07, 2)
-                    leaf = [
-                        (x + a - 0.02) * s,
-                        (height - tall + b - 0.05) * s,
-                        (x + a + 0.02) * s,
-                        (height - tall + b) * s,
-                    ]
-                    pen.ellipse(leaf, fill=rgb(np.array([0.2, 0.45, 0.15]) * rng.uniform(0.6, 1.5)))
+            self._draw_curtains(pen, width, height)
+            self._draw_sill(pen, width, height)
             bar, rim = 0.035, 0.07
             for axis, length in enumerate((width, height)):
                 for k in range(bars[axis] + 1):
@@ -217,6 +190,41 @@ class Textures:
             return _image_array(image) * self.grain(width, height, (1, 1, 1), 0.05, 0.2)
 
         return draw
+
+    def _draw_curtains(self, pen: ImageDraw.ImageDraw, width: float, height: float) -> None:
+        """Draw curtains at both sides of a window, and a blind in one of four windows."""
+        rng, s = self.rng, self.fine
+        cloth = (rng.uniform(0.6, 0.95) + rng.normal(0, 0.07, 3)) * rng.choice([0.75, 1.0])
+        style = rng.integers(4)
+        for side in (0, 1):
+            reach = width * rng.uniform(0.12, 0.42)
+            folds = rng.integers(4, 9)
+            for k in range(folds):
+                shade = cloth * rng.uniform(0.65, 1.0)
+                near, far = reach * k / folds, reach * (k + 1) / folds
+                if side:
+                    near, far = width - far, width - near
+                drop = height * (rng.uniform(0.85, 1.0) if style else rng.uniform(0.4, 0.6))
+                pen.rectangle([near * s, 0, far * s, drop * s], fill=rgb(shade))
+        if style == 1:
+            drop = height * rng.uniform(0.15, 0.5)
+            color = rng.uniform(0.6, 0.9, 3)
+            for k in range(int(drop / 0.05)):
+                slat = [0, k * 0.05 * s, width * s, (k + 0.7) * 0.05 * s]
+                pen.rectangle(slat, fill=rgb(color * (0.8 + 0.2 * (k % 2))))
+
+    def _draw_sill(self, pen: ImageDraw.ImageDraw, width: float, height: float) -> None:
+        """Draw things and plants on the sill of a window."""
+        rng, s = self.rng, self.fine
+        for _ in range(rng.integers(2, 6)):
+            x, tall, wide = rng.uniform(0.1, 0.9) * width, rng.uniform(0.08, 0.35), rng.uniform(0.04, 0.1)
+            box = [(x - wide) * s, (height - tall) * s, (x + wide) * s, height * s]
+            (pen.ellipse if rng.random() < 0.4 else pen.rectangle)(box, fill=rgb(rng.uniform(0.3, 0.8, 3)))
+            for _ in range(rng.integers(0, 14)):
+                a, b = rng.normal(0, 0.07, 2)
+                left, bottom = x + a, height - tall + b
+                leaf = [(left - 0.02) * s, (bottom - 0.05) * s, (left + 0.02) * s, bottom * s]
+                pen.ellipse(leaf, fill=rgb(np.array([0.2, 0.45, 0.15]) * rng.uniform(0.6, 1.5)))
 
     def shop_window(self, frame: Color) -> Material:
         """Make a shop window with shelves of colourful books."""
@@ -289,10 +297,10 @@ class Textures:
 
         return draw
 
-    def stripes(self, first: Color, second: Color, pitch: float = 0.34) -> Material:
+    def stripes(self, first: Color, second: Color) -> Material:
         def draw(width: float, height: float) -> Floats:
             result = self.grain(width, height, (1, 1, 1), 0.09, 0.4)
-            band = ((np.arange(result.shape[1]) / self.fine / pitch) % 2).astype(int)
+            band = ((np.arange(result.shape[1]) / self.fine / _STRIPE) % 2).astype(int)
             return np.multiply(result, np.array([first, second])[band])
 
         return draw

@@ -33,8 +33,8 @@ def job(workspace: AzureMLWorkspace) -> str:
     return workspace.submit(sketch(f"street-sketch-{uuid4().hex[:8]}")).name
 
 
-def steps(stack: AzureStack, job: str, name: str = "loss") -> list[int]:
-    return [metric["step"] for metric in stack.jobs[job].metrics if metric["key"] == name]
+def steps(stack: AzureStack, job: str) -> list[int]:
+    return [metric["step"] for metric in stack.jobs[job].metrics if metric["key"] == "loss"]
 
 
 def test_a_curve_is_read_back_as_it_was_measured(workspace: AzureMLWorkspace, stack: AzureStack, job: str) -> None:

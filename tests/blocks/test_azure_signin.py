@@ -151,11 +151,11 @@ def test_an_azure_cli_that_is_too_slow_passes(
 
 
 class Source:
-    """Gives tokens of some lifetime, each after it was let to."""
+    """Gives a token with a lifetime when `let` is set."""
 
-    def __init__(self, lifetime: float = 3600.0) -> None:
+    def __init__(self) -> None:
         self.asked: list[tuple[object, ...]] = []
-        self.lifetime, self.fails = lifetime, False
+        self.lifetime, self.fails = 3600.0, False
         self.let = threading.Event()
         self.let.set()
 

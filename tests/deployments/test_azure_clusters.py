@@ -29,9 +29,9 @@ def key(tmp_path: Any) -> str:
     return str(tmp_path / "key.pub")
 
 
-def identity(stack: AzureStack, name: str = "jobs") -> str:
+def identity(stack: AzureStack) -> str:
     group = f"/subscriptions/{stack.subscription}/resourceGroups/{stack.resource_group}"
-    return f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{name}"
+    return f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/jobs"
 
 
 def subnet(stack: AzureStack) -> str:

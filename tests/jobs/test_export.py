@@ -180,7 +180,7 @@ def test_cameras_and_path_are_on_the_map_where_they_were(exported: tuple[Path, s
     assert np.linalg.norm(along[:, None] - centres, axis=2).min(axis=1).max() < 2
 
 
-def _wall(distance: float, extent: float = 1.0) -> surface.Views:
+def _wall(distance: float) -> surface.Views:
     """Return what 3 cameras see that look along +Y at a wall at y = `distance`, red on the left, green on the right."""
     poses = torch.tensor([[[1.0, 0, 0, x], [0, 0, -1, 0], [0, 1, 0, 0]] for x in (-0.3, 0.0, 0.3)])
     height, width, focal = 60, 80, 80.0
@@ -190,7 +190,7 @@ def _wall(distance: float, extent: float = 1.0) -> surface.Views:
     at = poses[:, None, None, :, 3] + distance * along
     red = at[..., 0] < 0
     colours = torch.stack([red, ~red, torch.zeros_like(red)], dim=-1).float()
-    depths = torch.where(at[..., 0].abs() < extent, depth, 0)
+    depths = torch.where(at[..., 0].abs() < 1, depth, 0)
     return surface.Views(poses, torch.full((3,), focal), colours, depths)
 
 

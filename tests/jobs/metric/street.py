@@ -56,19 +56,17 @@ class Street:
         """Return the name of a photo."""
         return f"walk/IMG_{number}.jpg"
 
-    def picks(
-        self, point: Sequence[float], rng: np.random.Generator | None = None, most: int = 6, noise: float = 0.5
-    ) -> tuple[Pick, ...]:
-        """Pick a point (3,) in metres, in some of the photos that have it in view."""
+    def picks(self, point: Sequence[float], rng: np.random.Generator | None = None) -> tuple[Pick, ...]:
+        """Pick a point (3,) in metres in up to six photos that show it, with noise of 0.5 px if `rng` is given."""
         seen: list[tuple[str, Floats]] = []
         for number, camera in enumerate(self.cameras):
             x, y, depth = camera.project(np.array(point))
             if depth > 0 and 0 < x < WIDTH and 0 < y < HEIGHT:
                 seen.append((self.photo(number), np.array([x, y])))
-        chosen = [seen[k] for k in np.unique(np.linspace(0, len(seen) - 1, most).round().astype(int))]
+        chosen = [seen[k] for k in np.unique(np.linspace(0, len(seen) - 1, 6).round().astype(int))]
         found = []
         for name, pixel in chosen:
-            x, y = pixel + (rng.normal(0, noise, 2) if rng else 0.0)
+            x, y = pixel + (rng.normal(0, 0.5, 2) if rng else 0.0)
             found.append(Pick(photo=name, x=float(x), y=float(y)))
         return tuple(found)
 

@@ -50,10 +50,9 @@ def make_street(folder: Path) -> Street:
     return street
 
 
-def picked(street: Street, point: Sequence[float], rng: np.random.Generator | None = None) -> list[Pick]:
+def picked(street: Street, point: Sequence[float]) -> list[Pick]:
     """Pick a point in pixels of the photos."""
-    picks = street.picks(point, rng)
-    return [pick.model_copy(update={"x": 2 * pick.x, "y": 2 * pick.y}) for pick in picks]
+    return [pick.model_copy(update={"x": 2 * pick.x, "y": 2 * pick.y}) for pick in street.picks(point)]
 
 
 def pick_on_page(browser: Browser, item: int, points: Sequence[Sequence[Pick]]) -> None:

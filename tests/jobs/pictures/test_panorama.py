@@ -9,8 +9,9 @@ from jobs.pictures import panorama
 from tests.pictures import picture
 
 
-def directions(width: int = 512) -> NDArray[np.float64]:
+def directions() -> NDArray[np.float64]:
     """(h, w, 3) where each pixel of an equirectangular picture looks: x right, y down, z ahead."""
+    width = 512
     longitude = ((np.arange(width) + 0.5) / width * 2 - 1) * np.pi
     latitude = (0.5 - (np.arange(width // 2) + 0.5) / (width // 2)) * np.pi
     longitude, latitude = np.meshgrid(longitude, latitude)

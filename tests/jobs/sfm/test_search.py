@@ -78,13 +78,13 @@ def test_matches_between_places_are_forgotten_unless_they_contradict_the_model(t
     assert matched() == {(1, 2)}
 
 
-def survey(side: int, step: float, shift: float = 0.0) -> list[View]:
+def survey(side: int, step: float) -> list[View]:
     """Return views of a survey that flies to and fro, `step` degrees of latitude apart; every fifth has no position."""
     views: list[View] = []
     for row in range(side):
         for column in range(side) if row % 2 == 0 else reversed(range(side)):
             number = len(views)
-            at = (60 + row * step, 10 + 2 * column * step + shift)  # at 60°, a degree of longitude is half as long
+            at = (60 + row * step, 10 + 2 * column * step)  # at 60°, a degree of longitude is half as long
             views.append(View(f"{number:03}.pgm", 320, 240, "a drone", position=None if number % 5 == 4 else at))
     return views
 
