@@ -8,7 +8,7 @@ from PIL import Image
 
 from jobs.demo.raster import Camera, Scene
 
-__all__ = ["XMP", "fisheye", "photograph"]
+__all__ = ["XMP", "directions", "fisheye", "photograph"]
 
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -20,12 +20,17 @@ _FACES = [(0, 1, 0), (0, -1, 0), (1, 0, 0), (-1, 0, 0), (0, 0.001, 1), (0, 0.001
 
 def photograph(scene: Scene, center: NDArray[np.float64], width: int) -> Image.Image:
     """Photograph all round from a place, +Y of the world in the middle; from six photos of 90° each."""
+    x, y, z = np.moveaxis(directions(width), -1, 0)
+    return Image.fromarray(_seen(scene, center, np.stack([x, z, -y], axis=-1), width * 3 // 8))
+
+
+def directions(width: int) -> NDArray[np.float64]:
+    """Return where each pixel of an equirectangular picture looks (h, w, 3): x right, y down, z ahead."""
     longitude = ((np.arange(width) + 0.5) / width * 2 - 1) * np.pi
     latitude = (0.5 - (np.arange(width // 2) + 0.5) / (width // 2)) * np.pi
     longitude, latitude = np.meshgrid(longitude, latitude)
     flat = np.cos(latitude)
-    rays = np.stack([flat * np.sin(longitude), flat * np.cos(longitude), np.sin(latitude)], axis=-1)
-    return Image.fromarray(_seen(scene, center, rays, width * 3 // 8))
+    return np.stack([flat * np.sin(longitude), -np.sin(latitude), flat * np.cos(longitude)], axis=-1)
 
 
 def fisheye(scene: Scene, camera: Camera) -> Image.Image:

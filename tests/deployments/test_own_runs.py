@@ -22,7 +22,7 @@ from blocks import JobState, LocalWorkspace
 from deployments import scene_worker
 from deployments.scene_worker import SceneWorker
 from tasks import wanted
-from tests.faults.chain import chain_workspace, started
+from tests.faults.chain import chain_workspace, started, states
 from tests.waiting import async_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -42,11 +42,6 @@ async def at_work(tmp_path: Path) -> AsyncIterator[SceneWorker]:
 @pytest.fixture
 def workspace(tmp_path: Path) -> LocalWorkspace:
     return chain_workspace(tmp_path / "home")
-
-
-def states(workspace: LocalWorkspace) -> list[JobState]:
-    found = [workspace.find_job(folder.name) for folder in (workspace.folder / "jobs").glob("[!.]*")]
-    return [status.state for status in found if status]
 
 
 async def scheduled(worker: SceneWorker, workspace: LocalWorkspace) -> FlowRun:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from prefect import flow
 
-from blocks import Asset, LocalWorkspace
+from blocks import Asset, JobState, LocalWorkspace
 from flows._ends import with_plain_ends
 from jobs.base_options import Options
 from tasks.stage import Plan, Stage
@@ -68,6 +68,12 @@ def started(workspace: LocalWorkspace) -> list[str]:
         return [line.removeprefix("jobs.") for line in (workspace.folder / "started").read_text().split()]
     except FileNotFoundError:
         return []
+
+
+def states(workspace: LocalWorkspace) -> list[JobState]:
+    """Return the state of each job."""
+    found = [workspace.find_job(folder.name) for folder in (workspace.folder / "jobs").glob("[!.]*")]
+    return [status.state for status in found if status]
 
 
 def _plan(before: Asset, options: FirstOptions) -> Plan:

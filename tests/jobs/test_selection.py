@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
@@ -10,12 +9,7 @@ from PIL import ExifTags, Image
 from jobs import media
 from jobs.errors import InvalidInput
 from jobs.pictures import photo
-from tests.pictures import raw_photo
-
-
-def picture(seed: int, width: int = 64, height: int = 48) -> Image.Image:
-    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+from tests.pictures import picture, raw_photo, video
 
 
 def write(folder: Path, *names: str, shrink: int = 1, mode: str = "RGB") -> None:
@@ -25,16 +19,7 @@ def write(folder: Path, *names: str, shrink: int = 1, mode: str = "RGB") -> None
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         number = int("".join(filter(str.isdigit, file.stem.split(".")[0])) or 0)
-        picture(number, 64 // shrink, 48 // shrink).convert(mode).save(file)
-
-
-def film(file: Path, seconds: float) -> None:
-    with av.open(str(file), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(round(10 * seconds)):
-            container.mux(stream.encode(av.VideoFrame.from_image(picture(0))))
-        container.mux(stream.encode())
+        picture(64 // shrink, 48 // shrink, number).convert(mode).save(file)
 
 
 SHOTS = [f"IMG_{i:04}" for i in range(1, 5)]
@@ -127,7 +112,7 @@ def _write_shots(folder: Path, times: dict[str, int], *, exif: bool) -> None:
             if exif:
                 when = f"2026:11:30 {10 + minute // 60}:{number:02}:07"
                 tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = when
-            picture(number + 10 * len(suffix)).save(folder / name / f"{shot}.{suffix}", exif=tags)
+            picture(seed=number + 10 * len(suffix)).save(folder / name / f"{shot}.{suffix}", exif=tags)
 
 
 def test_one_level_of_a_pyramid_is_used(tmp_path: Path) -> None:
@@ -216,25 +201,25 @@ def test_a_second_walk_of_equally_large_photos_with_the_same_names_is_used(tmp_p
     write(tmp_path, *(f"walk/{shot}.jpg" for shot in SHOTS))
     for number, shot in enumerate(SHOTS):
         (tmp_path / "walk_2").mkdir(exist_ok=True)
-        picture(100 + number).save(tmp_path / "walk_2" / f"{shot}.jpg")
+        picture(seed=100 + number).save(tmp_path / "walk_2" / f"{shot}.jpg")
     assert len(media.scan(tmp_path).photos) == 8
 
 
 def test_the_videos_of_live_photos_are_no_video_of_the_place(photos: Path) -> None:
     for shot in SHOTS:
-        film(photos / f"{shot}.MOV", 1)
+        video(photos / f"{shot}.MOV", [picture()] * 10)
     assert set(kinds(photos).values()) == {"Live Photo video"}
     # They do not replace too few photos, either; a long video does.
     with pytest.raises(InvalidInput, match=r"4 .* 8 .*IMG_0001\.MOV: "):
         media.scan(photos, minimum=8)
-    film(photos / f"{SHOTS[0]}.mov", 7)
+    video(photos / f"{SHOTS[0]}.mov", [picture()] * 70)
     (photos / f"{SHOTS[0]}.MOV").unlink()
     assert list(media.scan(photos, minimum=8).videos) == [f"{SHOTS[0]}.mov"]
 
 
 def test_one_line_summarizes_a_capture(photos: Path) -> None:
     write(photos, *(f"@eaDir/{shot}.jpg" for shot in SHOTS), shrink=2)
-    film(photos / "walk.mp4", 1)
+    video(photos / "walk.mp4", [picture()] * 10)
     for name in ("1.NEF", "2.nef", "3.jxl", "VID.insv", "notes.txt"):
         (photos / name).write_text(name)
     (photos / "text.jpg").write_text("not a picture")
@@ -301,7 +286,7 @@ def test_masks_of_photos_that_are_left_out_are_left_out(photos: Path) -> None:
 
 def test_a_jpeg_is_used_rather_than_the_raw_photo_of_the_same_shot(photos: Path) -> None:
     for number, shot in enumerate(SHOTS, 1):
-        raw_photo(photos / f"{shot}.DNG", picture(number, 68, 50))  # a sensor has a few more pixels
+        raw_photo(photos / f"{shot}.DNG", picture(68, 50, number))  # a sensor has a few more pixels
     assert kinds(photos) == dict.fromkeys((f"{shot}.DNG" for shot in SHOTS), "copy in another format")
     for shot in SHOTS:
         (photos / f"{shot}.jpg").unlink()
@@ -321,7 +306,7 @@ def test_a_pixel_phones_two_files_of_a_shot_are_one_photo(tmp_path: Path, used: 
     for number, shot in enumerate(shots):
         for name in (used, other):
             file = tmp_path / name.format(shot)
-            raw_photo(file, picture(number)) if file.suffix == ".dng" else picture(number).save(file)
+            raw_photo(file, picture(seed=number)) if file.suffix == ".dng" else picture(seed=number).save(file)
     found = media.scan(tmp_path)
     assert found.left_out == {other.format(shot): kind for shot in shots}
     assert set(found.photos) == {used.format(shot) for shot in shots}
@@ -338,7 +323,7 @@ def test_a_second_download_of_a_photo_is_left_out(tmp_path: Path, name: str, fra
             details[ExifTags.Base.DateTimeOriginal] = f"2026:11:30 10:0{number}:07"
             if part:
                 details[ExifTags.Base.SubsecTimeOriginal] = part
-            picture(number).save(tmp_path / file, exif=exif, quality=quality)
+            picture(seed=number).save(tmp_path / file, exif=exif, quality=quality)
     found = media.scan(tmp_path)
     assert len(found.photos) == photos
     assert found.left_out == ({name.format(shot): "duplicate" for shot in SHOTS} if photos == 4 else {})
@@ -361,7 +346,7 @@ def test_a_linked_folder_is_named_and_not_followed(photos: Path, tmp_path_factor
 def test_icons_among_photos_are_left_out(tmp_path: Path, width: int, height: int, icon: bool) -> None:
     """As of a web page that was saved with its photos. Small photos alone are used."""
     for number, size in enumerate([(3200, 2400)] * 4 + [(width, height)] * 6):
-        picture(number, *size).save(tmp_path / f"{number}.jpg")
+        picture(*size, number).save(tmp_path / f"{number}.jpg")
     found = media.scan(tmp_path)
     assert len(found.photos) == (4 if icon else 10)
     assert found.line().endswith("left out: 6 icons." if icon else "nothing is left out.")

@@ -21,7 +21,17 @@ from blocks import Asset, JobState, LocalWorkspace
 from flows.clean_up import clean_up
 from jobs.errors import JobFailed, RunCancelled
 from tasks import wanted
-from tests.faults.chain import FirstOptions, SecondOptions, _plan, capture, chain_workspace, first, second, started
+from tests.faults.chain import (
+    FirstOptions,
+    SecondOptions,
+    _plan,
+    capture,
+    chain_workspace,
+    first,
+    second,
+    started,
+    states,
+)
 from tests.waiting import async_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -46,11 +56,6 @@ async def both(
 
     made: list[Asset] = await run()
     return made
-
-
-def states(workspace: LocalWorkspace) -> list[JobState]:
-    found = [workspace.find_job(folder.name) for folder in (workspace.folder / "jobs").glob("[!.]*")]
-    return [status.state for status in found if status]
 
 
 async def test_a_refreshed_stage_is_kept_beside_the_old_and_used_from_then_on(workspace: LocalWorkspace) -> None:

@@ -2,26 +2,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from jobs.pictures import panorama
+from tests.panorama import directions
 from tests.pictures import picture
-
-
-def directions() -> NDArray[np.float64]:
-    """(h, w, 3) where each pixel of an equirectangular picture looks: x right, y down, z ahead."""
-    width = 512
-    longitude = ((np.arange(width) + 0.5) / width * 2 - 1) * np.pi
-    latitude = (0.5 - (np.arange(width // 2) + 0.5) / (width // 2)) * np.pi
-    longitude, latitude = np.meshgrid(longitude, latitude)
-    flat = np.cos(latitude)
-    return np.stack([flat * np.sin(longitude), -np.sin(latitude), flat * np.cos(longitude)], axis=-1)
 
 
 def test_each_view_shows_what_is_in_its_direction() -> None:
     """The colour of each pixel is its direction; a view must have those of a 90° camera, turned."""
-    views = panorama.cut(Image.fromarray((127.5 * directions() + 128).astype(np.uint8)))
+    views = panorama.cut(Image.fromarray((127.5 * directions(512) + 128).astype(np.uint8)))
     assert len(views) == len(panorama.ROTATIONS) == len(panorama.TAGS)
     for view, rotation in zip(views, panorama.ROTATIONS, strict=True):
         assert view.size == (162, 162)
@@ -40,7 +30,7 @@ def test_how_the_views_are_held() -> None:
 
 
 def test_a_mask_stays_black_and_white() -> None:
-    mask = Image.fromarray(np.where(directions()[..., 0] > 0.3, 255, 0).astype(np.uint8))
+    mask = Image.fromarray(np.where(directions(512)[..., 0] > 0.3, 255, 0).astype(np.uint8))
     views = panorama.cut(mask)
     assert all(set(np.unique(np.asarray(view))) <= {0, 255} for view in views)
     assert np.asarray(views[1]).mean() > 200 > 5 > np.asarray(views[3]).mean()
@@ -48,7 +38,7 @@ def test_a_mask_stays_black_and_white() -> None:
 
 def test_only_what_joins_at_its_sides_is_taken_for_a_panorama() -> None:
     rng = np.random.default_rng(0)
-    texture = sum(np.sin(k * directions() @ rng.normal(size=3) + k) for k in range(2, 9))
+    texture = sum(np.sin(k * directions(512) @ rng.normal(size=3) + k) for k in range(2, 9))
     whole = Image.fromarray((30 * texture + 128).clip(0, 255).astype(np.uint8))
     assert panorama.wraps(whole)
     assert not panorama.wraps(whole.crop((0, 0, 510, 255)).resize((512, 256)))
