@@ -1,9 +1,9 @@
-"""Adjust everything that was measured at once: metres per scene unit, up, and place.
+"""Adjust all measurements together, to find the metres per scene unit, up, and place.
 
 The unknowns are a similarity from the scene frame to metres, x -> s R x + t: log s, two small rotations about the
 scene's horizontal axes (its +Z is up already, within a few degrees), the bearing, and t. Without positions, only log s
-is unknown. Each measurement is a residual in its own standard deviations, under a robust loss; one that contradicts the
-others is left out and named.
+is unknown. Each measurement is a residual in units of its standard deviation, under a robust loss. One that contradicts
+the others is left out and named.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Distance", "Measured", "Position", "Solution", "adjust", "solve"]
 
 _LOSS = 2.0  # standard deviations, above which a residual counts less
 _CONTRADICTS = 4.0  # standard deviations by which a measurement may differ from what the others predict
-_CHANCE = 0.95  # probability of residuals that accuracies explain. Where larger ones are, accuracies are not believed
+_CHANCE = 0.95  # quantile of residuals by chance: larger ones mean that the stated accuracies are too good
 _UNKNOWN = np.array(
     [10.0, 1.0, 1.0, 10.0, 1e6, 1e6, 1e6]
 )  # standard deviations of unknowns that no measurement determines
@@ -34,8 +34,8 @@ class Distance:
     """A known distance.
 
     Args:
-        metres, accuracy: as it was measured, and the standard deviation.
-        units, error: as the photos show it, in scene units, and the standard error.
+        metres, accuracy: the measured distance and its standard deviation.
+        units, error: the distance in the photos, in scene units, and its standard error.
     """
 
     metres: float
@@ -71,7 +71,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Measured:
-    """Something that people measured: it is used as a whole, or left out as a whole."""
+    """A measurement, which is used or left out as a whole."""
 
     kind: Kind
     name: str
@@ -87,8 +87,8 @@ class Solution:
         unknowns: (7,) log s; rotations about the scene's x and y, and the bearing's angle from east to the scene's +X,
             counter-clockwise, radians; t, metres.
         covariance: (7, 7) of the unknowns.
-        used: what decided them.
-        contradicting: what was left out.
+        used: the measurements that decided them.
+        contradicting: the measurements that were left out.
         cost: half the sum of squared residuals, under the robust loss.
         tilt: the standard deviation of the scene's own +Z, radians.
     """
@@ -124,8 +124,8 @@ class Solution:
 def adjust(measured: Sequence[Measured], tilt: float) -> Solution:
     """Return the solution for all measurements that agree.
 
-    While a measurement contradicts the others, the one without which the others agree best is left out. With two that
-    contradict each other, nobody can tell which is wrong, so both are used, and the error grows by as much.
+    While a measurement contradicts the others, the one without which the others agree best is left out. If only two
+    contradict each other, it is unknown which is wrong: both are used, and the error grows accordingly.
 
     Args:
         measured: at least one.
@@ -170,7 +170,7 @@ def solve(measured: Sequence[Measured], tilt: float) -> Solution:
     covariance[:free, :free] = np.linalg.inv(plain.jac.T @ plain.jac)
     redundancy = len(residuals(unknowns)) + (2 if free == 7 else 0) - free
     if redundancy > 0 and 2 * plain.cost > chi2.ppf(_CHANCE, redundancy):
-        covariance[:free, :free] *= 2 * plain.cost / redundancy  # as the accuracies that people gave are too good
+        covariance[:free, :free] *= 2 * plain.cost / redundancy  # because the stated accuracies are too good
     return Solution(unknowns, covariance, tuple(measured), cost=float(found.cost), tilt=tilt)
 
 

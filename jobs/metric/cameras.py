@@ -31,14 +31,14 @@ class Camera:
     """A picture's camera.
 
     Args:
-        name: of the photo that the picture was made of.
+        name: the photo that the picture was made from.
         file: the picture, relative to the dataset's folder.
         pose: (3, 4) camera to scene, with OpenCV's axes: x right, y down, z forward.
         size: width and height, px.
         focal, centre: (2,) px, in x and y.
         distortion: (4,) k1, k2, p1 and p2, as in OpenCV; k1 to k4 of a fisheye.
         scale: pixels of the picture per pixel of the photo.
-        mask: a picture that is white where the photo counts, relative to the dataset's folder; "" if all of it does.
+        mask: a picture that is white where the photo counts, relative to the dataset's folder; "" without a mask.
         fisheye: whether the lens is a fisheye, as in OpenCV.
     """
 
@@ -86,7 +86,7 @@ class Camera:
         return float((point - self.position) @ self.pose[:, 2])
 
     def _bent(self, angle: Floats) -> Floats:
-        """Return how far from the principal point a fisheye shows what is at angles to the view, in focal lengths."""
+        """Return how far from the principal point, in focal lengths, a fisheye shows rays at angles to its axis."""
         square = angle**2
         powers = square[..., None] ** np.arange(1, 5)
         bent: Floats = angle * (1 + powers @ self.distortion)

@@ -28,7 +28,7 @@ _DEFAULT = 5.0  # metres, of a fix whose accuracy is not known
 _RTK = 0.1  # metres: fixes this exact have hardly any common error
 _INDEPENDENT = 6  # All the fixes of one walk count as this many independent ones.
 _VERTICAL = 2.0  # times the horizontal accuracy
-_RADIUS = 1.5  # EXIF's accuracy is the radius that holds two thirds of the fixes: so many standard deviations per axis
+_RADIUS = 1.5  # standard deviations per axis in EXIF's accuracy, the radius that holds two thirds of the fixes
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def find_fixes(cameras: Cameras) -> Fixes | None:
 
 
 def measured_by(fixes: Fixes, local: Local, tilt: float) -> tuple[Measured | None, Entry, float]:
-    """Return the fixes as a measurement, what became of them, and the accuracy of their middle per axis, in metres.
+    """Return the fixes as a measurement, their entry, and the accuracy of their middle per axis, in metres.
 
     There is no measurement if the cameras are too close together for the accuracy of the fixes.
 

@@ -26,13 +26,13 @@ _MOST_ERROR = 0.1  # of a side, relative
 
 
 def observe_markers(markers: Markers, dataset: Path, cameras: Cameras, found: Observations) -> None:
-    """Add the markers that enough pictures show to what can be adjusted.
+    """Add the markers that enough pictures show to the observations.
 
     Args:
         markers: which ones, and how large.
         dataset: whose pictures are searched.
         cameras: of the dataset.
-        found: gets the markers.
+        found: the observations, which are changed.
     """
     seen: dict[int, list[tuple[Camera, Floats]]] = defaultdict(list)
     meter = report.Meter("scale:markers", len(cameras.all))
@@ -57,7 +57,7 @@ def observe_markers(markers: Markers, dataset: Path, cameras: Cameras, found: Ob
 def find_markers(picture: Path, family: str) -> dict[int, Floats]:
     """Return the corners (4, 2) of each marker in a picture, px, by the marker's number.
 
-    A marker that a picture shows twice is left out: two of the same number cannot be told apart.
+    A number that a picture shows twice is left out, because both markers cannot be distinguished.
     """
     with Image.open(picture) as opened:
         grey = np.asarray(opened.convert("L"))

@@ -24,7 +24,7 @@ _MOST_SCALE_ERROR = 0.5  # relative: above, the scale is not known
 _MOST_BEARING_ERROR = 30.0  # degrees
 _MOST_CHECKS = 100
 _CAPTURE_ERROR = 0.02  # relative standard error of a phone's own scale (ARKit): a guess, as it does not say
-_ALIKE = 10.0  # shared points of two visits whose errors are alike: so many count as one
+_ALIKE = 10.0  # shared points of two visits have similar errors: this many count as one
 _SPREAD = 0.35  # as `spread` of `Fit` in jobs/sfm/registration.py, for datasets that do not say: a guess
 
 
@@ -34,7 +34,7 @@ def measure(dataset: Path, given: Given, earlier: SceneInMetres | None = None) -
     Args:
         dataset: a folder that `jobs.prepare` wrote.
         given: what people measured. GPS comes from the dataset.
-        earlier: what an earlier visit in the same scene frame led to.
+        earlier: the result of an earlier visit in the same scene frame.
 
     Raises:
         InvalidInput: the dataset is damaged.
@@ -89,7 +89,7 @@ def registration_error(about: dict[str, Any]) -> float:
     """Return the relative standard error of a visit's scale in the scene frame; 0 for the visit that began the frame.
 
     Args:
-        about: the dataset's `dataset.json`, which has how well the shared points agree.
+        about: the content of `dataset.json`, which records how well the shared points agree.
     """
     frame = about.get("frame", {})
     if frame.get("reference", "new") == "new" or not frame.get("inliers"):
@@ -107,7 +107,7 @@ def _add_capture(about: dict[str, Any], found: Observations) -> None:
 
 
 def _add_gps(given: Given, cameras: Cameras, tilt: float, found: Observations, notes: list[Entry]) -> Place | None:
-    """Add the positions in EXIF to what can be adjusted; return their middle, in case no more exact place is known."""
+    """Add the positions in EXIF to the measurements. Return their middle, for want of a more exact place."""
     fixes = gps.find_fixes(cameras) if given.gps else None
     if fixes is None:
         return None
@@ -130,7 +130,7 @@ def _add_gps(given: Given, cameras: Cameras, tilt: float, found: Observations, n
 
 
 def _used(solution: Solution, found: Observations, notes: Sequence[Entry]) -> list[Entry]:
-    """Return the entries that are used, with what was left out of them."""
+    """Return an entry for each used measurement, which says what was left out of it."""
     known = {(note.kind, note.name): note.why for note in notes if note.used}
     return [
         Entry(

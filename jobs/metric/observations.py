@@ -1,4 +1,4 @@
-"""Turn what people picked and measured into observations to adjust, in the scene frame."""
+"""Turn picks and measurements into observations for the adjustment, in the scene frame."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["Observations", "distance_between", "observe", "triangulated"]
 
 @dataclass
 class Observations:
-    """What can be adjusted, and what cannot.
+    """Measurements for the adjustment.
 
     Args:
-        measured: what can.
-        unusable: what cannot, with the reason.
-        notes: what was left out of something that is used, by name.
+        measured: those that can be adjusted.
+        unusable: those that cannot, with the reason.
+        notes: which picks of a used measurement are not used, by its kind and name.
         point_errors: standard errors of triangulated points, scene units.
         areas: those that people named.
         local: the coordinate frame of positions on the earth; None for local coordinates, or without positions.
@@ -108,7 +108,7 @@ def _place(control: Sequence[Control]) -> Floats:
 
 
 def triangulated(picks: Sequence[Pick], cameras: Cameras, accuracy: float) -> tuple[Point, str]:
-    """Return the point that photos show, and words for picks that are not used.
+    """Return the point that photos show, and which picks are not used, in words.
 
     Args:
         picks: in pixels of the photos.
@@ -143,7 +143,7 @@ def triangulated(picks: Sequence[Pick], cameras: Cameras, accuracy: float) -> tu
 def distance_between(first: Point, second: Point, pose_error: float) -> tuple[float, float]:
     """Return the distance between two points and its standard error, in scene units.
 
-    The distance of two uncertain points is longer than that of the true ones, on average; that is taken off.
+    On average, two uncertain points are farther apart than the true ones. The result is corrected for that.
 
     Args:
         first, second: the points.

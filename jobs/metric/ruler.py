@@ -25,7 +25,7 @@ Quantity = Literal["distance", "height", "angle", "area"]
 
 @dataclass(frozen=True)
 class Figure:
-    """Something that was measured.
+    """A measured quantity.
 
     Args:
         value: in scene units or metres to a power; degrees for an angle.
@@ -50,7 +50,7 @@ def figure(quantity: Quantity, points: Sequence[Point], pose_error: float, up: U
     Args:
         quantity: a distance between two points; the height of the second above the first; the angle at the second of
             three; or the area of a flat polygon, by its corners in order.
-        points: as many as the quantity needs.
+        points: the two, three or more points of the quantity.
         pose_error: see `Cameras.pose_error`.
         up: of the scene. Its error is part of a height's.
 
@@ -88,7 +88,7 @@ def _angle(points: Sequence[Point], pose_error: float) -> Figure:
     if sine < 1e-9:  # the arms are on one line, so any plane through them will do
         normal = np.cross(u, np.eye(3)[np.abs(u).argmin()])
     normal = normal / np.linalg.norm(normal)
-    # Turning an arm within the plane changes the angle by as much.
+    # Turning an arm within the plane changes the angle by the same amount.
     across = [np.cross(u, normal) / lengths[0], np.cross(normal, v) / lengths[1]]
     gradients = (across[0], -across[0] - across[1], across[1])
     variance = sum(float(g @ point.covariance @ g) for g, point in zip(gradients, points, strict=True))

@@ -24,10 +24,10 @@ class _Record(BaseModel):
 
 
 class Entry(_Record):
-    """Something that was measured, and what became of it.
+    """A measurement, and whether it is used.
 
     Args:
-        kind, name: what it is.
+        kind, name: what was measured.
         used: whether it decides the result.
         why: why it is not used, or what was left out of it; "" if all of it was used.
     """
@@ -101,11 +101,11 @@ class Up(_Record):
 
 
 class Place(_Record):
-    """Where the scene is on the earth, or in coordinates of one's own.
+    """Where the scene is on the earth, or in local coordinates.
 
     Args:
         crs: "WGS 84" if latitude, longitude and height are those of the scene frame's origin; "local" if the control
-            points are in axes of their own, which `to_metres` then leads to.
+            points are in local coordinates, to which `to_metres` then leads.
         latitude, longitude: degrees; None for local coordinates.
         height: metres, at the level that the measurements have; None for local coordinates.
         error: standard errors of the origin's position: east, north, up; metres.
@@ -141,11 +141,11 @@ class SceneInMetres(_Record):
     """The content of `scene.json`.
 
     Args:
-        scale: None if nothing that was measured decides it.
+        scale: None if no measurement decides it.
         up, place: of the scene; `place` is None without positions.
         registration_error: the relative standard error of the length of this visit's unit in the scene frame; 0 for
             the visit that began it.
-        entries: everything that was measured.
+        entries: all measurements.
         checks: each measurement as the others predict it.
         warnings: what people should know.
         areas: those that people named on this visit or an earlier one.
