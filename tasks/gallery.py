@@ -29,7 +29,7 @@ from tasks.choice import Choice, ModelVersion, choose, model_versions
 from tasks.find import newest_made_of
 from tasks.patience import patiently
 from tasks.summary import poster_of, verdict_of
-from tasks.workspace import LOCAL, page_command, reference_to
+from tasks.workspace import is_here, page_command, reference_to
 
 __all__ = [
     "gallery_file",
@@ -128,8 +128,7 @@ class _Scene:
 
 def gallery_file(workspace: Workspace) -> Path:
     """Return where the gallery of a workspace is, on this machine. Its scenes' pages are in the folder beside it."""
-    reference = reference_to(workspace)
-    name = "gallery" if reference == LOCAL else f"gallery-{re.sub(r'[^a-z0-9]+', '-', reference.lower())}"
+    name = "gallery" if is_here(workspace) else f"gallery-{re.sub(r'[^a-z0-9]+', '-', reference_to(workspace).lower())}"
     return LocalWorkspace().folder / f"{name}.html"
 
 
@@ -156,7 +155,7 @@ def write_gallery(workspace: Workspace, file: Path) -> int:
         state = hashlib.sha256("".join(scene.state for scene in found).encode()).hexdigest()[:16]
         if _state_of(file) != state:
             cards = sorted(pool.map(lambda scene: _card(scene, file), found), key=lambda card: card.made, reverse=True)
-            where = "the workspace of this machine" if reference_to(workspace) == LOCAL else reference_to(workspace)
+            where = "the workspace of this machine" if is_here(workspace) else reference_to(workspace)
             _write(file, gallery.render(cards, where, datetime.now(timezone.utc), state))
     return len(found)
 
@@ -192,7 +191,7 @@ def update_pages(workspace: Workspace, scene: str) -> None:
 
 async def refresh_scene_page(workspace: Workspace, scene: str) -> None:
     """Bring the page of a scene of this machine up to date. A failure is only logged."""
-    if reference_to(workspace) != LOCAL:
+    if not is_here(workspace):
         return  # its videos cannot be opened from here; `rebel-nerf gallery` makes the page
     await _refresh(f"scene {scene}: its page", lambda: write_scene_page(workspace, scene, gallery_file(workspace)))
 

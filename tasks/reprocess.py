@@ -34,7 +34,7 @@ from jobs.program import typed
 from jobs.validation import complaints
 from tasks.captures import take_in_dropped
 from tasks.patience import patiently
-from tasks.workspace import LOCAL
+from tasks.workspace import LOCAL, is_here
 
 __all__ = ["LookedAt", "list_looked_at", "start_new_captures"]
 
@@ -105,7 +105,7 @@ async def start_new_captures(
         versions=versions,
         keys=keys,
         before=await _runs_of([key for each in keys.values() for key in each]),
-        under_way=await _under_way(deployment, reference),
+        under_way=await _under_way(deployment, {reference, LOCAL} if is_here(workspace) else {reference}),
     )
     at_once = asyncio.Semaphore(_AT_ONCE)
 
@@ -306,8 +306,8 @@ async def _runs_of(keys: list[str]) -> dict[str, FlowRun]:
     return found
 
 
-async def _under_way(deployment: UUID, reference: str) -> dict[str, FlowRun]:
-    """Return the runs of the deployment in this workspace that have not ended, by scene."""
+async def _under_way(deployment: UUID, references: set[str]) -> dict[str, FlowRun]:
+    """Return the runs of the deployment in this workspace, by its references, that have not ended, by scene."""
     types = [kind for kind in StateType if kind not in TERMINAL_STATES]
     chosen = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=types)))
     of_it = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
@@ -321,7 +321,7 @@ async def _under_way(deployment: UUID, reference: str) -> dict[str, FlowRun]:
             found |= {
                 run.parameters["scene"]: run
                 for run in runs
-                if run.parameters.get("workspace", LOCAL) == reference and "scene" in run.parameters
+                if run.parameters.get("workspace", LOCAL) in references and "scene" in run.parameters
             }
     return found
 

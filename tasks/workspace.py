@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, cast
 
 from prefect.client.orchestration import get_client
@@ -17,6 +18,7 @@ __all__ = [
     "LOCAL",
     "all_workspaces",
     "check_reference",
+    "is_here",
     "load_workspace",
     "open_workspace",
     "page_command",
@@ -55,6 +57,11 @@ def reference_to(workspace: Workspace) -> str:
     """Return the reference with which `open_workspace` opens it."""
     saved = saved_name(workspace)
     return f"{workspace.get_block_type_slug()}/{saved}" if saved else LOCAL
+
+
+def is_here(workspace: Workspace) -> bool:
+    """Return whether a workspace is the folder of `local`. A saved block may be, too, for its prices and limits."""
+    return isinstance(workspace, LocalWorkspace) and workspace.folder == LocalWorkspace().folder
 
 
 def page_command(workspace: Workspace, scene: str, page: Asset) -> str:
@@ -99,11 +106,23 @@ def _subclasses(kind: Any) -> list[Any]:
 
 
 async def all_workspaces() -> list[str]:
-    """Return the references of this machine's workspace and of every saved one."""
+    """Return the references of this machine's workspace and of every saved one.
+
+    If a saved one is the same folder, it stands for it: scheduled work must keep to its limits.
+    """
     async with get_client() as client:
         saved = await client.read_block_documents()
     found = [(block.block_type.slug if block.block_type else "", block.name) for block in saved]
-    return [LOCAL, *(f"{slug}/{name}" for slug, name in found if slug in _kinds())]
+    references = [f"{slug}/{name}" for slug, name in found if slug in _kinds()]
+    return references if await _is_one_here(references) else [LOCAL, *references]
+
+
+async def _is_one_here(references: list[str]) -> bool:
+    for reference in references:
+        with suppress(InvalidInput):  # whoever uses a wrong block says so
+            if reference.startswith(f"{LocalWorkspace.get_block_type_slug()}/") and is_here(await _load(reference)):
+                return True
+    return False
 
 
 async def resolve_profile(workspace: Workspace, profile: Profile) -> Profile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import webbrowser
 from pathlib import Path
 
-from blocks import Asset
+from blocks import Asset, LocalWorkspace
 from jobs.names import scene_of
 from jobs.program import typed
 from jobs.report import duration
@@ -74,7 +74,8 @@ class Results:
                 print(f"  {name:<6} {self._link(made[kind], scene)}")
             elif kind == "export" and "model" in made:
                 print(f"  {name:<6} not made yet; {typed(f'export --scene {scene}{self._elsewhere}')} makes it")
-        if not self._elsewhere and (file := scene_page_file(scene)).is_file():
+        here = any(Path(each.uri).is_relative_to(LocalWorkspace().folder) for each in made.values())
+        if here and (file := scene_page_file(scene)).is_file():
             print(f"  {'scene':<6} {file.as_uri()}")
         if open_page and (page := made.get("page")) and page.uri.startswith("/"):
             webbrowser.open(self._link(page, scene))

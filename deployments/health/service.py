@@ -161,7 +161,7 @@ def _deployments() -> Finding:
 
 def _blocks() -> Finding:
     async def look() -> tuple[list[str], list[str]]:
-        references = (await tasks.all_workspaces())[1:]
+        references = [each for each in await tasks.all_workspaces() if each != tasks.LOCAL]
         faults = []
         for reference in references:
             try:

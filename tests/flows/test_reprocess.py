@@ -232,6 +232,25 @@ async def test_one_bad_item_does_not_stop_the_others(home: LocalWorkspace, deplo
     assert not any([await runs_of(deployment, scene) for scene in ("few", "broken", "empty")])
 
 
+async def test_a_saved_block_of_the_same_folder_stands_for_local(home: LocalWorkspace, deployment: UUID) -> None:
+    """Its limit on costs would not hold for runs in `local`."""
+    shop, here = "rebel-nerf-local-workspace/shop", set(await tasks.all_workspaces())
+    assert "local" in here
+    photograph(home.folder / "captures/pier")
+    assert (await table())["pier"].startswith("started: version 1")
+    await LocalWorkspace(root=home.folder, gpu_jobs_at_once=1).save("shop", overwrite=True)
+    try:
+        assert set(await tasks.all_workspaces()) == here - {"local"} | {shop}
+        photograph(home.folder / "captures/pier", count=9)
+        photograph(home.folder / "captures/quay")
+        done = await table(workspaces=None)
+        assert done["pier"].startswith("waits: its run"), "it is under way in the same folder"
+        assert done["quay"].startswith("started: version 1") and len(await runs_of(deployment, "quay", shop)) == 1
+        assert "quay" in (home.folder / "gallery.html").read_text(), "pages are those of the folder"
+    finally:
+        await LocalWorkspace.adelete(shop.removeprefix("rebel-nerf-local-workspace/"))
+
+
 class Watched(LocalWorkspace):
     """Calls back between the listing and what is done about it."""
 
