@@ -104,8 +104,8 @@ def apple_note(x: float, y: float, z: float, denominator: int = 1000) -> bytes:
     return b"Apple iOS\0\0\x01MM" + entries + b"\0\0\0\0" + struct.pack(">6i", *parts)
 
 
-def raw_photo(file: Path, image: Image.Image) -> Path:
-    """Write a DNG, as a camera with a Bayer pattern (RGGB) and a linear sensor would."""
+def raw_photo(file: Path, image: Image.Image, *, grey: bool = False) -> Path:
+    """Write a DNG, as a camera with a Bayer pattern (RGGB), or none, and a linear sensor would."""
     import tifffile
 
     linear = (np.asarray(image, float) / 255) ** 2.2 * 65535
@@ -126,5 +126,10 @@ def raw_photo(file: Path, image: Image.Image) -> Path:
         (271, "s", 0, "Test", True),
         (272, "s", 0, "Camera", True),
     ]
+    if grey:
+        mosaic, tags = linear[..., 1], [tag for tag in tags if tag[0] not in (33421, 33422, 50721, 50778, 50728)]
     tifffile.imwrite(file, np.rint(mosaic).astype(np.uint16), photometric="CFA", extratags=tags, metadata=None)
+    if grey:  # tifffile writes linear photos of three colours only
+        cfa, linear_raw = (struct.pack("<HHIH", 262, 3, 1, kind) for kind in (32803, 34892))
+        file.write_bytes(file.read_bytes().replace(cfa, linear_raw))
     return file

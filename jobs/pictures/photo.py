@@ -149,9 +149,9 @@ def read(file: Path) -> Photo:
     from PIL import ExifTags
 
     memory.check(bytes_to_decode(file))
-    if file.suffix.lower() in raw.SUFFIXES:
-        return _developed(file)
     try:
+        if file.suffix.lower() in raw.SUFFIXES:
+            return _developed(file)
         with pillow().open(file, formats=_FORMATS) as image:
             if image.format in _JPEG:
                 _check_scans(file)

@@ -65,6 +65,7 @@ def develop(file: Path) -> Image:
     Raises:
         InvalidInput: it cannot be decoded; the message is the reason, without the file's name.
     """
+    import numpy as np
     from PIL import Image
 
     try:
@@ -73,7 +74,8 @@ def develop(file: Path) -> Image:
         raise InvalidInput("a raw photo, and rawpy is not installed; export it as JPEG") from error
     try:
         with rawpy.imread(str(file)) as photo:
-            return Image.fromarray(photo.postprocess(use_camera_wb=True, no_auto_bright=True, output_bps=8))
+            pixels = photo.postprocess(use_camera_wb=True, no_auto_bright=True, output_bps=8)
+        return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))  # of a grey camera, one channel
     except rawpy.LibRawError as error:
         words = b" ".join(part for part in error.args if isinstance(part, bytes)).decode(errors="replace")
         raise InvalidInput(f"a raw photo that LibRaw cannot decode; export it as JPEG: {words or error}") from error

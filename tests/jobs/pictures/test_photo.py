@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 
 from jobs import media
 from jobs.errors import InvalidInput
-from jobs.pictures import photo
+from jobs.pictures import photo, raw
 from tests.colours import COLOURS, WHITE, display_p3, hlg, icc_profile, light, pq
 from tests.pictures import apple_note, difference, picture, raw_photo, video
 
@@ -35,6 +35,22 @@ def test_a_raw_photo_is_developed(tmp_path: Path) -> None:
     assert (found.image.mode, found.model, found.verbatim) == ("RGB", "Camera", False)
     inner = (8, 8, 248, 184)  # a mosaic has no neighbours at its edges
     assert difference(found.image.crop(inner), picture(256, 192).crop(inner)) < 12
+
+
+def test_a_raw_photo_of_a_grey_camera_is_developed(tmp_path: Path) -> None:
+    grey = picture(256, 192).convert("L").convert("RGB")
+    found = photo.read(raw_photo(tmp_path / "a.dng", grey, grey=True)).image
+    assert found.mode == "RGB" and difference(found, grey) < 12
+
+
+def test_whatever_a_decoder_of_raw_photos_raises_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(file: Path) -> Image.Image:
+        raise TypeError("a decoder's own")
+
+    file = raw_photo(tmp_path / "a.dng", picture())
+    monkeypatch.setattr(raw, "develop", fail)
+    with pytest.raises(InvalidInput, match="damaged: a decoder's own"):
+        photo.read(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"II*\x00\x08\x00\x00\x00"])
