@@ -44,7 +44,7 @@ class Damage:
 
     @property
     def asset(self) -> str:
-        """Name and version."""
+        """Return the name and version."""
         return printable(f"{self.folder.parent.name}:{self.folder.name}")
 
 

@@ -92,7 +92,7 @@ def unpack(content: bytes) -> Gaussians:
 
 
 def _from_smallest_three(packed: NDArray[np.uint32]) -> Array:
-    """(N, 4) unit quaternions w, x, y, z."""
+    """Return unit quaternions w, x, y, z (N, 4)."""
     largest, xyzw = packed >> 30, np.zeros((len(packed), 4))
     for i in reversed(range(4)):
         here = largest != i

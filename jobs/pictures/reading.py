@@ -69,7 +69,7 @@ class Picture:
 
     @property
     def features(self) -> str:
-        """Name of the grey picture."""
+        """Return the file name of its grey picture."""
         return f"{Path(self.file).stem}.pgm"
 
 

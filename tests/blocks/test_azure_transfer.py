@@ -36,7 +36,7 @@ def container(workspace: AzureMLWorkspace) -> Container:
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    """Small files, an empty one, one with the longest name that there is, and one of several pieces."""
+    """Return small files, an empty one, one with the longest possible name, and one of several pieces."""
     sizes = {f"photos/{index:02} ä.jpg": 1000 * index for index in range(12)} | {"model.ckpt": 7 * PIECE + 5}
     sizes[f"photos/{'ä' * 125}a.jpg"] = 77
     found = {}

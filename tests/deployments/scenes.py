@@ -18,7 +18,7 @@ from tests.trainer import trainer, visit
 @flow(name="nerf", flow_run_name="{scene}")
 @with_plain_ends
 async def nerf(scene: str, root: Path, seconds: float = 1.0) -> Asset:
-    """One stage; without time it fails."""
+    """Run one stage, which fails if it has no time."""
     if not seconds:
         raise InvalidInput(f"scene {scene}: no time")
     workspace = chain_workspace(root).model_copy(update={"jobs_at_once": 1})

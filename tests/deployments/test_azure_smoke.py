@@ -35,7 +35,7 @@ Program = Callable[[str], None]
 
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch) -> Program:
-    """Sets what `jobs.check` is in a job; one that passes, at first."""
+    """Return a function that replaces `jobs.check` in jobs. At first, it is a program that passes."""
     text, copy = [PASSES], code.copy_to
 
     def copy_to(folder: Path, stage: str) -> None:
@@ -53,7 +53,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def workspace(stack: AzureStack) -> AzureMLWorkspace:
-    """Return the emulator's own cluster for everything, and an environment."""
+    """Return a workspace with an environment, which uses the emulator's own cluster for everything."""
     place = common.AzureOptions().described(gpu_cluster="other", cpu_cluster="other", environment="rebel-nerf:1")
     place.client.environments.create_or_update(Environment(name="rebel-nerf", version="1", image="ubuntu"))
     return place

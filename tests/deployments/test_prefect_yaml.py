@@ -69,7 +69,7 @@ def test_the_parameters_of_deployments_and_triggers_are_those_of_the_flow() -> N
     event = Event(event=CHANGED, resource=Resource({"prefect.resource.id": "x", "scene": "yard", "workspace": "local"}))
 
     def rendered(value: Any) -> Any:
-        """As a server does with the event that fired."""
+        """Render a template as a server does with the event that fired."""
         if isinstance(value, list):
             return [rendered(each) for each in value]
         return Environment().from_string(value).render(event=event) if isinstance(value, str) else value

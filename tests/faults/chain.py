@@ -108,7 +108,7 @@ async def _capture(scene: str, root: Path) -> tuple[LocalWorkspace, Asset]:
 @flow(name="chain", flow_run_name="{scene}")
 @with_plain_ends
 async def chain(scene: str, root: Path, seconds: float = 1.0) -> Asset:
-    """Two stages, each a job of some seconds."""
+    """Run two stages, each a job of some seconds."""
     workspace, capture = await _capture(scene, root)
     made = await first(workspace, capture, FirstOptions(seconds=seconds))
     result: Asset = await second(workspace, made, SecondOptions(seconds=seconds))
@@ -118,7 +118,7 @@ async def chain(scene: str, root: Path, seconds: float = 1.0) -> Asset:
 @flow(name="one", flow_run_name="{scene}")
 @with_plain_ends
 async def one(scene: str, root: Path, seconds: float = 1.0) -> Asset:
-    """One stage."""
+    """Run one stage."""
     workspace, capture = await _capture(scene, root)
     result: Asset = await first(workspace, capture, FirstOptions(seconds=seconds))
     return result

@@ -57,7 +57,7 @@ def photograph(scene: str, options: FacadeOptions) -> Plan:
 
 @flow(name="photographs", flow_run_name="{scene}")
 async def photographs(scene: str, place: Any) -> list[Asset]:
-    """Two stages."""
+    """Run two stages."""
     return [await photograph(place, scene, FacadeOptions(photos=1, width=width, height=36)) for width in (64, 96)]
 
 

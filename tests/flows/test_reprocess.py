@@ -54,7 +54,7 @@ def photograph(folder: Path, count: int = 8) -> Path:
 
 
 async def table(**given: Any) -> dict[str, str]:
-    """By scene (or workspace, where it has none), what was done, as the artifact has it."""
+    """Return what was done, by scene or else by workspace, from the artifact of a run."""
     state: State[Any] = await reprocess(**{"workspaces": ["local"], "settle_minutes": 0, **given}, return_state=True)
     of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]))
     async with get_client() as client:

@@ -54,7 +54,7 @@ def model(made: Asset, options: SecondOptions, must_have: tuple[str, ...] = ()) 
 
 @flow(name="two-stages")
 async def two_stages(workspace: LocalWorkspace, scene: str, seconds: float, must_have: tuple[str, ...] = ()) -> Asset:
-    """From a photo to a model."""
+    """Make a model from a photo, in two stages."""
     photo = workspace.folder / scene
     photo.write_text(scene)
     made = await dataset(workspace, workspace.take_in(scene, {"photo": photo}, {}))

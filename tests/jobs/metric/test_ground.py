@@ -22,7 +22,7 @@ FIJI = Local(-17.0, 179.99999, 30.0)  # the 180th meridian is a metre away
 
 
 def turn(bearing: float) -> np.ndarray:  # type: ignore[type-arg]
-    """From the street's axes, whose +X has a bearing, to east, north and up."""
+    """Return the rotation (3, 3) to east, north and up from the street's axes, whose +X has a bearing in degrees."""
     angle = math.radians(90 - bearing)
     return np.array([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]])
 

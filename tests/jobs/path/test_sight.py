@@ -15,7 +15,7 @@ MOST = 0.4  # of the frames, as `tasks.scene_frame` has it
 
 
 def points_of(name: str) -> Array:
-    """(N, 3) what a capture's photos show: a wall and the street, a thing on the ground, walls, the ground."""
+    """Return points (N, 3) that photos show: a wall and the street, a thing on the ground, walls, or the ground."""
     around, (x, y, z) = RNG.uniform(0, 2 * np.pi, 1500), RNG.uniform(-1, 1, (3, 1500))
     nothing = 0 * x
     if name == "facade":

@@ -19,7 +19,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def networks(channels: int, hidden: int, geometry: int) -> field.Networks:
-    """Networks with random weights, of which `into` is a part of a larger matrix."""
+    """Return networks with random weights. `into` is a part of a larger matrix."""
     generator = torch.Generator().manual_seed(1)
     shapes = [
         *((hidden, channels), (hidden,), (1 + geometry, hidden), (1 + geometry,)),

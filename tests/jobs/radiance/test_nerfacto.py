@@ -82,7 +82,7 @@ def rays() -> RayBundle:
 
 
 def nerfstudios(model: NerfactoModel, anneal: float, update: bool, truth: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Its losses for `rays`, of which it changes nothing."""
+    """Return nerfstudio's losses for `rays`."""
     sampler = model.proposal_sampler
     sampler.set_anneal(anneal)
     sampler._step, sampler._steps_since_update = (0, 0) if update else (6000, 1)
@@ -112,7 +112,7 @@ FUSED: dict[str, Any] = {"num_levels": 8, "log2_hashmap_size": 8}  # the kernels
 
 @pytest.fixture
 def exact() -> Iterator[None]:
-    """Products in full precision: a training before may have allowed TF32."""
+    """Multiply in full precision: an earlier training may have allowed TF32."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     yield
@@ -159,7 +159,7 @@ def test_losses_and_every_gradient_are_nerfstudios(variant: str, update: bool) -
 
 
 def picture(model: NerfactoModel, **planes: torch.Tensor) -> RayBundle:
-    """`rays` as those of a picture two pixels wide, and what else a bundle may have."""
+    """Return `rays` as those of a picture two pixels wide, with other members of a bundle."""
     bundle = rays()
     bundle.nears, bundle.fars = planes.get("nears"), planes.get("fars")
     result: RayBundle = bundle.reshape((RAYS // 2, 2))

@@ -30,7 +30,7 @@ def sorted_bins(rays: int, samples: int, seed: int = 0) -> Tensor:
 
 
 def densities(rays: int, samples: int) -> Tensor:
-    """Exponents of densities from clear to solid, also infinite."""
+    """Return exponents of densities from clear to solid, including infinite ones."""
     exponent = random(rays, samples, seed=1) * 8 - 3
     exponent[0, samples // 2] = 200.0  # its exponential overflows
     exponent[-1, : samples // 2] = -200.0
@@ -44,7 +44,7 @@ def weights_of(density: Tensor, edges: Tensor) -> Tensor:
 
 
 def truncated(exponent: Tensor) -> Tensor:
-    """nerfstudio's exponential, whose gradient is that of an exponent between -15 and 15."""
+    """Return nerfstudio's exponential, whose gradient is that of an exponent between -15 and 15."""
     slope = torch.exp(exponent.detach().clamp(-15, 15))
     return torch.exp(exponent.detach()) + slope * (exponent - exponent.detach())
 

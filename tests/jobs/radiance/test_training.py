@@ -36,7 +36,7 @@ _small = settings._make_small
 
 
 def make_small(config: Any) -> None:
-    """As small as the interpreter can train within seconds, and covered."""
+    """Make a nerfacto so small that the interpreter trains it within seconds. The kernels support it."""
     _small(config)
     network = config.pipeline.model
     network.features_per_level, network.num_levels, network.log2_hashmap_size = 2, 2, 8
@@ -78,7 +78,7 @@ def photos_of(dataset: Path, max_image_size: int | None = 96) -> tuple[Photos, A
 
 
 def check_draw(photos: Photos, manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rays and colours that are drawn are those that nerfstudio has for the same pixels."""
+    """Check that drawn rays and colours are those of nerfstudio for the same pixels."""
     data = manager.train_dataset
     torch.manual_seed(5)
     origins, directions, cameras, colours = photos.draw(500)

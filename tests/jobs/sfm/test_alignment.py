@@ -20,7 +20,7 @@ def _rotation(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _about(axis: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
-    """Rodrigues' formula."""
+    """Return the rotation about an axis, by Rodrigues' formula."""
     x, y, z = axis / np.linalg.norm(axis)
     k, t = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]), np.radians(degrees)
     rotation: NDArray[np.float64] = np.eye(3) + np.sin(t) * k + (1 - np.cos(t)) * k @ k

@@ -36,7 +36,7 @@ Write = Callable[[Path, Poses, Mapping[str, Any]], None]
 
 
 def camera(about: Mapping[str, Any]) -> dict[str, Any]:
-    """OpenSfM's form of a lens: everything is in terms of the longer side."""
+    """Return a lens as OpenSfM writes it: all values are in terms of the longer side."""
     side, (x, y) = max(about["w"], about["h"]), about["centre"]
     focal = about["focal"] / side
     k1, k2, p1, p2 = about["distortion"]

@@ -16,7 +16,7 @@ from tests.splats import unpack
 
 @pytest.fixture
 def gaussians() -> Gaussians:
-    """500 of degree 3, within the ranges that the format can hold."""
+    """Return 500 Gaussians of degree 3, within the ranges of the format."""
     random = np.random.default_rng(4)
     rotations = random.normal(size=(500, 4))
     return Gaussians(

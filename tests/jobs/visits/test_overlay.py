@@ -23,7 +23,7 @@ TO_MODEL = Similarity(2.0, np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), np.ar
 
 
 def path(kind: str = "perspective") -> CameraPath:
-    """From the origin of the scene along +Y, in the frame of the model."""
+    """Return a path from the origin of the scene along +Y, in the model frame."""
     pose = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
     frame = {"camera_to_world": TO_MODEL.poses(pose).tolist(), "fov": 53.13}
     shape = {"render_width": 160, "render_height": 160, "seconds": 1, "camera_type": kind}

@@ -19,7 +19,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def places(svg: str, colour: str, width: str) -> NDArray[np.float64]:
-    """(N, 2) the places of the dots of a colour and size, px."""
+    """Return the positions (N, 2) of the dots of a colour and size, px."""
     styles = [(path.attrib["style"], path.attrib["d"]) for path in ElementTree.fromstring(svg).iter(f"{SVG}path")]
     shapes = [shape for style, shape in styles if f"stroke:{colour};stroke-width:{width};" in style]
     return np.array([[float(x), float(y)] for x, y in re.findall(r"M([\d.-]+) ([\d.-]+)h0", "".join(shapes))])

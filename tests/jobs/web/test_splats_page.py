@@ -54,7 +54,7 @@ def balls(tmp_path: Path) -> Path:
 
 
 def shown(browser: Browser) -> Array:
-    """(540, 960, 3) what is on the screen, 0 to 1, once something new was drawn."""
+    """Wait until something new is drawn, and return the screen (540, 960, 3), 0 to 1."""
     drawn = browser.execute_script("return Number(document.body.dataset.drawn || 0)")
     browser.execute_script("dispatchEvent(new Event('resize'))")
     browser.until(lambda: browser.execute_script("return Number(document.body.dataset.drawn || 0)") > drawn)
