@@ -41,7 +41,7 @@ def map_matches(search: Search) -> tuple[list[pycolmap.Reconstruction], str]:
     """Reconstruct the pictures of a search.
 
     Returns:
-        The models, the one with the most pictures first, and the mapper that made them, in words.
+        The models, the one with the most pictures first, and the mappers that were used, in words.
     """
     mapper = search.options.mapper if search.options.mapper != "auto" else _likely(search)
     map_by = {"incremental": _map_incrementally, "hierarchical": _map_in_parts, "global": _map_globally}
@@ -58,7 +58,12 @@ def map_matches(search: Search) -> tuple[list[pycolmap.Reconstruction], str]:
 
 
 def continue_mapping(search: Search, model: pycolmap.Reconstruction) -> pycolmap.Reconstruction | None:
-    """Return a model with further pictures of a search, whose registered pictures have the same features there."""
+    """Register further pictures in a model. Return the larger model, or None if COLMAP returns none.
+
+    Args:
+        search: the pictures and their matches. Those that the model has must have the same features.
+        model: the reconstruction. It is not changed.
+    """
     with search.timer.step("mapping"):
         return max(_continue(search, model), key=lambda each: each.num_reg_images(), default=None)
 
@@ -100,12 +105,12 @@ def _map_incrementally(search: Search, begun: Path | None = None) -> list[pycolm
     if begun:
         options.multiple_models = options.structure_less_registration_fallback = False
     meter = Meter("prepare:mapping", len(search.views))
-    placed = 0
+    number = 0
 
-    def place(pictures: int) -> None:
-        nonlocal placed
-        placed = pictures
-        meter.update(min(placed, len(search.views) - 1))
+    def report(pictures: int) -> None:
+        nonlocal number
+        number = pictures
+        meter.update(min(number, len(search.views) - 1))
 
     models = pycolmap.incremental_mapping(
         search.database,
@@ -113,15 +118,15 @@ def _map_incrementally(search: Search, begun: Path | None = None) -> list[pycolm
         _output(search),
         options,
         input_path=begun or "",
-        initial_image_pair_callback=lambda: place(2),  # called for every new model
-        next_image_callback=lambda: place(placed + 1),
+        initial_image_pair_callback=lambda: report(2),  # called for every new model
+        next_image_callback=lambda: report(number + 1),
     )
     meter.update(len(search.views))
     return list(models.values())
 
 
 def _with_other_parts(search: Search, models: list[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:
-    """Add the pictures of parts that could not be joined to the first model, and leave out those parts."""
+    """Register the pictures of parts that could not be joined in the first model, and leave out those parts."""
     first = max(_continue(search, models[0]), key=lambda model: model.num_reg_images(), default=models[0])
     known = registered(first)
     return [first, *(model for model in models[1:] if not registered(model) <= known)]

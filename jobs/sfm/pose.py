@@ -1,4 +1,4 @@
-"""Camera poses that come with the photos: lenses and poses with their checks, and the photos that they belong to."""
+"""Camera poses that come with the photos: lenses and poses with their checks, and which photo each belongs to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jobs.geometry import Floats
 __all__ = ["FAR", "Lens", "Pose", "belonging_to", "by_lens", "checked", "rigid"]
 
 FAR = 1e9
-"""Units: farther positions are not computed with safely."""
+"""The greatest distance from the origin, in units, at which computations are safe."""
 
 _FOCALS = (0.05, 50.0)  # in terms of the picture's width: what a lens can have
 _SKEW = 0.01  # of a rotation: by which its columns may miss length 1 and right angles
@@ -71,13 +71,13 @@ class Pose:
 def belonging_to(poses: Sequence[Pose], photos: Collection[str], base: PurePosixPath) -> dict[str, Pose]:
     """Return the pose of each photo that has one, by the photo's path.
 
-    A photo is found by its path. If files were moved since, the end of the path is enough, as long as it is that of one
-    photo and one pose only.
+    A photo is found by its path. If files were moved since, the end of the path is enough, if only one photo and one
+    pose have it.
 
     Args:
-        poses: as read.
+        poses: the poses in the file.
         photos: paths relative to the capture's folder.
-        base: folder of the poses' file, likewise.
+        base: the folder of the file, relative to the capture's folder.
     """
     ends: dict[tuple[str, ...], set[str]] = {}
     for photo in photos:
@@ -93,7 +93,7 @@ def belonging_to(poses: Sequence[Pose], photos: Collection[str], base: PurePosix
 
 
 def by_lens(lenses: Mapping[str, Lens]) -> dict[str, tuple[int, Lens]]:
-    """Return the number of each photo's lens, and that lens: one for photos whose intrinsics are nearly the same.
+    """Return the number of each photo's lens, and that lens. Photos with nearly the same intrinsics share a lens.
 
     Phones give intrinsics for every photo, which differ by a few tenths of a percent.
     """
@@ -123,10 +123,10 @@ def _ends(parts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 def checked(lens: Lens) -> Lens:
-    """Return a lens.
+    """Return a lens unchanged.
 
     Raises:
-        ValueError: no lens can be like that.
+        ValueError: no lens has such intrinsics.
     """
     focal = [value for value in lens.focal if value is not None]
     values = [*focal, *lens.centre, *lens.distortion, lens.shape or 1.0]
@@ -144,7 +144,7 @@ def rigid(pose: Floats) -> Floats:
     """Return a pose (3, 4) whose rotation is exact.
 
     Raises:
-        ValueError: it is no pose.
+        ValueError: it is not a pose.
     """
     if pose.shape not in ((3, 4), (4, 4)) or not np.isfinite(pose).all() or np.abs(pose).max() > FAR:
         raise ValueError("it holds a transform_matrix that is no 4 x 4 matrix of finite numbers")

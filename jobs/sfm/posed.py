@@ -1,4 +1,4 @@
-"""Points from pictures whose poses are given: the poses are checked against the pictures, and refined."""
+"""Find points from pictures with given poses, which are checked against the pictures and refined."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from jobs.sfm.views import View
 __all__ = ["triangulate"]
 
 _LIMITS = (0.015, 0.005, 0.0025)  # of reprojection errors in each round, in terms of the diagonal
-_LEAST_POINTS = 30  # that a picture must show: as COLMAP demands of a picture that it registers
+_LEAST_POINTS = 30  # of a picture: COLMAP's least number for a registered picture
 _LEAST = 3  # pictures
 _NO_FIT = "its given pose does not fit its features"
 _LEAST_FIT = 0.3
@@ -109,8 +109,8 @@ def _matched(search: Search, names: Collection[str]) -> dict[str, int]:
 def _triangulated(search: Search, poses: Mapping[str, Floats]) -> tuple[Any, float]:
     """Return a model that begins with the given poses, and how well it fits the pictures in the end.
 
-    Points are found, and all is adjusted, in rounds that are stricter each. The second result is the median over the
-    pictures of the share of matching features that show a point of the model.
+    Points are found and everything is adjusted in rounds with ever stricter limits. The second result is the share of
+    matching features that show a point of the model, in the median over the pictures.
     """
     matched = _matched(search, poses)
     model = pycolmap.Reconstruction()

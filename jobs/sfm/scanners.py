@@ -61,7 +61,7 @@ def read_metashape(files: Sequence[Path]) -> Iterator[Pose]:
     if chunk is None:
         raise ValueError(f"it is no {kind}")
     lenses = {sensor.get("id"): _metashape_lens(sensor) for sensor in chunk.iter("sensor") if _calibrated(sensor)}
-    parts = {part.get("id"): _placed(part.find("transform")) for part in chunk.iter("component")}
+    parts = {part.get("id"): _component_matrix(part.find("transform")) for part in chunk.iter("component")}
     for camera in chunk.iter("camera"):
         lens, transform = lenses.get(camera.get("sensor_id")), camera.findtext("transform")
         if lens and transform:
@@ -74,7 +74,7 @@ def parsed(file: Path, kind: str) -> ElementTree.Element:
     """Return the root of an XML file from a stranger.
 
     Raises:
-        ValueError: it is no XML, or it contains more than elements.
+        ValueError: it is not XML, or it contains more than elements.
     """
     content = file.read_bytes()
     if b"\0" in content:  # UTF-16, in which the next line finds nothing
@@ -113,7 +113,7 @@ def _metashape_lens(sensor: ElementTree.Element) -> Lens:
     return checked(Lens((f / w, f / h), (0.5 + cx / w, 0.5 + cy / h), distortion, kind == "fisheye", w / h))
 
 
-def _placed(transform: ElementTree.Element | None) -> Floats:
+def _component_matrix(transform: ElementTree.Element | None) -> Floats:
     """Return the matrix (4, 4) of a component, in units of its cameras' positions."""
     matrix = np.eye(4)
     if transform is not None:
