@@ -14,7 +14,7 @@ __all__ = ["LONGEST", "Tags", "camera", "focal_length", "is_panorama", "is_stitc
 
 _FILM = math.hypot(36, 24)  # mm
 _FOCALS = (8 / _FILM, 1200 / _FILM)  # in diagonals: from a fisheye's to the longest telephoto lenses that are sold
-_WHOLE = (1.25, 1.65)  # proportions: pictures outside are cropped, those between can be all that a sensor sees
+_WHOLE = (1.2, 1.65)  # proportions: pictures outside are cropped, those between can be all that a sensor sees
 _SENSORS = (5.0, 75.0)  # mm diagonal: of the smallest cameras that write a focal-plane resolution, of medium format
 _XMP_BYTES = 1_000_000  # of which the tags are sought
 _NUMBER = rb"""\s*(?:=\s*["']|>)\s*([-+]?\d{1,6}(?:\.\d{1,12})?)"""
