@@ -81,7 +81,8 @@ def reconstruct(
     result = _separate_by_gps(_separate(result))
     if result.model:
         with timer.step("refinement"):
-            result.refined = refinement.refine(result.model, search.threads)
+            from_exif = {view.name: view.focal for view in (result.search or search).views}
+            result.refined = refinement.refine(result.model, search.threads, from_exif)
     return result
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ __all__ = ["adjust", "refine"]
 _LEAST_PHOTOS = 3  # of a camera whose principal point is refined
 _FARTHEST = 0.1  # of a principal point from the middle, in terms of the picture's diagonal: more comes from cropping
 # What is known of any lens, as standard deviations: the principal point is near the middle of the picture (in terms of
-# its diagonal), pixels are square (in terms of the focal length), and tangential distortion, which fits much the same
-# displacements as a principal point, is small.
+# its diagonal), pixels are square and EXIF is nearly right (in terms of the focal length), and tangential distortion,
+# which fits much the same displacements as a principal point, is small.
 _OFF_MIDDLE = 0.01
 _OFF_SQUARE = 0.001
+_OFF_EXIF = 0.05
 _TANGENTIAL = 3e-4
 # Errors in terms of those that the adjustment expects, measured for the lenses of six sets of photos with known poses.
 # An adjustment takes each position for independent and the camera model for exact.
@@ -29,16 +31,20 @@ _DENSE_PHOTOS = 250  # up to here, solving for all poses at once takes less than
 _TOLERANCE = 1e-7  # relative decrease of the cost at which the adjustment ends
 
 
-def refine(model: pycolmap.Reconstruction, threads: int) -> int:
+def refine(
+    model: pycolmap.Reconstruction, threads: int, focals: Mapping[str, float | None] = MappingProxyType({})
+) -> int:
     """Adjust a reconstruction in place, with the principal points of the cameras that took enough photos.
 
     COLMAP's mappers hold the principal point in the middle of the picture, where few lenses have it. The rotation of
     every photo then makes up for it. A few photos, or photos of a flat wall, can hardly tell the principal point from
-    the rotation or from tangential distortion. So the lens is the most likely one (maximum a posteriori), given both
-    the photos and what is known of any lens.
+    the rotation or from tangential distortion; nor can those of a drone that looks straight down tell the focal length
+    from the height. So the lens is the most likely one (maximum a posteriori), given both the photos and what is known
+    of any lens.
 
     Args:
         threads: number of threads of the solver.
+        focals: focal lengths from EXIF by picture's name, as multiples of the diagonal.
 
     Returns:
         The number of cameras whose principal point was refined.
@@ -59,7 +65,9 @@ def refine(model: pycolmap.Reconstruction, threads: int) -> int:
         camera = model.cameras[number]
         own = covariance.get_other_params_cov(camera.params) if covariance else None
         if own is not None and _offset(camera) < _FARTHEST:
-            likely[number] = _likely(camera, own * variance * _OPTIMISM**2, before[number])
+            named = [focals.get(str(image.name)) for image in model.images.values() if image.camera_id == number]
+            focal = next(filter(None, named), None)
+            likely[number] = _likely(camera, own * variance * _OPTIMISM**2, before[number], focal)
     for number, params in {**before, **likely}.items():
         model.cameras[number].params = params.tolist()
     adjust(model, threads, held=likely.keys() | (photos.keys() & exact))
@@ -103,20 +111,24 @@ def _solve(
     return solver, 2 * costs.final_cost / free
 
 
-def _likely(camera: pycolmap.Camera, covariance: Floats, before: Floats) -> Floats:
+def _likely(camera: pycolmap.Camera, covariance: Floats, before: Floats, focal: float | None = None) -> Floats:
     """Return the most likely parameters of a lens, by their covariance as fitted and by what is known of any lens.
 
     Args:
         camera: as fitted to the photos alone.
         covariance: of all its parameters.
         before: its parameters with the principal point where it was held.
+        focal: its focal length from EXIF, as a multiple of the diagonal; None if unknown.
     """
     fitted = np.array(camera.params)
     unit = np.eye(len(fitted))
     diagonal = float(np.hypot(camera.width, camera.height))
     known = [(unit[place], before[place], _OFF_MIDDLE * diagonal) for place in camera.principal_point_idxs()]
-    if len(focals := camera.focal_length_idxs()) == 2:
-        known.append((unit[focals[0]] - unit[focals[1]], 0.0, _OFF_SQUARE * float(fitted[focals[0]])))
+    places = camera.focal_length_idxs()
+    if len(places) == 2:
+        known.append((unit[places[0]] - unit[places[1]], 0.0, _OFF_SQUARE * float(fitted[places[0]])))
+    if focal:
+        known.append((unit[places].mean(axis=0), focal * diagonal, _OFF_EXIF * focal * diagonal))
     if camera.model == pycolmap.CameraModelId.OPENCV:
         known += [(unit[place], 0.0, _TANGENTIAL) for place in camera.extra_params_idxs()[2:]]
     weight = np.linalg.inv(covariance)

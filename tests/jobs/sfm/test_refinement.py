@@ -82,6 +82,9 @@ def test_a_lens_that_the_photos_do_not_determine_is_a_usual_one() -> None:
     assert unknown[0] == pytest.approx(unknown[1], rel=1e-3)
     assert unknown[2:4] == pytest.approx(MIDDLE, abs=0.1)
     assert unknown[6:] == pytest.approx([0, 0], abs=1e-4)
+    covariance, before = np.diag(np.full(8, 1e9)), np.array(camera.params)
+    from_exif = refinement._likely(camera_with(camera, fitted), covariance, before, focal=0.8)
+    assert from_exif[:2].mean() == pytest.approx(0.8 * np.hypot(1024, 768), rel=1e-3)
     known = refinement._likely(camera_with(camera, fitted), np.diag(np.full(8, 1e-12)), np.array(camera.params))
     assert known == pytest.approx(fitted, rel=1e-3)
 
@@ -89,6 +92,21 @@ def test_a_lens_that_the_photos_do_not_determine_is_a_usual_one() -> None:
 def camera_with(camera: pycolmap.Camera, params: Any) -> pycolmap.Camera:
     """Return a camera with other parameters."""
     return pycolmap.Camera(model=camera.model, width=camera.width, height=camera.height, params=params)
+
+
+def test_focal_lengths_in_exif_count_as_far_as_the_photos_do_not_determine_them() -> None:
+    changes = []
+    for photos in (3, 20):
+        truth = scene(photos)
+        exif = 1.1 * FOCAL / float(np.hypot(1024, 768))
+        lengths = []
+        for focals in ({}, {str(image.name): exif for image in truth.images.values()}):
+            model = with_the_point_in_the_middle(truth)
+            refinement.refine(model, 1, focals)
+            lengths.append(model.cameras[1].mean_focal_length())
+        changes.append(lengths[1] - lengths[0])
+    assert changes[0] > 20
+    assert abs(changes[1]) < 2
 
 
 def test_a_point_in_the_middle_stays_near_it() -> None:
