@@ -25,7 +25,7 @@ MAX_FRAME_PIXELS = 80_000_000
 """Videos with larger frames are refused undecoded: 12K (11520 x 5760) has 66 megapixels."""
 
 _FRAMES_HELD = 18  # by a decoder: the 16 of H.264 and H.265 that others can refer to, one before and one after them
-_MOST_THREADS = 16  # of FFmpeg's decoders, each with a frame of its own
+_THREADS = min(16, os.cpu_count() or 1)  # of a decoder, each with a frame of its own
 _HEADERS = memory.Room(memory.available() // 2)  # of all videos whose headers are read at the same time
 
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,asf,nut"  # by content, whatever the name
@@ -106,7 +106,7 @@ def check_memory(video: Path, pictures: int) -> None:
         codec = _pictures(container).codec_context
         # A frame's samples become floats on their way to RGB if they are deeper than 8 bits.
         deep = codec.format is None or codec.format.padded_bits_per_pixel > 24
-        memory.check(_bytes_held(codec, _MOST_THREADS) + codec.width * codec.height * (24 * deep + 3 * pictures))
+        memory.check(_bytes_held(codec, _THREADS) + codec.width * codec.height * (24 * deep + 3 * pictures))
 
 
 def _bytes_held(codec: Any, threads: int) -> int:
@@ -115,11 +115,11 @@ def _bytes_held(codec: Any, threads: int) -> int:
     return int(codec.width * codec.height * bits / 8 * (_FRAMES_HELD + threads))
 
 
-def _decode(container: Any, threads: int = _MOST_THREADS) -> Iterator[VideoFrame]:
+def _decode(container: Any, threads: int = _THREADS) -> Iterator[VideoFrame]:
     """Yield the frames of a video in order of presentation, interlaced ones deinterlaced."""
     stream = _pictures(container)
     stream.thread_type = "AUTO"
-    stream.codec_context.thread_count = min(threads, os.cpu_count() or 1)
+    stream.codec_context.thread_count = threads
     stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
     graph: Any = None
     for frame in _stored(container, stream):
