@@ -91,8 +91,8 @@ async def test_from_photos_to_a_video_and_another(
     browser.click("Submit")
     browser.until(lambda: "'1 to 63 lower-case letters, digits and hyphens" in browser.text())
     scene_field.send_keys(Keys.CONTROL, "a", Keys.NULL, "quay")
-    browser.until(lambda: "Error creating flow run" not in browser.text())  # it covers the button for some seconds
     images_field.send_keys(str(street / "photos"))
+    browser.until(lambda: "Error creating flow run" not in browser.text())  # it covers the button for some seconds
     browser.click("Submit")
     browser.until(lambda: not browser.current_url.endswith("/run"))
     parameters = [run.parameters for run in await client.read_flow_runs() if run.parameters.get("scene") == "quay"]
