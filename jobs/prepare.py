@@ -127,7 +127,7 @@ def prepare(
             "duplicate_files": capture.duplicates,
             "unused_files": capture.unused,
             "left_out_files": capture.left_out,
-            "images": [_fate(picture, result) for picture in pictures],  # now: `_write` renames the model's pictures
+            "images": [_fate(picture, result) for picture in pictures],  # `_write` renames the model's pictures
         }
         needed = max(options.min_registered_images, options.min_registered_share * len(pictures))
         frame, fit, written = "new", None, None
@@ -144,7 +144,7 @@ def prepare(
                 written = _write(result, fit, pictures, dataset)
             if given and (metres := _metres_per_unit(capture, given, pictures, written.transforms)):
                 content["poses"]["metres_per_unit"] = metres
-            content |= _written(written, remarks)
+            content |= _describe(written, remarks)
     content["selection"] = " ".join(remarks.selection)
     manifest.write(dataset / "dataset.json", options, timer, content | files)
     if not enough:
@@ -197,8 +197,8 @@ def _write(result: Outcome, fit: Fit | None, pictures: Sequence[Picture], datase
     return written
 
 
-def _written(written: Written, remarks: _Remarks) -> dict[str, Any]:
-    """Return what is known of a written dataset, for `dataset.json`. Add sentences about overlap and light."""
+def _describe(written: Written, remarks: _Remarks) -> dict[str, Any]:
+    """Return the figures of a written dataset for `dataset.json`, and add remarks about overlap and light."""
     content: dict[str, Any] = {}
     if written.overlap:
         content["overlap"] = written.overlap.figures()
