@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from jobs.errors import InvalidInput
 
-__all__ = ["NO_POINTS", "parse_points", "read_columns", "read_points", "write_vertices"]
+__all__ = ["NO_POINTS", "parse_points", "read_columns", "write_vertices"]
 
 _TYPES = {
     **dict.fromkeys(("float", "float32"), "<f4"),
@@ -26,25 +26,22 @@ _TYPES = {
 }
 _DAMAGED = (KeyError, StopIteration, TypeError, ValueError, IndexError)
 NO_POINTS = np.empty((0, 3)), np.empty((0, 3))
-"""What `read_points` returns if there are no points."""
+"""What `parse_points` returns if there are no points."""
 _NAMES = {np.dtype("<f4"): "float", np.dtype("u1"): "uchar", np.dtype("<u2"): "ushort"}
 
 
-def read_points(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def parse_points(content: bytes, source: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the vertices (N, 3) of a text or little-endian PLY file, and their colours (N, 3), 0 to 255.
 
-    Vertices without a colour are grey. A file that does not exist has no points.
+    Vertices without a colour are grey.
+
+    Args:
+        content: of the file.
+        source: the name of the file in errors.
 
     Raises:
         InvalidInput: the file is damaged, or is not such a file.
     """
-    if not file.is_file():
-        return NO_POINTS
-    return parse_points(file.read_bytes(), str(file))
-
-
-def parse_points(content: bytes, source: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return what `read_points` returns, of the content of a file that error messages call `source`."""
     try:
         return _parse(io.BytesIO(content))
     except _DAMAGED as error:

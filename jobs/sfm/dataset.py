@@ -20,6 +20,7 @@ from jobs.sfm.layout import as_written
 from jobs.sfm.machine import gpu
 from jobs.sfm.orientation import find_up
 from jobs.sfm.overlap import Overlap
+from jobs.sfm.shared import registered_images
 
 if TYPE_CHECKING:
     from jobs.sfm.registration import Fit
@@ -113,7 +114,7 @@ def _transforms(model: pycolmap.Reconstruction, masks: Mapping[str, str]) -> dic
 
     `masks` has the masks' paths by picture.
     """
-    images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
+    images = registered_images(model)
     cameras = {image.camera_id: _intrinsics(model.cameras[image.camera_id]) for image in images}
     shared = next(iter(cameras.values())) if len(cameras) == 1 else {}
     frames = []

@@ -14,7 +14,7 @@ from scipy import sparse
 from jobs.light import Light
 from jobs.pictures.colour import linear
 from jobs.sfm.machine import threads
-from jobs.sfm.shared import observations
+from jobs.sfm.shared import observations, registered_images
 
 __all__ = ["gains", "measure", "spread"]
 
@@ -33,7 +33,7 @@ def measure(model: pycolmap.Reconstruction, images: Path) -> Light | None:
         model: in px of the pictures, named as they are.
         images: the folder of the pictures.
     """
-    photos = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
+    photos = registered_images(model)
 
     def observe(image: pycolmap.Image) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         points, at = observations(image)

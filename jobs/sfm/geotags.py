@@ -9,6 +9,7 @@ import pycolmap
 from scipy.spatial.distance import cdist
 
 from jobs.geometry import Floats
+from jobs.sfm.shared import registered_images
 
 __all__ = ["places"]
 
@@ -34,7 +35,7 @@ def places(model: pycolmap.Reconstruction, positions: Mapping[str, tuple[float, 
         model: a reconstruction.
         positions: latitude and longitude of each picture in degrees, by its name; None if unknown.
     """
-    images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: str(image.name))
+    images = registered_images(model)
     known = [image for image in images if positions.get(str(image.name))]
     if len(known) < max(2 * _LEAST, _LEAST_SHARE * len(images)):
         return []

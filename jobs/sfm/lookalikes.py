@@ -18,7 +18,14 @@ import pycolmap
 from numpy.typing import NDArray
 
 from jobs.geometry import Floats
-from jobs.sfm.shared import in_sight, most_shared, observations, shared_by_name, shared_points
+from jobs.sfm.shared import (
+    in_sight,
+    most_shared,
+    observations,
+    registered_images,
+    shared_by_name,
+    shared_points,
+)
 
 __all__ = ["loosely_joined", "places"]
 
@@ -67,7 +74,7 @@ class _Seen:
 
 def places(model: pycolmap.Reconstruction) -> list[set[str]]:
     """Return the pictures of each place in a reconstruction by name, the largest place first. Usually, there is one."""
-    images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: str(image.name))
+    images = registered_images(model)
     names = [str(image.name) for image in images]
     comparisons = _compare(model, images)
     groups = _grouped(len(images), comparisons)

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial import cKDTree
 
 from jobs.geometry import Floats
-from jobs.sfm.shared import in_sight, most_shared, observations, shared_points
+from jobs.sfm.shared import in_sight, most_shared, observations, registered_images, shared_points
 from jobs.text import printable
 
 __all__ = ["Overlap", "measure"]
@@ -96,10 +96,7 @@ def measure(model: pycolmap.Reconstruction, sources: Mapping[str, str]) -> Overl
         model: the reconstruction.
         sources: the names of the photos by the names of their pictures.
     """
-    images = sorted(
-        (image for image in model.images.values() if image.has_pose and image.num_points3D >= _LEAST_POINTS),
-        key=lambda image: str(image.name),
-    )
+    images = [image for image in registered_images(model) if image.num_points3D >= _LEAST_POINTS]
     grids = [_grid(model, image) for image in images]
     pairs: dict[tuple[int, int], _Pair] = {}
     for i, j in most_shared(shared_points(model, images), _CANDIDATES, least=1):

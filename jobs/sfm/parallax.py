@@ -34,29 +34,24 @@ def only_turned(pairs: Sequence[tuple[Floats, Floats]], size: tuple[int, int]) -
     Pictures that are shifted without any perspective do not count: those of a survey of flat land are, too.
 
     Args:
-        pairs, size: see `rotation_residuals`.
+        pairs: for each pair of pictures, where matching features are in both, each (n, 2), px; n at least 8.
+        size: of the pictures, px.
     """
     if len(pairs) < _FEW_PAIRS:
         return False
-    residuals, focal = _explained(pairs, size)
+    residuals, focal = rotation_residuals(pairs, size)
     return bool(np.percentile(residuals, 75) < _ONLY_TURNED and focal < _SHIFTED)
 
 
-def rotation_residuals(pairs: Sequence[tuple[Floats, Floats]], size: tuple[int, int]) -> Floats:
+def rotation_residuals(pairs: Sequence[tuple[Floats, Floats]], size: tuple[int, int]) -> tuple[Floats, float]:
     """Return how far matches are from where a rotation alone takes them, with the lens that explains most.
 
     Args:
-        pairs: for each pair of pictures, where matching features are in both, each (n, 2), px; n at least 8.
-        size: of the pictures, px.
+        pairs, size: see `only_turned`; at least one pair.
 
     Returns:
-        The median distance of each of up to 64 pairs, as a fraction of the pictures' diagonal; empty without pairs.
+        The median distance of each of up to 64 pairs, and the focal length, both as fractions of the diagonal.
     """
-    return _explained(pairs, size)[0] if pairs else np.empty(0)
-
-
-def _explained(pairs: Sequence[tuple[Floats, Floats]], size: tuple[int, int]) -> tuple[Floats, float]:
-    """Return what `rotation_residuals` does, and the focal length of the lens, in diagonals."""
     chosen = [pairs[i] for i in np.linspace(0, len(pairs) - 1, min(len(pairs), _PAIRS)).round().astype(int)]
     diagonal = float(np.hypot(*size))
     a, b = (np.stack([_some(pair[side]) for pair in chosen]) for side in (0, 1))

@@ -15,7 +15,7 @@ from jobs.sfm.machine import SEED, gpu
 from jobs.sfm.mapping import ENOUGH, map_matches
 from jobs.sfm.outcome import Outcome
 from jobs.sfm.search import Matching, Search
-from jobs.sfm.shared import registered, shared_by_name
+from jobs.sfm.shared import registered, reprojection_error, shared_by_name
 from jobs.sfm.views import View
 
 __all__ = ["begin", "reconstruct"]
@@ -268,7 +268,9 @@ def _by_lens(search: Search, result: Outcome) -> Outcome:
         return result
     other = _map(search.with_views(views))
     limit = _BETTER if len(after) > len(before) else _AS_GOOD
-    if len(other.registered) < len(registered) or _error(other) > limit * _error(result):
+    if len(other.registered) < len(registered) or other.model is None:
+        return result
+    if reprojection_error(other.model) > limit * reprojection_error(result.model):
         return result
     said = (
         f"Photos without a camera in EXIF are of {len(found)} lenses, with focal lengths of "
@@ -290,13 +292,6 @@ def _shared(views: list[View]) -> set[frozenset[str]]:
     for view in views:
         cameras.setdefault(view.camera, set()).add(view.name)
     return {frozenset(names) for names in cameras.values()}
-
-
-def _error(result: Outcome) -> float:
-    """Return the mean reprojection error, px."""
-    assert result.model
-    result.model.update_point_3d_errors()
-    return float(result.model.compute_mean_reprojection_error())
 
 
 def _map(search: Search) -> Outcome:

@@ -29,7 +29,7 @@ from jobs.pictures.reading import save_feature_mask
 from jobs.sfm import fisheye
 from jobs.sfm.refinement import adjust
 from jobs.sfm.search import Points, Search, Shared, Tracks
-from jobs.sfm.shared import observations
+from jobs.sfm.shared import observations, reprojection_error
 from jobs.sfm.views import View
 
 _LEAST_INLIERS = 40
@@ -229,7 +229,7 @@ def _with_cameras_of(
     if not held:
         return model, 0
     adjust(adjusted, threads, held=[camera.camera_id for camera in held])
-    before, after = map(_reprojection_error, (model, adjusted))
+    before, after = map(reprojection_error, (model, adjusted))
     return (adjusted, len(held)) if after <= _AS_WELL * before else (model, 0)
 
 
@@ -251,12 +251,6 @@ def _take_similar(known: Iterable[pycolmap.Camera], camera: pycolmap.Camera) -> 
     like.rescale(camera.width, camera.height)
     camera.params = like.params.tolist()
     return True
-
-
-def _reprojection_error(model: pycolmap.Reconstruction) -> float:
-    model.update_point_3d_errors()
-    mean: float = model.compute_mean_reprojection_error()
-    return mean
 
 
 def _refined(

@@ -11,12 +11,26 @@ from scipy import sparse
 
 from jobs.geometry import Floats
 
-__all__ = ["in_sight", "most_shared", "observations", "registered", "shared_by_name", "shared_points"]
+__all__ = [
+    *("in_sight", "most_shared", "observations", "registered", "registered_images"),
+    *("reprojection_error", "shared_by_name", "shared_points"),
+]
+
+
+def registered_images(model: pycolmap.Reconstruction) -> list[pycolmap.Image]:
+    """Return the pictures with a pose, by name."""
+    return sorted((image for image in model.images.values() if image.has_pose), key=lambda image: str(image.name))
 
 
 def registered(model: pycolmap.Reconstruction) -> set[str]:
     """Return the names of the pictures with a pose."""
     return {str(image.name) for image in model.images.values() if image.has_pose}
+
+
+def reprojection_error(model: pycolmap.Reconstruction) -> float:
+    """Return the mean reprojection error, px."""
+    model.update_point_3d_errors()
+    return float(model.compute_mean_reprojection_error())
 
 
 def observations(image: pycolmap.Image) -> tuple[NDArray[np.int64], Floats]:

@@ -30,7 +30,7 @@ def test_nothing_has_changed_between_the_same_photos(tiny_dataset: Path, tmp_pat
         changes.main()
     record = Changes.model_validate_json((output / "changes.json").read_text())
     assert record.unit == "square units" and record.changes == () and 0 < record.compared <= 1
-    points, colours = ply.read_points(output / "changes.ply")
+    points, colours = ply.parse_points((output / "changes.ply").read_bytes(), "changes.ply")
     assert len(points) > 50 and (colours == colours[0]).all()
     assert json.loads((output / "manifest.json").read_text())["options"] == {"photos": 14, "image_size": 96}
     [result] = [each for each in map(report.parse, log.getvalue().splitlines()) if isinstance(each, report.Figures)]
