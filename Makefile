@@ -48,6 +48,7 @@ deploy: .venv/installed
 	$(BIN)/rebel-nerf deploy
 
 .venv/installed: pyproject.toml
+	@echo "Installing into .venv. The first time, this downloads some GB and takes minutes."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --disable-pip-version-check --no-compile -e '.[local,dev]'
 	@# A dependency of nerfstudio's Jupyter that delays each start of Prefect by 3 s. Nothing here needs it.
