@@ -127,6 +127,18 @@ def test_a_video_of_huge_frames_is_refused_undecoded(tmp_path: Path) -> None:
     assert peak("media.scan(Path(sys.argv[1]))", file) < 10_000 * 8_100
 
 
+def test_the_estimate_is_above_what_a_decoder_takes(tmp_path: Path) -> None:
+    """Sixteen frames that others refer to are the most that H.264 allows."""
+    width, height = 2400, 1600
+    file = long_video(
+        tmp_path / "a.mp4", width, height, 24, refs="16", bf="16", **{"x264-params": "b-adapt=0:b-pyramid=2"}
+    )
+    with av.open(str(file)) as container:
+        estimate = film._bytes_held(container.streams.video[0].codec_context, film._THREADS)
+    taken = peak("[None for frame in film._decode(film._open(sys.argv[1]))]", file)
+    assert 6 * width * height < taken <= estimate
+
+
 def test_a_video_that_does_not_fit_into_memory_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = long_video(tmp_path / "a.mp4", 640, 480, 12)
     capture, needed = media.scan(file), 640 * 480 * 1.5 * 19
