@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jobs.colmap import read_images
 from jobs.geometry import Floats
 from jobs.metric.cameras import Camera
 
@@ -25,7 +26,6 @@ _LEAST_PHOTOS = 3
 _LEAST_ANGLE = 2.0  # degrees between two of its rays
 _MOST_ERROR = 2.0  # px of a photo, by which a track may miss its point
 
-_OBSERVATIONS = np.dtype([("pixel", "<f8", 2), ("point", "<u8")])
 _POINT = struct.Struct("<Q3d3BdQ")
 
 
@@ -96,24 +96,13 @@ def _seen(
     """Return which cameras see each point, and where, from `images.bin`. Observations that miss it are left out."""
     numbers = {camera.file: number for number, camera in enumerate(cameras)}
     seen: dict[int, list[tuple[int, Floats]]] = defaultdict(list)
-    [count] = struct.unpack_from("<Q", content)
-    at = 8
-    for _ in range(count):
-        end = content.index(b"\0", at + 64)  # after number, rotation, translation and camera
-        name = content[at + 64 : end].decode(errors="surrogateescape")
-        [length] = struct.unpack_from("<Q", content, end + 1)
-        at = end + 9 + _OBSERVATIONS.itemsize * length
-        number = numbers.get(f"images/{name}")
-        if number is None:
+    for shown in read_images(content):
+        number = numbers.get(f"images/{shown.name}")
+        known = [place for place, point in enumerate(shown.points.tolist()) if point in points]
+        if number is None or not known:
             continue
-        places = np.frombuffer(content, _OBSERVATIONS, length, end + 9)
-        places = places[[int(point) in points for point in places["point"]]]
-        if not len(places):
-            continue
-        camera, positions = cameras[number], np.array([points[int(point)][0] for point in places["point"]])
-        off = np.linalg.norm(camera.project(positions) - places["pixel"], axis=1)
-        for place in places[off <= _MOST_ERROR * camera.scale]:
-            seen[int(place["point"])].append((number, place["pixel"]))
-    if at != len(content):
-        raise ValueError("images.bin has another length than it says")
+        camera, positions = cameras[number], np.array([points[int(point)][0] for point in shown.points[known]])
+        off = np.linalg.norm(camera.project(positions) - shown.pixels[known], axis=1)
+        for place in np.array(known)[off <= _MOST_ERROR * camera.scale].tolist():
+            seen[int(shown.points[place])].append((number, shown.pixels[place]))
     return {point: sorted(cameras_of, key=lambda each: each[0]) for point, cameras_of in seen.items()}

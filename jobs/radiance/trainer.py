@@ -128,7 +128,11 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         self._reported = (self._start_step, time.monotonic())
         if self._start_step < self.total:
             self.open_viewer()
-            super().train()
+            try:
+                super().train()
+            except BaseException:
+                self.checkpoints.wait()  # for the one that is being written
+                raise
             self.close_viewer()
 
     def train_iteration(self, step: int) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:

@@ -63,13 +63,14 @@ def _as_fisheye(model: pycolmap.Reconstruction, number: int) -> pycolmap.Camera:
     given = model.cameras[number]
     centre = np.array([given.principal_point_x, given.principal_point_y])
     angles, distances = [np.empty(0)], [np.empty(0)]
+    seen = observations(model)
     for image in model.images.values():
         if image.camera_id == number and image.has_pose:
-            numbers, at = observations(image)
-            xyz = np.array([model.points3D[number].xyz for number in numbers.tolist()]).reshape(-1, 3)
+            shown = seen[image.image_id]
+            xyz = np.array([model.points3D[number].xyz for number in shown.points.tolist()]).reshape(-1, 3)
             local = xyz @ image.cam_from_world().rotation.matrix().T + image.cam_from_world().translation
             angles.append(np.arctan2(np.linalg.norm(local[:, :2], axis=1), local[:, 2]))
-            distances.append(np.linalg.norm(at - centre, axis=1))
+            distances.append(np.linalg.norm(shown.pixels - centre, axis=1))
     angle, distance = np.concatenate(angles), np.concatenate(distances)
     focal, k1 = given.mean_focal_length(), 0.0
     if len(angle) >= _LEAST_OBSERVATIONS:

@@ -17,6 +17,7 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
+from jobs.colmap import Shown
 from jobs.geometry import Floats
 from jobs.sfm.shared import (
     in_sight,
@@ -129,7 +130,10 @@ def _compare(model: pycolmap.Reconstruction, images: list[pycolmap.Image]) -> di
     numbers = np.array(sorted(model.points3D), np.int64)
     xyz = np.array([model.points3D[number].xyz for number in numbers.tolist()]).reshape(-1, 3)
     cameras = [model.cameras[image.camera_id] for image in images]
-    seen = [_seen(image, camera, numbers, xyz) for image, camera in zip(images, cameras, strict=True)]
+    shown = observations(model)
+    seen = [
+        _seen(image, shown[image.image_id], camera, numbers, xyz) for image, camera in zip(images, cameras, strict=True)
+    ]
     pairs = most_shared(shared_points(model, images), _NEIGHBOURS, _LEAST_SHARED)
     compared_with: dict[int, list[int]] = defaultdict(list)
     for i, j in pairs:
@@ -168,10 +172,11 @@ def _compare(model: pycolmap.Reconstruction, images: list[pycolmap.Image]) -> di
     return result
 
 
-def _seen(image: pycolmap.Image, camera: pycolmap.Camera, numbers: NDArray[np.int64], xyz: Floats) -> _Seen:
-    shown, at = observations(image)
-    points, first = np.unique(np.searchsorted(numbers, shown), return_index=True)
-    return _Seen(points, _cells(at[first], camera), *_rays(xyz[points], image))
+def _seen(
+    image: pycolmap.Image, shown: Shown, camera: pycolmap.Camera, numbers: NDArray[np.int64], xyz: Floats
+) -> _Seen:
+    points, first = np.unique(np.searchsorted(numbers, shown.points), return_index=True)
+    return _Seen(points, _cells(shown.pixels[first], camera), *_rays(xyz[points], image))
 
 
 def _rays(xyz: Floats, image: pycolmap.Image) -> tuple[Floats, Floats]:

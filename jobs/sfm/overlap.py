@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial import cKDTree
 
+from jobs.colmap import Shown
 from jobs.geometry import Floats
 from jobs.sfm.shared import in_sight, most_shared, observations, registered_images, shared_points
 from jobs.text import printable
@@ -97,7 +98,8 @@ def measure(model: pycolmap.Reconstruction, sources: Mapping[str, str]) -> Overl
         sources: the names of the photos by the names of their pictures.
     """
     images = [image for image in registered_images(model) if image.num_points3D >= _LEAST_POINTS]
-    grids = [_grid(model, image) for image in images]
+    seen = observations(model)
+    grids = [_grid(model, image, seen[image.image_id]) for image in images]
     pairs: dict[tuple[int, int], _Pair] = {}
     for i, j in most_shared(shared_points(model, images), _CANDIDATES, least=1):
         ways = [_compare(model, grids[a], images[a], images[b]) for a, b in ((i, j), (j, i))]
@@ -125,13 +127,12 @@ def _neighbours(number: int, pairs: Mapping[tuple[int, int], _Pair]) -> dict[tup
     return {(int(i), int(j)): pairs[int(i), int(j)] for i, j in zip(tree.row, tree.col, strict=True)}
 
 
-def _grid(model: pycolmap.Reconstruction, image: pycolmap.Image) -> Floats:
+def _grid(model: pycolmap.Reconstruction, image: pycolmap.Image, shown: Shown) -> Floats:
     """Return roughly the points (n, 3) of the scene that an even grid of the picture shows."""
     camera, pose = model.cameras[image.camera_id], image.cam_from_world()
-    numbers, shown = observations(image)
     middles = (np.arange(_CELLS) + 0.5) / _CELLS
     at = np.stack(np.meshgrid(middles, middles), axis=-1).reshape(-1, 2) * [camera.width, camera.height]
-    nearest = numbers[cKDTree(shown).query(at)[1]]
+    nearest = shown.points[cKDTree(shown.pixels).query(at)[1]]
     depths = (pose * np.array([model.points3D[number].xyz for number in nearest.tolist()]))[:, 2]
     rays = np.column_stack([camera.cam_from_img(at), np.ones(len(at))])
     points: Floats = pose.inverse() * (rays * depths[:, None])[np.isfinite(rays).all(axis=1)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pycolmap
 
@@ -52,6 +53,7 @@ def reconstruct(
         The result, in px of these pictures. With up to 50 pictures and without a GPU, the same input gives the same
         result on the same machine. Otherwise, poses vary a little.
     """
+    Thread(target=refinement.warm_up, args=[len(views)]).start()
     kind, small = begin(search := Search(folder, views, work, options, timer), sequence=sequence)
     if refused := _hopeless(search, kind):
         return refused

@@ -11,8 +11,11 @@ import numpy as np
 import pycolmap
 
 from jobs.geometry import Floats
+from jobs.sfm.machine import fast_float64
 
-__all__ = ["adjust", "refine"]
+__all__ = ["adjust", "refine", "warm_up"]
+
+_GPU_PHOTOS = 100  # from here on, a GPU with fast float64 takes less time than Ceres
 
 _LEAST_PHOTOS = 3  # of a camera whose principal point is refined
 _FARTHEST = 0.1  # of a principal point from the middle, in terms of the picture's diagonal: more comes from cropping
@@ -29,6 +32,7 @@ _OPTIMISM = 5.0
 _LOSS_SCALE = 1.0  # px, above which residuals count less and less
 _DENSE_PHOTOS = 250  # up to here, solving for all poses at once takes less than looking for what is zero, in one thread
 _TOLERANCE = 1e-7  # relative decrease of the cost at which the adjustment ends
+_GPU_TOLERANCE = 1e-6  # there, steps are smaller; poses are the same to 0.001 % of the scene's size
 
 
 def refine(
@@ -57,17 +61,13 @@ def refine(
         return 0
     model.tear_down()  # COLMAP's covariances need a pose of every picture
     before = {camera: np.array(model.cameras[camera].params) for camera in photos}
-    solver, variance = _solve(model, threads, photos.keys() - enough, principal_points=True)
-    options = pycolmap.BACovarianceOptions(params=pycolmap.BACovarianceOptionsParams.ALL)
-    covariance = pycolmap.estimate_ba_covariance(options, model, solver)
     likely = {}
-    for number in enough:
+    for number, covariance in _adjust_lenses(model, threads, photos.keys() - enough).items():
         camera = model.cameras[number]
-        own = covariance.get_other_params_cov(camera.params) if covariance else None
-        if own is not None and _offset(camera) < _FARTHEST:
+        if _offset(camera) < _FARTHEST:
             named = [focals.get(str(image.name)) for image in model.images.values() if image.camera_id == number]
             focal = next(filter(None, named), None)
-            likely[number] = _likely(camera, own * variance * _OPTIMISM**2, before[number], focal)
+            likely[number] = _likely(camera, covariance * _OPTIMISM**2, before[number], focal)
     for number, params in {**before, **likely}.items():
         model.cameras[number].params = params.tolist()
     adjust(model, threads, held=likely.keys() | (photos.keys() & exact))
@@ -81,7 +81,54 @@ def adjust(model: pycolmap.Reconstruction, threads: int, held: Collection[int] =
         threads: number of threads of the solver.
         held: numbers of the cameras whose intrinsics stay as they are.
     """
-    _solve(model, threads, held)
+    if _on_gpu(model, held):
+        _adjust_on_gpu(model, held)
+    else:
+        _solve(model, threads, held)
+
+
+def warm_up(photos: int) -> None:
+    """Load what an adjustment of so many photos needs, if it is one for the GPU."""
+    if photos >= _GPU_PHOTOS and fast_float64():
+        from jobs.sfm import dense
+
+        dense.warm_up()
+
+
+def _adjust_lenses(model: pycolmap.Reconstruction, threads: int, held: Collection[int]) -> dict[int, Floats]:
+    """Adjust a reconstruction in place, with principal points, too.
+
+    Returns:
+        The covariances of the parameters of the cameras that are not held, by their numbers, as far as they are known.
+    """
+    if _on_gpu(model, held):
+        return _adjust_on_gpu(model, held, principal_points=True)
+    solver, variance = _solve(model, threads, held, principal_points=True)
+    options = pycolmap.BACovarianceOptions(params=pycolmap.BACovarianceOptionsParams.ALL)
+    covariance = pycolmap.estimate_ba_covariance(options, model, solver)
+    free = {number: camera.params for number, camera in model.cameras.items() if number not in held}
+    found = {number: covariance.get_other_params_cov(params) for number, params in free.items()} if covariance else {}
+    return {number: own * variance for number, own in found.items() if own is not None}
+
+
+def _on_gpu(model: pycolmap.Reconstruction, held: Collection[int]) -> bool:
+    if model.num_reg_images() < _GPU_PHOTOS or not fast_float64():
+        return False
+    from jobs.sfm import dense  # loads PyTorch
+
+    return dense.suits(model, held)
+
+
+def _adjust_on_gpu(
+    model: pycolmap.Reconstruction, held: Collection[int], *, principal_points: bool = False
+) -> dict[int, Floats]:
+    from jobs.sfm import dense
+
+    covariances = dense.adjust(
+        model, held, principal_points=principal_points, loss_scale=_LOSS_SCALE, tolerance=_GPU_TOLERANCE
+    )
+    model.update_point_3d_errors()
+    return covariances
 
 
 def _solve(

@@ -114,7 +114,7 @@ class Reference:
         File names begin with `prefix`.
         """
         meter = report.Meter("prepare:frame", len(self._images))
-        views, tracks = [], {}
+        views, tracks, seen = [], {}, observations(self.model)
         for image, photo in zip(self._images, self._photos, strict=True):
             camera = self.model.cameras[image.camera_id]
             with Image.open(photo) as opened:
@@ -128,7 +128,7 @@ class Reference:
             focal = camera.mean_focal_length() / float(np.hypot(camera.width, camera.height))
             lens = f"{prefix}{image.camera_id}"
             views.append(View(name, *grey.size, lens, focal=focal, fisheye=camera.model in fisheye.MODELS))
-            tracks[name] = _seen(image, grey.width / camera.width)
+            tracks[name] = grey.width / camera.width * seen[image.image_id].pixels, seen[image.image_id].points
             meter.update(len(views))
         return views, tracks
 
@@ -170,7 +170,7 @@ def fit(search: Search, model: pycolmap.Reconstruction, reference: Reference, fo
     search.add(folder, views)
     names = [[view.name for view in each] for each in (search.views, views)]
     search.match(search.pairs_between(*names), "reference")
-    own = {image.name: _seen(image) for image in model.images.values() if image.has_pose}
+    own = {shown.name: (shown.pixels, shown.points) for shown in observations(model).values()}
     shared = search.shared(own, added)
     found = _fit(shared, model, 0, reference)
     if found is None:
@@ -314,12 +314,6 @@ class _Observations:
         local = np.einsum("kij,kj->ki", self._poses[:, :, :3], positions[self._at]) + self._poses[:, :, 3]
         errors: Floats = self._focal * (local[:, :2] / local[:, 2:] - self._rays)
         return errors
-
-
-def _seen(image: pycolmap.Image, scale: float = 1.0) -> tuple[Floats, Points]:
-    """Return where a picture shows points, (n, 2) in px times `scale`, and the numbers (n,) of these points."""
-    numbers, at = observations(image)
-    return scale * at, numbers
 
 
 def _positions(model: pycolmap.Reconstruction, numbers: Points) -> Floats:

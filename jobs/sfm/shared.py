@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 from scipy import sparse
 
+from jobs.colmap import Shown, read_images
 from jobs.geometry import Floats
 
 __all__ = [
@@ -33,21 +36,20 @@ def reprojection_error(model: pycolmap.Reconstruction) -> float:
     return float(model.compute_mean_reprojection_error())
 
 
-def observations(image: pycolmap.Image) -> tuple[NDArray[np.int64], Floats]:
-    """Return the numbers of the points that a picture shows (n,), and where they are in it (n, 2), px."""
-    shown = image.get_observation_points2D()
-    numbers = np.array([point.point3D_id for point in shown], np.int64)
-    return numbers, np.array([point.xy for point in shown], float).reshape(-1, 2)
+def observations(model: pycolmap.Reconstruction) -> dict[int, Shown]:
+    """Return what each picture with a pose shows, by its number."""
+    with TemporaryDirectory() as folder:
+        model.write_binary(folder)
+        return {shown.number: shown for shown in read_images(Path(folder, "images.bin").read_bytes())}
 
 
 def shared_points(model: pycolmap.Reconstruction, images: Sequence[pycolmap.Image]) -> NDArray[np.int64]:
     """Return how many points both pictures of each pair show: (n, n) for n pictures, 0 on the diagonal."""
-    row_of = {image.image_id: row for row, image in enumerate(images)}
-    tracks = [[row_of.get(each.image_id, -1) for each in point.track.elements] for point in model.points3D.values()]
-    rows = np.array([row for track in tracks for row in track], np.int64)
-    points = np.repeat(np.arange(len(tracks)), [len(track) for track in tracks])[rows >= 0]
-    rows = rows[rows >= 0]
-    shown = sparse.coo_array((np.ones(len(rows)), (rows, points)), shape=(len(images), len(tracks))).tocsr()
+    seen = observations(model)
+    points = [seen[image.image_id].points for image in images]
+    rows = np.repeat(np.arange(len(images)), [len(each) for each in points])
+    numbers, columns = np.unique(np.concatenate([np.empty(0, np.int64), *points]), return_inverse=True)
+    shown = sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(images), len(numbers))).tocsr()
     shown.data[:] = 1  # a track may have two features of one picture
     shared: NDArray[np.int64] = (shown @ shown.T).toarray().astype(np.int64)
     np.fill_diagonal(shared, 0)
