@@ -30,6 +30,8 @@ _TANGENTIAL = 3e-4
 # An adjustment takes each position for independent and the camera model for exact.
 _OPTIMISM = 5.0
 _LOSS_SCALE = 1.0  # px, above which residuals count less and less
+_LEAST_LOSS_SCALE = 0.05
+_OF_MEDIAN = 0.7  # the last loss scale in terms of the median error of a point: large features are located less exactly
 _DENSE_PHOTOS = 250  # up to here, solving for all poses at once takes less than looking for what is zero, in one thread
 _TOLERANCE = 1e-7  # relative decrease of the cost at which the adjustment ends
 _GPU_TOLERANCE = 1e-6  # there, steps are smaller; poses are the same to 0.001 % of the scene's size
@@ -62,7 +64,9 @@ def refine(
     model.tear_down()  # COLMAP's covariances need a pose of every picture
     before = {camera: np.array(model.cameras[camera].params) for camera in photos}
     likely = {}
-    for number, covariance in _adjust_lenses(model, threads, photos.keys() - enough).items():
+    usual = _OF_MEDIAN * float(np.median([point.error for point in model.points3D.values()]))
+    scale = min(max(usual, _LEAST_LOSS_SCALE), _LOSS_SCALE)
+    for number, covariance in _adjust_lenses(model, threads, photos.keys() - enough, scale).items():
         camera = model.cameras[number]
         if _offset(camera) < _FARTHEST:
             named = [focals.get(str(image.name)) for image in model.images.values() if image.camera_id == number]
@@ -70,21 +74,24 @@ def refine(
             likely[number] = _likely(camera, covariance * _OPTIMISM**2, before[number], focal)
     for number, params in {**before, **likely}.items():
         model.cameras[number].params = params.tolist()
-    adjust(model, threads, held=likely.keys() | (photos.keys() & exact))
+    adjust(model, threads, likely.keys() | (photos.keys() & exact), scale)
     return len(likely)
 
 
-def adjust(model: pycolmap.Reconstruction, threads: int, held: Collection[int] = ()) -> None:
+def adjust(
+    model: pycolmap.Reconstruction, threads: int, held: Collection[int] = (), loss_scale: float = _LOSS_SCALE
+) -> None:
     """Adjust poses, points and cameras, but not principal points, of a reconstruction in place, with Cauchy's loss.
 
     Args:
         threads: number of threads of the solver.
         held: numbers of the cameras whose intrinsics stay as they are.
+        loss_scale: px, above which residuals count less and less.
     """
     if _on_gpu(model, held):
-        _adjust_on_gpu(model, held)
+        _adjust_on_gpu(model, held, loss_scale)
     else:
-        _solve(model, threads, held)
+        _solve(model, threads, held, loss_scale)
 
 
 def warm_up(photos: int) -> None:
@@ -95,15 +102,17 @@ def warm_up(photos: int) -> None:
         dense.warm_up()
 
 
-def _adjust_lenses(model: pycolmap.Reconstruction, threads: int, held: Collection[int]) -> dict[int, Floats]:
+def _adjust_lenses(
+    model: pycolmap.Reconstruction, threads: int, held: Collection[int], loss_scale: float = _LOSS_SCALE
+) -> dict[int, Floats]:
     """Adjust a reconstruction in place, with principal points, too.
 
     Returns:
         The covariances of the parameters of the cameras that are not held, by their numbers, as far as they are known.
     """
     if _on_gpu(model, held):
-        return _adjust_on_gpu(model, held, principal_points=True)
-    solver, variance = _solve(model, threads, held, principal_points=True)
+        return _adjust_on_gpu(model, held, loss_scale, principal_points=True)
+    solver, variance = _solve(model, threads, held, loss_scale, principal_points=True)
     options = pycolmap.BACovarianceOptions(params=pycolmap.BACovarianceOptionsParams.ALL)
     covariance = pycolmap.estimate_ba_covariance(options, model, solver)
     free = {number: camera.params for number, camera in model.cameras.items() if number not in held}
@@ -120,19 +129,24 @@ def _on_gpu(model: pycolmap.Reconstruction, held: Collection[int]) -> bool:
 
 
 def _adjust_on_gpu(
-    model: pycolmap.Reconstruction, held: Collection[int], *, principal_points: bool = False
+    model: pycolmap.Reconstruction, held: Collection[int], loss_scale: float, *, principal_points: bool = False
 ) -> dict[int, Floats]:
     from jobs.sfm import dense
 
     covariances = dense.adjust(
-        model, held, principal_points=principal_points, loss_scale=_LOSS_SCALE, tolerance=_GPU_TOLERANCE
+        model, held, principal_points=principal_points, loss_scale=loss_scale, tolerance=_GPU_TOLERANCE
     )
     model.update_point_3d_errors()
     return covariances
 
 
 def _solve(
-    model: pycolmap.Reconstruction, threads: int, held: Collection[int], *, principal_points: bool = False
+    model: pycolmap.Reconstruction,
+    threads: int,
+    held: Collection[int],
+    loss_scale: float,
+    *,
+    principal_points: bool = False,
 ) -> tuple[Any, float]:
     """Adjust a reconstruction in place; return COLMAP's adjuster, and the variance of a residual."""
     config = pycolmap.BundleAdjustmentConfig()
@@ -145,7 +159,7 @@ def _solve(
     options = pycolmap.BundleAdjustmentOptions(print_summary=False, refine_principal_point=principal_points)
     options.refine_sensor_from_rig = False
     options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
-    options.ceres.loss_function_scale = _LOSS_SCALE
+    options.ceres.loss_function_scale = loss_scale
     options.ceres.solver_options.num_threads = threads
     options.ceres.max_num_images_direct_dense_cpu_solver = _DENSE_PHOTOS
     options.ceres.solver_options.function_tolerance = _TOLERANCE
