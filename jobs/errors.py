@@ -15,6 +15,8 @@ RebelNerfError
 
 from __future__ import annotations
 
+import errno
+
 from jobs.text import printable
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "RunCancelled",
     "ServerUnavailable",
     "WorkspaceUnavailable",
+    "is_disk_full",
     "is_transient",
 ]
 
@@ -88,3 +91,8 @@ TRANSIENT = (JobInterrupted, WorkspaceUnavailable)
 def is_transient(error: BaseException) -> bool:
     """Return whether the same call can succeed later."""
     return isinstance(error, TRANSIENT)
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Return whether an error means that a disk, a quota or a file has no room."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -6,7 +6,6 @@ large), `colmap/sparse/0/`, `sparse_pc.ply`, then `transforms.json`, and `datase
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -24,7 +23,7 @@ from pydantic import Field
 from pydantic_settings import CliApp
 
 from jobs import manifest, media, report
-from jobs.errors import GateRefused, InvalidInput, JobFailed
+from jobs.errors import GateRefused, InvalidInput, JobFailed, is_disk_full
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
 from jobs.pictures import panorama, reading
@@ -366,8 +365,7 @@ def _room_on_disk(dataset: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # COLMAP's database has no class for this error
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if full or "disk is full" in str(error) or shutil.disk_usage(dataset).free < 1_000_000:
+        if is_disk_full(error) or "disk is full" in str(error) or shutil.disk_usage(dataset).free < 1_000_000:
             raise JobFailed(f"the disk is full: make room at {dataset}, and run again ({error}).") from error
         raise
 

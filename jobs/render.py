@@ -10,7 +10,6 @@ length of the video.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import signal
@@ -30,7 +29,7 @@ from pydantic_settings import CliApp
 
 from jobs import camera_path, manifest, report
 from jobs.camera_path import CameraPath, Origin
-from jobs.errors import GateRefused, InvalidInput, JobFailed
+from jobs.errors import GateRefused, InvalidInput, JobFailed, is_disk_full
 from jobs.options import RenderOptions
 from jobs.path import trajectory
 from jobs.radiance import gpu
@@ -316,7 +315,7 @@ def ended_clearly(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if is_disk_full(error):
             places = f"{folder} and {tempfile.gettempdir()}"
             raise JobFailed(f"The disk is full. Free space at {places}, then render again. {error}") from error
         raise

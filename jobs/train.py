@@ -7,7 +7,6 @@ Checkpoints go to a folder that may be a slow network mount. The model folder ge
 from __future__ import annotations
 
 import copy
-import errno
 import signal
 import sys
 import warnings
@@ -27,7 +26,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from jobs import manifest, model, report
-from jobs.errors import GateRefused, InvalidInput, JobFailed
+from jobs.errors import GateRefused, InvalidInput, JobFailed, is_disk_full
 from jobs.options import TrainOptions
 from jobs.radiance import cpu, cuda, gpu, revisit, support
 from jobs.radiance.checkpoints import Checkpoints, content_of, write_new_file
@@ -278,7 +277,7 @@ def _clear_end(options: TrainOptions) -> Iterator[None]:
             raise JobFailed(f"Main memory ran out: {lower}. {error}") from error
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if is_disk_full(error):
             raise JobFailed(f"The disk is full. Free space at {error.filename or 'the output'}. {error}") from error
         raise
 
