@@ -65,7 +65,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as fresh:
                 full = trained(options, dataset, Path(fresh))
             short = trained(options.model_copy(update={"start": "earlier"}), dataset, Path(tempfile.mkdtemp()), earlier)
-            given_up = ", then in full" if "given_up_at" in short.about["start"] else ""
+            given_up = ", then with all steps" if "given_up_at" in short.about["start"] else ""
             cells = (
                 *(str(visit), str(seed), f"{full.psnr:.2f} dB", f"{short.psnr:.2f} dB{given_up}"),
                 *(f"{short.psnr - full.psnr:+.2f} dB", f"{full.seconds:.0f} s, {short.seconds:.0f} s"),

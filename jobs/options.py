@@ -116,8 +116,8 @@ class TrainOptions(Options):
     start: Literal["fresh", "earlier"] = Field(
         "fresh",
         description="What training starts from. fresh: random numbers. earlier: the model of the scene's previous "
-        "visit in the same coordinate frame, with a fifth of the steps; if its quality is not reached, the model is "
-        "trained from the beginning. earlier works only for nerfacto.",
+        "visit in the same coordinate frame, with 15 % of the steps; if its quality is not reached, training goes on "
+        "with the others, or begins again. earlier works only for nerfacto.",
     )
 
     @field_validator("method")

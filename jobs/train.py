@@ -86,9 +86,11 @@ def train(
     about = read_dataset(dataset)
     places = _Places(dataset, output, checkpoints, frame)
     start = revisit.read_start(earlier, options) if earlier and options.start == "earlier" else None
-    done, tried = _train_from(start, options, about, places, timer) if start else (None, {})
-    if done is None:
-        start, done = None, _train_once(options, about, places, timer)
+    tried: dict[str, Any] = {}
+    if start:
+        done, start, tried = _train_from(start, options, about, places, timer)
+    else:
+        done = _train_once(options, about, places, timer)
     trainer, figures = done.trainer, done.figures
     held_out: list[HeldOut] = figures.pop("pictures")
     if figures["psnr"] is None:
@@ -148,40 +150,43 @@ class _Places:
 
 def _train_from(
     start: revisit.Start, options: TrainOptions, about: Dataset, places: _Places, timer: manifest.Timer
-) -> tuple[_Training | None, dict[str, Any]]:
-    """Train from an earlier visit's model.
+) -> tuple[_Training, revisit.Start | None, dict[str, Any]]:
+    """Train from an earlier visit's model, or from the beginning if that is better.
 
     Returns:
-        The training, or None if a training from the beginning is better; and what was tried, for the manifest.
+        The training; what it started from, or None for the beginning; and what was tried, for the manifest.
     """
     if start.appearances != has_appearances(configure(options, about, cuda.device())):
         one = "an appearance for each photo" if start.appearances else "one appearance for all photos"
         print(f"The earlier visit's model has {one}, and this one does not. Training from the beginning.", flush=True)
-        return None, {}
+        return _train_once(options, about, places, timer), None, {}
     done = _train_once(options, about, places, timer, start)
     psnr, tried = done.figures["psnr"], {"checkpoint": start.checksum, "psnr": start.psnr}
     if start.is_matched(psnr):
-        return done, tried
+        return done, start, tried
+    goes_on = start.is_near(psnr)
     print(
         f"After {done.trainer.total} steps from the earlier visit's model, held-out photos are matched at "
-        f"{psnr or 0:.2f} dB instead of {start.psnr:.2f} dB. Training from the beginning.",
+        f"{psnr or 0:.2f} dB instead of {start.psnr:.2f} dB. "
+        f"{'Training goes on.' if goes_on else 'Training from the beginning.'}",
         flush=True,
     )
     tried |= {"given_up_at": psnr, "seconds": round(done.trainer.seconds, 1)}
+    better = start.after(done.trainer.pipeline, done.trainer.total) if goes_on else None
     del done
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return None, tried
+    return _train_once(options, about, places, timer, better), better, tried
 
 
 def _train_once(
     options: TrainOptions, about: Dataset, places: _Places, timer: manifest.Timer, start: revisit.Start | None = None
 ) -> _Training:
-    """Train and evaluate a model: from the beginning, or in a fifth of the steps from an earlier visit's model."""
+    """Train and evaluate a model: from the beginning, or in a share of the steps from another model."""
     device = cuda.device()
     config = configure(options, about, device)
     if start:
-        revisit.shorten(config)
+        revisit.shorten(config, start.share)
     print(f"{options.method} on {_gpu() or 'the CPU'}, {config.max_num_iterations} steps, {about.images} photos.")
     if about.light:
         each = "An appearance for each photo" if has_appearances(config) else "One appearance for all photos"
@@ -200,7 +205,7 @@ def _train_once(
         cache_images(config, about, min(options.max_image_size or about.longest_side, about.longest_side))
         fresh = options.model_copy(update={"steps_per_save": 1, "start": "fresh"})
         decides = {"dataset": about.checksum, "tcnn": str(_uses_tcnn(saved))} | (
-            {"start": start.checksum} if start else {}
+            {"start": start.checksum, "share": str(start.share)} if start else {}
         )
         if about.light:
             decides["appearances"] = str(has_appearances(config))

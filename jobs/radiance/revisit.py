@@ -1,9 +1,12 @@
-"""Train a later visit of a scene from the model of an earlier one in the same scene frame, in a fifth of the steps.
+"""Train a later visit of a scene from the model of an earlier one in the same scene frame, in 15 % of the steps.
 
 Most of the place is as it was; the network learns the other light and what has changed. What belongs to single photos
 (appearance embeddings, refined poses) is not taken over. Neither is the state of the optimiser: the learning rate
-starts as high as for a new model and falls five times as fast, because changes need high rates. The proposals' weights
-are not annealed, because the proposal networks know the surfaces.
+starts at half of a new model's and falls as far, because changes need high rates. The proposals' weights are not
+annealed, and the proposal networks are trained in every sixth step, because they know the surfaces.
+
+If these steps are not enough, the same model goes on with the other steps of a full training. If it is far from enough,
+most of the place has changed, and a new model is better.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +26,16 @@ from torch import Tensor
 from jobs import model
 from jobs.errors import InvalidInput
 from jobs.options import TrainOptions
+from jobs.radiance.trainer import pipeline_state
 
 __all__ = ["MOST_LOST", "Start", "load_start", "read_start", "shorten"]
 
 MOST_LOST = 0.3
 """How far, in dB, the held-out PSNR may be below that of the earlier visit."""
 
-_SHARE = 5  # of the steps: one of so many
+_MOST_CHANGED = 1.5  # dB: as `MOST_LOST`, for a model that goes on (benchmarks/revisit.md)
+_SHARE = 0.15  # of the steps of a full training
+_RATE = 0.5  # of a new model's learning rate: with as much or a quarter, revisits are 0.15 dB worse
 _LEFT_OUT = ("embedding_appearance", "camera_optimizer", ".lpips.")
 
 
@@ -45,6 +51,7 @@ class Start:
             visits, each a little worse than the one before, thus ends.
         appearances: whether it learned an appearance for each photo.
         transform: the content of `dataparser_transforms.json`, by which both model frames are compared.
+        share: of the steps of a full training that follow.
     """
 
     checksum: str
@@ -53,10 +60,20 @@ class Start:
     psnr: float
     appearances: bool
     transform: dict[str, Any]
+    share: float = _SHARE
+
+    def after(self, pipeline: Pipeline, steps: int) -> Start:
+        """Return the start of the other steps of a full training, with what was learned of single photos, too."""
+        weights = {name: value.detach().cpu() for name, value in pipeline_state(pipeline).items()}
+        return replace(self, weights=weights, steps=self.steps + steps, share=1 - self.share)
 
     def is_matched(self, psnr: float | None) -> bool:
         """Return whether a held-out PSNR in dB is at most `MOST_LOST` lower."""
         return psnr is not None and psnr >= self.psnr - MOST_LOST
+
+    def is_near(self, psnr: float | None) -> bool:
+        """Return whether a model of such a held-out PSNR in dB is a better start than random numbers."""
+        return psnr is not None and psnr >= self.psnr - _MOST_CHANGED
 
 
 def read_start(folder: Path, options: TrainOptions) -> Start:
@@ -92,23 +109,25 @@ def read_start(folder: Path, options: TrainOptions) -> Start:
         raise _refusal(folder, str(error)) from error
 
 
-def shorten(config: TrainerConfig) -> None:
-    """Change nerfstudio's config of a training to a fifth of its steps, from a model that knows the place."""
-    config.max_num_iterations = math.ceil(config.max_num_iterations / _SHARE)
+def shorten(config: TrainerConfig, share: float) -> None:
+    """Change nerfstudio's config of a training to a share of its steps, from a model that knows the place."""
+    config.max_num_iterations = max(1, round(config.max_num_iterations * share))
     for each in config.optimizers.values():
+        each["optimizer"].lr *= _RATE
         if hasattr(each["scheduler"], "max_steps"):
-            each["scheduler"].max_steps = math.ceil(each["scheduler"].max_steps / _SHARE)
+            each["scheduler"].max_steps = max(1, round(each["scheduler"].max_steps * share))
     config.pipeline.model.use_proposal_weight_anneal = False
+    config.pipeline.model.proposal_warmup = 1  # from the first steps on, as seldom as at the end of a full training
 
 
 def load_start(pipeline: Pipeline, start: Start) -> None:
-    """Give a new pipeline the weights of an earlier visit's model.
+    """Give a new pipeline the weights of an earlier visit's model, or of one that is not yet as good.
 
     Raises:
         InvalidInput: the model is in another frame, or of another size or implementation.
     """
-    own = _of_the_place(pipeline.state_dict())
-    if own.keys() != start.weights.keys() or any(own[name].shape != start.weights[name].shape for name in own):
+    own, theirs = _of_the_place(pipeline.state_dict()), _of_the_place(start.weights)
+    if own.keys() != theirs.keys() or any(own[name].shape != theirs[name].shape for name in own):
         raise _refusal(None, "its networks have other sizes, or another implementation")
     parsed = pipeline.datamanager.train_dataparser_outputs
     transform = torch.as_tensor(start.transform["transform"], dtype=torch.float32)

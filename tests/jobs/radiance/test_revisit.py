@@ -22,6 +22,9 @@ from jobs import manifest, model, train  # noqa: E402
 from jobs.errors import InvalidInput  # noqa: E402
 from jobs.options import TrainOptions  # noqa: E402
 from jobs.radiance import revisit  # noqa: E402
+from jobs.radiance.dataset import read_dataset  # noqa: E402
+from jobs.radiance.revisit import load_start  # noqa: E402
+from jobs.radiance.settings import configure  # noqa: E402
 from tests import made_once  # noqa: E402
 from tests.made_once import TINY_TRAINING  # noqa: E402
 
@@ -118,26 +121,54 @@ def global_generator_in_use() -> Iterator[None]:
         thread.join()
 
 
-def test_it_takes_a_fifth_of_the_steps_from_the_earlier_model(earlier: Path, later: Path, tmp_path: Path) -> None:
+def test_it_takes_a_seventh_of_the_steps_from_the_earlier_model(earlier: Path, later: Path, tmp_path: Path) -> None:
     before = about(earlier)
     known = changed(earlier, tmp_path / "known", metrics={**before["metrics"], "psnr": 5.0})
     train.train(FRESH, later, tmp_path / "fresh", tmp_path / "checkpoints")
     train.train(OPTIONS, later, tmp_path / "warm", tmp_path / "checkpoints", earlier=known)
     warm = about(tmp_path / "warm")
     assert likeness(tmp_path / "warm", earlier) > 0.5 > likeness(tmp_path / "fresh", earlier)
-    assert (warm["steps"], warm["curve"]["step"][-1]) == (30 + 6, 6)
+    assert (warm["steps"], warm["curve"]["step"][-1]) == (30 + 4, 4)
     assert warm["start"] == {"checkpoint": before["checkpoint"]["sha256"], "psnr": 5.0}
     assert revisit.read_start(tmp_path / "warm", OPTIONS).psnr == 5.0, "a chain of visits gets worse and worse"
     assert warm["options"]["start"] == "earlier"
 
     # An attempt that was interrupted after its training goes on with its result.
     train.train(OPTIONS, later, tmp_path / "again", tmp_path / "checkpoints", earlier=known)
-    assert about(tmp_path / "again")["steps_resumed"] == 6
+    assert about(tmp_path / "again")["steps_resumed"] == 4
     for name, value in weights(tmp_path / "warm").items():
         assert torch.equal(value, weights(tmp_path / "again")[name]), name
 
 
-def test_a_model_that_is_worse_than_the_earlier_one_is_trained_from_the_beginning(
+def test_a_model_that_is_not_as_good_as_the_earlier_one_goes_on(
+    earlier: Path, later: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes as many steps as from the beginning."""
+    begun: list[revisit.Start] = []
+
+    def load(pipeline: Any, start: revisit.Start) -> None:
+        begun.append(start)
+        load_start(pipeline, start)
+
+    monkeypatch.setattr(revisit, "load_start", load)
+    monkeypatch.setattr(revisit, "_MOST_CHANGED", 60.0)
+    better = changed(earlier, tmp_path / "better", metrics={**about(earlier)["metrics"], "psnr": 60.0})
+    train.train(OPTIONS, later, tmp_path / "full", tmp_path / "checkpoints", earlier=better)
+    full = about(tmp_path / "full")
+    assert (full["steps"], full["curve"]["step"][-1]) == (30 + 30, 26)
+    assert full["start"]["given_up_at"] < 59.7 and full["training_seconds"] > full["start"]["seconds"] > 0
+    assert revisit.read_start(tmp_path / "full", OPTIONS).psnr == full["metrics"]["psnr"]
+    first, second = (torch.cat([value.flatten() for _, value in sorted(each.weights.items())]) for each in begun)
+    assert not torch.equal(first, second), "what the first steps changed was lost"
+
+    # An attempt that was interrupted after its training goes on with its result.
+    train.train(OPTIONS, later, tmp_path / "again", tmp_path / "checkpoints", earlier=better)
+    assert about(tmp_path / "again")["steps_resumed"] == 26
+    for name, value in weights(tmp_path / "full").items():
+        assert torch.equal(value, weights(tmp_path / "again")[name]), name
+
+
+def test_a_model_of_a_place_that_has_changed_in_most_parts_is_trained_from_the_beginning(
     earlier: Path, later: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And becomes what it would have become without the earlier one."""
@@ -147,10 +178,21 @@ def test_a_model_that_is_worse_than_the_earlier_one_is_trained_from_the_beginnin
         train.train(OPTIONS, later, tmp_path / "full", tmp_path / "two", earlier=better)
     full = about(tmp_path / "full")
     assert "instead of 60.00 dB. Training from the beginning." in capsys.readouterr().out
-    assert full["steps"] == 30 and full["start"]["given_up_at"] < 59.7 and full["start"]["seconds"] > 0
+    assert full["steps"] == 30 and full["start"]["given_up_at"] < 58.5 and full["start"]["seconds"] > 0
     for name, value in weights(tmp_path / "fresh").items():
         assert torch.equal(value, weights(tmp_path / "full")[name]), name
     assert revisit.read_start(tmp_path / "full", OPTIONS).psnr == full["metrics"]["psnr"]
+
+
+def test_the_learning_rate_starts_at_half_and_falls_within_the_steps(later: Path) -> None:
+    whole, part = (configure(FRESH, read_dataset(later), "cpu") for _ in range(2))
+    revisit.shorten(part, 0.1)
+    assert (whole.max_num_iterations, part.max_num_iterations) == (30, 3)
+    for name in ("fields", "proposal_networks"):
+        before, after = whole.optimizers[name], part.optimizers[name]
+        assert after["optimizer"].lr == before["optimizer"].lr / 2
+        assert after["scheduler"].max_steps == before["scheduler"].max_steps / 10
+        assert after["scheduler"].lr_final == before["scheduler"].lr_final
 
 
 def test_a_model_without_appearances_is_not_the_start_of_one_with_them(
