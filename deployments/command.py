@@ -52,15 +52,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Each command's module and one sentence on what it does."""
 
-_MEANT = {
-    "process train": "run",
+_OF_OTHERS = {
+    "process": "run",
+    "train": "run",
     "video": "render",
     "viewer": "view",
-    "show open": "page",
+    "show": "page",
+    "open": "page",
     "ls": "list",
     "remove": "rm",
 }
-"""Words that people type who know other programs, and the commands that they look for."""
+"""What other programs call a command, and ours."""
 
 OWN_OPTIONS = ("server", "prefect", "completion")
 """Commands that read the command line themselves, or leave it to Prefect."""
@@ -126,9 +128,9 @@ def _unknown(name: str) -> str:
     if words[0] == "azure" and (len(words) < 2 or words[1].startswith("-")):
         known = ", ".join(f"`{typed(each)}`" for each in COMMANDS if each.startswith("azure "))
         return f"rebel-nerf azure is incomplete. There are {known}."
-    meant = [command for words, command in _MEANT.items() if name in words.split()]
-    near = meant or difflib.get_close_matches(name, COMMANDS, n=1)
-    hint = f" Did you mean `{typed(near[0])}`?" if near else ""
+    near = next(iter(difflib.get_close_matches(name, COMMANDS, n=1)), None)
+    meant = _OF_OTHERS.get(name, near)
+    hint = f" Did you mean `{typed(meant)}`?" if meant else ""
     return f"rebel-nerf has no command {name!r}.{hint} `{typed('--help')}` lists all commands."
 
 
