@@ -58,8 +58,8 @@ def refine(
     photos = Counter(image.camera_id for image in model.images.values() if image.has_pose)
     exact = {number for number, camera in model.cameras.items() if camera.model == pycolmap.CameraModelId.PINHOLE}
     enough = {camera for camera, number in photos.items() if number >= _LEAST_PHOTOS} - exact
+    adjust(model, threads, held=photos.keys() & exact)
     if not enough:
-        adjust(model, threads, held=photos.keys() & exact)
         return 0
     model.tear_down()  # COLMAP's covariances need a pose of every picture
     before = {camera: np.array(model.cameras[camera].params) for camera in photos}
