@@ -13,7 +13,7 @@ from jobs.sfm import refinement
 FOCAL, MIDDLE, POINT = 900.0, (512, 384), (527, 372)
 
 
-def scene(photos: int, wrong: float = 0.03, principal: tuple[int, int] = POINT) -> Any:
+def scene(photos: int, wrong: float = 0.03, principal: tuple[int, int] = POINT, noise: float = 0.4) -> Any:
     """Return a true reconstruction: a lens with a principal point, points with noise, and wrong matches."""
     pycolmap.set_random_seed(1)
     options = pycolmap.SyntheticDatasetOptions(num_rigs=1, num_frames_per_rig=photos, num_points3D=400)
@@ -24,7 +24,7 @@ def scene(photos: int, wrong: float = 0.03, principal: tuple[int, int] = POINT) 
     for image in model.images.values():
         for point in image.points2D:
             far = point.has_point3D() and rng.random() < wrong
-            point.xy = point.xy + rng.normal(0, 15 if far else 0.4, 2)
+            point.xy = point.xy + rng.normal(0, 15 if far else noise, 2)
     return model
 
 
@@ -35,6 +35,14 @@ def with_the_point_in_the_middle(model: Any) -> Any:
     camera.params = [*camera.params[:2], *MIDDLE, *camera.params[4:]]
     refinement.adjust(model, threads=1)
     return model
+
+
+def position_error(model: Any, truth: Any) -> float:
+    """Return the mean distance of the camera centres to the true ones, after the best similarity."""
+    centres, true = (
+        np.stack([image.projection_center() for _, image in sorted(m.images.items())]) for m in (model, truth)
+    )
+    return float(np.linalg.norm(fit_similarity(centres, true).points(centres) - true, axis=1).mean())
 
 
 def rotation_error(model: Any, truth: Any) -> float:
@@ -63,6 +71,21 @@ def test_wrong_matches_count_little() -> None:
     for model in (truth, clean):
         refinement.adjust(model, threads=1)
     assert rotation_error(truth, scene(photos=20)) < 2 * rotation_error(clean, scene(photos=20)) + 0.01
+
+
+def test_exact_features_count_more_than_inexact_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = scene(photos=8, wrong=0, noise=0.1)
+    rng = np.random.default_rng(1)
+    for image in truth.images.values():
+        for point in image.points2D:
+            point.xy = point.xy + rng.normal(0, 0.8 * (rng.random() < 0.4), 2)
+    errors = []
+    for of_median in (refinement._OF_MEDIAN, 100.0):
+        monkeypatch.setattr(refinement, "_OF_MEDIAN", of_median)
+        model = with_the_point_in_the_middle(truth)
+        refinement.refine(model, threads=1)
+        errors.append(position_error(model, scene(photos=8)))
+    assert errors[0] < 0.8 * errors[1]
 
 
 @pytest.mark.parametrize("photos", [4, 8])
