@@ -137,7 +137,7 @@ def main() -> None:
         sets = [*given.truth, *(streets(work, given.photos, given.width) if given.photos else [])]
         print("# How exact poses are\n\nWritten by `python -m benchmarks.accuracy`. Errors: median, worst.\n")
         print(f"{platform.machine()}, {os.cpu_count()} cores; load before the first set: {os.getloadavg()[0]:.1f}\n")
-        print("| set | program | registered | position | of the scene's size | rotation | CPU time | time |")
+        print("| set | program | registered | position | of the scene's size | rotation | processor time | time |")
         print("|---|---|---|---|---|---|---|---|", flush=True)
         for number, folder in enumerate(sets):
             photos, truth = known(folder, work)
