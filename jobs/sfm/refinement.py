@@ -13,7 +13,7 @@ import pycolmap
 from jobs.geometry import Floats
 from jobs.sfm.machine import fast_float64
 
-__all__ = ["adjust", "refine", "warm_up"]
+__all__ = ["adjust", "refine", "usual_loss_scale", "warm_up"]
 
 _GPU_PHOTOS = 100  # from here on, a GPU with fast float64 takes less time than Ceres
 
@@ -64,8 +64,7 @@ def refine(
     model.tear_down()  # COLMAP's covariances need a pose of every picture
     before = {camera: np.array(model.cameras[camera].params) for camera in photos}
     likely = {}
-    usual = _OF_MEDIAN * float(np.median([point.error for point in model.points3D.values()]))
-    scale = min(max(usual, _LEAST_LOSS_SCALE), _LOSS_SCALE)
+    scale = usual_loss_scale(model)
     for number, covariance in _adjust_lenses(model, threads, photos.keys() - enough, scale).items():
         camera = model.cameras[number]
         if _offset(camera) < _FARTHEST:
@@ -76,6 +75,12 @@ def refine(
         model.cameras[number].params = params.tolist()
     adjust(model, threads, likely.keys() | (photos.keys() & exact), scale)
     return len(likely)
+
+
+def usual_loss_scale(model: pycolmap.Reconstruction) -> float:
+    """Return the loss scale of the last adjustment, px, from the errors of a reconstruction's points."""
+    usual = _OF_MEDIAN * float(np.median([point.error for point in model.points3D.values()]))
+    return min(max(usual, _LEAST_LOSS_SCALE), _LOSS_SCALE)
 
 
 def adjust(
