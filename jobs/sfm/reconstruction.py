@@ -25,7 +25,7 @@ _MATCH_WELL = 50  # inlier matches of a picture with its best neighbour, which a
 _PHOTOS_OF_A_LENS = 3  # fewer do not determine its focal length
 _BETTER, _AS_GOOD = 0.97, 1.05  # largest change of the reprojection error at which more, or fewer, lenses are accepted
 _LEAST_PLACE = 3  # pictures
-_SMALL = 480  # px: the longer side of pictures that are enlarged for their features in any case
+_SMALL = 480  # px: the longer side of pictures that are enlarged for their features. Larger ones take too long
 _ROUNDS = 3  # of separating places that look alike
 
 
@@ -120,8 +120,7 @@ def begin(search: Search, *, sequence: bool) -> tuple[Matching, bool]:
     pycolmap.logging.logtostderr = True  # into the job's log, not into files in the system's /tmp
     pycolmap.set_random_seed(SEED)
     kind = search.likely(sequence=sequence)
-    largest = max(max(view.width, view.height) for view in search.views)
-    small = largest <= max(_SMALL, search.options.feature_image_size / 2)
+    small = max(max(view.width, view.height) for view in search.views) <= _SMALL
     search.find_features(first_octave=-1 if small else 0)
     search.match(search.pairs(kind), kind)
     return kind, small
