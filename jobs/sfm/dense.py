@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.func import jacfwd, vmap
 
 from jobs.geometry import Floats
-from jobs.sfm.shared import observations
+from jobs.sfm.shared import observations, registered_images
 
 __all__ = ["adjust", "suits", "warm_up"]
 
@@ -53,15 +53,18 @@ class _Problem:
     size: int  # d
     loss_scale: float  # px
 
-    def residuals(self, estimate: _Estimate) -> Tensor:
-        """Return where the points are projected, less where they were seen (o, 2), px."""
-        turned = estimate.rotations[self.photo] @ estimate.points[self.point].unsqueeze(2)
-        local = turned.squeeze(2) + estimate.translations[self.photo]
-        return _project(local, estimate.intrinsics[self.camera[self.photo]]) - self.seen
+    def lenses(self, estimate: _Estimate) -> Tensor:
+        """Return the intrinsics with which each observation was made (o, 8)."""
+        return estimate.intrinsics[self.camera[self.photo]]
+
+    def turned(self, estimate: _Estimate) -> Tensor:
+        """Return the points in the axes of the cameras that saw them (o, 3), before the translation."""
+        return _times(estimate.rotations[self.photo], estimate.points[self.point])
 
     def cost(self, estimate: _Estimate) -> float:
         """Return half of the sum of Cauchy's losses."""
-        squares = self.residuals(estimate).square().sum(1)
+        local = self.turned(estimate) + estimate.translations[self.photo]
+        squares = (_project(local, self.lenses(estimate)) - self.seen).square().sum(1)
         return float(torch.log1p(squares / self.loss_scale**2).sum()) * self.loss_scale**2 / 2
 
 
@@ -80,20 +83,18 @@ class _Equations:
     @classmethod
     def at(cls, problem: _Problem, estimate: _Estimate) -> _Equations:
         """Linearize a problem at an estimate."""
-        rotations = estimate.rotations[problem.photo]
-        turned = (rotations @ estimate.points[problem.point].unsqueeze(2)).squeeze(2)
+        turned, intrinsics = problem.turned(estimate), problem.lenses(estimate)
         local = turned + estimate.translations[problem.photo]
-        intrinsics = estimate.intrinsics[problem.camera[problem.photo]]
         by_local, by_intrinsics = vmap(jacfwd(_project, argnums=(0, 1)))(local, intrinsics)
         residuals = _project(local, intrinsics) - problem.seen
         weights = 1 / (1 + residuals.square().sum(1) / problem.loss_scale**2).sqrt()
         residuals = residuals * weights[:, None]
         by_local, by_intrinsics = by_local * weights[:, None, None], by_intrinsics * weights[:, None, None]
         own = torch.cat([-by_local @ _cross(turned), by_local, by_intrinsics], 2)  # (o, 2, 14)
-        by_point = by_local @ rotations
+        by_point = by_local @ estimate.rotations[problem.photo]
         photos, points, width = len(estimate.rotations), len(estimate.points), _POSE + _INTRINSICS
         blocks = _sums(own.mT @ own, problem.photo, photos)
-        rights = _sums((own.mT @ residuals.unsqueeze(2)).squeeze(2), problem.photo, photos)
+        rights = _sums(_times(own.mT, residuals), problem.photo, photos)
         rows = problem.unknowns
         matrix = own.new_zeros(problem.size + 1, problem.size + 1)
         matrix.index_put_((rows[:, :, None].expand(-1, -1, width), rows[:, None].expand(-1, width, -1)), blocks, True)
@@ -104,7 +105,7 @@ class _Equations:
             matrix,
             right,
             _sums(by_point.mT @ by_point, problem.point, points),
-            _sums((by_point.mT @ residuals.unsqueeze(2)).squeeze(2), problem.point, points),
+            _sums(_times(by_point.mT, residuals), problem.point, points),
             own.mT @ by_point,
         )
 
@@ -120,7 +121,7 @@ class _Equations:
         step = right.new_zeros(problem.size + 1)
         step[:-1] = -torch.cholesky_solve(right.unsqueeze(1), matrix_root).squeeze(1)
         own = step[problem.unknowns]  # (n, 14)
-        back = _sums((self.mixed.mT @ own[problem.photo].unsqueeze(2)).squeeze(2), problem.point, len(self.points))
+        back = _sums(_times(self.mixed.mT, own[problem.photo]), problem.point, len(self.points))
         moved = -torch.cholesky_solve((self.points_right + back).unsqueeze(2), root).squeeze(2)
         intrinsics = before.intrinsics.clone()
         intrinsics[problem.camera] += own[:, _POSE:]  # the same for each photo of a camera
@@ -232,7 +233,7 @@ class _Parts:
 
     def __init__(self, model: pycolmap.Reconstruction, held: Collection[int]) -> None:
         self._model = model
-        self._images = [image for image in model.images.values() if image.has_pose]
+        self._images = registered_images(model)
         self._points = sorted(model.points3D)
         self._cameras = sorted({image.camera_id for image in self._images})
         self._free = np.array([number not in held for number in self._cameras])
@@ -318,6 +319,11 @@ def _cross(vectors: Tensor) -> Tensor:
     x, y, z = vectors.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*vectors.shape, 3)
+
+
+def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Return the products of matrices (..., k, l) and vectors (..., l)."""
+    return (matrices @ vectors.unsqueeze(-1)).squeeze(-1)
 
 
 def _sums(values: Tensor, rows: Tensor, number: int) -> Tensor:

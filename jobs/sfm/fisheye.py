@@ -6,9 +6,12 @@ with its tangent. Up to about 90° across, the terms of distortion make one from
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pycolmap
 
+from jobs.colmap import Shown
 from jobs.sfm.layout import with_cameras
 from jobs.sfm.refinement import adjust
 from jobs.sfm.shared import observations
@@ -40,7 +43,8 @@ def focal_lengths(model: pycolmap.Reconstruction, threads: int) -> dict[int, flo
     if not wide(model):
         return None
     photos = {image.camera_id for image in model.images.values() if image.has_pose}
-    fisheyes = {number: _as_fisheye(model, number) for number in photos}
+    seen = observations(model)
+    fisheyes = {number: _as_fisheye(model, seen, number) for number in photos}
     plain = with_cameras(model, lambda image: (model.cameras[image.camera_id], 0))
     other = with_cameras(model, lambda image: (fisheyes[image.camera_id], 0))
     errors = []
@@ -58,12 +62,11 @@ def wide(model: pycolmap.Reconstruction | None) -> bool:
     return any(_per_diagonal(model.cameras[number]) < WIDE for number in cameras if model)
 
 
-def _as_fisheye(model: pycolmap.Reconstruction, number: int) -> pycolmap.Camera:
+def _as_fisheye(model: pycolmap.Reconstruction, seen: Mapping[int, Shown], number: int) -> pycolmap.Camera:
     """Return the fisheye that fits best to where a camera's photos show the points, with the poses as they are."""
     given = model.cameras[number]
     centre = np.array([given.principal_point_x, given.principal_point_y])
     angles, distances = [np.empty(0)], [np.empty(0)]
-    seen = observations(model)
     for image in model.images.values():
         if image.camera_id == number and image.has_pose:
             shown = seen[image.image_id]

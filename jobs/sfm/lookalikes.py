@@ -134,7 +134,7 @@ def _compare(model: pycolmap.Reconstruction, images: list[pycolmap.Image]) -> di
     seen = [
         _seen(image, shown[image.image_id], camera, numbers, xyz) for image, camera in zip(images, cameras, strict=True)
     ]
-    pairs = most_shared(shared_points(model, images), _NEIGHBOURS, _LEAST_SHARED)
+    pairs = most_shared(shared_points(shown, images), _NEIGHBOURS, _LEAST_SHARED)
     compared_with: dict[int, list[int]] = defaultdict(list)
     for i, j in pairs:
         compared_with[i].append(j)

@@ -101,7 +101,7 @@ def measure(model: pycolmap.Reconstruction, sources: Mapping[str, str]) -> Overl
     seen = observations(model)
     grids = [_grid(model, image, seen[image.image_id]) for image in images]
     pairs: dict[tuple[int, int], _Pair] = {}
-    for i, j in most_shared(shared_points(model, images), _CANDIDATES, least=1):
+    for i, j in most_shared(shared_points(seen, images), _CANDIDATES, least=1):
         ways = [_compare(model, grids[a], images[a], images[b]) for a, b in ((i, j), (j, i))]
         pairs[i, j] = _Pair(*(float(np.mean(side)) for side in zip(*ways, strict=True)))
     neighbours = _neighbours(len(images), pairs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -43,9 +43,13 @@ def observations(model: pycolmap.Reconstruction) -> dict[int, Shown]:
         return {shown.number: shown for shown in read_images(Path(folder, "images.bin").read_bytes())}
 
 
-def shared_points(model: pycolmap.Reconstruction, images: Sequence[pycolmap.Image]) -> NDArray[np.int64]:
-    """Return how many points both pictures of each pair show: (n, n) for n pictures, 0 on the diagonal."""
-    seen = observations(model)
+def shared_points(seen: Mapping[int, Shown], images: Sequence[pycolmap.Image]) -> NDArray[np.int64]:
+    """Return how many points both pictures of each pair show: (n, n) for n pictures, 0 on the diagonal.
+
+    Args:
+        seen: the `observations` of the pictures' reconstruction.
+        images: n of its pictures.
+    """
     points = [seen[image.image_id].points for image in images]
     rows = np.repeat(np.arange(len(images)), [len(each) for each in points])
     numbers, columns = np.unique(np.concatenate([np.empty(0, np.int64), *points]), return_inverse=True)
@@ -60,7 +64,7 @@ def shared_by_name(model: pycolmap.Reconstruction) -> dict[frozenset[str], int]:
     """Return how many points both pictures of each pair show, by their names. Pairs without any are left out."""
     images = list(model.images.values())
     names = [str(image.name) for image in images]
-    shared = np.triu(shared_points(model, images))
+    shared = np.triu(shared_points(observations(model), images))
     return {frozenset((names[i], names[j])): int(shared[i, j]) for i, j in np.argwhere(shared).tolist()}
 
 
