@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 
 from jobs.colmap import Shown
 from jobs.geometry import Floats
+from jobs.sfm.machine import threads
 from jobs.sfm.shared import (
     in_sight,
     most_shared,
@@ -139,30 +142,14 @@ def _compare(model: pycolmap.Reconstruction, images: list[pycolmap.Image]) -> di
     for i, j in pairs:
         compared_with[i].append(j)
         compared_with[j].append(i)
-    row_of = np.empty(len(numbers), np.int64)
-    ways: dict[tuple[int, int], _Comparison] = {}
-    for there, others in compared_with.items():
-        # What does not depend on the other picture is computed once.
-        points = np.unique(np.concatenate([seen[here].points for here in others]))
-        row_of[points] = np.arange(len(points))
-        rays, distances = _rays(xyz[points], images[there])
-        cells = _cells_of(images[there], cameras[there], xyz[points])
-        found = np.isin(points, seen[there].points, assume_unique=True)
-        own = np.bincount(seen[there].cells, minlength=_GRID**2)
-        for here in others:
-            row = row_of[seen[here].points]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                nearer = distances[row] / seen[here].distances
-            alike = np.einsum("ij,ij->i", rays[row], seen[here].rays) > np.cos(np.radians(_ANGLE))
-            row = row[alike & (nearer < _ZOOM) & (nearer > 1 / _ZOOM) & (cells[row] >= 0)]
-            again = found[row]
-            wanted = np.bincount(cells[row], minlength=_GRID**2)
-            # If light or leaves have changed, few points are found again anywhere, so a cell without any proves
-            # nothing.
-            share = again.mean() if len(again) else 0.0
-            compared = (wanted >= _FEW) & (own >= _FEW) & ((1 - share) ** wanted < _CHANCE)
-            none = np.bincount(cells[row[again]], minlength=_GRID**2) == 0
-            ways[here, there] = _Comparison(int(compared.sum()), int((compared & none).sum()))
+
+    def ways_to(there: int) -> dict[tuple[int, int], _Comparison]:
+        others = compared_with[there]
+        found = _compare_with(seen[there], [seen[here] for here in others], images[there], cameras[there], xyz)
+        return {(here, there): comparison for here, comparison in zip(others, found, strict=True)}
+
+    with ThreadPoolExecutor(threads()) as pool:
+        ways = dict(chain.from_iterable(found.items() for found in pool.map(ways_to, compared_with)))
     result = {}
     for i, j in pairs:
         both = ways[i, j], ways[j, i]
@@ -170,6 +157,48 @@ def _compare(model: pycolmap.Reconstruction, images: list[pycolmap.Image]) -> di
             # A sharper or wider picture has points that the other cannot show, so the side with fewer conflicts counts.
             result[i, j] = min(both, key=lambda way: way.conflicts / max(way.cells, 1))
     return result
+
+
+def _compare_with(
+    there: _Seen, others: list[_Seen], image: pycolmap.Image, camera: pycolmap.Camera, xyz: Floats
+) -> list[_Comparison]:
+    """Compare what a picture shows with what it should show of the points of other pictures.
+
+    Args:
+        there: what the picture shows.
+        others: what each of the k other pictures shows.
+        image, camera: of the picture.
+        xyz: (n, 3) all points of the model.
+
+    Returns:
+        k comparisons.
+    """
+    numbers = np.concatenate([other.points for other in others])
+    points = np.unique(numbers)
+    row = np.empty(len(xyz), np.int64)
+    row[points] = np.arange(len(points))
+    row = row[numbers]
+    rays, distances = _rays(xyz[points], image)
+    cells = _cells_of(image, camera, xyz[points])
+    found = np.isin(points, there.points, assume_unique=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        nearer = distances[row] / np.concatenate([other.distances for other in others])
+    cosines = np.einsum("ij,ij->i", rays[row], np.concatenate([other.rays for other in others]))
+    alike = (cosines > np.cos(np.radians(_ANGLE))) & (nearer < _ZOOM) & (nearer > 1 / _ZOOM) & (cells[row] >= 0)
+    row, other_of = row[alike], np.repeat(np.arange(len(others)), [len(other.points) for other in others])[alike]
+
+    def per_cell(chosen: NDArray[np.bool_] | slice) -> NDArray[np.int64]:
+        cell = other_of[chosen] * _GRID**2 + cells[row[chosen]]
+        return np.bincount(cell, minlength=len(others) * _GRID**2).reshape(len(others), _GRID**2)
+
+    wanted, again = per_cell(slice(None)), per_cell(found[row])
+    own = np.bincount(there.cells, minlength=_GRID**2)
+    # If light or leaves have changed, few points are found again anywhere, so a cell without any proves nothing.
+    share = again.sum(axis=1) / np.maximum(wanted.sum(axis=1), 1)
+    compared = (wanted >= _FEW) & (own >= _FEW) & ((1 - share[:, None]) ** wanted < _CHANCE)
+    conflicts = compared & (again == 0)
+    counts = np.stack([compared.sum(axis=1), conflicts.sum(axis=1)], axis=1)
+    return [_Comparison(*each) for each in counts.tolist()]
 
 
 def _seen(
