@@ -29,7 +29,7 @@ import numpy as np
 import pycolmap
 from PIL import Image
 
-from jobs.sfm.alignment import PoseErrors, compare_poses
+from tests.true_poses import PoseErrors, compare_poses
 
 OFF = (10, 6)  # px, of the principal point from the middle, to the left and up
 

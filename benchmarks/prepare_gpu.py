@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any
 
 from jobs.sfm import machine
-from jobs.sfm.alignment import compare_poses
+from tests.true_poses import compare_poses
 
 _STEPS = ("features", "matching", "mapping")
 

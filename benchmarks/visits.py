@@ -36,8 +36,8 @@ from jobs.camera_path import CameraPath
 from jobs.demo.raster import Camera
 from jobs.demo.street import Visit
 from jobs.geometry import Floats, Similarity
-from jobs.sfm.alignment import PoseErrors, compare_poses, compare_poses_in_frame_of
 from jobs.video.h264 import Picture
+from tests.true_poses import PoseErrors, compare_poses, compare_poses_in_frame_of
 
 SCENE = "street"
 _HALF = 16  # of a detail's side, px

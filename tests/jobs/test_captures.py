@@ -16,9 +16,9 @@ from jobs.facade import street as street_front
 from jobs.geometry import fit_similarity
 from jobs.options import PrepareOptions
 from jobs.prepare import prepare
-from jobs.sfm.alignment import PoseErrors, compare_poses
 from tests import doubles, made_once, panorama
 from tests.pictures import video
+from tests.true_poses import PoseErrors, compare_poses
 
 OPTIONS = PrepareOptions(max_features=1000)
 

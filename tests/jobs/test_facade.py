@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 from jobs import facade, report
 from jobs.demo.raster import Geometry
 from jobs.demo.street import Visit, surfaces
-from jobs.sfm.alignment import compare_poses
+from tests.true_poses import compare_poses
 
 VISITS: tuple[Visit, ...] = ("1", "2", "3", "elsewhere")
 _PHOTOS, _WIDTH, _HEIGHT = 12, 320, 180

@@ -12,8 +12,8 @@ import pytest
 from jobs.facade import cameras, photograph, street
 from jobs.options import PrepareOptions
 from jobs.prepare import prepare
-from jobs.sfm.alignment import compare_poses
 from tests import panorama
+from tests.true_poses import compare_poses
 
 SIZE = (432, 324)
 FOCAL = 220.0  # px: 141° across the diagonal

@@ -23,11 +23,11 @@ from jobs.pictures.photo import Photo
 from jobs.pictures.photo import read as read_photo
 from jobs.sfm import mapping
 from jobs.sfm import search as sfm
-from jobs.sfm.alignment import compare_poses
 from jobs.sfm.reconstruction import reconstruct
 from jobs.sfm.views import View
 from tests.jobs.preparing import read, run
 from tests.pictures import size_of
+from tests.true_poses import compare_poses
 
 
 def points(file: Path) -> NDArray[np.void]:

@@ -15,8 +15,8 @@ from PIL import ExifTags, Image
 from jobs.facade import cameras, photograph, street
 from jobs.options import PrepareOptions
 from jobs.prepare import prepare
-from jobs.sfm.alignment import compare_poses
 from tests.made_once import drawn
+from tests.true_poses import compare_poses
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from jobs.metric.given import Given
 from jobs.metric.measure import measure
 from jobs.options import PrepareOptions
 from jobs.prepare import prepare
-from jobs.sfm.alignment import compare_poses
+from tests.true_poses import compare_poses
 
 OPTIONS = PrepareOptions(max_features=1000, feature_image_size=360, poses="keep")
 Poses = NDArray[np.float64]

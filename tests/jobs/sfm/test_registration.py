@@ -17,8 +17,8 @@ from jobs.demo.street import Visit
 from jobs.errors import GateRefused
 from jobs.options import PrepareOptions
 from jobs.sfm import registration as frame
-from jobs.sfm.alignment import PoseErrors, compare_poses, compare_poses_in_frame_of
 from tests import made_once
+from tests.true_poses import PoseErrors, compare_poses, compare_poses_in_frame_of
 
 OPTIONS = PrepareOptions(max_features=1000)
 

@@ -17,11 +17,11 @@ from jobs.errors import InvalidInput
 from jobs.geometry import Floats
 from jobs.options import PrepareOptions
 from jobs.prepare import prepare
-from jobs.sfm.alignment import compare_poses
 from jobs.sfm.pose import belonging_to
 from jobs.sfm.posefile import read_poses
 from tests.jobs.preparing import read
 from tests.jobs.test_selection import write
+from tests.true_poses import compare_poses
 
 POSE: Floats = np.column_stack([Rotation.from_euler("xyz", [20, -30, 40], degrees=True).as_matrix(), [4.0, 5.0, 6.0]])
 """Camera to world, with OpenCV's axes."""

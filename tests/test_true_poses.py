@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from jobs.errors import InvalidInput
 from jobs.geometry import Similarity
-from jobs.sfm.alignment import compare_poses
+from tests.true_poses import compare_poses
 
 
 def _rotation(rng: np.random.Generator) -> NDArray[np.float64]:

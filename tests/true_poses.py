@@ -12,6 +12,8 @@ import numpy as np
 from jobs.errors import InvalidInput
 from jobs.geometry import Floats, Similarity, fit_similarity, rotation_angles
 
+__all__ = ["PoseErrors", "compare_poses", "compare_poses_in_frame_of"]
+
 
 @dataclass(frozen=True)
 class PoseErrors:
