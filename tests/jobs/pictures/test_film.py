@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import re
 import struct
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,20 @@ def test_a_box_that_is_larger_than_any_file_is_no_error_of_ours(tmp_path: Path) 
 
 
 def test_damaged_headers_are_refused_in_words_and_end_nothing(tmp_path: Path) -> None:
-    """Each byte of the header is set to values that made FFmpeg fail in other ways than on data that are no video."""
+    """Each byte of a header is set to a value that makes FFmpeg fail in other ways than on data that are no video."""
     whole = video(tmp_path / "whole.mp4", [picture(seed=i) for i in range(3)]).read_bytes()
-    for place in range(whole.index(b"stsd"), whole.index(b"stsd") + 40):
-        (tmp_path / "a.mp4").write_bytes(whole[:place] + b"\xff" + whole[place + 1 :])
-        with suppress(InvalidInput):  # every other error would end the run
-            media.scan(tmp_path / "a.mp4", 1)
+    start, refused = whole.index(b"stsd"), {}
+    for place in range(40):
+        (tmp_path / "a.mp4").write_bytes(whole[: start + place] + b"\xff" + whole[start + place + 1 :])
+        try:  # every other error would end the run
+            assert media.scan(tmp_path / "a.mp4", 1).videos
+        except InvalidInput as error:
+            refused[place] = str(error).partition(" cannot be used: ")[2]
+    name, entries, codec = range(4), range(8, 12), range(16, 20)
+    assert {*name, *entries, *codec} <= refused.keys()
+    assert not refused.keys() & {4, 5, 6, 7, *range(20, 28)}, "a version, flags and reserved bytes do not matter"
+    assert {refused[place] for place in (*name, *codec)} == {"its pictures are in an unknown format."}
+    assert all(re.match("not a video, or damaged: [A-Z][a-z ]+", refused[place]) for place in entries)
 
 
 @pytest.mark.parametrize("fragmented", [False, True])
