@@ -1,4 +1,4 @@
-"""Defer the import of torch's compiler, which takes longer than importing nerfstudio.
+"""Defer the import of torch's compiler, which takes longer than importing nerfstudio, and of others.
 
 Modules that nerfstudio imports load `torch._dynamo` and `torch._inductor`, although the methods here do not need them,
 or need them only later:
@@ -12,6 +12,12 @@ or need them only later:
 The torchvision modules are now loaded on first use, and those metrics do without them. The function of splatfacto is
 compiled when it is first called. Functions are marked, and symbols expected, only while the compiler is loaded. The
 steps of optimizers are not marked at all. torchmetrics also does without pyplot, because nothing here draws a metric.
+
+Three more imports take a fifth of a job's start:
+
+- torch registers what its operators return for tensors without data. Few programs have such tensors, and they load it;
+- nerfstudio's event files need TensorBoard, which is loaded with the first of them;
+- `nerfstudio.model_components.lib_bilagrid` tells tensorly to use torch. tensorly is told once something needs it.
 """
 
 from __future__ import annotations
@@ -37,6 +43,8 @@ def defer_the_compiler() -> None:
 
 class _Finder(MetaPathFinder):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name.startswith("tensorly."):  # its modules import each other in the order in which the package does
+            _load("tensorly")
         if name not in _LOADERS:
             return None
         spec = PathFinder.find_spec(name, path, target)
@@ -63,21 +71,28 @@ class _LoadingLater(_Wrapper):
     """
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__dict__["__load__"] = _Once(self._loader)
+        module.__dict__["__load__"] = _Once(self._loader.exec_module)
         module.__class__ = _Module
 
 
 class _Once:
     """Execute a module once, whichever thread needs it first."""
 
-    def __init__(self, loader: Loader) -> None:
-        self._loader, self._lock, self._begun = loader, threading.RLock(), False
+    def __init__(self, execute: Callable[[ModuleType], None]) -> None:
+        self._execute, self._lock, self._begun = execute, threading.RLock(), False
 
     def __call__(self, module: ModuleType) -> None:
         with self._lock:  # other threads wait here; the module itself, while it is executed, does not
             if not self._begun:
                 self._begun = True
-                self._loader.exec_module(module)
+                self._execute(module)
+
+
+def _load(name: str) -> None:
+    """Execute a module that was imported and deferred."""
+    module = vars(sys.modules[name])
+    if "__load__" in module:
+        module["__load__"](sys.modules[name])
 
 
 class _Module(ModuleType):
@@ -89,6 +104,56 @@ class _Module(ModuleType):
             return self.__dict__[name]
         except KeyError:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}") from None
+
+
+class _CallingLater(_LoadingLater):
+    """Does the same as `_LoadingLater`, and has a function that loads the module when it is called."""
+
+    def __init__(self, loader: Loader, name: str) -> None:
+        super().__init__(loader)
+        self._name = name
+
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            module.__dict__["__load__"](module)  # which replaces this function
+            return module.__dict__[self._name](*arguments, **named)
+
+        module.__dict__[self._name] = call
+
+
+class _ToldLater(_LoadingLater):
+    """Does the same as `_LoadingLater`. Calls a function of the module once it is loaded, as it was called before."""
+
+    def __init__(self, loader: Loader, name: str) -> None:
+        super().__init__(loader)
+        self._name, self._calls = name, list[tuple[Any, ...]]()
+
+    def exec_module(self, module: ModuleType) -> None:
+        load = self._loader.exec_module
+
+        def load_and_call(module: ModuleType) -> None:
+            load(module)
+            for arguments in self._calls:
+                module.__dict__[self._name](*arguments)
+
+        super().exec_module(module)
+        module.__dict__["__load__"] = _Once(load_and_call)
+        module.__dict__[self._name] = lambda *arguments: self._calls.append(arguments)
+
+
+class _After(_Wrapper):
+    """Executes a module after another one that `_LoadingLater` has deferred."""
+
+    def __init__(self, loader: Loader, name: str) -> None:
+        super().__init__(loader)
+        self._name = name
+
+    def exec_module(self, module: ModuleType) -> None:
+        importlib.import_module(self._name)
+        _load(self._name)
+        self._loader.exec_module(module)
 
 
 class _Without(_Wrapper):
@@ -201,4 +266,12 @@ _LOADERS: dict[str, Callable[[Loader], _Wrapper]] = {
         (f"torchmetrics.functional.{name}" for name in _METRICS), functools.partial(_Without, library="torchvision")
     ),
     "torchmetrics.utilities.plot": functools.partial(_Without, library="matplotlib"),
+    "torch._meta_registrations": _LoadingLater,
+    **dict.fromkeys(
+        # The compiler, what traces without it, and libraries that begin with tensors without data
+        ("torch._dynamo", "torch._inductor", "torch.fx.experimental.symbolic_shapes", "accelerate", "transformers"),
+        functools.partial(_After, name="torch._meta_registrations"),
+    ),
+    "torch.utils.tensorboard": functools.partial(_CallingLater, name="SummaryWriter"),
+    "tensorly": functools.partial(_ToldLater, name="set_backend"),
 }
