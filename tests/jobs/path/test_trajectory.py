@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,15 @@ from tests.jobs.path.captures import (
 )
 
 
+@cache
+def tour_of(name: str) -> tuple[PosedPhotos, Array]:
+    """Return the photos of a capture in any order, and the 120 poses of a tour, which takes long to find."""
+    of = shuffled(CAPTURES[name])
+    poses = poses_of("tour", of, 120)
+    poses.setflags(write=False)
+    return of, poses
+
+
 def picture_steps(poses: Array, depth: float) -> Array:
     """Return how much the picture moves from frame to frame: by the camera's shift over the depth, and by its turn."""
     shift = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1) / depth
@@ -54,8 +64,7 @@ def test_a_tour_of_360_degree_photos_looks_where_the_camera_was_carried(tmp_path
 
 @pytest.mark.parametrize("name", CAPTURES)
 def test_a_tour_is_smooth_upright_and_near_the_photos(name: str) -> None:
-    of = shuffled(CAPTURES[name])
-    poses = poses_of("tour", of, 120)
+    of, poses = tour_of(name)
     assert poses.shape == (120, 4, 4)
     check_upright(poses)
     assert picture_steps(poses, of.depth).max() < 1.8 * picture_steps(poses, of.depth).mean(), "the picture jumps"
@@ -71,8 +80,7 @@ def test_a_tour_is_smooth_upright_and_near_the_photos(name: str) -> None:
 
 @pytest.mark.parametrize("name", CAPTURES)
 def test_a_tour_goes_at_a_constant_speed_and_slower_only_where_it_turns(name: str) -> None:
-    of = shuffled(CAPTURES[name])
-    poses = poses_of("tour", of, 200)
+    of, poses = tour_of(name)
     speed = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1) / of.depth
     turn = np.linalg.norm(np.diff(poses[:, :3, 2], axis=0), axis=1)
     pace = np.maximum(speed, turn / 1.5)
@@ -86,14 +94,13 @@ def test_a_tour_goes_at_a_constant_speed_and_slower_only_where_it_turns(name: st
 
 @pytest.mark.parametrize("name", ["facade", "ring", "house"])
 def test_a_tour_goes_past_the_whole_capture(name: str) -> None:
-    of = shuffled(CAPTURES[name])
-    poses = poses_of("tour", of, 200)
+    of, poses = tour_of(name)
     off = np.linalg.norm(of.centres[:, None] - poses[None, :, :3, 3], axis=2).min(axis=1)
     assert np.quantile(off, 0.9) < 0.4 * of.depth
 
 
 def test_a_tour_of_the_facade_is_one_straight_walk() -> None:
-    poses = poses_of("tour", shuffled(CAPTURES["facade"]), 100)
+    _, poses = tour_of("facade")
     steps = np.diff(poses[:, 0, 3])
     assert (steps > 0).all() or (steps < 0).all(), "three walks past the houses became a zigzag"
     assert np.ptp(poses[:, 0, 3]) > 9
@@ -157,7 +164,7 @@ def test_no_path_leaves_what_the_photos_saw(kind: str, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in CAPTURES if name != "house"])
 def test_there_is_a_path_of_nearly_every_kind(kind: str, name: str) -> None:
     """The bound is not kept by refusing: only an orbit in a house is none, and sweeps are where there is a front."""
-    assert len(poses_of(kind, shuffled(CAPTURES[name]), 30)) == 30
+    assert len(tour_of(name)[1] if kind == "tour" else poses_of(kind, shuffled(CAPTURES[name]), 120)) == 120
 
 
 def test_a_tour_of_two_groups_follows_one_and_reports_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
