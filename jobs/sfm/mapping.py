@@ -25,7 +25,7 @@ ENOUGH = 0.9
 _INCREMENTAL_IMAGES = 400  # with more pictures, the incremental mapper takes longer than the global one
 _ONE_PART_IMAGES = 100  # with more pictures, parts are mapped at the same time, if there are cores for it
 _THREADS_FOR_PARTS = 4
-_PART_IMAGES, _PART_OVERLAP = 40, 10
+_PART_IMAGES, _PART_OVERLAP = 30, 8
 # The mapper begins with two pictures, and searches long for two that see a point from directions 16° apart. That pays
 # for a whole capture. In a part, whose errors are corrected when all parts are adjusted, less is enough.
 _PART_FIRST_ANGLE = 6.0  # degrees
