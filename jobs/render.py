@@ -24,7 +24,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from PIL import Image
 from pydantic_settings import CliApp
 
 from jobs import camera_path, manifest, report
@@ -37,6 +36,7 @@ from jobs.radiance.renderer import Renderer
 from jobs.video import chunks
 from jobs.video.chunks import Chunk, Chunks
 from jobs.video.h264 import Picture, Pictures, Video, inspect, join, writer
+from jobs.video.png import png_writer
 
 _MOST_KEPT_BYTES = 256_000_000  # 600 frames of 480x270, 40 of 1920x1080
 _FLAT = 8  # a picture whose grey values (0 to 255) span less than this shows nothing
@@ -240,6 +240,7 @@ def _write_chunk(
 ) -> None:
     """Write the next frames, which have these indices, as the files of a chunk."""
     with ExitStack() as open_files:
+        save = open_files.enter_context(png_writer(folder / "frames")) if png else None
         write: dict[str, Any] = {}
         for index in indices:
             pictures = next(frames)
@@ -249,9 +250,8 @@ def _write_chunk(
                         writer(folder / _FILES[output], path.frame_rate, path.even_size)
                     )
                 write[output](picture)
-            if png:
-                (folder / "frames").mkdir(exist_ok=True)
-                Image.fromarray(pictures["rgb"]).save(folder / "frames" / f"{index:05d}.png")
+            if save:
+                save(f"{index:05d}.png", pictures["rgb"])
             meter.advance()
 
 
