@@ -9,13 +9,13 @@ import difflib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from jobs import selection
+from jobs import beside, selection
 from jobs.errors import InvalidInput
 from jobs.manifest import checksum_of
 from jobs.opening import find_plain, open_plain
@@ -33,13 +33,7 @@ VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp", ".wmv"}
 )
 _KINDS = "photos (jpg, png, tif, webp, heic, avif, dng …) or a video (mp4, mov, mkv, webm, avi …)"
-_OTHER_MEDIA = re.compile(r"3fr|arw|cr[23w]|exr|gif|gpr|hdr|iiq|j(p2|xl)|lrv|nef|nrw|orf|pef|psd|raf|raw|rw2|srw", re.I)
-_DUAL_FISHEYE = re.compile(r"ins[pv]|360", re.I)
-_REALITY_CAPTURE = {".csv": b"#name,", ".xmp": b"xcr:Rotation"}
-"""What files with poses from RealityCapture have near their beginning."""
 _MOST_BYTES = 1_000_000_000  # of a photo: Pillow reads HEIC, AVIF and WebP whole, twice
-_DEEPEST = 40  # folders in each other
-_BEGINNING = 20_000  # bytes
 _TO_KEEP = "to take these poses instead: --prepare.poses keep"
 # The workspace's own file, files of Windows, and measurements, which another stage reads
 _NOT_LISTED = frozenset({"asset.json", "Thumbs.db", "desktop.ini", "scale.json", "gcp_list.txt"})
@@ -57,7 +51,7 @@ class Capture:
         unused: videos in a capture of photos, or photos in a capture of videos. A dataset is made of one kind.
         denied: files that cannot be opened, for example for lack of permission.
         left_out: each file that is made from others, hidden or deleted → its kind, e.g. "thumbnail".
-        others: files of other formats.
+        others: each file of another format → why it is not read.
         masks: the mask of each photo that has one. Its black pixels are not used.
         poses: the files with the poses of the photos, if these are kept.
         beside: likewise, if these are not kept.
@@ -70,7 +64,7 @@ class Capture:
     unused: list[str] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
     left_out: dict[str, str] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)
+    others: dict[str, str] = field(default_factory=dict)
     masks: dict[str, Path] = field(default_factory=dict)
     poses: dict[str, Path] = field(default_factory=dict)
     beside: list[str] = field(default_factory=list)
@@ -93,12 +87,8 @@ class Capture:
         reasons |= dict.fromkeys(self.duplicates, "duplicate")
         reasons |= dict.fromkeys(self.unused, "video beside photos" if self.photos else "photo beside a video")
         reasons |= self.left_out
-        reasons |= {name: _other(name) for name in self.others}
-        groups: dict[str, list[str]] = defaultdict(list)
-        for name, reason in reasons.items():
-            if name not in kept:
-                groups[reason].append(name)
-        listed = [selection.describe(reason, names) for reason, names in groups.items()]
+        reasons |= self.others
+        listed = _grouped({name: reason for name, reason in reasons.items() if name not in kept})
         if self.beside:
             listed.append(f"the poses in {printable(self.beside[0])} (the photos are registered again; {_TO_KEEP})")
         return listed
@@ -121,16 +111,22 @@ class Capture:
         return f"{used} {kind}{'s' * (used != 1)} used{masks}; {rest}."
 
 
-def _other(name: str) -> str:
-    """Return why a file, or a link to a folder ("name/"), is not read."""
-    suffix = Path(name).suffix[1:].upper()
-    if name.count("/") > _DEEPEST:
-        return f"more than {_DEEPEST} folders deep"
-    if name.endswith("/"):
-        return "link to a folder, which is not followed: copy the folder, or give it alone"
-    if _DUAL_FISHEYE.fullmatch(suffix):
-        return f"{suffix}, dual fisheye: export it as equirectangular with the camera's own program"
-    return f"{suffix}, a format that is not read: export it as JPEG" if _OTHER_MEDIA.fullmatch(suffix) else "other file"
+def _grouped(reasons: Mapping[str, str], *, named: bool = False) -> list[str]:
+    """Return the reasons why files are not used, each with its file, or with the number of its files.
+
+    Args:
+        reasons: by file.
+        named: whether the first of several files is named, too.
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name, reason in reasons.items():
+        groups[reason].append(name)
+    return [
+        f"{printable(names[0])} and {len(names) - 1} more ({reason})"
+        if named and len(names) > 1
+        else selection.describe(reason, names)
+        for reason, names in groups.items()
+    ]
 
 
 class Listing(NamedTuple):
@@ -157,13 +153,16 @@ def find_any(source: Path) -> Listing:
         hint = " Give the folder itself, without *." if "*" in source.name else _like(source)
         raise InvalidInput(f"{source} does not exist.{hint} Give a folder of {_KINDS}.")
     if source.is_file() and source.suffix.lower() not in VIDEO_SUFFIXES:
-        raise InvalidInput(f"{source} is a single file, and not a video. Give a folder of {_KINDS}.")
+        why = beside.why_not_read(source.name, source.parent)
+        known = "" if why == beside.OTHER else f": {why}"
+        raise InvalidInput(f"{source} is a single file, and not a video{known}. Give a folder of {_KINDS}.")
     found = Listing({source.name: source.resolve()}, [], {}) if source.is_file() else find(source)
     if not found.media:
         there = [*found.others, *found.left_out]
         only = f"only {', '.join(there[:3])}{' …' if len(there) > 3 else ''}" if there else "it is empty"
-        hints = {name: _other(name) for name in found.others if _other(name) != "other file"}
-        hint = "".join(f" {name}: {reason}." for name, reason in list(hints.items())[:3])
+        reasons = {name: beside.why_not_read(name, source) for name in found.others}
+        hints = _grouped({name: why for name, why in reasons.items() if why != beside.OTHER}, named=True)
+        hint = f" Not read: {', '.join(hints[:3])}." if hints else ""
         raise InvalidInput(f"{source} holds no photos and no video ({only}).{hint} Put in {_KINDS}.")
     return found
 
@@ -228,10 +227,10 @@ def scan(source: Path, minimum: int = 3, *, keep_poses: bool = False) -> Capture
     elif videos:
         unused, photos = list(photos), {}
     elif len(photos) < minimum:
-        _refuse_few(source, len(photos), minimum, found, unreadable, {**duplicates, **derived})
-    beside = selection.find_poses([*_that_may_hold_poses(source, others), *photos]) if photos else []
-    poses = _poses(source, beside) if keep_poses else {}
-    others = [name for name in others if name not in poses]
+        unread = {name: why for name in others if (why := beside.why_not_read(name, source)) != beside.OTHER}
+        _refuse_few(source, len(photos), minimum, found, unreadable, {**duplicates, **derived, **unread})
+    poses_beside = beside.find_poses([*others, *photos], source) if photos else []
+    poses = beside.poses_to_keep(source, poses_beside) if keep_poses else {}
     applied = {photo: found[mask] for photo, mask in masks.items() if photo in photos}
     derived |= {mask: "mask" for photo, mask in masks.items() if photo not in photos}
     files = {name: file for name, file in found.items() if name not in {*denied, *unused, *derived}} | poses
@@ -244,10 +243,10 @@ def scan(source: Path, minimum: int = 3, *, keep_poses: bool = False) -> Capture
         unused=unused,
         denied=denied,
         left_out=left_out,
-        others=others,
+        others={name: beside.why_not_read(name, source) for name in others if name not in poses},
         masks=applied,
         poses=poses,
-        beside=[] if poses else beside,
+        beside=[] if poses else poses_beside,
         files=files,
     )
 
@@ -256,51 +255,10 @@ def _read_header(name: str, stream: BinaryIO) -> Header:
     return photo.read_header(stream, Path(name).suffix.lower()) if _is_photo(name) else film.read_header(stream)
 
 
-def _that_may_hold_poses(source: Path, others: Collection[str]) -> list[str]:
-    """Return the files that are not photos or videos, without tables and XMP files that hold no poses."""
-    found = []
-    for name in others:
-        mark = _REALITY_CAPTURE.get(Path(name).suffix.lower())
-        if mark is None or mark in _beginning(source, name):
-            found.append(name)
-    return found
-
-
-def _beginning(source: Path, name: str) -> bytes:
-    folder = source.resolve()
-    try:
-        with open_plain(find_plain(folder / name, folder)) as stream:
-            return stream.read(_BEGINNING)
-    except (InvalidInput, OSError):
-        return b""
-
-
 def _why_not(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "no permission to read it"
     return f"cannot be opened: {error.strerror}" if isinstance(error, OSError) else str(error)
-
-
-def _poses(source: Path, names: Collection[str]) -> dict[str, Path]:
-    """Return the files with the poses that are to be kept.
-
-    Raises:
-        InvalidInput: there are none, or they may not be read.
-    """
-    if not names:
-        raise InvalidInput(
-            f"{source} has no poses to keep. Put nerfstudio's transforms.json or a COLMAP model (cameras and images, "
-            "both .bin or both .txt) beside the photos, or give the folder that Polycam (keyframes/), Record3D, "
-            "Metashape (cameras.xml), RealityCapture (.csv or .xmp) or OpenDroneMap (opensfm/reconstruction.json) "
-            "wrote; or leave out prepare.poses keep."
-        )
-    folder, files = source.resolve(), {}
-    for name in names:
-        try:
-            files[name] = find_plain(folder / name, folder)
-        except InvalidInput as error:
-            raise InvalidInput(f"{source}: the poses cannot be read: {name}: {error}.") from None
-    return files
 
 
 def check_size(name: str, size: int) -> None:
@@ -347,9 +305,9 @@ def _refuse_few(
     unreadable: dict[str, str],
     others: dict[str, str],
 ) -> None:
-    reasons = [f"{name}: {reason}" for name, reason in unreadable.items()]
-    reasons += [f"{name}: {f'the same as {reason}' if reason in found else reason}" for name, reason in others.items()]
-    listed = f" Left out: {'; '.join(reasons[:5])}{' …' if len(reasons) > 5 else ''}." if reasons else ""
+    why_others = {name: "duplicate" if why in found else why for name, why in others.items()}
+    reasons = _grouped({**unreadable, **why_others}, named=True)
+    listed = f" Left out: {', '.join(reasons[:5])}{' …' if len(reasons) > 5 else ''}." if reasons else ""
     if readable == 0 and len(found) == 1 and not _is_photo(next(iter(found))):
         name, problem = next(iter(unreadable.items()))
         raise InvalidInput(f"video {source if source.is_file() else source / name} cannot be used: {problem}.")
@@ -370,7 +328,8 @@ def find(folder: Path) -> Listing:
     media = {name: folder / name for name in names if is_media(name)}
     suffixes = PHOTO_SUFFIXES | VIDEO_SUFFIXES
     left_out = {name: kind for name, kind in kinds.items() if os.path.splitext(name)[1].lower() in suffixes}
-    others = [name for name in names if name not in media and name not in kinds and Path(name).name not in _NOT_LISTED]
+    hidden = {name for name in kinds if not beside.is_in_icloud(name)}
+    others = [name for name in names if name not in media and name not in hidden and Path(name).name not in _NOT_LISTED]
     return Listing(media, others, left_out)
 
 
@@ -380,7 +339,7 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     Links are not, and what is deeper than any capture: Python 3.11 cannot walk a thousand levels.
     """
     for directory, folders, files in os.walk(folder):
-        too_deep = len(Path(directory).parts) - len(folder.parts) >= _DEEPEST
+        too_deep = len(Path(directory).parts) - len(folder.parts) >= beside.DEEPEST
         yield directory, [name for name in folders if too_deep or os.path.islink(os.path.join(directory, name))], files
         if too_deep:
             folders.clear()

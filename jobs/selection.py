@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from statistics import median
 
 from jobs.text import printable
 
-__all__ = ["Header", "describe", "find_derived", "find_masks", "find_poses", "kind_by_path"]
+__all__ = ["Header", "describe", "find_derived", "find_masks", "kind_by_path"]
 
 _PLURALS = {
     "thumbnail": "thumbnails",
@@ -29,6 +29,10 @@ _PLURALS = {
     "map or texture": "maps and textures",
     "icon": "icons",
     "confidence map": "confidence maps",
+    "normal map": "normal maps",
+    "segmentation": "segmentations",
+    "thermal photo": "thermal photos",
+    "grey picture among colour photos": "grey pictures among colour photos",
     "Live Photo video": "Live Photo videos",
     "duplicate": "duplicates",
     "video beside photos": "videos beside photos",
@@ -48,20 +52,36 @@ _SET_ASIDE = (
     ("hidden file", re.compile(r"\..*|__macosx", re.I)),
 )
 _PYRAMID = re.compile(r"(.+)_(2|4|8|16)")  # nerfstudio's and mip-NeRF 360's folders
-_SMALLER = re.compile(r"(thumb(nail)?|preview|small|low[-_]?res|resized|web)s?", re.I)
-_SMALLER_NAME = re.compile(r"(.+?)[-_.](thumb(nail)?|preview|small|\d{2,4}x\d{2,4})", re.I)
+_SMALLER = re.compile(r"((thumb(nail)?|preview|small|low[-_]?res|resized|web)s?|prox(y|ies))", re.I)
+_SMALLER_NAME = re.compile(r"(.+?)[-_.](thumb(nail)?|preview|small|proxy|\d{2,4}x\d{2,4}|\d{3,4}p)", re.I)
+_GOPRO_SMALL = re.compile(r"gl(\d{6})", re.I)  # beside GX010001 or GH010001
 _MAPS = (
     ("mask", re.compile(r"masks?|.*_masks?", re.I)),
-    ("depth map", re.compile(r"depths?([-_].*|maps?)?", re.I)),
+    ("depth map", re.compile(r"(depths?|disparit(y|ies))([-_].*|maps?)?", re.I)),
     ("confidence map", re.compile(r"(confidences?|conf)([-_].*|maps?)?", re.I)),
+    ("normal map", re.compile(r"normals([-_].*)?|normal[-_]?maps?", re.I)),
+    ("segmentation", re.compile(r"(semantic|segmentation|instance|label)s?([-_].*|maps?)?", re.I)),
 )
-_MAP_NAME = re.compile(r"(.+)[-_.](mask|depth|confidence|conf)", re.I)
+_MAP_WORDS = {
+    "mask": "mask",
+    **dict.fromkeys(("depth", "disparity"), "depth map"),
+    **dict.fromkeys(("confidence", "conf"), "confidence map"),
+    **dict.fromkeys(("normal", "normals"), "normal map"),
+    **dict.fromkeys(("semantic", "semantics", "segmentation", "instance", "label"), "segmentation"),
+}
+_MAP_NAME = re.compile(rf"(.+)([-_.])({'|'.join(_MAP_WORDS)})", re.I)
+_COLOURS = ("color", "colour", "rgb")  # RGB-D cameras: frame-000001.color.jpg beside frame-000001.depth.png
+_THERMAL = re.compile(r"(dji_.+_)t", re.I)  # beside the same drone's wide (W), zoom (Z) or visible (V) photo
 _EDITED = re.compile(r"(corrected|undistorted|edited|rectified)([-_ ]?(images?|photos?))?", re.I)
-# Google Photos: NAME-edited; Android's editors: NAME~2
-_EDITED_NAME = re.compile(r"(.+?)([-_](edited|corrected|undistorted|rectified)|~\d{1,2})", re.I)
+# Google Photos: NAME-edited, in the user's language; Lightroom: NAME-Edit, -HDR; Android's editors: NAME~2
+_EDITED_WORDS = (
+    *("edit(ed)?", "corrected", "undistorted", "rectified", "hdr", "enhanced([-_].+)?"),
+    *("bearbeitet", "modifi(é|e\u0301|cato)", "editad[ao]", "bewerkt", "edytowane", "редактировано", "編集済み"),
+)
+_EDITED_NAME = re.compile(rf"(.+?)(( ?\(|[-_])({'|'.join(_EDITED_WORDS)})\)?|~\d{{1,2}})", re.I)
 _PIXEL_PORTRAIT = re.compile(r"(.+\.portrait)-01(\.mp)?\.cover", re.I)  # blurred, beside NAME.PORTRAIT-02.ORIGINAL
 _PIXEL_RAW = re.compile(r"\.raw-\d\d(\.mp)?\.(cover|original)$", re.I)  # a JPEG and a DNG of one shot
-_COPY_NAME = re.compile(r"(.+?)( ?\(\d+\)| \d| copy| - copy)", re.I)
+_COPY_NAME = re.compile(r"(.+?)( ?\(\d+\)| \d| copy| - copy|[-_]\d{1,2})", re.I)  # Lightroom: NAME-2; Snapseed: -01
 _APPLE_EDIT = re.compile(r"(IMG_)E(\d{4,})", re.I)
 _FORMATS = (
     ".jpg",
@@ -85,15 +105,16 @@ _FORMAT_FOLDER = re.compile(
     r"(avif|dng|hei[cf]|hif|jpe?g|live|mov|mp4|png|raw|tiff?|webp)s?([-_ ]?(files?|photos?))?", re.I
 )
 
-_POSES = (("transforms.json",), ("cameras.bin", "images.bin"), ("cameras.txt", "images.txt"))
-"""The files that hold the poses of a dataset: nerfstudio's, and those of a COLMAP model."""
-_METASHAPE = re.compile(r"(.*cameras?|metashape.*)\.xml", re.I)
+_GREY = "grey picture among colour photos"
+
 _OPENDRONEMAP = re.compile(r"odm_(dem|georeferencing|meshing|orthophoto|report|texturing.*)", re.I)
 
 _ICON = 0.01  # of the pixels of the usual photo: a picture with less of them, and less than any camera's, is an icon
 _CAMERA_PIXELS = 60_000  # the first digital cameras had 320 x 240
 
 _LIVE_SECONDS = 6.0  # a Live Photo lasts 3 s
+_SAME_SECONDS = 0.5  # by which copies of a video can differ in length: containers count the last frame differently
+_COLOUR_PHOTOS = 8  # beside which pictures of a single deep channel, such as an infrared band, are no photos
 
 
 @dataclass(frozen=True)
@@ -103,6 +124,7 @@ class Header:
     Args:
         width, height: px, as stored.
         single: whether the picture has a single channel, as a mask or a depth map has.
+        deep: whether its samples have more than 8 bits.
         seconds: length of a video; None for a photo, or if unknown.
         bytes_per_pixel: memory that decoding and writing a photo take.
         taken: when a photo was taken, as its camera wrote it; "" if unknown.
@@ -111,6 +133,7 @@ class Header:
     width: int
     height: int
     single: bool = False
+    deep: bool = False
     seconds: float | None = None
     bytes_per_pixel: int = 0
     taken: str = ""
@@ -162,10 +185,13 @@ def find_derived(headers: Mapping[str, Header], photos: Collection[str]) -> dict
         for number, path in enumerate(shots):
             if any(_same_shot(path, first, headers) for first in shots[:number]):
                 found[path] = "copy in another format"
-    for path in headers.keys() - set(photos):
+    found |= dict.fromkeys(_grey([path for path in left if path not in found], headers), _GREY)
+    films = sorted(headers.keys() - set(photos))
+    for path in films:
         seconds = headers[path].seconds
         if _place(path) in by_place and seconds is not None and seconds < _LIVE_SECONDS:
             found[path] = "Live Photo video"
+    found |= _copied_films([path for path in films if path not in found], headers)
     # Pictures are photos, whatever their names, if no other file could be their original.
     return found if len(found) < len(headers) else {}
 
@@ -188,42 +214,6 @@ def find_masks(headers: Mapping[str, Header], photos: Collection[str], left_out:
         if photo := _nearest(path, used):
             found[photo] = path
     return found
-
-
-def find_poses(paths: Collection[str]) -> list[str]:
-    """Return the files with the camera poses that a folder has: transforms.json, or COLMAP's cameras and images.
-
-    Polycam's cameras, Record3D's metadata, Metashape's XML, OpenDroneMap's shots and what RealityCapture exports count,
-    too. The ones nearest to the top are taken.
-
-    Args:
-        paths: of all files, photos as well; .csv and .xmp files only if RealityCapture wrote them.
-    """
-    there, found = set(paths), []
-    folders = {parent for path in paths for parent in PurePosixPath(path).parents}
-    polycams: dict[PurePosixPath, list[str]] = defaultdict(list)
-    sidecars: list[str] = []
-    for path in paths:
-        own = PurePosixPath(path)
-        kind = next((kind for kind, names in enumerate(_POSES) if own.name == names[0]), None)
-        if kind is not None and there.issuperset(files := [str(own.with_name(each)) for each in _POSES[kind]]):
-            found.append((len(own.parts), kind, files))
-        elif own.parent.name == "cameras" and own.suffix == ".json" and own.parent.with_name("images") in folders:
-            polycams[own.parent].append(path)
-        elif own.name == "reconstruction.json" or own.suffix.lower() == ".csv":
-            found.append((len(own.parts), len(_POSES), [path]))
-        elif own.name == "shots.geojson":
-            lenses = [str(each) for each in (own.parent.parent / "cameras.json",) if str(each) in there]
-            found.append((len(own.parts), len(_POSES) + 1, [path, *lenses]))
-        elif own.suffix.lower() == ".xmp":
-            sidecars.append(path)
-        elif (own.name == "metadata.json" and own.parent / "rgb" in folders) or _METASHAPE.fullmatch(own.name):
-            found.append((len(own.parts), len(_POSES), [path]))
-    found += [(len(folder.parts) + 1, len(_POSES), sorted(files)) for folder, files in polycams.items()]
-    if sidecars:
-        nearest = min(len(PurePosixPath(path).parts) for path in sidecars)
-        found.append((nearest, len(_POSES) + 1, sorted(sidecars)))
-    return min(found)[2] if found else []
 
 
 def _nearest(path: str, photos: Collection[str]) -> str | None:
@@ -257,14 +247,53 @@ def _map(path: str, headers: Mapping[str, Header], by_stem: Mapping[str, list[st
     for kind, pattern in _MAPS:
         if any(pattern.fullmatch(part) for part in own.parent.parts):
             named = _MAP_NAME.fullmatch(_stem(path))
-            stems = [_stem(path), *([named[1].casefold()] if named else [])]
+            stems = [_stem(path), *([named[1]] if named else [])]
             outside = [other for stem in stems for other in by_stem.get(stem, ()) if not _in(other, pattern)]
             if outside or headers[path].single:
                 return kind, outside
-    if (named := _MAP_NAME.fullmatch(_stem(path))) and (photos := _beside(path, named[1], by_stem)):
-        word = named[2].lower()
-        return next(kind for kind, _ in _MAPS if kind.startswith(word[:4])), photos
+    if named := _MAP_NAME.fullmatch(_stem(path)):
+        stems = [named[1], *(f"{named[1]}{named[2]}{word}" for word in _COLOURS)]
+        if photos := [photo for stem in stems for photo in _beside(path, stem, by_stem)]:
+            return _MAP_WORDS[named[3].lower()], photos
     return None, []
+
+
+def _grey(photos: Collection[str], headers: Mapping[str, Header]) -> list[str]:
+    """Return the pictures of a single channel beside colour photos: bands of infrared, depths, black-and-white copies.
+
+    If most photos are grey, as scans are, only those with more than 8 bits are returned.
+    """
+    single = [path for path in photos if headers[path].single]
+    colour = len(photos) - len(single)
+    return [path for path in single if colour >= len(single) or (headers[path].deep and colour >= _COLOUR_PHOTOS)]
+
+
+def _copied_films(films: Sequence[str], headers: Mapping[str, Header]) -> dict[str, str]:
+    """Return the videos that are copies of others, in another format or smaller, with their kinds."""
+    found: dict[str, str] = {}
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for path in films:
+        by_stem[PurePosixPath(path).stem.casefold()].append(path)
+
+    def same(path: str, other: str) -> bool:
+        mine, its = headers[path], headers[other]
+        if path == other or mine.seconds is None or its.seconds is None:
+            return False
+        return mine.like(its) and abs(mine.seconds - its.seconds) <= _SAME_SECONDS
+
+    for path in films:
+        own, pixels = PurePosixPath(path), headers[path].width * headers[path].height
+        stem = own.stem.casefold()
+        larger = [each for each in films if headers[each].width * headers[each].height > pixels and same(path, each)]
+        named, gopro = _SMALLER_NAME.fullmatch(stem), _GOPRO_SMALL.fullmatch(stem)
+        stems = {named[1]} if named else {f"gx{gopro[1]}", f"gh{gopro[1]}"} if gopro else set()
+        stems |= {stem} if _in(path, _SMALLER) else set()
+        equal = [each for each in by_stem[stem] if same(path, each) and _place(each) == _place(path)]
+        if any(PurePosixPath(each).stem.casefold() in stems for each in larger):
+            found[path] = "smaller copy"
+        elif any(each in larger or (each < path and each not in found) for each in equal):
+            found[path] = "copy in another format"
+    return found
 
 
 def _copy(path: str, headers: Mapping[str, Header], by_stem: Mapping[str, list[str]]) -> str | None:
@@ -299,6 +328,8 @@ def _copy(path: str, headers: Mapping[str, Header], by_stem: Mapping[str, list[s
             return "duplicate"
     if (named := _APPLE_EDIT.fullmatch(stem)) and _beside(path, named[1] + named[2], by_stem):
         return "edited copy"
+    if (named := _THERMAL.fullmatch(stem)) and any(_beside(path, f"{named[1]}{kind}", by_stem) for kind in "wzv"):
+        return "thermal photo"
     if (named := _PIXEL_PORTRAIT.fullmatch(stem)) and _beside(path, f"{named[1]}-02.original", by_stem):
         return "edited copy"
     return None

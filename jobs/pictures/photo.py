@@ -100,10 +100,10 @@ def read_header(stream: BinaryIO, suffix: str) -> Header:
             if is_stitched(image, xmp(image)):
                 raise InvalidInput("a panorama that the camera stitched, which no lens can have seen")
             # The decoded picture, its RGB, that turned upright, and the written one; deep samples become floats.
-            deep = image.mode == "F" or image.mode.startswith("I") or _hdr(image)
+            deep = image.mode == "F" or image.mode.startswith("I") or _hdr(image) is not None
             needed = 40 if deep else 4 * len(image.getbands()) + 8
             single = len(image.getbands()) == 1
-            return Header(image.width, image.height, single, bytes_per_pixel=needed, taken=taken(image))
+            return Header(image.width, image.height, single, deep, bytes_per_pixel=needed, taken=taken(image))
     except InvalidInput:
         raise
     except Exception as error:  # Pillow's plugins raise any exception on a broken header

@@ -114,7 +114,7 @@ def test_captures_that_cannot_become_a_dataset(tmp_path: Path, make: Callable[[P
 def test_text_files_named_jpg_are_refused_by_name(tmp_path: Path) -> None:
     for i in range(9):
         (tmp_path / f"{i}.jpg").write_text(f"text {i}")
-    with pytest.raises(InvalidInput, match=r"0\.jpg: .*…"):
+    with pytest.raises(InvalidInput, match=r"0\.jpg and 8 more \(not a picture"):
         media.scan(tmp_path, minimum=8)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,15 @@ def test_faults_that_a_path_alone_shows(photos: Path, name: str, kind: str) -> N
         ("corrected_images/{}.jpg", 1, "RGB", "edited copy"),
         ("{}-edited.jpg", 1, "RGB", "edited copy"),
         ("{}~2.jpg", 1, "RGB", "edited copy"),
+        ("{}-bearbeitet.jpg", 1, "RGB", "edited copy"),
+        ("{}-modifie\u0301.jpg", 1, "RGB", "edited copy"),  # as macOS writes é
+        ("{} (edited).jpg", 1, "RGB", "edited copy"),
+        ("{}-Edit.tif", 1, "RGB", "edited copy"),
+        ("{}_HDR.jpg", 1, "RGB", "edited copy"),
+        ("normals/{}.png", 1, "RGB", "normal map"),
+        ("semantics/{}.png", 1, "RGB", "segmentation"),
+        ("disparity/{}.png", 1, "L", "depth map"),
+        ("{}.depth.png", 1, "I;16", "depth map"),
         ("{}.png", 1, "RGB", "copy in another format"),
         ("{}.HEIC", 1, "RGB", "copy in another format"),
     ],
@@ -210,7 +220,7 @@ def test_the_videos_of_live_photos_are_no_video_of_the_place(photos: Path) -> No
         video(photos / f"{shot}.MOV", [picture()] * 10)
     assert set(kinds(photos).values()) == {"Live Photo video"}
     # They do not replace too few photos, either; a long video does.
-    with pytest.raises(InvalidInput, match=r"4 .* 8 .*IMG_0001\.MOV: "):
+    with pytest.raises(InvalidInput, match=r"4 .* 8 .*IMG_0001\.MOV and 3 more \(Live Photo video\)"):
         media.scan(photos, minimum=8)
     video(photos / f"{SHOTS[0]}.mov", [picture()] * 70)
     (photos / f"{SHOTS[0]}.MOV").unlink()
@@ -312,7 +322,7 @@ def test_a_pixel_phones_two_files_of_a_shot_are_one_photo(tmp_path: Path, used: 
     assert set(found.photos) == {used.format(shot) for shot in shots}
 
 
-@pytest.mark.parametrize("name", ["{} (1).jpg", "{}(1).jpg", "{} 2.jpg", "{} copy.jpg"])
+@pytest.mark.parametrize("name", ["{} (1).jpg", "{}(1).jpg", "{} 2.jpg", "{} copy.jpg", "{}-2.jpg", "{}-01.jpeg"])
 @pytest.mark.parametrize(("fraction", "photos"), [("123", 4), ("456", 8), ("", 8)])
 def test_a_second_download_of_a_photo_is_left_out(tmp_path: Path, name: str, fraction: str, photos: int) -> None:
     """It was encoded again; another shot of the same second may have such a name, too."""
@@ -338,7 +348,7 @@ def test_a_linked_folder_is_named_and_not_followed(photos: Path, tmp_path_factor
     assert "more/ (link to a folder, which is not followed: copy the folder, or give it alone)" in found.line()
     for shot in SHOTS:
         (photos / f"{shot}.jpg").unlink()
-    with pytest.raises(InvalidInput, match=r"more/: link"):
+    with pytest.raises(InvalidInput, match=r"Not read: more/ \(link"):
         media.scan(photos)
 
 
@@ -353,3 +363,88 @@ def test_icons_among_photos_are_left_out(tmp_path: Path, width: int, height: int
     for number in range(4):
         (tmp_path / f"{number}.jpg").unlink()
     assert len(media.scan(tmp_path).photos) == 6
+
+
+def test_the_depths_of_an_rgbd_camera_are_no_photos(tmp_path: Path) -> None:
+    """Names as of Microsoft's 7-Scenes."""
+    write(tmp_path, *(f"frame-{number:06}.color.png" for number in range(4)))
+    for number in range(4):
+        Image.fromarray(np.full((48, 64), 900 + number, np.uint16)).save(tmp_path / f"frame-{number:06}.depth.png")
+    assert set(kinds(tmp_path).values()) == {"depth map"}
+
+
+def test_the_thermal_photos_of_a_drone_are_left_out_beside_its_others(tmp_path: Path) -> None:
+    shots = [f"DJI_20261130100000_{number:04}" for number in range(1, 5)]
+    for number, shot in enumerate(shots):
+        picture(seed=number).save(tmp_path / f"{shot}_W.JPG")
+        picture(40, 32, number).save(tmp_path / f"{shot}_T.JPG")
+    assert kinds(tmp_path) == {f"{shot}_T.JPG": "thermal photo" for shot in shots}
+    for shot in shots:
+        (tmp_path / f"{shot}_W.JPG").unlink()
+    assert len(media.scan(tmp_path).photos) == 4, "alone, they are a capture"
+
+
+def test_the_infrared_bands_of_a_drone_are_left_out(tmp_path: Path) -> None:
+    for number in range(8):
+        picture(seed=number).save(tmp_path / f"DJI_{10 * number:04}.JPG")
+        for band in range(1, 5):
+            grey = np.asarray(picture(seed=number).convert("L")).astype(np.uint16) * 200 + band
+            Image.fromarray(grey).save(tmp_path / f"DJI_{10 * number + band:04}.TIF")
+    assert media.scan(tmp_path).line() == "8 photos used; left out: 32 grey pictures among colour photos."
+
+
+@pytest.mark.parametrize(("colour", "grey", "used"), [(4, 3, 4), (3, 4, 7), (0, 4, 4)])
+def test_black_and_white_photos_are_used_where_most_are(tmp_path: Path, colour: int, grey: int, used: int) -> None:
+    write(tmp_path, *(f"{number}.jpg" for number in range(colour)))
+    write(tmp_path, *(f"{10 + number}.jpg" for number in range(grey)), mode="L")
+    assert len(media.scan(tmp_path).photos) == used
+
+
+def test_copies_of_a_video_are_left_out(tmp_path: Path) -> None:
+    frames = [picture(64, 48, number) for number in range(70)]
+    smaller = [frame.resize((32, 24)) for frame in frames]
+    video(tmp_path / "walk.mp4", frames)
+    video(tmp_path / "walk.avi", frames, codec="mpeg4")
+    video(tmp_path / "walk_proxy.mp4", smaller)
+    video(tmp_path / "GX010001.mp4", frames[:40])
+    video(tmp_path / "GL010001.mp4", smaller[:40])
+    video(tmp_path / "walk_2.mp4", frames[10:])
+    found = media.scan(tmp_path)
+    assert found.left_out == {
+        "walk.mp4": "copy in another format",
+        "walk_proxy.mp4": "smaller copy",
+        "GL010001.mp4": "smaller copy",
+    }
+    assert set(found.videos) == {"walk.avi", "GX010001.mp4", "walk_2.mp4"}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (".IMG_0009.HEIC.icloud", "still in iCloud: download it in Finder first"),
+        ("IMG_0009.jpg.crdownload", "unfinished download or copy"),
+        ("Takeout.zip", "ZIP archive: unpack it first"),
+        ("GL010001.LRV", "LRV, a video's smaller copy: use the video itself"),
+        ("IMG_0009", "photo whose name has no known ending: rename it to end in .jpg, .png or .heic, as it is"),
+        (
+            "IMG_0009.jpg_large",
+            "photo whose name has no known ending: rename it to end in .jpg, .png or .heic, as it is",
+        ),
+        ("IMG_0009.jpg_original", "other file"),  # exiftool's backup
+    ],
+)
+def test_files_that_are_not_read_are_named_with_the_remedy(photos: Path, name: str, words: str) -> None:
+    (photos / name).write_bytes((photos / "IMG_0001.jpg").read_bytes())
+    assert media.scan(photos).line() == f"4 photos used; left out: {name} ({words})."
+    with pytest.raises(InvalidInput, match=re.escape(f"{name} ({words})") if words != "other file" else "Add photos"):
+        media.scan(photos, minimum=5)
+    for shot in SHOTS:
+        (photos / f"{shot}.jpg").unlink()
+    with pytest.raises(InvalidInput, match=re.escape(f"{name} ({words})") if words != "other file" else "only IMG"):
+        media.scan(photos)
+
+
+def test_an_archive_alone_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "photos.zip").write_bytes(b"PK")
+    with pytest.raises(InvalidInput, match="single file, and not a video: ZIP archive: unpack it first"):
+        media.scan(tmp_path / "photos.zip")
