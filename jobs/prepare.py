@@ -111,6 +111,7 @@ def prepare(
         remarks.add(result.lenses)
         remarks.add(verdict.of_given(result))
         remarks.add(verdict.other_places(pictures, result), notice=True)
+        remarks.add(verdict.of_masks(pictures), notice=True)
         remarks.add(verdict.of_poor_quality(pictures), notice=True)
         content: dict[str, Any] = {
             "kind": "video" if videos else "photos",
@@ -147,7 +148,9 @@ def prepare(
     content["selection"] = " ".join(remarks.selection)
     manifest.write(dataset / "dataset.json", options, timer, content | files)
     if not enough:
-        raise GateRefused(verdict.refusal(images, pictures, result, options))
+        instead = next(iter(capture.unused), None) if capture.photos else None
+        hint = f" Or give the video beside them alone: {printable(instead)}." if instead else ""
+        raise GateRefused(verdict.refusal(images, pictures, result, options) + hint)
     if not written:
         raise GateRefused(verdict.no_frame(images, references))
     report.emit(report.Figures("prepare", _summary(pictures, result, written, frame, fit, remarks)))

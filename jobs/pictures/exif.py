@@ -23,6 +23,10 @@ _GIMBAL = {
     for angle in ("pitch", "roll", "yaw")
 }
 _STITCHED = re.compile(rb"""GPano:ProjectionType\s*(?:=\s*["']|>)\s*(equirectangular|cylindrical)""")
+_SHOWN_WIDTH, _WHOLE_WIDTH = (
+    re.compile(rb"GPano:" + name + _NUMBER) for name in (b"CroppedAreaImageWidthPixels", b"FullPanoWidthPixels")
+)
+_MOST_PIXELS = 1e6
 _STITCHED_BY_APPLE = 6  # of the tag CustomRendered
 _PANORAMA = re.compile(rb"""GPano:ProjectionType\s*(?:=\s*["']|>)\s*equirectangular""")
 
@@ -133,8 +137,14 @@ def taken(image: Any) -> str:
 
 
 def is_panorama(xmp: bytes) -> bool:
-    """Return whether XMP says that a photo is equirectangular, as Google's spherical metadata define it."""
-    return bool(_PANORAMA.search(xmp[:_XMP_BYTES]))
+    """Return whether XMP says that a photo is equirectangular and whole, as Google's spherical metadata define it."""
+    return bool(_PANORAMA.search(xmp[:_XMP_BYTES])) and not _is_part(xmp)
+
+
+def _is_part(xmp: bytes) -> bool:
+    """Return whether XMP says that a photo shows only a part of the sphere, as the camera was not turned all round."""
+    shown, whole = (_found(pattern, xmp, _MOST_PIXELS) for pattern in (_SHOWN_WIDTH, _WHOLE_WIDTH))
+    return shown is not None and whole is not None and shown < whole
 
 
 def is_stitched(image: Any, xmp: bytes) -> bool:
@@ -149,7 +159,7 @@ def is_stitched(image: Any, xmp: bytes) -> bool:
     from PIL.ExifTags import IFD, Base
     from PIL.Image import Image
 
-    if _STITCHED.search(xmp[:_XMP_BYTES]) and image.width != 2 * image.height:
+    if _STITCHED.search(xmp[:_XMP_BYTES]) and (image.width != 2 * image.height or _is_part(xmp)):
         return True
     try:
         rendered = Image.getexif(image).get_ifd(IFD.Exif).get(Base.CustomRendered)
@@ -217,6 +227,6 @@ def _degrees(value: Any, reference: Any, negative: str, most: float) -> float | 
     return -angle if angle and str(reference).strip("\0 ").upper() == negative else angle
 
 
-def _found(pattern: re.Pattern[bytes], xmp: bytes) -> float | None:
+def _found(pattern: re.Pattern[bytes], xmp: bytes, most: float = 360) -> float | None:
     found = pattern.search(xmp[:_XMP_BYTES])
-    return _number(found[1], -360, 360) if found else None
+    return _number(found[1], -most, most) if found else None

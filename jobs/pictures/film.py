@@ -13,6 +13,7 @@ from jobs import memory
 from jobs.errors import InvalidInput
 from jobs.pictures import boxes, dolby, panorama
 from jobs.pictures.colour import to_rgb
+from jobs.pictures.photo import DUAL_FISHEYE
 from jobs.selection import Header
 
 if TYPE_CHECKING:
@@ -84,11 +85,21 @@ def read_header(stream: BinaryIO) -> Header:
                     if frame.format.is_bayer:
                         raise InvalidInput("raw video, not yet developed; export it as ProRes or H.265")
                     if frame.width * frame.height:
+                        if panorama.is_dual_fisheye(_small(frame)):
+                            raise InvalidInput(DUAL_FISHEYE)
                         return Header(frame.width, frame.height, seconds=seconds)
     except (OSError, ValueError, av.FFmpegError) as error:
         words = getattr(error, "strerror", None) or error  # without the path and FFmpeg's number
         raise InvalidInput(f"not a video, or damaged: {words}") from error
     raise InvalidInput("it has no frames")
+
+
+def _small(frame: VideoFrame) -> Image:
+    """Return a frame in grey, 128 px wide."""
+    from PIL import Image
+
+    height = max(1, 128 * frame.height // frame.width)
+    return Image.fromarray(frame.to_ndarray(format="gray", width=128, height=height))
 
 
 def _pictures(container: Any) -> Any:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ["ROTATIONS", "TAGS", "cut", "wraps"]
+__all__ = ["ROTATIONS", "TAGS", "cut", "is_dual_fisheye", "wraps"]
 
 Rotation = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
 
@@ -32,6 +32,8 @@ TAGS = (*(Tags(pitch=0.0, roll=0.0),) * 4, Tags(pitch=90.0, roll=0.0))
 """How each view is held: 360° cameras level their pictures."""
 
 _LIKE_NEIGHBOURS = 2.0  # times the usual difference of neighbouring columns, by which the outermost two may differ
+_FISHEYES = (1.7, 2.1)  # proportions of a picture with two fisheyes side by side
+_BLACK, _LIT = 20, 40  # grey values: beside the circles of fisheyes at most, and inside them at least
 _POLE = 0.25  # of the variation along the middle row: the topmost row shows a single point
 
 
@@ -60,6 +62,21 @@ def wraps(image: Image) -> bool:
     beside = np.abs(np.diff(grey, axis=1)).mean()
     joined = np.abs(grey[:, 0] - grey[:, -1]).mean() <= _LIKE_NEIGHBOURS * beside + 1
     return bool(joined and grey[0].std() <= _POLE * grey[len(grey) // 2].std())
+
+
+def is_dual_fisheye(image: Image) -> bool:
+    """Return whether a picture shows the circles of two fisheyes side by side, as a 360° camera records them."""
+    import numpy as np
+
+    if not _FISHEYES[0] * image.height <= image.width <= _FISHEYES[1] * image.height or image.height < 16:
+        return False
+    small = np.asarray(image.convert("L").resize((128, round(128 * image.height / image.width))), float)
+    down, across = np.indices((len(small), 64)) - np.array([(len(small) - 1) / 2, 31.5])[:, None, None]
+    distance = np.hypot(down, across) / 32
+    for half in (small[:, :64], small[:, 64:]):
+        if np.mean(half[distance > 1.12] <= _BLACK) < 0.95 or half[distance < 0.8].mean() < _LIT:
+            return False
+    return True
 
 
 @functools.lru_cache(maxsize=4)

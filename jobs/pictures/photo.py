@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
+    "DUAL_FISHEYE",
     "MAX_PIXELS",
     "Photo",
     "bytes_to_decode",
@@ -30,6 +31,9 @@ __all__ = [
     "read_mask",
     "xmp",
 ]
+
+DUAL_FISHEYE = "dual fisheye: export it as equirectangular with the camera's own program"
+"""Why a picture with two fisheyes side by side is not used."""
 
 MAX_PIXELS = 1_000_000_000
 """Larger pictures are treated as decompression bombs and refused unread."""
@@ -160,6 +164,8 @@ def read(file: Path) -> Photo:
             orientation = exif.get(ExifTags.Base.Orientation, 1)
             upright = orientation not in range(2, 9)
             rgb, converted = _to_srgb(image, file)
+            if panorama.is_dual_fisheye(rgb):
+                raise InvalidInput(DUAL_FISHEYE)
             mask = _opacity(image)
             if not upright:
                 rgb, mask = _turned(rgb, orientation), mask and _turned(mask, orientation)

@@ -40,6 +40,7 @@ class Picture:
         model: the camera's model, or the video.
         focal: see `jobs.pictures.photo.Photo`.
         masked: it has a mask, `mask` in masks/.
+        hidden: share of it that the mask hides.
         tags: see `jobs.pictures.photo.Photo`.
         light: mean of the grey values, 0 to 255, without masked pixels.
         sharpness: how strongly grey values vary from pixel to pixel, in terms of how they vary over the picture.
@@ -61,6 +62,7 @@ class Picture:
     view: int | None = None
     orientation: int = 1
     turns: int = 0
+    hidden: float = 0.0
 
     @property
     def mask(self) -> str:
@@ -255,6 +257,7 @@ def write(
         light,
         sharpness,
         orientation=decoded.orientation,
+        hidden=decoded.mask.histogram()[0] / (decoded.mask.width * decoded.mask.height) if decoded.mask else 0.0,
     )
 
 

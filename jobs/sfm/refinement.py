@@ -59,8 +59,8 @@ def refine(
     exact = {number for number, camera in model.cameras.items() if camera.model == pycolmap.CameraModelId.PINHOLE}
     enough = {camera for camera, number in photos.items() if number >= _LEAST_PHOTOS} - exact
     adjust(model, threads, held=photos.keys() & exact)
-    if not enough:
-        return 0
+    if not enough or any(rig.num_sensors() > 1 for rig in model.rigs.values()):
+        return 0  # COLMAP has no covariances of pictures in a rig
     model.tear_down()  # COLMAP's covariances need a pose of every picture
     before = {camera: np.array(model.cameras[camera].params) for camera in photos}
     likely = {}

@@ -15,12 +15,13 @@ from jobs.text import printable
 if TYPE_CHECKING:
     from jobs.sfm.outcome import Outcome
 
-__all__ = ["in_common", "no_frame", "of_given", "of_poor_quality", "other_places", "refusal"]
+__all__ = ["in_common", "no_frame", "of_given", "of_masks", "of_poor_quality", "other_places", "refusal"]
 
 _MOST = 0.9  # share of the pictures that must have something in common for it to be named
 _NAMED = 5
 _DARK = 24.0  # mean of the grey values, 0 to 255, below which most of a picture is noise
 _BLURRED = 0.5  # of the capture's median. Measured: motion over 1 % of the width leaves 0.2 to 0.6; sharp photos 0.83
+_MUCH_HIDDEN = 0.6  # of a picture: people and cars hide less
 _TRAITS: tuple[Callable[[Picture], str], ...] = (
     lambda picture: f"in {_folder(picture)}",
     lambda picture: f"{_suffix(picture)} files",
@@ -54,6 +55,17 @@ def of_poor_quality(pictures: Sequence[Picture]) -> str:
     found = [f"too dark: {_first(dark)}"] * bool(dark) + [f"blurred or without texture: {_first(soft)}"] * bool(soft)
     text = "; ".join(found)
     return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def of_masks(pictures: Sequence[Picture]) -> str:
+    """Return a sentence about masks that hide most of their photos; "" if there are none. They may be inverted."""
+    hidden = [picture.hidden for picture in pictures if picture.masked]
+    if not hidden or median(hidden) < _MUCH_HIDDEN:
+        return ""
+    return (
+        f"The masks of {len(hidden)} pictures hide {100 * median(hidden):.0f} % of them in the median: black hides, "
+        "white shows. If yours mean the opposite, invert them."
+    )
 
 
 def of_given(result: Outcome) -> str:
@@ -142,7 +154,7 @@ def refusal(images: Path, pictures: Sequence[Picture], result: Outcome, options:
             "thirds, taken from different places rather than turning on the spot; hold still (no blur), in even light, "
             "and avoid glass, mirrors and blank walls. "
         )
-    if poor := of_poor_quality(pictures):
+    for poor in filter(None, (of_masks(pictures), of_poor_quality(pictures))):
         text += f"{poor} "
     named = "; ".join(f"{printable(picture.source)}: {result.why_not(picture.features)}" for picture in lost[:_NAMED])
     return f"{text}Not registered: {named}{' …' if len(lost) > _NAMED else ''}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,31 @@ def test_equirectangular_photos_are_cut_into_views_of_a_rig(tmp_path: Path) -> N
     looks = similarity.rotation @ -ahead[:, :3, 2:3]
     assert np.degrees(np.arccos(np.clip(looks[:, 1, 0], -1, 1))).max() < 0.5, "the middle of each photo looks along +Y"
     assert ahead[:, :3, 1] @ [0, 0, 1] == pytest.approx(np.ones(number), abs=1e-3), "the scene is level"
+
+
+@pytest.mark.slow
+def test_equirectangular_photos_among_others_become_one_dataset(street: Path, tmp_path: Path) -> None:
+    shutil.copytree(street / "photos", tmp_path / "photos")
+    scene = street_front(480)
+    for x in np.linspace(-4, 4, 5):
+        center = np.array([x, -8 + 0.5 * np.sin(x), 1.7])
+        panorama.photograph(scene, center, 1024).save(tmp_path / "photos" / f"R{x:+.0f}.jpg", xmp=panorama.XMP)
+    prepare(tmp_path / "photos", tmp_path / "dataset", OPTIONS)
+    about = manifest(tmp_path / "dataset")
+    assert (about["used"], about["registered"]) == (14 + 25, 14 + 25)
+
+
+def test_masks_that_hide_nearly_everything_are_named(street: Path, tmp_path: Path) -> None:
+    """White shows a person: the masks mean the opposite of ours."""
+    (tmp_path / "masks").mkdir()
+    for photo in (street / "photos").iterdir():
+        shutil.copy(photo, tmp_path)
+        with Image.open(photo) as image:
+            mask = Image.new("L", image.size)
+        mask.paste(255, (180, 60, 300, 260))
+        mask.save(tmp_path / "masks" / f"{photo.stem}.png")
+    with pytest.raises(GateRefused, match="The masks of 14 pictures hide 81 % of them.* invert them"):
+        prepare(tmp_path, tmp_path.with_name("dataset"), OPTIONS)
 
 
 @pytest.mark.slow
