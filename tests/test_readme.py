@@ -86,7 +86,9 @@ def is_said(message: str) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text()):
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text())
+    assert len(links) == len(re.findall(r"\]\((?!https?:)", page.read_text()))
+    for target, anchor in links:
         file = (page.parent / target) if target else page
         assert file.exists(), f"{page.name} links to {target}"
         if anchor:
@@ -105,7 +107,7 @@ def test_files_in_the_text_exist(page: Path) -> None:
 def test_the_table_of_contents_has_every_section() -> None:
     contents = README.partition("\n## ")[0]
     titles = re.findall(r"^## (.+)$", README, re.MULTILINE)
-    assert all(f"- [{title}](#" in contents for title in titles)
+    assert titles and all(f"- [{title}](#" in contents for title in titles)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

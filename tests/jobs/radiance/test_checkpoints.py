@@ -212,7 +212,8 @@ def test_two_attempts_at_a_training_do_not_spoil_each_other(tmp_path: Path) -> N
     assert newest(tmp_path) == 9
 
 
-def test_a_machine_lost_at_any_moment_costs_one_chunk_at_most(tmp_path: Path) -> None:
+def test_a_machine_lost_at_any_moment_costs_one_chunk_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.video.chunks.FRAMES", 4)
     store, saved, files = tmp_path / "store", tmp_path / "saved", tmp_path / "files"
     (files / "frames").mkdir(parents=True)
     content = {"video.mp4": b"video" * 50, "frames/00000.png": b"frame"}
@@ -245,6 +246,7 @@ def test_a_machine_lost_at_any_moment_costs_one_chunk_at_most(tmp_path: Path) ->
             shutil.copytree(store, going_on)
             for first, _ in Chunks(going_on).missing("c", 0, 8):
                 Chunks(going_on).add(chunk(first), files)
+            assert not Chunks(going_on).missing("c", 0, 8)
             shutil.rmtree(going_on)
     assert moments == 6
     assert [each.first for each in Chunks(store).find("c").values()] == [0, 4]
