@@ -174,17 +174,19 @@ class Scene:
 
     def _store(self, textures: Sequence[NDArray[np.uint8]]) -> None:
         """Store the mipmaps of all textures in one array, so that one look-up can read any of them."""
-        chunks: list[NDArray[np.uint8]] = []
+        levels: list[NDArray[np.uint8]] = []
         self._start = np.zeros((len(textures), _LEVELS), np.int64)
         self._size = np.zeros((len(textures), _LEVELS, 2), np.int32)
         end = 0
         for i, texture in enumerate(textures):
             for level in range(_LEVELS):
                 self._start[i, level], self._size[i, level] = end, texture.shape[:2]
-                chunks.append(np.pad(texture.reshape(-1, 3), ((0, 0), (0, 1))))
-                end += len(chunks[-1])
+                levels.append(texture.reshape(-1, 3))
+                end += len(levels[-1])
                 texture = _halve(texture)
-        self._texels = np.concatenate(chunks).view(np.uint32).ravel()
+        texels = np.zeros((end, 4), np.uint8)
+        np.concatenate(levels, out=texels[:, :3])
+        self._texels = texels.view(np.uint32).ravel()
 
     def photograph(self, camera: Camera, samples: int = 2) -> NDArray[np.uint8]:
         """Return a picture (h, w, 3) in 8-bit sRGB, averaged over `samples` x `samples` rays per pixel."""
@@ -245,11 +247,11 @@ def _mix(first: Floats, second: Floats, weight: Floats) -> Floats:
 
 def _halve(texture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the next level of a mipmap: means of 2 x 2 texels. An odd last row or column is dropped."""
-    h, w = texture.shape[:2]
-    for axis, size in ((0, h), (1, w)):
-        if size > 1:
-            first, second = (texture.take(range(k, size - size % 2, 2), axis) for k in (0, 1))
+    for _ in range(2):
+        if len(texture) > 1:
+            first, second = texture[: len(texture) // 2 * 2 : 2], texture[1::2]
             texture = ((first.astype(np.uint16) + second + 1) // 2).astype(np.uint8)
+        texture = texture.swapaxes(0, 1)
     return texture
 
 
