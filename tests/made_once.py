@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -19,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from jobs.demo.raster import Scene
     from jobs.demo.street import Visit
 
-__all__ = ["TINY_TRAINING", "drawn", "locked", "made_once", "prefect_database", "street", "tiny_model"]
+__all__ = ["TINY_TRAINING", "drawn", "locked", "made_once", "prefect_database", "scene", "street", "tiny_model"]
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILT = ROOT / "build" / "tests"
@@ -73,12 +75,23 @@ def drawn(name: str, draw: Callable[[Path], object], *programs: Path) -> Path:
 
 def street(visit: Visit = "1", photos: int = 14) -> Path:
     """Return a small capture of a visit to the built-in street front: `photos/` and `truth.json`."""
-    from jobs.facade import render_capture
+    from jobs.facade import cameras, photograph
 
-    return drawn(
-        f"street_{visit}_{photos}",
-        lambda folder: render_capture(folder, photos=photos, width=480, height=270, visit=visit),
-    )
+    def draw(folder: Path) -> None:
+        photograph(scene(visit), cameras(photos, 480, 270, visit), folder)
+
+    return drawn(f"street_{visit}_{photos}", draw)
+
+
+def scene(visit: Visit = "1") -> Scene:
+    """Return the built-in street front at a visit, lit, as fine as photos of 480 px show it."""
+    from jobs.facade import street
+
+    def build(folder: Path) -> None:
+        (folder / "scene.pickle").write_bytes(pickle.dumps(street(480, visit)))
+
+    built: Scene = pickle.loads((drawn(f"scene_{visit}", build) / "scene.pickle").read_bytes())
+    return built
 
 
 def tiny_model() -> Path:

@@ -22,6 +22,7 @@ from tests.pictures import video
 from tests.true_poses import PoseErrors, compare_poses
 
 OPTIONS = PrepareOptions(max_features=1000)
+QUICK = PrepareOptions(max_features=1000, feature_image_size=320)
 
 
 def manifest(dataset: Path) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def test_a_wrong_focal_length_in_exif_is_ignored_and_said(street: Path, tmp_path
     for photo in (street / "photos").iterdir():
         with Image.open(photo) as image:
             image.save(tmp_path / "photos" / photo.name, exif=exif(225), quality=95)
-    prepare(tmp_path / "photos", tmp_path / "dataset", OPTIONS)
+    prepare(tmp_path / "photos", tmp_path / "dataset", QUICK)
     about = manifest(tmp_path / "dataset")
     assert about["registered"] == 14 and about["exif_focal_lengths_ignored"]
     assert "The focal lengths in EXIF were ignored: with them" in about["selection"]
@@ -132,7 +133,7 @@ def masked(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                     picture.paste(fill, (left, 60, left + 80, 260))
                 mask.save(folder / "photos" / "masks" / f"{photo.name}.png")
             image.save(folder / "photos" / "images" / photo.name, exif=exif(26), quality=95)
-    prepare(folder / "photos", folder / "dataset", OPTIONS)
+    prepare(folder / "photos", folder / "dataset", QUICK)
     return folder / "dataset"
 
 

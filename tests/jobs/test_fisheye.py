@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.facade import cameras, photograph, street
+from jobs.facade import cameras, photograph
 from jobs.options import PrepareOptions
 from jobs.prepare import prepare
-from tests import panorama
+from tests import made_once, panorama
 from tests.true_poses import compare_poses
 
 SIZE = (432, 324)
@@ -26,7 +26,7 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return fourteen photos of the street by a fisheye, without EXIF."""
     folder = tmp_path_factory.mktemp("fisheye")
     views = [replace(view, focal=FOCAL) for view in cameras(14, *SIZE)]
-    scene = street(480)
+    scene = made_once.scene()
     photograph(scene, views, folder)
     for number, view in enumerate(views, 1):
         panorama.fisheye(scene, view).save(folder / "photos" / f"facade_{number:03}.jpg", quality=95)

@@ -196,7 +196,7 @@ def test_photos_of_several_sizes_get_intrinsics_of_their_own(street: Path, tmp_p
         with Image.open(photo) as image:
             size = (400, 225) if i % 2 else image.size
             image.resize(size).save(tmp_path / "photos" / photo.name, exif=image.getexif(), quality=95)
-    prepare.prepare(tmp_path / "photos", tmp_path / "dataset", PrepareOptions(mapper="global", max_features=1500))
+    prepare.prepare(tmp_path / "photos", tmp_path / "dataset", PrepareOptions(mapper="global", feature_image_size=320))
     transforms = read(tmp_path / "dataset" / "transforms.json")
     assert "fl_x" not in transforms and len(transforms["frames"]) == 14
     for frame in transforms["frames"]:
@@ -214,7 +214,7 @@ def test_parts_of_a_capture_are_mapped_at_the_same_time(
 ) -> None:
     monkeypatch.setattr(mapping, "_PART_IMAGES", 8)
     monkeypatch.setattr(mapping, "_PART_OVERLAP", overlap)  # without it, parts cannot be joined
-    options = PrepareOptions(mapper="hierarchical", max_features=1500)
+    options = PrepareOptions(mapper="hierarchical", feature_image_size=320)
     prepare.prepare(street / "photos", tmp_path / "dataset", options)
     about = read(tmp_path / "dataset" / "dataset.json")
     assert (about["mapper"], about["models"]) == ("hierarchical", [14])

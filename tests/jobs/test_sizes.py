@@ -12,10 +12,10 @@ import pycolmap
 import pytest
 from PIL import ExifTags, Image
 
-from jobs.facade import cameras, photograph, street
+from jobs.facade import cameras, photograph
 from jobs.options import PrepareOptions
 from jobs.prepare import prepare
-from tests.made_once import drawn
+from tests.made_once import drawn, scene
 from tests.true_poses import compare_poses
 
 
@@ -29,7 +29,7 @@ def draw(folder: Path) -> None:
     views = cameras(14, 480, 270)
     turned = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])  # a quarter, about the view direction
     views = [replace(v, rotation=v.rotation @ turned) if n % 3 == 1 else v for n, v in enumerate(views)]
-    photograph(street(480), views, folder)
+    photograph(scene(), views, folder)
     truth = json.loads((folder / "truth.json").read_text())
     for number, frame in enumerate(truth["frames"]):
         if number % 3 == 1:  # the photo is shown upright
