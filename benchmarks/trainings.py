@@ -9,10 +9,15 @@ from jobs.facade import render_capture
 __all__ = ["arguments", "street"]
 
 
-def street(folder: Path) -> Path:
-    """Return a dataset of the built-in street front with its true poses. It is drawn unless the folder has it."""
+def street(folder: Path, width: int = 960) -> Path:
+    """Return a dataset of the built-in street front with its true poses. It is drawn unless the folder has it.
+
+    Args:
+        folder: of the dataset.
+        width: of the photos in px.
+    """
     if not (folder / "transforms.json").is_file():
-        render_capture(folder, photos=48, width=960, height=540)
+        render_capture(folder, photos=48, width=width, height=width * 9 // 16)
         (folder / "truth.json").rename(folder / "transforms.json")
     return folder
 

@@ -20,7 +20,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "export": {"points": 1_000_000, "image_size": 640, "resolution": 320},
     },
     "preview": {
-        "train": {"max_num_iterations": 1000, "model_size": "small", "max_image_size": 320, "rays_per_batch": 1024},
+        "train": {"max_num_iterations": 1500, "model_size": "small", "max_image_size": 320, "rays_per_batch": 512},
         "render": {"long_side": 256, "seconds": 2.0, "fps": 24},
         "export": {"points": 200_000, "image_size": 160, "resolution": 128},
     },

@@ -213,6 +213,7 @@ def _train_once(
         trainer = ResumableTrainer(config, places.output, kept, places.frame)
         with model.lpips_from_cache() as no_lpips:
             trainer.setup()
+        cpu.fuse(trainer.optimizers)
         if no_lpips:
             print(f"LPIPS will not be measured: {no_lpips}.")
         if start:

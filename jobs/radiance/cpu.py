@@ -6,6 +6,8 @@
   weights and sums.
 - The contraction of space (Barron et al. 2022, "Mip-NeRF 360") with the infinity norm. `torch.linalg.norm` takes thirty
   times as long for it as `amax`.
+- Adam, by PyTorch's own function that passes once over the parameters. Its default passes a dozen times over tables
+  that do not fit in the cache.
 
 benchmarks/cpu_encoding.py measures the gain.
 """
@@ -17,6 +19,7 @@ from functools import partialmethod
 from typing import Any
 
 import torch
+from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.field_components.encodings import HashEncoding
 from nerfstudio.field_components.spatial_distortions import SceneContraction
 from torch import Tensor
@@ -38,6 +41,16 @@ def install(point_gradients: bool = True) -> None:
     """
     HashEncoding.pytorch_fwd = partialmethod(encode, point_gradients=point_gradients)
     SceneContraction.forward = contract
+
+
+def fuse(optimizers: Optimizers) -> None:
+    """Let nerfstudio's optimizers that are Adam pass once over the parameters in each step, if these are on a CPU."""
+    for optimizer in optimizers.optimizers.values():
+        if not isinstance(optimizer, torch.optim.Adam):
+            continue
+        for group in optimizer.param_groups:
+            if all(each.device.type == "cpu" for each in group["params"]):
+                group.update(fused=True, foreach=False)
 
 
 def contract(contraction: SceneContraction, positions: Any) -> Any:

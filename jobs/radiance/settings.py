@@ -7,7 +7,7 @@ from typing import Any
 
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
-from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
+from nerfstudio.engine.schedulers import CosineDecaySchedulerConfig
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.models.nerfacto import NerfactoModelConfig
 from nerfstudio.models.splatfacto import SplatfactoModelConfig
@@ -104,11 +104,11 @@ def _scale(dataset: Dataset, max_image_size: int | None) -> tuple[int, float]:
 
 
 def _make_small(config: TrainerConfig) -> None:
-    """Shrink a nerfacto so that two CPU cores train and render it within minutes (see benchmarks/cpu_encoding.py)."""
+    """Shrink a nerfacto so that two CPU cores train and render it within minutes (see benchmarks/preview.md)."""
     small: dict[str, Any] = {
         "num_levels": 8,
         "features_per_level": 4,
-        "log2_hashmap_size": 16,
+        "log2_hashmap_size": 17,
         "max_res": 512,
         "hidden_dim": 32,
         "hidden_dim_color": 32,
@@ -126,8 +126,10 @@ def _make_small(config: TrainerConfig) -> None:
     network = config.pipeline.model
     for name, value in small.items():
         setattr(network, name, value)
-    for name in ("fields", "proposal_networks"):  # learn fast at first, and settle within the few steps
+    for name in ("fields", "proposal_networks"):  # learn fast for most of the few steps, and settle within the last
         config.optimizers[name] = {
-            "optimizer": AdamOptimizerConfig(lr=2e-2, eps=1e-15),
-            "scheduler": ExponentialDecaySchedulerConfig(lr_final=1e-3, max_steps=config.max_num_iterations),
+            "optimizer": AdamOptimizerConfig(lr=3e-2, eps=1e-15),
+            "scheduler": CosineDecaySchedulerConfig(
+                warm_up_end=0, learning_rate_alpha=0.01, max_steps=config.max_num_iterations
+            ),
         }

@@ -172,7 +172,7 @@ def test_help_is_quick_and_says_nothing_of_the_program_behind_it(
     everything = capsys.readouterr().out
     assert everything.startswith(f"usage: {module} ")
     if module == "flows.nerf":
-        assert "(default: full: 30000, preview: 1000)" in " ".join(everything.split())
+        assert "(default: full: 30000, preview: 1500)" in " ".join(everything.split())
     for text in (ended.stdout, everything):
         assert not NOISE.search(text)
     assert len(ended.stdout.splitlines()) <= 40 and max(map(len, ended.stdout.splitlines())) <= 100

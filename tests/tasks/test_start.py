@@ -66,7 +66,7 @@ async def test_it_is_that_of_the_newest_earlier_visit_in_the_scene_frame(workspa
 async def test_models_of_another_kind_are_passed_over(workspace: LocalWorkspace, tmp_path: Path) -> None:
     for name, value in {"max_image_size": 640, "model_size": "standard", "refine_poses": True}.items():
         assert await start(workspace, 4, OPTIONS.model_copy(update={name: value})) is None, name
-    assert await start(workspace, 4, OPTIONS.model_copy(update={"max_num_iterations": 1001})) is None
+    assert await start(workspace, 4, OPTIONS.model_copy(update={"max_num_iterations": 1501})) is None
     file = tmp_path / "assets/street-nerf/2-aaaaaaaa/model.json"
     for content in ("{}", "no JSON", json.dumps({"options": {**OPTIONS.model_dump(), "max_num_iterations": 10}})):
         file.write_text(content)

@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 encodings = pytest.importorskip("nerfstudio.field_components.encodings")
 
+from nerfstudio.engine.optimizers import AdamOptimizerConfig, Optimizers, RAdamOptimizerConfig  # noqa: E402
 from nerfstudio.field_components.spatial_distortions import SceneContraction  # noqa: E402
 
 from jobs.radiance import cpu  # noqa: E402
@@ -61,3 +62,24 @@ def test_points_get_a_gradient_where_it_is_wanted(wanted: bool) -> None:
     cpu._stock_encode(encoding, expected).sum().backward()
     cpu.encode(encoding, x, point_gradients=wanted).sum().backward()
     assert x.grad is None if not wanted else torch.equal(x.grad, expected.grad)
+
+
+def test_adam_takes_the_same_steps_in_one_pass() -> None:
+    generator = torch.Generator().manual_seed(0)
+    start, gradients = torch.randn(50, generator=generator), torch.randn(20, 50, generator=generator)
+    gradients[:, 10] = 0  # a row of the table that no point uses
+    results = []
+    for fused in (False, True):
+        parameters = {name: [torch.nn.Parameter(start.clone())] for name in ("adam", "radam")}
+        configs = {"adam": AdamOptimizerConfig(lr=1e-2, eps=1e-15), "radam": RAdamOptimizerConfig(lr=1e-2)}
+        optimizers = Optimizers({n: {"optimizer": each, "scheduler": None} for n, each in configs.items()}, parameters)
+        if fused:
+            cpu.fuse(optimizers)
+        for gradient in gradients:
+            for [each] in parameters.values():
+                each.grad = gradient.clone()
+            optimizers.optimizer_step_all()
+        results.append({name: each.detach() for name, [each] in parameters.items()})
+    assert optimizers.optimizers["adam"].param_groups[0]["fused"]
+    torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-6)
+    assert not torch.equal(results[1]["adam"], start) and results[1]["adam"][10] == start[10]

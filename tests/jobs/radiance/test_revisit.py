@@ -192,7 +192,7 @@ def test_the_learning_rate_starts_at_half_and_falls_within_the_steps(later: Path
         before, after = whole.optimizers[name], part.optimizers[name]
         assert after["optimizer"].lr == before["optimizer"].lr / 2
         assert after["scheduler"].max_steps == before["scheduler"].max_steps / 10
-        assert after["scheduler"].lr_final == before["scheduler"].lr_final
+        assert after["scheduler"].learning_rate_alpha == before["scheduler"].learning_rate_alpha
 
 
 def test_a_model_without_appearances_is_not_the_start_of_one_with_them(
