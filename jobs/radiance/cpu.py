@@ -3,7 +3,7 @@
 - The multiresolution hash encoding (Müller et al. 2022, "Instant Neural Graphics Primitives"). nerfstudio spends its
   time on remainders of 64-bit integers and on eight tensors of looked-up features. This version hashes in 32 bits with
   a mask. Levels are the outermost dimension, so that a level's table stays in the cache. One `embedding_bag` looks up,
-  weights and sums.
+  weights and sums. A sparse matrix, with a column of eight weights for each point and level, adds the gradients up.
 - The contraction of space (Barron et al. 2022, "Mip-NeRF 360") with the infinity norm. `torch.linalg.norm` takes thirty
   times as long for it as `amax`.
 - Adam, by PyTorch's own function that passes once over the parameters. Its default passes a dozen times over tables
@@ -18,10 +18,12 @@ import math
 from functools import partialmethod
 from typing import Any
 
+import numpy as np
 import torch
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.field_components.encodings import HashEncoding
 from nerfstudio.field_components.spatial_distortions import SceneContraction
+from scipy.sparse import csc_array
 from torch import Tensor
 from torch.nn import functional
 
@@ -96,17 +98,18 @@ class _Encode(torch.autograd.Function):
         return result.view(len(points), -1)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
         rows, features = ctx.table_shape
         levels = gradients[0].shape[1] // features
-        # One row per feature, so that the sums run over a one-dimensional table that fits in the cache.
-        result = gradients[0].new_zeros(features, rows)
+        result = None
         corners = ctx.saved_tensors
         for block, index, weights in zip(torch.split(gradients[0], _BLOCK), corners[::2], corners[1::2], strict=True):
-            per_feature = block.view(-1, levels, features).permute(2, 1, 0).unsqueeze(-1)
-            parts = torch.mul(weights, per_feature.contiguous()).view(features, -1)
-            result.scatter_add_(1, index.view(1, -1).long().expand(features, -1), parts)
-        return result.t(), None, None, None
+            upstream = block.view(-1, levels, features).transpose(0, 1).reshape(-1, features)  # of a level and point
+            starts = np.arange(0, index.numel() + 1, 8, dtype=np.int32)
+            matrix = csc_array((weights.view(-1).numpy(), index.view(-1).numpy(), starts), (rows, len(upstream)))
+            part = torch.from_numpy(matrix @ upstream.numpy())
+            result = part if result is None else result.add_(part)
+        return result, None, None, None
 
 
 def _corners(points: Tensor, scalings: Tensor, log2_size: int) -> tuple[Tensor, Tensor]:
