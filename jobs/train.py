@@ -34,7 +34,7 @@ from jobs.radiance.datamanager import cache_images
 from jobs.radiance.dataset import Dataset, read_dataset
 from jobs.radiance.evaluation import HeldOut, evaluate
 from jobs.radiance.randomness import seed_all
-from jobs.radiance.settings import configure, has_appearances
+from jobs.radiance.settings import SMALL, configure, has_appearances
 from jobs.radiance.trainer import ResumableTrainer, pipeline_state
 from jobs.validation import complaints
 
@@ -203,13 +203,7 @@ def _train_once(
         cuda.install()
         model.set_paths(config, places.checkpoints.resolve(), places.dataset.resolve())
         cache_images(config, about, min(options.max_image_size or about.longest_side, about.longest_side))
-        fresh = options.model_copy(update={"steps_per_save": 1, "start": "fresh"})
-        decides = {"dataset": about.checksum, "tcnn": str(_uses_tcnn(saved))} | (
-            {"start": start.checksum, "share": str(start.share)} if start else {}
-        )
-        if about.light:
-            decides["appearances"] = str(has_appearances(config))
-        kept = Checkpoints(places.checkpoints, fresh.fingerprint(**decides))
+        kept = Checkpoints(places.checkpoints, _fingerprint(options, about, saved, start))
         trainer = ResumableTrainer(config, places.output, kept, places.frame)
         with model.lpips_from_cache() as no_lpips:
             trainer.setup()
@@ -232,6 +226,18 @@ def _train_once(
         figures = evaluate(trainer.pipeline, places.output)
         kept.wait()  # for the last checkpoint
     return _Training(trainer, saved, figures, done_before, no_lpips)
+
+
+def _fingerprint(options: TrainOptions, about: Dataset, config: TrainerConfig, start: revisit.Start | None) -> str:
+    """Return the checksum of everything that decides a training, so that no other one's checkpoint is resumed."""
+    decides = {"dataset": about.checksum, "tcnn": str(_uses_tcnn(config))}
+    if start:
+        decides |= {"start": start.checksum, "share": str(start.share)}
+    if about.light:
+        decides["appearances"] = str(has_appearances(config))
+    if options.model_size == "small":
+        decides["small"] = SMALL
+    return options.model_copy(update={"steps_per_save": 1, "start": "fresh"}).fingerprint(**decides)
 
 
 def _uses_tcnn(config: TrainerConfig) -> bool:

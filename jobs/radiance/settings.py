@@ -19,7 +19,11 @@ from jobs.radiance import cuda
 from jobs.radiance.dataset import Dataset
 from jobs.radiance.methods import all_methods
 
-__all__ = ["configure", "has_appearances"]
+__all__ = ["SMALL", "configure", "has_appearances"]
+
+SMALL = "2"
+"""The version of the small networks. If their sizes change, it changes too: older checkpoints do not fit."""
+
 
 _APPEARANCE = {"use_appearance_embedding": NerfactoModelConfig, "use_bilateral_grid": SplatfactoModelConfig}
 """The field of a model's config that gives each photo an appearance."""

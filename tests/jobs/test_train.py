@@ -147,12 +147,17 @@ def test_training_can_be_watched_beside_another_viewer_and_ends_on_its_own(datas
     assert json.loads((tmp_path / "model/model.json").read_text())["steps"] == 120
 
 
-def test_a_finished_training_is_not_repeated_and_another_is_not_resumed(dataset: Path, tmp_path: Path) -> None:
+def test_a_finished_training_is_not_repeated_and_another_is_not_resumed(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     short = OPTIONS.model_copy(update={"max_num_iterations": 3})
     train.train(short, dataset, tmp_path / "model", tmp_path / "checkpoints")
     train.train(short, dataset, tmp_path / "model", tmp_path / "checkpoints")
     assert json.loads((tmp_path / "model/model.json").read_text())["steps_resumed"] == 3
     train.train(short.model_copy(update={"seed": 1}), dataset, tmp_path / "model", tmp_path / "checkpoints")
+    assert json.loads((tmp_path / "model/model.json").read_text())["steps_resumed"] == 0
+    monkeypatch.setattr(train, "SMALL", "of other sizes")
+    train.train(short, dataset, tmp_path / "model", tmp_path / "checkpoints")
     assert json.loads((tmp_path / "model/model.json").read_text())["steps_resumed"] == 0
     assert [file.name for file in (tmp_path / "model/nerfstudio_models").iterdir()] == ["step-000000002.ckpt"]
 
