@@ -13,9 +13,8 @@ The torchvision modules are now loaded on first use, and those metrics do withou
 compiled when it is first called. Functions are marked, and symbols expected, only while the compiler is loaded. The
 steps of optimizers are not marked at all. torchmetrics also does without pyplot, because nothing here draws a metric.
 
-Three more imports take a fifth of a job's start:
+Two more imports are deferred:
 
-- torch registers what its operators return for tensors without data. Few programs have such tensors, and they load it;
 - nerfstudio's event files need TensorBoard, which is loaded with the first of them;
 - `nerfstudio.model_components.lib_bilagrid` tells tensorly to use torch. tensorly is told once something needs it.
 """
@@ -143,19 +142,6 @@ class _ToldLater(_LoadingLater):
         module.__dict__[self._name] = lambda *arguments: self._calls.append(arguments)
 
 
-class _After(_Wrapper):
-    """Executes a module after another one that `_LoadingLater` has deferred."""
-
-    def __init__(self, loader: Loader, name: str) -> None:
-        super().__init__(loader)
-        self._name = name
-
-    def exec_module(self, module: ModuleType) -> None:
-        importlib.import_module(self._name)
-        _load(self._name)
-        self._loader.exec_module(module)
-
-
 class _Without(_Wrapper):
     """Executes a module of torchmetrics as if a library were not installed."""
 
@@ -266,12 +252,6 @@ _LOADERS: dict[str, Callable[[Loader], _Wrapper]] = {
         (f"torchmetrics.functional.{name}" for name in _METRICS), functools.partial(_Without, library="torchvision")
     ),
     "torchmetrics.utilities.plot": functools.partial(_Without, library="matplotlib"),
-    "torch._meta_registrations": _LoadingLater,
-    **dict.fromkeys(
-        # The compiler, what traces without it, and libraries that begin with tensors without data
-        ("torch._dynamo", "torch._inductor", "torch.fx.experimental.symbolic_shapes", "accelerate", "transformers"),
-        functools.partial(_After, name="torch._meta_registrations"),
-    ),
     "torch.utils.tensorboard": functools.partial(_CallingLater, name="SummaryWriter"),
     "tensorly": functools.partial(_ToldLater, name="set_backend"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ pytest.importorskip("nerfstudio")
 from jobs import camera_path, model, render, report  # noqa: E402
 from jobs.camera_path import CameraPath, Origin  # noqa: E402
 from jobs.errors import GateRefused, InvalidInput, JobFailed  # noqa: E402
-from jobs.manifest import peak_memory  # noqa: E402
+from jobs.manifest import checksum, peak_memory  # noqa: E402
 from jobs.options import RenderOptions  # noqa: E402
 from jobs.path import trajectory  # noqa: E402
 from jobs.radiance import renderer as rendering  # noqa: E402
@@ -175,8 +176,23 @@ def test_points_nearer_than_the_near_plane_are_hidden(tiny_model: Path, tiny_dat
         assert begin and min(begin) == 0.5
 
 
+@pytest.fixture
+def clouds(tiny_model: Path, tmp_path: Path) -> Path:
+    """Return a copy of `tiny_model` whose fog has thick and thin places, so that depths differ."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "clouds"))
+    [file] = (folder / model.CHECKPOINTS).iterdir()
+    state = torch.load(file, weights_only=True)
+    state["pipeline"]["_model.field.mlp_base.model.1.layers.1.weight"][0] *= 10  # the density's
+    state["pipeline"]["_model.field.mlp_base.model.1.layers.1.bias"][0] += 3
+    torch.save(state, file)
+    about = json.loads((folder / model.MANIFEST).read_text())
+    about["checksums"][f"{model.CHECKPOINTS}/{file.name}"] = checksum(file)
+    (folder / model.MANIFEST).write_text(json.dumps(about))
+    return folder
+
+
 def test_depth_and_accumulation_are_videos_of_their_own(
-    tiny_model: Path, tiny_dataset: Path, path: CameraPath, tmp_path: Path, pipeline: Any
+    clouds: Path, tiny_dataset: Path, path: CameraPath, tmp_path: Path
 ) -> None:
     """In nerfstudio's colours, with the same range of depths in all frames."""
     from nerfstudio.cameras.camera_paths import get_path_from_json
@@ -184,13 +200,14 @@ def test_depth_and_accumulation_are_videos_of_their_own(
 
     path.write(tmp_path / "path.json")
     options = RenderOptions(camera_path=str(tmp_path / "path.json"), outputs=("depth", "accumulation"), png_frames=True)
-    render.render(options, tiny_dataset, tiny_model, tmp_path / "video", tmp_path / "checkpoints")
+    render.render(options, tiny_dataset, clouds, tmp_path / "video", tmp_path / "checkpoints")
     manifest = json.loads((tmp_path / "video" / "video.json").read_text())
     near, far = manifest["depth_range"]
     assert 0 < near < far
     assert set(manifest["checksums"]) == {"video.mp4", "depth.mp4", "accumulation.mp4"}
     cameras = get_path_from_json(path.content() | {"render_height": 26})
     found = {name: decode(tmp_path / "video" / f"{name}.mp4") for name in ("video", "depth", "accumulation")}
+    pipeline = model.load(clouds, tiny_dataset, device="cpu")
     renderer = Renderer(pipeline, path, options)
     for index in range(4):
         rendered = renderer.frame(index)

@@ -116,7 +116,8 @@ async def every_stage(workspace: LocalWorkspace) -> list[Asset]:
             tags = {"source": "photos", "left_out": "blurred.jpg"}
             captures.append(workspace.take_in("wall", {photo.name: photo}, tags))
     made: list[Asset] = list(captures)
-    options = TrainOptions(max_num_iterations=2000).with_profile("preview")
+    # The profile took as many rays when the models were recorded.
+    options = TrainOptions(max_num_iterations=2000, rays_per_batch=1024).with_profile("preview")
     shown = RenderOptions(camera_path="file").with_profile("preview")
     visits: list[tasks.Visit] = []
     videos: list[Asset] = []

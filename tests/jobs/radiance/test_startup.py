@@ -22,7 +22,7 @@ weight.sum().backward()
 adam.step()
 assert torch.broadcast_shapes((2, 1), torch.Size([3]), ()) == torch.Size([2, 3])
 deferred = ["torch._dynamo", "torch._inductor", "sympy", "matplotlib.pyplot"]
-deferred += ["torch._refs", "tensorboard", "tensorly.base"]
+deferred += ["tensorboard", "tensorly.base"]
 print(json.dumps([name for name in deferred if name in sys.modules]))
 """
 LATE = """
@@ -42,9 +42,6 @@ add = torch.optim.Optimizer.add_param_group
 as_ever.append(hasattr(add.__wrapped__, "__dynamo_disable"))
 torch.optim.Adam([torch.nn.Parameter(torch.ones(3))])
 as_ever.append(hasattr(add.__wrapped__, "__dynamo_disable"))
-from torch._subclasses.fake_tensor import FakeTensorMode
-with FakeTensorMode():
-    as_ever.append(list(torch.linalg.eigh(torch.empty(5, 3, 3, device="meta"))[0].shape))
 print(json.dumps([matrix.shape, boxes.tolist(), *as_ever, "torch._inductor" in sys.modules]))
 """
 EVENTS = """
@@ -60,7 +57,7 @@ kinds = [type(torch.utils.tensorboard.SummaryWriter).__name__, len(list(folder.i
 from tensorly.decomposition import parafac
 weights, factors = parafac(torch.ones(3, 3, 3), rank=1)
 bilateral = lib_bilagrid.tl.get_backend(), isinstance(factors[0], torch.Tensor)
-print(json.dumps([*kinds, *bilateral, "torch._refs" in sys.modules]))
+print(json.dumps([*kinds, *bilateral]))
 """
 
 
@@ -76,9 +73,9 @@ def test_a_job_imports_no_compiler() -> None:
 
 @pytest.mark.slow
 def test_event_files_and_tensorly_are_imported_when_they_are_needed() -> None:
-    assert run(EVENTS) == ["type", 1, "pytorch", True, False]
+    assert run(EVENTS) == ["type", 1, "pytorch", True]
 
 
 @pytest.mark.slow  # it imports the whole compiler
 def test_the_compiler_is_imported_when_it_is_needed() -> None:
-    assert run(LATE) == [[1, 4, 4], [6.0], "AlexNet", True, True, False, True, [5, 3], True]
+    assert run(LATE) == [[1, 4, 4], [6.0], "AlexNet", True, True, False, True, True]
