@@ -5,6 +5,9 @@ program, one after the other, and prints a table in Markdown. A folder holds `ph
 the Strecha sets, from github.com/openMVG/SfM_quality_evaluation: `images/` and `gt_dense_cameras/`. The built-in street
 front is photographed for two more sets, whose principal points are in the middle of the photos, and off it.
 
+With `--rows FILE`, finished rows are kept, and a run that was stopped continues with the next one. Rows are taken from
+the file if they are of the same day, machine, photos, pycolmap and, for `jobs.prepare`, code.
+
 `ns-process-data` calls the program `colmap`. Its settings are given to pycolmap here, which does the same work: one
 OPENCV camera, and an adjustment with the principal point at the end.
 
@@ -15,6 +18,8 @@ scene's size: the diagonal of the box about the true camera centres.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import inspect
 import json
 import os
 import platform
@@ -22,8 +27,10 @@ import resource
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import numpy as np
 import pycolmap
@@ -32,6 +39,8 @@ from PIL import Image
 from tests.true_poses import PoseErrors, compare_poses
 
 OFF = (10, 6)  # px, of the principal point from the middle, to the left and up
+OURS, NERFSTUDIO = "`jobs.prepare`", "`ns-process-data`'s settings"
+PROGRAMS = (OURS, "pycolmap", NERFSTUDIO)
 
 
 def ours(photos: Path, work: Path) -> tuple[Path, dict[str, str]]:
@@ -115,7 +124,7 @@ def streets(work: Path, photos: int, width: int) -> list[Path]:
     return [work / name for name in sets]
 
 
-def row(errors: PoseErrors, photos: int, seconds: float, busy: float) -> str:
+def figures(errors: PoseErrors, photos: int, seconds: float, busy: float) -> str:
     """Return the figures of a row of the table."""
     position, rotation = 1000 * errors.size * errors.positions, errors.rotations
     return (
@@ -125,30 +134,57 @@ def row(errors: PoseErrors, photos: int, seconds: float, busy: float) -> str:
     )
 
 
+def conditions(program: str, photos: Path) -> dict[str, Any]:
+    """Return what a row holds for: the day, the machine, the photos, and the code that runs."""
+    files = sorted(Path("jobs").rglob("*.py")) if program == OURS else []
+    code = [inspect.getsource(theirs_here).encode(), *(file.read_bytes() for file in files)]
+    return {
+        "day": str(datetime.now(UTC).date()),
+        "machine": f"{platform.node()}, {platform.machine()}, {os.cpu_count()} cores",
+        "pycolmap": pycolmap.__version__,
+        "photos": [[photo.name, photo.stat().st_size] for photo in sorted(photos.iterdir())],
+        "code": hashlib.sha256(b"".join(code)).hexdigest(),
+    }
+
+
+def measure(program: str, photos: Path, truth: Path, out: Path) -> dict[str, Any]:
+    """Return the figures of a program on a set, and the load of the machine before it ran."""
+    load, start, used = os.getloadavg()[0], monotonic(), cpu_time()
+    found = ours(photos, out) if program == OURS else theirs(photos, out, nerfstudio=program == NERFSTUDIO)
+    seconds, busy = monotonic() - start, cpu_time() - used
+    total = len(json.loads(truth.read_text())["frames"])
+    return {"figures": figures(compare_poses(truth, *found), total, seconds, busy), "load": load}
+
+
 def main() -> None:
     """Measure all and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--truth", type=Path, nargs="*", default=[], help="folders with photos and their true poses")
     parser.add_argument("--photos", type=int, default=48, help="number of photos of the street front; 0 for none of it")
     parser.add_argument("--width", type=int, default=640, help="of these photos, px")
+    parser.add_argument("--rows", type=Path, help="file for finished rows, with which a stopped run continues")
     given = parser.parse_args()
+    kept = given.rows.read_text().splitlines() if given.rows and given.rows.exists() else []
+    rows, loads = [json.loads(line) for line in kept], []
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         sets = [*given.truth, *(streets(work, given.photos, given.width) if given.photos else [])]
         print("# How exact poses are\n\nWritten by `python -m benchmarks.accuracy`. Errors: median, worst.\n")
-        print(f"{platform.machine()}, {os.cpu_count()} cores; load before the first set: {os.getloadavg()[0]:.1f}\n")
         print("| set | program | registered | position | of the scene's size | rotation | processor time | time |")
         print("|---|---|---|---|---|---|---|---|", flush=True)
         for number, folder in enumerate(sets):
             photos, truth = known(folder, work)
-            for program in ("`jobs.prepare`", "pycolmap", "`ns-process-data`'s settings"):
-                out, start, used = work / f"{number} {program}", monotonic(), cpu_time()
-                found = ours(photos, out) if "jobs" in program else theirs(photos, out, nerfstudio="ns-" in program)
-                seconds, busy = monotonic() - start, cpu_time() - used
-                errors = compare_poses(truth, *found)
-                total = len(json.loads(truth.read_text())["frames"])
-                print(f"| {folder.name} | {program} | {row(errors, total, seconds, busy)}", flush=True)
-    print(f"\npycolmap {pycolmap.__version__}; load after the last set: {os.getloadavg()[0]:.1f}")
+            for program in PROGRAMS:
+                row = {"set": folder.name, "program": program, **conditions(program, photos)}
+                same = [each for each in rows if row.items() <= each.items()]
+                row = same[-1] if same else row | measure(program, photos, truth, work / f"{number} {program}")
+                if given.rows and not same:
+                    with given.rows.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+                loads.append(row["load"])
+                print(f"| {folder.name} | {program} | {row['figures']}", flush=True)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores; load {min(loads):.1f} to {max(loads):.1f}"
+    print(f"\n{datetime.now(UTC).date()}; {machine}; pycolmap {pycolmap.__version__}.")
 
 
 def cpu_time() -> float:
