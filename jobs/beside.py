@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from jobs.errors import InvalidInput
 from jobs.opening import find_plain, open_plain
+from jobs.pictures.photo import DUAL_FISHEYE
 
 __all__ = ["DEEPEST", "OTHER", "find_poses", "is_in_icloud", "poses_to_keep", "why_not_read"]
 
@@ -61,7 +62,7 @@ def why_not_read(name: str, folder: Path) -> str:
     if _ARCHIVES.fullmatch(suffix):
         return f"{suffix} archive: unpack it first"
     if _DUAL_FISHEYE.fullmatch(suffix):
-        return f"{suffix}, dual fisheye: export it as equirectangular with the camera's own program"
+        return f"{suffix}, {DUAL_FISHEYE}"
     if _SMALL_VIDEOS.fullmatch(suffix):
         return f"{suffix}, a video's smaller copy: use the video itself"
     if _OTHER_PHOTOS.fullmatch(suffix):

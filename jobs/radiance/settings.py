@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+from hashlib import sha256
 from typing import Any
 
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
@@ -21,9 +23,26 @@ from jobs.radiance.methods import all_methods
 
 __all__ = ["SMALL", "configure", "has_appearances"]
 
-SMALL = "2"
-"""The version of the small networks. If their sizes change, it changes too: older checkpoints do not fit."""
-
+_SMALL_NETWORKS: dict[str, Any] = {
+    "num_levels": 8,
+    "features_per_level": 4,
+    "log2_hashmap_size": 17,
+    "max_res": 512,
+    "hidden_dim": 32,
+    "hidden_dim_color": 32,
+    "num_proposal_iterations": 1,
+    "num_proposal_samples_per_ray": (32,),
+    "num_nerf_samples_per_ray": 16,
+    "proposal_net_args_list": [
+        {"hidden_dim": 16, "log2_hashmap_size": 15, "num_levels": 5, "max_res": 128, "use_linear": False}
+    ],
+    "use_appearance_embedding": False,  # unless the light differs (benchmarks/light.md)
+    "proposal_weights_anneal_max_num_iters": 100,
+    "implementation": "torch",
+    "eval_num_rays_per_chunk": 2048,  # their intermediate results fit in the CPU's cache
+}
+SMALL = sha256(json.dumps(_SMALL_NETWORKS, sort_keys=True).encode()).hexdigest()
+"""The checksum of the small networks' settings: checkpoints of other sizes do not fit."""
 
 _APPEARANCE = {"use_appearance_embedding": NerfactoModelConfig, "use_bilateral_grid": SplatfactoModelConfig}
 """The field of a model's config that gives each photo an appearance."""
@@ -109,26 +128,8 @@ def _scale(dataset: Dataset, max_image_size: int | None) -> tuple[int, float]:
 
 def _make_small(config: TrainerConfig) -> None:
     """Shrink a nerfacto so that two CPU cores train and render it within minutes (see benchmarks/preview.md)."""
-    small: dict[str, Any] = {
-        "num_levels": 8,
-        "features_per_level": 4,
-        "log2_hashmap_size": 17,
-        "max_res": 512,
-        "hidden_dim": 32,
-        "hidden_dim_color": 32,
-        "num_proposal_iterations": 1,
-        "num_proposal_samples_per_ray": (32,),
-        "num_nerf_samples_per_ray": 16,
-        "proposal_net_args_list": [
-            {"hidden_dim": 16, "log2_hashmap_size": 15, "num_levels": 5, "max_res": 128, "use_linear": False}
-        ],
-        "use_appearance_embedding": False,  # unless the light differs (benchmarks/light.md)
-        "proposal_weights_anneal_max_num_iters": 100,
-        "implementation": "torch",
-        "eval_num_rays_per_chunk": 2048,  # their intermediate results fit in the CPU's cache
-    }
     network = config.pipeline.model
-    for name, value in small.items():
+    for name, value in copy.deepcopy(_SMALL_NETWORKS).items():
         setattr(network, name, value)
     for name in ("fields", "proposal_networks"):  # learn fast for most of the few steps, and settle within the last
         config.optimizers[name] = {
