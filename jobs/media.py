@@ -19,7 +19,7 @@ from jobs import beside, selection
 from jobs.errors import InvalidInput
 from jobs.manifest import checksum_of
 from jobs.opening import find_plain, open_plain
-from jobs.pictures import film, photo
+from jobs.pictures import copies, film, photo
 from jobs.selection import Header
 from jobs.text import printable
 
@@ -180,10 +180,11 @@ def _like(source: Path) -> str:
 
 
 def scan(source: Path, minimum: int = 3, *, keep_poses: bool = False) -> Capture:
-    """Examine a capture without decoding it: file headers, and the first frame of each video.
+    """Examine a capture, mostly without decoding it: file headers, and the first frame of each video.
 
-    A folder is searched with all its subfolders. Thumbnails, copies and the like are left out (see
-    `jobs.selection`). Photos are preferred to videos, unless fewer than `minimum` photos can be read.
+    Only photos that may be copies of others are decoded, at a low resolution (see `jobs.pictures.copies`). A folder is
+    searched with all its subfolders. Thumbnails, copies and the like are left out (see `jobs.selection`). Photos are
+    preferred to videos, unless fewer than `minimum` photos can be read.
 
     Args:
         source: a folder of photos or videos, or one video.
@@ -220,6 +221,9 @@ def scan(source: Path, minimum: int = 3, *, keep_poses: bool = False) -> Capture
     duplicates = _duplicates({name: file for name, file in found.items() if name in headers and name not in apart})
     good = {name: file for name, file in found.items() if name in headers and name not in {*apart, *duplicates}}
     photos = {name: file for name, file in good.items() if _is_photo(name)}
+    if not keep_poses:  # poses may be those of the copies
+        derived |= (copied := copies.find_copies(photos, headers))
+        photos = {name: file for name, file in photos.items() if name not in copied}
     videos = {name: file for name, file in good.items() if not _is_photo(name)}
     unused: list[str] = []
     if videos and len(photos) >= minimum:

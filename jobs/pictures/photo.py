@@ -18,6 +18,8 @@ from jobs.selection import Header
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from jobs.geometry import Floats
+
 __all__ = [
     "DUAL_FISHEYE",
     "MAX_PIXELS",
@@ -25,6 +27,7 @@ __all__ = [
     "bytes_to_decode",
     "grey",
     "light_and_sharpness",
+    "look",
     "pillow",
     "read",
     "read_header",
@@ -40,6 +43,7 @@ MAX_PIXELS = 1_000_000_000
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "HEIF", "AVIF", "BMP")  # by content; no other decoder is ever used
 _JPEG = ("JPEG", "MPO")
+_FLAT = 2.0  # grey levels, by which a photo varies that shows too little to be compared with others
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -241,6 +245,41 @@ def grey(image: Image, longest: int) -> Image:
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     shades = image.convert("L")
     return shades if size == image.size else shades.resize(size, Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def look(file: Path, side: int) -> Floats | None:
+    """Return a photo as a small grey picture of mean 0 and norm 1, to be compared with others by their products.
+
+    The photo is decoded at a lower resolution, if its format allows that.
+
+    Args:
+        file: the photo.
+        side: the longer side of the small picture, px. The shorter is three quarters of it.
+
+    Returns:
+        The pixels (rows, columns), upright; None if the photo is raw, cannot be read, or is of one colour.
+    """
+    import numpy as np
+    from PIL import ExifTags
+
+    try:
+        memory.check(bytes_to_decode(file))
+        if file.suffix.lower() in raw.SUFFIXES:
+            return None
+        with pillow().open(file, formats=_FORMATS) as image:
+            if image.format in _JPEG:
+                _check_scans(file)
+            image.draft("RGB", (4 * side, 4 * side))
+            image.load()
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            rgb, _ = _to_srgb(image, file)
+        upright = _turned(rgb, orientation) if orientation in range(2, 9) else rgb
+        size = (side, 3 * side // 4) if upright.width >= upright.height else (3 * side // 4, side)
+        shades = np.asarray(upright.resize(size, _resampling().BILINEAR).convert("L"), float)
+    except Exception:  # as in `read`, which gives the reason
+        return None
+    apart = shades - shades.mean()
+    return apart / np.linalg.norm(apart) if apart.std() > _FLAT else None
 
 
 def light_and_sharpness(shades: Image, mask: Image | None) -> tuple[float, float]:
