@@ -13,7 +13,7 @@ import pycolmap
 from jobs.geometry import Floats
 from jobs.sfm.machine import fast_float64
 
-__all__ = ["adjust", "refine", "usual_loss_scale", "warm_up"]
+__all__ = ["adjust", "leave_out_impossible", "refine", "usual_loss_scale", "warm_up"]
 
 _GPU_PHOTOS = 100  # from here on, a GPU with fast float64 takes less time than Ceres
 
@@ -29,6 +29,8 @@ _TANGENTIAL = 3e-4
 # Errors in terms of those that the adjustment expects, measured for the lenses of six sets of photos with known poses.
 # An adjustment takes each position for independent and the camera model for exact.
 _OPTIMISM = 5.0
+_IMPOSSIBLE = 0.02  # of the diagonal: an error that no lens and no feature explains
+_LEAST_POINTS = 10  # of a picture with a pose
 _LOSS_SCALE = 1.0  # px, above which residuals count less and less
 _LEAST_LOSS_SCALE = 0.05
 _OF_MEDIAN = 0.7  # the last loss scale in terms of the median error of a point: large features are located less exactly
@@ -55,10 +57,10 @@ def refine(
     Returns:
         The number of cameras whose principal point was refined.
     """
-    photos = Counter(image.camera_id for image in model.images.values() if image.has_pose)
     exact = {number for number, camera in model.cameras.items() if camera.model == pycolmap.CameraModelId.PINHOLE}
+    adjust(model, threads, held=_photos(model).keys() & exact)
+    photos = _photos(model)
     enough = {camera for camera, number in photos.items() if number >= _LEAST_PHOTOS} - exact
-    adjust(model, threads, held=photos.keys() & exact)
     if not enough or any(rig.num_sensors() > 1 for rig in model.rigs.values()):
         return 0  # COLMAP has no covariances of pictures in a rig
     model.tear_down()  # COLMAP's covariances need a pose of every picture
@@ -75,6 +77,11 @@ def refine(
         model.cameras[number].params = params.tolist()
     adjust(model, threads, likely.keys() | (photos.keys() & exact), scale)
     return len(likely)
+
+
+def _photos(model: pycolmap.Reconstruction) -> Counter[int]:
+    """Return the number of pictures with a pose by camera."""
+    return Counter(image.camera_id for image in model.images.values() if image.has_pose)
 
 
 def usual_loss_scale(model: pycolmap.Reconstruction) -> float:
@@ -97,6 +104,27 @@ def adjust(
         _adjust_on_gpu(model, held, loss_scale)
     else:
         _solve(model, threads, held, loss_scale)
+    leave_out_impossible(model)
+
+
+def leave_out_impossible(model: pycolmap.Reconstruction) -> None:
+    """Remove observations of points that are behind their cameras or far from where they are seen, in place.
+
+    An adjustment can move a point behind a camera, which COLMAP counts as an error of 1e154 px. Pictures that are left
+    with too few observations lose their pose.
+    """
+    diagonal = max((float(np.hypot(camera.width, camera.height)) for camera in model.cameras.values()), default=0.0)
+    manager = pycolmap.ObservationManager(model)
+    if not manager.filter_points3D_with_large_reprojection_error(_IMPOSSIBLE * diagonal, model.point3D_ids()):
+        return
+    points = Counter[int]()
+    for image in model.images.values():
+        if image.has_pose:
+            points[image.frame_id] += image.num_points3D
+    for frame, number in points.items():  # those of a rig share their pose
+        if number < _LEAST_POINTS:
+            model.deregister_frame(frame)
+    model.update_point_3d_errors()
 
 
 def warm_up(photos: int) -> None:

@@ -154,3 +154,27 @@ def test_a_point_that_runs_away_is_put_back(monkeypatch: pytest.MonkeyPatch) -> 
     model = with_the_point_in_the_middle(scene(photos=20))
     assert refinement.refine(model, threads=1) == 0
     assert (model.cameras[1].principal_point_x, model.cameras[1].principal_point_y) == MIDDLE
+
+
+def test_points_behind_a_camera_do_not_count_in_the_error() -> None:
+    model = scene(photos=8, wrong=0)
+    image = model.images[1]
+    behind = next(p.point3D_id for p in image.points2D if p.has_point3D())
+    ahead = image.cam_from_world().rotation.matrix()[2]
+    model.points3D[behind].xyz = image.projection_center() - 0.5 * ahead
+    model.update_point_3d_errors()
+    assert model.compute_mean_reprojection_error() > 1e100, "COLMAP's error of a point behind a camera"
+    refinement.leave_out_impossible(model)
+    assert behind not in {p.point3D_id for p in image.points2D if p.has_point3D()}
+    assert model.compute_mean_reprojection_error() < 2
+    assert all(image.has_pose for image in model.images.values())
+
+
+def test_a_picture_that_keeps_few_possible_points_loses_its_pose() -> None:
+    model = scene(photos=8, wrong=0)
+    pose = model.images[3].cam_from_world()
+    turned = pycolmap.Rigid3d(pycolmap.Rotation3d(np.diag([-1.0, 1.0, -1.0])), np.zeros(3)) * pose
+    model.frames[model.images[3].frame_id].set_cam_from_world(model.images[3].camera_id, turned)
+    assert refinement.refine(model, threads=1) == 1
+    assert [number for number, image in model.images.items() if not image.has_pose] == []
+    assert len(model.images) == 7 and model.compute_mean_reprojection_error() < 2
