@@ -107,6 +107,8 @@ def prepare(
             result = _keep_poses(pictures, given, grey, work, options, timer)
         else:
             pictures, result = _structure_from_motion(pictures, grey, work, options, timer, sequence=bool(videos))
+        pictures = reading.hide_in_dataset(pictures, result.overlays, dataset)
+        remarks.add(verdict.of_overlays(pictures, result), notice=True)
         remarks.add(result.without_exif)
         remarks.add(result.lenses)
         remarks.add(verdict.of_given(result))

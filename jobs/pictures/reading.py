@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     from jobs.media import Capture
 
-__all__ = ["Picture", "read", "save_feature_mask", "write"]
+__all__ = ["Box", "Picture", "hide", "hide_in_dataset", "read", "save_feature_mask", "upright", "write"]
+
+Box = tuple[int, int, int, int]
+"""A part of a picture: left, top, right and bottom in px, the last two exclusive."""
 
 _AUTO_RESOLUTION = 1600  # px: nerfstudio takes images_2, images_4 … until the longer side is at most this
 _QUALITY = 95
@@ -95,10 +98,65 @@ def read(
         return pictures, capture.unreadable, videos
     pictures, broken = _read_photos(capture, dataset, grey, options)
     if any(picture.masked for picture in pictures):
-        for picture in pictures:
-            if not picture.masked:
-                _write_mask(_white(picture.size), dataset / "images" / picture.file)
+        _complete_masks(pictures, dataset)
     return pictures, {**capture.unreadable, **broken}, []
+
+
+def _complete_masks(pictures: Iterable[Picture], dataset: Path) -> None:
+    """Write a white mask for each picture that has none."""
+    for picture in pictures:
+        if not picture.masked:
+            _write_mask(_white(picture.size), dataset / "images" / picture.file)
+
+
+def hide_in_dataset(pictures: list[Picture], regions: Mapping[str, Sequence[Box]], dataset: Path) -> list[Picture]:
+    """Hide regions of pictures from training with masks. Return the pictures, of which more have a mask.
+
+    Args:
+        pictures: those of the dataset.
+        regions: in px of the grey pictures, by their names.
+        dataset: gets the masks.
+    """
+    if not regions:
+        return pictures
+    changed = []
+    for picture in pictures:
+        if boxes := [upright(box, picture) for box in regions.get(picture.features, ())]:
+            file = dataset / "masks" / picture.mask
+            mask = _with_boxes(file, picture.size, boxes)
+            _write_mask(mask, dataset / "images" / picture.file)
+            hidden = mask.histogram()[0] / (mask.width * mask.height)
+            picture = replace(picture, masked=True, hidden=hidden)
+        changed.append(picture)
+    if not any(picture.masked for picture in pictures):
+        _complete_masks(changed, dataset)
+    return changed
+
+
+def upright(box: Box, picture: Picture) -> Box:
+    """Return a region of a grey picture in px of the picture as it was written."""
+    left, top, right, bottom = box
+    width, height = picture.feature_size
+    for _ in range(picture.turns):
+        left, top, right, bottom = height - bottom, left, height - top, right
+        width, height = height, width
+    across, down = picture.size[0] / width, picture.size[1] / height
+    return round(left * across), round(top * down), round(right * across), round(bottom * down)
+
+
+def hide(mask: Path, size: tuple[int, int], boxes: Iterable[Box]) -> None:
+    """Make boxes of a mask black. If there is no mask, a new one of this size is white elsewhere."""
+    _with_boxes(mask, size, boxes).save(mask)
+
+
+def _with_boxes(file: Path, size: tuple[int, int], boxes: Iterable[Box]) -> Image:
+    mask = _white(size)
+    if file.is_file():
+        with photo.pillow().open(file) as opened:
+            mask = opened.convert("L")
+    for box in boxes:
+        mask.paste(0, box)
+    return mask
 
 
 def _read_photos(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pycolmap
 
+from jobs.sfm.overlays import Region
 from jobs.sfm.search import FEW_MATCHES, Search
 from jobs.sfm.shared import registered
 
@@ -87,6 +88,11 @@ class Outcome:
     confused: bool = False
     given: Given | None = None
     fisheye: bool = False
+
+    @property
+    def overlays(self) -> dict[str, list[Region]]:
+        """Return the regions that are the same in most pictures, by picture's name."""
+        return self.search.overlays if self.search else {}
 
     @property
     def registered(self) -> set[str]:

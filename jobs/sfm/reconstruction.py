@@ -104,13 +104,14 @@ def _hopeless(search: Search, kind: Matching) -> Outcome | None:
         features=features,
         best_matches=best,
         only_turned=only_turned,
+        search=search,
         connected=largest if len(largest) >= _LEAST_PLACE else set(),
         elsewhere=[part for part in others if len(part) >= _LEAST_PLACE],
     )
 
 
 def begin(search: Search, *, sequence: bool) -> tuple[Matching, bool]:
-    """Find the features of a search, and match the likely pairs.
+    """Find the features of a search, and match the likely pairs; again without what is the same in all pictures.
 
     Returns:
         The kind of matching, and whether the pictures were enlarged to find features, because they are small.
@@ -123,6 +124,9 @@ def begin(search: Search, *, sequence: bool) -> tuple[Matching, bool]:
     small = max(max(view.width, view.height) for view in search.views) <= _SMALL
     search.find_features(first_octave=-1 if small else 0)
     search.match(search.pairs(kind), kind)
+    if search.hide_overlays():
+        search.find_features(search.first_octave)
+        search.match(search.pairs(kind), kind)
     return kind, small
 
 

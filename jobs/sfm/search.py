@@ -16,8 +16,10 @@ from scipy.spatial import cKDTree
 
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
+from jobs.pictures.reading import hide
 from jobs.sfm import parallax, vocabulary
 from jobs.sfm.machine import SEED, device, gpu, threads
+from jobs.sfm.overlays import Region, find_overlays
 from jobs.sfm.positions import near_pairs
 from jobs.sfm.progress import reported
 from jobs.sfm.views import View, write_views
@@ -77,6 +79,8 @@ class Search:
         self._names = [view.name for view in views]
         self.first_octave = 0
         """The first octave of the features; see `find_features`."""
+        self.overlays: dict[str, list[Region]] = {}
+        """The regions in which no features are sought, by picture's name; see `jobs.sfm.overlays`."""
 
     def likely(self, *, sequence: bool) -> Matching:
         """Return the kind of matching that suits these pictures.
@@ -106,6 +110,20 @@ class Search:
         with pycolmap.Database.open(self.database) as database:
             write_views(database, views)
         self._extract(folder, views, self.first_octave)
+
+    def hide_overlays(self) -> bool:
+        """Hide what is in the same place of most pictures with masks. Return whether there is anything.
+
+        Features and matches must then be sought again.
+        """
+        with self.timer.step("matching"), pycolmap.Database.open(self.database) as database:
+            self.overlays = find_overlays(database, self.views)
+        masks = self.folder / "masks"
+        for view in self.views:
+            if regions := self.overlays.get(view.name):
+                masks.mkdir(exist_ok=True)
+                hide(masks / f"{view.name}.png", (view.width, view.height), regions)
+        return bool(self.overlays)
 
     def _extract(self, folder: Path, views: list[View], first_octave: int, contrast: float = 1.0) -> None:
         options = pycolmap.FeatureExtractionOptions(num_threads=threads())
@@ -232,6 +250,7 @@ class Search:
         other = Search(self.folder, views, self.work, self.options, self.timer, f"again-{self.database.name}")
         other.database.unlink(missing_ok=True)
         other.matching, other.first_octave = list(self.matching), self.first_octave
+        other.overlays = self.overlays
         pairs = []
         with (
             self.timer.step("matching"),

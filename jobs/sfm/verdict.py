@@ -9,13 +9,13 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from jobs.options import PrepareOptions
-from jobs.pictures.reading import Picture
+from jobs.pictures.reading import Picture, upright
 from jobs.text import printable
 
 if TYPE_CHECKING:
     from jobs.sfm.outcome import Outcome
 
-__all__ = ["in_common", "no_frame", "of_given", "of_masks", "of_poor_quality", "other_places", "refusal"]
+__all__ = ["in_common", "no_frame", "of_given", "of_masks", "of_overlays", "of_poor_quality", "other_places", "refusal"]
 
 _MOST = 0.9  # share of the pictures that must have something in common for it to be named
 _NAMED = 5
@@ -65,6 +65,23 @@ def of_masks(pictures: Sequence[Picture]) -> str:
     return (
         f"The masks of {len(hidden)} pictures hide {100 * median(hidden):.0f} % of them in the median: black hides, "
         "white shows. If yours mean the opposite, invert them."
+    )
+
+
+def of_overlays(pictures: Sequence[Picture], result: Outcome) -> str:
+    """Return a sentence about regions that are the same in most pictures; "" if there are none."""
+    kinds = Counter[str]()
+    for picture in pictures:
+        boxes = [upright(region, picture) for region in result.overlays.get(picture.features, ())]
+        if boxes:
+            kinds[" and ".join(f"{right - left} x {bottom - top} px" for left, top, right, bottom in boxes)] += 1
+    if not kinds:
+        return ""
+    number, sizes = sum(kinds.values()), max(kinds, key=lambda kind: kinds[kind])
+    where = f"all {number}" if number == len(pictures) else f"{number} of {len(pictures)}"
+    return (
+        f"A part of {sizes}, such as a logo, is the same in {where} pictures while the camera moves. It is masked: it "
+        "gives no features, and is not trained."
     )
 
 
