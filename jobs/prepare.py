@@ -111,6 +111,7 @@ def prepare(
         remarks.add(verdict.of_overlays(pictures, result), notice=True)
         remarks.add(result.without_exif)
         remarks.add(result.lenses)
+        remarks.add(verdict.of_crops(pictures, result), notice=True)
         remarks.add(verdict.of_given(result))
         remarks.add(verdict.other_places(pictures, result), notice=True)
         remarks.add(verdict.of_masks(pictures), notice=True)

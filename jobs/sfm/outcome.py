@@ -68,6 +68,7 @@ class Outcome:
         confused: whether places that look alike could not be separated, so poses are wrong.
         given: how given poses fit the pictures; None if there were none.
         fisheye: whether all lenses are fisheyes.
+        cropped: the names of the pictures that are cropped off the middle, each of which has its own camera.
     """
 
     model: pycolmap.Reconstruction | None = None
@@ -88,6 +89,7 @@ class Outcome:
     confused: bool = False
     given: Given | None = None
     fisheye: bool = False
+    cropped: list[str] = field(default_factory=list)
 
     @property
     def overlays(self) -> dict[str, list[Region]]:

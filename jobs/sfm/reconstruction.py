@@ -11,7 +11,7 @@ import pycolmap
 
 from jobs.manifest import Timer
 from jobs.options import PrepareOptions
-from jobs.sfm import connected, fisheye, geotags, lenses, lookalikes, missing, refinement
+from jobs.sfm import connected, crops, fisheye, geotags, lenses, lookalikes, missing, refinement
 from jobs.sfm.machine import SEED, gpu
 from jobs.sfm.mapping import ENOUGH, map_matches
 from jobs.sfm.outcome import Outcome
@@ -65,7 +65,7 @@ def reconstruct(
     if len(result.registered) < needed and _match_well(result):
         result = _as_fisheyes(result.search or search, result, {})
     if not result.fisheye:
-        result = _by_lens(result.search or search, result)
+        result = _as_crops(result.search or search, _by_lens(result.search or search, result))
         mounted = any(view.mount for view in views)
         if result.model and not mounted and (focals := fisheye.focal_lengths(result.model, search.threads)):
             result = _as_fisheyes(result.search or search, result, focals)
@@ -84,7 +84,7 @@ def reconstruct(
     if result.model:
         with timer.step("refinement"):
             from_exif = {view.name: view.focal for view in (result.search or search).views}
-            result.refined = refinement.refine(result.model, search.threads, from_exif)
+            result.refined = refinement.refine(result.model, search.threads, from_exif, result.cropped)
     return result
 
 
@@ -138,6 +138,7 @@ def _noted(result: Outcome, before: Outcome) -> Outcome:
         without_exif=before.without_exif,
         lenses=before.lenses,
         fisheye=before.fisheye,
+        cropped=before.cropped,
     )
 
 
@@ -237,6 +238,27 @@ def _as_fisheyes(search: Search, result: Outcome, focals: Mapping[int, float]) -
     words = "The lenses are fisheyes (OPENCV_FISHEYE in transforms.json), which fits the photos better."
     said = f"{result.lenses} {words}" if result.lenses else words
     return replace(other, without_exif=result.without_exif, lenses=said, fisheye=True)
+
+
+def _as_crops(search: Search, result: Outcome) -> Outcome:
+    """Map again with a separate camera for each photo that is cropped off the middle. Return the better result."""
+    if result.model is None or any(view.mount for view in search.views):
+        return result
+    found = crops.find_crops(result.model, search.threads)
+    if not found:
+        return result
+    views = [
+        replace(view, camera=view.name, focal=found[view.name].focal, centre=found[view.name].centre)
+        if view.name in found
+        else view
+        for view in search.views
+    ]
+    other = _map(search.with_views(views))
+    if other.model is None or len(other.registered) < len(result.registered):
+        return result
+    if reprojection_error(other.model) > reprojection_error(result.model):
+        return result
+    return replace(_noted(other, result), cropped=sorted(found.keys() & other.registered))
 
 
 def _by_lens(search: Search, result: Outcome) -> Outcome:

@@ -13,7 +13,7 @@ import pycolmap
 from jobs.geometry import Floats
 from jobs.sfm.machine import fast_float64
 
-__all__ = ["adjust", "leave_out_impossible", "refine", "usual_loss_scale", "warm_up"]
+__all__ = ["adjust", "adjust_principal_points", "leave_out_impossible", "refine", "usual_loss_scale", "warm_up"]
 
 _GPU_PHOTOS = 100  # from here on, a GPU with fast float64 takes less time than Ceres
 
@@ -40,7 +40,10 @@ _GPU_TOLERANCE = 1e-6  # there, steps are smaller; poses are the same to 0.001 %
 
 
 def refine(
-    model: pycolmap.Reconstruction, threads: int, focals: Mapping[str, float | None] = MappingProxyType({})
+    model: pycolmap.Reconstruction,
+    threads: int,
+    focals: Mapping[str, float | None] = MappingProxyType({}),
+    cropped: Collection[str] = (),
 ) -> int:
     """Adjust a reconstruction in place, with the principal points of the cameras that took enough photos.
 
@@ -53,6 +56,7 @@ def refine(
     Args:
         threads: number of threads of the solver.
         focals: focal lengths from EXIF by picture's name, as multiples of the diagonal.
+        cropped: the names of pictures with separate cameras, whose principal points may be anywhere.
 
     Returns:
         The number of cameras whose principal point was refined.
@@ -76,6 +80,9 @@ def refine(
     for number, params in {**before, **likely}.items():
         model.cameras[number].params = params.tolist()
     adjust(model, threads, likely.keys() | (photos.keys() & exact), scale)
+    if cropped:
+        others = {image.camera_id for image in model.images.values() if image.has_pose and image.name not in cropped}
+        adjust_principal_points(model, threads, others, scale)
     return len(likely)
 
 
@@ -104,6 +111,14 @@ def adjust(
         _adjust_on_gpu(model, held, loss_scale)
     else:
         _solve(model, threads, held, loss_scale)
+    leave_out_impossible(model)
+
+
+def adjust_principal_points(
+    model: pycolmap.Reconstruction, threads: int, held: Collection[int] = (), loss_scale: float = _LOSS_SCALE
+) -> None:
+    """Adjust a reconstruction in place like `adjust`, with free principal points of the cameras that are not held."""
+    _solve(model, threads, held, loss_scale, principal_points=True)
     leave_out_impossible(model)
 
 

@@ -15,7 +15,17 @@ from jobs.text import printable
 if TYPE_CHECKING:
     from jobs.sfm.outcome import Outcome
 
-__all__ = ["in_common", "no_frame", "of_given", "of_masks", "of_overlays", "of_poor_quality", "other_places", "refusal"]
+__all__ = [
+    "in_common",
+    "no_frame",
+    "of_crops",
+    "of_given",
+    "of_masks",
+    "of_overlays",
+    "of_poor_quality",
+    "other_places",
+    "refusal",
+]
 
 _MOST = 0.9  # share of the pictures that must have something in common for it to be named
 _NAMED = 5
@@ -82,6 +92,19 @@ def of_overlays(pictures: Sequence[Picture], result: Outcome) -> str:
     return (
         f"A part of {sizes}, such as a logo, is the same in {where} pictures while the camera moves. It is masked: it "
         "gives no features, and is not trained."
+    )
+
+
+def of_crops(pictures: Sequence[Picture], result: Outcome) -> str:
+    """Return a sentence about photos that are cropped off the middle; "" if there are none."""
+    cropped = [picture for picture in pictures if picture.features in result.cropped]
+    if not cropped:
+        return ""
+    many = len(cropped) > 1
+    return (
+        f"{len(cropped)} photo{'s were' if many else ' was'} cropped off the middle: {_first(cropped)}. "
+        f"{'Each' if many else 'It'} got a camera of its own, which is less exact than a shared one: give the whole "
+        f"photo{'s' * many} if you have {'them' if many else 'it'}."
     )
 
 

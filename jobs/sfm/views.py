@@ -49,6 +49,7 @@ class View:
         position: latitude and longitude by GPS, degrees; None if unknown.
         lens: intrinsics that were given with the poses; None if they are to be found.
         fisheye: whether the lens is a fisheye.
+        centre: the principal point in terms of width and height; it is off the middle if the photo was cropped.
     """
 
     name: str
@@ -62,6 +63,7 @@ class View:
     position: tuple[float, float] | None = None
     lens: Lens | None = None
     fisheye: bool = False
+    centre: tuple[float, float] = (0.5, 0.5)
 
 
 def view_of(picture: Picture) -> View:
@@ -131,6 +133,7 @@ def _camera(number: int, view: View, pictures: int) -> pycolmap.Camera:
         model += "_FISHEYE"
     camera = pycolmap.Camera.create_from_model_name(number, model, focal, view.width, view.height)
     camera.has_prior_focal_length = view.focal is not None
+    camera.principal_point_x, camera.principal_point_y = view.centre[0] * view.width, view.centre[1] * view.height
     return camera
 
 
