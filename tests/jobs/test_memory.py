@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
@@ -114,8 +115,9 @@ def long_video(file: Path, width: int, height: int, frames: int = 1, **options: 
         stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast", **options})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.thread_count = 1
+        grey = np.full((height * 3 // 2, width), 128, np.uint8)  # a new frame has any content
         for _ in range(frames):
-            container.mux(stream.encode(av.VideoFrame(width, height, "yuv420p")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="yuv420p")))
         container.mux(stream.encode())
     return file
 
