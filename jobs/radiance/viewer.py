@@ -23,7 +23,16 @@ from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
 from PIL import Image
 from torch import Tensor
-from viser import ClientHandle, GuiButtonHandle, GuiEvent, ViserServer, _gui_api, _gui_handles, _icons
+from viser import (
+    ClientHandle,
+    GuiButtonHandle,
+    GuiEvent,
+    ViserServer,
+    _client_autobuild,
+    _gui_api,
+    _gui_handles,
+    _icons,
+)
 
 from jobs import camera_path
 from jobs.camera_path import Origin
@@ -33,7 +42,7 @@ from jobs.path import reading, trajectory
 from jobs.program import typed
 from jobs.radiance import visitors
 
-__all__ = ["FILE", "Thumbnails", "open_viewer", "show_finished", "start_at_tour"]
+__all__ = ["FILE", "Thumbnails", "open_viewer", "prepare_viser", "show_finished", "start_at_tour"]
 
 FILE = "camera_path.json"
 """The file name of a downloaded path."""
@@ -72,9 +81,7 @@ def open_viewer(config: ViewerConfig, pipeline: Pipeline, scratch: Path, origin:
     Raises:
         OSError, RuntimeError: the viewer cannot be served.
     """
-    for module in (_gui_api, _gui_handles):
-        vars(module)["svg_from_icon"] = _icon
-    visitors.guard()
+    prepare_viser()
     log = scratch / "viewer.log"
     viewer = Viewer(config, log_filename=log, datapath=scratch, pipeline=pipeline, **training)
     # nerfstudio's title has a logo from the network, which a machine without one shows as a broken picture.
@@ -83,6 +90,16 @@ def open_viewer(config: ViewerConfig, pipeline: Pipeline, scratch: Path, origin:
     )
     _download_paths(viewer.viser_server, scratch / "camera_paths", origin)
     return viewer
+
+
+def prepare_viser() -> None:
+    """Replace what is slow, unreliable or unsafe in the servers that viser starts in this process from now on."""
+    for module in (_gui_api, _gui_handles):
+        vars(module)["svg_from_icon"] = _icon
+    # viser's package has a finished client. Whether it should be built again, viser asks all processes of the machine,
+    # and fails if one of them ends meanwhile.
+    vars(_client_autobuild)["ensure_client_is_built"] = lambda: None
+    visitors.guard()
 
 
 def _icon(name: str) -> str:

@@ -38,8 +38,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from nerfstudio.viewer.render_panel import populate_render_tab
     from websockets.sync.client import connect
 
+    from jobs.radiance.viewer import prepare_viser
+
     folder = tmp_path_factory.mktemp("export")
     port = free_port()
+    prepare_viser()
     server = viser.ViserServer(host="127.0.0.1", port=port)
     populate_render_tab(server, folder / "config.yml", folder)
     handles = {handle._impl.label: handle for handle in server.gui._gui_input_handle_from_id.values()}

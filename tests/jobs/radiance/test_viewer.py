@@ -18,19 +18,20 @@ import torch
 import viser
 from nerfstudio.viewer.render_panel import populate_render_tab
 from PIL import Image
+from viser import _client_autobuild
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin as From
 
 from jobs.camera_path import Origin
-from jobs.radiance import viewer, visitors
+from jobs.radiance import viewer
 from tests.processes import free_port
 from tests.waiting import until
 
 
 @pytest.fixture
 def server() -> Iterator[viser.ViserServer]:
-    visitors.guard()
+    viewer.prepare_viser()
     served = viser.ViserServer(host="127.0.0.1", port=free_port(), verbose=False)
     yield served
     served.stop()
@@ -41,6 +42,15 @@ def get(server: viser.ViserServer, path: str, **headers: str) -> tuple[int, byte
     client.request("GET", path, headers=headers)
     answer = client.getresponse()
     return answer.status, answer.read(), answer.headers["X-Frame-Options"]
+
+
+def test_a_process_that_ends_meanwhile_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended() -> bool:
+        raise ProcessLookupError
+
+    monkeypatch.setattr(_client_autobuild, "_check_viser_yarn_running", ended)
+    viewer.prepare_viser()
+    viser.ViserServer(host="127.0.0.1", port=free_port(), verbose=False).stop()
 
 
 def test_its_own_page_is_served_and_no_other_file_of_this_machine(server: viser.ViserServer, tmp_path: Path) -> None:
