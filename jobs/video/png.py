@@ -15,6 +15,7 @@ from jobs.video.h264 import Picture
 __all__ = ["png_writer"]
 
 _THREADS = 4  # a GPU renders a frame in less time than one thread compresses it
+_LEVEL = 2  # of zlib's compression: a quarter of the time of Pillow's 6, for files that are an eighth larger
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def png_writer(folder: Path) -> Iterator[Callable[[str, Picture], None]]:
         def save(name: str, picture: Picture) -> None:
             if len(waiting) == _THREADS:  # so that memory does not grow
                 waiting.popleft().result()
-            waiting.append(threads.submit(Image.fromarray(picture).save, folder / name))
+            waiting.append(threads.submit(Image.fromarray(picture).save, folder / name, compress_level=_LEVEL))
 
         yield save
         for each in waiting:
