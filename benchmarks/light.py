@@ -16,6 +16,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -69,61 +70,62 @@ def capture(folder: Path, suns: tuple[Visit, ...], adapts: float, seed: int = 0)
     return spread(gains)
 
 
-def train_and_measure(dataset: Path, folder: Path, appearance: Appearance, seed: int, steps: int) -> Quality:
+def train_and_measure(dataset: Path, folder: Path, appearance: Appearance, seed: int) -> Quality:
     """Train a model in this process, and measure it on the held-out photos."""
     from jobs import train
     from jobs.options import TrainOptions
 
-    options = TrainOptions(
-        max_num_iterations=steps,
-        model_size="small",
-        max_image_size=_WIDTH,
-        rays_per_batch=1024,
-        appearance=appearance,
-        seed=seed,
-    )
+    options = TrainOptions(appearance=appearance, seed=seed).with_profile("preview")
     train.train(options, dataset, folder / "model", folder / "checkpoints")
     metrics = json.loads((folder / "model" / "model.json").read_text())["metrics"]
     return Quality(metrics["psnr"], metrics["psnr_colours_fitted"])
 
 
-def main(seeds: int, steps: int) -> None:
+def measured(dataset: Path, folder: Path, appearance: Appearance, seed: int) -> Quality:
+    """Train and measure in another process."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.light", "--dataset", str(dataset)]
+    command += ["--folder", str(folder), "--seed", str(seed), "--appearance", appearance]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        sys.exit(done.stdout)
+    return Quality(*json.loads(done.stdout.splitlines()[-1]))
+
+
+def main(seeds: int, at_once: int) -> None:
     """Print the table."""
-    print(f"{_PHOTOS} photos of {_WIDTH} x {_HEIGHT} px, {steps} steps, {seeds} seeds.\n", flush=True)
+    print(f"{_PHOTOS} photos of {_WIDTH} x {_HEIGHT} px, {seeds} seeds.\n", flush=True)
     print("| light | spread | appearance | PSNR, colours fitted | PSNR as rendered |", flush=True)
     print("|---|---|---|---|---|", flush=True)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(at_once) as processes:
+        rows = []
         for number, (words, (suns, adapts)) in enumerate(_CAPTURES.items()):
             dataset = Path(name) / f"capture{number}"
             dataset.mkdir()
             made = capture(dataset, suns, adapts)
             said = f"{made.exposure_stops:.2f} stops, {100 * made.white_balance:.0f} %"
             for appearance in get_args(Appearance):
-                rows = []
-                for seed in range(42, 42 + seeds):
-                    folder = Path(name) / f"{number}-{appearance}-{seed}"
-                    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.light", "--dataset", str(dataset)]
-                    command += ["--folder", str(folder), "--seed", str(seed), "--steps", str(steps)]
-                    command += ["--appearance", appearance]
-                    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-                    if done.returncode:
-                        sys.exit(done.stdout)
-                    rows.append(Quality(*json.loads(done.stdout.splitlines()[-1])))
-                plain, fitted = (" / ".join(f"{value:.2f}" for value in side) for side in zip(*rows, strict=True))
-                print(f"| {words} | {said} | {appearance} | {fitted} dB | {plain} dB |", flush=True)
+                folder = Path(name) / f"{number}-{appearance}"
+                coming = [
+                    processes.submit(measured, dataset, folder / str(seed), appearance, seed)
+                    for seed in range(42, 42 + seeds)
+                ]
+                rows.append((words, said, appearance, coming))
+        for words, said, appearance, coming in rows:
+            found = [each.result() for each in coming]
+            plain, fitted = (" / ".join(f"{value:.2f}" for value in side) for side in zip(*found, strict=True))
+            print(f"| {words} | {said} | {appearance} | {fitted} dB | {plain} dB |", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--at-once", type=int, default=1, help="trainings; set OMP_NUM_THREADS to the threads of each")
     for option in ("--dataset", "--folder"):
         parser.add_argument(option, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--appearance", choices=get_args(Appearance), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.dataset:
-        found = train_and_measure(given.dataset, given.folder, given.appearance, given.seed, given.steps)
-        print(json.dumps(found))
+        print(json.dumps(train_and_measure(given.dataset, given.folder, given.appearance, given.seed)))
     else:
-        main(given.seeds, given.steps)
+        main(given.seeds, given.at_once)
