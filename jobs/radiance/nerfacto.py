@@ -77,7 +77,9 @@ class Nerfacto:
             jitter = torch.rand((rays, 1), device=origins.device)
             bins, edges = resample(distribution, bins, jitter, near, far, samples)
         field_of = self._field(origins, directions, edges, self._per_ray(directions, cameras))
-        error, distortion, weights = ray_losses(*field_of, edges, bins, truth, self._factor)
+        error, distortion, weights = ray_losses(
+            *field_of, edges, bins, truth, self._factor, config.use_gradient_scaling
+        )
         losses = {"rgb_loss": error, "distortion_loss": config.distortion_loss_mult * distortion}
         if update:
             errors = [interlevel_loss(bins, weights, *each) for each in proposed]

@@ -34,6 +34,7 @@ from jobs import model, report
 from jobs.radiance.methods import all_methods
 from jobs.radiance.nerfacto import Nerfacto
 from jobs.radiance.photos import Photos
+from jobs.radiance.settings import scale_gradients
 from jobs.radiance.steps import Steps, dtype_for
 
 __all__ = ["compile_sizes", "compiling_only", "launch_all", "make_models", "make_photos"]
@@ -104,6 +105,7 @@ def make_models(method: str) -> list[NerfactoModel]:
     """Return two models without content: with the dataset's poses, and with refined ones."""
     config = copy.deepcopy(all_methods[method].pipeline.model)
     config.implementation = "torch"
+    scale_gradients(config)
     box, models = SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3])), []
     for config.camera_optimizer.mode in ("off", "SO3xR3"):
         with model.lpips_from_cache():

@@ -72,7 +72,14 @@ def resample(
 
 
 def ray_losses(
-    exponent: Tensor, inside: Tensor, logits: Tensor, edges: Tensor, bins: Tensor, truth: Tensor, factor: float
+    exponent: Tensor,
+    inside: Tensor,
+    logits: Tensor,
+    edges: Tensor,
+    bins: Tensor,
+    truth: Tensor,
+    factor: float,
+    scaled: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mean squared error of colours, the mean distortion, and the weights (R, S) of the last samples.
 
@@ -85,8 +92,9 @@ def ray_losses(
         edges, bins: of the samples.
         truth: (R, 3) the colours of the rays.
         factor: multiplies the density.
+        scaled: whether to shrink gradients near the camera, like nerfstudio's `scale_gradients_by_distance_squared`.
     """
-    error, distortion, weights = _Losses.apply(exponent, inside, logits, edges, bins, truth, float(factor))
+    error, distortion, weights = _Losses.apply(exponent, inside, logits, edges, bins, truth, float(factor), scaled)
     return error, distortion, weights
 
 
@@ -166,7 +174,7 @@ class _Weights(torch.autograd.Function):
 class _Losses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, exponent: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
-        inside, logits, edges, bins, truth, factor = others
+        inside, logits, edges, bins, truth, factor, scaled = others
         rays, samples = edges.shape[0], edges.shape[1] - 1
         each = edges.new_empty(2, rays)
         weights = edges.new_empty(rays, samples)
@@ -175,7 +183,7 @@ class _Losses(torch.autograd.Function):
             S=samples, **_width(samples),
         )  # fmt: skip
         ctx.save_for_backward(exponent, inside, logits, edges, bins, truth)
-        ctx.factor = factor
+        ctx.factor, ctx.scaled = factor, scaled
         ctx.mark_non_differentiable(weights)
         error, distortion = each.mean(1).unbind()
         return error, distortion, weights
@@ -188,9 +196,9 @@ class _Losses(torch.autograd.Function):
         to_logits = torch.empty_like(logits)
         ray_kernels.losses_backward[(rays,)](
             exponent, inside, logits, edges, bins, truth, gradients[0], gradients[1], to_exponent, to_logits,
-            exponent.stride(0), ctx.factor, 1.0 / rays, S=samples, **_width(samples),
+            exponent.stride(0), ctx.factor, 1.0 / rays, S=samples, SCALED=ctx.scaled, **_width(samples),
         )  # fmt: skip
-        return to_exponent, None, to_logits, None, None, None, None
+        return to_exponent, None, to_logits, None, None, None, None, None
 
 
 class _Interlevel(torch.autograd.Function):

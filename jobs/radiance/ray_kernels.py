@@ -244,11 +244,12 @@ def losses_forward(
 @triton.jit
 def losses_backward(
     x_ptr, inside_ptr, logit_ptr, edge_ptr, bin_ptr, truth_ptr, g_error_ptr, g_distortion_ptr, gx_ptr, g_logit_ptr,
-    x_stride, factor, share, S: tl.constexpr, WIDTH: tl.constexpr,
+    x_stride, factor, share, S: tl.constexpr, WIDTH: tl.constexpr, SCALED: tl.constexpr,
 ):  # fmt: skip
     """Propagate the gradients of the two means over rays to the exponents of densities and to the logits.
 
-    share is one ray's share of a mean over rays.
+    share is one ray's share of a mean over rays. If SCALED, gradients closer than 1 to the camera are multiplied by
+    the square of the distance: more rays pass through a volume there (Philip and Deschaintre 2023).
     """
     r = tl.program_id(0)
     s = tl.arange(0, WIDTH)
@@ -263,15 +264,19 @@ def losses_backward(
     g = 2.0 * (middle * mass - moment + beyond) + 2.0 / 3.0 * weights * size
     g = g * tl.load(g_distortion_ptr) * share
     g_error = 2.0 * tl.load(g_error_ptr) * share / 3.0
+    kept = 1.0
+    if SCALED:
+        distance = _centre(edge_ptr, r, s, S)
+        kept = tl.minimum(distance * distance, 1.0)
     for axis in tl.static_range(3):
         rgb, last = _colour(logit_ptr, r, s, axis, S)
         differs = tl.sum(weights * (rgb - last), 0) + last - tl.load(truth_ptr + r * 3 + axis)
         differs = differs * g_error
         g += differs * (rgb - last)
         part = weights + tl.where(s == S - 1, 1.0 - total, 0.0)
-        g_logit = differs * part * rgb * (1.0 - rgb)
+        g_logit = differs * part * rgb * (1.0 - rgb) * kept
         tl.store(g_logit_ptr + (r * S + s) * 3 + axis, g_logit.to(g_logit_ptr.dtype.element_ty), mask=mask)
-    gx = _to_thickness(g, weights, here, through) * slope
+    gx = _to_thickness(g, weights, here, through) * slope * kept
     tl.store(gx_ptr + r * S + s, gx.to(gx_ptr.dtype.element_ty), mask=mask)
 
 

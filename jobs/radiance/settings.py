@@ -11,6 +11,7 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.schedulers import CosineDecaySchedulerConfig
 from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.models.base_model import ModelConfig
 from nerfstudio.models.nerfacto import NerfactoModelConfig
 from nerfstudio.models.splatfacto import SplatfactoModelConfig
 
@@ -21,7 +22,7 @@ from jobs.radiance import cuda
 from jobs.radiance.dataset import Dataset
 from jobs.radiance.methods import all_methods
 
-__all__ = ["SMALL", "configure", "has_appearances"]
+__all__ = ["SMALL", "configure", "has_appearances", "scale_gradients"]
 
 _SMALL_NETWORKS: dict[str, Any] = {
     "num_levels": 8,
@@ -90,8 +91,19 @@ def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerCo
         camera_optimizer.mode = "off"
     if options.model_size == "small":
         _make_small(config)
+    else:
+        scale_gradients(config.pipeline.model)
     _choose_appearance(config, options, dataset)
     return config
+
+
+def scale_gradients(network: ModelConfig) -> None:
+    """Shrink a nerfacto's gradients near cameras, where it would put content that only one photo shows (floaters).
+
+    Small networks have learned too little for that, and gain nothing (benchmarks/gpu.md).
+    """
+    if isinstance(network, NerfactoModelConfig):
+        network.use_gradient_scaling = True
 
 
 def has_appearances(config: TrainerConfig) -> bool:

@@ -30,7 +30,7 @@ _MODEL = {
     "proposal_initial_sampler": "piecewise",
     "use_same_proposal_network": False,
 }
-_TRAINING = {"use_single_jitter": True, "use_gradient_scaling": False}
+_TRAINING = {"use_single_jitter": True}
 
 
 class NotCovered(Exception):

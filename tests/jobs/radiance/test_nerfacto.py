@@ -101,6 +101,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "other sizes": {"hidden_dim": 32, "hidden_dim_color": 48, "num_proposal_iterations": 1, "appearance_embed_dim": 8},
     "two parts of a block": {"num_levels": 2, "num_nerf_samples_per_ray": 48},
+    "gradients scaled": {"use_gradient_scaling": True},
 }
 
 

@@ -150,7 +150,9 @@ def test_losses_of_the_last_samples(rays: int, samples: int, kind: torch.dtype) 
 
     def ours(exponent: Tensor, logits: Tensor) -> Tensor:
         wide = functional.pad(exponent[:, None], (0, 2)).to(kind)  # its column is not contiguous
-        error, distortion, _ = ray_functions.ray_losses(wide[:, 0], inside, logits.to(kind), edges, bins, truth, 0.5)
+        error, distortion, _ = ray_functions.ray_losses(
+            wide[:, 0], inside, logits.to(kind), edges, bins, truth, 0.5, False
+        )
         return torch.stack([error, distortion])
 
     def theirs(exponent: Tensor, logits: Tensor) -> Tensor:

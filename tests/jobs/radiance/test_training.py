@@ -183,7 +183,7 @@ def test_the_accepted_options_of_training(dataset: Path) -> None:
 
     assert why() is None and why("nerfacto-big") is None and why("nerfacto-huge") is None
     assert why("vanilla-nerf") == "the kernels do not support the method vanilla-nerf"
-    assert why(use_gradient_scaling=True) == "use_gradient_scaling is True"
+    assert why(use_single_jitter=False) == "use_single_jitter is False"
     config = settings.configure(TrainOptions(), about, "cpu")
     config.optimizers["fields"]["scheduler"] = MultiStepSchedulerConfig()
     assert "the schedule of fields is MultiStep" in (support.training_lacks(config) or "")
