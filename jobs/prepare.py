@@ -103,6 +103,7 @@ def prepare(
             pictures, unreadable, videos = reading.read(capture, dataset, grey, options)
         remarks.add(_selection(replace(capture, unreadable=unreadable), pictures, videos, left_out))
         _check_number(images, pictures, unreadable, options, of_video=bool(videos))
+        remarks.add(verdict.of_bars(pictures))
         if given:
             result = _keep_poses(pictures, given, grey, work, options, timer)
         else:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from jobs import memory, report
 from jobs.errors import InvalidInput
 from jobs.options import PrepareOptions
-from jobs.pictures import film, panorama, photo
+from jobs.pictures import bars, film, panorama, photo
+from jobs.pictures.bars import Bars
 from jobs.pictures.exif import Tags
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ class Picture:
         model: the camera's model, or the video.
         focal: see `jobs.pictures.photo.Photo`.
         masked: it has a mask, `mask` in masks/.
-        hidden: share of it that the mask hides.
+        hidden: share of it that the mask beside it hides.
+        bars: the black bars that it has, or the wider ones that hide those of all pictures of its size, in px of the
+            grey picture.
         tags: see `jobs.pictures.photo.Photo`.
         light: mean of the grey values, 0 to 255, without masked pixels.
         sharpness: how strongly grey values vary from pixel to pixel, in terms of how they vary over the picture.
@@ -66,6 +69,7 @@ class Picture:
     orientation: int = 1
     turns: int = 0
     hidden: float = 0.0
+    bars: Bars = (0, 0, 0, 0)
 
     @property
     def mask(self) -> str:
@@ -95,11 +99,26 @@ def read(
     """
     if capture.videos:
         pictures, videos = _read_videos(capture, dataset, grey, options)
-        return pictures, capture.unreadable, videos
+        return _without_bars(pictures, dataset, grey), capture.unreadable, videos
     pictures, broken = _read_photos(capture, dataset, grey, options)
     if any(picture.masked for picture in pictures):
         _complete_masks(pictures, dataset)
-    return pictures, {**capture.unreadable, **broken}, []
+    return _without_bars(pictures, dataset, grey), {**capture.unreadable, **broken}, []
+
+
+def _without_bars(pictures: list[Picture], dataset: Path, grey: Path) -> list[Picture]:
+    """Hide the black bars of letterboxed pictures from features and training. Return the pictures with their bars."""
+    sizes: dict[tuple[int, int], list[Bars]] = {}
+    for picture in pictures:
+        sizes.setdefault(picture.feature_size, []).append(picture.bars)
+    common = {size: bars.common(found, size) for size, found in sizes.items()}
+    pictures = [replace(picture, bars=common[picture.feature_size]) for picture in pictures]
+    boxes = {each.features: bars.boxes(each.bars, each.feature_size) for each in pictures if any(each.bars)}
+    for picture in pictures:
+        if picture.features in boxes:
+            (grey / "masks").mkdir(exist_ok=True)
+            hide(grey / "masks" / f"{picture.features}.png", picture.feature_size, boxes[picture.features])
+    return hide_in_dataset(pictures, boxes, dataset)
 
 
 def _complete_masks(pictures: Iterable[Picture], dataset: Path) -> None:
@@ -123,10 +142,8 @@ def hide_in_dataset(pictures: list[Picture], regions: Mapping[str, Sequence[Box]
     for picture in pictures:
         if boxes := [upright(box, picture) for box in regions.get(picture.features, ())]:
             file = dataset / "masks" / picture.mask
-            mask = _with_boxes(file, picture.size, boxes)
-            _write_mask(mask, dataset / "images" / picture.file)
-            hidden = mask.histogram()[0] / (mask.width * mask.height)
-            picture = replace(picture, masked=True, hidden=hidden)
+            _write_mask(_with_boxes(file, picture.size, boxes), dataset / "images" / picture.file)
+            picture = replace(picture, masked=True)
         changed.append(picture)
     if not any(picture.masked for picture in pictures):
         _complete_masks(changed, dataset)
@@ -315,6 +332,7 @@ def write(
         light,
         sharpness,
         orientation=decoded.orientation,
+        bars=bars.measure(shades),
         hidden=decoded.mask.histogram()[0] / (decoded.mask.width * decoded.mask.height) if decoded.mask else 0.0,
     )
 

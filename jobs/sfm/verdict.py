@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "in_common",
     "no_frame",
+    "of_bars",
     "of_crops",
     "of_given",
     "of_masks",
@@ -69,7 +70,7 @@ def of_poor_quality(pictures: Sequence[Picture]) -> str:
 
 def of_masks(pictures: Sequence[Picture]) -> str:
     """Return a sentence about masks that hide most of their photos; "" if there are none. They may be inverted."""
-    hidden = [picture.hidden for picture in pictures if picture.masked]
+    hidden = [picture.hidden for picture in pictures if picture.masked and picture.hidden]
     if not hidden or median(hidden) < _MUCH_HIDDEN:
         return ""
     return (
@@ -93,6 +94,18 @@ def of_overlays(pictures: Sequence[Picture], result: Outcome) -> str:
         f"A part of {sizes}, such as a logo, is the same in {where} pictures while the camera moves. It is masked: it "
         "gives no features, and is not trained."
     )
+
+
+def of_bars(pictures: Sequence[Picture]) -> str:
+    """Return a sentence about the black bars of letterboxed pictures; "" if there are none."""
+    barred = [picture for picture in pictures if any(picture.bars)]
+    if not barred:
+        return ""
+    first = barred[0]
+    scales = [size / grey for size, grey in zip(first.size, first.feature_size, strict=True)] * 2
+    sides = zip(("left", "above", "right", "below"), first.bars, scales, strict=True)
+    widths = ", ".join(f"{wide * scale:.0f} px {side}" for side, wide, scale in sides if wide)
+    return f"The black bars of {len(barred)} pictures ({widths}) are masked."
 
 
 def of_crops(pictures: Sequence[Picture], result: Outcome) -> str:
