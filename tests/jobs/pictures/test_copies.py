@@ -82,11 +82,23 @@ def test_photos_of_one_size_are_never_copies_unless_one_lost_its_time(street: Pa
     assert found.left_out == {"sent.jpg": "duplicate"} and len(found.photos) == 4
 
 
+def test_photos_that_differ_only_in_their_tags_are_duplicates(street: Path, tmp_path: Path) -> None:
+    files = originals(street, tmp_path, 6)
+    content, comment = files[2].read_bytes(), b"a title"
+    tagged = content[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + content[2:]
+    (tmp_path / "titled.jpg").write_bytes(tagged)
+    found = media.scan(tmp_path)
+    assert found.left_out == {"titled.jpg": "duplicate"} and len(found.photos) == 6
+    for number, file in enumerate(files):  # as cameras fill their files
+        file.write_bytes(file.read_bytes() + (b"\0" * 4000 if number % 2 else b"padded" * 1000))
+    assert len(media.scan(tmp_path).photos) == 7, "they end in the same bytes, but show other things"
+
+
 def test_smaller_photos_of_another_time_are_used(street: Path, tmp_path: Path) -> None:
     file = originals(street, tmp_path, 1)[0]
     shrink(file, tmp_path / "large.jpg", (480, 270), exif=taken("2026:11:30 10:00:00"))
     for number in (1, 2):
-        shrink(file, tmp_path / f"small{number}.jpg", exif=taken(f"2026:11:30 10:00:0{number}"))
+        shrink(file, tmp_path / f"small{number}.jpg", quality=60 + number, exif=taken(f"2026:11:30 10:00:0{number}"))
     file.unlink()
     assert len(media.scan(tmp_path).photos) == 3
 
