@@ -20,7 +20,7 @@ from jobs.pictures.reading import hide
 from jobs.sfm import parallax, vocabulary
 from jobs.sfm.machine import SEED, device, gpu, threads
 from jobs.sfm.overlays import Region, find_overlays
-from jobs.sfm.positions import near_pairs
+from jobs.sfm.positions import moved, near_pairs
 from jobs.sfm.progress import reported
 from jobs.sfm.views import View, write_views
 
@@ -320,7 +320,7 @@ class Search:
 
     def only_turned(self) -> bool:
         """Return whether the pictures that match were all taken from one spot (see `jobs.sfm.parallax`)."""
-        if near_pairs([view.position for view in self.views]):  # GPS says that the camera was moved
+        if moved([view.position for view in self.views]):  # GPS says that the camera was moved
             return False
         (size, _), *_ = Counter((view.width, view.height) for view in self.views).most_common(1)
         names = {view.name for view in self.views if (view.width, view.height) == size}

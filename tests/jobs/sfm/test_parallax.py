@@ -73,10 +73,18 @@ def test_a_survey_straight_down_is_not_taken_for_a_turn() -> None:
         assert not parallax.only_turned(survey(relief, np.random.default_rng(1)), SIZE)
 
 
-@pytest.mark.parametrize("moved", [False, True])
-def test_gps_tells_a_drone_that_moved_from_a_turn(tmp_path: Path, moved: bool) -> None:
+def positions_of(kind: str, number: int) -> list[tuple[float, float]]:
+    """Return positions by GPS, degrees."""
+    if kind == "moved":
+        return [(47.0 + 3e-4 * n, 8.0) for n in range(number)]
+    scatter = {"fixed": 0.0, "scattered as indoors": 2e-4}[kind]
+    return [(47.0 + y, 8.0 + x) for y, x in np.random.default_rng(0).normal(0, scatter, (number, 2)).tolist()]
+
+
+@pytest.mark.parametrize("kind", ["fixed", "scattered as indoors", "moved"])
+def test_gps_tells_a_drone_that_moved_from_a_turn(tmp_path: Path, kind: str) -> None:
     found = pairs(step=0)
-    positions = [(47.0 + 3e-4 * (number if moved else 0), 8.0) for number in range(2 * len(found))]
+    positions = positions_of(kind, 2 * len(found))
     views = [View(f"{n}.pgm", *SIZE, "a drone", position=position) for n, position in enumerate(positions)]
     search = Search(tmp_path, views, tmp_path, PrepareOptions(), Timer())
     with pycolmap.Database.open(search.database) as database:
@@ -87,7 +95,7 @@ def test_gps_tells_a_drone_that_moved_from_a_turn(tmp_path: Path, moved: bool) -
             for side, at in enumerate(sides):
                 database.write_keypoints(2 * number + side + 1, at.astype(np.float32))
             database.write_two_view_geometry(2 * number + 1, 2 * number + 2, geometry)
-    assert search.only_turned() == (not moved)
+    assert search.only_turned() == (kind != "moved")
 
 
 def test_some_wrong_matches_do_not_matter_and_few_pairs_decide_nothing() -> None:
