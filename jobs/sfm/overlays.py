@@ -31,7 +31,7 @@ _LEAST_MOVED = 30  # matches of a pair, which show that the camera moved
 _SMALLEST = 0.015  # of the diagonal: what is smaller does no harm, and a camera that turns about a point has that
 _NEAR = 0.06  # of the diagonal, between neighbouring features of an overlay
 _MARGIN = 0.015  # of the diagonal, around its features
-_LARGEST = 0.25  # of a photo. What covers more is the scene: the camera stood still
+_LARGEST = 0.35  # of a photo: a bonnet covers a quarter. What covers more is the scene: the camera stood still
 _IN_ALL = 0.8  # of the photos of one size: the others have it, too
 
 
