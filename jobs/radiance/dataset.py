@@ -7,13 +7,15 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from jobs import light, manifest, model
+import numpy as np
+
+from jobs import light, manifest, model, ply
 from jobs.errors import InvalidInput
 from jobs.names import within
 
-__all__ = ["Dataset", "read_dataset"]
+__all__ = ["Dataset", "nearest_content", "read_dataset"]
 
-
+_FEW = 20  # points that may float in front of a camera by mistake
 _FILES = {"file_path", "mask_path", "depth_file_path", "ply_file_path"}
 """The members of `transforms.json` that name a file. A dataset from elsewhere may name any file of this machine."""
 
@@ -75,3 +77,27 @@ def read_dataset(path: Path) -> Dataset:
         checksum=manifest.checksum(file),
         light=light.of_dataset(file.parent),
     )
+
+
+def nearest_content(dataset: Dataset) -> float | None:
+    """Return how far the nearest things are from a typical camera, in units of the scene frame.
+
+    Returns:
+        The median over the cameras of the distance to the nearest points of structure from motion, except the very
+        nearest; None if the dataset has no scene frame or too few points.
+
+    Raises:
+        InvalidInput: the file of the points cannot be read.
+    """
+    from scipy.spatial import cKDTree
+
+    file = model.transforms_file(dataset.path)
+    content = json.loads(file.read_text())
+    if not dataset.in_scene_frame or "ply_file_path" not in content:
+        return None
+    columns = ply.read_columns(file.parent / content["ply_file_path"])
+    points = np.stack([columns[axis] for axis in "xyz"], axis=1)
+    if len(points) < 2 * _FEW:
+        return None
+    cameras = np.array([frame["transform_matrix"] for frame in content["frames"]], dtype=float)[:, :3, 3]
+    return float(np.median(cKDTree(points).query(cameras, _FEW)[0][:, -1]))

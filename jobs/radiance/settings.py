@@ -19,7 +19,7 @@ from jobs import model
 from jobs.errors import InvalidInput
 from jobs.options import TrainOptions
 from jobs.radiance import cuda
-from jobs.radiance.dataset import Dataset
+from jobs.radiance.dataset import Dataset, nearest_content
 from jobs.radiance.methods import all_methods
 
 __all__ = ["SMALL", "configure", "has_appearances", "scale_gradients"]
@@ -44,6 +44,9 @@ _SMALL_NETWORKS: dict[str, Any] = {
 }
 SMALL = sha256(json.dumps(_SMALL_NETWORKS, sort_keys=True).encode()).hexdigest()
 """The checksum of the small networks' settings: checkpoints of other sizes do not fit."""
+
+_FAR = 0.7
+"""How far the nearest content must be, in units of the scene frame, for gradients near cameras to shrink."""
 
 _APPEARANCE = {"use_appearance_embedding": NerfactoModelConfig, "use_bilateral_grid": SplatfactoModelConfig}
 """The field of a model's config that gives each photo an appearance."""
@@ -91,7 +94,7 @@ def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerCo
         camera_optimizer.mode = "off"
     if options.model_size == "small":
         _make_small(config)
-    else:
+    elif (nearest_content(dataset) or 0.0) >= _FAR:
         scale_gradients(config.pipeline.model)
     _choose_appearance(config, options, dataset)
     return config
@@ -100,7 +103,8 @@ def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerCo
 def scale_gradients(network: ModelConfig) -> None:
     """Shrink a nerfacto's gradients near cameras, where it would put content that only one photo shows (floaters).
 
-    Small networks have learned too little for that, and gain nothing (benchmarks/gpu.md).
+    nerfstudio does so up to a distance of 1, so nothing real should be much nearer. Small networks have learned too
+    little for floaters, and gain nothing (benchmarks/gpu.md).
     """
     if isinstance(network, NerfactoModelConfig):
         network.use_gradient_scaling = True

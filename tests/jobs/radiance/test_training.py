@@ -20,7 +20,7 @@ import torch
 from nerfstudio.engine.schedulers import MultiStepSchedulerConfig
 from PIL import Image
 
-from jobs import model, train
+from jobs import model, ply, train
 from jobs.errors import GateRefused, InvalidInput
 from jobs.options import TrainOptions
 from jobs.radiance import cuda, settings, steps, support, trainer
@@ -190,6 +190,29 @@ def test_the_accepted_options_of_training(dataset: Path) -> None:
     config = settings.configure(TrainOptions(), about, "cpu")
     config.optimizers["fields"]["optimizer"].max_norm = 1.0
     assert "the optimizer of fields is AdamOptimizerConfig" in (support.training_lacks(config) or "")
+
+
+@pytest.mark.parametrize(("apart", "scaled"), [(1.5, True), (0.2, False), (None, False)])
+def test_gradients_shrink_near_cameras_only_if_nothing_is_there(
+    dataset: Path, apart: float | None, scaled: bool
+) -> None:
+    content = json.loads((dataset / "transforms.json").read_text())
+    content["applied_scale"] = 1.0
+    if apart is not None:  # points on a ball around each camera
+        cameras = np.array([frame["transform_matrix"] for frame in content["frames"]])[:, :3, 3]
+        around = np.random.default_rng(0).normal(size=(100, 3))
+        around *= apart / np.linalg.norm(around, axis=1, keepdims=True)
+        points = (cameras[:1] + around).astype(np.float32)
+        ply.write_vertices(dataset / "points.ply", dict(zip("xyz", points.T, strict=True)))
+        content["ply_file_path"] = "points.ply"
+        for frame in content["frames"]:
+            for row, value in zip(frame["transform_matrix"], cameras[0], strict=False):
+                row[3] = float(value)
+    (dataset / "transforms.json").write_text(json.dumps(content))
+    config = settings.configure(TrainOptions(), read_dataset(dataset), "cpu")
+    assert config.pipeline.model.use_gradient_scaling is scaled
+    small = settings.configure(TrainOptions(model_size="small"), read_dataset(dataset), "cpu")
+    assert small.pipeline.model.use_gradient_scaling is False
 
 
 def trained(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
