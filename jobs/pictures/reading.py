@@ -116,8 +116,7 @@ def _without_bars(pictures: list[Picture], dataset: Path, grey: Path) -> list[Pi
     boxes = {each.features: bars.boxes(each.bars, each.feature_size) for each in pictures if any(each.bars)}
     for picture in pictures:
         if picture.features in boxes:
-            (grey / "masks").mkdir(exist_ok=True)
-            hide(grey / "masks" / f"{picture.features}.png", picture.feature_size, boxes[picture.features])
+            hide(grey / picture.features, picture.feature_size, boxes[picture.features])
     return hide_in_dataset(pictures, boxes, dataset)
 
 
@@ -161,12 +160,14 @@ def upright(box: Box, picture: Picture) -> Box:
     return round(left * across), round(top * down), round(right * across), round(bottom * down)
 
 
-def hide(mask: Path, size: tuple[int, int], boxes: Iterable[Box]) -> None:
-    """Make boxes of a mask black. If there is no mask, a new one of this size is white elsewhere."""
+def hide(grey: Path, size: tuple[int, int], boxes: Iterable[Box]) -> None:
+    """Hide boxes of a grey picture of this size from structure from motion, together with what its mask hides."""
+    mask = _feature_mask(grey)
     _with_boxes(mask, size, boxes).save(mask)
 
 
 def _with_boxes(file: Path, size: tuple[int, int], boxes: Iterable[Box]) -> Image:
+    """Return a mask with black boxes. If there is no such file, the mask has this size and is white elsewhere."""
     mask = _white(size)
     if file.is_file():
         with photo.pillow().open(file) as opened:
@@ -338,10 +339,15 @@ def write(
 
 
 def save_feature_mask(mask: Image, size: tuple[int, int], grey: Path) -> None:
-    """Write a grey picture's mask where structure from motion looks for it: masks/NAME.pgm.png."""
+    """Write a grey picture's mask where structure from motion looks for it."""
+    mask.resize(size, _nearest()).save(_feature_mask(grey))
+
+
+def _feature_mask(grey: Path) -> Path:
+    """Return where structure from motion looks for a grey picture's mask, masks/NAME.pgm.png, and make the folder."""
     folder = grey.parent / "masks"
     folder.mkdir(exist_ok=True)
-    mask.resize(size, _nearest()).save(folder / f"{grey.name}.png")
+    return folder / f"{grey.name}.png"
 
 
 def _with_mask(decoded: photo.Photo, mask: Image) -> photo.Photo:

@@ -87,16 +87,17 @@ def nearest_content(dataset: Dataset) -> float | None:
         nearest; None if the dataset has no scene frame or too few points.
 
     Raises:
-        InvalidInput: the file of the points cannot be read.
+        InvalidInput: the file of the points is damaged.
     """
     from scipy.spatial import cKDTree
 
     file = model.transforms_file(dataset.path)
     content = json.loads(file.read_text())
-    if not dataset.in_scene_frame or "ply_file_path" not in content:
+    cloud = file.parent / content.get("ply_file_path", ".")
+    if not dataset.in_scene_frame or not cloud.is_file():
         return None
-    columns = ply.read_columns(file.parent / content["ply_file_path"])
-    points = np.stack([columns[axis] for axis in "xyz"], axis=1)
+    points, _ = ply.parse_points(cloud.read_bytes(), str(cloud))
+    points = points[np.isfinite(points).all(axis=1)]
     if len(points) < 2 * _FEW:
         return None
     cameras = np.array([frame["transform_matrix"] for frame in content["frames"]], dtype=float)[:, :3, 3]

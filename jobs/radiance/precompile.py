@@ -34,7 +34,6 @@ from jobs import model, report
 from jobs.radiance.methods import all_methods
 from jobs.radiance.nerfacto import Nerfacto
 from jobs.radiance.photos import Photos
-from jobs.radiance.settings import scale_gradients
 from jobs.radiance.steps import Steps, dtype_for
 
 __all__ = ["compile_sizes", "compiling_only", "launch_all", "make_models", "make_photos"]
@@ -102,14 +101,18 @@ def make_photos(number: int, masked: bool) -> Photos:
 
 
 def make_models(method: str) -> list[NerfactoModel]:
-    """Return two models without content: with the dataset's poses, and with refined ones."""
+    """Return two models without content: one with the dataset's poses and weaker gradients near cameras, one without.
+
+    Together they launch all kernels.
+    """
     config = copy.deepcopy(all_methods[method].pipeline.model)
     config.implementation = "torch"
-    scale_gradients(config)
     box, models = SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3])), []
-    for config.camera_optimizer.mode in ("off", "SO3xR3"):
+    for mode, scaled in (("off", True), ("SO3xR3", False)):
+        each = copy.deepcopy(config)  # the model keeps it
+        each.camera_optimizer.mode, each.use_gradient_scaling = mode, scaled
         with model.lpips_from_cache():
-            models.append(config.setup(scene_box=box, num_train_data=_PHOTOS[0], metadata={}, device="cpu").to(_META))
+            models.append(each.setup(scene_box=box, num_train_data=_PHOTOS[0], metadata={}, device="cpu").to(_META))
     return models
 
 

@@ -11,7 +11,6 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.schedulers import CosineDecaySchedulerConfig
 from nerfstudio.engine.trainer import TrainerConfig
-from nerfstudio.models.base_model import ModelConfig
 from nerfstudio.models.nerfacto import NerfactoModelConfig
 from nerfstudio.models.splatfacto import SplatfactoModelConfig
 
@@ -22,7 +21,7 @@ from jobs.radiance import cuda
 from jobs.radiance.dataset import Dataset, nearest_content
 from jobs.radiance.methods import all_methods
 
-__all__ = ["SMALL", "configure", "has_appearances", "scale_gradients"]
+__all__ = ["SMALL", "configure", "has_appearances"]
 
 _SMALL_NETWORKS: dict[str, Any] = {
     "num_levels": 8,
@@ -94,20 +93,13 @@ def configure(options: TrainOptions, dataset: Dataset, device: str) -> TrainerCo
         camera_optimizer.mode = "off"
     if options.model_size == "small":
         _make_small(config)
-    elif (nearest_content(dataset) or 0.0) >= _FAR:
-        scale_gradients(config.pipeline.model)
+    elif isinstance(config.pipeline.model, NerfactoModelConfig):
+        # Near cameras, a nerfacto puts content that only one photo shows (floaters), which weaker gradients prevent.
+        # nerfstudio weakens them up to a distance of 1, so nothing real should be much nearer. Small networks have
+        # learned too little for floaters, and gain nothing (benchmarks/gpu.md).
+        config.pipeline.model.use_gradient_scaling = (nearest_content(dataset) or 0.0) >= _FAR
     _choose_appearance(config, options, dataset)
     return config
-
-
-def scale_gradients(network: ModelConfig) -> None:
-    """Shrink a nerfacto's gradients near cameras, where it would put content that only one photo shows (floaters).
-
-    nerfstudio does so up to a distance of 1, so nothing real should be much nearer. Small networks have learned too
-    little for floaters, and gain nothing (benchmarks/gpu.md).
-    """
-    if isinstance(network, NerfactoModelConfig):
-        network.use_gradient_scaling = True
 
 
 def has_appearances(config: TrainerConfig) -> bool:

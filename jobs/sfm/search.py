@@ -118,11 +118,9 @@ class Search:
         """
         with self.timer.step("matching"), pycolmap.Database.open(self.database) as database:
             self.overlays = find_overlays(database, self.views)
-        masks = self.folder / "masks"
         for view in self.views:
             if regions := self.overlays.get(view.name):
-                masks.mkdir(exist_ok=True)
-                hide(masks / f"{view.name}.png", (view.width, view.height), regions)
+                hide(self.folder / view.name, (view.width, view.height), regions)
         return bool(self.overlays)
 
     def _extract(self, folder: Path, views: list[View], first_octave: int, contrast: float = 1.0) -> None:
