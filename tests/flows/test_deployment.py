@@ -28,6 +28,7 @@ from blocks import JobState, LocalWorkspace
 from tasks.sign_in import link_settings
 from tests.browser import Browser, browser
 from tests.service import Service
+from tests.waiting import async_until
 
 __all__ = ["browser"]
 
@@ -121,9 +122,9 @@ async def test_a_run_that_is_suspended_and_resumed_and_cancelled_while_its_worke
     until([JobState.RUNNING], 240)
     await client.set_flow_run_state(run.id, Suspended(timeout_seconds=3600))  # as the UI's button does
     until([JobState.CANCELED], 60)
-    time.sleep(2)
+    await async_until(lambda: "is suspended" in service.log("worker"), otherwise=lambda: service.log("worker"))
     left = await client.read_flow_run(run.id)
-    assert left.state_name == "Suspended" and "is suspended" in service.log("worker")
+    assert left.state_name == "Suspended"
     assert "ERROR" not in service.log("worker"), "what a person asked for is no error"
     await client.resume_flow_run(run.id)
     until([JobState.CANCELED, JobState.RUNNING], 120)
