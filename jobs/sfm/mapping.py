@@ -6,7 +6,9 @@ Pan et al., "Global Structure-from-Motion Revisited", ECCV 2024.
 
 from __future__ import annotations
 
+import copy
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,8 +16,10 @@ import pycolmap
 
 from jobs.report import Meter
 from jobs.sfm.machine import SEED, gpu, threads
+from jobs.sfm.refinement import adjust_roughly
 from jobs.sfm.search import Search
 from jobs.sfm.shared import registered
+from jobs.sfm.tracks import Matches
 
 __all__ = ["ENOUGH", "continue_mapping", "map_matches"]
 
@@ -34,6 +38,8 @@ _PART_FIRST_ANGLE = 6.0  # degrees
 # model has grown by a tenth, up to five times, with all points and to the last digit, which takes most of its time.
 _GROWTH = 1.4
 _ROUGH_TOLERANCE = 1e-4  # relative decrease of the cost at which an adjustment of the whole model ends
+_LEAST_POINTS = 30  # of a model: with fewer, its poses are wrong
+_NEARLY_ALL = 0.6  # of the matches: mapping so many first saves nothing
 _TRACKS = 300  # of each picture, from which the global mapper finds the poses: it adds the others afterwards
 
 
@@ -46,15 +52,18 @@ def map_matches(search: Search) -> tuple[list[pycolmap.Reconstruction], str]:
     mapper = search.options.mapper if search.options.mapper != "auto" else _likely(search)
     map_by = {"incremental": _map_incrementally, "hierarchical": _map_in_parts, "global": _map_globally}
     with search.timer.step("mapping"):
-        models = sorted(map_by[mapper](search), key=lambda model: -model.num_reg_images())
-        most = models[0].num_reg_images() if models else 0
-        if mapper == "hierarchical" and 0 < most < len(search.views):
-            models = _with_other_parts(search, models)
-            most = models[0].num_reg_images()
-        if search.options.mapper == "auto" and mapper != "incremental" and most < ENOUGH * len(search.views):
+        models = []
+        if mapper != "global" and (few := _with_best_tracks(search, matches := Matches.of(search))):
+            models = _complete(search, matches, _sorted(map_by[mapper](few)))
+        if _most(models) < ENOUGH * len(search.views):
+            others = _sorted(map_by[mapper](search))
+            if mapper == "hierarchical":
+                others = _with_other_parts(search, others)
+            models = max(others, models, key=_most)
+        if search.options.mapper == "auto" and mapper != "incremental" and _most(models) < ENOUGH * len(search.views):
             models += _map_incrementally(search)
             mapper = f"{mapper}, then incremental"
-    return sorted(models, key=lambda model: -model.num_reg_images()), mapper
+    return _sorted(models), mapper
 
 
 def continue_mapping(search: Search, model: pycolmap.Reconstruction) -> pycolmap.Reconstruction | None:
@@ -66,6 +75,38 @@ def continue_mapping(search: Search, model: pycolmap.Reconstruction) -> pycolmap
     """
     with search.timer.step("mapping"):
         return max(_continue(search, model), key=lambda each: each.num_reg_images(), default=None)
+
+
+def _sorted(models: Iterable[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:
+    """Return models, the one with the most pictures first."""
+    return sorted(models, key=lambda model: -model.num_reg_images())
+
+
+def _most(models: list[pycolmap.Reconstruction]) -> int:
+    """Return the number of pictures of the first model."""
+    return models[0].num_reg_images() if models else 0
+
+
+def _with_best_tracks(search: Search, matches: Matches) -> Search | None:
+    """Return a search with the matches that determine the poses; None if these are nearly all."""
+    best = matches.best()
+    if not len(best) or best.mean() > _NEARLY_ALL:
+        return None
+    few = copy.copy(search)
+    few.database = search.work / "best-tracks.db"
+    matches.write(few.database, best)
+    return few
+
+
+def _complete(search: Search, matches: Matches, models: list[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:
+    """Triangulate all matches of models that were found from some of them, and register the pictures without a pose."""
+    completed = []
+    for model in models:
+        matches.triangulate(model, search)
+        if model.num_points3D() >= _LEAST_POINTS:
+            adjust_roughly(model, search.threads)
+            completed.append(model)
+    return _with_other_parts(search, _sorted(completed))
 
 
 def _likely(search: Search) -> str:
@@ -126,7 +167,9 @@ def _map_incrementally(search: Search, begun: Path | None = None) -> list[pycolm
 
 
 def _with_other_parts(search: Search, models: list[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:
-    """Register the pictures of parts that could not be joined in the first model, and leave out those parts."""
+    """Register pictures without a pose in the first model, and leave out the models that it then covers."""
+    if not 0 < _most(models) < len(search.views):
+        return models
     first = max(_continue(search, models[0]), key=lambda model: model.num_reg_images(), default=models[0])
     known = registered(first)
     return [first, *(model for model in models[1:] if not registered(model) <= known)]

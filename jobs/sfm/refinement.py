@@ -13,7 +13,15 @@ import pycolmap
 from jobs.geometry import Floats
 from jobs.sfm.machine import fast_float64
 
-__all__ = ["adjust", "adjust_principal_points", "leave_out_impossible", "refine", "usual_loss_scale", "warm_up"]
+__all__ = [
+    "adjust",
+    "adjust_principal_points",
+    "adjust_roughly",
+    "leave_out_impossible",
+    "refine",
+    "usual_loss_scale",
+    "warm_up",
+]
 
 _GPU_PHOTOS = 100  # from here on, a GPU with fast float64 takes less time than Ceres
 
@@ -36,6 +44,7 @@ _LEAST_LOSS_SCALE = 0.05
 _OF_MEDIAN = 0.7  # the last loss scale in terms of the median error of a point: large features are located less exactly
 _DENSE_PHOTOS = 250  # up to here, solving for all poses at once takes less than looking for what is zero, in one thread
 _TOLERANCE = 1e-7  # relative decrease of the cost at which the adjustment ends
+_ROUGH_TOLERANCE = 1e-4  # … if another adjustment follows
 _GPU_TOLERANCE = 1e-6  # there, steps are smaller; poses are the same to 0.001 % of the scene's size
 
 
@@ -61,8 +70,8 @@ def refine(
     Returns:
         The number of cameras whose principal point was refined.
     """
-    exact = {number for number, camera in model.cameras.items() if camera.model == pycolmap.CameraModelId.PINHOLE}
-    adjust(model, threads, held=_photos(model).keys() & exact)
+    exact = _exact(model)
+    adjust(model, threads, held=exact)
     photos = _photos(model)
     enough = {camera for camera, number in photos.items() if number >= _LEAST_PHOTOS} - exact
     if not enough or any(rig.num_sensors() > 1 for rig in model.rigs.values()):
@@ -79,11 +88,17 @@ def refine(
             likely[number] = _likely(camera, covariance * _OPTIMISM**2, before[number], focal)
     for number, params in {**before, **likely}.items():
         model.cameras[number].params = params.tolist()
-    adjust(model, threads, likely.keys() | (photos.keys() & exact), scale)
+    adjust(model, threads, likely.keys() | exact, scale)
     if cropped:
         others = {image.camera_id for image in model.images.values() if image.has_pose and image.name not in cropped}
         adjust_principal_points(model, threads, others, scale)
     return len(likely)
+
+
+def _exact(model: pycolmap.Reconstruction) -> set[int]:
+    """Return the numbers of the cameras with photos whose intrinsics are exact, as those of panoramas are."""
+    exact = {number for number, camera in model.cameras.items() if camera.model == pycolmap.CameraModelId.PINHOLE}
+    return exact & _photos(model).keys()
 
 
 def _photos(model: pycolmap.Reconstruction) -> Counter[int]:
@@ -98,7 +113,11 @@ def usual_loss_scale(model: pycolmap.Reconstruction) -> float:
 
 
 def adjust(
-    model: pycolmap.Reconstruction, threads: int, held: Collection[int] = (), loss_scale: float = _LOSS_SCALE
+    model: pycolmap.Reconstruction,
+    threads: int,
+    held: Collection[int] = (),
+    loss_scale: float = _LOSS_SCALE,
+    tolerance: float | None = None,
 ) -> None:
     """Adjust poses, points and cameras, but not principal points, of a reconstruction in place, with Cauchy's loss.
 
@@ -106,12 +125,21 @@ def adjust(
         threads: number of threads of the solver.
         held: numbers of the cameras whose intrinsics stay as they are.
         loss_scale: px, above which residuals count less and less.
+        tolerance: relative decrease of the cost at which the adjustment ends; by default what poses need.
     """
     if _on_gpu(model, held):
-        _adjust_on_gpu(model, held, loss_scale)
+        _adjust_on_gpu(model, held, loss_scale, tolerance=tolerance or _GPU_TOLERANCE)
     else:
-        _solve(model, threads, held, loss_scale)
+        _solve(model, threads, held, loss_scale, tolerance=tolerance or _TOLERANCE)
     leave_out_impossible(model)
+
+
+def adjust_roughly(model: pycolmap.Reconstruction, threads: int) -> None:
+    """Adjust a reconstruction in place like `adjust`, in fewer steps, and remove observations that do not fit."""
+    adjust(model, threads, _exact(model), tolerance=_ROUGH_TOLERANCE)
+    usual = pycolmap.IncrementalMapperOptions()
+    manager = pycolmap.ObservationManager(model)
+    manager.filter_all_points3D(usual.filter_max_reproj_error, usual.filter_min_tri_angle)
 
 
 def adjust_principal_points(
@@ -177,12 +205,17 @@ def _on_gpu(model: pycolmap.Reconstruction, held: Collection[int]) -> bool:
 
 
 def _adjust_on_gpu(
-    model: pycolmap.Reconstruction, held: Collection[int], loss_scale: float, *, principal_points: bool = False
+    model: pycolmap.Reconstruction,
+    held: Collection[int],
+    loss_scale: float,
+    *,
+    principal_points: bool = False,
+    tolerance: float = _GPU_TOLERANCE,
 ) -> dict[int, Floats]:
     from jobs.sfm import dense
 
     covariances = dense.adjust(
-        model, held, principal_points=principal_points, loss_scale=loss_scale, tolerance=_GPU_TOLERANCE
+        model, held, principal_points=principal_points, loss_scale=loss_scale, tolerance=tolerance
     )
     model.update_point_3d_errors()
     return covariances
@@ -195,6 +228,7 @@ def _solve(
     loss_scale: float,
     *,
     principal_points: bool = False,
+    tolerance: float = _TOLERANCE,
 ) -> tuple[Any, float]:
     """Adjust a reconstruction in place; return COLMAP's adjuster, and the variance of a residual."""
     config = pycolmap.BundleAdjustmentConfig()
@@ -210,7 +244,7 @@ def _solve(
     options.ceres.loss_function_scale = loss_scale
     options.ceres.solver_options.num_threads = threads
     options.ceres.max_num_images_direct_dense_cpu_solver = _DENSE_PHOTOS
-    options.ceres.solver_options.function_tolerance = _TOLERANCE
+    options.ceres.solver_options.function_tolerance = tolerance
     # Fit each point to the new poses after every step (Ceres' inner iterations), so that fewer steps are needed.
     options.ceres.solver_options.use_inner_iterations = True
     solver: Any = pycolmap.create_default_ceres_bundle_adjuster(options, config, model)
