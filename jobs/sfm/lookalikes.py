@@ -23,6 +23,7 @@ from jobs.colmap import Shown
 from jobs.geometry import Floats
 from jobs.sfm.machine import threads
 from jobs.sfm.shared import (
+    grid_cells,
     in_sight,
     most_shared,
     observations,
@@ -205,7 +206,7 @@ def _seen(
     image: pycolmap.Image, shown: Shown, camera: pycolmap.Camera, numbers: NDArray[np.int64], xyz: Floats
 ) -> _Seen:
     points, first = np.unique(np.searchsorted(numbers, shown.points), return_index=True)
-    return _Seen(points, _cells(shown.pixels[first], camera), *_rays(xyz[points], image))
+    return _Seen(points, grid_cells(shown.pixels[first], camera, _GRID), *_rays(xyz[points], image))
 
 
 def _rays(xyz: Floats, image: pycolmap.Image) -> tuple[Floats, Floats]:
@@ -220,15 +221,7 @@ def _cells_of(image: pycolmap.Image, camera: pycolmap.Camera, xyz: Floats) -> Ce
     """Return the cell of a picture in which each point (n, 3) should be; -1 outside of the picture."""
     cells = np.full(len(xyz), -1)
     inside, at = in_sight(image, camera, xyz)
-    cells[inside] = _cells(at, camera)
-    return cells
-
-
-def _cells(at: Floats, camera: pycolmap.Camera) -> Cells:
-    if not len(at):
-        return np.empty(0, np.int64)
-    place = np.clip(at / [camera.width, camera.height] * _GRID, 0, _GRID - 1).astype(np.int64)
-    cells: Cells = place[:, 1] * _GRID + place[:, 0]
+    cells[inside] = grid_cells(at, camera, _GRID)
     return cells
 
 

@@ -16,7 +16,7 @@ import pycolmap
 
 from jobs.report import Meter
 from jobs.sfm.machine import SEED, gpu, threads
-from jobs.sfm.refinement import adjust_roughly
+from jobs.sfm.refinement import ROUGH_TOLERANCE, adjust_roughly
 from jobs.sfm.search import Search
 from jobs.sfm.shared import registered
 from jobs.sfm.tracks import Matches
@@ -37,7 +37,6 @@ _PART_FIRST_ANGLE = 6.0  # degrees
 # A last adjustment follows (`refinement`), so those on the way need not be exact. COLMAP adjusts everything whenever a
 # model has grown by a tenth, up to five times, with all points and to the last digit, which takes most of its time.
 _GROWTH = 1.4
-_ROUGH_TOLERANCE = 1e-4  # relative decrease of the cost at which an adjustment of the whole model ends
 _LEAST_POINTS = 30  # of a model: with fewer, its poses are wrong
 _NEARLY_ALL = 0.6  # of the matches: mapping so many first saves nothing
 _TRACKS = 300  # of each picture, from which the global mapper finds the poses: it adds the others afterwards
@@ -53,8 +52,8 @@ def map_matches(search: Search) -> tuple[list[pycolmap.Reconstruction], str]:
     map_by = {"incremental": _map_incrementally, "hierarchical": _map_in_parts, "global": _map_globally}
     with search.timer.step("mapping"):
         models = []
-        if mapper != "global" and (few := _with_best_tracks(search, matches := Matches.of(search))):
-            models = _complete(search, matches, _sorted(map_by[mapper](few)))
+        if mapper != "global" and (few := _with_best_tracks(matches := Matches.of(search))):
+            models = _complete(matches, _sorted(map_by[mapper](few)))
         if _most(models) < ENOUGH * len(search.views):
             others = _sorted(map_by[mapper](search))
             if mapper == "hierarchical":
@@ -87,26 +86,26 @@ def _most(models: list[pycolmap.Reconstruction]) -> int:
     return models[0].num_reg_images() if models else 0
 
 
-def _with_best_tracks(search: Search, matches: Matches) -> Search | None:
+def _with_best_tracks(matches: Matches) -> Search | None:
     """Return a search with the matches that determine the poses; None if these are nearly all."""
     best = matches.best()
     if not len(best) or best.mean() > _NEARLY_ALL:
         return None
-    few = copy.copy(search)
-    few.database = search.work / "best-tracks.db"
+    few = copy.copy(matches.search)
+    few.database = few.work / "best-tracks.db"
     matches.write(few.database, best)
     return few
 
 
-def _complete(search: Search, matches: Matches, models: list[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:
+def _complete(matches: Matches, models: list[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:
     """Triangulate all matches of models that were found from some of them, and register the pictures without a pose."""
     completed = []
     for model in models:
-        matches.triangulate(model, search)
+        matches.triangulate(model)
         if model.num_points3D() >= _LEAST_POINTS:
-            adjust_roughly(model, search.threads)
+            adjust_roughly(model, matches.search.threads)
             completed.append(model)
-    return _with_other_parts(search, _sorted(completed))
+    return _with_other_parts(matches.search, _sorted(completed))
 
 
 def _likely(search: Search) -> str:
@@ -125,7 +124,7 @@ def _incremental(options: pycolmap.IncrementalPipelineOptions, search: Search) -
     options.min_model_size = 3
     options.ba_refine_sensor_from_rig = False
     options.ba_global_frames_ratio = options.ba_global_points_ratio = _GROWTH
-    options.ba_global_function_tolerance = _ROUGH_TOLERANCE
+    options.ba_global_function_tolerance = ROUGH_TOLERANCE
     options.ba_global_max_refinements = options.ba_local_max_refinements = 1
     options.mapper.ba_global_ignore_redundant_points3D = True
     options.constant_cameras = search.mounted()

@@ -14,6 +14,7 @@ from jobs.geometry import Floats
 from jobs.sfm.machine import fast_float64
 
 __all__ = [
+    "ROUGH_TOLERANCE",
     "adjust",
     "adjust_principal_points",
     "adjust_roughly",
@@ -22,6 +23,9 @@ __all__ = [
     "usual_loss_scale",
     "warm_up",
 ]
+
+ROUGH_TOLERANCE = 1e-4
+"""Relative decrease of the cost at which an adjustment of the whole model ends, if another one follows."""
 
 _GPU_PHOTOS = 100  # from here on, a GPU with fast float64 takes less time than Ceres
 
@@ -44,7 +48,6 @@ _LEAST_LOSS_SCALE = 0.05
 _OF_MEDIAN = 0.7  # the last loss scale in terms of the median error of a point: large features are located less exactly
 _DENSE_PHOTOS = 250  # up to here, solving for all poses at once takes less than looking for what is zero, in one thread
 _TOLERANCE = 1e-7  # relative decrease of the cost at which the adjustment ends
-_ROUGH_TOLERANCE = 1e-4  # … if another adjustment follows
 _GPU_TOLERANCE = 1e-6  # there, steps are smaller; poses are the same to 0.001 % of the scene's size
 
 
@@ -136,7 +139,7 @@ def adjust(
 
 def adjust_roughly(model: pycolmap.Reconstruction, threads: int) -> None:
     """Adjust a reconstruction in place like `adjust`, in fewer steps, and remove observations that do not fit."""
-    adjust(model, threads, _exact(model), tolerance=_ROUGH_TOLERANCE)
+    adjust(model, threads, _exact(model), tolerance=ROUGH_TOLERANCE)
     usual = pycolmap.IncrementalMapperOptions()
     manager = pycolmap.ObservationManager(model)
     manager.filter_all_points3D(usual.filter_max_reproj_error, usual.filter_min_tri_angle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pycolmap
@@ -15,7 +16,7 @@ from jobs.colmap import Shown, read_images
 from jobs.geometry import Floats
 
 __all__ = [
-    *("in_sight", "most_shared", "observations", "registered", "registered_images"),
+    *("grid_cells", "in_sight", "most_shared", "observations", "registered", "registered_images"),
     *("reprojection_error", "shared_by_name", "shared_points"),
 ]
 
@@ -79,6 +80,21 @@ def most_shared(shared: NDArray[np.int64], number: int, least: int) -> list[tupl
     nearest = np.argsort(-shared, axis=1, kind="stable")[:, :number].tolist()
     pairs = ((i, j) for i, others in enumerate(nearest) for j in others if shared[i, j] >= least)
     return sorted({(min(pair), max(pair)) for pair in pairs})
+
+
+def grid_cells(pixels: NDArray[Any], camera: pycolmap.Camera, number: int) -> NDArray[np.int64]:
+    """Return the cell (n,) of a grid over a picture in which each position (n, 2) is, counted along the lines.
+
+    Args:
+        pixels: px. Positions outside of the picture are in the nearest cell.
+        camera: the picture's.
+        number: of cells in each direction.
+    """
+    if not len(pixels):
+        return np.empty(0, np.int64)
+    place = np.clip(pixels / [camera.width, camera.height] * number, 0, number - 1).astype(np.int64)
+    cells: NDArray[np.int64] = place[:, 1] * number + place[:, 0]
+    return cells
 
 
 def in_sight(image: pycolmap.Image, camera: pycolmap.Camera, points: Floats) -> tuple[NDArray[np.int64], Floats]:

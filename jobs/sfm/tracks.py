@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from jobs.sfm.machine import SEED
 from jobs.sfm.search import FEW_MATCHES, Search
+from jobs.sfm.shared import grid_cells
 
 __all__ = ["Matches"]
 
@@ -36,7 +37,7 @@ class Matches:
     """The verified matches of a search.
 
     Args:
-        database: the file with the n features and m matches.
+        search: has the n features and m matches.
         pairs: both pictures of each pair, and their matches. Pairs with too few are left out.
         matches: (m, 2) the features of each match, counted in each picture.
         ends: (m, 2) likewise, counted over all pictures.
@@ -47,7 +48,7 @@ class Matches:
         track: (n,) the number of each feature's track.
     """
 
-    database: Path
+    search: Search
     pairs: list[tuple[int, int, pycolmap.TwoViewGeometry]]
     matches: NDArray[np.uint32]
     ends: Integers
@@ -64,9 +65,7 @@ class Matches:
             for row, image in enumerate(database.read_all_images()):
                 camera = database.read_camera(image.camera_id)
                 points = database.read_keypoints(image.image_id)[:, :2]
-                size = camera.width, camera.height
-                column, line = np.clip(points / size * _CELLS, 0, _CELLS - 1).astype(np.int64).T
-                cells.append((row * _CELLS + line) * _CELLS + column)
+                cells.append(row * _CELLS**2 + grid_cells(points, camera, _CELLS))
                 first[image.image_id] = features
                 features += len(points)
             pairs = [
@@ -83,7 +82,7 @@ class Matches:
         _, track = connected_components(graph, directed=False)
         has_match = np.zeros(features, bool)
         has_match[ends] = True
-        return cls(search.database, pairs, matches, ends, pair, np.flatnonzero(has_match), np.concatenate(cells), track)
+        return cls(search, pairs, matches, ends, pair, np.flatnonzero(has_match), np.concatenate(cells), track)
 
     def best(self) -> NDArray[np.bool_]:
         """Return which matches (m,) belong to the best tracks: those that determine the poses.
@@ -103,14 +102,14 @@ class Matches:
         chosen: NDArray[np.bool_] = best[of_match]
         return chosen
 
-    def write(self, file: Path, kept: NDArray[np.bool_] | slice = slice(None)) -> None:
+    def write(self, file: Path, kept: NDArray[np.bool_]) -> None:
         """Write a database with some of the matches (m,), as far as a mapper needs it."""
         rows, begin = np.unique(self.pair[kept], return_index=True)
         matches = np.split(self.matches[kept], begin[1:])
         connected = {picture for row in rows.tolist() for picture in self.pairs[row][:2]}
         file.unlink(missing_ok=True)
         with (
-            pycolmap.Database.open(self.database) as source,
+            pycolmap.Database.open(self.search.database) as source,
             pycolmap.Database.open(file) as target,
             pycolmap.DatabaseTransaction(target),
         ):
@@ -129,15 +128,14 @@ class Matches:
                 some = pycolmap.TwoViewGeometry(config=geometry.config, inlier_matches=own)
                 target.write_two_view_geometry(i, j, some)
 
-    def triangulate(self, model: pycolmap.Reconstruction, search: Search) -> None:
+    def triangulate(self, model: pycolmap.Reconstruction) -> None:
         """Replace the points of a model by those of all matches, with the poses that it has.
 
         Args:
             model: found from some of the matches.
-            search: whose pictures and working folder are used.
         """
-        parts = self._parts(min(search.threads, _MOST_PARTS))
-        files = [search.work / f"tracks-{number}.db" for number in range(len(parts))]
+        parts = self._parts(min(self.search.threads, _MOST_PARTS))
+        files = [self.search.work / f"tracks-{number}.db" for number in range(len(parts))]
         options = pycolmap.IncrementalPipelineOptions(num_threads=1, random_seed=SEED, min_num_matches=1)
         options.ba_global_max_refinements, options.extract_colors = 0, False
 
@@ -146,7 +144,7 @@ class Matches:
             output = file.with_suffix("")
             output.mkdir(exist_ok=True)
             copied = pycolmap.Reconstruction(model)
-            return pycolmap.triangulate_points(copied, file, search.folder, output, options=options)
+            return pycolmap.triangulate_points(copied, file, self.search.folder, output, options=options)
 
         for number in model.point3D_ids():
             model.delete_point3D(number)

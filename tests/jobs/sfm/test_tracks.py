@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +39,10 @@ def centres(model: pycolmap.Reconstruction) -> Floats:
     return np.array([image.projection_center() for image in images])
 
 
-def shown(models: Iterable[pycolmap.Reconstruction]) -> set[frozenset[tuple[int, int]]]:
+def shown(model: pycolmap.Reconstruction) -> set[frozenset[tuple[int, int]]]:
     """Return the features of each point, as numbers of pictures and features."""
-    points = [point for model in models for point in model.points3D.values()]
-    return {frozenset((each.image_id, each.point2D_idx) for each in point.track.elements) for point in points}
+    tracks_of = (point.track.elements for point in model.points3D.values())
+    return {frozenset((each.image_id, each.point2D_idx) for each in elements) for elements in tracks_of}
 
 
 def test_the_best_tracks_are_spread_over_pictures_and_pairs(found: tuple[Search, pycolmap.Reconstruction]) -> None:
@@ -93,13 +92,13 @@ def test_parts_of_the_tracks_have_the_points_of_all(
     search, truth = found
     matches = Matches.of(search)
     at_once = pycolmap.Reconstruction(truth)
-    matches.triangulate(at_once, search)
+    matches.triangulate(at_once)
     monkeypatch.setattr(tracks, "_PART", 5000)
     monkeypatch.setattr(Search, "threads", 4)
     in_parts = pycolmap.Reconstruction(truth)
-    matches.triangulate(in_parts, search)
+    matches.triangulate(in_parts)
     assert len(list(search.work.glob("tracks-*.db"))) == 4
-    one, other = shown([at_once]), shown([in_parts])
+    one, other = shown(at_once), shown(in_parts)
     assert len(one) > 0.95 * POINTS
     assert len(one & other) > 0.99 * len(one | other)
 
